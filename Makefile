@@ -1,0 +1,48 @@
+.POSIX:
+.PHONY: help setup test lint docs quickstart clean
+
+# A Python of 3.11 or newer: make setup PYTHON=python3.12
+PYTHON = python3
+BIN = .venv/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+help:
+	@echo 'make setup       create .venv with everything a developer needs'
+	@echo 'make test        everything CI runs: lint, then the tests'
+	@echo 'make lint        ruff, mypy, import-linter'
+	@echo 'make docs        write the generated pages of docs/'
+	@echo 'make quickstart  train, calibrate and audit a reward model on this machine, offline after the first run'
+	@echo 'make clean       remove .venv and caches'
+
+setup: .venv/.installed-dev
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict src
+	PYTHONPATH=src $(BIN)/lint-imports
+
+docs: .venv/.installed-dev
+	$(BIN)/python docs/generate.py
+
+quickstart: .venv/.installed
+	$(BIN)/assay quickstart
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# A stamp is written last, so a broken installation is tried again, and is older than what it depends on when that changes.
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'assay needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12' >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo 'cannot create .venv; remedy: install the venv module (Debian: python3-venv)' >&2; exit 2; }
+	$(PIP) -e '.[starter]'
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(PIP) -e '.[starter,dev]'
+	@touch $@

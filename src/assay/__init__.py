@@ -1,0 +1,58 @@
+"""Assay trains reward models, proves how far each can be trusted, and says how hard it may be pushed.
+
+The public names, imported when first used: `import assay` loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    **dict.fromkeys(
+        ("read", "write", "check", "split", "train", "calibrate", "audit", "score", "load", "save", "doctor", "quickstart"),
+        "assay.api",
+    ),
+    **dict.fromkeys(
+        ("AssayError", "Comparison", "Estimate", "Judge", "Message", "Policy", "Report", "Response", "RewardModel",
+         "Rollouts", "Scores", "Verdict"), "assay.contracts",
+    ),
+    "Config": "assay.config",
+    "check_reward_model": "assay.testing",
+    "to_html": "assay.report",
+    "to_markdown": "assay.report",
+}  # fmt: skip
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from assay.api import audit, calibrate, check, doctor, load, quickstart, read, save, score, split, train, write
+    from assay.config import Config
+    from assay.contracts import (
+        AssayError,
+        Comparison,
+        Estimate,
+        Judge,
+        Message,
+        Policy,
+        Report,
+        Response,
+        RewardModel,
+        Rollouts,
+        Scores,
+        Verdict,
+    )
+    from assay.report import to_html, to_markdown
+    from assay.testing import check_reward_model
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'assay' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Judgements in, comparisons out: importers, human ratings, hygiene, the split by prompt group."""

@@ -1,0 +1,373 @@
+"""A reward model on disk: which transformers class reads it, and the directory that every reader understands.
+
+The layout is what plain transformers 5 and 4.51, vLLM, SGLang and OpenRLHF load with equal scores: architecture
+`<Family>ForSequenceClassification`, one label, `problem_type: regression` (raw scores, no sigmoid), a pad token that never
+ends a text, and the keys that older readers look for beside the new ones.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from assay.config import ModelOptions
+from assay.contracts import AssayError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from assay.models.text import Text
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+HEAD_NAMES = ("score", "classifier", "v_head.summary", "value_head", "reward_head")
+
+
+def read_config(source: str, options: ModelOptions) -> PretrainedConfig:
+    """The model's configuration, or one line about why there is none."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(
+            source, revision=options.revision, trust_remote_code=options.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        raise AssayError(_why_unreadable(source, error)) from None
+
+
+def read_tokenizer(source: str, options: ModelOptions) -> Any:
+    """The model's tokenizer, in its fast form."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            source, revision=options.revision, trust_remote_code=options.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, AttributeError, json.JSONDecodeError) as error:
+        raise AssayError(
+            f"{source}: no usable tokenizer ({_first_line(error)}); remedy: copy the base model's tokenizer files there"
+        ) from None
+
+
+def build_classifier(source: str, config: PretrainedConfig, options: ModelOptions) -> tuple[PreTrainedModel, bool]:
+    """The family's ForSequenceClassification model in the chosen dtype with a float32 head, and whether the head is fresh."""
+    from transformers import AutoModelForSequenceClassification
+
+    heads = max(1, len(options.attributes))
+    config.num_labels = heads
+    config.id2label = dict(enumerate(options.attributes or ["LABEL_0"]))
+    config.label2id = {name: i for i, name in config.id2label.items()}
+    config.problem_type = "regression"
+    config.use_cache = False
+    register_family(config)
+    try:
+        with quiet():
+            classifier, info = AutoModelForSequenceClassification.from_pretrained(
+                source,
+                config=config,
+                revision=options.revision,
+                dtype=DTYPES[options.dtype],
+                trust_remote_code=options.trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise AssayError(_why_unreadable(source, error)) from None
+    missing = set(info["missing_keys"])
+    name = head_name(classifier)
+    trunk_missing = [
+        key for key in missing if not key.startswith(("score", "classifier", "pooler", "bert.pooler", "head.", name))
+    ]
+    if trunk_missing:
+        raise AssayError(
+            f"{source}: {len(trunk_missing)} weights are missing, the first {sorted(trunk_missing)[0]}; "
+            "remedy: this is no complete checkpoint of its architecture; run `assay doctor` on it"
+        )
+    fresh = any(key.startswith((name, "score", "classifier")) for key in missing)
+    silence_dropout(classifier)
+    if not is_encoder(config):
+        restore_float32_head(classifier, source, fresh)
+    return classifier, fresh
+
+
+def register_family(config: PretrainedConfig) -> None:
+    """Give a causal family without a ForSequenceClassification class one, from transformers' generic parts."""
+    from transformers import AutoModelForSequenceClassification
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    )
+
+    if type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING or hasattr(config, "auto_map"):
+        return
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise AssayError(
+            f"model type {config.model_type!r}: transformers knows neither a causal language model nor a classifier of it; "
+            "remedy: choose a text model as model.base"
+        )
+    from transformers.modeling_layers import GenericForSequenceClassification
+    from transformers.modeling_utils import PreTrainedModel
+
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    causal = causal[0] if isinstance(causal, tuple) else causal
+    parent = next(c for c in causal.__mro__[1:] if issubclass(c, PreTrainedModel) and "PreTrainedModel" in c.__name__)
+    family = causal.__name__.removesuffix("ForCausalLM").removesuffix("LMHeadModel")
+    built = type(
+        f"{family}ForSequenceClassification", (GenericForSequenceClassification, parent), {"config_class": type(config)}
+    )
+    AutoModelForSequenceClassification.register(type(config), built, exist_ok=True)
+
+
+def is_encoder(config: PretrainedConfig) -> bool:
+    """Whether the family attends in both directions, so that its own pooling reads the text."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+    return type(config) in MODEL_FOR_MASKED_LM_MAPPING and (
+        type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or not getattr(config, "is_decoder", False)
+    )
+
+
+def unwrapped(classifier: Any) -> Any:
+    """The transformers model inside a PEFT wrapper."""
+    return (
+        classifier.get_base_model()
+        if hasattr(classifier, "peft_config") and hasattr(classifier, "get_base_model")
+        else classifier
+    )
+
+
+def head_name(classifier: Any) -> str:
+    """Name of the classifier's last projection."""
+    return next(name for name in HEAD_NAMES if isinstance(getattr(classifier, name, None), nn.Module))
+
+
+def head(classifier: Any) -> Any:
+    """The projection from hidden state to rewards."""
+    return getattr(classifier, head_name(classifier))
+
+
+def with_adapters(classifier: PreTrainedModel, options: ModelOptions, seed: int) -> Any:
+    """LoRA on the trunk's linear layers; the head keeps training in full, and everything else is frozen (Hu 2021, arXiv 2106.09685)."""
+    from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
+
+    linear = {
+        n.rsplit(".", 1)[-1] for n, m in classifier.base_model.named_modules() if isinstance(m, nn.Linear | Conv1D)
+    }
+    targets = options.lora_targets or sorted(linear)
+    if unknown := set(targets) - linear:
+        raise AssayError(
+            f"model.lora_targets: no linear layer is called {sorted(unknown)[0]!r}; remedy: choose from {', '.join(sorted(linear))}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted = get_peft_model(
+            classifier,
+            LoraConfig(
+                r=options.lora_rank,
+                lora_alpha=options.lora_alpha,
+                target_modules=targets,
+                exclude_modules=[head_name(classifier)],
+            ),
+        )
+    for parameter in head(classifier).parameters():
+        parameter.requires_grad_(True)
+    return adapted
+
+
+def restore_float32_head(classifier: PreTrainedModel, source: str, fresh: bool) -> None:
+    """Keep the head in float32 over any trunk, at the precision that was saved."""
+    projection = head(classifier).float()
+    if fresh:
+        return
+    stored = stored_tensor(source, f"{head_name(classifier)}.weight")
+    if stored is not None and stored.shape == projection.weight.shape:
+        with torch.no_grad():
+            projection.weight.copy_(stored.float())
+
+
+def stored_tensor(source: str, name: str) -> torch.Tensor | None:
+    """One tensor of a safetensors directory, or None."""
+    from safetensors import safe_open
+
+    for file in sorted(Path(source).glob("*.safetensors")) if Path(source).is_dir() else []:
+        with safe_open(str(file), framework="pt") as tensors:
+            if name in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
+                return tensors.get_tensor(name)
+    return None
+
+
+def silence_dropout(model: nn.Module) -> None:
+    """Set every dropout to 0, in train mode too: two forward passes agree, and scores while training are scores."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+def context_length(config: PretrainedConfig) -> int | None:
+    """Most positions the model was made for, or None where it does not say."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    value = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
+    if value and config.model_type in {"roberta", "xlm-roberta", "camembert"}:
+        value -= 2  # positions start behind the padding index
+    return int(value) if value else None
+
+
+def stored_dtype(folder: str, options: ModelOptions) -> str:
+    """The dtype that a saved model's trunk has, as an option's value."""
+    dtype = getattr(read_config(folder, options), "dtype", None)
+    return "bfloat16" if dtype in (torch.bfloat16, torch.float16) else "float32"
+
+
+def refuse_headless(folder: str, options: ModelOptions) -> None:
+    """A directory that is no reward model is refused before weights are read."""
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise AssayError(
+            f"{folder}: a reward model is a directory, this is a file; remedy: give the folder that holds config.json"
+        )
+    if "/" not in folder and not path.exists():
+        raise AssayError(
+            f"{folder}: no such directory; remedy: give the folder that `assay train --out` wrote, or a hub name such as org/model"
+        )
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise AssayError(
+            f"{folder}: holds no config.json, so it is no model; remedy: give the folder that `assay train` wrote (RUN/model)"
+        )
+    config = read_config(folder, options)
+    names = getattr(config, "architectures", None) or [""]
+    if not any("SequenceClassification" in name or "Reward" in name for name in names):
+        raise AssayError(
+            f"{folder}: architecture {names[0] or '?'} has no reward head; remedy: train one (`assay train`), or see `assay doctor {folder}`"
+        )
+
+
+def merged(classifier: Any) -> PreTrainedModel:
+    """The plain transformers model, adapters folded into the weights."""
+    if hasattr(classifier, "merge_and_unload"):
+        return classifier.merge_and_unload()  # type: ignore[no-any-return]
+    return classifier  # type: ignore[no-any-return]
+
+
+def write(classifier: PreTrainedModel, text: Text, card: dict[str, Any], folder: Path) -> None:
+    """Write the whole directory beside its final place, then rename it there; an old one is replaced, a killed one leaves none."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _write_weights(classifier, scratch)
+        _write_tokenizer(text, scratch)
+        (scratch / "config.json").write_text(json.dumps(portable_config(classifier, text), indent=2) + "\n", "utf-8")
+        (scratch / "reward.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        for file in scratch.iterdir():
+            _fsync(file)
+        os.chmod(scratch, 0o755)
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        scratch.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise AssayError(
+            f"cannot write {folder}: {error.strerror or error}; remedy: free space, or write elsewhere"
+        ) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def portable_config(classifier: PreTrainedModel, text: Text) -> dict[str, Any]:
+    """config.json for new and old readers: raw scores, a pad token, and the legacy rope and dtype keys beside the new ones."""
+    config = copy.deepcopy(classifier.config)
+    config.architectures = [type(classifier).__name__]
+    config.pad_token_id = text.tokenizer.pad_token_id
+    values: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
+    values.update(
+        id2label={str(i): name for i, name in config.id2label.items()},
+        label2id=config.label2id,
+        problem_type="regression",
+        value_head_prefix=head_name(classifier),
+        torch_dtype=str(
+            next(p for n, p in classifier.named_parameters() if head_name(classifier) not in n).dtype
+        ).removeprefix("torch."),
+    )
+    values.update(legacy_rope(getattr(config, "rope_parameters", None)))
+    return values
+
+
+def legacy_rope(parameters: Any) -> dict[str, Any]:
+    """transformers 4's rope keys; without them a 4.x reader falls back to theta 10000 and scores wrongly without a word."""
+    if not isinstance(parameters, dict) or not parameters:
+        return {}
+    if "rope_theta" in parameters:
+        rest = {k: v for k, v in parameters.items() if k != "rope_theta" and v is not None}
+        scaling = {"rope_scaling": rest} if rest.get("rope_type", "default") != "default" else {}
+        return {"rope_theta": parameters["rope_theta"], **scaling}
+    full, sliding = parameters.get("full_attention") or {}, parameters.get("sliding_attention") or {}
+    keys = {"rope_theta": full.get("rope_theta"), "rope_local_base_freq": sliding.get("rope_theta")}
+    return {k: v for k, v in keys.items() if v is not None}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' own bars and notices off the user's screen: what matters of them comes back as an error."""
+    from transformers.utils import logging as hf_logging
+
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def _write_weights(classifier: PreTrainedModel, folder: Path) -> None:
+    with quiet():
+        classifier.save_pretrained(folder)
+    generation = folder / "generation_config.json"
+    generation.unlink(missing_ok=True)
+
+
+def _write_tokenizer(text: Text, folder: Path) -> None:
+    tokenizer = copy.deepcopy(text.tokenizer)
+    tokenizer.chat_template = text.chat_template
+    tokenizer.model_max_length = text.max_length
+    tokenizer.save_pretrained(folder)
+    place = folder / "tokenizer_config.json"
+    values = json.loads(place.read_text("utf-8"))
+    values["tokenizer_class"] = "PreTrainedTokenizerFast"
+    template = folder / "chat_template.jinja"
+    if template.is_file():  # 4.51 reads the key, 5 reads the file
+        values["chat_template"] = template.read_text("utf-8")
+    place.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _fsync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _why_unreadable(source: str, error: Exception) -> str:
+    path = Path(source)
+    if path.is_dir():
+        missing = "" if (path / "config.json").is_file() else " (no config.json)"
+        return f"{source}: not a readable model{missing}: {_first_line(error)}; remedy: give a directory that save_pretrained wrote, with safetensors"
+    return f"{source}: neither a directory nor a model the hub gave: {_first_line(error)}; remedy: check the name and the network, or use model.base=starter"

@@ -1,0 +1,315 @@
+"""A language model whose unembedding is replaced by a projection to one scalar: create, score, save, load.
+
+Axes: n conversations, t tokens, h hidden size, a heads (1, or one per rated attribute). The trunk may be bfloat16; the head
+and the scores are always float32. The reward is read at the last token of the text, whatever the padding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from assay.config import ModelOptions
+from assay.contracts import AssayError, PromptLike, ResponseLike, Scores
+from assay.formulas.masks import last_real_token
+from assay.models import layout
+from assay.models.scaled import Calibration
+from assay.models.text import Encoded, Text, ensure_pad_token
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+CARD_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What reward.json says beside the weights: everything a score needs that is not a weight, with where it came from."""
+
+    calibration: Calibration = field(default_factory=Calibration)
+    max_length: int = 1024
+    truncation: str = "refuse"
+    template: str = "model"
+    template_hash: str = ""
+    system: str | None = None
+    read_out: str = "last_token"
+    attributes: tuple[str, ...] = ()
+    attribute_weights: tuple[float, ...] = ()
+    tie_threshold: float | None = None
+    base: str = ""
+    data_hash: str = ""
+    self_test: tuple[tuple[str, str, float], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return {"version": CARD_VERSION, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}} | {
+            "calibration": self.calibration.as_dict()
+        }
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any], place: str) -> Card:
+        """Read the JSON form; an unknown version or key is an error that names it."""
+        known = {f.name for f in dataclasses.fields(Card)}
+        body = dict(values)
+        version = body.pop("version", None)
+        if version != CARD_VERSION:
+            raise AssayError(
+                f"{place}: version is {CARD_VERSION} here, got {version!r}; remedy: install the Assay that wrote it"
+            )
+        if unknown := set(body) - known:
+            raise AssayError(f"{place}: unknown key {sorted(unknown)[0]!r}; remedy: install the Assay that wrote it")
+        body["calibration"] = Calibration.from_dict(body.get("calibration", {}))
+        for name in ("attributes", "attribute_weights"):
+            body[name] = tuple(body.get(name, ()))
+        body["self_test"] = tuple(tuple(row) for row in body.get("self_test", ()))
+        return Card(**body)
+
+
+class ScalarNetwork(nn.Module):
+    """Token ids in, rewards out. Wraps a transformers ForSequenceClassification model; the head is read in float32."""
+
+    def __init__(self, classifier: PreTrainedModel, *, encoder: bool) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.encoder = encoder
+        self.tie_raw = nn.Parameter(torch.tensor(0.0))
+
+    @property
+    def tie_threshold(self) -> Tensor:
+        """Rao-Kupper's tau in nats, >= 0."""
+        return nn.functional.softplus(self.tie_raw)
+
+    def forward(self, input_ids: Int[Tensor, "n t"], attention_mask: Int[Tensor, "n t"]) -> Float[Tensor, "n a"]:
+        """Rewards of right-padded rows, float32. Padding is masked; the last attended token is read."""
+        if self.encoder:  # the family's own pooling and head
+            return self.classifier(input_ids=input_ids, attention_mask=attention_mask).logits.float()  # type: ignore[no-any-return]
+        model = layout.unwrapped(self.classifier)
+        hidden = model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        read = hidden[torch.arange(len(hidden), device=hidden.device), last_real_token(attention_mask.bool())]
+        with torch.autocast(read.device.type, enabled=False):
+            return layout.head(model)(read.float())  # type: ignore[no-any-return]
+
+
+class ScalarModel:
+    """A reward model on this machine: fulfils RewardModel, and Judge by subtraction. Scores are raw, without calibration."""
+
+    def __init__(
+        self, network: ScalarNetwork, text: Text, card: Card, *, autocast: str = "no", batch_tokens: int = 4096
+    ) -> None:
+        self.network, self.text, self.card = network, text, card
+        self.autocast, self.batch_tokens = autocast, batch_tokens
+
+    def score(
+        self,
+        prompts: Sequence[PromptLike],
+        responses: Sequence[ResponseLike],
+        progress: Callable[[int], None] | None = None,
+    ) -> Scores:
+        """Reward of response i as an answer to prompt i. `progress` is told how many were done after each batch."""
+        encoded = self.text.encode(prompts, responses)
+        rewards = self._rewards(encoded, progress)
+        weights = np.asarray(self.card.attribute_weights or [1.0])
+        return Scores(
+            value=rewards @ weights,
+            truncated=np.array([e.truncated for e in encoded], dtype=bool),
+            attributes={name: rewards[:, i] for i, name in enumerate(self.card.attributes)},
+        )
+
+    def log_odds(
+        self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
+    ) -> Float[np.ndarray, " n"]:
+        """Nats in favour of the first."""
+        return self.score(prompts, first).value - self.score(prompts, second).value
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    def _rewards(self, encoded: Sequence[Encoded], progress: Callable[[int], None] | None) -> Float[np.ndarray, "n a"]:
+        heads = max(1, len(self.card.attributes))
+        rewards = np.zeros((len(encoded), heads), dtype=np.float64)
+        self.network.eval()
+        lengths = [len(e.ids) for e in encoded]
+        with torch.inference_mode(), autocast(self.device, self.autocast):
+            for rows in by_length(lengths, self.batch_tokens):
+                ids, mask = pad([encoded[i].ids for i in rows], self.text.tokenizer.pad_token_id)
+                rewards[rows] = self.network(ids.to(self.device), mask.to(self.device)).cpu().double().numpy()
+                if progress:
+                    progress(len(rows))
+        if not np.isfinite(rewards).all():
+            bad = int(np.flatnonzero(~np.isfinite(rewards).all(axis=1))[0])
+            raise AssayError(
+                f"score of response {bad} is {rewards[bad, 0]}; remedy: check the weights with `assay doctor DIR`, or use float32"
+            )
+        return rewards
+
+
+def create(options: ModelOptions, *, seed: int = 0) -> ScalarModel:
+    """A reward model to be trained: the base with a fresh head, or a saved reward model with the head it has.
+
+    The head is drawn from normal(0, 1/sqrt(h+1)) with its own generator (Stiennon 2020; Huang 2024, arXiv 2403.17031).
+    """
+    source = resolve(options.base)
+    config = layout.read_config(source, options)
+    tokenizer = layout.read_tokenizer(source, options)
+    classifier, fresh = layout.build_classifier(source, config, options)
+    if ensure_pad_token(tokenizer):
+        classifier.resize_token_embeddings(len(tokenizer))
+    classifier.config.pad_token_id = tokenizer.pad_token_id
+    encoder = layout.is_encoder(classifier.config)
+    if fresh and not encoder:
+        init_head(layout.head(classifier), seed)
+    if options.lora_rank:
+        classifier = layout.with_adapters(classifier, options, seed)
+    context = layout.context_length(classifier.config)
+    if context and options.max_length > context and "max_length" in options.model_fields_set:
+        raise AssayError(
+            f"model.max_length={options.max_length}: {options.base} has a context of {context} tokens; remedy: model.max_length={context}"
+        )
+    text = Text(
+        tokenizer,
+        min(options.max_length, context or options.max_length),
+        options.truncation,
+        options.template,
+        options.system,
+        encoder,
+    )
+    attributes = tuple(options.attributes)
+    card = Card(
+        max_length=text.max_length,
+        truncation=text.truncation,
+        template=text.template,
+        template_hash=text.template_hash,
+        system=text.system,
+        read_out="family_pooling" if encoder else "last_token",
+        attributes=attributes,
+        attribute_weights=tuple(1 / len(attributes) for _ in attributes),
+        base=options.base,
+    )
+    network = ScalarNetwork(classifier, encoder=encoder).to(pick_device(options.device))
+    refuse_nan(network, source)
+    return ScalarModel(network, text, card, autocast=options.autocast)
+
+
+def load(folder: str | Path, options: ModelOptions | None = None) -> ScalarModel:
+    """A saved reward model directory, ours or any `AutoModelForSequenceClassification` one with a single label."""
+    folder = str(folder)
+    place = Path(folder) / "reward.json"
+    given = (options or ModelOptions()).model_copy(update={"base": folder, "lora_rank": 0})
+    card = None
+    if place.is_file():
+        try:
+            card = Card.from_dict(json.loads(place.read_text("utf-8")), str(place))
+        except json.JSONDecodeError as error:
+            raise AssayError(
+                f"{place}: not valid JSON ({error}); remedy: restore it from where the model was saved"
+            ) from None
+        chosen = {name: getattr(given, name) for name in given.model_fields_set}
+        stored = {
+            "max_length": card.max_length,
+            "truncation": card.truncation,
+            "template": card.template,
+            "system": card.system,
+        }
+        given = given.model_copy(update=stored | chosen | {"base": folder, "attributes": list(card.attributes)})
+    layout.refuse_headless(folder, given)
+    if "dtype" not in (options or ModelOptions()).model_fields_set:
+        given = given.model_copy(update={"dtype": layout.stored_dtype(folder, given)})
+    model = create(given)
+    if card:
+        card = dataclasses.replace(card, max_length=model.text.max_length, truncation=model.text.truncation)
+        model = ScalarModel(model.network, model.text, card, autocast=given.autocast)
+    return model
+
+
+def save(model: ScalarModel, folder: str | Path) -> None:
+    """Write a directory that plain transformers 5 and 4.51, vLLM and OpenRLHF load with equal scores. Atomic."""
+    layout.write(layout.merged(model.network.classifier), model.text, model.card.as_dict(), Path(folder))
+
+
+def resolve(base: str) -> str:
+    """A model's name or directory; 'starter' fetches the offline kit."""
+    if base == "starter":
+        from assay.models.starter import starter_model
+
+        return str(starter_model())
+    return base
+
+
+def init_head(head: nn.Linear, seed: int) -> None:
+    """Draw the head from normal(0, 1/sqrt(h+1)), reproducibly and apart from every other source of randomness."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        std = 1 / math.sqrt(head.in_features + 1)
+        head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * std)
+        if head.bias is not None:
+            head.bias.zero_()
+
+
+def refuse_nan(network: nn.Module, source: str) -> None:
+    """A model with NaN or infinite weights is refused by the tensor's name."""
+    for name, value in network.named_parameters():
+        if not torch.isfinite(value).all():
+            raise AssayError(
+                f"{source}: weight {name.removeprefix('classifier.')} holds NaN or infinity; remedy: take an earlier checkpoint"
+            )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that "auto" means here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise AssayError(f"model.device={name}: no CUDA device is available; remedy: model.device=cpu")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, dtype: str) -> torch.autocast:
+    """bfloat16 products over float32 weights, or nothing; "auto" asks the machine."""
+    enabled = dtype == "bfloat16" or (dtype == "auto" and fast_bfloat16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 products are done in hardware there; emulated ones are slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capability = torch.backends.cpu.get_cpu_capability()
+    asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return device.type == "cpu" and "AVX512" in capability and any(ask is not None and ask() for ask in asks)
+
+
+def by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Divide row indices into batches of similar length whose padded size stays within `tokens`; longest first.
+
+    Longest first, so that a batch that does not fit in memory fails at once.
+    """
+    batches: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= tokens:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def pad(rows: Sequence[np.ndarray], pad_id: int) -> tuple[Int[Tensor, "n t"], Bool[Tensor, "n t"]]:
+    """Right-padded ids and the mask of real tokens."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.from_numpy(row.astype(np.int64))
+        mask[i, : len(row)] = 1
+    return ids, mask

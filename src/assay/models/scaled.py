@@ -1,0 +1,178 @@
+"""A reward model and its calibration: the same rankings, with a scale that means something.
+
+Axes: n responses, k ensemble members, m reference samples of one prompt. Raw units are the wrapped model's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, final
+
+import numpy as np
+
+from assay.contracts import AssayError, Prompt, Scores, as_prompt, as_response, digest
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from assay.contracts import PromptLike, ResponseLike, RewardModel
+
+FEWEST_REFERENCES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What turns raw rewards into nats, and into units of a reference policy's spread.
+
+    temperature: raw units per nat. reference_mean, reference_spread: mean and standard deviation, in raw units, of the
+    rewards of a reference policy's samples; `provenance` names that policy and its prompts, empty if nobody measured.
+    """
+
+    temperature: float = 1.0
+    reference_mean: float = 0.0
+    reference_spread: float = 1.0
+    provenance: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        """Refuse what is no scale."""
+        for name in ("temperature", "reference_mean", "reference_spread"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise AssayError(f"calibration: {name} is a finite number, got {value!r}")
+            if name != "reference_mean" and value <= 0:
+                raise AssayError(f"calibration: {name} is above 0, got {value!r}")
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values that JSON can hold; the caller writes the version beside them."""
+        return {
+            "temperature": self.temperature,
+            "reference_mean": self.reference_mean,
+            "reference_spread": self.reference_spread,
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Calibration:
+        """The inverse of as_dict. A missing or an unknown key is an error: a guessed scale is worse than none."""
+        known = [f.name for f in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise AssayError(f"calibration: no such key {unknown[0]!r}; known are {', '.join(known)}")
+        if missing := [name for name in known if name not in values]:
+            raise AssayError(f"calibration: {missing[0]} is missing; remedy: calibrate again, or write it in")
+        if not isinstance(values["provenance"], Mapping):
+            raise AssayError(f"calibration: provenance is a mapping, got {values['provenance']!r:.80}")
+        return cls(**values)  # type: ignore[arg-type]
+
+
+@final
+class Scaled:
+    """A reward model in nats: (raw - reference mean) / temperature. Attributes and shift_p pass through as they are."""
+
+    def __init__(self, model: RewardModel, calibration: Calibration) -> None:
+        self.model = model
+        self.calibration = calibration
+
+    def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
+        """Rewards in nats of preference log-odds."""
+        return _affine(
+            self.model.score(prompts, responses), self.calibration.reference_mean, self.calibration.temperature
+        )
+
+    def log_odds(
+        self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
+    ) -> Float[np.ndarray, " n"]:
+        """Log-odds, in nats, that the first response is the better one: a reward model judges by subtraction."""
+        scores = self.score([*prompts, *prompts], [*first, *second]).value
+        margin: np.ndarray = scores[: len(prompts)] - scores[len(prompts) :]
+        return margin
+
+    def normalised(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Float[np.ndarray, " n"]:
+        """Rewards with mean 0 and variance 1 over the reference policy's samples (Ziegler 2019): the scale for RL."""
+        if not self.calibration.provenance:
+            raise AssayError("no reference mean and spread; remedy: calibrate with samples of the policy to be trained")
+        raw = self.model.score(prompts, responses).value
+        return (raw - self.calibration.reference_mean) / self.calibration.reference_spread
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """Reference samples of one prompt. scores [1 + k, m]: the value first, then each member's."""
+
+    texts: tuple[str, ...]
+    scores: Float[np.ndarray, "rows m"]
+
+
+@final
+class Baselined:
+    """A reward model minus its mean over reference samples of the same prompt: comparable across prompts.
+
+    A response that is itself in the bank is left out of its own baseline. std and shift_p pass through.
+    """
+
+    def __init__(self, model: RewardModel, banks: Mapping[str, Bank]) -> None:
+        self.model = model
+        self.banks = banks
+
+    def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
+        """Rewards above the prompt's baseline, in the wrapped model's units."""
+        texts = [as_response(response).text for response in responses]
+        banks = [self._bank(as_prompt(prompt)) for prompt in prompts]
+        raw = self.model.score(prompts, responses)
+        if not texts:
+            return raw
+        baseline = np.stack([_mean_without(bank, text) for bank, text in zip(banks, texts, strict=True)], axis=1)
+        members = None if raw.members is None else raw.members - baseline[1:]
+        return replace(raw, value=raw.value - baseline[0], members=members)
+
+    def _bank(self, prompt: Prompt) -> Bank:
+        try:
+            return self.banks[prompt_key(prompt)]
+        except KeyError:
+            asked = prompt[-1].content if prompt else ""
+            raise AssayError(
+                f"no reference samples for prompt {asked!r:.80}; remedy: sample it and baseline again"
+            ) from None
+
+
+def per_prompt_baseline(
+    model: RewardModel, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]
+) -> Baselined:
+    """The model above the mean of reference samples, beside their prompts in any order, 2 or more a prompt."""
+    scores = model.score(prompts, responses)
+    rows = scores.value[None] if scores.members is None else np.concatenate([scores.value[None], scores.members])
+    places: dict[str, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        places.setdefault(prompt_key(as_prompt(prompt)), []).append(i)
+    for own in places.values():
+        if len(own) < FEWEST_REFERENCES:
+            asked = as_prompt(prompts[own[0]])[-1].content
+            raise AssayError(f"prompt {asked!r:.80}: a baseline needs 2 reference samples or more, got {len(own)}")
+    return Baselined(
+        model,
+        {key: Bank(tuple(as_response(responses[i]).text for i in own), rows[:, own]) for key, own in places.items()},
+    )
+
+
+def prompt_key(prompt: Prompt) -> str:
+    """A stable name for a prompt: the same one that a comparison takes as its group when none is given."""
+    return digest([[message.role, message.content] for message in prompt])
+
+
+def _affine(scores: Scores, shift: float, scale: float) -> Scores:
+    return replace(
+        scores,
+        value=(scores.value - shift) / scale,
+        std=None if scores.std is None else scores.std / scale,
+        members=None if scores.members is None else (scores.members - shift) / scale,
+    )
+
+
+def _mean_without(bank: Bank, text: str) -> Float[np.ndarray, " rows"]:
+    others = bank.scores
+    if text in bank.texts:
+        others = np.delete(others, bank.texts.index(text), axis=1)
+    mean: np.ndarray = others.mean(axis=1)
+    return mean

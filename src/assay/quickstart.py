@@ -1,0 +1,248 @@
+"""The main job, end to end: comparisons in; a calibrated, audited, saved reward model and a page to look at out.
+
+Every step writes its result into the run folder, whole or not at all, and is skipped when the result is there: killed at any
+point and started again, it goes on from where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay import api, files
+from assay.config import Config
+from assay.contracts import AssayError, Comparison, Example, Prompt, Report, Response, Rollouts, digest
+from assay.report import from_json, to_html, to_json, to_markdown
+
+FEWEST_GROUPS = 20  # prompt groups below which a three-way split leaves nothing to audit
+Say = Callable[[str], None]
+
+
+def run(out: Path, *, data: str | Path | None = None, config: Config | None = None, say: Say = print) -> Report:
+    """Run what is missing in the folder and return the whole report; `say` is told what happens, a line a step.
+
+    data: the user's own comparisons in any known format; None takes the starter kit's human ratings.
+    """
+    config = config or default_config()
+    steps = _Steps(out, say)
+    steps.claim({"data": str(data or "starter kit"), "data_hash": _file_hash(data), "config": config.model_dump(mode="json")})
+    files.write_config(out / "config.yaml", config)
+
+    parts = steps.do("comparisons", "read, check and split the comparisons", lambda: _prepare(out, data, config))
+    steps.do("model", f"train on {parts['train']} comparisons", lambda: _train(out, config))
+    steps.do("calibrate", f"calibrate on {parts['calibrate']} held-out comparisons", lambda: _calibrate(out, config))
+    steps.do("audit", f"audit on {parts['audit']} comparisons nobody has seen", lambda: _audit(out, config))
+    if config.quickstart.sample_prompts:
+        steps.do("samples", f"draw {config.quickstart.samples} replies a prompt and keep the best", lambda: _sample(out, config))
+    report = _assemble(out, parts, steps.seconds(), steps.peak())
+    files.write_json(out / "report.json", to_json(report))
+    files.write_text(out / "report.md", to_markdown(report))
+    files.write_text(out / "model" / "README.md", model_card(report))
+    files.write_text(out / "report.html", to_html(report))
+    return report
+
+
+def default_config() -> Config:
+    """The starter recipe, with no system message: short texts should not pay for a long one."""
+    from assay.config import build
+    from assay.recipes import quickstart
+
+    return build(quickstart())
+
+
+def model_card(report: Report) -> str:
+    """README.md of the saved model: the front matter that hubs read, how to use it, and its audit."""
+    head = "---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags:\n- reward-model\n- assay\n---\n\n"
+    use = (
+        "Rewards are nats of preference log-odds; only differences within a prompt mean anything.\n\n"
+        "```python\nimport assay\n\nmodel = assay.load(\"PATH\")\n"
+        'scores = model.score(["a prompt"], ["a response"])\n```\n\n'
+        "Plain transformers reads it with `AutoModelForSequenceClassification`: one raw logit, before the temperature in reward.json.\n\n"
+    )
+    return head + use + to_markdown(report)
+
+
+def _prepare(out: Path, data: str | Path | None, config: Config) -> dict[str, Any]:
+    if data is None:
+        from assay.collect.ratings import rating_comparisons
+        from assay.models.starter import starter_ratings
+
+        comparisons = rating_comparisons(starter_ratings(), config.quickstart.comparisons, config.train.seed)
+    else:
+        comparisons = _import(out, data, config)
+    checked = api.check(comparisons, **config.check.model_dump())
+    files.write_json(out / "check.json", to_json(checked))
+    usable = [c for c in comparisons if len({r.text for r in c.responses}) > 1]
+    parts = api.split(usable, **config.split.model_dump())
+    groups = len({c.group for c in usable})
+    if groups < FEWEST_GROUPS or not all(parts.values()):
+        raise AssayError(
+            f"{data}: {groups} prompt groups in {len(usable)} comparisons leave nothing to audit; remedy: give {FEWEST_GROUPS} groups or more"
+        )
+    for name, part in parts.items():
+        files.write_comparisons(out / f"{name}.jsonl", part)
+    return {name: len(part) for name, part in parts.items()} | {"rejected": len(comparisons) - len(usable)}
+
+
+def _import(out: Path, data: str | Path, config: Config) -> list[Comparison]:
+    from assay.collect.sources import import_rows
+
+    kept: list[Comparison] = []
+    rejected: list[Any] = []
+    for row in import_rows(files.read_rows(data, config.imports), config.imports):
+        (kept if isinstance(row, Comparison) else rejected).append(row)  # type: ignore[arg-type]
+    files.write_rejected(out / "rejected.jsonl", rejected)
+    if not kept:
+        raise AssayError(f"{data}: no row could be read as a comparison ({len(rejected)} rejected); remedy: see {out / 'rejected.jsonl'}")
+    return kept
+
+
+def _train(out: Path, config: Config) -> dict[str, Any]:
+    from assay.models.scalar import create, save
+    from assay.train import fit
+
+    comparisons = list(files.read_comparisons(out / "train.jsonl"))
+    held_out = list(files.read_comparisons(out / "calibrate.jsonl"))
+    model = create(config.model, seed=config.train.seed)
+    result = fit(model, comparisons, config.train, held_out=held_out, folder=out)
+    save(api.with_self_test(result.model, comparisons), out / "model")
+    return {"steps": result.steps, "dropped": result.dropped, "train_seconds": result.seconds}
+
+
+def _calibrate(out: Path, config: Config) -> dict[str, Any]:
+    raw = api.load(out / "model", autocast=config.model.autocast).model
+    model, report = api.calibrate(raw, list(files.read_comparisons(out / "calibrate.jsonl")), **config.calibrate.model_dump())
+    files.write_json(out / "calibrate.json", to_json(report))
+    api.save(model, out / "model")
+    return {}
+
+
+def _audit(out: Path, config: Config) -> dict[str, Any]:
+    model = api.load(out / "model")
+    report = api.audit(model, list(files.read_comparisons(out / "audit.jsonl")), **config.audit.model_dump())
+    files.write_json(out / "audit.json", to_json(report))
+    return {}
+
+
+def _sample(out: Path, config: Config) -> dict[str, Any]:
+    """First sample beside best of n, for a few prompts, with the reward model's scores."""
+    from assay.models.policy import load_policy
+
+    options = config.quickstart
+    prompts = list(dict.fromkeys(c.prompt for c in files.read_comparisons(out / "audit.jsonl")))[: options.sample_prompts]
+    policy = load_policy(config.model)
+    drawn = policy.sample(prompts, options.samples, options.sample_tokens, seed=config.train.seed)
+    del policy
+    gc.collect()
+    model = api.load(out / "model", truncation="left")
+    scored = dataclasses.replace(drawn, reward=model.score(drawn.prompts, drawn.responses).value)
+    examples = [_best_of(scored, at, options.samples) for at in range(0, len(drawn.responses), options.samples)]
+    files.write_json(out / "samples.json", to_json(Report(f"Best of {options.samples}", examples=tuple(examples))))
+    return {}
+
+
+def _best_of(rollouts: Rollouts, at: int, n: int) -> Example:
+    assert rollouts.reward is not None
+    rewards = rollouts.reward[at : at + n]
+    best = at + int(np.argmax(rewards))
+    prompt: Prompt = rollouts.prompts[at]
+    shown: Sequence[Response] = (rollouts.responses[at], rollouts.responses[best])
+    return Example(
+        f"{prompt[-1].content[:80]}",
+        prompt,
+        tuple(shown),
+        ("first sample", f"best of {n}"),
+        (float(rewards[0]), float(rollouts.reward[best])),
+    )
+
+
+def _assemble(out: Path, parts: dict[str, Any], seconds: float, peak: float) -> Report:
+    audit = _read_report(out / "audit.json")
+    calibration = _read_report(out / "calibrate.json")
+    sections = [calibration, dataclasses.replace(_read_report(out / "check.json"), title="Data hygiene")]
+    if (out / "samples.json").exists():
+        sections.insert(0, _read_report(out / "samples.json"))
+    kept = ("temperature", "ece_before", "nll_before")
+    estimates = dict(audit.estimates) | {k: calibration.estimates[k] for k in kept if k in calibration.estimates}
+    about = {
+        **{f"{name} comparisons": f"{parts[name]:,}" for name in api.PARTS},
+        "seconds": f"{seconds:.0f}",
+        "peak memory": f"{peak:.2f} GB",
+        **audit.about,
+    }
+    return dataclasses.replace(audit, title="A reward model and how far to trust it", about=about, estimates=estimates, sections=tuple(sections))
+
+
+def _read_report(path: Path) -> Report:
+    return from_json(files.read_json(path))
+
+
+def _file_hash(data: str | Path | None) -> str:
+    """Changes when the user's file does."""
+    if data is None or not Path(data).is_file():
+        return str(data)
+    return digest([str(Path(data).stat().st_size), Path(data).stat().st_mtime_ns])
+
+
+class _Steps:
+    """Which steps of a run folder are done: state.json, rewritten whole after each one."""
+
+    def __init__(self, out: Path, say: Say) -> None:
+        self.out, self.say = out, say
+        self.path = out / "state.json"
+        self.state: dict[str, Any] = files.read_json(self.path) if self.path.exists() else {"done": {}, "peak": 0.0}
+
+    def claim(self, identity: dict[str, Any]) -> None:
+        """Refuse a folder that belongs to another run."""
+        known = self.state.get("identity")
+        if known is not None and known != identity:
+            what = "data" if known.get("data_hash") != identity["data_hash"] or known.get("data") != identity["data"] else "options"
+            raise AssayError(f"{self.out}: holds a run with other {what}; remedy: another --out, or delete the folder to start again")
+        self.state["identity"] = identity
+        self._write()
+
+    def do(self, name: str, words: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The step's result, from the folder if it was done before."""
+        done: dict[str, Any] = self.state["done"]
+        if name in done:
+            self.say(f"{name}: done before")
+            return dict(done[name])
+        self.say(f"{name}: {words}")
+        began = time.monotonic()
+        result = work()
+        gc.collect()
+        done[name] = {**result, "seconds": round(time.monotonic() - began, 2)}
+        self.state["peak"] = max(self.state["peak"], _peak_gb())
+        self._write()
+        return dict(done[name])
+
+    def seconds(self) -> float:
+        """Seconds of all steps, over every start."""
+        return float(sum(step["seconds"] for step in self.state["done"].values()))
+
+    def peak(self) -> float:
+        """Most resident memory of any start, GB."""
+        return float(self.state["peak"])
+
+    def _write(self) -> None:
+        files.write_json(self.path, self.state)
+
+
+def _peak_gb() -> float:
+    """Most resident memory of this process so far, in GB (10^9 bytes)."""
+    try:
+        import resource
+
+        scale = 1 if os.uname().sysname == "Darwin" else 1024
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * scale / 1e9
+    except ImportError:  # Windows
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset) / 1e9

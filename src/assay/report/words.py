@@ -1,0 +1,167 @@
+"""What each named estimate means, in words and units, and the one sentence that a report opens with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from assay.contracts import Estimate, Finding, Report
+
+Unit = Literal["share", "nats", "number"]
+PERCENT = "\N{NO-BREAK SPACE}%"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """How to print an estimate: its label, unit, the table it stands in, and a sentence for those who ask."""
+
+    label: str
+    unit: Unit
+    part: str
+    meaning: str = ""
+
+
+RIGHT, PEOPLE, ODDS, SCALE, OTHER = "How often it is right", "People", "Odds", "Scale", "Other numbers"
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "accuracy": Quantity(
+        "accuracy", "share", RIGHT, "pairs ordered as the verdict says; a tie on either side counts half"
+    ),
+    "accuracy_strict": Quantity(
+        "accuracy, strict", "share", RIGHT, "pairs with a winner only; equal rewards count as wrong"
+    ),
+    "accuracy_decided": Quantity(
+        "accuracy, no ties", "share", RIGHT, "pairs with a winner only; equal rewards count half"
+    ),
+    "longer_wins": Quantity("anchor: longer wins", "share", RIGHT, "accuracy of always preferring the longer response"),
+    "constant": Quantity(
+        "anchor: a constant", "share", RIGHT, "accuracy of a model that gives everything the same reward"
+    ),
+    "accuracy_above_longer": Quantity(
+        "above longer-wins", "share", RIGHT, "accuracy minus that of longer-wins, pair by pair"
+    ),
+    "accuracy_longer_preferred": Quantity(
+        "when the better is longer", "share", RIGHT, "accuracy on pairs whose better response is longer"
+    ),
+    "accuracy_shorter_preferred": Quantity(
+        "when the better is shorter", "share", RIGHT, "accuracy on pairs whose better response is shorter"
+    ),
+    "model_ties": Quantity("equal rewards", "share", RIGHT, "pairs whose two responses get exactly the same reward"),
+    "verdict_ties": Quantity("tied verdicts", "share", RIGHT, "pairs that people call equal"),
+    "truncated": Quantity("truncated", "share", RIGHT, "pairs of which the model did not see all the text"),
+    "ceiling_majority": Quantity(
+        "ceiling", "share", PEOPLE, "how often the majority would stand if as many other people voted"
+    ),
+    "person_vs_person": Quantity(
+        "two people agree", "share", PEOPLE, "two raters of the same pair give the same verdict"
+    ),
+    "person_vs_others": Quantity(
+        "one person vs the others", "share", PEOPLE, "a rater agrees with the majority of the other raters"
+    ),
+    "model_vs_person": Quantity(
+        "model vs one person", "share", PEOPLE, "the model agrees with one rater drawn at random"
+    ),
+    "nll": Quantity("log loss", "nats", ODDS, "mean negative log-likelihood of the verdicts; a coin has 0.693"),
+    "brier": Quantity("Brier score", "number", ODDS, "mean squared error of the probability; a coin has 0.25"),
+    "ece": Quantity(
+        "calibration error", "share", ODDS, "mean distance between confidence and accuracy, over equal-mass bins"
+    ),
+    "ece_null": Quantity(
+        "if it were calibrated", "share", ODDS, "the calibration error that perfect odds would show on this many pairs"
+    ),
+    "ece_p_value": Quantity(
+        "p-value of calibration", "number", ODDS, "chance of so large an error under perfect calibration"
+    ),
+    "overconfidence": Quantity(
+        "overconfidence", "share", ODDS, "mean confidence minus accuracy; below 0 is too modest"
+    ),
+    "temperature": Quantity("temperature", "number", SCALE, "raw units of reward in one nat"),
+    "reference_mean": Quantity("reference mean", "number", SCALE, "mean raw reward of the reference policy's samples"),
+    "reference_spread": Quantity("reference spread", "number", SCALE, "standard deviation of those rewards"),
+    "reference_between_prompts": Quantity(
+        "variance between prompts",
+        "share",
+        SCALE,
+        "share that prompts explain; where it is high, rewards of different prompts are not comparable",
+    ),
+    "position_consistency": Quantity(
+        "same winner when swapped", "share", RIGHT, "pairs whose winner stays when the two change places"
+    ),
+    "first_position": Quantity(
+        "prefers the first", "share", RIGHT, "share of pairs, in both orders, in which the first shown wins"
+    ),
+    "accuracy_voted": Quantity(
+        "accuracy, pairs with votes", "share", PEOPLE, "accuracy on the pairs that two people or more judged"
+    ),
+}
+
+
+def quantity(key: str) -> Quantity:
+    """What is known of a key. "nll_before" is "nll" with its suffix; an unknown key is a number under its own name."""
+    if key in QUANTITIES:
+        return QUANTITIES[key]
+    stem, _, suffix = key.rpartition("_")
+    if stem in QUANTITIES and suffix in ("before", "after"):
+        known = QUANTITIES[stem]
+        return Quantity(f"{known.label}, {suffix}", known.unit, known.part, known.meaning)
+    return Quantity(key.replace("_", " "), "number", OTHER)
+
+
+def parts(report: Report) -> Iterator[tuple[str, list[tuple[Quantity, Estimate]]]]:
+    """The estimates in tables by subject, subjects and rows in the order in which they are first met."""
+    tables: dict[str, list[tuple[Quantity, Estimate]]] = {}
+    for key, estimate in report.estimates.items():
+        known = quantity(key)
+        tables.setdefault(known.part, []).append((known, estimate))
+    yield from tables.items()
+
+
+def number(value: float, unit: Unit) -> str:
+    """A share as a percentage with one decimal, anything else with three digits; a dash where there is none."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{100 * value:.1f}{PERCENT}" if unit == "share" else f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
+
+
+def interval(estimate: Estimate, unit: Unit) -> str:
+    """The 95 % interval in brackets, or the words for having none."""
+    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+        return "no interval"
+    low, high = number(estimate.low, unit), number(estimate.high, unit)
+    return f"[{low.removesuffix(PERCENT)}, {high.removesuffix(PERCENT)}]"
+
+
+def phrase(estimate: Estimate, unit: Unit) -> str:
+    """The value with its interval, as in a sentence."""
+    return f"{number(estimate.value, unit)} {interval(estimate, unit)}"
+
+
+def verdict(report: Report) -> str:
+    """What the report says, in a sentence or two, from its estimates and findings alone."""
+    found = report.estimates
+    errors = sum(finding.severity == "error" for finding in report.findings)
+    warnings = sum(finding.severity == "warning" for finding in report.findings)
+    if errors:
+        return f"Refused: {errors} check{'s' * (errors > 1)} failed; until that is mended no number can be trusted."
+    said = []
+    if "accuracy" in found:
+        ceiling = (
+            f", of a ceiling of {phrase(found['ceiling_majority'], 'share')}" if "ceiling_majority" in found else ""
+        )
+        said.append(f"The model orders {phrase(found['accuracy'], 'share')} of pairs as people do{ceiling}")
+    if "longer_wins" in found:
+        said.append(f"preferring the longer answer gets {phrase(found['longer_wins'], 'share')}")
+    if "temperature" in found:
+        said.append(f"One nat is {phrase(found['temperature'], 'number')} raw units of reward")
+    if {"nll_before", "nll_after"} <= set(found):
+        said.append(f"log loss goes from {found['nll_before'].value:.3f} to {found['nll_after'].value:.3f}")
+    sentence = "; ".join(said) + "." if said else ""
+    warned = f"{warnings} warning{'s' * (warnings > 1)} below." if warnings else "No warnings." if not said else ""
+    return " ".join(part for part in (sentence, warned) if part)
+
+
+def by_severity(report: Report) -> list[Finding]:
+    """The findings, errors first, otherwise in their own order."""
+    return sorted(report.findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))

@@ -1,0 +1,266 @@
+"""Comparisons as token ids and targets, and the order in which training sees them.
+
+Axes: c comparisons, r responses (all comparisons' responses one after the other), k responses of one comparison padded to
+the batch's widest, a attributes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from assay.config import TrainOptions
+from assay.contracts import AssayError, Comparison
+from assay.models.scalar import pad
+from assay.models.text import Text
+from assay.progress import Bar
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Every comparison tokenised once. Ids of all responses lie in one flat array; `starts` cuts it.
+
+    q and outcome hold 0.5 and zeros where a comparison has more than two responses; ratings are NaN where missing.
+    """
+
+    ids: Int[np.ndarray, " tokens"]
+    starts: Int[np.ndarray, " r_plus_1"]
+    first: Int[np.ndarray, " c_plus_1"]
+    ranks: Int[np.ndarray, " r"]
+    q: Float[np.ndarray, " c"]
+    margin: Float[np.ndarray, " c"]
+    outcome: Float[np.ndarray, "c 3"]
+    weight: Float[np.ndarray, " c"]
+    group: tuple[str, ...]
+    ratings: Float[np.ndarray, "r a"]
+    dropped: int
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    def tokens(self, response: int) -> np.ndarray:
+        """Ids of one response with its prompt."""
+        return self.ids[self.starts[response] : self.starts[response + 1]]
+
+    def length(self, comparison: int) -> int:
+        """Tokens of the longest conversation of a comparison."""
+        lo, hi = self.first[comparison], self.first[comparison + 1]
+        return int(np.diff(self.starts[lo : hi + 1]).max())
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some comparisons as tensors. `rows` says which row of the padded ids is response k of comparison c (0 where absent)."""
+
+    input_ids: Int[Tensor, "r t"]
+    attention_mask: Int[Tensor, "r t"]
+    rows: Int[Tensor, "c k"]
+    present: Bool[Tensor, "c k"]
+    ranks: Int[Tensor, "c k"]
+    q: Float[Tensor, " c"]
+    margin: Float[Tensor, " c"]
+    outcome: Float[Tensor, "c 3"]
+    weight: Float[Tensor, " c"]
+    ratings: Float[Tensor, "r a"]
+
+
+def tabulate(
+    text: Text, comparisons: Sequence[Comparison], options: TrainOptions, attributes: Sequence[str] = ()
+) -> Table:
+    """Tokenise, apply the truncation policy, and refuse what cannot teach anything.
+
+    Raises AssayError, with counts, for texts longer than the model sees (policy "refuse"), for comparisons that become
+    identical after truncation, for verdicts the loss cannot use, and when nothing is left.
+    """
+    builder = _Builder(text, options, attributes)
+    bar = Bar(len(comparisons), "tokens", "comparisons")
+    for at in range(0, len(comparisons), 512):
+        chunk = comparisons[at : at + 512]
+        builder.add(chunk)
+        bar.advance(len(chunk))
+    bar.close()
+    return builder.table()
+
+
+class _Builder:
+    """Gathers the columns of a Table chunk by chunk, so that only token ids are held, never the padded texts."""
+
+    def __init__(self, text: Text, options: TrainOptions, attributes: Sequence[str]) -> None:
+        self.text, self.options, self.attributes = text, options, list(attributes)
+        self.ids: list[np.ndarray] = []
+        self.lengths: list[int] = []
+        self.sizes: list[int] = []
+        self.long: list[int] = []
+        self.same: list[str] = []
+        self.kept: list[Comparison] = []
+        self.dropped = self.seen = 0
+        # under "refuse" the count over all data makes the error useful, so the chunks are cut and the error raised at the end
+        self.cutter = Text(text.tokenizer, 10**9, "left", text.template, text.system, text.encoder)
+
+    def add(self, comparisons: Sequence[Comparison]) -> None:
+        prompts = [c.prompt for c in comparisons for _ in c.responses]
+        encoded = iter(self.cutter.encode(prompts, [r for c in comparisons for r in c.responses]))
+        for comparison in comparisons:
+            _refuse_verdict(comparison, self.options, self.attributes)
+            rows = [next(encoded).ids for _ in comparison.responses]
+            self.seen += 1
+            longest = max(map(len, rows))
+            if longest > self.text.max_length:
+                self.long.append(longest)
+                if self.text.truncation != "left":
+                    self.dropped += 1
+                    continue
+                rows = [self.text._cut(row).ids for row in rows]
+            if self.options.loss != "attributes" and all(np.array_equal(rows[0], row) for row in rows[1:]):
+                self.same.append(comparison.id)
+                continue
+            self.ids += rows
+            self.lengths += map(len, rows)
+            self.sizes.append(len(rows))
+            self.kept.append(comparison)
+
+    def table(self) -> Table:
+        if self.long and self.text.truncation == "refuse":
+            raise AssayError(
+                f"model.max_length={self.text.max_length}: {len(self.long)} of {self.seen} comparisons are longer "
+                f"(longest {max(self.long)} tokens); remedy: model.max_length={max(self.long)} if the model's context allows it, "
+                "or model.truncation=drop or left"
+            )
+        if self.same:
+            raise AssayError(
+                f"{len(self.same)} of {self.seen} comparisons have identical responses as the model sees them (the first is {self.same[0]}); "
+                "remedy: drop them (`assay check` lists them), or raise model.max_length if truncation made them so"
+            )
+        if not self.kept:
+            raise AssayError(
+                f"no comparison to train on ({self.seen} given, {self.dropped} too long); remedy: give data, or raise model.max_length"
+            )
+        if self.options.loss != "attributes" and all(len(set(c.ranks)) == 1 and c.q == 0.5 for c in self.kept):
+            if self.options.loss != "rao_kupper":
+                raise AssayError(
+                    f"all {len(self.kept)} comparisons are ties: nothing says which response is better; remedy: give some that are decided"
+                )
+        return Table(
+            ids=np.concatenate(self.ids),
+            starts=np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64),
+            first=np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64),
+            ranks=np.array([rank for c in self.kept for rank in c.ranks], dtype=np.int64),
+            q=np.array([0.5 if c.q is None else c.q for c in self.kept]),
+            margin=np.array([_margin(c, self.options) for c in self.kept]),
+            outcome=np.array([_outcome(c) for c in self.kept]).reshape(-1, 3),
+            weight=np.array([c.weight for c in self.kept]),
+            group=tuple(c.group for c in self.kept),
+            ratings=np.array(
+                [[r.ratings.get(name, math.nan) for name in self.attributes] for c in self.kept for r in c.responses],
+                dtype=np.float64,
+            ).reshape(sum(self.sizes), len(self.attributes)),
+            dropped=self.dropped,
+        )
+
+
+def order(size: int, seed: int, epoch: int) -> Int[np.ndarray, " c"]:
+    """The order of one epoch: the same for the same seed, whatever the machine or the number of processes."""
+    return np.random.default_rng([seed, epoch]).permutation(size)
+
+
+def step_rows(size: int, batch: int, seed: int, step: int) -> Int[np.ndarray, " b"]:
+    """Comparisons of optimiser step `step`, counted over epochs: an epoch's last step may be short."""
+    per_epoch = math.ceil(size / batch)
+    epoch, within = divmod(step, per_epoch)
+    return order(size, seed, epoch)[within * batch : (within + 1) * batch]
+
+
+def micro_batches(table: Table, rows: Sequence[int], tokens: int) -> list[list[int]]:
+    """Cut one step's comparisons into forward passes of at most `tokens` padded tokens (at least one comparison each)."""
+    chunks: list[list[int]] = []
+    responses = width = 0
+    for row in sorted((int(r) for r in rows), key=lambda r: (-table.length(r), r)):
+        k = int(table.first[row + 1] - table.first[row])
+        if chunks and (responses + k) * width <= tokens:
+            chunks[-1].append(row)
+            responses += k
+        else:
+            chunks.append([row])
+            responses, width = k, table.length(row)
+    return chunks
+
+
+def collate(table: Table, rows: Sequence[int], pad_id: int, device: torch.device) -> Batch:
+    """Tensors of the given comparisons."""
+    spans = [range(int(table.first[r]), int(table.first[r + 1])) for r in rows]
+    flat = [i for span in spans for i in span]
+    ids, mask = pad([table.tokens(i) for i in flat], pad_id)
+    k = max(map(len, spans))
+    where = np.zeros((len(rows), k), dtype=np.int64)
+    present = np.zeros((len(rows), k), dtype=bool)
+    ranks = np.full((len(rows), k), -1, dtype=np.int64)
+    at = 0
+    for i, span in enumerate(spans):
+        where[i, : len(span)] = np.arange(at, at + len(span))
+        present[i, : len(span)] = True
+        ranks[i, : len(span)] = table.ranks[span.start : span.stop]
+        at += len(span)
+    index = np.asarray(rows, dtype=np.int64)
+
+    def numbers(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).float().to(device)
+
+    return Batch(
+        ids.to(device),
+        mask.to(device),
+        torch.from_numpy(where).to(device),
+        torch.from_numpy(present).to(device),
+        torch.from_numpy(ranks).to(device),
+        numbers(table.q[index]),
+        numbers(table.margin[index]),
+        numbers(table.outcome[index]),
+        numbers(table.weight[index]),
+        numbers(table.ratings[np.asarray(flat, dtype=np.int64)]),
+    )
+
+
+def held_out_batches(table: Table, tokens: int) -> Iterator[list[int]]:
+    """Every comparison once, in batches of similar length."""
+    yield from micro_batches(table, range(len(table)), tokens)
+
+
+def _margin(comparison: Comparison, options: TrainOptions) -> float:
+    """Signed nats by which the first should lead: the strength of the verdict, towards the better response."""
+    strength, q = comparison.verdict.strength, comparison.q
+    if not options.margin_scale or strength is None or q is None:
+        return 0.0
+    return options.margin_scale * strength * float(np.sign(q - 0.5))
+
+
+def _outcome(comparison: Comparison) -> tuple[float, float, float]:
+    """P(first better), P(tie), P(second better): counted votes where there are any, else the verdict itself."""
+    votes, q = comparison.verdict.votes, comparison.q
+    if votes is not None and sum(votes):
+        first, tie, second = (v / sum(votes) for v in votes)
+        return first, tie, second
+    if q is None:
+        return 0.0, 0.0, 0.0
+    return (0.0, 1.0, 0.0) if q == 0.5 else (q, 0.0, 1.0 - q)
+
+
+def _refuse_verdict(comparison: Comparison, options: TrainOptions, attributes: Sequence[str]) -> None:
+    k = len(comparison.responses)
+    if options.loss in ("bradley_terry", "rao_kupper") and k > 2:
+        raise AssayError(
+            f"comparison {comparison.id}: train.loss={options.loss} takes 2 responses, got {k}; remedy: train.loss=plackett_luce or all_pairs"
+        )
+    if options.loss == "plackett_luce" and comparison.verdict.q not in (None, 0.0, 0.5, 1.0):
+        raise AssayError(
+            f"comparison {comparison.id}: train.loss=plackett_luce takes rankings, got a soft label q={comparison.verdict.q}; "
+            "remedy: train.loss=bradley_terry"
+        )
+    if options.loss == "attributes" and not any(name in r.ratings for r in comparison.responses for name in attributes):
+        raise AssayError(
+            f"comparison {comparison.id}: no response is rated for any of model.attributes={list(attributes)}; remedy: name rated attributes"
+        )

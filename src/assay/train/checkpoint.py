@@ -1,0 +1,81 @@
+"""A run frozen between two optimiser steps: safetensors and JSON, written whole or not at all.
+
+A checkpoint holds the trainable weights, AdamW's moments, the generators' states, the number of steps done and where the
+metrics file ended then. The learning rate and the data order are functions of the step, so they need no state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from assay.contracts import AssayError
+
+Named = dict[str, Tensor]
+
+
+def save(folder: Path, tensors: Named, state: dict[str, Any], keep: str = "checkpoint") -> None:
+    """Write folder/keep in a scratch folder, sync it, and put it in the old one's place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{keep}.", dir=folder))
+    try:
+        save_file(
+            {name: value.detach().contiguous() for name, value in tensors.items()}, str(scratch / "tensors.safetensors")
+        )
+        (scratch / "state.json").write_text(json.dumps(state), "utf-8")
+        for file in (scratch / "tensors.safetensors", scratch / "state.json"):
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        old = folder / f"{keep}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if (folder / keep).exists():
+            (folder / keep).rename(old)
+        scratch.rename(folder / keep)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, RuntimeError) as error:  # safetensors reports a full disk as its own error
+        raise AssayError(
+            f"cannot write checkpoint in {folder}: {error}; remedy: free space, or train.save_every=0"
+        ) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def find(folder: Path | None, keep: str = "checkpoint") -> Path | None:
+    """The newest whole checkpoint: a kill between the two renames leaves it under the old name."""
+    if folder is None:
+        return None
+    for name in (keep, f"{keep}.old"):
+        if (folder / name / "state.json").is_file():
+            return folder / name
+    return None
+
+
+def read_state(place: Path) -> dict[str, Any]:
+    """The JSON part of a checkpoint."""
+    try:
+        state: dict[str, Any] = json.loads((place / "state.json").read_text("utf-8"))
+    except json.JSONDecodeError:
+        raise AssayError(f"{place}: state.json is not JSON; remedy: delete {place} to start again") from None
+    return state
+
+
+def read_tensors(place: Path, into: Named) -> None:
+    """Copy the stored tensors into the given ones, one at a time; names and shapes must agree."""
+    with safe_open(str(place / "tensors.safetensors"), framework="pt") as stored, torch.no_grad():
+        names = set(stored.keys())
+        if names != set(into):
+            odd = sorted(names ^ set(into))[0]
+            raise AssayError(
+                f"{place}: does not belong to this model (tensor {odd}); remedy: delete {place}, or use the options it was written with"
+            )
+        for name, target in into.items():
+            target.copy_(stored.get_tensor(name))

@@ -1,0 +1,366 @@
+"""One training run, readable top to bottom: tokens, optimiser, resume, steps, held-out checks, the best weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from assay.config import TrainOptions
+from assay.contracts import AssayError, Comparison, Estimate, digest, digest_all
+from assay.formulas.estimation import bootstrap_mean
+from assay.models import layout
+from assay.models.scalar import ScalarModel, ScalarNetwork, autocast
+from assay.progress import Bar
+from assay.train import checkpoint
+from assay.train.batches import Table, collate, held_out_batches, micro_batches, step_rows, tabulate
+from assay.train.objectives import accuracy, loss
+
+log = logging.getLogger("assay")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Loss (nats a comparison) and accuracy (ties count half) on comparisons that were not trained on, with intervals by group."""
+
+    loss: Estimate
+    accuracy: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """The trained model, the number of optimiser steps, the last held-out check (None without held-out data), and what was left out."""
+
+    model: ScalarModel
+    steps: int
+    held_out: HeldOut | None
+    stopped_early: bool
+    dropped: int
+    seconds: float
+
+
+def fit(
+    model: ScalarModel,
+    comparisons: Sequence[Comparison],
+    options: TrainOptions,
+    *,
+    held_out: Sequence[Comparison] = (),
+    folder: Path | None = None,
+) -> TrainResult:
+    """Train the model on the comparisons; with a folder, write metrics.jsonl and checkpoints there and go on from them.
+
+    The result is the same for any micro_tokens, and for one run or one killed at any moment and started again. Held-out
+    comparisons choose when to stop (`patience`) and are otherwise only measured. LoRA adapters come back merged.
+    """
+    if options.patience and not held_out:
+        raise AssayError(
+            f"train.patience={options.patience}: stopping early needs held-out comparisons; remedy: give --held-out, or train.patience=0"
+        )
+
+    # 1. Text to tokens, once
+    table = tabulate(model.text, comparisons, options, model.card.attributes)
+    check = tabulate(model.text, held_out, options, model.card.attributes) if held_out else None
+    if table.dropped:
+        log.warning(
+            "%d of %d comparisons are longer than model.max_length=%d and were dropped",
+            table.dropped,
+            len(comparisons),
+            model.text.max_length,
+        )
+
+    # 2. Network, optimiser, processes
+    accelerator = Accelerator(
+        cpu=model.device.type == "cpu",
+        log_with=list(options.report_to) or None,
+        project_dir=str(folder) if folder else None,
+    )
+    core = model.network.train()
+    core.tie_raw.requires_grad_(options.loss == "rao_kupper")
+    if options.gradient_checkpointing:
+        core.classifier.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        core.classifier.enable_input_require_grads()
+    network = accelerator.prepare(core) if accelerator.num_processes > 1 else core.to(accelerator.device)
+    weights = Weights(core, options)
+    per_epoch = math.ceil(len(table) / options.batch_size)
+    total = min(math.ceil(options.epochs * per_epoch), options.max_steps or 10**12)
+
+    # 3. Go on from the newest checkpoint
+    run = _Run(folder, _identity(model, comparisons, options, total), accelerator, options)
+    step = run.resume(weights)
+    bar = Bar(total * options.batch_size, "train", "pairs", initial=step * options.batch_size)
+    started, last_check = time.monotonic(), None
+    stopped = run.state["stopped"]
+
+    # 4. Optimiser steps
+    while step < total and not stopped:
+        rows = step_rows(len(table), options.batch_size, options.seed, step)
+        value = _accumulate(network, table, rows, options, accelerator, model)
+        norm = weights.step(learning_rate(step, total, options))
+        step += 1
+        if not math.isfinite(value):
+            raise AssayError(
+                f"train: the loss at step {step} is {value}; remedy: a smaller train.lr (now {options.lr}), or model.dtype=float32"
+            )
+        run.log(
+            {
+                "step": step,
+                "epoch": step / per_epoch,
+                "loss": value,
+                "lr": learning_rate(step - 1, total, options),
+                "grad_norm": norm,
+            }
+        )
+        at_end = step == total
+        if check is not None and (at_end or step % (options.eval_every or per_epoch) == 0):
+            last_check = evaluate(core, check, options, model)
+            run.log({"step": step, "held_out_loss": last_check.loss.value, "held_out_accuracy": last_check.accuracy.value,
+                     "held_out_accuracy_low": last_check.accuracy.low, "held_out_accuracy_high": last_check.accuracy.high})  # fmt: skip
+            stopped = run.judge(last_check, weights)
+        if options.save_every and (step % options.save_every == 0 or at_end or stopped):
+            run.save(step, weights)
+        shown = {"loss": run.smooth(value)} | ({"held_out": last_check.accuracy.value} if last_check else {})
+        bar.advance(len(rows), **shown)
+    bar.close()
+
+    # 5. The best weights, adapters folded in
+    if options.patience:
+        run.restore_best(weights)
+    if check is not None and (last_check is None or options.patience):
+        last_check = evaluate(core, check, options, model)
+    core.classifier = layout.merged(core.classifier)
+    core.eval()
+    accelerator.end_training()
+    tie = core.tie_threshold.item() if options.loss == "rao_kupper" else None
+    card = dataclasses.replace(model.card, data_hash=run.identity["data"], tie_threshold=tie)
+    trained = ScalarModel(core, model.text, card, autocast=model.autocast, batch_tokens=model.batch_tokens)
+    return TrainResult(trained, step, last_check, stopped, table.dropped, time.monotonic() - started)
+
+
+def evaluate(network: ScalarNetwork, table: Table, options: TrainOptions, model: ScalarModel) -> HeldOut:
+    """Loss and accuracy over every comparison of the table, weighted by comparison, with bootstrap intervals by group."""
+    losses, hits = np.zeros(len(table)), np.zeros(len(table))
+    network.eval()
+    with torch.inference_mode(), autocast(model.device, model.autocast):
+        for rows in held_out_batches(table, options.micro_tokens * 2):
+            batch = collate(table, rows, model.text.tokenizer.pad_token_id, model.device)
+            rewards = network(batch.input_ids, batch.attention_mask)
+            losses[rows] = loss(rewards, batch, options, network.tie_threshold).cpu().numpy()
+            hits[rows] = accuracy(rewards, batch).cpu().numpy()
+    network.train()
+    decided = ~np.isnan(hits)
+    groups = np.array(table.group)
+    right = (
+        bootstrap_mean(hits[decided], groups[decided], table.weight[decided])
+        if decided.any()
+        else (math.nan, math.nan, math.nan, 0)
+    )
+    return HeldOut(Estimate(*bootstrap_mean(losses, groups, table.weight)), Estimate(*right))
+
+
+def learning_rate(step: int, total: int, options: TrainOptions) -> float:
+    """Factor on the peak learning rate at a step (from 0): a linear rise, then constant, linear or cosine to 0."""
+    rise = round(options.warmup * total)
+    if step < rise:
+        return (step + 1) / rise
+    done = (step - rise) / max(1, total - rise)
+    return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[options.schedule]
+
+
+class Weights:
+    """The trainable weights under AdamW. A bfloat16 weight is updated through a float32 master copy, or small steps would be lost."""
+
+    def __init__(self, network: ScalarNetwork, options: TrainOptions) -> None:
+        self.live = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self.master = {name: p if p.dtype == torch.float32 else p.detach().float() for name, p in self.live.items()}
+        self.options = options
+        self.base_lrs: list[float] = []
+        head = f".{layout.head_name(layout.unwrapped(network.classifier))}."
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for name, p in self.master.items():
+            is_head = head in f".{name}" or name == "tie_raw"
+            lr = (options.head_lr or options.lr) if is_head else options.lr
+            decay = 0.0 if is_head or p.ndim < 2 else options.weight_decay
+            groups.setdefault((lr, decay), []).append(p)
+        self.base_lrs = [lr for lr, _ in groups]
+        listed = [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
+        self.adamw = torch.optim.AdamW(listed, betas=options.betas, eps=options.eps, fused=True)
+
+    def step(self, factor: float) -> float:
+        """Clip, update, clear; returns the gradient norm before clipping."""
+        for name, p in self.live.items():
+            if self.master[name] is not p:
+                self.master[name].grad = None if p.grad is None else p.grad.float()
+                p.grad = None
+        norm = torch.nn.utils.clip_grad_norm_(list(self.master.values()), self.options.clip or math.inf)
+        for group, lr in zip(self.adamw.param_groups, self.base_lrs, strict=True):
+            group["lr"] = lr * factor
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+        self.publish()
+        return float(norm)
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Copy the masters into the live weights."""
+        for name, p in self.live.items():
+            if self.master[name] is not p:
+                p.copy_(self.master[name])
+
+    def tensors(self, *, moments: bool) -> dict[str, Tensor]:
+        """What a checkpoint holds, by name; moments that no step has made yet are zeros."""
+        named = {f"weight.{name}": p.detach() for name, p in self.master.items()}
+        if moments:
+            for name, p in self.master.items():
+                state = self.adamw.state[p]
+                if not state:
+                    state.update(step=torch.tensor(0.0), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+                named |= {f"m.{name}": state["exp_avg"], f"v.{name}": state["exp_avg_sq"]}
+        return named
+
+    def set_step(self, step: int) -> None:
+        """Tell AdamW how many steps the moments have seen."""
+        for p in self.master.values():
+            self.adamw.state[p]["step"] = torch.tensor(float(step), device=p.device if p.is_cuda else "cpu")
+
+
+class _Run:
+    """What a run leaves on disk: metrics, checkpoints, the best weights. Without a folder it keeps only the best, in memory."""
+
+    def __init__(
+        self, folder: Path | None, identity: Mapping[str, str], accelerator: Accelerator, options: TrainOptions
+    ) -> None:
+        self.folder, self.identity, self.accelerator, self.options = folder, identity, accelerator, options
+        self.state: dict[str, Any] = {"best": math.inf, "bad": 0, "stopped": False}
+        self.best: dict[str, Tensor] | None = None
+        self.average: float | None = None
+        self.began = time.monotonic()
+        if options.report_to:
+            accelerator.init_trackers("assay", config={k: str(v) for k, v in options.model_dump().items()})
+
+    def resume(self, weights: Weights) -> int:
+        """Load the newest checkpoint into the weights; returns the steps already done."""
+        place = checkpoint.find(self.folder)
+        if place is None:
+            self._cut_metrics(0)
+            return 0
+        state = checkpoint.read_state(place)
+        differing = [key for key in self.identity if state["identity"].get(key) != self.identity[key]]
+        if differing:
+            raise AssayError(
+                f"{place}: was written by another run ({', '.join(differing)} differ); remedy: another --out, or delete {place} to start again"
+            )
+        checkpoint.read_tensors(place, weights.tensors(moments=True))
+        weights.set_step(state["step"])
+        weights.publish()
+        torch.set_rng_state(torch.tensor(state["rng"], dtype=torch.uint8))
+        self.state = {key: state[key] for key in self.state}
+        self._cut_metrics(state["metrics_bytes"])
+        log.info("going on from step %d in %s", state["step"], place)
+        return int(state["step"])
+
+    def save(self, step: int, weights: Weights) -> None:
+        """Write a checkpoint."""
+        if self.folder is None or not self.accelerator.is_main_process:
+            return
+        metrics = self.folder / "metrics.jsonl"
+        state = {"step": step, "identity": self.identity, "rng": torch.get_rng_state().tolist(), **self.state}
+        state["metrics_bytes"] = metrics.stat().st_size if metrics.exists() else 0
+        checkpoint.save(self.folder, weights.tensors(moments=True), state)
+
+    def judge(self, seen: HeldOut, weights: Weights) -> bool:
+        """Remember the best weights; True when patience has run out."""
+        if not self.options.patience:
+            return False
+        if seen.loss.value < self.state["best"]:
+            self.state.update(best=seen.loss.value, bad=0)
+            if self.folder is None:
+                self.best = {name: value.clone() for name, value in weights.tensors(moments=False).items()}
+            elif self.accelerator.is_main_process:
+                checkpoint.save(self.folder, weights.tensors(moments=False), {"best": seen.loss.value}, keep="best")
+        else:
+            self.state["bad"] += 1
+        self.state["stopped"] = self.state["bad"] >= self.options.patience
+        return bool(self.state["stopped"])
+
+    def restore_best(self, weights: Weights) -> None:
+        """Put the best weights back."""
+        place = checkpoint.find(self.folder, "best")
+        if place is not None:
+            checkpoint.read_tensors(place, weights.tensors(moments=False))
+        elif self.best is not None:
+            with torch.no_grad():
+                for name, value in weights.tensors(moments=False).items():
+                    value.copy_(self.best[name])
+        weights.publish()
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Append a line to metrics.jsonl and tell the trackers."""
+        if self.options.report_to:
+            self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
+        if self.folder is None or not self.accelerator.is_main_process:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**row, "seconds": round(time.monotonic() - self.began, 3)}) + "\n")
+
+    def smooth(self, value: float) -> float:
+        """A running mean of the loss, for people to look at."""
+        self.average = value if self.average is None else 0.95 * self.average + 0.05 * value
+        return self.average
+
+    def _cut_metrics(self, size: int) -> None:
+        """Forget the lines after the checkpoint: they will be written again."""
+        place = self.folder / "metrics.jsonl" if self.folder else None
+        if place and place.exists() and self.accelerator.is_main_process:
+            os.truncate(place, min(size, place.stat().st_size))
+
+
+def _accumulate(
+    network: Any, table: Table, rows: np.ndarray, options: TrainOptions, accelerator: Accelerator, model: ScalarModel
+) -> float:
+    """Forward and backward over one step's comparisons in micro-batches; returns the mean loss of this process's share.
+
+    The denominator is the whole step's weight over all processes: a mean over micro-batches or ranks would overweight
+    comparisons that stand in small ones. (DDP averages gradients over ranks, hence the factor.)
+    """
+    denominator = float(table.weight[rows].sum())
+    mine = rows[accelerator.process_index :: accelerator.num_processes]
+    chunks = micro_batches(table, mine if len(mine) else rows[:1], options.micro_tokens)
+    total = 0.0
+    for i, chunk in enumerate(chunks):
+        batch = collate(table, chunk, model.text.tokenizer.pad_token_id, model.device)
+        waits = i < len(chunks) - 1 and accelerator.num_processes > 1
+        with accelerator.no_sync(network) if waits else nullcontext(), autocast(model.device, model.autocast):
+            rewards = network(batch.input_ids, batch.attention_mask)
+            with torch.autocast(model.device.type, enabled=False):
+                losses = loss(rewards, batch, options, accelerator.unwrap_model(network).tie_threshold)
+                part = (batch.weight * losses).sum() / denominator * (1.0 if len(mine) else 0.0)
+            accelerator.backward(part * accelerator.num_processes)
+        total += float(part.detach())
+    return total
+
+
+def _identity(
+    model: ScalarModel, comparisons: Sequence[Comparison], options: TrainOptions, total: int
+) -> dict[str, str]:
+    """What must agree for a checkpoint to be gone on from."""
+    quiet = {"save_every", "report_to", "micro_tokens"}
+    return {
+        "train options": digest({k: v for k, v in options.model_dump().items() if k not in quiet}),
+        "data": digest_all(f"{c.id} {c.ranks} {c.q} {c.weight}" for c in comparisons),
+        "model": digest([model.card.base, model.card.template_hash, model.card.max_length, model.card.attributes]),
+        "steps": str(total),
+    }

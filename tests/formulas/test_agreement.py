@@ -1,0 +1,114 @@
+"""Agreement between people: worked cases, the swap law, and checks by brute force."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assay.formulas.agreement import (
+    krippendorff_alpha_nominal,
+    leave_one_out,
+    majority_stands,
+    nominal_alpha,
+    raw_agreement,
+    single_rater_accuracy,
+)
+
+CASES = json.loads((Path(__file__).parents[1] / "cases" / "agreement.json").read_text(encoding="utf-8"))
+laws = settings(derandomize=True, deadline=None, max_examples=40)
+vote_tables = st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=1, max_size=10).map(np.array)
+
+
+@pytest.mark.parametrize("case", CASES["items"], ids=lambda case: case["says"])
+def test_items_match_the_worked_cases(case: dict) -> None:
+    votes = np.array([case["votes"]])
+    for measure, name in [
+        (raw_agreement, "raw"),
+        (leave_one_out, "leave_one_out"),
+        (majority_stands, "majority_stands"),
+    ]:
+        expected = math.nan if case[name] is None else case[name]
+        assert measure(votes) == pytest.approx([expected], abs=1e-4, nan_ok=True)
+
+
+@laws
+@given(vote_tables)
+def test_swapping_the_sides_changes_nothing(votes: np.ndarray) -> None:
+    for measure in (raw_agreement, leave_one_out, majority_stands):
+        np.testing.assert_array_equal(measure(votes), measure(votes[:, ::-1]))
+    half = len(votes) // 2
+    turned = np.concatenate([votes[:half], votes[half:, ::-1]])
+    assert krippendorff_alpha_nominal(turned) == pytest.approx(krippendorff_alpha_nominal(votes), nan_ok=True)
+
+
+@laws
+@given(vote_tables)
+def test_leave_one_out_is_what_leaving_each_one_out_gives(votes: np.ndarray) -> None:
+    for row, got in zip(votes, leave_one_out(votes), strict=True):
+        raters = np.repeat([1, 0, -1], row)
+        if len(raters) < 2:
+            assert math.isnan(got)
+            continue
+        meets = [(1 + vote * np.sign(raters.sum() - vote)) / 2 for vote in raters]
+        assert got == pytest.approx(np.mean(meets))
+
+
+@laws
+@given(vote_tables)
+def test_majority_stands_lies_between_a_coin_toss_and_certainty(votes: np.ndarray) -> None:
+    posterior = majority_stands(votes)
+    assert (posterior >= 0.5).all()
+    assert (posterior <= 1.0).all()
+
+
+def test_more_votes_of_the_same_share_make_the_majority_surer() -> None:
+    posterior = majority_stands(np.array([[2, 0, 1], [20, 0, 10], [2000, 0, 1000]]))
+    assert (np.diff(posterior) > 0).all()
+    assert posterior[-1] == pytest.approx(1.0)
+
+
+def test_the_majority_stands_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    population = rng.random(20_000)
+    first = rng.binomial(3, population)
+    votes = np.stack([first, np.zeros_like(first), 3 - first], axis=1)
+    stood = (first > 1.5) == (population > 0.5)
+    assert majority_stands(votes).mean() == pytest.approx(stood.mean(), abs=0.01)
+
+
+def test_nominal_alpha_matches_the_worked_case() -> None:
+    case = CASES["krippendorff"]
+    units = zip(*case["ratings"], strict=True)
+    counts = np.array([[unit.count(category) for category in (1, 2, 3, 4)] for unit in units])
+    assert nominal_alpha(counts) == pytest.approx(case["nominal_alpha"], abs=1e-6)
+
+
+def test_alpha_does_not_hang_on_which_side_was_called_first() -> None:
+    """The better side always first makes the plain alpha of the same votes fall far below the symmetrised one."""
+    rng = np.random.default_rng(1)
+    first = rng.binomial(3, rng.beta(6, 2, size=400))
+    votes = np.stack([first, np.zeros_like(first), 3 - first], axis=1)
+    turned = np.where(rng.random(400)[:, None] < 0.5, votes, votes[:, ::-1])
+    assert nominal_alpha(votes) < krippendorff_alpha_nominal(votes) - 0.1
+    assert nominal_alpha(turned) == pytest.approx(krippendorff_alpha_nominal(votes), abs=0.05)
+
+
+def test_alpha_is_one_for_unanimity_and_about_zero_for_coin_tosses() -> None:
+    assert krippendorff_alpha_nominal(np.array([[3, 0, 0], [0, 0, 2]])) == 1.0
+    first = np.random.default_rng(2).binomial(3, 0.5, size=3000)
+    tosses = np.stack([first, np.zeros_like(first), 3 - first], axis=1)
+    assert krippendorff_alpha_nominal(tosses) == pytest.approx(0.0, abs=0.03)
+
+
+@pytest.mark.parametrize("votes", [[[0, 3, 0], [0, 2, 0]], [[1, 0, 0]], [[0, 0, 0]]])
+def test_alpha_is_nan_where_chance_is_undefined(votes: list) -> None:
+    assert math.isnan(krippendorff_alpha_nominal(np.array(votes)))
+
+
+@pytest.mark.parametrize("case", CASES["single_rater"], ids=lambda case: case["says"])
+def test_single_rater_accuracy_matches_the_worked_cases(case: dict) -> None:
+    assert single_rater_accuracy(case["agreement"]) == pytest.approx(case["accuracy"], abs=1e-3)

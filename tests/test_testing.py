@@ -1,0 +1,94 @@
+"""A conformance check is worth what it catches: each planted fault must fail, and its honest twin must pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from toys import BatchNorm, Constant, Forgetful, Good, PaddedRows, PaddingLeak, WrongPosition
+
+from assay.contracts import Response, Rollouts, Scores, as_prompt, as_response
+from assay.testing import check_judge, check_policy, check_reward_model
+
+
+@pytest.mark.parametrize("model", [PaddedRows(), Good(), Constant()])
+def test_an_honest_model_passes(model):
+    check_reward_model(model)
+
+
+@pytest.mark.parametrize("model", [PaddingLeak(), BatchNorm(), WrongPosition()])
+def test_a_score_that_depends_on_its_company_fails(model):
+    with pytest.raises(AssertionError, match="standard deviations"):
+        check_reward_model(model)
+
+
+def test_dropout_left_on_fails():
+    with pytest.raises(AssertionError, match="a score changed by"):
+        check_reward_model(Forgetful())
+
+
+class Broken:
+    def __init__(self, change):
+        self.change = change
+
+    def score(self, prompts, responses):
+        return self.change(PaddedRows().score(prompts, responses))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: Scores(s.value.astype(np.float32), s.truncated), "float64"),
+        (lambda s: Scores(s.value[:1], s.truncated), r"value is \[6\], got \[1\]"),
+        (lambda s: Scores(s.value * np.nan, s.truncated), "finite"),
+        (lambda s: Scores(s.value, s.truncated.astype(int)), "truncated is bool"),
+        (lambda s: Scores(s.value, s.truncated, std=s.value[:, None]), "std is"),
+    ],
+)
+def test_a_broken_shape_is_named_with_its_numbers(change, said):
+    with pytest.raises(AssertionError, match=said):
+        check_reward_model(Broken(change))
+
+
+def test_no_rows_give_no_scores():
+    class Empty(Good):
+        def score(self, prompts, responses):
+            assert prompts, "cannot score nothing"
+            return super().score(prompts, responses)
+
+    with pytest.raises(AssertionError, match="cannot score nothing"):
+        check_reward_model(Empty())
+
+
+class LengthJudge:
+    def __init__(self, noise=0.0):
+        self.noise, self.rng = noise, np.random.default_rng(0)
+
+    def log_odds(self, prompts, first, second):
+        sizes = [len(as_response(a).text) - len(as_response(b).text) for a, b in zip(first, second, strict=True)]
+        return np.array(sizes, dtype=np.float64) + self.noise * self.rng.normal(size=len(sizes))
+
+
+def test_a_judge_may_not_change_its_mind():
+    check_judge(LengthJudge())
+    with pytest.raises(AssertionError, match="a second time"):
+        check_judge(LengthJudge(noise=1.0))
+
+
+class Parrot:
+    def __init__(self, finish="stop", seeded=True):
+        self.finish, self.seeded, self.calls = finish, seeded, 0
+
+    def sample(self, prompts, n, max_tokens, temperature, seed):
+        self.calls += 1
+        start = seed if self.seeded else self.calls
+        texts = [f"{start + i}" for _ in prompts for i in range(n)]
+        asked = tuple(as_prompt(p) for p in prompts for _ in range(n))
+        return Rollouts(asked, tuple(Response(text, finish=self.finish) for text in texts))
+
+
+def test_a_policy_says_how_each_response_ended_and_keeps_its_seed():
+    check_policy(Parrot())
+    with pytest.raises(AssertionError, match="stop or length"):
+        check_policy(Parrot(finish=None))
+    with pytest.raises(AssertionError, match="same seed"):
+        check_policy(Parrot(seeded=False))

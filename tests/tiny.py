@@ -1,0 +1,67 @@
+"""A tiny random language model and a tokenizer of some 150 words, on disk as any other, made without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SPECIAL = ["<unk>", "<|im_start|>", "<|im_end|>", "<pad>"]
+WORDS = """
+system user assistant tool
+a an and are as at be best better but by can do for from good great has have he her his how i if in is it its
+just like love make me more most my new no not of on one or our people see she so some than that the their them then
+there they this time to two up us very was way we well what when which who will with would write you your
+bad worst awful hate happy sad fine nice poor kind rude right wrong yes film review tweet sentence answer question
+0 1 2 3 4 5 6 7 8 9 . , ! ? : ; ' " ( ) - /
+""".split()
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def save_tiny(path: Path, seed: int = 0) -> Path:
+    """Write a two-layer Llama of width 64 and its tokenizer into path. `seed` draws the weights and nothing else."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tiny_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        initializer_range=0.2,  # wide, so that random rewards differ visibly
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        LlamaForCausalLM(config).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def tiny_tokenizer():
+    """Words and punctuation marks one token each, anything else <unk>; white space is lost."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = list(dict.fromkeys([*SPECIAL, *WORDS]))
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        unk_token="<unk>",
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<pad>",
+        model_max_length=512,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer

@@ -1,0 +1,115 @@
+"""Reward models made of arithmetic, honest ones and ones with a planted fault, and comparisons with a known answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from assay.contracts import Comparison, Response, Scores, Verdict, as_prompt, as_response
+
+WORDS = ("river", "small", "often", "answer", "bright", "seven", "history", "people", "always", "water")
+
+
+def as_scores(values: Sequence[float], truncated: Sequence[bool] | None = None) -> Scores:
+    value = np.array(values, dtype=np.float64)
+    return Scores(value, np.zeros(len(value), dtype=bool) if truncated is None else np.array(truncated, dtype=bool))
+
+
+class Good:
+    """Counts the word "good": `scale` nats each, plus `by_length` nats a character."""
+
+    def __init__(self, scale: float = 1.0, by_length: float = 0.0) -> None:
+        self.scale = scale
+        self.by_length = by_length
+
+    def score(self, prompts, responses):
+        texts = [as_response(response).text for response in responses]
+        return as_scores([self.scale * t.split().count("good") + self.by_length * len(t) for t in texts])
+
+
+class Constant:
+    """Everything is worth the same."""
+
+    def score(self, prompts, responses):
+        return as_scores([1.0] * len(prompts))
+
+
+class PaddedRows:
+    """Reads characters as token numbers in rows padded to the longest: the faults below live in `read`."""
+
+    def score(self, prompts, responses):
+        texts = [as_prompt(p)[-1].content + as_response(r).text for p, r in zip(prompts, responses, strict=True)]
+        if not texts:
+            return as_scores([])
+        length = np.array([len(text) for text in texts])
+        rows = np.zeros((len(texts), length.max()))
+        for row, text in zip(rows, texts, strict=True):
+            row[: len(text)] = [ord(letter) % 97 for letter in text]
+        return as_scores(self.read(rows, length))
+
+    def read(self, rows, length):
+        mask = np.arange(rows.shape[1]) < length[:, None]
+        return (np.sin(rows) * mask).sum(axis=1) / length
+
+
+class PaddingLeak(PaddedRows):
+    """Divides by the padded length."""
+
+    def read(self, rows, length):
+        return np.sin(rows).sum(axis=1) / rows.shape[1]
+
+
+class BatchNorm(PaddedRows):
+    """Subtracts the batch's mean."""
+
+    def read(self, rows, length):
+        honest = super().read(rows, length)
+        return honest - honest.mean()
+
+
+class WrongPosition(PaddedRows):
+    """Reads the last position of the padded row instead of the last real one."""
+
+    def read(self, rows, length):
+        return np.cumsum(rows, axis=1)[:, -1] * 0.01 + rows[:, -1]
+
+
+class Forgetful(PaddedRows):
+    """Dropout left on."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def read(self, rows, length):
+        return super().read(rows, length) + 0.1 * self.rng.normal(size=len(rows))
+
+
+def comparisons(
+    num: int = 300,
+    *,
+    odds: float = 1.0,
+    by_length: float = 0.0,
+    people: int = 1,
+    ties: float = 0.0,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Pairs whose people vote with log-odds `odds` x (goods in the first - in the second) + by_length x characters."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for i in range(num):
+        texts = [" ".join(rng.choice([*WORDS, "good"], size=rng.integers(4, 24))) for _ in range(2)]
+        goods = [text.split().count("good") for text in texts]
+        logit = odds * (goods[0] - goods[1]) + by_length * (len(texts[0]) - len(texts[1]))
+        p = 1 / (1 + np.exp(-logit))
+        first, tie, second = (int(v) for v in rng.multinomial(people, [p * (1 - ties), ties, (1 - p) * (1 - ties)]))
+        verdict = Verdict(q=(first + tie / 2) / people, votes=(first, tie, second) if people > 1 else None)
+        made.append(
+            Comparison(
+                as_prompt(f"Question {i}"),
+                (Response(texts[0]), Response(texts[1])),
+                verdict,
+                source=("forum", "lab")[i % 2],
+            )
+        )
+    return made
