@@ -27,13 +27,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--lr", type=float, required=True)
     parser.add_argument("--epochs", type=float, default=1.0)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=8, help="pairs an optimiser step")
+    parser.add_argument("--micro", type=int, default=2, help="pairs a forward pass; divides --batch")
     parser.add_argument("--warmup", type=float, default=0.05, help="share of steps")
     parser.add_argument("--schedule", default="cosine", choices=["constant", "linear", "cosine"])
     parser.add_argument("--clip", type=float, default=1.0)
     parser.add_argument("--centring", type=float, default=0.01)
     parser.add_argument("--precision", default="autocast", choices=["float32", "autocast", "bfloat16"])
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--limit", type=int, default=0, help="train on the first LIMIT pairs only; 0 is all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-save", action="store_true", help="write run.json only")
@@ -55,14 +56,15 @@ def main() -> None:
     steps = -(-len(rows) // a.batch) * a.epochs
     config = trl.RewardConfig(
         output_dir=str(a.out / "trainer"),
-        per_device_train_batch_size=a.batch,
+        per_device_train_batch_size=a.micro,
+        gradient_accumulation_steps=a.batch // a.micro,
         num_train_epochs=a.epochs,
         learning_rate=a.lr,
         lr_scheduler_type=a.schedule,
         warmup_steps=round(a.warmup * steps),
         max_grad_norm=a.clip,
         weight_decay=0.0,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         adam_beta2=0.999,
         seed=a.seed,
         center_rewards_coefficient=a.centring or None,

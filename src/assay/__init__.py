@@ -25,7 +25,7 @@ _HOMES = {
     "to_markdown": "assay.report",
 }  # fmt: skip
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from assay.api import audit, calibrate, check, doctor, load, quickstart, read, save, score, split, train, write

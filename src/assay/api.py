@@ -1,24 +1,46 @@
 """The verbs of the command line as functions: objects or paths in, objects out. Options are those of config.py, by name.
 
-    comparisons = assay.read("fit.jsonl")
-    parts = assay.split(comparisons)
-    model = assay.train(parts["train"], base="org/model", lr=1e-5)
-    model, odds = assay.calibrate(model, parts["calibrate"])
-    report = assay.audit(model, parts["audit"])
+comparisons = assay.read("fit.jsonl")
+parts = assay.split(comparisons)
+model = assay.train(parts["train"], base="org/model", lr=1e-5)
+model, odds = assay.calibrate(model, parts["calibrate"])
+report = assay.audit(model, parts["audit"])
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from assay import files
-from assay.config import AuditOptions, CheckOptions, Config, ImportOptions, ModelOptions, SplitOptions, TrainOptions, build
-from assay.contracts import AssayError, Comparison, PromptLike, Report, ResponseLike, RewardModel, Rollouts, Scores, as_prompt
+from assay.config import (
+    AuditOptions,
+    CheckOptions,
+    Config,
+    ImportOptions,
+    ModelOptions,
+    SplitOptions,
+    TrainOptions,
+    build,
+    make,
+)
+from assay.contracts import (
+    AssayError,
+    Comparison,
+    Prompt,
+    PromptLike,
+    Report,
+    Response,
+    ResponseLike,
+    RewardModel,
+    Rollouts,
+    Scores,
+    as_prompt,
+)
 from assay.models.scalar import ScalarModel
 from assay.models.scaled import Scaled
 from assay.progress import Bar
@@ -33,7 +55,7 @@ def read(source: str | Path, **options: Any) -> list[Comparison]:
     """
     from assay.collect.sources import import_rows
 
-    chosen = ImportOptions(**{"strict": True, **options})
+    chosen = make(ImportOptions, {"strict": True, **options})
     return [row for row in import_rows(files.read_rows(source, chosen), chosen) if isinstance(row, Comparison)]
 
 
@@ -42,18 +64,38 @@ def write(path: str | Path, comparisons: Iterable[Comparison]) -> int:
     return files.write_comparisons(path, comparisons)
 
 
-def check(comparisons: Iterable[Comparison], *, against: Mapping[str, Iterable[Comparison]] | None = None, **options: Any) -> Report:
-    """What is wrong with these comparisons, and which leak into other parts. Keywords are CheckOptions."""
+def check(
+    comparisons: Iterable[Comparison],
+    *,
+    against: Mapping[str, Iterable[Comparison]] | None = None,
+    tokens: Any = None,
+    **options: Any,
+) -> Report:
+    """What is wrong with these comparisons, and which leak into other parts. Keywords are CheckOptions.
+
+    tokens: (prompt, response text) -> ids as a model would see them, from `token_counter`.
+    """
     from assay.collect.hygiene import check as look
 
-    return look(comparisons, CheckOptions(**options), against=against or {})
+    return look(comparisons, make(CheckOptions, options), against=against or {}, tokens=tokens)
+
+
+def token_counter(options: ModelOptions) -> Any:
+    """The ids that a model would see of a prompt and a response, truncated as it would; loads the tokenizer only."""
+    from assay.models import layout
+    from assay.models.scalar import resolve
+    from assay.models.text import Text
+
+    tokenizer = layout.read_tokenizer(resolve(options.base), options)
+    text = Text(tokenizer, options.max_length, "left", options.template, options.system)
+    return lambda prompt, response: text.encode([prompt], [response])[0].ids.tolist()
 
 
 def split(comparisons: Iterable[Comparison], **options: Any) -> dict[str, list[Comparison]]:
     """Train, calibrate and audit parts by prompt group, the same on any machine. Keywords are SplitOptions."""
     from assay.collect.split import part_of
 
-    chosen = SplitOptions(**options)
+    chosen = make(SplitOptions, options)
     parts: dict[str, list[Comparison]] = {name: [] for name in PARTS}
     for comparison in comparisons:
         parts[part_of(comparison.group, chosen)].append(comparison)
@@ -61,7 +103,12 @@ def split(comparisons: Iterable[Comparison], **options: Any) -> dict[str, list[C
 
 
 def train(
-    comparisons: Sequence[Comparison], *, held_out: Sequence[Comparison] = (), out: str | Path | None = None, config: Config | None = None, **options: Any
+    comparisons: Sequence[Comparison],
+    *,
+    held_out: Sequence[Comparison] = (),
+    out: str | Path | None = None,
+    config: Config | None = None,
+    **options: Any,
 ) -> ScalarModel:
     """A reward model from comparisons. Keywords are ModelOptions and TrainOptions together; with `out`, a run folder.
 
@@ -89,7 +136,7 @@ def calibrate(
     from assay.config import CalibrateOptions
 
     with bar("calibrate", len(comparisons)) as progress:
-        return fit(model, comparisons, CalibrateOptions(**options), reference=reference, progress=progress)
+        return fit(model, comparisons, make(CalibrateOptions, options), reference=reference, progress=progress)
 
 
 def audit(model: Any, comparisons: Sequence[Comparison], **options: Any) -> Report:
@@ -97,7 +144,7 @@ def audit(model: Any, comparisons: Sequence[Comparison], **options: Any) -> Repo
     from assay.audit import audit as measure
     from assay.audit import hygiene_gate, hygiene_rows
 
-    chosen = AuditOptions(**options)
+    chosen = make(AuditOptions, options)
     inner = model.model if isinstance(model, Scaled) else model
     hygiene = None
     if isinstance(inner, ScalarModel):
@@ -107,7 +154,9 @@ def audit(model: Any, comparisons: Sequence[Comparison], **options: Any) -> Repo
         def tokenize(prompt: PromptLike, response: ResponseLike) -> list[int]:
             return inner.text.encode([prompt], [response])[0].ids.tolist()  # type: ignore[no-any-return]
 
-        hygiene = hygiene_gate(model, *hygiene_rows(comparisons, chosen.hygiene_rows), chosen, tokenize=tokenize, special=special)
+        hygiene = hygiene_gate(
+            model, *hygiene_rows(comparisons, chosen.hygiene_rows), chosen, tokenize=tokenize, special=special
+        )
     with bar("audit", len(comparisons)) as progress:
         return measure(model, comparisons, chosen, hygiene=hygiene, progress=progress)
 
@@ -121,7 +170,7 @@ def load(folder: str | Path, **options: Any) -> Scaled:
     """A saved reward model, with its calibration. Keywords are ModelOptions, such as device or truncation."""
     from assay.models.scalar import load as load_scalar
 
-    model = load_scalar(folder, ModelOptions(**options))
+    model = load_scalar(folder, make(ModelOptions, options))
     return Scaled(model, model.card.calibration)
 
 
@@ -138,6 +187,69 @@ def save(model: Scaled | ScalarModel, folder: str | Path) -> None:
     save_scalar(inner, folder)
 
 
+def recalibrate(model: Scaled, folder: str | Path, out: str | Path | None = None) -> None:
+    """Store a calibration: in place only reward.json is rewritten, elsewhere the whole directory is."""
+    inner = model.model
+    assert isinstance(inner, ScalarModel)
+    if out is not None and Path(out) != Path(folder):
+        save(model, out)
+        return
+    card = dataclasses.replace(inner.card, calibration=model.calibration)
+    files.write_json(Path(folder) / "reward.json", card.as_dict())
+
+
+def score_file(model: RewardModel, source: str | Path, out: str | Path, chunk: int = 1024) -> dict[str, int]:
+    """Score every row of a file and write it with its reward(s), streaming; returns how many rows and responses.
+
+    A row holds prompt (text or messages) with response or responses, or messages that end with an assistant turn.
+    """
+    import json
+
+    num_rows = num_responses = 0
+    with files.atomic_write(out) as sink:
+        for rows in _chunks(files.read_rows(source), chunk):
+            asked = [_asked(place, row) for place, row in rows]
+            flat = [(prompt, response) for prompt, responses, _ in asked for response in responses]
+            scores = model.score([p for p, _ in flat], [r for _, r in flat])
+            at = 0
+            for (_, row), (_, responses, single) in zip(rows, asked, strict=True):
+                values = scores.value[at : at + len(responses)].tolist()
+                at += len(responses)
+                sink.write(
+                    json.dumps(
+                        {**row, **({"reward": values[0]} if single else {"rewards": values})}, ensure_ascii=False
+                    )
+                    + "\n"
+                )
+            num_rows, num_responses = num_rows + len(rows), num_responses + len(flat)
+    return {"rows": num_rows, "responses": num_responses}
+
+
+def write_report(report: Report, folder: str | Path) -> None:
+    """report.html, report.md and report.json in a folder."""
+    from assay.report import to_html, to_json, to_markdown
+
+    place = Path(folder)
+    files.write_json(place / "report.json", to_json(report))
+    files.write_text(place / "report.md", to_markdown(report))
+    files.write_text(place / "report.html", to_html(report))
+
+
+def mend(folder: str | Path, out: str | Path, **options: Any) -> None:
+    """Write a copy of a reward model, ours or another's, in the layout that every reader loads. Keywords are ModelOptions."""
+    from assay.models.foreign import load_foreign
+    from assay.models.layout import is_classifier
+    from assay.models.scalar import load as load_scalar
+
+    given = make(ModelOptions, options)
+    if is_classifier(str(folder), given):
+        model = load_scalar(folder, given)
+        save(Scaled(model, model.card.calibration), out)
+        return
+    foreign, calibration = load_foreign(folder, given)
+    save(Scaled(foreign, calibration), out)
+
+
 def doctor(folder: str | Path) -> Report:
     """Whether a saved reward model is read the same by everyone, and the remedy where it is not."""
     from assay.models.doctor import examine
@@ -145,34 +257,72 @@ def doctor(folder: str | Path) -> Report:
     return examine(folder)
 
 
-def quickstart(out: str | Path = "runs/quickstart", data: str | Path | None = None, config: Config | None = None) -> Report:
+def quickstart(
+    out: str | Path = "runs/quickstart", data: str | Path | None = None, config: Config | None = None
+) -> Report:
     """The main job end to end; see assay.quickstart."""
     from assay.quickstart import run
 
     return run(Path(out), data=data, config=config)
 
 
+def _chunks(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    from itertools import islice
+
+    rows = iter(rows)
+    while chunk := list(islice(rows, size)):
+        yield chunk
+
+
+def _asked(place: str, row: Any) -> tuple[Prompt, list[Response], bool]:
+    """Prompt, responses, and whether the row has a single one."""
+    remedy = "remedy: give prompt and response, prompt and responses, or messages that end with an assistant turn"
+    if isinstance(row, files.Rejected):
+        raise AssayError(f"{row.place}: {row.reason}")
+    try:
+        if "messages" in row:
+            *before, last = as_prompt(row["messages"])
+            if last.role != "assistant" or not before:
+                raise AssayError(f"messages end with role {last.role!r}")
+            return tuple(before), [Response(last.content)], True
+        texts = row["responses"] if "responses" in row else [row["response"]]
+        answers = [t if isinstance(t, str) else t["text"] for t in texts]
+        if not all(isinstance(t, str) for t in answers):
+            raise AssayError("a response is a string")
+        return as_prompt(row["prompt"]), [Response(t) for t in answers], "responses" not in row
+    except KeyError as error:
+        raise AssayError(f"{place}: field {error.args[0]} is missing; {remedy}") from None
+    except (AssayError, TypeError, ValueError) as error:
+        raise AssayError(f"{place}: {error}; {remedy}") from None
+
+
 def with_options(config: Config, options: Mapping[str, Any]) -> Config:
     """The config with keywords such as lr=1e-5 put in the stage that knows them (model or train)."""
     layers: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
     for name, value in options.items():
-        stage = next((s for s, kind in (("model", ModelOptions), ("train", TrainOptions)) if name in kind.model_fields), "train")
+        stage = next(
+            (s for s, kind in (("model", ModelOptions), ("train", TrainOptions)) if name in kind.model_fields), "train"
+        )
         layers[stage][name] = value
     return build(config.model_dump(exclude_unset=True), layers)
 
 
 def with_self_test(model: ScalarModel, comparisons: Sequence[Comparison], rows: int = 4) -> ScalarModel:
     """The model with a few texts and their scores in its card, so that a reader can prove that it scores the same."""
-    short = [c for c in comparisons if len(c.prompt) == 1 and len(c.prompt[0].content) + len(c.responses[0].text) < 2000][:rows]
+    short = [
+        c for c in comparisons if len(c.prompt) == 1 and len(c.prompt[0].content) + len(c.responses[0].text) < 2000
+    ][:rows]
     if not short:
         return model
     texts = [(c.prompt[0].content, c.responses[0].text) for c in short]
     values = model.score([as_prompt(p) for p, _ in texts], [r for _, r in texts]).value
-    card = dataclasses.replace(model.card, self_test=tuple((p, r, float(v)) for (p, r), v in zip(texts, np.asarray(values), strict=True)))
+    card = dataclasses.replace(
+        model.card, self_test=tuple((p, r, float(v)) for (p, r), v in zip(texts, np.asarray(values), strict=True))
+    )
     return ScalarModel(model.network, model.text, card, autocast=model.autocast)
 
 
-class bar:  # noqa: N801 - a context manager used as a function
+class bar:
     """A progress callback (done, total) with a bar behind it."""
 
     def __init__(self, label: str, total: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,7 +20,7 @@ class Options(BaseModel):
 class ImportOptions(Options):
     """Turn someone's file into comparisons."""
 
-    format: Literal["auto", "native", "hh", "trl", "csv"] = Field(
+    format: Literal["auto", "native", "hh", "trl", "csv", "scores", "votes"] = Field(
         "auto", description="Format of the source; auto looks at the first rows and the file's ending."
     )
     columns: dict[str, str] = Field(
@@ -35,7 +35,9 @@ class ImportOptions(Options):
 class CheckOptions(Options):
     """Look for what is wrong with comparisons."""
 
-    length_auc_warn: float = Field(0.60, ge=0.5, le=1, description="Warn when length alone predicts the verdict this well (AUC).")
+    length_auc_warn: float = Field(
+        0.60, ge=0.5, le=1, description="Warn when length alone predicts the verdict this well (AUC)."
+    )
     max_examples: int = Field(5, ge=0, description="How many example rows to name under each finding.")
 
 
@@ -43,7 +45,9 @@ class SplitOptions(Options):
     """Divide comparisons by prompt group, deterministically by hash."""
 
     train: float = Field(0.8, ge=0, le=1, description="Share of groups to train on.")
-    calibrate: float = Field(0.1, ge=0, le=1, description="Share of groups to fit the temperature on, and to stop early by.")
+    calibrate: float = Field(
+        0.1, ge=0, le=1, description="Share of groups to fit the temperature on, and to stop early by."
+    )
     audit: float = Field(0.1, ge=0, le=1, description="Share of groups the audit sees; nothing else ever does.")
     salt: str = Field("assay", description="Changes which groups fall where; same salt, same split, on any machine.")
 
@@ -51,29 +55,44 @@ class SplitOptions(Options):
 class ModelOptions(Options):
     """The language model that gets a scalar head, and how text reaches it."""
 
-    base: str = Field("starter", description="Hub name or directory of the model to start from; 'starter' is the offline kit's.")
+    base: str = Field(
+        "starter", description="Hub name or directory of the model to start from; 'starter' is the offline kit's."
+    )
     revision: str | None = Field(None, description="Revision of a hub model.")
-    trust_remote_code: bool = Field(False, description="Run code that comes with the model. Only for authors you trust.")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the trunk's weights; head and scores stay float32.")
+    trust_remote_code: bool = Field(
+        False, description="Run code that comes with the model. Only for authors you trust."
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Type of the trunk's weights; head and scores stay float32."
+    )
     autocast: Literal["no", "bfloat16", "auto"] = Field(
-        "no", description="Compute matrix products in bfloat16 over float32 weights; auto does so where the machine is fast at it."
+        "no",
+        description="Compute matrix products in bfloat16 over float32 weights; auto does so where the machine is fast at it.",
+    )
+    attention: Literal["sdpa", "eager"] = Field(
+        "sdpa", description="transformers' attention; eager is faster for short texts on a CPU, sdpa for all else."
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     max_length: int = Field(1024, ge=8, description="Most tokens of prompt and response together that the model sees.")
     truncation: Literal["refuse", "drop", "left"] = Field(
-        "refuse", description="A longer text is an error, or its comparison is dropped and counted, or the prompt loses its beginning."
+        "refuse",
+        description="A longer text is an error, or its comparison is dropped and counted, or the prompt loses its beginning.",
     )
     template: Literal["model", "plain"] = Field(
         "model", description="Chat template: the tokenizer's own, or 'plain' (Role: text) for models that have none."
     )
-    system: str | None = Field(None, description="System message put before prompts that have none; stored with the model.")
+    system: str | None = Field(
+        None, description="System message put before prompts that have none; stored with the model."
+    )
     lora_rank: int = Field(0, ge=0, description="Rank of LoRA adapters; 0 trains every weight. The head always trains.")
-    lora_alpha: float = Field(32.0, gt=0, description="Scale of the adapters; the update is multiplied by alpha / rank.")
+    lora_alpha: int = Field(32, ge=1, description="Scale of the adapters; the update is multiplied by alpha / rank.")
     lora_targets: list[str] = Field(
-        default_factory=list, description="Names of the linear layers that get adapters; empty means every one in the trunk."
+        default_factory=list,
+        description="Names of the linear layers that get adapters; empty means every one in the trunk.",
     )
     attributes: list[str] = Field(
-        default_factory=list, description="Names of rated attributes, one head each, for loss 'attributes'; empty is one head."
+        default_factory=list,
+        description="Names of rated attributes, one head each, for loss 'attributes'; empty is one head.",
     )
 
 
@@ -84,23 +103,39 @@ class TrainOptions(Options):
         "bradley_terry", description="Likelihood of the verdicts; see docs/train.md for which data each takes."
     )
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Chance that a verdict is the wrong way round.")
-    margin_scale: float = Field(0.0, ge=0, description="Nats of margin asked for per unit of verdict strength; 0 asks for none.")
-    centring: float = Field(0.01, ge=0, description="Weight of the penalty that keeps rewards centred on 0; never changes a margin.")
+    margin_scale: float = Field(
+        0.0, ge=0, description="Nats of margin asked for per unit of verdict strength; 0 asks for none."
+    )
+    centring: float = Field(
+        0.01, ge=0, description="Weight of the penalty that keeps rewards centred on 0; never changes a margin."
+    )
     lr: float = Field(2e-5, gt=0, description="Peak learning rate.")
-    head_lr: float | None = Field(None, gt=0, description="Peak learning rate of the head; the same as lr unless given.")
+    head_lr: float | None = Field(
+        None, gt=0, description="Peak learning rate of the head; the same as lr unless given."
+    )
     epochs: float = Field(1.0, gt=0, description="Passes over the data.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimiser steps, whatever epochs says.")
     batch_size: int = Field(16, ge=1, description="Comparisons an optimiser step, over all processes.")
-    micro_tokens: int = Field(2048, ge=16, description="Most padded tokens in one forward pass; changes memory, never the result.")
-    schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="How the learning rate falls after warm-up.")
+    micro_tokens: int = Field(
+        2048, ge=16, description="Most padded tokens in one forward pass; changes memory, never the result."
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "cosine", description="How the learning rate falls after warm-up."
+    )
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of steps over which the learning rate rises from 0.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay; not on the head, norms or biases.")
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moments.")
     eps: float = Field(1e-8, gt=0, description="AdamW's denominator floor.")
     clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0 does not clip.")
-    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory, more time.")
-    eval_every: int = Field(0, ge=0, description="Steps between held-out evaluations; 0 evaluates at the end of each epoch.")
-    patience: int = Field(0, ge=0, description="Stop after this many evaluations without a better held-out loss; 0 never stops early.")
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, more time."
+    )
+    eval_every: int = Field(
+        0, ge=0, description="Steps between held-out evaluations; 0 evaluates at the end of each epoch."
+    )
+    patience: int = Field(
+        0, ge=0, description="Stop after this many evaluations without a better held-out loss; 0 never stops early."
+    )
     save_every: int = Field(50, ge=0, description="Steps between checkpoints; 0 saves none.")
     seed: int = Field(0, ge=0, description="Seeds the head, the order of the data and nothing else (dropout is 0).")
     report_to: list[str] = Field(
@@ -121,7 +156,9 @@ class AuditOptions(Options):
 
     bins: int = Field(15, ge=2, description="Equal-mass bins of confidence in the reliability curve.")
     draws: int = Field(2000, ge=100, description="Bootstrap draws, by prompt group, for every interval.")
-    null_draws: int = Field(1000, ge=100, description="Simulated data sets under perfect calibration for the calibration error's null.")
+    null_draws: int = Field(
+        1000, ge=100, description="Simulated data sets under perfect calibration for the calibration error's null."
+    )
     hygiene_rows: int = Field(32, ge=2, description="Responses scored again in other company for the hygiene gate.")
     worst: int = Field(8, ge=0, description="Confident mistakes shown in full for a person to read.")
     seed: int = Field(0, ge=0, description="Seeds the bootstrap and the null.")
@@ -130,14 +167,18 @@ class AuditOptions(Options):
 class ScoreOptions(Options):
     """Score responses."""
 
-    batch_tokens: int = Field(4096, ge=16, description="Most padded tokens in one forward pass; changes memory, never a score.")
+    batch_tokens: int = Field(
+        4096, ge=16, description="Most padded tokens in one forward pass; changes memory, never a score."
+    )
     calibrated: bool = Field(True, description="Apply the temperature stored with the model.")
 
 
 class QuickstartOptions(Options):
     """The main job, end to end."""
 
-    comparisons: int = Field(2000, ge=20, description="How many comparisons to build from the starter kit's human ratings.")
+    comparisons: int = Field(
+        2000, ge=20, description="How many comparisons to build from the starter kit's human ratings."
+    )
     samples: int = Field(16, ge=2, description="Replies drawn for each prompt when best-of-n is shown.")
     sample_tokens: int = Field(40, ge=1, description="Most tokens in a sampled reply.")
     sample_prompts: int = Field(3, ge=0, description="How many prompts to show best-of-n on; 0 skips it.")
@@ -171,9 +212,22 @@ def build(*layers: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise AssayError(f"{place}: {first['msg'].lower()}, got {first['input']!r}") from None
+        raise _one_line(error) from None
+
+
+Kind = TypeVar("Kind", bound=Options)
+
+
+def make(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """One stage's options from keywords; AssayError names the key, the value and the nearest known key."""
+    if unknown := [name for name in values if name not in kind.model_fields]:
+        raise AssayError(
+            f"{unknown[0]}: no such option of {kind.__name__}{_nearest(unknown[0], list(kind.model_fields))}"
+        )
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise _one_line(error) from None
 
 
 def known_keys() -> Iterator[tuple[str, Any]]:
@@ -181,6 +235,12 @@ def known_keys() -> Iterator[tuple[str, Any]]:
     for stage, field in Config.model_fields.items():
         for name, option in field.annotation.model_fields.items():  # type: ignore[union-attr]
             yield f"{stage}.{name}", option
+
+
+def _one_line(error: ValidationError) -> AssayError:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return AssayError(f"{place}: {first['msg'].lower()}, got {first['input']!r}; remedy: see docs/options.md")
 
 
 def _refuse_unknown(merged: Mapping[str, Any]) -> None:

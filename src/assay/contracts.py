@@ -93,7 +93,9 @@ class Verdict:
 
     def __post_init__(self) -> None:
         if (self.groups is None) == (self.q is None):
-            raise AssayError("verdict: give either groups (best first) or q = P(first is better), not both and not neither")
+            raise AssayError(
+                "verdict: give either groups (best first) or q = P(first is better), not both and not neither"
+            )
         if self.q is not None and not 0.0 <= self.q <= 1.0:
             raise AssayError(f"verdict: q is a probability between 0 and 1, got {self.q}")
         if self.strength is not None and not (math.isfinite(self.strength) and self.strength >= 0):
@@ -131,7 +133,9 @@ class Comparison:
             raise AssayError(f"comparison {self.id or '?'}: weight is a finite number > 0, got {self.weight}")
         v = self.verdict
         if (v.q is not None or v.votes is not None) and k != 2:
-            raise AssayError(f"comparison {self.id or '?'}: q and votes are for 2 responses, got {k}; remedy: give groups")
+            raise AssayError(
+                f"comparison {self.id or '?'}: q and votes are for 2 responses, got {k}; remedy: give groups"
+            )
         if v.groups is not None and any(not 0 <= i < k for g in v.groups for i in g):
             raise AssayError(f"comparison {self.id or '?'}: groups {v.groups} name a response outside 0..{k - 1}")
         if not self.group:

@@ -1,4 +1,4 @@
-"""The edge where paths become objects and objects become files. Errors name file:line, the field, the value, the remedy.
+"""The edge where paths become objects and objects become files. Errors name file:line, field, value and remedy.
 
 Lines end at \\n and nowhere else, so a text that holds U+2028 stays whole. What is written appears whole or not at all.
 """
@@ -275,7 +275,8 @@ def _object(value: object, kind: str, required: Sequence[str], where: str = "") 
             raise AssayError(f"field {dot}{key} is missing; remedy: {hint}")
     for key in value:
         if key not in KEYS[kind]:
-            raise AssayError(f"field {dot}{shown(key, 40)} is not known; the nearest is {nearest(key, KEYS[kind])}")
+            name = shown(str(key), 40).strip("'")
+            raise AssayError(f"field {dot}{name} is not known; the nearest is {nearest(key, KEYS[kind])}")
     return _present(value)
 
 

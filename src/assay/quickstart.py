@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +32,9 @@ def run(out: Path, *, data: str | Path | None = None, config: Config | None = No
     """
     config = config or default_config()
     steps = _Steps(out, say)
-    steps.claim({"data": str(data or "starter kit"), "data_hash": _file_hash(data), "config": config.model_dump(mode="json")})
+    steps.claim(
+        {"data": str(data or "starter kit"), "data_hash": _file_hash(data), "config": config.model_dump(mode="json")}
+    )
     files.write_config(out / "config.yaml", config)
 
     parts = steps.do("comparisons", "read, check and split the comparisons", lambda: _prepare(out, data, config))
@@ -40,7 +42,11 @@ def run(out: Path, *, data: str | Path | None = None, config: Config | None = No
     steps.do("calibrate", f"calibrate on {parts['calibrate']} held-out comparisons", lambda: _calibrate(out, config))
     steps.do("audit", f"audit on {parts['audit']} comparisons nobody has seen", lambda: _audit(out, config))
     if config.quickstart.sample_prompts:
-        steps.do("samples", f"draw {config.quickstart.samples} replies a prompt and keep the best", lambda: _sample(out, config))
+        steps.do(
+            "samples",
+            f"draw {config.quickstart.samples} replies a prompt and keep the best",
+            lambda: _sample(out, config),
+        )
     report = _assemble(out, parts, steps.seconds(), steps.peak())
     files.write_json(out / "report.json", to_json(report))
     files.write_text(out / "report.md", to_markdown(report))
@@ -62,7 +68,7 @@ def model_card(report: Report) -> str:
     head = "---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags:\n- reward-model\n- assay\n---\n\n"
     use = (
         "Rewards are nats of preference log-odds; only differences within a prompt mean anything.\n\n"
-        "```python\nimport assay\n\nmodel = assay.load(\"PATH\")\n"
+        '```python\nimport assay\n\nmodel = assay.load("PATH")\n'
         'scores = model.score(["a prompt"], ["a response"])\n```\n\n'
         "Plain transformers reads it with `AutoModelForSequenceClassification`: one raw logit, before the temperature in reward.json.\n\n"
     )
@@ -84,7 +90,7 @@ def _prepare(out: Path, data: str | Path | None, config: Config) -> dict[str, An
     groups = len({c.group for c in usable})
     if groups < FEWEST_GROUPS or not all(parts.values()):
         raise AssayError(
-            f"{data}: {groups} prompt groups in {len(usable)} comparisons leave nothing to audit; remedy: give {FEWEST_GROUPS} groups or more"
+            f"{data}: {groups} prompt groups in {len(usable)} comparisons leave nothing to audit; remedy: give {FEWEST_GROUPS} or more"
         )
     for name, part in parts.items():
         files.write_comparisons(out / f"{name}.jsonl", part)
@@ -100,7 +106,9 @@ def _import(out: Path, data: str | Path, config: Config) -> list[Comparison]:
         (kept if isinstance(row, Comparison) else rejected).append(row)  # type: ignore[arg-type]
     files.write_rejected(out / "rejected.jsonl", rejected)
     if not kept:
-        raise AssayError(f"{data}: no row could be read as a comparison ({len(rejected)} rejected); remedy: see {out / 'rejected.jsonl'}")
+        raise AssayError(
+            f"{data}: no row could be read as a comparison ({len(rejected)} rejected); remedy: see {out / 'rejected.jsonl'}"
+        )
     return kept
 
 
@@ -118,7 +126,9 @@ def _train(out: Path, config: Config) -> dict[str, Any]:
 
 def _calibrate(out: Path, config: Config) -> dict[str, Any]:
     raw = api.load(out / "model", autocast=config.model.autocast).model
-    model, report = api.calibrate(raw, list(files.read_comparisons(out / "calibrate.jsonl")), **config.calibrate.model_dump())
+    model, report = api.calibrate(
+        raw, list(files.read_comparisons(out / "calibrate.jsonl")), **config.calibrate.model_dump()
+    )
     files.write_json(out / "calibrate.json", to_json(report))
     api.save(model, out / "model")
     return {}
@@ -136,7 +146,9 @@ def _sample(out: Path, config: Config) -> dict[str, Any]:
     from assay.models.policy import load_policy
 
     options = config.quickstart
-    prompts = list(dict.fromkeys(c.prompt for c in files.read_comparisons(out / "audit.jsonl")))[: options.sample_prompts]
+    prompts = list(dict.fromkeys(c.prompt for c in files.read_comparisons(out / "audit.jsonl")))[
+        : options.sample_prompts
+    ]
     policy = load_policy(config.model)
     drawn = policy.sample(prompts, options.samples, options.sample_tokens, seed=config.train.seed)
     del policy
@@ -177,7 +189,13 @@ def _assemble(out: Path, parts: dict[str, Any], seconds: float, peak: float) -> 
         "peak memory": f"{peak:.2f} GB",
         **audit.about,
     }
-    return dataclasses.replace(audit, title="A reward model and how far to trust it", about=about, estimates=estimates, sections=tuple(sections))
+    return dataclasses.replace(
+        audit,
+        title="A reward model and how far to trust it",
+        about=about,
+        estimates=estimates,
+        sections=tuple(sections),
+    )
 
 
 def _read_report(path: Path) -> Report:
@@ -203,8 +221,14 @@ class _Steps:
         """Refuse a folder that belongs to another run."""
         known = self.state.get("identity")
         if known is not None and known != identity:
-            what = "data" if known.get("data_hash") != identity["data_hash"] or known.get("data") != identity["data"] else "options"
-            raise AssayError(f"{self.out}: holds a run with other {what}; remedy: another --out, or delete the folder to start again")
+            what = (
+                "data"
+                if known.get("data_hash") != identity["data_hash"] or known.get("data") != identity["data"]
+                else "options"
+            )
+            raise AssayError(
+                f"{self.out}: holds a run with other {what}; remedy: another --out, or delete the folder to start again"
+            )
         self.state["identity"] = identity
         self._write()
 
@@ -237,12 +261,11 @@ class _Steps:
 
 def _peak_gb() -> float:
     """Most resident memory of this process so far, in GB (10^9 bytes)."""
-    try:
-        import resource
-
-        scale = 1 if os.uname().sysname == "Darwin" else 1024
-        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * scale / 1e9
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         import psutil
 
         return float(psutil.Process().memory_info().peak_wset) / 1e9
+    import resource
+
+    scale = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * scale / 1e9

@@ -69,7 +69,7 @@ class _Seen:
 
     count: int = 0
     prints: _Prints = field(default_factory=_Prints)
-    rows: dict[int, int] = field(default_factory=dict)  # whole comparison -> how often
+    rows: set[int] = field(default_factory=set)  # whole comparisons
     pairs: dict[int, int] = field(default_factory=dict)  # unordered pair -> 1 one way, 2 the other way, 3 both
     prompts: Counter[int] = field(default_factory=Counter)
     faults: dict[str, list[str]] = field(default_factory=dict)  # kind -> ids, the first few
@@ -92,8 +92,7 @@ def _look(comparison: Comparison, seen: _Seen, options: CheckOptions, tokens: To
         named = seen.faults.setdefault(kind, [])
         if len(named) < options.max_examples:
             named.append(comparison.id)
-    _fingerprint(comparison, seen.prints)
-    seen.prompts[_prompt_print(comparison.prompt)] += 1
+    seen.prompts[_fingerprint(comparison, seen.prints)] += 1
     _measure(comparison, seen)
 
 
@@ -108,8 +107,10 @@ def _faults(comparison: Comparison, seen: _Seen, tokens: Tokens | None) -> Itera
         yield "truncated"
     if any(MARKS.search(text) for text in texts):
         yield "marks"
-    if _count(seen.rows, _row_print(comparison)) > 1:
+    row = _row_print(comparison)
+    if row in seen.rows:
         yield "duplicate"
+    seen.rows.add(row)
     if len(texts) == 2 and comparison.q != 0.5:
         before, now = _judge_pair(seen.pairs, comparison)
         if now == 3 and before != 3:
@@ -170,13 +171,16 @@ def _fingerprints(comparisons: Iterable[Comparison]) -> _Prints:
     return prints
 
 
-def _fingerprint(comparison: Comparison, prints: _Prints) -> None:
+def _fingerprint(comparison: Comparison, prints: _Prints) -> int:
+    """Add the comparison to the prints; returns the prompt's."""
+    prompt = _prompt_print(comparison.prompt)
     prints.groups.add(_hash(comparison.group))
-    prints.prompts.add(_prompt_print(comparison.prompt))
+    prints.prompts.add(prompt)
     for response in comparison.responses:
         body = _normal(response.text)
         if len(body) >= LEAK_LENGTH:
             prints.responses.add(_hash(body))
+    return prompt
 
 
 def _prompt_print(prompt: Prompt, exact: bool = False) -> int:
@@ -187,7 +191,7 @@ def _row_print(comparison: Comparison) -> int:
     """The same for a comparison with its responses in another order, other for another verdict or annotator."""
     v = comparison.verdict
     judged = sorted((r.text, rank) for r, rank in zip(comparison.responses, comparison.ranks, strict=True))
-    strength = abs((comparison.q or 0.5) - 0.5) if v.q is not None else None
+    strength = None if v.q is None else abs(v.q - 0.5)
     prompt = _prompt_print(comparison.prompt, exact=True)
     return _hash(prompt, *(part for pair in judged for part in pair), strength, comparison.annotator)
 
@@ -201,11 +205,6 @@ def _hash(*parts: object) -> int:
     """8 bytes: among ten million texts two collide with a chance of 3 in a million."""
     body = "\0".join(str(part).replace("\0", "\0\0") for part in parts)
     return int.from_bytes(hashlib.blake2b(body.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
-
-
-def _count(counts: dict[int, int], key: int) -> int:
-    counts[key] = counts.get(key, 0) + 1
-    return counts[key]
 
 
 # ---- What is said ------------------------------------------------------------------------------------------------

@@ -144,8 +144,8 @@ def from_hh(row: Row) -> Comparison:
     better, worse = (t[cut + len(ASSISTANT) :] for t in (chosen, rejected))
     for key, response in (("chosen", better), ("rejected", worse)):
         if HUMAN in response:
-            where = f"field {key} has a human turn after character {cut} that the other has not"
-            raise AssayError(f"{where}: diverging transcripts are no answers to one prompt; remedy: drop the row")
+            where = f"field {key} goes on with a human turn after character {cut}, where the two differ"
+            raise AssayError(f"{where}: diverging transcripts do not answer one prompt; remedy: drop the row")
     return _preferred(row, _turns(chosen[:cut]), better.strip(), worse.strip())
 
 
@@ -176,10 +176,9 @@ def _is_transcript(value: object) -> bool:
 def from_trl(row: Row) -> Comparison:
     """{prompt?, chosen, rejected, margin?}: text or messages, the prompt in its own column or in front of both.
 
-    A prompt of messages with plain text responses is taken too, and responses that repeat the prompt
-    and the prompt in a column called conversations. Without a prompt
-    column the prompt is what both share: messages up to the last, or text up to the last space before they differ (two
-    responses that begin with the same words lose those to the prompt). margin becomes the verdict's strength.
+    Also taken: a prompt of messages with plain text responses, responses that repeat the prompt, a prompt column named
+    conversations. Without a prompt column the prompt is what both share: messages up to the last, or text up to the
+    last space before they differ (responses that begin alike lose that to it). margin becomes the verdict's strength.
     """
     chosen, rejected = _needed(row, "chosen"), _needed(row, "rejected")
     if isinstance(chosen, str) != isinstance(rejected, str):
@@ -294,7 +293,7 @@ def from_scores(row: Row) -> Comparison:
 
 
 def from_votes(row: Row) -> Comparison:
-    """{prompt, response_a, response_b, votes: [{annotator, label: a, b, tie}]}: q is the share for a, a tie counts half."""
+    """{prompt, response_a, response_b, votes: [{annotator, label: a, b, tie}]}: q is the share for a, a tie half."""
     responses = _two_responses(row, "response_a", "response_b")
     votes = _list(row, "votes")
     if not votes:

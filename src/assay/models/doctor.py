@@ -43,9 +43,7 @@ def architecture(place: Path, facts: Facts) -> Iterator[Finding]:
 
         head = find_head(place) if any(place.glob("*.safetensors")) else None
         remedy = (
-            f"`assay doctor {place} --mend OUT` moves it"
-            if head
-            else "train a reward model from it with `assay train`"
+            f"`assay doctor {place} --mend OUT` moves it" if head else "train a reward model from it with `assay train`"
         )
         yield Finding(
             "error",
@@ -62,7 +60,7 @@ def architecture(place: Path, facts: Facts) -> Iterator[Finding]:
 def raw_scores(place: Path, facts: Facts) -> Iterator[Finding]:
     """problem_type decides whether servers put a sigmoid on the score."""
     if facts["config"].get("problem_type") != "regression":
-        yield Finding("error", "servers will squash the score", f"problem_type is {facts['config'].get('problem_type')!r}: vLLM and pipelines apply a sigmoid",
+        yield Finding("error", "servers will squash the score", f"problem_type is {facts['config'].get('problem_type')!r}: a sigmoid follows",
                       'write "problem_type": "regression"')  # fmt: skip
 
 
@@ -83,7 +81,7 @@ def pad_token(place: Path, facts: Facts) -> Iterator[Finding]:
     ends = config.get("eos_token_id")
     ends = set(ends) if isinstance(ends, list) else {ends}
     if pad in ends | {tokenizer.eos_token_id} or pad == facts["last_token"]:
-        yield Finding("error", "padding ends texts", f"pad_token_id {pad} is also an end token: the end of a text is skipped when the score is read",
+        yield Finding("error", "padding ends texts", f"pad_token_id {pad} is also an end token: readers skip a text's end",
                       "set pad_token to an unused special token in the tokenizer and in config.json")  # fmt: skip
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != pad:
         yield Finding(
@@ -121,7 +119,7 @@ def template(place: Path, facts: Facts) -> Iterator[Finding]:
         )
     stored = facts["card"].get("template_hash")
     if stored and facts["template_hash"] and stored != facts["template_hash"]:
-        yield Finding("error", "the template changed", f"reward.json was written for template {stored}, the tokenizer now has {facts['template_hash']}",
+        yield Finding("error", "the template changed", f"reward.json says {stored}, the tokenizer has {facts['template_hash']}",
                       "restore chat_template.jinja, or train again")  # fmt: skip
 
 
@@ -130,7 +128,7 @@ def old_readers(place: Path, facts: Facts) -> Iterator[Finding]:
     config = facts["config"]
     for key, value in layout.legacy_rope(config.get("rope_parameters")).items():
         if config.get(key) != value:
-            yield Finding("error", "transformers 4 will score wrongly", f"{key} is {config.get(key)!r} beside rope_parameters; 4.x falls back to its default without a word",
+            yield Finding("error", "transformers 4 will score wrongly", f"{key} is {config.get(key)!r}; 4.x then takes its default",
                           f'write "{key}": {json.dumps(value)}')  # fmt: skip
     if "dtype" in config and "torch_dtype" not in config:
         yield Finding(
@@ -166,7 +164,7 @@ def weights(place: Path, facts: Facts) -> Iterator[Finding]:
         )
     for file in files:
         with safe_open(str(file), framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
+            for name in tensors.keys():
                 if name in ("mean", "std"):
                     yield Finding(
                         "error",

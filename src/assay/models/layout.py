@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ def read_config(source: str, options: ModelOptions) -> PretrainedConfig:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(
+        return AutoConfig.from_pretrained(  # type: ignore[no-any-return]
             source, revision=options.revision, trust_remote_code=options.trust_remote_code
         )
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
@@ -65,7 +65,7 @@ def build_classifier(source: str, config: PretrainedConfig, options: ModelOption
     heads = max(1, len(options.attributes))
     config.num_labels = heads
     config.id2label = dict(enumerate(options.attributes or ["LABEL_0"]))
-    config.label2id = {name: i for i, name in config.id2label.items()}
+    config.label2id = {name: i for i, name in (config.id2label or {}).items()}
     config.problem_type = "regression"
     config.use_cache = False
     register_family(config)
@@ -78,6 +78,7 @@ def build_classifier(source: str, config: PretrainedConfig, options: ModelOption
                 dtype=DTYPES[options.dtype],
                 trust_remote_code=options.trust_remote_code,
                 use_safetensors=True,
+                attn_implementation=options.attention,
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError) as error:
@@ -117,7 +118,7 @@ def register_family(config: PretrainedConfig) -> None:
     from transformers.modeling_layers import GenericForSequenceClassification
     from transformers.modeling_utils import PreTrainedModel
 
-    causal = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     causal = causal[0] if isinstance(causal, tuple) else causal
     parent = next(c for c in causal.__mro__[1:] if issubclass(c, PreTrainedModel) and "PreTrainedModel" in c.__name__)
     family = causal.__name__.removesuffix("ForCausalLM").removesuffix("LMHeadModel")
@@ -201,8 +202,8 @@ def stored_tensor(source: str, name: str) -> torch.Tensor | None:
 
     for file in sorted(Path(source).glob("*.safetensors")) if Path(source).is_dir() else []:
         with safe_open(str(file), framework="pt") as tensors:
-            if name in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
-                return tensors.get_tensor(name)
+            if name in tensors.keys():
+                return cast(torch.Tensor, tensors.get_tensor(name))
     return None
 
 
@@ -231,6 +232,14 @@ def stored_dtype(folder: str, options: ModelOptions) -> str:
     return "bfloat16" if dtype in (torch.bfloat16, torch.float16) else "float32"
 
 
+def is_classifier(folder: str, options: ModelOptions) -> bool:
+    """Whether the directory says that it holds a sequence classifier."""
+    return any(
+        "ForSequenceClassification" in name
+        for name in getattr(read_config(folder, options), "architectures", None) or []
+    )
+
+
 def refuse_headless(folder: str, options: ModelOptions) -> None:
     """A directory that is no reward model is refused before weights are read."""
     path = Path(folder)
@@ -250,7 +259,7 @@ def refuse_headless(folder: str, options: ModelOptions) -> None:
     names = getattr(config, "architectures", None) or [""]
     if not any("SequenceClassification" in name or "Reward" in name for name in names):
         raise AssayError(
-            f"{folder}: architecture {names[0] or '?'} has no reward head; remedy: train one (`assay train`), or see `assay doctor {folder}`"
+            f"{folder}: architecture {names[0] or '?'} has no reward head; remedy: `assay train`, or see `assay doctor {folder}`"
         )
 
 
@@ -294,7 +303,7 @@ def portable_config(classifier: PreTrainedModel, text: Text) -> dict[str, Any]:
     config.pad_token_id = text.tokenizer.pad_token_id
     values: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
     values.update(
-        id2label={str(i): name for i, name in config.id2label.items()},
+        id2label={str(i): name for i, name in (config.id2label or {}).items()},
         label2id=config.label2id,
         problem_type="regression",
         value_head_prefix=head_name(classifier),
@@ -369,5 +378,5 @@ def _why_unreadable(source: str, error: Exception) -> str:
     path = Path(source)
     if path.is_dir():
         missing = "" if (path / "config.json").is_file() else " (no config.json)"
-        return f"{source}: not a readable model{missing}: {_first_line(error)}; remedy: give a directory that save_pretrained wrote, with safetensors"
-    return f"{source}: neither a directory nor a model the hub gave: {_first_line(error)}; remedy: check the name and the network, or use model.base=starter"
+        return f"{source}: not a readable model{missing}: {_first_line(error)}; remedy: give a directory with config and safetensors"
+    return f"{source}: no directory, and no model from the hub: {_first_line(error)}; remedy: check name and network"

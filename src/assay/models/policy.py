@@ -84,7 +84,7 @@ def load_policy(options: ModelOptions) -> LanguagePolicy:
     tokenizer = layout.read_tokenizer(source, options)
     ensure_pad_token(tokenizer)
     with layout.quiet():
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=layout.DTYPES[options.dtype],
             revision=options.revision,

@@ -27,7 +27,7 @@ from assay.models.scaled import Calibration
 from assay.models.text import Encoded, Text, ensure_pad_token
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 CARD_VERSION = 1
 
@@ -120,7 +120,7 @@ class ScalarModel:
         rewards = self._rewards(encoded, progress)
         weights = np.asarray(self.card.attribute_weights or [1.0])
         return Scores(
-            value=rewards @ weights,
+            value=np.asarray(rewards @ weights),
             truncated=np.array([e.truncated for e in encoded], dtype=bool),
             attributes={name: rewards[:, i] for i, name in enumerate(self.card.attributes)},
         )
@@ -129,7 +129,9 @@ class ScalarModel:
         self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
     ) -> Float[np.ndarray, " n"]:
         """Nats in favour of the first."""
-        return self.score(prompts, first).value - self.score(prompts, second).value
+        scores = self.score([*prompts, *prompts], [*first, *second]).value
+        margins: np.ndarray = scores[: len(prompts)] - scores[len(prompts) :]
+        return margins
 
     @property
     def device(self) -> torch.device:
@@ -284,7 +286,7 @@ def autocast(device: torch.device, dtype: str) -> torch.autocast:
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 products are done in hardware there; emulated ones are slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capability = torch.backends.cpu.get_cpu_capability()
     asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return device.type == "cpu" and "AVX512" in capability and any(ask is not None and ask() for ask in asks)

@@ -47,7 +47,8 @@ class Text:
     """A tokenizer with the choices that decide what the model sees.
 
     `template` is "model" or "plain"; `truncation` is refuse, drop or left (drop cuts like left when a score is asked for, and says
-    so in `truncated`); `system` is put before prompts that have no system message; `encoder` models get their tokenizer's own special tokens.
+    so in `truncated`); `system` is put before prompts that have no system message; `encoder` models get their
+    tokenizer's own special tokens.
     """
 
     tokenizer: Any

@@ -7,7 +7,7 @@ the batch's widest, a attributes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,7 +134,7 @@ class _Builder:
             )
         if self.same:
             raise AssayError(
-                f"{len(self.same)} of {self.seen} comparisons have identical responses as the model sees them (the first is {self.same[0]}); "
+                f"{len(self.same)} of {self.seen} comparisons have identical responses as the model sees them (first {self.same[0]}); "
                 "remedy: drop them (`assay check` lists them), or raise model.max_length if truncation made them so"
             )
         if not self.kept:
@@ -176,7 +176,7 @@ def step_rows(size: int, batch: int, seed: int, step: int) -> Int[np.ndarray, " 
     return order(size, seed, epoch)[within * batch : (within + 1) * batch]
 
 
-def micro_batches(table: Table, rows: Sequence[int], tokens: int) -> list[list[int]]:
+def micro_batches(table: Table, rows: Iterable[int], tokens: int) -> list[list[int]]:
     """Cut one step's comparisons into forward passes of at most `tokens` padded tokens (at least one comparison each)."""
     chunks: list[list[int]] = []
     responses = width = 0
@@ -241,9 +241,9 @@ def _margin(comparison: Comparison, options: TrainOptions) -> float:
 def _outcome(comparison: Comparison) -> tuple[float, float, float]:
     """P(first better), P(tie), P(second better): counted votes where there are any, else the verdict itself."""
     votes, q = comparison.verdict.votes, comparison.q
-    if votes is not None and sum(votes):
-        first, tie, second = (v / sum(votes) for v in votes)
-        return first, tie, second
+    if votes is not None and any(votes):
+        total = votes[0] + votes[1] + votes[2]
+        return votes[0] / total, votes[1] / total, votes[2] / total
     if q is None:
         return 0.0, 0.0, 0.0
     return (0.0, 1.0, 0.0) if q == 0.5 else (q, 0.0, 1.0 - q)
@@ -253,7 +253,8 @@ def _refuse_verdict(comparison: Comparison, options: TrainOptions, attributes: S
     k = len(comparison.responses)
     if options.loss in ("bradley_terry", "rao_kupper") and k > 2:
         raise AssayError(
-            f"comparison {comparison.id}: train.loss={options.loss} takes 2 responses, got {k}; remedy: train.loss=plackett_luce or all_pairs"
+            f"comparison {comparison.id}: train.loss={options.loss} takes 2 responses, got {k}; "
+            "remedy: train.loss=plackett_luce or all_pairs"
         )
     if options.loss == "plackett_luce" and comparison.verdict.q not in (None, 0.0, 0.5, 1.0):
         raise AssayError(
@@ -262,5 +263,5 @@ def _refuse_verdict(comparison: Comparison, options: TrainOptions, attributes: S
         )
     if options.loss == "attributes" and not any(name in r.ratings for r in comparison.responses for name in attributes):
         raise AssayError(
-            f"comparison {comparison.id}: no response is rated for any of model.attributes={list(attributes)}; remedy: name rated attributes"
+            f"comparison {comparison.id}: nothing is rated for model.attributes={list(attributes)}; remedy: name rated attributes"
         )

@@ -260,7 +260,7 @@ class _Run:
         differing = [key for key in self.identity if state["identity"].get(key) != self.identity[key]]
         if differing:
             raise AssayError(
-                f"{place}: was written by another run ({', '.join(differing)} differ); remedy: another --out, or delete {place} to start again"
+                f"{place}: belongs to another run ({', '.join(differing)} differ); remedy: another --out, or delete {place}"
             )
         checkpoint.read_tensors(place, weights.tensors(moments=True))
         weights.set_step(state["step"])

@@ -1,0 +1,395 @@
+"""Held-out accuracy on human preferences (HH), beside TRL's RewardTrainer: same start, token ids, data, settings.
+
+    python benchmarks/hh_accuracy.py --base DIR --peer-python PEER/bin/python
+
+Both sides start from the same weights with the same head, see the same token ids once, and choose their learning rate
+from the same list by the loss on pairs cut from the training split. Trained models are scored by one code path. The
+test split is used once a side. Each run, score and table is cached under --work by its settings: a rerun does only
+what is missing, and `--side ours`, `--side trl` and `--side report` may run in turn or in two terminals.
+
+Writes benchmarks/results/hh_accuracy.json and prints a table. On two CPU cores it takes about an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.config import ModelOptions, TrainOptions
+from assay.contracts import Comparison, Estimate, Response, Verdict, as_prompt, digest, digest_all
+
+HERE = Path(__file__).resolve().parent
+MAX_LENGTH = 512
+BATCH, WARMUP, CLIP, CENTRING, SEED = 8, 0.05, 1.0, 0.01, 0
+MICRO_PAIRS, MICRO_TOKENS = 2, 1024  # small forward passes: fastest on a CPU for both, and no result depends on them
+BINS, DRAWS = 15, 2000
+# Large activations stay in the heap between steps; without this a CPU spends a quarter of its time on page faults.
+HEAP = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**35)}
+
+
+def main() -> None:
+    """Prepare, train and score what is missing, then report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data/hh_pairs.jsonl.gz")
+    parser.add_argument("--base", default="starter", help="directory of the starter model")
+    parser.add_argument("--peer-python", type=Path, help="python of the peer's environment (peers/README.md)")
+    parser.add_argument("--side", choices=["all", "ours", "trl", "report"], default="all")
+    parser.add_argument("--train", type=int, default=800, help="training pairs")
+    parser.add_argument("--tune", type=int, default=160, help="the first TUNE of them choose the learning rate")
+    parser.add_argument("--judge", type=int, default=160, help="pairs cut from train that judge it")
+    parser.add_argument("--calibrate", type=int, default=200, help="pairs cut from train that fit the temperature")
+    parser.add_argument("--test", type=int, default=0, help="test pairs; 0 is all that fit")
+    parser.add_argument("--lrs", default="1e-5,3e-5,1e-4")
+    parser.add_argument("--precision", choices=["autocast", "float32"], default="autocast", help="of training")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "assay_hh_accuracy")
+    parser.add_argument("--out", type=Path, default=HERE / "results/hh_accuracy.json")
+    a = parser.parse_args()
+    if any(os.environ.get(name) != value for name, value in HEAP.items()):  # read by malloc before Python starts
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | HEAP)
+    import torch
+
+    torch.set_num_threads(a.threads)
+    bench = Bench(a)
+    for side in ("ours", "trl") if a.side == "all" else () if a.side == "report" else (a.side,):
+        lr = bench.tuned(side)
+        for part in ("calibrate", "test"):
+            bench.margins(side, lr, bench.parts["train"], part)
+    if a.side in ("all", "report"):
+        bench.report()
+
+
+class Bench:
+    """The data cut into parts, the model to start from, and the cache of what was done."""
+
+    def __init__(self, a: argparse.Namespace) -> None:
+        self.a = a
+        self.model_options = ModelOptions(
+            base=a.base,
+            device="cpu",
+            max_length=MAX_LENGTH,
+            autocast="bfloat16" if a.precision == "autocast" else "no",
+        )
+        self.lrs = [float(lr) for lr in a.lrs.split(",")]
+        self.parts, self.counts = cut(a, self.model_options)
+        self.work: Path = a.work
+        self.start = self.work / "start"
+        if not (self.start / "config.json").is_file():
+            from assay.models.scalar import create, save
+
+            save(create(self.model_options, seed=SEED), self.start)
+
+    def tuned(self, side: str) -> float:
+        """The learning rate with the least held-out loss on pairs that neither calibrate nor test."""
+        losses = self.tuning(side)
+        return min(losses, key=lambda lr: losses[lr])
+
+    def tuning(self, side: str) -> dict[float, float]:
+        """Held-out loss of each learning rate, nats a pair."""
+        small = self.parts["train"][: self.a.tune]
+        return {lr: float(np.logaddexp(0, -self.margins(side, lr, small, "judge")).mean()) for lr in self.lrs}
+
+    def margins(self, side: str, lr: float, train: Sequence[Comparison], part: str) -> np.ndarray:
+        """Margin of each pair of a part, nats, by the model that this side trained; from the cache if there."""
+        folder = self.run(side, lr, train)
+        pairs = self.parts[part]
+        place = folder / f"margins_{part}_{digest_all(c.id for c in pairs)}.npz"
+        if not place.is_file():
+            margin = score(folder / "model", self.model_options, pairs)
+            np.savez(place, margin=margin)
+        return np.asarray(np.load(place)["margin"])
+
+    def run(self, side: str, lr: float, train: Sequence[Comparison]) -> Path:
+        """The folder of a finished training run, with model/ and run.json."""
+        settings = [side, lr, self.a.base, self.a.precision, BATCH, WARMUP, CLIP, CENTRING, SEED, MAX_LENGTH]
+        folder = self.work / f"{side}_{lr:g}_{len(train)}_{digest([*settings, digest_all(c.id for c in train)], 8)}"
+        if not (folder / "run.json").is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            print(f"{side}: {len(train)} pairs at {lr:g}", flush=True)
+            (self.run_ours if side == "ours" else self.run_trl)(folder, lr, train)
+        return folder
+
+    def run_ours(self, folder: Path, lr: float, train: Sequence[Comparison]) -> None:
+        """Train with Assay."""
+        from assay.models.scalar import load, save
+        from assay.train import fit
+
+        model = load(self.start, self.model_options)
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = fit(model, train, train_options(lr))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        save(result.model, folder / "model")
+        facts = {
+            "pairs": len(train),
+            "steps": result.steps,
+            "seconds": wall,
+            "cpu_seconds": cpu,
+            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "versions": versions(),
+        }
+        (folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+    def run_trl(self, folder: Path, lr: float, train: Sequence[Comparison]) -> None:
+        """Train with TRL, in its own environment, on the ids that Assay would train on."""
+        from assay.models.scalar import create
+        from assay.train.batches import tabulate
+
+        if not self.a.peer_python:
+            raise SystemExit("--peer-python is needed to run TRL; see benchmarks/peers/README.md")
+        text = create(self.model_options.model_copy(update={"base": str(self.start)})).text
+        table = tabulate(text, train, train_options(lr))
+        rows = [[table.tokens(2 * c).tolist(), table.tokens(2 * c + 1).tolist()] for c in range(len(table))]
+        ids = folder / "ids.json"
+        ids.write_text(json.dumps({"train": [{"chosen_ids": c, "rejected_ids": r} for c, r in rows]}))
+        wanted = {"lr": lr, "batch": BATCH, "micro": MICRO_PAIRS, "warmup": WARMUP, "clip": CLIP, "centring": CENTRING}
+        wanted |= {"seed": SEED, "threads": self.a.threads, "precision": self.a.precision}
+        flags = [f"--{name}={value}" for name, value in wanted.items()]
+        peer = [str(self.a.peer_python), str(HERE / "peers/trl_hh.py")]
+        trained = folder / "model"
+        subprocess.run([*peer, f"--ids={ids}", f"--start={self.start}", f"--out={trained}", *flags], check=True)
+        (trained / "run.json").replace(folder / "run.json")
+
+    def report(self) -> None:
+        """Everything that the cached margins say, as JSON and as a table."""
+        sides = {side: self.measure(side) for side in ("ours", "trl")}
+        found = {
+            "what": "accuracy on HH test pairs; identical training data, start, token ids, epochs and batch size",
+            "sides": {side: measured["report"] for side, measured in sides.items()},
+            "paired": paired(sides["ours"]["margin"], sides["trl"]["margin"], self.groups("test")),
+            "anchor_longer_wins": self.longer_wins(),
+            "data": self.counts
+            | {name: len(part) for name, part in self.parts.items()}
+            | {"tune": self.a.tune, "test_hash": digest_all(c.id for c in self.parts["test"])},
+            "settings": {
+                "base": Path(self.a.base).name,
+                "lrs": self.lrs,
+                "lr_chosen_by": "loss on the judge part after one pass over the tune part",
+                "epochs": 1,
+                "batch": BATCH,
+                "micro": {"ours": f"{MICRO_TOKENS} padded tokens", "trl": f"{MICRO_PAIRS} pairs, length-grouped"},
+                "schedule": "cosine to 0",
+                "warmup": WARMUP,
+                "clip": CLIP,
+                "weight_decay": 0.0,
+                "centring": CENTRING,
+                "precision": f"{self.a.precision} (bfloat16 products over float32 weights)"
+                if self.a.precision == "autocast"
+                else "float32",
+                "scored_in": self.model_options.autocast,
+                "threads": self.a.threads,
+                "seed": SEED,
+                "intervals": f"95 %, {DRAWS} bootstrap draws by prompt group",
+            },
+            "machine": {"processor": processor(), "cores": os.cpu_count()},
+        }
+        self.a.out.parent.mkdir(parents=True, exist_ok=True)
+        self.a.out.write_text(json.dumps(found, indent=1) + "\n")
+        show(found)
+
+    def measure(self, side: str) -> dict[str, Any]:
+        """One side's test margins and what they say, before and after a temperature fitted on the calibrate part."""
+        from assay.formulas.calibration import fit_temperature
+
+        lr, train = self.tuned(side), self.parts["train"]
+        held, margin = self.margins(side, lr, train, "calibrate"), self.margins(side, lr, train, "test")
+        temperature = fit_temperature(held, np.ones_like(held))
+        run = json.loads((self.run(side, lr, train) / "run.json").read_text())
+        report = {
+            "lr": lr,
+            "held_out_loss_by_lr": {f"{lr:g}": loss for lr, loss in self.tuning(side).items()},
+            "accuracy": numbers(accuracy(margin, self.groups("test"))),
+            "accuracy_by_source": self.by_source(margin),
+            "accuracy_on_calibrate": numbers(accuracy(held, self.groups("calibrate"))),
+            "temperature": temperature,
+            "before": self.odds(margin),
+            "after": self.odds(margin / temperature),
+            "run": {k: run[k] for k in ("pairs", "steps", "seconds", "cpu_seconds", "peak_bytes", "versions")},
+        }
+        return {"margin": margin, "report": report}
+
+    def odds(self, margin: np.ndarray) -> dict[str, Any]:
+        """NLL, Brier, calibration error and its mean under perfect calibration, on the test part."""
+        from assay.formulas.calibration import ece_null, ece_p_value
+        from assay.models.odds import measure_odds
+
+        ones, groups = np.ones_like(margin), np.array(self.groups("test"))
+        found = measure_odds(margin, ones, ones, groups, bins=BINS, draws=DRAWS, seed=SEED)
+        null = ece_null(margin, bins=BINS, seed=SEED)
+        return {name: numbers(e) for name, e in found.items()} | {
+            "ece_if_calibrated": float(null.mean()),
+            "ece_p_value": ece_p_value(found["ece"].value, null),
+        }
+
+    def by_source(self, margin: np.ndarray) -> dict[str, Any]:
+        """Accuracy on each of the data's sources."""
+        sources = np.array([c.source for c in self.parts["test"]])
+        groups = np.array(self.groups("test"))
+        return {
+            str(s): numbers(accuracy(margin[sources == s], groups[sources == s].tolist())) for s in np.unique(sources)
+        }
+
+    def longer_wins(self) -> dict[str, Any]:
+        """Accuracy of preferring the response with more characters."""
+        lengths = [[len(r.text) for r in c.responses] for c in self.parts["test"]]
+        return numbers(accuracy(np.array([a - b for a, b in lengths], dtype=float), self.groups("test")))
+
+    def groups(self, part: str) -> list[str]:
+        """Prompt group of each pair."""
+        return [c.group for c in self.parts[part]]
+
+
+def cut(a: argparse.Namespace, options: ModelOptions) -> tuple[dict[str, list[Comparison]], dict[str, int]]:
+    """The parts, disjoint by prompt group, and how many rows were left out why. The first response is the chosen one."""
+    from transformers import AutoTokenizer
+
+    from assay.models.scalar import resolve
+    from assay.models.text import Text
+
+    with gzip.open(a.data, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    text = Text(AutoTokenizer.from_pretrained(resolve(options.base)), max_length=10**9)
+    pairs: dict[str, list[Comparison]] = {"train": [], "test": []}
+    counts = {f"{split}_{why}": 0 for split in pairs for why in ("rows", "identical", "too_long")}
+    for row in rows:
+        split, replies = row["split"], (row["chosen"], row["rejected"])
+        counts[f"{split}_rows"] += 1
+        if replies[0] == replies[1]:
+            counts[f"{split}_identical"] += 1
+            continue
+        prompt = as_prompt(row["prompt"])
+        if max(len(e.ids) for e in text.encode([prompt, prompt], list(replies))) > MAX_LENGTH:
+            counts[f"{split}_too_long"] += 1
+            continue
+        responses = (Response(replies[0]), Response(replies[1]))
+        best_first = Verdict(groups=((0,), (1,)))
+        pairs[split].append(Comparison(prompt, responses, best_first, source=row["source"], id=row["id"]))
+    kept, used = [], {c.group for c in pairs["test"]}
+    for i in np.random.default_rng(SEED).permutation(len(pairs["train"])):
+        pair = pairs["train"][i]
+        if pair.group not in used:  # one pair a prompt, so that parts cut anywhere share none
+            used.add(pair.group)
+            kept.append(pair)
+    counts["train_left"], counts["test_left"] = len(kept), len(pairs["test"])
+    middle, end = a.calibrate + a.judge, a.calibrate + a.judge + a.train
+    assert end <= len(kept), f"{end} training pairs wanted, {len(kept)} there"
+    parts = {"calibrate": kept[: a.calibrate], "judge": kept[a.calibrate : middle], "train": kept[middle:end]}
+    order = np.random.default_rng(SEED).permutation(len(pairs["test"]))
+    return parts | {"test": [pairs["test"][i] for i in order][: a.test or None]}, counts
+
+
+def train_options(lr: float) -> TrainOptions:
+    """Our settings; peers/trl_hh.py has the same in TRL's words."""
+    return TrainOptions(
+        lr=lr,
+        epochs=1,
+        batch_size=BATCH,
+        micro_tokens=MICRO_TOKENS,
+        schedule="cosine",
+        warmup=WARMUP,
+        clip=CLIP,
+        centring=CENTRING,
+        seed=SEED,
+        save_every=0,
+    )
+
+
+def score(folder: Path, options: ModelOptions, pairs: Sequence[Comparison]) -> np.ndarray:
+    """Margin of each pair by a saved model, whoever trained it: one loader, one read-out, right-padded by length."""
+    from assay.models.pairs import score_comparisons
+    from assay.models.scalar import load
+
+    model = load(folder, options)
+    model.batch_tokens = 2048
+    return score_comparisons(model, pairs).margin
+
+
+def accuracy(margin: np.ndarray, groups: Sequence[str]) -> Estimate:
+    """Share of pairs ordered rightly, equal scores half, with an interval by prompt group."""
+    from assay.formulas.estimation import bootstrap_mean
+
+    return Estimate(*bootstrap_mean(right(margin), groups, draws=DRAWS, seed=SEED))
+
+
+def paired(ours: np.ndarray, theirs: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
+    """Ours minus TRL's on the same pairs, with McNemar's exact test."""
+    from assay.formulas.estimation import mcnemar, paired_difference
+
+    only_ours, only_theirs = int(((ours > 0) & (theirs <= 0)).sum()), int(((ours <= 0) & (theirs > 0)).sum())
+    difference = Estimate(*paired_difference(right(ours), right(theirs), groups, draws=DRAWS, seed=SEED))
+    our_loss, their_loss = np.logaddexp(0, -ours), np.logaddexp(0, -theirs)
+    return {
+        "accuracy_difference": numbers(difference),
+        "only_ours_right": only_ours,
+        "only_trl_right": only_theirs,
+        "mcnemar_p": mcnemar(only_ours, only_theirs),
+        "nll_difference": numbers(Estimate(*paired_difference(our_loss, their_loss, groups, draws=DRAWS, seed=SEED))),
+        "margin_correlation": float(np.corrcoef(ours, theirs)[0, 1]),
+    }
+
+
+def right(margin: np.ndarray) -> np.ndarray:
+    """1 where the chosen response scores higher, 0.5 where neither does."""
+    return np.asarray((margin > 0) + 0.5 * (margin == 0), dtype=np.float64)
+
+
+def numbers(estimate: Estimate) -> dict[str, float]:
+    """An estimate as JSON."""
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+
+
+def versions() -> dict[str, str]:
+    """What ran."""
+    import torch
+    import transformers
+
+    return {"transformers": transformers.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def processor() -> str:
+    """Its name, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    return names[0].split(":")[1].strip() if names else platform.processor()
+
+
+def show(found: dict[str, Any]) -> None:
+    """The table."""
+
+    def cell(e: dict[str, float]) -> str:
+        return f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
+
+    print(f"{'':28}{'Assay':>26}{'TRL':>26}")
+    rows: dict[str, Callable[[dict[str, Any]], str]] = {
+        "learning rate": lambda s: f"{s['lr']:g}",
+        "test accuracy": lambda s: cell(s["accuracy"]),
+        "NLL before": lambda s: cell(s["before"]["nll"]),
+        "NLL after": lambda s: cell(s["after"]["nll"]),
+        "ECE before": lambda s: cell(s["before"]["ece"]),
+        "ECE after": lambda s: cell(s["after"]["ece"]),
+        "ECE if calibrated": lambda s: f"{s['after']['ece_if_calibrated']:.3f}",
+        "temperature": lambda s: f"{s['temperature']:.2f}",
+        "CPU seconds of training": lambda s: f"{s['run']['cpu_seconds']:.0f}",
+        "peak memory, GiB": lambda s: f"{s['run']['peak_bytes'] / 2**30:.1f}",
+    }
+    for name, value in rows.items():
+        print(f"{name:28}{value(found['sides']['ours']):>26}{value(found['sides']['trl']):>26}")
+    difference = found["paired"]
+    print(f"accuracy, ours - TRL: {cell(difference['accuracy_difference'])}, McNemar p {difference['mcnemar_p']:.2f}")
+    print(f"longer wins: {cell(found['anchor_longer_wins'])}; {found['data']['test']} test pairs")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,438 @@
+"""The command line: one small function a command that reads, calls a verb of api.py, and writes.
+
+Commands end with any number of overrides such as train.lr=1e-5. A user's mistake is one line on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from assay import __version__
+
+if TYPE_CHECKING:
+    from assay.config import Config
+    from assay.contracts import Report
+
+app = typer.Typer(
+    name="assay",
+    help="Train reward models, prove how far each can be trusted, and say how hard it may be pushed.",
+    epilog="Start with `assay quickstart`. Every option is listed in docs/options.md; any may be given as STAGE.NAME=VALUE.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[STAGE.NAME=VALUE]...", help="Options, such as train.lr=1e-5.", show_default=False),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="YAML with options; the config.yaml of a run is accepted back.", show_default=False),
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option("--recipe", help="Named configuration: starter, quickstart, small, reference.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+Data = Annotated[
+    Path, typer.Option("--data", help="Comparisons: .jsonl, .jsonl.gz or .parquet, as `assay import` writes them.")
+]
+ModelDir = Annotated[str, typer.Argument(metavar="MODEL", help="Directory of a saved reward model, or a hub name.")]
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option("--out", help="Run folder; the same command goes on from a killed run.")] = Path(
+        "runs/quickstart"
+    ),
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="Your own comparisons in any known format, instead of the starter kit's.", show_default=False
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Comparisons to a trained, calibrated, audited and saved reward model, with a page to look at. About ten minutes on two cores."""
+    from assay.quickstart import run
+
+    settings = _config(config, "quickstart", overrides)
+    report = run(out, data=data, config=settings, say=lambda line: print(line, file=sys.stderr))
+    _show(report, json)
+    if not json:
+        print(f"\nmodel   {out / 'model'}\nreport  {(out / 'report.html').resolve()}")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="File (.jsonl, .json, .csv, .tsv, .parquet, also .gz) or a hub data set's name.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where the comparisons go: .jsonl, .jsonl.gz or .parquet.")],
+    format: Annotated[
+        str | None, typer.Option("--format", help="auto, native, hh, trl, csv, scores or votes.", show_default=False)
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="OURS=THEIRS, such as prompt=question; repeatable.", show_default=False),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first bad row instead of setting it aside.")
+    ] = False,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Turn a file in any known format into comparisons. Bad rows go to rejected.jsonl beside the output, with their reason."""
+    from assay import files
+    from assay.collect.sources import import_rows
+
+    settings = _config(
+        config, None, overrides, imports=_given(format=format, strict=strict or None, columns=_columns(column))
+    )
+    aside = out.parent / "rejected.jsonl"
+    rows = import_rows(files.read_rows(source, settings.imports), settings.imports, _note)
+    kept = files.write_comparisons(out, files.set_aside(rows, aside))
+    with aside.open("rb") as file:
+        rejected = sum(1 for _ in file)
+    _print({"comparisons": kept, "rejected": rejected, "out": str(out), "rejected_file": str(aside)}, json)
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="Comparisons to look at.")],
+    against: Annotated[
+        list[Path] | None,
+        typer.Option("--against", help="Another part that must share nothing with it; repeatable.", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Model whose tokenizer and max_length say what truncation makes identical.",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Look for duplicates, contradictions, leaks between parts, empty or identical responses, length imbalance. Exit 1 on errors."""
+    from assay import api, files
+
+    settings = _config(config, None, overrides, model=_given(base=model))
+    others = {str(path): files.read_comparisons(path) for path in against or []}
+    tokens = api.token_counter(settings.model) if model else None
+    report = api.check(files.read_comparisons(data), against=others, tokens=tokens, **settings.check.model_dump())
+    _show(report, json)
+    _exit_on_errors(report)
+
+
+@app.command()
+def split(
+    data: Annotated[Path, typer.Argument(help="Comparisons to divide.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for train.jsonl, calibrate.jsonl and audit.jsonl.")],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Divide comparisons into train, calibrate and audit by prompt group, the same on any machine."""
+    from assay import api, files
+    from assay.collect.split import split as divide
+
+    settings = _config(config, None, overrides)
+    counts = files.write_parts(out, divide(files.read_comparisons(data), settings.split), api.PARTS)
+    _print({**counts, "out": str(out)}, json)
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Run folder: config, metrics, checkpoint, model. A killed run goes on from it."),
+    ],
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--held-out", help="Comparisons to measure on while training, and to stop early by.", show_default=False
+        ),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Model to start from; same as model.base=.", show_default=False)
+    ] = None,
+    recipe: RecipeName = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Train a scalar reward model on comparisons."""
+    from assay import api, files
+
+    settings = _config(config, recipe, overrides, model=_given(base=base))
+    comparisons = list(files.read_comparisons(data))
+    checked = list(files.read_comparisons(held_out)) if held_out else []
+    api.train(comparisons, held_out=checked, out=out, config=settings)
+    last = _last_metrics(out / "metrics.jsonl")
+    _print({"comparisons": len(comparisons), **last, "model": str(out / "model")}, json)
+
+
+@app.command()
+def calibrate(
+    model: ModelDir,
+    data: Data,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Where the calibrated model goes; the same directory unless given.", show_default=False
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Fit one temperature on held-out comparisons, so that a margin of 1 means odds of e to 1. The weights do not change."""
+    from assay import api, files
+
+    settings = _config(config, None, overrides)
+    loaded = api.load(model, **settings.model.model_dump(exclude_unset=True))
+    scaled, report = api.calibrate(loaded, list(files.read_comparisons(data)), **settings.calibrate.model_dump())
+    if out is None and not Path(model).is_dir():
+        from assay.contracts import AssayError
+
+        raise AssayError(f"{model}: a hub model cannot be written in place; remedy: give --out DIR")
+    api.recalibrate(scaled, model, out)
+    _show(report, json)
+
+
+@app.command()
+def audit(
+    model: ModelDir,
+    data: Data,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for report.html, report.md and report.json.", show_default=False),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """How far the model can be trusted, with an interval on every number. Exit 1 when the hygiene gate refuses the model."""
+    from assay import api, files
+
+    settings = _config(config, None, overrides)
+    loaded = api.load(model, **settings.model.model_dump(exclude_unset=True))
+    report = api.audit(loaded, list(files.read_comparisons(data)), **settings.audit.model_dump())
+    if out:
+        api.write_report(report, out)
+    _show(report, json)
+    if out and not json:
+        print(f"\nreport  {(out / 'report.html').resolve()}")
+    _exit_on_errors(report)
+
+
+@app.command()
+def score(
+    model: ModelDir,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Rows of prompt and response (or responses, or messages).", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="JSONL: each row with its reward added.", show_default=False)
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="One prompt, instead of --data.", show_default=False)
+    ] = None,
+    response: Annotated[
+        list[str] | None, typer.Option("--response", help="A response to it; repeatable.", show_default=False)
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Score responses, in nats: only differences within a prompt mean anything."""
+    from assay import api
+    from assay.contracts import AssayError
+
+    settings = _config(config, None, overrides)
+    if (
+        (data is None) == (prompt is None)
+        or (data is not None and out is None)
+        or (prompt is not None and not response)
+    ):
+        raise AssayError("score: give --data FILE with --out FILE, or --prompt TEXT with one --response TEXT or more")
+    loaded: Any = api.load(model, **settings.model.model_dump(exclude_unset=True))
+    loaded = loaded if settings.score.calibrated else loaded.model
+    if data is not None and out is not None:
+        _print({**api.score_file(loaded, data, out), "out": str(out)}, json)
+        return
+    answers = response or []
+    values = loaded.score([prompt] * len(answers), answers).value.tolist()
+    _print(
+        {"rewards": values}
+        if json
+        else {answer[:60]: f"{value:+.4f}" for answer, value in zip(answers, values, strict=True)},
+        json,
+    )
+
+
+@app.command()
+def doctor(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a reward model, ours or another's.")],
+    mend: Annotated[
+        Path | None,
+        typer.Option("--mend", help="Write a copy here that every reader loads with equal scores.", show_default=False),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Check that every reader scores a saved model alike: pad token, rope keys, template, dtype, labels. Exit 1 on errors."""
+    from assay import api
+
+    settings = _config(config, None, overrides)
+    if mend:
+        api.mend(folder, mend, **settings.model.model_dump(exclude_unset=True))
+        folder = mend
+    report = api.doctor(folder)
+    _show(report, json)
+    _exit_on_errors(report)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+    if quiet:
+        from assay import progress
+
+        progress.QUIET["on"] = True
+
+
+def main() -> None:
+    """Run a command. A user's mistake is one line and exit code 2."""
+    from assay.contracts import AssayError
+
+    try:
+        app()
+    except AssayError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno != 28:
+            raise
+        print(
+            f"error: {error.filename or 'output'}: no space left on the disk; remedy: free space, or pass another --out",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def _config(path: Path | None, recipe: str | None, overrides: list[str] | None, **given: dict[str, Any]) -> Config:
+    """Defaults, then the recipe, then the file, then flags, then dotted overrides."""
+    from assay import files
+    from assay.config import build
+    from assay.contracts import AssayError
+    from assay.recipes import RECIPES
+
+    if recipe is not None and recipe not in RECIPES:
+        raise AssayError(f"--recipe {recipe}: no such recipe; known are {', '.join(RECIPES)}")
+    layers = [RECIPES[recipe]()] if recipe else []
+    layers += [files.read_config(path)] if path else []
+    return build(*layers, {stage: options for stage, options in given.items() if options}, overrides=overrides or [])
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _columns(pairs: list[str] | None) -> dict[str, str] | None:
+    from assay.contracts import AssayError
+
+    if pairs is None:
+        return None
+    for pair in pairs:
+        if "=" not in pair:
+            raise AssayError(f"--column {pair}: write OURS=THEIRS, such as prompt=question")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _show(report: Report, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        from assay.report import to_json
+
+        print(json.dumps(to_json(report), ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    from assay.report.console import summary
+
+    Console(highlight=False).print(summary(report))
+
+
+def _print(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        import json
+
+        print(json.dumps(facts, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in facts.items():
+        table.add_row(
+            Text(name.replace("_", " "), style="dim"), Text(f"{value:,}" if isinstance(value, int) else str(value))
+        )
+    Console(highlight=False).print(table)
+
+
+def _exit_on_errors(report: Report) -> None:
+    if any(finding.severity == "error" for finding in _all_findings(report)):
+        raise typer.Exit(1)
+
+
+def _all_findings(report: Report) -> Iterator[Any]:
+    yield from report.findings
+    for section in report.sections:
+        yield from _all_findings(section)
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _last_metrics(path: Path) -> dict[str, Any]:
+    """The last known value of each quantity worth showing."""
+    import json
+
+    shown: dict[str, Any] = {}
+    for line in path.read_text("utf-8").splitlines():
+        row = json.loads(line)
+        shown |= {k: row[k] for k in ("step", "loss", "held_out_loss", "held_out_accuracy") if k in row}
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in shown.items()}
+
+
+if __name__ == "__main__":
+    main()
