@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: help setup test lint docs quickstart clean
+.PHONY: help setup test lint docs quickstart compat clean
 
 # A Python of 3.11 or newer: make setup PYTHON=python3.12
 PYTHON = python3
@@ -12,6 +12,7 @@ help:
 	@echo 'make lint        ruff, mypy, import-linter'
 	@echo 'make docs        write the generated pages of docs/'
 	@echo 'make quickstart  train, calibrate and audit a reward model on this machine, offline after the first run'
+	@echo 'make compat      check that transformers 4.51 scores MODEL=DIR as stored in its self-test'
 	@echo 'make clean       remove .venv and caches'
 
 setup: .venv/.installed-dev
@@ -31,8 +32,18 @@ docs: .venv/.installed-dev
 quickstart: .venv/.installed
 	$(BIN)/assay quickstart
 
+# A second environment, because the two transformers cannot share one.
+MODEL = runs/quickstart/model
+compat: .venv-451/.installed
+	.venv-451/bin/python tests/compat/read_with_old_transformers.py $(MODEL)
+
+.venv-451/.installed:
+	$(PYTHON) -m venv .venv-451
+	.venv-451/bin/python -m pip install --quiet torch==2.13.0 transformers==4.51.0 accelerate jinja2
+	@touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-451 .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A stamp is written last, so a broken installation is tried again, and is older than what it depends on when that changes.
 .venv/.installed: pyproject.toml constraints.txt

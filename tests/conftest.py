@@ -19,7 +19,8 @@ install_import_hook("assay.formulas", "beartype.beartype")
 
 settings.register_profile("assay", derandomize=True, deadline=None, database=None)
 settings.load_profile("assay")
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # models this small wait longer for a second thread than they work
+os.environ["OMP_NUM_THREADS"] = "1"  # and so in the processes that tests start
 
 
 @pytest.fixture(scope="session")

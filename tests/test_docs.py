@@ -1,15 +1,134 @@
-"""The generated pages say what the source says."""
+"""The documentation is run: snippets execute and print what they say, commands and options exist, generated pages are current."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
+import re
+import shlex
 from pathlib import Path
 
-DOCS = Path(__file__).parents[1] / "docs"
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from assay import progress
+from assay.cli import app
+from assay.config import Config, build, known_keys
+from assay.recipes import RECIPES
+from snippets import blocks, commands, copy_desk, make_desk, with_tiny_models
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+WITH_PYTHON = [n for n, page in zip(NAMES, PAGES, strict=True) if any(b.language == "python" for b in blocks(page))]
+WITH_COMMANDS = [n for n, page in zip(NAMES, PAGES, strict=True) if any(b.language == "bash" for b in blocks(page))]
+ELSEWHERE = ("hub", "minutes")  # words of the comment behind a command that needs a network or patience
 
 
-def test_the_options_page_is_current():
-    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+@pytest.fixture(scope="module")
+def desk(tiny_dir, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(progress.QUIET, "on", True)
+        return make_desk(tmp_path_factory.mktemp("desk"), tiny_dir)
+
+
+@pytest.fixture
+def here(desk, tmp_path, monkeypatch):
+    """The working directory, with a desk of its own."""
+    monkeypatch.setitem(progress.QUIET, "on", True)
+    monkeypatch.chdir(copy_desk(desk, tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", WITH_PYTHON)
+def test_the_snippets_of_a_page_run_in_order_and_print_what_it_says(name, here, tiny_dir):
+    namespace = {"__name__": "__snippet__"}
+    printed = ""
+    for block in blocks(ROOT / name):
+        if block.language == "python":
+            source = "\n" * (block.line - 1) + with_tiny_models(block.text, tiny_dir)
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(compile(source, str(ROOT / name), "exec", dont_inherit=True), namespace)
+            printed = out.getvalue()
+        elif block.language == "output":
+            assert printed == block.text, f"{name}:{block.line}: the snippet above prints something else"
+
+
+@pytest.mark.parametrize("name", WITH_COMMANDS)
+def test_the_commands_of_a_page_exist_with_their_options(name):
+    group = get_command(app)
+    for block in (b for b in blocks(ROOT / name) if b.language == "bash"):
+        for command, _ in commands(block):
+            words = [word for word in shlex.split(command) if word not in ("--quiet", "-q")]
+            assert words[0] in group.commands or words[0].startswith("--"), f"{name}:{block.line}: assay {command}"
+            if words[0] in group.commands and "--help" not in words:
+                given = group.commands[words[0]].make_context(words[0], words[1:]).params
+                build(overrides=given.get("overrides") or [])
+                assert given.get("recipe") in (None, *RECIPES), f"{name}:{block.line}: --recipe {given['recipe']}"
+
+
+@pytest.mark.parametrize("name", WITH_COMMANDS)
+def test_the_commands_of_a_page_run_in_order(name, here, tiny_dir):
+    for block in (b for b in blocks(ROOT / name) if b.language == "bash"):
+        for command, comment in commands(block):
+            local = with_tiny_models(command, tiny_dir)
+            starter = command.startswith("quickstart") and local == command
+            if starter or any(word in comment for word in ELSEWHERE):
+                continue
+            done = CliRunner().invoke(app, shlex.split(local))
+            problem = done.exception if done.exit_code != 1 or done.exception else None
+            assert done.exit_code == 0, f"{name}:{block.line}: assay {command}: {done.output} {problem!r}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_options_that_a_page_names_exist(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    known = {key for key, _ in known_keys()}
+    stages = "|".join(Config.model_fields)
+    named = set(re.findall(rf"`((?:{stages})\.[a-z_]+)(?:=[^`]*)?`", text)) | set(
+        re.findall(rf"\b((?:{stages})\.[a-z_]+)=", text)
+    )
+    assert named <= known | METHODS, f"{name}: {sorted(named - known - METHODS)}"
+    flags = {opt for command in get_command(app).commands.values() for p in command.params for opt in p.opts}
+    flags |= {"--help", "--version", "--quiet"}
+    mentioned = set(re.findall(r"`(--[a-z][a-z-]+)", text))
+    assert mentioned <= flags, f"{name}: {sorted(mentioned - flags)}"
+
+
+METHODS = {"model.score", "score.weight", "model.safetensors"}  # written like options, and none
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_links_of_a_page_lead_somewhere(name):
+    page = ROOT / name
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), f"{name}: {target}"
+        if anchor:
+            assert anchor in _anchors(found), f"{name}: {target}"
+
+
+def test_the_generated_pages_are_current():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
-    assert (DOCS / "options.md").read_text(encoding="utf-8") == generate.options_page(), "run make docs"
+    for page, text in generate.pages().items():
+        assert (ROOT / "docs" / page).read_text(encoding="utf-8") == text, f"docs/{page}: run make docs"
+
+
+def test_every_command_is_told_in_a_line_and_shows_an_example():
+    for name, command in get_command(app).commands.items():
+        first, *rest = command.help.split("\n\n")
+        assert len(first) <= 60, f"assay {name}: {first}"
+        assert any(paragraph.strip().startswith(f"Example: assay {name} ") for paragraph in rest), f"assay {name}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """GitHub's anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}

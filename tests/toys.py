@@ -113,3 +113,23 @@ def comparisons(
             )
         )
     return made
+
+
+KIND, UNKIND = ("good", "great", "kind", "happy", "nice", "love"), ("bad", "awful", "rude", "sad", "poor", "hate")
+PLAIN = ("the", "film", "was", "very", "a", "sentence", "people", "will", "see", "it", "and", "they", "said", "so")
+
+
+def liked(num: int = 300, seed: int = 0, k: int = 2) -> list[Comparison]:
+    """Comparisons in the tiny model's own words: the response with more kind words and fewer unkind ones is better."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for i in range(num):
+        worths = rng.permutation(np.linspace(-3, 3, k)).astype(int)
+        texts = [
+            " ".join(rng.permutation([*rng.choice(KIND if w > 0 else UNKIND, abs(w)), *rng.choice(PLAIN, 6)]))
+            for w in worths
+        ]
+        best_first = tuple((int(j),) for j in np.argsort(-worths))
+        prompt = as_prompt(f"write a review of film {' '.join(str(i))} {' '.join(str(seed))}")
+        made.append(Comparison(prompt, tuple(Response(str(t)) for t in texts), Verdict(groups=best_first)))
+    return made

@@ -34,6 +34,7 @@ CONFIG: dict[str, Any] = {
     "bos_token_id": 2,
     "eos_token_id": 3,
     "tie_word_embeddings": False,
+    "num_labels": 1,
 }
 SETTINGS: dict[str, Any] = {
     "lr": 1e-4,
@@ -46,7 +47,7 @@ SETTINGS: dict[str, Any] = {
     "dtype": "float32",
 }
 RECIPE = {
-    "model": "transformers LlamaForSequenceClassification(LlamaConfig(num_labels=1, **config)), sequences ending at their last token",
+    "model": "transformers LlamaForSequenceClassification(LlamaConfig(**config)), sequences ending at their last token",
     "weights": (
         "rs = numpy.random.RandomState(0); for each name of sorted(state_dict): all ones where the name holds 'norm', else "
         "rs.randint(-128, 128, size=shape) / d with d = 512 for score.weight and 4096 for the others; as float32"
@@ -94,7 +95,7 @@ def model() -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
-    made = LlamaForSequenceClassification(LlamaConfig(num_labels=1, **CONFIG))
+    made = LlamaForSequenceClassification(LlamaConfig(**CONFIG))
     values = weights({name: tuple(value.shape) for name, value in made.state_dict().items()})
     made.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
     return made

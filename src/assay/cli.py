@@ -63,14 +63,30 @@ def quickstart(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Comparisons to a trained, calibrated, audited and saved reward model, with a page to look at. About ten minutes on two cores."""
+    """Train, calibrate and audit a reward model, end to end.
+
+    About ten minutes on two CPU cores. Writes the model and a page to look at; the first run fetches the starter kit
+    (95 MB), later ones need no network. With --data, the same on your own comparisons.
+
+    Example: assay quickstart --data pairs.jsonl --out runs/mine
+    """
     from assay.quickstart import run
 
     settings = _config(config, "quickstart", overrides)
     report = run(out, data=data, config=settings, say=lambda line: print(line, file=sys.stderr))
-    _show(report, json)
-    if not json:
-        print(f"\nmodel   {out / 'model'}\nreport  {(out / 'report.html').resolve()}")
+    if json:
+        _show(report, json)
+        return
+    from rich.console import Console
+
+    from assay.quickstart import FACTS, TABLE
+    from assay.report.console import brief, examples
+
+    console = Console(highlight=False)
+    console.print(brief(report, TABLE, FACTS))
+    for section in report.sections:
+        console.print(examples(section))
+    print(f"\nmodel   {out / 'model'}\nreport  {(out / 'report.html').resolve()}")
 
 
 @app.command("import")
@@ -93,7 +109,12 @@ def import_(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Turn a file in any known format into comparisons. Bad rows go to rejected.jsonl beside the output, with their reason."""
+    """Turn a file in any known format into comparisons.
+
+    Bad rows go to rejected.jsonl beside the output, with their reason. docs/collect.md shows a row of each format.
+
+    Example: assay import pairs.csv --out all.jsonl --column prompt=question
+    """
     from assay import files
     from assay.collect.sources import import_rows
 
@@ -127,7 +148,12 @@ def check(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Look for duplicates, contradictions, leaks between parts, empty or identical responses, length imbalance. Exit 1 on errors."""
+    """Find what is wrong with comparisons before training on them.
+
+    Duplicates, contradictions, leaks between parts, empty or identical responses, length imbalance. Exit 1 on errors.
+
+    Example: assay check parts/train.jsonl --against parts/audit.jsonl
+    """
     from assay import api, files
 
     settings = _config(config, None, overrides, model=_given(base=model))
@@ -146,7 +172,12 @@ def split(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Divide comparisons into train, calibrate and audit by prompt group, the same on any machine."""
+    """Divide comparisons into train, calibrate and audit parts.
+
+    By prompt group and by hash: a prompt is in one part only, and the same on any machine.
+
+    Example: assay split all.jsonl --out parts
+    """
     from assay import api, files
     from assay.collect.split import split as divide
 
@@ -176,7 +207,12 @@ def train(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Train a scalar reward model on comparisons."""
+    """Train a scalar reward model on comparisons.
+
+    A killed run goes on where it was when the same command is given again.
+
+    Example: assay train --data train.jsonl --out runs/mine --base org/model
+    """
     from assay import api, files
 
     settings = _config(config, recipe, overrides, model=_given(base=base))
@@ -201,7 +237,12 @@ def calibrate(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Fit one temperature on held-out comparisons, so that a margin of 1 means odds of e to 1. The weights do not change."""
+    """Fit the scale on which a margin of 1 means odds of e to 1.
+
+    One temperature, on comparisons that were not trained on. No ranking and no weight changes.
+
+    Example: assay calibrate runs/mine/model --data calibrate.jsonl
+    """
     from assay import api, files
 
     settings = _config(config, None, overrides)
@@ -227,7 +268,12 @@ def audit(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """How far the model can be trusted, with an interval on every number. Exit 1 when the hygiene gate refuses the model."""
+    """Measure how far a reward model can be trusted.
+
+    Every number comes with an interval. Exit 1 when a score depends on its company, since no number counts then.
+
+    Example: assay audit runs/mine/model --data audit.jsonl --out runs/mine
+    """
     from assay import api, files
 
     settings = _config(config, None, overrides)
@@ -261,7 +307,12 @@ def score(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Score responses, in nats: only differences within a prompt mean anything."""
+    """Score responses with a reward model.
+
+    Rewards are nats of preference log-odds; only differences within a prompt mean anything.
+
+    Example: assay score my-model --prompt "2 + 2?" --response 4 --response 5
+    """
     from assay import api
     from assay.contracts import AssayError
 
@@ -298,7 +349,12 @@ def doctor(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Check that every reader scores a saved model alike: pad token, rope keys, template, dtype, labels. Exit 1 on errors."""
+    """Check that every reader scores a saved model alike.
+
+    Looks at pad token, rope keys, template, number types, labels, weights and stored scores. Exit 1 on errors.
+
+    Example: assay doctor old-model --mend new-model
+    """
     from assay import api
 
     settings = _config(config, None, overrides)

@@ -62,8 +62,9 @@ class ModelOptions(Options):
     trust_remote_code: bool = Field(
         False, description="Run code that comes with the model. Only for authors you trust."
     )
-    dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Type of the trunk's weights; head and scores stay float32."
+    dtype: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="Type of the trunk's weights; head and scores stay float32. auto is bfloat16 where the machine is fast at it.",
     )
     autocast: Literal["no", "bfloat16", "auto"] = Field(
         "no",

@@ -6,6 +6,8 @@ point and started again, it goes on from where it was.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
 import gc
 import sys
@@ -23,6 +25,18 @@ from assay.report import from_json, to_html, to_json, to_markdown
 
 FEWEST_GROUPS = 20  # prompt groups below which a three-way split leaves nothing to audit
 Say = Callable[[str], None]
+TABLE = (
+    "accuracy",
+    "longer_wins",
+    "ceiling_majority",
+    "ece_before",
+    "ece",
+    "ece_null",
+    "nll_before",
+    "nll",
+    "temperature",
+)  # first screen
+FACTS = ("seconds", "peak memory")
 
 
 def run(out: Path, *, data: str | Path | None = None, config: Config | None = None, say: Say = print) -> Report:
@@ -152,7 +166,7 @@ def _sample(out: Path, config: Config) -> dict[str, Any]:
     policy = load_policy(config.model)
     drawn = policy.sample(prompts, options.samples, options.sample_tokens, seed=config.train.seed)
     del policy
-    gc.collect()
+    _release_memory()
     model = api.load(out / "model", truncation="left")
     scored = dataclasses.replace(drawn, reward=model.score(drawn.prompts, drawn.responses).value)
     examples = [_best_of(scored, at, options.samples) for at in range(0, len(drawn.responses), options.samples)]
@@ -187,7 +201,7 @@ def _assemble(out: Path, parts: dict[str, Any], seconds: float, peak: float) -> 
         **{f"{name} comparisons": f"{parts[name]:,}" for name in api.PARTS},
         "seconds": f"{seconds:.0f}",
         "peak memory": f"{peak:.2f} GB",
-        **audit.about,
+        **{key: value for key, value in audit.about.items() if key != "comparisons"},
     }
     return dataclasses.replace(
         audit,
@@ -241,7 +255,7 @@ class _Steps:
         self.say(f"{name}: {words}")
         began = time.monotonic()
         result = work()
-        gc.collect()
+        _release_memory()
         done[name] = {**result, "seconds": round(time.monotonic() - began, 2)}
         self.state["peak"] = max(self.state["peak"], _peak_gb())
         self._write()
@@ -257,6 +271,14 @@ class _Steps:
 
     def _write(self) -> None:
         files.write_json(self.path, self.state)
+
+
+def _release_memory() -> None:
+    """Give freed memory back to the system, so that one step's does not add to the next one's."""
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # not every libc has it
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _peak_gb() -> float:

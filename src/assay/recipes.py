@@ -29,10 +29,10 @@ def quickstart() -> Recipe:
             "truncation": "drop",
             "system": "",
             "lora_rank": 16,
-            "dtype": "bfloat16",
+            "dtype": "auto",
             "attention": "eager",
         },
-        "train": {"lr": 5e-4, "batch_size": 16, "micro_tokens": 512},
+        "train": {"lr": 5e-4, "batch_size": 16, "micro_tokens": 384},
         "split": {"train": 0.6, "calibrate": 0.2, "audit": 0.2},
     }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,7 +121,8 @@ def _token_findings(rows: Sequence[Sequence[int]], special: Mapping[str, int | N
     findings = []
     bos, eos, pad = (special.get(name) for name in ("bos", "eos", "pad"))
     if bos is not None:
-        counts = Counter(list(row).count(bos) for row in rows)
+        # Chat models such as SmolLM use the same token to open every turn: only those that the text begins with count.
+        counts = Counter(len(list(takewhile(lambda token: token == bos, row))) for row in rows)
         if set(counts) != {1}:
             seen = ", ".join(
                 f"{count} in {rows_with} of {len(rows)} texts" for count, rows_with in sorted(counts.items())

@@ -60,7 +60,7 @@ def architecture(place: Path, facts: Facts) -> Iterator[Finding]:
 def raw_scores(place: Path, facts: Facts) -> Iterator[Finding]:
     """problem_type decides whether servers put a sigmoid on the score."""
     if facts["config"].get("problem_type") != "regression":
-        yield Finding("error", "servers will squash the score", f"problem_type is {facts['config'].get('problem_type')!r}: a sigmoid follows",
+        yield Finding("error", "the score is squashed", f"problem_type is {facts['config'].get('problem_type')!r}: readers add a sigmoid",
                       'write "problem_type": "regression"')  # fmt: skip
 
 
@@ -136,6 +136,13 @@ def old_readers(place: Path, facts: Facts) -> Iterator[Finding]:
             "dtype unknown to transformers 4",
             "torch_dtype is absent",
             f'write "torch_dtype": "{config["dtype"]}"',
+        )
+    if isinstance(facts["tokenizer_config"].get("extra_special_tokens"), list):
+        yield Finding(
+            "error",
+            "transformers 4 cannot read the tokenizer",
+            "extra_special_tokens is a list, 4.x expects a mapping and stops",
+            "rename it to additional_special_tokens, which both read",
         )
     name = facts["tokenizer_config"].get("tokenizer_class")
     if name == "TokenizersBackend":

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,13 +23,13 @@ from torch import nn
 
 from assay.config import ModelOptions
 from assay.contracts import AssayError
+from assay.models.machine import pick_device, pick_dtype
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
     from assay.models.text import Text
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 HEAD_NAMES = ("score", "classifier", "v_head.summary", "value_head", "reward_head")
 
 
@@ -58,8 +59,13 @@ def read_tokenizer(source: str, options: ModelOptions) -> Any:
         ) from None
 
 
-def build_classifier(source: str, config: PretrainedConfig, options: ModelOptions) -> tuple[PreTrainedModel, bool]:
-    """The family's ForSequenceClassification model in the chosen dtype with a float32 head, and whether the head is fresh."""
+def build_classifier(
+    source: str, config: PretrainedConfig, options: ModelOptions, *, trained: bool = False
+) -> tuple[PreTrainedModel, bool]:
+    """The family's ForSequenceClassification model in the chosen dtype with a float32 head, and whether the head is fresh.
+
+    `trained` says that every weight must be there, the head's too. Fresh weights are drawn from torch's own generator.
+    """
     from transformers import AutoModelForSequenceClassification
 
     heads = max(1, len(options.attributes))
@@ -75,22 +81,21 @@ def build_classifier(source: str, config: PretrainedConfig, options: ModelOption
                 source,
                 config=config,
                 revision=options.revision,
-                dtype=DTYPES[options.dtype],
+                dtype=pick_dtype(options.dtype, pick_device(options.device)),
                 trust_remote_code=options.trust_remote_code,
                 use_safetensors=True,
-                attn_implementation=options.attention,
+                attn_implementation=attention(config, options),
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise AssayError(_why_unreadable(source, error)) from None
     missing = set(info["missing_keys"])
     name = head_name(classifier)
-    trunk_missing = [
-        key for key in missing if not key.startswith(("score", "classifier", "pooler", "bert.pooler", "head.", name))
-    ]
-    if trunk_missing:
+    may_be_fresh = () if trained else ("score", "classifier", "pooler", "bert.pooler", "head.", name)
+    absent = sorted(key for key in missing if not key.startswith(may_be_fresh))
+    if absent:
         raise AssayError(
-            f"{source}: {len(trunk_missing)} weights are missing, the first {sorted(trunk_missing)[0]}; "
+            f"{source}: {len(absent)} weights are missing, the first {absent[0]}; "
             "remedy: this is no complete checkpoint of its architecture; run `assay doctor` on it"
         )
     fresh = any(key.startswith((name, "score", "classifier")) for key in missing)
@@ -126,6 +131,16 @@ def register_family(config: PretrainedConfig) -> None:
         f"{family}ForSequenceClassification", (GenericForSequenceClassification, parent), {"config_class": type(config)}
     )
     AutoModelForSequenceClassification.register(type(config), built, exist_ok=True)
+
+
+def attention(config: PretrainedConfig, options: ModelOptions) -> str:
+    """The attention asked for; where nothing was asked and the family has no sdpa, eager."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    known = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    family: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)] if known else None
+    asked = "attention" in options.model_fields_set
+    return options.attention if asked or getattr(family, "_supports_sdpa", True) else "eager"
 
 
 def is_encoder(config: PretrainedConfig) -> bool:
@@ -169,7 +184,8 @@ def with_adapters(classifier: PreTrainedModel, options: ModelOptions, seed: int)
         raise AssayError(
             f"model.lora_targets: no linear layer is called {sorted(unknown)[0]!r}; remedy: choose from {', '.join(sorted(linear))}"
         )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name it is about to drop
         torch.manual_seed(seed)
         adapted = get_peft_model(
             classifier,
@@ -177,10 +193,12 @@ def with_adapters(classifier: PreTrainedModel, options: ModelOptions, seed: int)
                 r=options.lora_rank,
                 lora_alpha=options.lora_alpha,
                 target_modules=targets,
-                exclude_modules=[head_name(classifier)],
+                exclude_modules=rf"(?!{classifier.base_model_prefix}\.).*",
             ),
         )
-    for parameter in head(classifier).parameters():
+    trunk = {id(parameter) for parameter in classifier.base_model.parameters()}
+    outside = [p for p in classifier.parameters() if id(p) not in trunk]  # the head, and an encoder's pooler before it
+    for parameter in [*outside, *head(classifier).parameters()]:
         parameter.requires_grad_(True)
     return adapted
 
@@ -229,7 +247,7 @@ def context_length(config: PretrainedConfig) -> int | None:
 def stored_dtype(folder: str, options: ModelOptions) -> str:
     """The dtype that a saved model's trunk has, as an option's value."""
     dtype = getattr(read_config(folder, options), "dtype", None)
-    return "bfloat16" if dtype in (torch.bfloat16, torch.float16) else "float32"
+    return "bfloat16" if dtype == torch.bfloat16 else "float32"  # bfloat16 would round a float16 model's weights
 
 
 def is_classifier(folder: str, options: ModelOptions) -> bool:
@@ -272,9 +290,15 @@ def merged(classifier: Any) -> PreTrainedModel:
 
 def write(classifier: PreTrainedModel, text: Text, card: dict[str, Any], folder: Path) -> None:
     """Write the whole directory beside its final place, then rename it there; an old one is replaced, a killed one leaves none."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    from safetensors import SafetensorError
+
+    recover(folder)
+    if folder.exists() and not (folder / "config.json").is_file() and not _is_empty(folder):
+        raise AssayError(f"{folder}: exists and is no model, so it is not replaced; remedy: write elsewhere")
+    scratch = folder
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         _write_weights(classifier, scratch)
         _write_tokenizer(text, scratch)
         (scratch / "config.json").write_text(json.dumps(portable_config(classifier, text), indent=2) + "\n", "utf-8")
@@ -282,18 +306,34 @@ def write(classifier: PreTrainedModel, text: Text, card: dict[str, Any], folder:
         for file in scratch.iterdir():
             _fsync(file)
         os.chmod(scratch, 0o755)
-        old = folder.with_name(f".{folder.name}.old")
+        old = _set_aside(folder)
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             folder.rename(old)
         scratch.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise AssayError(
-            f"cannot write {folder}: {error.strerror or error}; remedy: free space, or write elsewhere"
-        ) from None
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as its own error
+        why = getattr(error, "strerror", None) or _first_line(error)
+        raise AssayError(f"cannot write {folder}: {why}; remedy: free space, or write elsewhere") from None
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if scratch != folder:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Put a model back that a kill between write's two renames left under its hidden name."""
+    old = _set_aside(folder)
+    if not folder.exists() and (old / "config.json").is_file():
+        old.rename(folder)
+
+
+def _set_aside(folder: Path) -> Path:
+    whole = Path(os.path.abspath(folder))
+    return whole.parent / f".{whole.name}.old"
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and next(folder.iterdir(), None) is None
 
 
 def portable_config(classifier: PreTrainedModel, text: Text) -> dict[str, Any]:
@@ -337,7 +377,9 @@ def quiet() -> Iterator[None]:
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # between libraries, not for users
+            yield
     finally:
         hf_logging.set_verbosity(verbosity)
         if bars:
@@ -359,6 +401,10 @@ def _write_tokenizer(text: Text, folder: Path) -> None:
     place = folder / "tokenizer_config.json"
     values = json.loads(place.read_text("utf-8"))
     values["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if not text.encoder:  # 4.x would hand token_type_ids to models that take none
+        values["model_input_names"] = ["input_ids", "attention_mask"]
+    if isinstance(values.get("extra_special_tokens"), list):  # 4.x wants a mapping there; both read this name
+        values["additional_special_tokens"] = values.pop("extra_special_tokens")
     template = folder / "chat_template.jinja"
     if template.is_file():  # 4.51 reads the key, 5 reads the file
         values["chat_template"] = template.read_text("utf-8")

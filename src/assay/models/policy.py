@@ -10,7 +10,8 @@ import torch
 from assay.config import ModelOptions
 from assay.contracts import AssayError, PromptLike, Response, Rollouts, as_prompt
 from assay.models import layout
-from assay.models.scalar import pick_device, resolve
+from assay.models.machine import pick_device, pick_dtype
+from assay.models.scalar import resolve
 from assay.models.text import PLAIN_TEMPLATE, ensure_pad_token
 from assay.progress import Bar
 
@@ -86,7 +87,7 @@ def load_policy(options: ModelOptions) -> LanguagePolicy:
     with layout.quiet():
         model: Any = AutoModelForCausalLM.from_pretrained(
             source,
-            dtype=layout.DTYPES[options.dtype],
+            dtype=pick_dtype(options.dtype, pick_device(options.device)),
             revision=options.revision,
             trust_remote_code=options.trust_remote_code,
             use_safetensors=True,

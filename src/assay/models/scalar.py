@@ -23,6 +23,7 @@ from assay.config import ModelOptions
 from assay.contracts import AssayError, PromptLike, ResponseLike, Scores
 from assay.formulas.masks import last_real_token
 from assay.models import layout
+from assay.models.machine import autocast, pick_device
 from assay.models.scaled import Calibration
 from assay.models.text import Encoded, Text, ensure_pad_token
 
@@ -59,6 +60,8 @@ class Card:
     @staticmethod
     def from_dict(values: Mapping[str, Any], place: str) -> Card:
         """Read the JSON form; an unknown version or key is an error that names it."""
+        if not isinstance(values, Mapping):
+            raise AssayError(f"{place}: holds no object; remedy: restore it from where the model was saved")
         known = {f.name for f in dataclasses.fields(Card)}
         body = dict(values)
         version = body.pop("version", None)
@@ -157,17 +160,22 @@ class ScalarModel:
         return rewards
 
 
-def create(options: ModelOptions, *, seed: int = 0) -> ScalarModel:
+def create(options: ModelOptions, *, seed: int = 0, trained: bool = False) -> ScalarModel:
     """A reward model to be trained: the base with a fresh head, or a saved reward model with the head it has.
 
     The head is drawn from normal(0, 1/sqrt(h+1)) with its own generator (Stiennon 2020; Huang 2024, arXiv 2403.17031).
+    A `trained` model must have its head.
     """
     source = resolve(options.base)
     config = layout.read_config(source, options)
     tokenizer = layout.read_tokenizer(source, options)
-    classifier, fresh = layout.build_classifier(source, config, options)
-    if ensure_pad_token(tokenizer):
-        classifier.resize_token_embeddings(len(tokenizer))
+    with torch.random.fork_rng(devices=[]), layout.quiet():
+        torch.manual_seed(seed)  # for an encoder's fresh pooler and head, and for the embedding of a new pad token
+        classifier, fresh = layout.build_classifier(source, config, options, trained=trained)
+        ensure_pad_token(tokenizer)
+        embeddings: Any = classifier.get_input_embeddings()
+        if len(tokenizer) > embeddings.weight.shape[0]:
+            classifier.resize_token_embeddings(len(tokenizer))
     classifier.config.pad_token_id = tokenizer.pad_token_id
     encoder = layout.is_encoder(classifier.config)
     if fresh and not encoder:
@@ -206,6 +214,7 @@ def create(options: ModelOptions, *, seed: int = 0) -> ScalarModel:
 
 def load(folder: str | Path, options: ModelOptions | None = None) -> ScalarModel:
     """A saved reward model directory, ours or any `AutoModelForSequenceClassification` one with a single label."""
+    layout.recover(Path(folder))
     folder = str(folder)
     place = Path(folder) / "reward.json"
     given = (options or ModelOptions()).model_copy(update={"base": folder, "lora_rank": 0})
@@ -213,7 +222,7 @@ def load(folder: str | Path, options: ModelOptions | None = None) -> ScalarModel
     if place.is_file():
         try:
             card = Card.from_dict(json.loads(place.read_text("utf-8")), str(place))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise AssayError(
                 f"{place}: not valid JSON ({error}); remedy: restore it from where the model was saved"
             ) from None
@@ -227,8 +236,10 @@ def load(folder: str | Path, options: ModelOptions | None = None) -> ScalarModel
         given = given.model_copy(update=stored | chosen | {"base": folder, "attributes": list(card.attributes)})
     layout.refuse_headless(folder, given)
     if "dtype" not in (options or ModelOptions()).model_fields_set:
-        given = given.model_copy(update={"dtype": layout.stored_dtype(folder, given)})
-    model = create(given)
+        # On a CPU always float32: bfloat16 scores depend on their batch by rounding.
+        on_cpu = pick_device(given.device).type == "cpu"
+        given = given.model_copy(update={"dtype": "float32" if on_cpu else layout.stored_dtype(folder, given)})
+    model = create(given, trained=True)
     if card:
         card = dataclasses.replace(card, max_length=model.text.max_length, truncation=model.text.truncation)
         model = ScalarModel(model.network, model.text, card, autocast=given.autocast)
@@ -266,30 +277,6 @@ def refuse_nan(network: nn.Module, source: str) -> None:
             raise AssayError(
                 f"{source}: weight {name.removeprefix('classifier.')} holds NaN or infinity; remedy: take an earlier checkpoint"
             )
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that "auto" means here."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise AssayError(f"model.device={name}: no CUDA device is available; remedy: model.device=cpu")
-    return torch.device(name)
-
-
-def autocast(device: torch.device, dtype: str) -> torch.autocast:
-    """bfloat16 products over float32 weights, or nothing; "auto" asks the machine."""
-    enabled = dtype == "bfloat16" or (dtype == "auto" and fast_bfloat16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 products are done in hardware there; emulated ones are slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capability = torch.backends.cpu.get_cpu_capability()
-    asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return device.type == "cpu" and "AVX512" in capability and any(ask is not None and ask() for ask in asks)
 
 
 def by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from assay.report.words import by_severity, interval, number, parts, verdict
+from assay.report.words import by_severity, interval, number, parts, quantity, verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -12,6 +13,49 @@ if TYPE_CHECKING:
     from assay.contracts import Report
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def brief(report: Report, keys: Sequence[str], facts: Sequence[str] = ()) -> RenderableType:
+    """The verdict, the chosen estimates and facts in one table, and the titles of what was found: a first screen."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading, side in (("", "left"), ("value", "right"), ("95 % interval", "left"), ("n", "right")):
+        table.add_column(heading, justify="right" if side == "right" else "left", header_style="dim")
+    for key in keys:
+        if key in report.estimates:
+            known, e = quantity(key), report.estimates[key]
+            table.add_row(
+                Text(known.label), Text(number(e.value, known.unit)), Text(interval(e, known.unit), "dim"), str(e.n)
+            )
+    for fact in facts:
+        if fact in report.about:
+            table.add_row(Text(fact), Text(report.about[fact]))
+    lines: list[RenderableType] = [Text(report.title, style="bold"), Text(verdict(report)), Text(""), table]
+    for finding in by_severity(report):
+        lines.append(
+            Text.assemble(
+                ("\n" if finding is by_severity(report)[0] else "") + f"{finding.severity}: ",
+                finding.title,
+                style=COLOURS[finding.severity],
+            )
+        )
+    return Group(*lines)
+
+
+def examples(report: Report, width: int = 100) -> RenderableType:
+    """Each example's texts with their rewards, a line each, cut to the width."""
+    from rich.console import Group
+    from rich.text import Text
+
+    lines: list[RenderableType] = []
+    for example in report.examples:
+        lines.append(Text(f"\n{example.title}", style="bold"))
+        for label, response, reward in zip(example.labels, example.responses, example.rewards, strict=True):
+            lines.append(Text(f"  {label:<13} {reward:+6.2f}  {' '.join(response.text.split())[:width]}"))
+    return Group(*lines)
 
 
 def summary(report: Report) -> RenderableType:

@@ -141,11 +141,10 @@ class _Builder:
             raise AssayError(
                 f"no comparison to train on ({self.seen} given, {self.dropped} too long); remedy: give data, or raise model.max_length"
             )
-        if self.options.loss != "attributes" and all(len(set(c.ranks)) == 1 and c.q == 0.5 for c in self.kept):
-            if self.options.loss != "rao_kupper":
-                raise AssayError(
-                    f"all {len(self.kept)} comparisons are ties: nothing says which response is better; remedy: give some that are decided"
-                )
+        if self.options.loss not in ("attributes", "rao_kupper") and all(len(set(c.ranks)) == 1 for c in self.kept):
+            raise AssayError(
+                f"all {len(self.kept)} comparisons are ties: nothing says which response is better; remedy: give some that are decided"
+            )
         return Table(
             ids=np.concatenate(self.ids),
             starts=np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -25,9 +25,10 @@ Named = dict[str, Tensor]
 
 def save(folder: Path, tensors: Named, state: dict[str, Any], keep: str = "checkpoint") -> None:
     """Write folder/keep in a scratch folder, sync it, and put it in the old one's place."""
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{keep}.", dir=folder))
+    scratch = folder
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{keep}.", dir=folder))
         save_file(
             {name: value.detach().contiguous() for name, value in tensors.items()}, str(scratch / "tensors.safetensors")
         )
@@ -36,17 +37,18 @@ def save(folder: Path, tensors: Named, state: dict[str, Any], keep: str = "check
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
         old = folder / f"{keep}.old"
-        shutil.rmtree(old, ignore_errors=True)
-        if (folder / keep).exists():
+        if (folder / keep).exists():  # else the old one is the only one, until the rename below
+            shutil.rmtree(old, ignore_errors=True)
             (folder / keep).rename(old)
         scratch.rename(folder / keep)
         shutil.rmtree(old, ignore_errors=True)
-    except (OSError, RuntimeError) as error:  # safetensors reports a full disk as its own error
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as its own error
         raise AssayError(
             f"cannot write checkpoint in {folder}: {error}; remedy: free space, or train.save_every=0"
         ) from None
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if scratch != folder:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def find(folder: Path | None, keep: str = "checkpoint") -> Path | None:

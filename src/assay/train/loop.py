@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -21,9 +20,11 @@ from torch import Tensor
 
 from assay.config import TrainOptions
 from assay.contracts import AssayError, Comparison, Estimate, digest, digest_all
+from assay.files import append_jsonl
 from assay.formulas.estimation import bootstrap_mean
 from assay.models import layout
-from assay.models.scalar import ScalarModel, ScalarNetwork, autocast
+from assay.models.machine import autocast
+from assay.models.scalar import ScalarModel, ScalarNetwork
 from assay.progress import Bar
 from assay.train import checkpoint
 from assay.train.batches import Table, collate, held_out_batches, micro_batches, step_rows, tabulate
@@ -98,7 +99,7 @@ def fit(
     total = min(math.ceil(options.epochs * per_epoch), options.max_steps or 10**12)
 
     # 3. Go on from the newest checkpoint
-    run = _Run(folder, _identity(model, comparisons, options, total), accelerator, options)
+    run = _Run(folder, _identity(model, comparisons, held_out, options, total), accelerator, options)
     step = run.resume(weights)
     bar = Bar(total * options.batch_size, "train", "pairs", initial=step * options.batch_size)
     started, last_check = time.monotonic(), None
@@ -108,12 +109,12 @@ def fit(
     while step < total and not stopped:
         rows = step_rows(len(table), options.batch_size, options.seed, step)
         value = _accumulate(network, table, rows, options, accelerator, model)
-        norm = weights.step(learning_rate(step, total, options))
         step += 1
         if not math.isfinite(value):
             raise AssayError(
                 f"train: the loss at step {step} is {value}; remedy: a smaller train.lr (now {options.lr}), or model.dtype=float32"
             )
+        norm = weights.step(learning_rate(step - 1, total, options))
         run.log(
             {
                 "step": step,
@@ -140,6 +141,8 @@ def fit(
         run.restore_best(weights)
     if check is not None and (last_check is None or options.patience):
         last_check = evaluate(core, check, options, model)
+    if model.device.type == "cpu":
+        core.float()  # bfloat16 scores depend on their batch by rounding, and would round merged adapters away
     core.classifier = layout.merged(core.classifier)
     core.eval()
     accelerator.end_training()
@@ -187,10 +190,10 @@ class Weights:
         self.master = {name: p if p.dtype == torch.float32 else p.detach().float() for name, p in self.live.items()}
         self.options = options
         self.base_lrs: list[float] = []
-        head = f".{layout.head_name(layout.unwrapped(network.classifier))}."
+        head = {id(p) for p in layout.head(layout.unwrapped(network.classifier)).parameters()} | {id(network.tie_raw)}
         groups: dict[tuple[float, float], list[Tensor]] = {}
         for name, p in self.master.items():
-            is_head = head in f".{name}" or name == "tie_raw"
+            is_head = id(self.live[name]) in head
             lr = (options.head_lr or options.lr) if is_head else options.lr
             decay = 0.0 if is_head or p.ndim < 2 else options.weight_decay
             groups.setdefault((lr, decay), []).append(p)
@@ -247,6 +250,8 @@ class _Run:
         self.best: dict[str, Tensor] | None = None
         self.average: float | None = None
         self.began = time.monotonic()
+        if folder is not None:
+            _make_folder(folder)
         if options.report_to:
             accelerator.init_trackers("assay", config={k: str(v) for k, v in options.model_dump().items()})
 
@@ -312,9 +317,8 @@ class _Run:
             self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
         if self.folder is None or not self.accelerator.is_main_process:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**row, "seconds": round(time.monotonic() - self.began, 3)}) + "\n")
+        known = {name: value if math.isfinite(value) else None for name, value in row.items()}  # JSON has no NaN
+        append_jsonl(self.folder / "metrics.jsonl", known | {"seconds": round(time.monotonic() - self.began, 3)})
 
     def smooth(self, value: float) -> float:
         """A running mean of the loss, for people to look at."""
@@ -331,7 +335,7 @@ class _Run:
 def _accumulate(
     network: Any, table: Table, rows: np.ndarray, options: TrainOptions, accelerator: Accelerator, model: ScalarModel
 ) -> float:
-    """Forward and backward over one step's comparisons in micro-batches; returns the mean loss of this process's share.
+    """Forward and backward over one step's comparisons in micro-batches; returns their mean loss over all processes.
 
     The denominator is the whole step's weight over all processes: a mean over micro-batches or ranks would overweight
     comparisons that stand in small ones. (DDP averages gradients over ranks, hence the factor.)
@@ -350,17 +354,34 @@ def _accumulate(
                 part = (batch.weight * losses).sum() / denominator * (1.0 if len(mine) else 0.0)
             accelerator.backward(part * accelerator.num_processes)
         total += float(part.detach())
-    return total
+    if accelerator.num_processes == 1:
+        return total
+    return float(accelerator.reduce(torch.tensor(total, device=accelerator.device), reduction="sum"))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AssayError(f"cannot write {folder}: {error.strerror}; remedy: another --out") from None
 
 
 def _identity(
-    model: ScalarModel, comparisons: Sequence[Comparison], options: TrainOptions, total: int
+    model: ScalarModel,
+    comparisons: Sequence[Comparison],
+    held_out: Sequence[Comparison],
+    options: TrainOptions,
+    total: int,
 ) -> dict[str, str]:
     """What must agree for a checkpoint to be gone on from."""
     quiet = {"save_every", "report_to", "micro_tokens"}
+    card, adapters = model.card, getattr(model.network.classifier, "peft_config", {})
+    look = [card.base, card.template_hash, card.max_length, card.truncation, card.attributes, model.autocast]
+    dtype = str(next(model.network.classifier.parameters()).dtype)
     return {
         "train options": digest({k: v for k, v in options.model_dump().items() if k not in quiet}),
-        "data": digest_all(f"{c.id} {c.ranks} {c.q} {c.weight}" for c in comparisons),
-        "model": digest([model.card.base, model.card.template_hash, model.card.max_length, model.card.attributes]),
+        "data": digest_all(map(repr, comparisons)),
+        "held-out data": digest_all(map(repr, held_out)) if options.patience else "",
+        "model": digest([*look, dtype, *((a.r, a.lora_alpha, sorted(a.target_modules)) for a in adapters.values())]),
         "steps": str(total),
     }

@@ -1,0 +1,46 @@
+"""The best of several replies to each prompt, and how sure the model is of it.
+
+    python examples/rank_candidates.py runs/mine/model replies.jsonl
+
+Each row of the file holds a prompt (text or messages) and responses (texts). Where the best is not clearly better than the
+second, the line says so: on such prompts the choice is nearly a coin's, and a person's judgement is worth most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import assay
+from assay.contracts import PromptLike
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="directory of a saved, calibrated reward model")
+    parser.add_argument("replies", type=Path)
+    parser.add_argument("--sure", type=float, default=0.75, help="chance below which a choice is marked as unsure")
+    asked = parser.parse_args(words)
+
+    model = assay.load(asked.model)
+    for line in asked.replies.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        order, chance = ranked(model, row["prompt"], row["responses"])
+        mark = "" if chance >= asked.sure else "  (unsure: ask a person)"
+        print(f"{chance:.0%}  {row['responses'][order[0]][:80]}{mark}")
+
+
+def ranked(model: assay.RewardModel, prompt: PromptLike, responses: Sequence[str]) -> tuple[list[int], float]:
+    """Numbers of the responses, best first, and P(the best is better than the second)."""
+    value = model.score([prompt] * len(responses), responses).value
+    order = sorted(range(len(responses)), key=lambda i: -value[i])
+    if len(order) == 1:
+        return order, 1.0
+    return order, 1 / (1 + math.exp(value[order[1]] - value[order[0]]))
+
+
+if __name__ == "__main__":
+    main()

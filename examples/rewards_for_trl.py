@@ -1,0 +1,60 @@
+"""A saved reward model as a reward function for TRL's GRPO and RLOO trainers.
+
+    from rewards_for_trl import reward_function
+
+    trainer = GRPOTrainer(model=..., reward_funcs=reward_function("runs/mine/model", max_completion_length=256), ...)
+
+Why not the directory itself as `reward_funcs`: a reply that was cut at the length limit would be shown to the reward model as
+if it had ended, and the rewards would be raw. Here a cut reply stays open, the temperature is applied, and the text is laid out
+and limited as in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import assay
+from assay import Response
+
+Turns = Sequence[dict[str, str]]
+
+
+def reward_function(
+    model: str | Path | assay.RewardModel, *, max_completion_length: int | None = None
+) -> Callable[..., list[float]]:
+    """What TRL calls with prompts and completions (texts or messages); it returns a reward in nats for each.
+
+    max_completion_length: the trainer's own; a completion of that many tokens is taken as cut.
+    """
+    scorer = assay.load(model, truncation="left") if isinstance(model, str | Path) else model
+
+    def assay_reward(
+        prompts: Sequence[str | Turns],
+        completions: Sequence[str | Turns],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        **_: Any,
+    ) -> list[float]:
+        lengths = [len(ids) for ids in completion_ids] if completion_ids is not None else [0] * len(completions)
+        limit = max_completion_length or float("inf")
+        replies = [
+            Response(text_of(completion), finish="length" if length >= limit else "stop")
+            for completion, length in zip(completions, lengths, strict=True)
+        ]
+        rewards: list[float] = scorer.score(prompts, replies).value.tolist()
+        return rewards
+
+    return assay_reward
+
+
+def text_of(completion: str | Turns) -> str:
+    """The text of a completion, which TRL gives as a string or as a list with one assistant message."""
+    return completion if isinstance(completion, str) else "".join(turn["content"] for turn in completion)
+
+
+if __name__ == "__main__":
+    import sys
+
+    reward = reward_function(sys.argv[1])
+    print(reward(["Write a tweet."] * 2, ["What a lovely day!", "What an awful day."]))

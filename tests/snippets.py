@@ -1,0 +1,107 @@
+"""The desk that the documentation's snippets work at: its files, made with the tiny model, and the snippets themselves."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+TOPICS = "film review tweet sentence answer question people love time work story day".split()
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and the line it begins on."""
+
+    language: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Every fenced block of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    for match in FENCE.finditer(text):
+        yield Block(match[1], match[2], text.count("\n", 0, match.start(2)) + 1)
+
+
+def commands(block: Block) -> Iterator[tuple[str, str]]:
+    """(command, comment behind it) of each `assay` line of a bash block, continued lines joined."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        found = re.match(r"\s*(?:\$ )?assay (.*?)(?:\s+# (.*))?$", line)
+        if found:
+            yield " ".join(found[1].split()), found[2] or ""
+
+
+def with_tiny_models(text: str, base: Path) -> str:
+    """The snippet with every model to start from replaced by the tiny one."""
+    text = re.sub(r'base="[^"]+"', f'base="{base}"', text)
+    return text.replace("--base org/model", f"--base {base}").replace("model.base=org/model", f"model.base={base}")
+
+
+def judged_pairs(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """{prompt, chosen, rejected} rows of the tiny vocabulary, each prompt its own; one in eight is the wrong way round."""
+    rng = random.Random(seed)
+    rows = []
+    for i in range(count):
+        prompt = f"Write a {rng.choice(TOPICS)} about {' '.join(str(i).zfill(4))}."
+        good, bad = (
+            f"{rng.choice(('we', 'they', 'people'))} {rng.choice(('have', 'love', 'see'))} {rng.choice(words)} "
+            f"{rng.choice(TOPICS)} {' '.join(rng.choices('0123456789', k=4))}."
+            for words in (("good", "great", "happy", "kind"), ("bad", "awful", "sad", "rude"))
+        )
+        chosen, rejected = (good, bad) if rng.random() < 7 / 8 else (bad, good)
+        rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    return rows
+
+
+def make_desk(folder: Path, base: Path) -> Path:
+    """Fill a folder with every file that a snippet reads: judgements in several formats, their parts, and a trained model."""
+    import assay
+
+    rows = judged_pairs(200)
+    _write_jsonl(folder / "pairs.jsonl", rows)
+    comparisons = assay.read(folder / "pairs.jsonl")
+    for name in ("all.jsonl", "comparisons.jsonl"):
+        assay.write(folder / name, comparisons)
+    parts = assay.split(comparisons, train=0.6, calibrate=0.2, audit=0.2)
+    for name, part in parts.items():
+        assay.write(folder / f"{name}.jsonl", part)
+        assay.write(folder / "parts" / f"{name}.jsonl", part)
+    _write_others(folder, rows)
+    model = assay.train(parts["train"], base=str(base), lr=3e-3, micro_tokens=8192)
+    model, _ = assay.calibrate(model, parts["calibrate"])
+    for name in ("runs/mine/model", "my-model", "old-model"):
+        assay.save(model, folder / name)
+    return folder
+
+
+def copy_desk(desk: Path, folder: Path) -> Path:
+    """A desk of one's own."""
+    shutil.copytree(desk, folder, dirs_exist_ok=True)
+    return folder
+
+
+def _write_others(folder: Path, rows: list[dict[str, str]]) -> None:
+    """The same judgements as a table and as votes, and replies without a judgement."""
+    lines = ["question,first,second,label"]
+    lines += [f'"{r["prompt"]}","{r["chosen"]}","{r["rejected"]}",{("a", "tie", "0.7")[i % 3]}' for i, r in enumerate(rows)]
+    (folder / "pairs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    votes = [{"annotator": f"p{i}", "label": label} for i, label in enumerate(("a", "a", "b"))]
+    _write_jsonl(
+        folder / "votes.jsonl",
+        [{"prompt": r["prompt"], "response_a": r["chosen"], "response_b": r["rejected"], "votes": votes} for r in rows],
+    )
+    _write_jsonl(
+        folder / "replies.jsonl",
+        [{"prompt": r["prompt"], "responses": [r["chosen"], r["rejected"], "I do not know."]} for r in rows[:5]],
+    )
+
+
+def _write_jsonl(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
