@@ -47,12 +47,12 @@ def main() -> None:
     parser.add_argument("--base", default="starter", help="directory of the starter model")
     parser.add_argument("--peer-python", type=Path, help="python of the peer's environment (peers/README.md)")
     parser.add_argument("--side", choices=["all", "ours", "trl", "report"], default="all")
-    parser.add_argument("--train", type=int, default=800, help="training pairs")
+    parser.add_argument("--train", type=int, default=480, help="training pairs")
     parser.add_argument("--tune", type=int, default=160, help="the first TUNE of them choose the learning rate")
     parser.add_argument("--judge", type=int, default=160, help="pairs cut from train that judge it")
     parser.add_argument("--calibrate", type=int, default=200, help="pairs cut from train that fit the temperature")
     parser.add_argument("--test", type=int, default=0, help="test pairs; 0 is all that fit")
-    parser.add_argument("--lrs", default="1e-5,3e-5,1e-4")
+    parser.add_argument("--lrs", default="1e-5,3e-5,1e-4", help="tried in order until one is worse")
     parser.add_argument("--precision", choices=["autocast", "float32"], default="autocast", help="of training")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "assay_hh_accuracy")
@@ -98,9 +98,13 @@ class Bench:
         return min(losses, key=lambda lr: losses[lr])
 
     def tuning(self, side: str) -> dict[float, float]:
-        """Held-out loss of each learning rate, nats a pair."""
-        small = self.parts["train"][: self.a.tune]
-        return {lr: float(np.logaddexp(0, -self.margins(side, lr, small, "judge")).mean()) for lr in self.lrs}
+        """Held-out loss of each learning rate, nats a pair, from the first up until one is worse than the one before."""
+        small, losses = self.parts["train"][: self.a.tune], list[float]()
+        for lr in self.lrs:
+            losses.append(float(np.logaddexp(0, -self.margins(side, lr, small, "judge")).mean()))
+            if len(losses) > 1 and losses[-1] > losses[-2]:
+                break
+        return dict(zip(self.lrs, losses, strict=False))
 
     def margins(self, side: str, lr: float, train: Sequence[Comparison], part: str) -> np.ndarray:
         """Margin of each pair of a part, nats, by the model that this side trained; from the cache if there."""

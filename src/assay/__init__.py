@@ -6,6 +6,8 @@ The public names, imported when first used: `import assay` loads no torch.
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -46,6 +48,17 @@ if TYPE_CHECKING:
     )
     from assay.report import to_html, to_markdown
     from assay.testing import check_reward_model
+
+
+class _Verbs(types.ModuleType):
+    """This module, on which a verb stays a verb: importing the stage assay.train does not put it in the place of train()."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOMES and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Verbs
 
 
 def __getattr__(name: str) -> Any:

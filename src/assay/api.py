@@ -31,10 +31,8 @@ from assay.config import (
 from assay.contracts import (
     AssayError,
     Comparison,
-    Prompt,
     PromptLike,
     Report,
-    Response,
     ResponseLike,
     RewardModel,
     Rollouts,
@@ -114,16 +112,21 @@ def train(
 
     The folder holds config.yaml, metrics.jsonl, the newest checkpoint and the model; the same call goes on from a killed run.
     """
+    from accelerate import PartialState
+
     from assay.models.scalar import create, save
     from assay.train import fit
 
     config = with_options(config or Config(), options)
     folder = Path(out) if out else None
-    if folder:
-        files.write_config(folder / "config.yaml", config)
     model = create(config.model, seed=config.train.seed)
-    trained = fit(model, comparisons, config.train, held_out=held_out, folder=folder).model
-    if folder:
+
+    def begin() -> None:  # not before the data and the folder are known to be usable
+        if folder and PartialState().is_main_process:
+            files.write_config(folder / "config.yaml", config)
+
+    trained = fit(model, comparisons, config.train, held_out=held_out, folder=folder, begin=begin).model
+    if folder and PartialState().is_main_process:
         save(with_self_test(trained, comparisons), folder / "model")
     return trained
 
@@ -208,7 +211,7 @@ def score_file(model: RewardModel, source: str | Path, out: str | Path, chunk: i
     num_rows = num_responses = 0
     with files.atomic_write(out) as sink:
         for rows in _chunks(files.read_rows(source), chunk):
-            asked = [_asked(place, row) for place, row in rows]
+            asked = [files.asked_row(place, row) for place, row in rows]
             flat = [(prompt, response) for prompt, responses, _ in asked for response in responses]
             scores = model.score([p for p, _ in flat], [r for _, r in flat])
             at = 0
@@ -272,28 +275,6 @@ def _chunks(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
     rows = iter(rows)
     while chunk := list(islice(rows, size)):
         yield chunk
-
-
-def _asked(place: str, row: Any) -> tuple[Prompt, list[Response], bool]:
-    """Prompt, responses, and whether the row has a single one."""
-    remedy = "remedy: give prompt and response, prompt and responses, or messages that end with an assistant turn"
-    if isinstance(row, files.Rejected):
-        raise AssayError(f"{row.place}: {row.reason}")
-    try:
-        if "messages" in row:
-            *before, last = as_prompt(row["messages"])
-            if last.role != "assistant" or not before:
-                raise AssayError(f"messages end with role {last.role!r}")
-            return tuple(before), [Response(last.content)], True
-        texts = row["responses"] if "responses" in row else [row["response"]]
-        answers = [t if isinstance(t, str) else t["text"] for t in texts]
-        if not all(isinstance(t, str) for t in answers):
-            raise AssayError("a response is a string")
-        return as_prompt(row["prompt"]), [Response(t) for t in answers], "responses" not in row
-    except KeyError as error:
-        raise AssayError(f"{place}: field {error.args[0]} is missing; {remedy}") from None
-    except (AssayError, TypeError, ValueError) as error:
-        raise AssayError(f"{place}: {error}; {remedy}") from None
 
 
 def with_options(config: Config, options: Mapping[str, Any]) -> Config:

@@ -233,6 +233,12 @@ def calibrate(
             "--out", help="Where the calibrated model goes; the same directory unless given.", show_default=False
         ),
     ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            "--reference", help="Responses of the policy to be trained: their rewards get mean 0.", show_default=False
+        ),
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
@@ -247,7 +253,9 @@ def calibrate(
 
     settings = _config(config, None, overrides)
     loaded = api.load(model, **settings.model.model_dump(exclude_unset=True))
-    scaled, report = api.calibrate(loaded, list(files.read_comparisons(data)), **settings.calibrate.model_dump())
+    rollouts = files.read_rollouts(reference) if reference else None
+    held_out = list(files.read_comparisons(data))
+    scaled, report = api.calibrate(loaded, held_out, reference=rollouts, **settings.calibrate.model_dump())
     if out is None and not Path(model).is_dir():
         from assay.contracts import AssayError
 

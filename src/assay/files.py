@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import IO, Any, cast, get_args
 
 from assay.config import Config, ImportOptions
-from assay.contracts import AssayError, Comparison, FinishReason, Message, Prompt, Response, Role, Verdict
+from assay.contracts import AssayError, Comparison, FinishReason, Message, Prompt, Response, Role, Rollouts, Verdict
 
 __all__ = [
     "Rejected",
     "append_jsonl",
+    "asked_row",
     "atomic_write",
     "comparison_writer",
     "from_row",
@@ -36,6 +37,7 @@ __all__ = [
     "read_comparisons",
     "read_config",
     "read_json",
+    "read_rollouts",
     "read_rows",
     "set_aside",
     "shown",
@@ -46,6 +48,7 @@ __all__ = [
     "write_json",
     "write_parts",
     "write_rejected",
+    "write_rollouts",
     "write_text",
     "wrong",
 ]
@@ -136,6 +139,57 @@ def comparison_writer(path: str | Path) -> Iterator[Callable[[Comparison], None]
                 yield lambda comparison: _write(packed, _comparison_line(comparison))
     else:
         raise AssayError(f"{path}: comparisons are written as .jsonl, .jsonl.gz or .parquet; remedy: change the ending")
+
+
+def write_rollouts(path: str | Path, rollouts: Rollouts) -> int:
+    """Write a policy's responses, {prompt, response, reward?, kl?} a line; returns how many."""
+    with atomic_write(path, "wb") as file:
+        for i, (prompt, response) in enumerate(zip(rollouts.prompts, rollouts.responses, strict=True)):
+            row: dict[str, Any] = {
+                "prompt": [{"role": m.role, "content": m.content} for m in prompt],
+                "response": _response_row(response),
+            }
+            for name, values in (("reward", rollouts.reward), ("kl", rollouts.kl)):
+                if values is not None:
+                    row[name] = float(values[i])
+            file.write(_encoded(row) + b"\n")
+    return len(rollouts.responses)
+
+
+def read_rollouts(path: str | Path) -> Rollouts:
+    """A policy's responses from rows of prompt with response or responses, or messages that end with an assistant turn."""
+    asked = [
+        (prompt, response)
+        for row in read_rows(path)
+        for prompt, responses, _ in [asked_row(*row)]
+        for response in responses
+    ]
+    return Rollouts(tuple(prompt for prompt, _ in asked), tuple(response for _, response in asked))
+
+
+def asked_row(place: str, row: Any) -> tuple[Prompt, list[Response], bool]:
+    """The prompt of a row to be scored, its responses, and whether it has a single one; errors name the place."""
+    if isinstance(row, Rejected):
+        raise AssayError(f"{row.place}: {row.reason}")
+    remedy = "give prompt and response, prompt and responses, or messages that end with an assistant turn"
+    try:
+        if isinstance(row, Mapping) and "messages" in row:
+            *before, last = _prompt(row["messages"])
+            if last.role != "assistant" or not before:
+                raise wrong("messages", "end with an assistant turn after another", last.role, remedy)
+            return tuple(before), [Response(last.content)], True
+        if not isinstance(row, Mapping) or "prompt" not in row or not {"response", "responses"} & set(row):
+            raise wrong("row", "holds prompt and response", row, remedy)
+        if "responses" in row:
+            values = _list(row["responses"], "responses", "is a list of texts")
+            return (
+                _prompt(row["prompt"]),
+                [_response(value, f"responses[{i}]") for i, value in enumerate(values)],
+                False,
+            )
+        return _prompt(row["prompt"]), [_response(row["response"], "response")], True
+    except AssayError as error:
+        raise AssayError(f"{place}: {error}") from None
 
 
 # ---- The native row ----------------------------------------------------------------------------------------------
@@ -651,7 +705,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 _REMEDIES: Mapping[int | None, str] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space or pass another --out"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "pass another --out, or change its permissions"),
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "pass another --out: this one is in the way"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT), "pass another --out: this one is in the way"),
     **dict.fromkeys((errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.EIO), "pass another --out"),
 }
 

@@ -53,14 +53,13 @@ def run(out: Path, *, data: str | Path | None = None, config: Config | None = No
 
     parts = steps.do("comparisons", "read, check and split the comparisons", lambda: _prepare(out, data, config))
     steps.do("model", f"train on {parts['train']} comparisons", lambda: _train(out, config))
-    steps.do("calibrate", f"calibrate on {parts['calibrate']} held-out comparisons", lambda: _calibrate(out, config))
-    steps.do("audit", f"audit on {parts['audit']} comparisons nobody has seen", lambda: _audit(out, config))
     if config.quickstart.sample_prompts:
-        steps.do(
-            "samples",
-            f"draw {config.quickstart.samples} replies a prompt and keep the best",
-            lambda: _sample(out, config),
-        )
+        drawn = f"draw {config.quickstart.samples} replies to each of {config.quickstart.sample_prompts} prompts"
+        steps.do("samples", f"{drawn} from the model before training", lambda: _sample(out, config))
+    steps.do("calibrate", f"fit on {parts['calibrate']} held-out comparisons", lambda: _calibrate(out, config))
+    steps.do("audit", f"measure on {parts['audit']} comparisons nobody has seen", lambda: _audit(out, config))
+    if config.quickstart.sample_prompts:
+        steps.do("best", f"keep the best of {config.quickstart.samples}", lambda: _keep_best(out, config))
     report = _assemble(out, parts, steps.seconds(), steps.peak())
     files.write_json(out / "report.json", to_json(report))
     files.write_text(out / "report.md", to_markdown(report))
@@ -139,12 +138,13 @@ def _train(out: Path, config: Config) -> dict[str, Any]:
 
 
 def _calibrate(out: Path, config: Config) -> dict[str, Any]:
-    raw = api.load(out / "model", autocast=config.model.autocast).model
-    model, report = api.calibrate(
-        raw, list(files.read_comparisons(out / "calibrate.jsonl")), **config.calibrate.model_dump()
-    )
+    model = api.load(out / "model")
+    samples = out / "samples.jsonl"
+    reference = files.read_rollouts(samples) if samples.exists() else None
+    held_out = list(files.read_comparisons(out / "calibrate.jsonl"))
+    scaled, report = api.calibrate(model, held_out, reference=reference, **config.calibrate.model_dump())
     files.write_json(out / "calibrate.json", to_json(report))
-    api.save(model, out / "model")
+    api.recalibrate(scaled, out / "model")
     return {}
 
 
@@ -156,7 +156,7 @@ def _audit(out: Path, config: Config) -> dict[str, Any]:
 
 
 def _sample(out: Path, config: Config) -> dict[str, Any]:
-    """First sample beside best of n, for a few prompts, with the reward model's scores."""
+    """Replies of the model as it was before training: what best-of-n chooses from, and where the reward's zero is."""
     from assay.models.policy import load_policy
 
     options = config.quickstart
@@ -165,12 +165,18 @@ def _sample(out: Path, config: Config) -> dict[str, Any]:
     ]
     policy = load_policy(config.model)
     drawn = policy.sample(prompts, options.samples, options.sample_tokens, seed=config.train.seed)
-    del policy
-    _release_memory()
+    files.write_rollouts(out / "samples.jsonl", drawn)
+    return {}
+
+
+def _keep_best(out: Path, config: Config) -> dict[str, Any]:
+    """First sample beside best of n, with the rewards that the calibrated model gives."""
+    drawn, n = files.read_rollouts(out / "samples.jsonl"), config.quickstart.samples
     model = api.load(out / "model", truncation="left")
     scored = dataclasses.replace(drawn, reward=model.score(drawn.prompts, drawn.responses).value)
-    examples = [_best_of(scored, at, options.samples) for at in range(0, len(drawn.responses), options.samples)]
-    files.write_json(out / "samples.json", to_json(Report(f"Best of {options.samples}", examples=tuple(examples))))
+    files.write_rollouts(out / "samples.jsonl", scored)
+    examples = tuple(_best_of(scored, at, n) for at in range(0, len(drawn.responses), n))
+    files.write_json(out / "best.json", to_json(Report(f"Best of {n}", examples=examples)))
     return {}
 
 
@@ -193,8 +199,8 @@ def _assemble(out: Path, parts: dict[str, Any], seconds: float, peak: float) -> 
     audit = _read_report(out / "audit.json")
     calibration = _read_report(out / "calibrate.json")
     sections = [calibration, dataclasses.replace(_read_report(out / "check.json"), title="Data hygiene")]
-    if (out / "samples.json").exists():
-        sections.insert(0, _read_report(out / "samples.json"))
+    if (out / "best.json").exists():
+        sections.insert(0, _read_report(out / "best.json"))
     kept = ("temperature", "ece_before", "nll_before")
     estimates = dict(audit.estimates) | {k: calibration.estimates[k] for k in kept if k in calibration.estimates}
     about = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import numpy as np
 import pytest
 from toys import Constant, Good, comparisons
@@ -16,7 +17,7 @@ OPTIONS = CalibrateOptions(bins=10)
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr("assay.calibrate.DRAWS", 60)
+    monkeypatch.setattr(sys.modules[fit.__module__], "DRAWS", 60)
 
 
 def titles(report):

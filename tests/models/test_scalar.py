@@ -261,9 +261,13 @@ def test_head_and_scores_are_float32_over_a_bfloat16_trunk(tiny_dir, tmp_path):
     assert dtypes == {torch.bfloat16}
     assert layout.head(model.network.classifier).weight.dtype == torch.float32
     save(model, tmp_path / "model")
-    again = load(tmp_path / "model")
-    assert next(again.network.classifier.model.parameters()).dtype == torch.bfloat16
+    again = load(tmp_path / "model", ModelOptions(dtype="bfloat16"))
+    assert {p.dtype for p in again.network.classifier.model.parameters()} == {torch.bfloat16}
     assert np.array_equal(scores(model), scores(again))
+    on_a_cpu = load(tmp_path / "model", ModelOptions(device="cpu"))  # bfloat16 scores would depend on their batch
+    assert {p.dtype for p in on_a_cpu.network.classifier.model.parameters()} == {torch.float32}
+    np.testing.assert_allclose(scores(on_a_cpu), scores(model), atol=0.05)
+    check_reward_model(on_a_cpu)
     stored = load_file(tmp_path / "model" / "model.safetensors")
     assert stored["score.weight"].dtype == torch.float32
     assert torch.equal(stored["score.weight"], model.network.classifier.score.weight)

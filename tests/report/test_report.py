@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -40,7 +41,7 @@ def report():
     rows = comparisons(200, people=3)
     options = AuditOptions(draws=100, null_draws=100)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("assay.calibrate.DRAWS", 60)
+        patch.setattr(sys.modules[fit.__module__], "DRAWS", 60)
         _, section = fit(Good(3.0), rows, CalibrateOptions())
     found = audit(Good(3.0), rows, options, about={"model": "toy"})
     return Report(found.title, found.about, found.estimates, found.findings, found.curves, found.examples, (section,))

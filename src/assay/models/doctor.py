@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from assay.config import ModelOptions
+from assay.config import ModelOptions, make
 from assay.contracts import AssayError, Finding, Report
 from assay.models import layout
 
@@ -37,6 +37,8 @@ def examine(folder: str | Path) -> Report:
 
 def architecture(place: Path, facts: Facts) -> Iterator[Finding]:
     """A class that readers recognise, and exactly one label."""
+    import transformers
+
     config, names = facts["config"], facts["config"].get("architectures") or []
     if not any("ForSequenceClassification" in name for name in names):
         from assay.models.foreign import find_head
@@ -50,6 +52,13 @@ def architecture(place: Path, facts: Facts) -> Iterator[Finding]:
             "not a sequence classifier",
             f"architectures is {names or 'absent'}; head found: {head[0] if head else 'none'}",
             remedy,
+        )
+    elif not config.get("auto_map") and not any(hasattr(transformers, name) for name in names):
+        yield Finding(
+            "warning",
+            "a class that transformers does not have",
+            f"architectures is {names}: Assay makes such a class up, plain transformers and servers have none",
+            "serve it with Assay, or train from a family that has one",
         )
     labels = config.get("id2label") or {}
     if len(labels) != 1 and not facts["card"].get("attributes"):
@@ -106,14 +115,16 @@ def bos(place: Path, facts: Facts) -> Iterator[Finding]:
 
 def template(place: Path, facts: Facts) -> Iterator[Finding]:
     """Without a stored chat template everybody renders conversations in their own way."""
-    if facts["tokenizer"] is not None and not facts["tokenizer"].chat_template:
+    if facts["tokenizer"] is None:
+        yield Finding("error", "no tokenizer", facts["tokenizer_error"], "copy the base model's tokenizer files there")
+    elif not facts["tokenizer"].chat_template:
         yield Finding(
             "error",
             "no chat template",
             "the tokenizer has none, so each reader renders conversations differently",
             "save it in chat_template.jinja",
         )
-    elif facts["rendered"] is None and facts["tokenizer"] is not None:
+    elif facts["rendered"] is None:
         yield Finding(
             "error", "the chat template fails", "it refuses one user and one assistant turn", "mend chat_template.jinja"
         )
@@ -156,8 +167,7 @@ def old_readers(place: Path, facts: Facts) -> Iterator[Finding]:
 
 def weights(place: Path, facts: Facts) -> Iterator[Finding]:
     """Safetensors, a head without bias, no adapters, no module buffers for calibration, nothing that is not a number."""
-    import torch
-    from safetensors import safe_open
+    from safetensors import SafetensorError
 
     files = sorted(place.glob("*.safetensors"))
     if not files:
@@ -170,30 +180,40 @@ def weights(place: Path, facts: Facts) -> Iterator[Finding]:
             "merge it into the base",
         )
     for file in files:
-        with safe_open(str(file), framework="pt") as tensors:
-            for name in tensors.keys():
-                if name in ("mean", "std"):
-                    yield Finding(
-                        "error",
-                        "calibration in the weights",
-                        f"buffer {name!r}: transformers 5 re-creates such buffers uninitialised",
-                        "keep it in reward.json",
-                    )
-                value = tensors.get_tensor(name)
-                if value.is_floating_point() and not torch.isfinite(value).all():
-                    yield Finding(
-                        "error",
-                        "weights that are no numbers",
-                        f"{name} holds NaN or infinity",
-                        "take an earlier checkpoint",
-                    )
-                if name in ("score.bias", "classifier.bias") and "score" in name and value.abs().max() > 0:
-                    yield Finding(
-                        "warning",
-                        "a bias that readers ignore",
-                        f"{name} is not zero: plain transformers drops it",
-                        "fold it into reward.json's reference_mean",
-                    )
+        try:
+            yield from _tensors(file)
+        except SafetensorError as error:
+            yield Finding("error", "weights that cannot be read", f"{file.name}: {error}", "copy the file again")
+
+
+def _tensors(file: Path) -> Iterator[Finding]:
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(str(file), framework="pt") as tensors:
+        for name in tensors.keys():
+            if name in ("mean", "std"):
+                yield Finding(
+                    "error",
+                    "calibration in the weights",
+                    f"buffer {name!r}: transformers 5 re-creates such buffers uninitialised",
+                    "keep it in reward.json",
+                )
+            value = tensors.get_tensor(name)
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                yield Finding(
+                    "error",
+                    "weights that are no numbers",
+                    f"{name} holds NaN or infinity",
+                    "take an earlier checkpoint",
+                )
+            if name == "score.bias" and value.abs().max() > 0:
+                yield Finding(
+                    "warning",
+                    "a bias that readers ignore",
+                    f"{name} is not zero: plain transformers drops it",
+                    "fold it into reward.json's reference_mean",
+                )
 
 
 def self_test(place: Path, facts: Facts) -> Iterator[Finding]:
@@ -203,10 +223,15 @@ def self_test(place: Path, facts: Facts) -> Iterator[Finding]:
         return
     from assay.models.scalar import load
 
-    model = load(place)
-    values = model.score([row[0] for row in rows], [row[1] for row in rows]).value
+    try:
+        stored = layout.stored_dtype(str(place), ModelOptions())
+        model = load(place, make(ModelOptions, {"dtype": stored}))
+        values = model.score([row[0] for row in rows], [row[1] for row in rows]).value
+    except AssayError as error:
+        yield Finding("error", "it cannot be scored with", str(error), "mend what the line names")
+        return
     worst = max(abs(float(v) - row[2]) for v, row in zip(values, rows, strict=True))
-    if worst > 1e-3:
+    if worst > (1e-3 if stored == "float32" else 5e-2):  # half precision rounds in each machine's own way
         yield Finding(
             "error",
             "scores have changed",
@@ -234,8 +259,8 @@ def _read(place: Path) -> Facts:
             facts[key] = _json(place / name)
     try:
         facts["tokenizer"] = layout.read_tokenizer(str(place), ModelOptions())
-    except AssayError:
-        facts["tokenizer"] = None
+    except AssayError as error:
+        facts["tokenizer"], facts["tokenizer_error"] = None, str(error)
         return facts
     tokenizer = facts["tokenizer"]
     if tokenizer.chat_template:

@@ -22,14 +22,17 @@ PREFIXES = ("v_head.summary", "value_head", "reward_head", "score", "v_head")
 
 def find_head(folder: Path) -> tuple[str, Path] | None:
     """Name (without ".weight") and file of the scalar head in a directory of safetensors; None where there is none."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     config = layout.read_config(str(folder), ModelOptions())
     prefixes = dict.fromkeys([getattr(config, "value_head_prefix", None) or PREFIXES[0], *PREFIXES])
     found: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(str(file), framework="pt") as tensors:
-            found |= dict.fromkeys(tensors.keys(), file)
+        try:
+            with safe_open(str(file), framework="pt") as tensors:
+                found |= dict.fromkeys(tensors.keys(), file)
+        except SafetensorError as error:
+            raise AssayError(f"{file}: not readable ({error}); remedy: copy the file again") from None
     for prefix in prefixes:
         for name in (f"{prefix}.weight", f"model.{prefix}.weight", f"base_model.{prefix}.weight"):
             if name in found:

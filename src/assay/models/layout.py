@@ -66,6 +66,7 @@ def build_classifier(
 
     `trained` says that every weight must be there, the head's too. Fresh weights are drawn from torch's own generator.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
     heads = max(1, len(options.attributes))
@@ -87,7 +88,7 @@ def build_classifier(
                 attn_implementation=attention(config, options),
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise AssayError(_why_unreadable(source, error)) from None
     missing = set(info["missing_keys"])
     name = head_name(classifier)
@@ -185,7 +186,7 @@ def with_adapters(classifier: PreTrainedModel, options: ModelOptions, seed: int)
             f"model.lora_targets: no linear layer is called {sorted(unknown)[0]!r}; remedy: choose from {', '.join(sorted(linear))}"
         )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name it is about to drop
+        warnings.simplefilter("ignore")  # peft's remarks on Conv1D, and on names that transformers is about to drop
         torch.manual_seed(seed)
         adapted = get_peft_model(
             classifier,

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from jaxtyping import Int
 
 PLAIN_TEMPLATE = (
-    "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}{{ '\n\n' if not loop.last }}{% endfor %}"
-    "{{ '\n\nAssistant:' if add_generation_prompt }}"  # in expressions: a newline after a block is trimmed
+    "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}{{ '\\n\\n' if not loop.last }}{% endfor %}"
+    "{{ '\\n\\nAssistant:' if add_generation_prompt }}"  # in expressions: a newline after a block is trimmed
 )
 PAD_NAMES = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|fim_pad|>", "<unk>", "<empty_output>")
 

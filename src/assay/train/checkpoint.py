@@ -72,7 +72,11 @@ def read_state(place: Path) -> dict[str, Any]:
 
 def read_tensors(place: Path, into: Named) -> None:
     """Copy the stored tensors into the given ones, one at a time; names and shapes must agree."""
-    with safe_open(str(place / "tensors.safetensors"), framework="pt") as stored, torch.no_grad():
+    try:
+        opened = safe_open(str(place / "tensors.safetensors"), framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise AssayError(f"{place}: not readable ({error}); remedy: delete {place} to start again") from None
+    with opened as stored, torch.no_grad():
         names = set(stored.keys())
         if names != set(into):
             odd = sorted(names ^ set(into))[0]

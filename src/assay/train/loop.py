@@ -7,7 +7,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +61,13 @@ def fit(
     *,
     held_out: Sequence[Comparison] = (),
     folder: Path | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> TrainResult:
     """Train the model on the comparisons; with a folder, write metrics.jsonl and checkpoints there and go on from them.
 
     The result is the same for any micro_tokens, and for one run or one killed at any moment and started again. Held-out
-    comparisons choose when to stop (`patience`) and are otherwise only measured. LoRA adapters come back merged.
+    comparisons choose when to stop (`patience`) and are otherwise only measured. LoRA adapters come back merged. `begin` is
+    called once the data are read and the folder is known to be this run's.
     """
     if options.patience and not held_out:
         raise AssayError(
@@ -91,8 +94,7 @@ def fit(
     core = model.network.train()
     core.tie_raw.requires_grad_(options.loss == "rao_kupper")
     if options.gradient_checkpointing:
-        core.classifier.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        core.classifier.enable_input_require_grads()
+        _recompute_activations(core)
     network = accelerator.prepare(core) if accelerator.num_processes > 1 else core.to(accelerator.device)
     weights = Weights(core, options)
     per_epoch = math.ceil(len(table) / options.batch_size)
@@ -101,6 +103,7 @@ def fit(
     # 3. Go on from the newest checkpoint
     run = _Run(folder, _identity(model, comparisons, held_out, options, total), accelerator, options)
     step = run.resume(weights)
+    begin()
     bar = Bar(total * options.batch_size, "train", "pairs", initial=step * options.batch_size)
     started, last_check = time.monotonic(), None
     stopped = run.state["stopped"]
@@ -180,6 +183,15 @@ def learning_rate(step: int, total: int, options: TrainOptions) -> float:
         return (step + 1) / rise
     done = (step - rise) / max(1, total - rise)
     return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[options.schedule]
+
+
+def _recompute_activations(network: ScalarNetwork) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # transformers 5 knows this name from first to last
+        try:
+            network.classifier.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        except ValueError as error:
+            raise AssayError(f"{error}; remedy: train.gradient_checkpointing=false") from None
 
 
 class Weights:

@@ -1,0 +1,179 @@
+"""The doctor names each planted fault, and has nothing to say of a directory that Assay saved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from families import save_family
+from safetensors.torch import load_file, save_file
+from toys import liked
+
+from assay import AssayError, api
+from assay.config import ModelOptions
+from assay.models import layout
+from assay.models.doctor import examine
+from assay.models.scalar import create, save
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_dir, tmp_path_factory):
+    """A saved directory; read it, do not write into it."""
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    save(api.with_self_test(create(ModelOptions(base=str(tiny_dir))), liked(4)), folder)
+    return folder
+
+
+def faults(folder: Path) -> set[tuple[str, str]]:
+    return {(finding.severity, finding.title) for finding in examine(folder).findings}
+
+
+def set_keys(name: str, **values):
+    """A change of one JSON file; None takes a key away."""
+
+    def change(folder: Path) -> None:
+        body = json.loads((folder / name).read_text("utf-8")) | values
+        (folder / name).write_text(json.dumps({k: v for k, v in body.items() if v is not None}), "utf-8")
+
+    return change
+
+
+def set_tensors(**values):
+    def change(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        save_file(tensors | {n.replace("__", "."): v for n, v in values.items()}, folder / "model.safetensors")
+
+    return change
+
+
+def set_template(text: str | None):
+    def change(folder: Path) -> None:
+        (folder / "chat_template.jinja").unlink()
+        set_keys("tokenizer_config.json", chat_template=text)(folder)
+
+    return change
+
+
+def remove(name: str):
+    return lambda folder: (folder / name).unlink()
+
+
+def add_bos(folder: Path) -> None:
+    body = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    begin = {"id": "<|im_start|>", "ids": [1], "tokens": ["<|im_start|>"]}
+    body["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<|im_start|>": begin},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(body), "utf-8")
+
+
+def shift_stored_scores(folder: Path) -> None:
+    card = json.loads((folder / "reward.json").read_text("utf-8"))
+    card["self_test"][0][2] += 0.01
+    (folder / "reward.json").write_text(json.dumps(card), "utf-8")
+
+
+CONFIG, TOKENIZER = "config.json", "tokenizer_config.json"
+ONE = torch.ones(1)
+
+
+@pytest.mark.parametrize(
+    ("plant", "severity", "title"),
+    [
+        (set_keys(CONFIG, architectures=["LlamaForCausalLM"]), "error", "not a sequence classifier"),
+        (set_keys(CONFIG, architectures=None), "error", "not a sequence classifier"),
+        (
+            set_keys(CONFIG, architectures=["GraniteForSequenceClassification"]),
+            "warning",
+            "a class that transformers does not have",
+        ),
+        (set_keys(CONFIG, id2label=None), "error", "not one label"),
+        (set_keys(CONFIG, id2label={"0": "A", "1": "B"}), "error", "not one label"),
+        (set_keys(CONFIG, problem_type=None), "error", "the score is squashed"),
+        (set_keys(CONFIG, problem_type="single_label_classification"), "error", "the score is squashed"),
+        (set_keys(CONFIG, pad_token_id=None), "error", "no pad token"),
+        (set_keys(CONFIG, pad_token_id=2), "error", "padding ends texts"),
+        (set_keys(CONFIG, pad_token_id=0), "error", "two pad tokens"),
+        (add_bos, "warning", "BOS twice for some readers"),
+        (set_template(None), "error", "no chat template"),
+        (set_template("{{ raise_exception('no') }}"), "error", "the chat template fails"),
+        (set_template("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"), "error", "the template changed"),
+        (remove("tokenizer.json"), "error", "no tokenizer"),
+        (set_keys(CONFIG, rope_theta=None), "error", "transformers 4 will score wrongly"),
+        (set_keys(CONFIG, rope_theta=500.0), "error", "transformers 4 will score wrongly"),
+        (set_keys(CONFIG, torch_dtype=None), "warning", "dtype unknown to transformers 4"),
+        (set_keys(TOKENIZER, extra_special_tokens=["<x>"]), "error", "transformers 4 cannot read the tokenizer"),
+        (set_keys(TOKENIZER, tokenizer_class="TokenizersBackend"), "error", "transformers 4 refuses the tokenizer"),
+        (remove("model.safetensors"), "error", "no safetensors"),
+        (lambda folder: (folder / "adapter_config.json").write_text("{}"), "warning", "unmerged adapter"),
+        (set_tensors(mean=ONE), "error", "calibration in the weights"),
+        (set_tensors(model__norm__weight=torch.full((64,), torch.nan)), "error", "weights that are no numbers"),
+        (set_tensors(score__bias=ONE), "warning", "a bias that readers ignore"),
+        (lambda folder: (folder / "model.safetensors").write_text("half"), "error", "weights that cannot be read"),
+        (shift_stored_scores, "error", "scores have changed"),
+        (set_tensors(score__weight=torch.zeros(1, 64)), "error", "scores have changed"),
+        (set_keys("reward.json", version=99), "error", "it cannot be scored with"),
+    ],
+)
+def test_each_planted_fault_is_found_with_its_remedy(saved, tmp_path, plant, severity, title):
+    folder = Path(shutil.copytree(saved, tmp_path / "copy"))
+    plant(folder)
+    report = examine(folder)
+    assert (severity, title) in {(f.severity, f.title) for f in report.findings}
+    assert all(f.evidence and f.remedy for f in report.findings)
+    assert report.about[f"{severity}s"] != "0"
+
+
+def test_a_directory_that_assay_saved_is_healthy(saved):
+    report = examine(saved)
+    assert report.findings == ()
+    assert (report.about["errors"], report.about["warnings"]) == ("0", "0")
+
+
+@pytest.mark.parametrize(
+    "options", [{"dtype": "bfloat16"}, {"lora_rank": 2}, {"attributes": ["kind", "right"]}, {"system": "be kind"}]
+)
+def test_so_is_one_that_was_made_otherwise(tiny_dir, tmp_path, options):
+    model = create(ModelOptions(base=str(tiny_dir), **options))
+    save(api.with_self_test(model, liked(4)), tmp_path / "model")
+    assert examine(tmp_path / "model").findings == ()
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma3", "gpt2", "bert", "modernbert"])
+def test_so_are_other_families(tmp_path, name):
+    base = save_family(tmp_path / "base", name)
+    model = create(ModelOptions(base=str(base), template="plain"))
+    save(api.with_self_test(model, liked(4)), tmp_path / "model")
+    assert examine(tmp_path / "model").findings == ()
+
+
+def test_a_family_without_a_class_of_its_own_is_told(tmp_path):
+    base = save_family(tmp_path / "base", "granite")
+    save(create(ModelOptions(base=str(base), template="plain")), tmp_path / "model")
+    assert faults(tmp_path / "model") == {("warning", "a class that transformers does not have")}
+
+
+def test_what_plain_transformers_saves_has_faults(saved, tmp_path):
+    """The gaps that this directory layout exists to close."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    with layout.quiet():
+        AutoModelForSequenceClassification.from_pretrained(saved).save_pretrained(tmp_path)
+        AutoTokenizer.from_pretrained(saved).save_pretrained(tmp_path)
+    assert ("error", "transformers 4 will score wrongly") in faults(tmp_path)
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(AssayError, match="no such directory; remedy"):
+        examine(tmp_path / "missing")
+    with pytest.raises(AssayError, match=r"holds no config\.json, so it is no model; remedy"):
+        examine(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(AssayError, match=r"config\.json: not valid JSON .*; remedy"):
+        examine(tmp_path)

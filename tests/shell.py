@@ -1,0 +1,32 @@
+"""The command line as a user meets it, without the seconds that a process of its own takes to import torch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from dataclasses import dataclass
+from unittest.mock import patch
+
+
+@dataclass(frozen=True)
+class Ran:
+    """Exit code and what was printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def assay(*words: object) -> Ran:
+    """Run `assay WORDS`."""
+    from assay.cli import main
+
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with patch.object(sys, "argv", ["assay", *map(str, words)]), contextlib.redirect_stdout(out):
+        with contextlib.redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as ended:
+                code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return Ran(code, out.getvalue(), err.getvalue())
