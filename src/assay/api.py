@@ -114,6 +114,7 @@ def train(
     """
     from accelerate import PartialState
 
+    from assay.models.layout import attention_of
     from assay.models.scalar import create, save
     from assay.train import fit
 
@@ -123,7 +124,10 @@ def train(
 
     def begin() -> None:  # not before the data and the folder are known to be usable
         if folder and PartialState().is_main_process:
-            files.write_config(folder / "config.yaml", config)
+            # as resolved, so that --config takes the file back: what is written there counts as asked for
+            actual = {"max_length": model.text.max_length, "attention": attention_of(model.network.classifier)}
+            said = config.model_copy(update={"model": config.model.model_copy(update=actual)})
+            files.write_config(folder / "config.yaml", said)
 
     trained = fit(model, comparisons, config.train, held_out=held_out, folder=folder, begin=begin).model
     if folder and PartialState().is_main_process:

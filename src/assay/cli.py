@@ -5,6 +5,7 @@ Commands end with any number of overrides such as train.lr=1e-5. A user's mistak
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -388,6 +389,9 @@ def _main(
         progress.QUIET["on"] = True
 
 
+INTERRUPTED = 130
+
+
 def main() -> None:
     """Run a command. A user's mistake is one line and exit code 2."""
     from assay.contracts import AssayError
@@ -397,16 +401,22 @@ def main() -> None:
     except AssayError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            print("stopped; the same command goes on from here", file=sys.stderr)
+        raise
     except OSError as error:
-        if error.errno != 28:
+        remedies = {
+            errno.ENOSPC: "free space, or pass another --out",
+            errno.EDQUOT: "free space, or pass another --out",
+            errno.EACCES: "check its permissions",
+            errno.EPERM: "check its permissions",
+            errno.EROFS: "pass another --out",
+        }
+        if error.errno not in remedies:
             raise
-        print(
-            f"error: {error.filename or 'output'}: no space left on the disk; remedy: free space, or pass another --out",
-            file=sys.stderr,
-        )
+        place = error.filename or "output"
+        print(f"error: {place}: {error.strerror}; remedy: {remedies[error.errno]}", file=sys.stderr)
         sys.exit(2)
 
 

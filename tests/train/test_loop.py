@@ -275,7 +275,7 @@ def test_two_processes_take_the_steps_of_one(tiny_dir, tmp_path):
     for row, other in zip(one, two, strict=True):
         assert row == pytest.approx(other, rel=3e-6, abs=1e-6)
     np.testing.assert_allclose(
-        *(load(tmp_path / name / "model").score(PROMPTS, ANSWERS).value for name in ("one", "two")), atol=1e-6
+        *(load(tmp_path / name / "model").score(PROMPTS, ANSWERS).value for name in ("one", "two")), atol=5e-6
     )
     assert not list(tmp_path.glob("two/.*"))
 
@@ -286,7 +286,7 @@ def in_two_processes(base, out) -> None:
     options = {
         **FAST,
         **SMOOTH,
-        "epochs": 2.0,
+        "epochs": 1.0,
         "batch_size": 8,
         "micro_tokens": 200,
         "loss": "rao_kupper",

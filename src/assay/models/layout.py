@@ -144,6 +144,11 @@ def attention(config: PretrainedConfig, options: ModelOptions) -> str:
     return options.attention if asked or getattr(family, "_supports_sdpa", True) else "eager"
 
 
+def attention_of(classifier: Any) -> str:
+    """The attention that a model was loaded with."""
+    return str(unwrapped(classifier).config._attn_implementation)
+
+
 def is_encoder(config: PretrainedConfig) -> bool:
     """Whether the family attends in both directions, so that its own pooling reads the text."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING

@@ -451,7 +451,7 @@ def _mend_disk_errors(home: Path) -> Iterator[None]:
             raise AssayError(
                 f"{home}: the disk is full; remedy: free space or set ASSAY_HOME to another disk"
             ) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
             reason = (error.strerror or "refused").lower()
             raise AssayError(
                 f"{home}: cannot write the cache ({reason}); remedy: set ASSAY_HOME to a folder you can write"

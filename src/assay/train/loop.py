@@ -141,6 +141,7 @@ def fit(
 
     # 5. The best weights, adapters folded in
     if options.patience:
+        accelerator.wait_for_everyone()  # the main process may still be writing them
         run.restore_best(weights)
     if check is not None and (last_check is None or options.patience):
         last_check = evaluate(core, check, options, model)

@@ -1,0 +1,319 @@
+"""A user's mistake is one line that names the place and the remedy, exit code 2, no traceback, and nothing half-written."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+from shell import assay
+from toys import liked
+
+from assay import Comparison, Response, Verdict, api, files
+from assay.config import ModelOptions
+from assay.contracts import as_prompt
+from assay.models.scalar import create, save
+
+TIE = Verdict(q=0.5)
+OUT = ("--out", "{out}/x")
+
+
+@pytest.fixture(scope="module")
+def desk(tiny_dir, tmp_path_factory):
+    """Good and bad files and models; read them, do not write here."""
+    place = tmp_path_factory.mktemp("desk")
+    few = liked(40)
+    rows = {
+        "good": few,
+        "one": few[:1],
+        "ties": [dataclasses.replace(c, verdict=TIE, id="") for c in few],
+        "same": [dataclasses.replace(c, responses=c.responses[:1] * 2, id="") for c in few],
+        "long": [*few, Comparison(as_prompt("write " * 600), (Response("good"), Response("bad")), Verdict(q=1.0))],
+    }
+    for name, comparisons in rows.items():
+        api.write(place / f"{name}.jsonl", comparisons)
+    (place / "empty.jsonl").write_text("")
+    (place / "words.jsonl").write_text("hello\n")
+    (place / "photo.jsonl").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
+    (place / "folder.jsonl").mkdir()
+    (place / "row.jsonl").write_text('{"prompt": "a", "response": "b"}\n{"prompt": "a", "answer": "b"}\n')
+    (place / "broken.yaml").write_text("train: [1\n")
+    (place / "list.yaml").write_text("- 1\n")
+    (place / "unknown.yaml").write_text("train:\n  bach_size: 1\n")
+    shutil.copytree(tiny_dir, place / "tiny")
+    shutil.copytree(tiny_dir, place / "bare")
+    (place / "bare" / "chat_template.jinja").unlink()
+    (place / "nothing").mkdir()
+    save(create(ModelOptions(base=str(tiny_dir))), place / "model")
+    shutil.copytree(place / "model", place / "nan")
+    tensors = load_file(place / "nan/model.safetensors")
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, place / "nan/model.safetensors", {"format": "pt"})
+    return place
+
+
+def run(desk: Path, out: Path, *words: str):
+    """The command with {desk} and {out} filled in."""
+    return assay(*(word.replace("{desk}", str(desk)).replace("{out}", str(out)) for word in words))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def train(data: str = "good", base: str = "tiny", *more: str) -> tuple[str, ...]:
+    return ("train", "--data", f"{{desk}}/{data}.jsonl", "--base", f"{{desk}}/{base}", *OUT, *more)
+
+
+def on(verb: str, data: str = "good", model: str = "model") -> tuple[str, ...]:
+    """calibrate, audit or score a file."""
+    return (verb, f"{{desk}}/{model}", "--data", f"{{desk}}/{data}.jsonl", *OUT)
+
+
+EVERY_READER = {
+    "import": lambda data: ("import", f"{{desk}}/{data}.jsonl", "--out", "{out}/x.jsonl"),
+    "check": lambda data: ("check", f"{{desk}}/{data}.jsonl"),
+    "split": lambda data: ("split", f"{{desk}}/{data}.jsonl", *OUT),
+    "train": train,
+    "calibrate": lambda data: on("calibrate", data),
+    "audit": lambda data: on("audit", data),
+    "score": lambda data: on("score", data),
+}
+
+
+def assert_refused(ran, complaint: str, out: Path) -> None:
+    lines = ran.err.splitlines()
+    assert ran.code == 2, ran
+    assert lines[-1].startswith("error: ")
+    assert sum(line.startswith("error: ") for line in lines) == 1
+    assert not any("Traceback" in line for line in lines)
+    assert complaint in lines[-1], lines[-1]
+    assert any(way_out in lines[-1] for way_out in ("remedy", "the nearest is", "known are", "write", "give"))
+    assert not tree(out)
+
+
+@pytest.mark.parametrize("verb", EVERY_READER)
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        ("missing", "missing.jsonl: no such file"),
+        ("empty", "empty.jsonl: holds no rows"),
+        ("folder", "folder.jsonl: is a directory, not a file"),
+        ("photo", "photo.jsonl: is not UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(desk, tmp_path, verb, data, complaint):
+    ran = run(desk, tmp_path, *EVERY_READER[verb](data))
+    assert_refused(ran, complaint, tmp_path)
+    assert len(ran.err.splitlines()) == 1 or verb == "import"
+
+
+@pytest.mark.parametrize("verb", EVERY_READER)
+def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
+    opened = Path.open
+
+    def refuse(path, *how, **more):
+        if path.name == "good.jsonl" and path.parent == desk:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *how, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    ran = run(desk, tmp_path, *EVERY_READER[verb]("good"))
+    assert_refused(ran, "good.jsonl: cannot be read (Permission denied); remedy: check its permissions", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        # comparisons that cannot teach or tell
+        (train("ties"), "all 40 comparisons are ties"),
+        (on("calibrate", "ties"), "all 40 pairs are ties, which fit no temperature"),
+        (train("same"), "40 of 40 comparisons have identical responses as the model sees them"),
+        (on("calibrate", "same"), "all 40 margins are 0"),
+        (train("long"), "model.max_length=512: 1 of 41 comparisons are longer (longest 607 tokens)"),
+        (on("calibrate", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
+        (on("audit", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
+        (on("score", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
+        (train("words"), "words.jsonl:1: is not valid JSON"),
+        (on("score", "words"), "words.jsonl:1: is not valid JSON"),
+        (on("score", "row"), "row.jsonl:2: field "),
+        # models that are none
+        (train("good", "bare"), "bare: the tokenizer has no chat template; remedy: model.template=plain"),
+        (train("good", "nothing"), "nothing: not a readable model (no config.json)"),
+        (train("good", "missing"), "missing: no directory, and no model from the hub"),
+        (train("good", "good.jsonl"), "good.jsonl: no directory, and no model from the hub"),
+        (train("good", "nan"), "nan: weight model.norm.weight holds NaN or infinity"),
+        (on("score", "good", "nan"), "nan: weight model.norm.weight holds NaN or infinity"),
+        (on("audit", "good", "nan"), "nan: weight model.norm.weight holds NaN or infinity"),
+        (on("score", "good", "nothing"), "nothing: holds no config.json, so it is no model"),
+        (on("audit", "good", "tiny"), "tiny: architecture LlamaForCausalLM has no reward head"),
+        (on("calibrate", "good", "good.jsonl"), "good.jsonl: a reward model is a directory, this is a file"),
+        (("doctor", "{desk}/nothing"), "nothing: holds no config.json, so it is no model"),
+        (("doctor", "{desk}/missing"), "missing: no such directory"),
+        (("doctor", "{desk}/tiny", "--mend", "{out}/x"), "tiny: no scalar head among its tensors"),
+        # options
+        (train("good", "tiny", "train.bach_size=1"), "train.bach_size: no such option; the nearest is train.batch_size"),
+        (train("good", "tiny", "trian.lr=1"), "trian: no such option; the nearest is train"),
+        (train("good", "tiny", "batch_size=1"), "write STAGE.NAME=VALUE, such as train.lr=1e-5"),
+        (train("good", "tiny", "train.lr=fast"), "train.lr: input should be a valid number"),
+        (train("good", "tiny", "train.lr=[1"), "override 'train.lr=[1': the value is not valid YAML"),
+        (train("good", "tiny", "model.max_length=600"), "max_length=600: {desk}/tiny has a context of 512 tokens"),
+        (train("good", "tiny", "--config", "{desk}/broken.yaml"), "broken.yaml: is not valid YAML"),
+        (train("good", "tiny", "--config", "{desk}/list.yaml"), "list.yaml: holds stages with their options, got [1]"),
+        (train("good", "tiny", "--config", "{desk}/unknown.yaml"), "train.bach_size: no such option"),
+        (train("good", "tiny", "--config", "{desk}/missing.yaml"), "missing.yaml: no such file"),
+        (train("good", "tiny", "--recipe", "smal"), "--recipe smal: no such recipe"),
+        (train("good", "tiny", "train.patience=2"), "stopping early needs held-out comparisons"),
+        (("split", "{desk}/good.jsonl", *OUT, "split.train=0.9"), "split: train + calibrate + audit is 1"),
+        (("import", "{desk}/good.jsonl", "--out", "{out}/x.txt"), "x.txt: comparisons are written as .jsonl"),
+        (("import", "{desk}/good.jsonl", "--out", "{out}/x.jsonl", "--column", "a"), "--column a: write OURS=THEIRS"),
+        (("import", "{desk}/words.jsonl", "--out", "{out}/x.jsonl", "--strict"), "words.jsonl:1: is not valid JSON"),
+        (("score", "{desk}/model", "--prompt", "a"), "score: give --data FILE with --out FILE, or --prompt TEXT"),
+        # places that cannot be written
+        (("import", "{desk}/good.jsonl", "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/"),
+        (("split", "{desk}/good.jsonl", "--out", "/proc/nobody"), "cannot write /proc/nobody/"),
+        ((*train()[:-2], "--out", "/proc/nobody"), "cannot write /proc/nobody"),
+        ((*on("calibrate")[:-2], "--out", "/proc/nobody/x"), "cannot write /proc/nobody/x"),
+        ((*on("audit")[:-2], "--out", "/proc/nobody/x"), "cannot write /proc/nobody/x/"),
+        ((*on("score")[:-2], "--out", "/proc/nobody/x"), "cannot write /proc/nobody/x"),
+        (("doctor", "{desk}/model", "--mend", "/proc/nobody/x"), "cannot write /proc/nobody/x"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_with_its_place_and_remedy(desk, tmp_path, words, complaint):
+    assert_refused(run(desk, tmp_path, *words), complaint.replace("{desk}", str(desk)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        ("missing", "missing.jsonl: no such file"),
+        ("empty", "empty.jsonl: holds no rows"),
+        ("words", "words.jsonl: no row could be read as a comparison"),
+        ("one", "one.jsonl: 1 prompt groups in 1 comparisons leave nothing to audit"),
+        ("same", "same.jsonl: 0 prompt groups in 0 comparisons leave nothing to audit"),
+        ("ties", "comparisons are ties: nothing says which response is better"),
+    ],
+)
+def test_the_quickstart_refuses_what_it_cannot_use(desk, tmp_path, data, complaint):
+    ran = run(desk, tmp_path, "quickstart", "--data", f"{{desk}}/{data}.jsonl", *OUT, "model.base={desk}/tiny")
+    assert ran.code == 2
+    assert complaint in ran.err.splitlines()[-1]
+    assert "Traceback" not in ran.err
+    assert not (tmp_path / "x/model").exists()
+    assert not (tmp_path / "x/report.html").exists()
+
+
+@pytest.mark.parametrize("words", [("quickstart", *OUT), ("train", "--data", "{desk}/good.jsonl", *OUT)])
+def test_a_first_run_without_network_says_what_is_missing(desk, tmp_path, monkeypatch, words):
+    monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    ran = run(desk, tmp_path / "out", *words)
+    assert ran.code == 2
+    last = ran.err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "remedy" in last
+    assert "Traceback" not in ran.err
+    assert not (tmp_path / "out/x/model").exists()
+    assert not [p for p in (tmp_path / "home").rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("home", ["/proc/nobody", "{desk}/good.jsonl"])
+@pytest.mark.parametrize("words", [("quickstart", *OUT), ("train", "--data", "{desk}/good.jsonl", *OUT)])
+def test_a_cache_that_cannot_be_written_is_named(desk, tmp_path, monkeypatch, home, words):
+    home = home.replace("{desk}", str(desk))
+    monkeypatch.setenv("ASSAY_HOME", home)
+    ran = run(desk, tmp_path, *words)
+    assert ran.code == 2
+    assert f"error: {home}: cannot write the cache" in ran.err.splitlines()[-1]
+    assert "remedy: set ASSAY_HOME to a folder you can write" in ran.err
+
+
+WRITERS = {
+    "import": ("import", "{desk}/good.jsonl", "--out", "{out}/x/all.jsonl"),
+    "split": ("split", "{desk}/good.jsonl", *OUT),
+    "train": train("good", "tiny", "train.save_every=1"),
+    "train without checkpoints": train("good", "tiny", "train.save_every=0"),
+    "calibrate": on("calibrate"),
+    "audit": on("audit"),
+    "score": on("score"),
+    "doctor": ("doctor", "{desk}/model", "--mend", "{out}/x"),
+}
+
+
+@pytest.mark.parametrize("verb", WRITERS)
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(desk, tmp_path, monkeypatch, verb):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    ran = run(desk, tmp_path, *WRITERS[verb])
+    assert_refused(ran, "No space left on device", tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk")
+def test_a_disk_that_is_really_full_is_told_too(desk, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "none", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("may not mount")
+    try:
+        for verb in WRITERS:
+            ran = run(desk, disk / verb, *WRITERS[verb])
+            assert ran.code == 2, (verb, ran)
+            assert "No space left on device" in ran.err.splitlines()[-1]
+            assert "Traceback" not in ran.err
+            assert {Path(name).name for name in tree(disk)} <= {"config.yaml", "metrics.jsonl", "rejected.jsonl"}
+            shutil.rmtree(disk / verb, ignore_errors=True)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_what_stood_there_stays_when_a_command_fails(desk, tmp_path):
+    for verb in ("import", "score"):
+        (tmp_path / "x.jsonl").write_text("mine")
+        words = {
+            "import": ("import", "{desk}/words.jsonl", "--out", "{out}/x.jsonl", "--strict"),
+            "score": ("score", "{desk}/model", "--data", "{desk}/row.jsonl", "--out", "{out}/x.jsonl"),
+        }
+        assert run(desk, tmp_path, *words[verb]).code == 2
+        assert tree(tmp_path) == {"x.jsonl": b"mine"}
+
+
+def test_a_usage_error_is_two_and_names_the_command(desk, tmp_path):
+    for words in (("nonsense",), ("train",), ("check", "{desk}/good.jsonl", "--nonsense")):
+        ran = run(desk, tmp_path, *words)
+        assert ran.code == 2
+        assert "Error: " in ran.err
+        assert "Traceback" not in ran.err
+
+
+def test_ctrl_c_says_that_the_command_may_be_given_again(desk, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "doctor", interrupt)
+    ran = run(desk, tmp_path, "doctor", "{desk}/model")
+    assert ran.code != 0
+    assert "Traceback" not in ran.err
+
+
+def test_bad_rows_are_set_aside_with_their_reason_and_the_rest_goes_on(desk, tmp_path):
+    lines = (desk / "good.jsonl").read_text("utf-8").splitlines()
+    (tmp_path / "some.jsonl").write_text("\n".join([lines[0], "hello", lines[1]]) + "\n")
+    ran = run(desk, tmp_path, "import", "{out}/some.jsonl", "--out", "{out}/all.jsonl", "--json")
+    assert ran.code == 0
+    assert json.loads(ran.out)["comparisons"] == 2
+    assert json.loads(ran.out)["rejected"] == 1
+    (row,) = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text("utf-8").splitlines()]
+    assert row["place"] == f"{tmp_path / 'some.jsonl'}:2"
+    assert row["row"] == "hello"
+    assert len(list(files.read_comparisons(tmp_path / "all.jsonl"))) == 2

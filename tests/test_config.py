@@ -1,0 +1,145 @@
+"""Options: layers in their order, names checked with the nearest one, and a file that --config takes back."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from assay import AssayError, api, files
+from assay.config import Config, ModelOptions, SplitOptions, TrainOptions, build, known_keys, make
+from assay.recipes import RECIPES
+
+KEYS = dict(known_keys())
+
+
+def test_later_layers_go_before_earlier_ones_and_overrides_before_all():
+    config = build(
+        {"train": {"lr": 1e-4, "epochs": 2}, "model": {"base": "a"}},
+        {"train": {"lr": 2e-4, "batch_size": 4}},
+        overrides=["train.batch_size=8", "train.batch_size=9", "model.max_length=64"],
+    )
+    assert (config.train.lr, config.train.epochs, config.train.batch_size) == (2e-4, 2.0, 9)
+    assert (config.model.base, config.model.max_length) == ("a", 64)
+    assert config.calibrate == Config().calibrate
+
+
+def test_layers_are_left_as_they_were():
+    layer = {"train": {"lr": 1e-4}}
+    build(layer, {"train": {"lr": 2e-4}}, overrides=["train.seed=1"])
+    assert layer == {"train": {"lr": 1e-4}}
+
+
+@pytest.mark.parametrize(
+    ("override", "stage", "name", "value"),
+    [
+        ("train.lr=1e-5", "train", "lr", 1e-5),
+        ("train.lr=1.e-5", "train", "lr", 1e-5),
+        ("model.system=", "model", "system", None),
+        ("model.system=''", "model", "system", ""),
+        ("model.base=/a/b=c", "model", "base", "/a/b=c"),
+        ("train.head_lr=null", "train", "head_lr", None),
+        ("model.lora_targets=[q_proj, v_proj]", "model", "lora_targets", ["q_proj", "v_proj"]),
+        ("train.betas=[0.9, 0.95]", "train", "betas", (0.9, 0.95)),
+        ("model.trust_remote_code=true", "model", "trust_remote_code", True),
+        ("imports.columns={prompt: question}", "imports", "columns", {"prompt": "question"}),
+    ],
+)
+def test_an_override_is_read_as_yaml(override, stage, name, value):
+    assert getattr(getattr(build(overrides=[override]), stage), name) == value
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("train.bach_size=1", "train.bach_size: no such option; the nearest is train.batch_size"),
+        ("model.lora_rnk=1", "model.lora_rnk: no such option; the nearest is model.lora_rank"),
+        ("trian.lr=1", "trian: no such option; the nearest is train"),
+        ("train.lr=fast", "train.lr: input should be a valid number"),
+        ("train.lr=0", "train.lr: input should be greater than 0, got 0"),
+        ("train.loss=hinge", "train.loss: input should be 'bradley_terry', "),
+        ("train.label_smoothing=0.5", "train.label_smoothing: input should be less than 0.5, got 0.5"),
+        ("train.epochs=nan", "train.epochs: "),
+        ("train.lr", "override 'train.lr': write STAGE.NAME=VALUE, such as train.lr=1e-5"),
+        ("model.system=be kind: always", "model.system: input should be a valid string"),
+        ("lr=1", "override 'lr=1': write STAGE.NAME=VALUE"),
+        ("train.betas=[1", "override 'train.betas=[1': the value is not valid YAML; remedy: quote it"),
+    ],
+)
+def test_a_wrong_override_is_one_line_with_the_way_out(override, complaint):
+    with pytest.raises(AssayError) as refusal:
+        build(overrides=[override])
+    assert str(refusal.value).startswith(complaint)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_wrong_layer_is_named_too():
+    with pytest.raises(AssayError, match=r"train: holds options such as train\.NAME=VALUE, got 3"):
+        build({"train": 3})
+    with pytest.raises(AssayError, match="scoring: no such option; the nearest is score"):
+        build({"scoring": {}})
+
+
+def test_the_file_a_run_writes_is_taken_back(tmp_path):
+    config = build(
+        {"model": {"system": "be kind: \u00e9 \n#", "attributes": ["a", "b"]}, "imports": {"columns": {"prompt": "q"}}},
+        overrides=["train.betas=[0.8, 0.99]", "train.lr=3e-7", "train.head_lr=1e-3"],
+    )
+    files.write_config(tmp_path / "config.yaml", config)
+    again = build(files.read_config(tmp_path / "config.yaml"))
+    assert again == config
+    assert set(again.model_fields_set) == set(Config.model_fields)
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text("utf-8"))
+    assert {f"{stage}.{name}" for stage, options in written.items() for name in options} == set(KEYS)
+
+
+def test_scientific_notation_in_a_file_is_a_number(tmp_path):
+    """YAML 1.1 reads 1e-5 as text: it has no dot."""
+    (tmp_path / "c.yaml").write_text("train: {lr: 1e-5}\n")
+    assert build(files.read_config(tmp_path / "c.yaml")).train.lr == 1e-5
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_valid_and_changes_something(name):
+    assert build(RECIPES[name]()) != Config()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_option_has_a_sentence_and_a_default_that_is_valid(key):
+    option = KEYS[key]
+    assert option.description
+    assert option.description.rstrip().endswith(".")
+    assert option.description[0].isupper() or option.description.split()[0].strip(",") in (
+        "auto",
+        "transformers'",
+        "AdamW's",
+    )
+    assert not option.is_required()
+
+
+def test_every_stage_has_a_sentence():
+    for name, field in Config.model_fields.items():
+        assert field.description, name
+        assert field.annotation.__doc__, name
+
+
+def test_options_are_frozen():
+    with pytest.raises(ValidationError):
+        Config().train.lr = 1.0
+
+
+def test_keywords_are_checked_by_name_and_value():
+    assert make(SplitOptions, {"salt": "x"}).salt == "x"
+    with pytest.raises(AssayError, match="slat: no such option of SplitOptions; the nearest is salt"):
+        make(SplitOptions, {"slat": "x"})
+    with pytest.raises(AssayError, match="train: input should be less than or equal to 1, got 2"):
+        make(SplitOptions, {"train": 2})
+
+
+def test_keywords_of_training_find_their_stage():
+    config = api.with_options(Config(), {"lr": 1.0, "base": "x", "max_length": 99})
+    assert (config.train.lr, config.model.base, config.model.max_length) == (1.0, "x", 99)
+    assert config.model.model_fields_set == {"base", "max_length"}
+    with pytest.raises(AssayError, match=r"train\.bach_size: no such option; the nearest is train\.batch_size"):
+        api.with_options(Config(), {"bach_size": 1})
+    assert not set(ModelOptions.model_fields) & set(TrainOptions.model_fields)

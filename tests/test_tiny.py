@@ -1,0 +1,285 @@
+"""Every stage, in seconds, on a tiny random Llama: through the Python functions, and again through the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shell import assay as command
+from toys import liked
+
+import assay
+from assay import api, files
+from assay.config import build
+from assay.recipes import quickstart as recipe
+
+FAST = {"lr": 3e-3, "batch_size": 16, "micro_tokens": 1024}
+WORDS = [f"train.{name}={value}" for name, value in FAST.items()]
+AUDIT = {"draws": 200, "null_draws": 100}
+AUDIT_WORDS = [f"audit.{name}={value}" for name, value in AUDIT.items()]
+QUICK = {"sample_prompts": 1, "samples": 3, "sample_tokens": 4}
+
+
+@pytest.fixture(scope="module")
+def trl_file(tmp_path_factory):
+    """Somebody's file: 400 rows of prompt, chosen and rejected, and one that is none."""
+    path = tmp_path_factory.mktemp("theirs") / "pairs.jsonl"
+    rows = []
+    for c in liked(400):
+        best, worst = (c.responses[group[0]].text for group in c.verdict.groups)
+        rows.append({"prompt": c.prompt[0].content, "chosen": best, "rejected": worst})
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "a", "chosen": "b"}]))
+    return path
+
+
+def assert_page(path: Path) -> None:
+    """One file that opens without a network: nothing in it is fetched from anywhere."""
+    page = path.read_text("utf-8")
+    assert len(page) > 5000
+    assert not re.findall(r"""(?:src|href|xlink:href)\s*=\s*["']?(?!#|data:)[^\s>]*(?://|\.js|\.css)""", page)
+    assert not re.findall(r"@import|url\((?!['\"]?(?:#|data:))", page)
+    assert "<script" not in page.lower() or "://" not in page.lower().split("<script", 1)[1].split("</script", 1)[0]
+
+
+def assert_good(report_json: dict, at_least: float = 0.8) -> None:
+    """Accuracy above 0.8 with an interval, and no number without one."""
+    accuracy = report_json["estimates"]["accuracy"]
+    assert at_least < accuracy["value"] <= 1.0
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+    assert accuracy["low"] > 0.6
+    assert accuracy["n"] >= 20
+    for name, estimate in report_json["estimates"].items():
+        assert set(estimate) >= {"value", "low", "high", "n"}, name
+
+
+def test_every_stage_through_python(tiny_dir, trl_file, tmp_path):
+    with pytest.raises(assay.AssayError, match=r"pairs\.jsonl:401"):
+        assay.read(trl_file)
+    rows = trl_file.read_text("utf-8").splitlines(keepends=True)[:-1]
+    (tmp_path / "pairs.jsonl").write_text("".join(rows))
+    comparisons = assay.read(tmp_path / "pairs.jsonl")
+    assert len(comparisons) == 400
+    assert assay.write(tmp_path / "all.parquet", comparisons) == 400
+    assert assay.read(tmp_path / "all.parquet") == comparisons
+
+    parts = assay.split(comparisons, train=0.6, calibrate=0.2, audit=0.2)
+    others = {name: parts[name] for name in ("calibrate", "audit")}
+    checked = assay.check(parts["train"], against=others)
+    assert not [finding for finding in checked.findings if finding.severity == "error"]
+
+    model = assay.train(parts["train"], held_out=parts["calibrate"], out=tmp_path / "run", base=str(tiny_dir), **FAST)
+    before = assay.load(tmp_path / "run/model")
+    assert (before.calibration.temperature, before.calibration.reference_mean) == (1.0, 0.0)
+    calibrated, calibration = assay.calibrate(model, parts["calibrate"])
+    assert calibration.estimates["nll_after"].value <= calibration.estimates["nll_before"].value + 0.05
+    assay.save(calibrated, tmp_path / "model")
+
+    loaded = assay.load(tmp_path / "model")
+    prompts, responses = ["write a review"] * 2, ["a good and great film", "a bad and awful film"]
+    values = assay.score(loaded, prompts, responses).value
+    assert np.array_equal(values, calibrated.score(prompts, responses).value)
+    assert values[0] > values[1]
+    np.testing.assert_allclose(before.score(prompts, responses).value, values * loaded.calibration.temperature)
+
+    report = assay.audit(loaded, parts["audit"], **AUDIT)
+    api.write_report(report, tmp_path / "report")
+    assert_good(json.loads((tmp_path / "report/report.json").read_text("utf-8")))
+    assert_page(tmp_path / "report/report.html")
+    assert "[" in assay.to_markdown(report)
+
+    assert [f for f in assay.doctor(tmp_path / "model").findings if f.severity != "note"] == []
+    assay.check_reward_model(loaded)
+
+
+def test_every_stage_through_the_command_line(tiny_dir, trl_file, tmp_path):
+    def run(*words, code=0):
+        ran = command(*words, "--json")
+        assert ran.code == code, ran
+        assert "Traceback" not in ran.err
+        return json.loads(ran.out)
+
+    found = run("import", trl_file, "--out", tmp_path / "all.jsonl")
+    assert (found["comparisons"], found["rejected"]) == (400, 1)
+    found = run("check", tmp_path / "all.jsonl", "--model", tiny_dir)
+    assert found["findings"] == [] or all(f["severity"] != "error" for f in found["findings"])
+    shares = ("split.train=0.6", "split.calibrate=0.2", "split.audit=0.2")
+    found = run("split", tmp_path / "all.jsonl", "--out", tmp_path / "parts", *shares)
+    assert found["train"] + found["calibrate"] + found["audit"] == 400
+    part = {name: tmp_path / "parts" / f"{name}.jsonl" for name in ("train", "calibrate", "audit")}
+    run("check", part["train"], "--against", part["calibrate"], "--against", part["audit"])
+
+    run_folder = tmp_path / "run"
+    training = ("train", "--data", part["train"], "--held-out", part["calibrate"], "--out", run_folder)
+    found = run(*training, "--base", tiny_dir, *WORDS)
+    assert found["held_out_accuracy"] > 0.8
+    assert Path(found["model"]) == run_folder / "model"
+    metrics = (run_folder / "metrics.jsonl").read_bytes()
+    again = run(*training, "--config", run_folder / "config.yaml")
+    assert again == found
+    assert (run_folder / "metrics.jsonl").read_bytes() == metrics
+
+    model = run_folder / "model"
+    weights = (model / "model.safetensors").read_bytes()
+    raw = run("score", model, "--prompt", "write", "--response", "a good film", "--response", "a bad film")["rewards"]
+    found = run("calibrate", model, "--data", part["calibrate"])
+    temperature = found["estimates"]["temperature"]["value"]
+    assert (model / "model.safetensors").read_bytes() == weights
+    assert json.loads((model / "reward.json").read_text("utf-8"))["calibration"]["temperature"] == temperature
+    both = ("--prompt", "write", "--response", "a good film", "--response", "a bad film")
+    scaled = run("score", model, *both)["rewards"]
+    np.testing.assert_allclose(np.array(raw) / temperature, scaled)
+    assert scaled[0] > scaled[1]
+    np.testing.assert_allclose(run("score", model, *both, "score.calibrated=false")["rewards"], raw)
+
+    found = run("audit", model, "--data", part["audit"], "--out", run_folder, *AUDIT_WORDS)
+    assert_good(found)
+    assert json.loads((run_folder / "report.json").read_text("utf-8")) == found
+    assert_page(run_folder / "report.html")
+
+    found = run("score", model, "--data", part["audit"], "--out", tmp_path / "scored.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text("utf-8").splitlines()]
+    assert found["rows"] == len(rows)
+    assert found["responses"] == 2 * len(rows)
+    originals = list(files.read_comparisons(part["audit"]))
+    right = [r["rewards"][c.verdict.groups[0][0]] == max(r["rewards"]) for r, c in zip(rows, originals, strict=True)]
+    assert np.mean(right) > 0.8
+    assert run("doctor", model)["findings"] == []
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_tables_are_printed_for_people_and_json_for_programs(tiny_dir, tmp_path, words):
+    api.write(tmp_path / "all.jsonl", liked(30))
+    ran = command("check", tmp_path / "all.jsonl", *words)
+    assert ran.code == 0
+    if words:
+        assert json.loads(ran.out)["title"]
+    else:
+        assert "{" not in ran.out
+        assert "30" in ran.out
+
+
+# ---- The quickstart ------------------------------------------------------------------------------------------------
+
+
+def quick_words(tiny_dir: Path) -> list[str]:
+    given = {"model.base": tiny_dir, "model.lora_rank": 0, **{f"quickstart.{k}": v for k, v in QUICK.items()}}
+    return [*WORDS, *AUDIT_WORDS, *(f"{key}={value}" for key, value in given.items())]
+
+
+@pytest.fixture(scope="module")
+def quick(tiny_dir, trl_file, tmp_path_factory):
+    """A quickstart that has run once: its folder, its words, and what it printed."""
+    out = tmp_path_factory.mktemp("runs") / "quick"
+    words = ["quickstart", "--data", trl_file, "--out", out, *quick_words(tiny_dir)]
+    return out, words, command(*words, "--json")
+
+
+def test_the_quickstart_leaves_a_model_and_a_page(quick):
+    out, _, ran = quick
+    assert ran.code == 0, ran.err
+    report = json.loads(ran.out)
+    assert_good(report)
+    assert_page(out / "report.html")
+    assert json.loads((out / "report.json").read_text("utf-8")) == report
+    assert "accuracy" in (out / "report.md").read_text("utf-8").lower()
+    loaded = assay.load(out / "model")
+    assert loaded.calibration.temperature != 1.0
+    values = loaded.score(["write a review"] * 2, ["a good and great film", "a bad and awful film"]).value
+    assert values[0] > values[1]
+    assert (out / "model/README.md").read_text("utf-8").startswith("---\nlibrary_name: transformers\n")
+    assert [f for f in assay.doctor(out / "model").findings if f.severity != "note"] == []
+    assert len((out / "rejected.jsonl").read_text("utf-8").splitlines()) == 1
+
+
+def test_a_second_quickstart_does_nothing_again(quick):
+    out, words, first = quick
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.suffix in (".safetensors", ".jsonl")}
+    again = command(*words, "--json")
+    assert again.code == 0
+    assert json.loads(again.out) == json.loads(first.out)
+    steps = [line for line in again.err.splitlines() if line.strip()]
+    assert steps
+    assert all(line.endswith("done before") for line in steps)
+    assert before == {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.suffix in (".safetensors", ".jsonl")}
+
+
+def test_a_quickstart_refuses_a_folder_of_other_options_or_data(quick, tmp_path):
+    out, words, _ = quick
+    for change, named in ((["train.seed=5"], "options"), (["--data", tmp_path / "other.jsonl"], "data")):
+        api.write(tmp_path / "other.jsonl", liked(30))
+        before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+        ran = command(*words, *change)
+        assert ran.code == 2
+        assert f"quick: holds a run with other {named}; remedy: another --out" in ran.err
+        assert before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+def test_a_quickstart_goes_on_from_every_step(quick, tiny_dir, trl_file, tmp_path, monkeypatch):
+    """Stopped before each step in turn, it ends with the report of a run that was never stopped."""
+    quickstart = sys.modules["assay.quickstart"]
+
+    class Stopped(Exception):
+        pass
+
+    config = build(recipe(), overrides=quick_words(tiny_dir))
+    given = {"data": trl_file, "config": config, "say": lambda line: None}
+    do = quickstart._Steps.do
+    done: list[str] = []
+
+    def once(steps, name, words, work):
+        if name not in done:
+            done.append(name)
+            raise Stopped
+        return do(steps, name, words, work)
+
+    monkeypatch.setattr(quickstart._Steps, "do", once)
+    for _ in range(10):
+        try:
+            report = quickstart.run(tmp_path / "run", **given)
+            break
+        except Stopped:
+            continue
+    assert len(done) >= 4
+    expected = json.loads(quick[2].out)["estimates"]
+    assert json.loads((tmp_path / "run/report.json").read_text("utf-8"))["estimates"] == expected
+    assert report.estimates["accuracy"].value == expected["accuracy"]["value"]
+
+
+# ---- Before anything runs ------------------------------------------------------------------------------------------
+
+
+def test_importing_loads_no_torch():
+    script = (
+        "import sys, assay, assay.config, assay.recipes; assert assay.Comparison and assay.Config; print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "transformers", "scipy", "matplotlib", "pyarrow", "accelerate", "peft"} & set(loaded)
+
+
+def test_help_comes_at_once():
+    words = [sys.executable, "-X", "importtime", "-m", "assay.cli", "--help"]
+    seconds, ran = [], None
+    for _ in range(3):
+        started = time.perf_counter()
+        ran = subprocess.run([sys.executable, "-m", "assay.cli", "--help"], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - started)
+    assert "quickstart" in ran.stdout
+    assert "Usage: " in ran.stdout
+    traced = subprocess.run(words, capture_output=True, text=True, check=True).stderr
+    assert not re.search(r"\| +(torch|transformers|numpy|pydantic|rich)\b", traced)
+    assert min(seconds) < 0.5, seconds
+
+
+def test_every_public_name_is_there():
+    for name in assay.__all__:
+        assert getattr(assay, name) is not None
+    assert set(assay.__all__) <= set(dir(assay))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        assay.nonsense  # noqa: B018
+    assert command("--version").out.strip() == assay.__version__
