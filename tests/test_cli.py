@@ -317,3 +317,13 @@ def test_bad_rows_are_set_aside_with_their_reason_and_the_rest_goes_on(desk, tmp
     assert row["place"] == f"{tmp_path / 'some.jsonl'}:2"
     assert row["row"] == "hello"
     assert len(list(files.read_comparisons(tmp_path / "all.jsonl"))) == 2
+
+
+def test_the_folder_one_stands_in_is_a_model_like_any_other(desk, tmp_path, monkeypatch):
+    shutil.copytree(desk / "model", tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    ran = assay("score", ".", "--prompt", "a", "--response", "b", "--json")
+    assert ran.code == 0
+    assert assay("doctor", ".").code == 0
+    assert assay("calibrate", ".", "--data", desk / "good.jsonl", "--out", ".").code == 0
+    assert assay("score", tmp_path / "here", "--prompt", "a", "--response", "b", "--json").code == 0

@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from snippets import blocks, commands, copy_desk, make_desk, with_tiny_models
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -17,7 +18,6 @@ from assay import progress
 from assay.cli import app
 from assay.config import Config, build, known_keys
 from assay.recipes import RECIPES
-from snippets import blocks, commands, copy_desk, make_desk, with_tiny_models
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from snippets import copy_desk, make_desk
 
 import assay
 from assay import Response, progress
-from snippets import copy_desk, make_desk
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
