@@ -31,6 +31,31 @@ def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture(scope="session")
+def desk(tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every file that the documentation's snippets and the examples read. Read it; do not write into it."""
+    from snippets import make_desk
+
+    from assay import progress
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(progress.QUIET, "on", True)
+        return make_desk(tmp_path_factory.mktemp("desk"), tiny_dir)
+
+
+@pytest.fixture
+def here(desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a desk of its own."""
+    import shutil
+
+    from assay import progress
+
+    monkeypatch.setitem(progress.QUIET, "on", True)
+    shutil.copytree(desk, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs an accelerator where there is none."""
     if not torch.cuda.is_available():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,24 +72,21 @@ def make_desk(folder: Path, base: Path) -> Path:
     for name, part in parts.items():
         assay.write(folder / f"{name}.jsonl", part)
         assay.write(folder / "parts" / f"{name}.jsonl", part)
+        assay.write(folder / "runs" / "quickstart" / f"{name}.jsonl", part)
     _write_others(folder, rows)
     model = assay.train(parts["train"], base=str(base), lr=3e-3, micro_tokens=8192)
     model, _ = assay.calibrate(model, parts["calibrate"])
-    for name in ("runs/mine/model", "my-model", "old-model"):
+    for name in ("runs/mine/model", "runs/quickstart/model", "my-model", "old-model"):
         assay.save(model, folder / name)
-    return folder
-
-
-def copy_desk(desk: Path, folder: Path) -> Path:
-    """A desk of one's own."""
-    shutil.copytree(desk, folder, dirs_exist_ok=True)
     return folder
 
 
 def _write_others(folder: Path, rows: list[dict[str, str]]) -> None:
     """The same judgements as a table and as votes, and replies without a judgement."""
     lines = ["question,first,second,label"]
-    lines += [f'"{r["prompt"]}","{r["chosen"]}","{r["rejected"]}",{("a", "tie", "0.7")[i % 3]}' for i, r in enumerate(rows)]
+    lines += [
+        f'"{r["prompt"]}","{r["chosen"]}","{r["rejected"]}",{("a", "tie", "0.7")[i % 3]}' for i, r in enumerate(rows)
+    ]
     (folder / "pairs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     votes = [{"annotator": f"p{i}", "label": label} for i, label in enumerate(("a", "a", "b"))]
     _write_jsonl(

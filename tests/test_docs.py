@@ -10,11 +10,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from snippets import blocks, commands, copy_desk, make_desk, with_tiny_models
+from snippets import blocks, commands, with_tiny_models
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from assay import progress
 from assay.cli import app
 from assay.config import Config, build, known_keys
 from assay.recipes import RECIPES
@@ -25,21 +24,6 @@ NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 WITH_PYTHON = [n for n, page in zip(NAMES, PAGES, strict=True) if any(b.language == "python" for b in blocks(page))]
 WITH_COMMANDS = [n for n, page in zip(NAMES, PAGES, strict=True) if any(b.language == "bash" for b in blocks(page))]
 ELSEWHERE = ("hub", "minutes")  # words of the comment behind a command that needs a network or patience
-
-
-@pytest.fixture(scope="module")
-def desk(tiny_dir, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(progress.QUIET, "on", True)
-        return make_desk(tmp_path_factory.mktemp("desk"), tiny_dir)
-
-
-@pytest.fixture
-def here(desk, tmp_path, monkeypatch):
-    """The working directory, with a desk of its own."""
-    monkeypatch.setitem(progress.QUIET, "on", True)
-    monkeypatch.chdir(copy_desk(desk, tmp_path))
-    return tmp_path
 
 
 @pytest.mark.parametrize("name", WITH_PYTHON)

@@ -6,27 +6,10 @@ import importlib.util
 import json
 from pathlib import Path
 
-import pytest
-from snippets import copy_desk, make_desk
-
 import assay
-from assay import Response, progress
+from assay import Response
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-@pytest.fixture(scope="module")
-def desk(tiny_dir, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(progress.QUIET, "on", True)
-        return make_desk(tmp_path_factory.mktemp("desk"), tiny_dir)
-
-
-@pytest.fixture
-def here(desk, tmp_path, monkeypatch):
-    monkeypatch.setitem(progress.QUIET, "on", True)
-    monkeypatch.chdir(copy_desk(desk, tmp_path))
-    return tmp_path
 
 
 def load(name: str):

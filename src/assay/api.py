@@ -224,7 +224,9 @@ def score_file(model: RewardModel, source: str | Path, out: str | Path, chunk: i
                 at += len(responses)
                 sink.write(
                     json.dumps(
-                        {**row, **({"reward": values[0]} if single else {"rewards": values})}, ensure_ascii=False
+                        {**row, **({"reward": values[0]} if single else {"rewards": values})},
+                        ensure_ascii=False,
+                        default=str,  # Parquet also holds dates and bytes
                     )
                     + "\n"
                 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,11 +118,14 @@ def import_(
     """
     from assay import files
     from assay.collect.sources import import_rows
+    from assay.contracts import AssayError
 
     settings = _config(
         config, None, overrides, imports=_given(format=format, strict=strict or None, columns=_columns(column))
     )
     aside = out.parent / "rejected.jsonl"
+    if out.name == aside.name:
+        raise AssayError(f"--out {out}: the rejected rows go there; remedy: another name")
     rows = import_rows(files.read_rows(source, settings.imports), settings.imports, _note)
     kept = files.write_comparisons(out, files.set_aside(rows, aside))
     with aside.open("rb") as file:
@@ -254,13 +257,13 @@ def calibrate(
 
     settings = _config(config, None, overrides)
     loaded = api.load(model, **settings.model.model_dump(exclude_unset=True))
-    rollouts = files.read_rollouts(reference) if reference else None
-    held_out = list(files.read_comparisons(data))
-    scaled, report = api.calibrate(loaded, held_out, reference=rollouts, **settings.calibrate.model_dump())
     if out is None and not Path(model).is_dir():
         from assay.contracts import AssayError
 
         raise AssayError(f"{model}: a hub model cannot be written in place; remedy: give --out DIR")
+    rollouts = files.read_rollouts(reference) if reference else None
+    held_out = list(files.read_comparisons(data))
+    scaled, report = api.calibrate(loaded, held_out, reference=rollouts, **settings.calibrate.model_dump())
     api.recalibrate(scaled, model, out)
     _show(report, json)
 
@@ -329,22 +332,23 @@ def score(
     if (
         (data is None) == (prompt is None)
         or (data is not None and out is None)
+        or (data is not None and response)
         or (prompt is not None and not response)
+        or (prompt is not None and out is not None)
     ):
         raise AssayError("score: give --data FILE with --out FILE, or --prompt TEXT with one --response TEXT or more")
     loaded: Any = api.load(model, **settings.model.model_dump(exclude_unset=True))
+    loaded.model.batch_tokens = settings.score.batch_tokens
     loaded = loaded if settings.score.calibrated else loaded.model
     if data is not None and out is not None:
         _print({**api.score_file(loaded, data, out), "out": str(out)}, json)
         return
     answers = response or []
     values = loaded.score([prompt] * len(answers), answers).value.tolist()
-    _print(
-        {"rewards": values}
-        if json
-        else {answer[:60]: f"{value:+.4f}" for answer, value in zip(answers, values, strict=True)},
-        json,
-    )
+    if json:
+        _print({"rewards": values}, json)
+        return
+    _rows((answer[:60], f"{value:+.4f}") for answer, value in zip(answers, values, strict=True))
 
 
 @app.command()
@@ -394,8 +398,11 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run a command. A user's mistake is one line and exit code 2."""
+    import logging
+
     from assay.contracts import AssayError
 
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # a line a retry; the last error says it
     try:
         app()
     except AssayError as error:
@@ -470,15 +477,17 @@ def _print(facts: dict[str, Any], as_json: bool) -> None:
 
         print(json.dumps(facts, ensure_ascii=False))
         return
+    _rows((k.replace("_", " "), f"{v:,}" if isinstance(v, int) else str(v)) for k, v in facts.items())
+
+
+def _rows(rows: Iterable[tuple[str, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in facts.items():
-        table.add_row(
-            Text(name.replace("_", " "), style="dim"), Text(f"{value:,}" if isinstance(value, int) else str(value))
-        )
+    for name, value in rows:
+        table.add_row(Text(name, style="dim"), Text(value))
     Console(highlight=False).print(table)
 
 

@@ -14,7 +14,7 @@ from assay.contracts import AssayError
 class Options(BaseModel):
     """One stage's options: frozen, strict about names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class ImportOptions(Options):
@@ -256,10 +256,26 @@ def _refuse_unknown(merged: Mapping[str, Any]) -> None:
                 raise AssayError(f"{stage}.{name}: no such option{_nearest(f'{stage}.{name}', keys)}")
 
 
+ELSEWHERE = {  # what other trainers call it
+    "learning_rate": "train.lr",
+    "num_train_epochs": "train.epochs",
+    "per_device_train_batch_size": "train.batch_size",
+    "max_grad_norm": "train.clip",
+    "warmup_ratio": "train.warmup",
+    "lr_scheduler_type": "train.schedule",
+    "center_rewards_coefficient": "train.centring",
+    "max_seq_length": "model.max_length",
+    "model_name_or_path": "model.base",
+}
+
+
 def _nearest(key: str, known: Sequence[str]) -> str:
+    """The same name in another stage, what other trainers' name is called here, or the closest spelling."""
+    name = key.rsplit(".", 1)[-1]
     tails = {k.rsplit(".", 1)[-1]: k for k in known}
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    close = close or [tails[t] for t in difflib.get_close_matches(key.rsplit(".", 1)[-1], list(tails), n=1, cutoff=0.5)]
+    close = [tails[name]] if name in tails else [ELSEWHERE[name]] if ELSEWHERE.get(name) in known else []
+    close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    close = close or [tails[t] for t in difflib.get_close_matches(name, list(tails), n=1, cutoff=0.5)]
     return f"; the nearest is {close[0]}" if close else f"; known are {', '.join(known[:9])} ..."
 
 

@@ -704,7 +704,9 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 _REMEDIES: Mapping[int | None, str] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space or pass another --out"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT), "pass another --out, or change its permissions"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT), "pass another --out, or change its permissions"
+    ),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "pass another --out: this one is in the way"),
     **dict.fromkeys((errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.EIO), "pass another --out"),
 }

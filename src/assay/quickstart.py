@@ -238,14 +238,13 @@ class _Steps:
         self.state: dict[str, Any] = files.read_json(self.path) if self.path.exists() else {"done": {}, "peak": 0.0}
 
     def claim(self, identity: dict[str, Any]) -> None:
-        """Refuse a folder that belongs to another run."""
-        known = self.state.get("identity")
-        if known is not None and known != identity:
-            what = (
-                "data"
-                if known.get("data_hash") != identity["data_hash"] or known.get("data") != identity["data"]
-                else "options"
-            )
+        """Refuse a folder that belongs to another run, unless that one had trained nothing yet: its options may be mended."""
+        known = self.state.get("identity", {})
+        trained = "model" in self.state["done"] or any(self.out.glob("checkpoint*"))
+        if known != identity and not trained:
+            self.state["done"] = {}
+        elif known != identity:
+            what = "data" if any(known.get(key) != identity[key] for key in ("data", "data_hash")) else "options"
             raise AssayError(
                 f"{self.out}: holds a run with other {what}; remedy: another --out, or delete the folder to start again"
             )

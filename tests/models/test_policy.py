@@ -61,5 +61,5 @@ def test_a_system_message_is_said_before_prompts_that_have_none(tiny_dir, policy
 
 
 def test_what_cannot_be_sampled_is_refused(policy):
-    with pytest.raises(AssayError, match="n, max_tokens and temperature are above 0, got 0, 4, 1.0; remedy"):
+    with pytest.raises(AssayError, match=r"n, max_tokens and temperature are above 0, got 0, 4, 1.0; remedy"):
         policy.sample(["a"], 0, 4)

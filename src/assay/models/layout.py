@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -304,11 +305,14 @@ def write(classifier: PreTrainedModel, text: Text, card: dict[str, Any], folder:
     scratch = folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{folder.name}.*"):  # by a save that was killed, not by one that is going on
+            if time.time() - left.stat().st_mtime > 86_400:
+                shutil.rmtree(left, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         _write_weights(classifier, scratch)
         _write_tokenizer(text, scratch)
         (scratch / "config.json").write_text(json.dumps(portable_config(classifier, text), indent=2) + "\n", "utf-8")
-        (scratch / "reward.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (scratch / "reward.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
         for file in scratch.iterdir():
             _fsync(file)
         os.chmod(scratch, 0o755)

@@ -28,6 +28,8 @@ def save(folder: Path, tensors: Named, state: dict[str, Any], keep: str = "check
     scratch = folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f".{keep}.*"):  # by a run that was killed while it wrote; one run owns the folder
+            shutil.rmtree(left, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{keep}.", dir=folder))
         save_file(
             {name: value.detach().contiguous() for name, value in tensors.items()}, str(scratch / "tensors.safetensors")
