@@ -220,6 +220,14 @@ def test_a_quickstart_refuses_a_folder_of_other_options_or_data(quick, tmp_path)
         assert before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
+def test_a_quickstart_that_trained_nothing_takes_mended_options(trl_file, tiny_dir, tmp_path):
+    words = ("quickstart", "--data", trl_file, "--out", tmp_path / "run")
+    assert command(*words, f"model.base={tmp_path / 'typo'}").code == 2
+    ran = command(*words, f"model.base={tiny_dir}", "model.max_length=8", "model.truncation=refuse")
+    assert "model.max_length=8" in ran.err.splitlines()[-1]
+    assert "other options" not in ran.err
+
+
 def test_a_quickstart_goes_on_from_every_step(quick, tiny_dir, trl_file, tmp_path, monkeypatch):
     """Stopped before each step in turn, it ends with the report of a run that was never stopped."""
     quickstart = sys.modules["assay.quickstart"]

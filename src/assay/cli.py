@@ -6,6 +6,7 @@ Commands end with any number of overrides such as train.lr=1e-5. A user's mistak
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -402,6 +403,9 @@ def main() -> None:
 
     from assay.contracts import AssayError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # users' texts hold what a terminal may not know
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # a line a retry; the last error says it
     try:
         app()

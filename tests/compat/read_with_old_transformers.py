@@ -27,5 +27,9 @@ batch = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors=
 with torch.inference_mode():
     got = model(**batch).logits[:, 0].double().tolist()
 worst = max(abs(a - row[2]) for a, row in zip(got, rows, strict=True))
-print(json.dumps({"transformers": transformers.__version__, "rows": len(rows), "largest_difference": worst, "scores": got}))
+print(
+    json.dumps(
+        {"transformers": transformers.__version__, "rows": len(rows), "largest_difference": worst, "scores": got}
+    )
+)
 sys.exit(worst > 1e-3)

@@ -527,3 +527,11 @@ def test_decoders_without_a_classifier_of_their_own_get_one():
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as known
 
     assert sum(name not in known for name in DECODERS) >= 2
+
+
+def test_half_a_character_is_scored_and_saved(tiny_dir, tmp_path):
+    model = create(ModelOptions(base=str(tiny_dir)))
+    model.card = dataclasses.replace(model.card, self_test=(("is \ud800 good", "yes", 0.0),))
+    save(model, tmp_path / "model")
+    half, mark = (load(tmp_path / "model").score([f"is {c} good"], ["yes"]).value for c in ("\ud800", "\ufffd"))
+    assert half == mark

@@ -12,7 +12,7 @@ from assay.contracts import AssayError, PromptLike, Response, Rollouts, as_promp
 from assay.models import layout
 from assay.models.machine import pick_device, pick_dtype
 from assay.models.scalar import resolve
-from assay.models.text import PLAIN_TEMPLATE, ensure_pad_token
+from assay.models.text import PLAIN_TEMPLATE, ensure_pad_token, whole
 from assay.progress import Bar
 
 
@@ -54,7 +54,7 @@ class LanguagePolicy:
             tokenize=False,
             add_generation_prompt=True,
         )
-        ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt").to(self.model.device)
+        ids = self.tokenizer(whole(text), add_special_tokens=False, return_tensors="pt").to(self.model.device)
         with layout.quiet():
             drawn = self.model.generate(
                 **ids,

@@ -111,7 +111,7 @@ class Text:
             raise AssayError(
                 f"score: {len(prompts)} prompts but {len(responses)} responses; remedy: give one prompt for each response"
             )
-        texts = [_whole(self.render(as_prompt(p), as_response(r))) for p, r in zip(prompts, responses, strict=True)]
+        texts = [whole(self.render(as_prompt(p), as_response(r))) for p, r in zip(prompts, responses, strict=True)]
         if not texts:
             return []
         rows = self.tokenizer(texts, add_special_tokens=self.encoder, verbose=False)["input_ids"]
@@ -137,7 +137,7 @@ class Text:
         return Encoded(np.concatenate([first, ids[len(ids) - self.max_length + len(first) :]]), truncated=True)
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
     """The text with U+FFFD for each half of a character (a lone surrogate), which no tokenizer takes."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

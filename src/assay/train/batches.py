@@ -255,9 +255,9 @@ def _refuse_verdict(comparison: Comparison, options: TrainOptions, attributes: S
             f"comparison {comparison.id}: train.loss={options.loss} takes 2 responses, got {k}; "
             "remedy: train.loss=plackett_luce or all_pairs"
         )
-    if options.loss == "plackett_luce" and comparison.verdict.q not in (None, 0.0, 0.5, 1.0):
+    if options.loss in ("plackett_luce", "all_pairs") and comparison.verdict.q not in (None, 0.0, 0.5, 1.0):
         raise AssayError(
-            f"comparison {comparison.id}: train.loss=plackett_luce takes rankings, got a soft label q={comparison.verdict.q}; "
+            f"comparison {comparison.id}: train.loss={options.loss} takes rankings, got a soft label q={comparison.verdict.q}; "
             "remedy: train.loss=bradley_terry"
         )
     if options.loss == "attributes" and not any(name in r.ratings for r in comparison.responses for name in attributes):

@@ -74,6 +74,8 @@ def fit(
             f"train.patience={options.patience}: stopping early needs held-out comparisons; remedy: give --held-out, or train.patience=0"
         )
 
+    _refuse_ignored(options, model.card.attributes)
+
     # 1. Text to tokens, once
     table = tabulate(model.text, comparisons, options, model.card.attributes)
     check = tabulate(model.text, held_out, options, model.card.attributes) if held_out else None
@@ -184,6 +186,20 @@ def learning_rate(step: int, total: int, options: TrainOptions) -> float:
         return (step + 1) / rise
     done = (step - rise) / max(1, total - rise)
     return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[options.schedule]
+
+
+def _refuse_ignored(options: TrainOptions, attributes: Sequence[str]) -> None:
+    """An option that the chosen loss would not read is refused."""
+    if attributes and options.loss != "attributes":
+        raise AssayError(
+            f"model.attributes={list(attributes)}: train.loss={options.loss} trains one head; remedy: train.loss=attributes"
+        )
+    takes = {"label_smoothing": ("bradley_terry", "all_pairs"), "margin_scale": ("bradley_terry",)}
+    for name, losses in takes.items():
+        if (value := getattr(options, name)) and options.loss not in losses:
+            raise AssayError(
+                f"train.{name}={value}: not used by train.loss={options.loss}; remedy: train.{name}=0, or train.loss={losses[0]}"
+            )
 
 
 def _recompute_activations(network: ScalarNetwork) -> None:
