@@ -1,6 +1,6 @@
 """Held-out accuracy on human preferences (HH), beside TRL's RewardTrainer: same start, token ids, data, settings.
 
-    python benchmarks/hh_accuracy.py --base DIR --peer-python PEER/bin/python
+    python benchmarks/hh_accuracy.py --data hh_pairs.jsonl.gz --base DIR --peer-python PEER/bin/python
 
 Both sides start from the same weights with the same head, see the same token ids once, and choose their learning rate
 from the same list by the loss on pairs cut from the training split. Trained models are scored by one code path. The
@@ -43,7 +43,7 @@ HEAP = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**3
 def main() -> None:
     """Prepare, train and score what is missing, then report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data/hh_pairs.jsonl.gz")
+    parser.add_argument("--data", type=Path, required=True, help="HH pairs: prompt, chosen, rejected, split a row")
     parser.add_argument("--base", default="starter", help="directory of the starter model")
     parser.add_argument("--peer-python", type=Path, help="python of the peer's environment (peers/README.md)")
     parser.add_argument("--side", choices=["all", "ours", "trl", "report"], default="all")

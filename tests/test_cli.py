@@ -197,7 +197,7 @@ def test_a_mistake_is_one_line_with_its_place_and_remedy(desk, tmp_path, words, 
         ("empty", "empty.jsonl: holds no rows"),
         ("words", "words.jsonl: no row could be read as a comparison"),
         ("one", "one.jsonl: 1 prompt groups in 1 comparisons leave nothing to audit"),
-        ("same", "same.jsonl: 0 prompt groups in 0 comparisons leave nothing to audit"),
+        ("same", "same.jsonl: all 40 comparisons have identical responses"),
         ("ties", "comparisons are ties: nothing says which response is better"),
     ],
 )
@@ -327,3 +327,18 @@ def test_the_folder_one_stands_in_is_a_model_like_any_other(desk, tmp_path, monk
     assert assay("doctor", ".").code == 0
     assert assay("calibrate", ".", "--data", desk / "good.jsonl", "--out", ".").code == 0
     assert assay("score", tmp_path / "here", "--prompt", "a", "--response", "b", "--json").code == 0
+
+
+def test_the_rejected_rows_do_not_share_a_file_with_the_kept(desk, tmp_path):
+    ran = run(desk, tmp_path, "import", "{desk}/good.jsonl", "--out", "{out}/rejected.jsonl")
+    assert_refused(ran, "the rejected rows go there", tmp_path)
+
+
+def test_scored_answers_that_look_alike_each_have_a_line(desk, tmp_path):
+    ran = run(desk, tmp_path, "score", "{desk}/model", "--prompt", "a", "--response", "b_c", "--response", "b_c")
+    assert ran.out.count("b_c") == 2
+
+
+def test_a_score_option_that_would_be_ignored_is_refused(desk, tmp_path):
+    ran = run(desk, tmp_path, "score", "{desk}/model", "--prompt", "a", "--response", "b", *OUT)
+    assert_refused(ran, "score: give --data FILE with --out FILE, or", tmp_path)

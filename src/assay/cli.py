@@ -131,6 +131,9 @@ def import_(
     kept = files.write_comparisons(out, files.set_aside(rows, aside))
     with aside.open("rb") as file:
         rejected = sum(1 for _ in file)
+    if not kept:
+        out.unlink()
+        raise AssayError(f"{source}: none of its {rejected} rows could be used; remedy: see the reasons in {aside}")
     _print({"comparisons": kept, "rejected": rejected, "out": str(out), "rejected_file": str(aside)}, json)
 
 

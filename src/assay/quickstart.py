@@ -51,7 +51,7 @@ def run(out: Path, *, data: str | Path | None = None, config: Config | None = No
     )
     files.write_config(out / "config.yaml", config)
 
-    parts = steps.do("comparisons", "read, check and split the comparisons", lambda: _prepare(out, data, config))
+    parts = steps.do("comparisons", "read, check and split the comparisons", lambda: _prepare(out, data, config, say))
     steps.do("model", f"train on {parts['train']} comparisons", lambda: _train(out, config))
     if config.quickstart.sample_prompts:
         drawn = f"draw {config.quickstart.samples} replies to each of {config.quickstart.sample_prompts} prompts"
@@ -88,17 +88,22 @@ def model_card(report: Report) -> str:
     return head + use + to_markdown(report)
 
 
-def _prepare(out: Path, data: str | Path | None, config: Config) -> dict[str, Any]:
+def _prepare(out: Path, data: str | Path | None, config: Config, say: Say) -> dict[str, Any]:
     if data is None:
         from assay.collect.ratings import rating_comparisons
         from assay.models.starter import starter_ratings
 
         comparisons = rating_comparisons(starter_ratings(), config.quickstart.comparisons, config.train.seed)
+        rejected = 0
     else:
-        comparisons = _import(out, data, config)
+        comparisons, rejected = _import(out, data, config)
     checked = api.check(comparisons, **config.check.model_dump())
     files.write_json(out / "check.json", to_json(checked))
     usable = [c for c in comparisons if len({r.text for r in c.responses}) > 1]
+    if not usable:
+        raise AssayError(
+            f"{data}: all {len(comparisons)} comparisons have identical responses; remedy: give some that differ"
+        )
     parts = api.split(usable, **config.split.model_dump())
     groups = len({c.group for c in usable})
     if groups < FEWEST_GROUPS or not all(parts.values()):
@@ -107,10 +112,14 @@ def _prepare(out: Path, data: str | Path | None, config: Config) -> dict[str, An
         )
     for name, part in parts.items():
         files.write_comparisons(out / f"{name}.jsonl", part)
-    return {name: len(part) for name, part in parts.items()} | {"rejected": len(comparisons) - len(usable)}
+    counts = {name: len(part) for name, part in parts.items()}
+    identical = len(comparisons) - len(usable)
+    if rejected or identical:
+        say(f"  left out: {rejected} rows (reasons in {out / 'rejected.jsonl'}), {identical} with identical responses")
+    return counts | {"rejected": rejected, "identical": identical}
 
 
-def _import(out: Path, data: str | Path, config: Config) -> list[Comparison]:
+def _import(out: Path, data: str | Path, config: Config) -> tuple[list[Comparison], int]:
     from assay.collect.sources import import_rows
 
     kept: list[Comparison] = []
@@ -122,7 +131,7 @@ def _import(out: Path, data: str | Path, config: Config) -> list[Comparison]:
         raise AssayError(
             f"{data}: no row could be read as a comparison ({len(rejected)} rejected); remedy: see {out / 'rejected.jsonl'}"
         )
-    return kept
+    return kept, len(rejected)
 
 
 def _train(out: Path, config: Config) -> dict[str, Any]:
@@ -160,9 +169,9 @@ def _sample(out: Path, config: Config) -> dict[str, Any]:
     from assay.models.policy import load_policy
 
     options = config.quickstart
-    prompts = list(dict.fromkeys(c.prompt for c in files.read_comparisons(out / "audit.jsonl")))[
-        : options.sample_prompts
-    ]
+    asked = dict.fromkeys(c.prompt for c in files.read_comparisons(out / "audit.jsonl"))
+    short = [p for p in asked if sum(len(m.content) for m in p) < 2 * config.model.max_length]
+    prompts = (short or list(asked))[: options.sample_prompts]
     policy = load_policy(config.model)
     drawn = policy.sample(prompts, options.samples, options.sample_tokens, seed=config.train.seed)
     files.write_rollouts(out / "samples.jsonl", drawn)

@@ -70,7 +70,10 @@ def _findings(found: dict[str, Estimate]) -> tuple[Finding, ...]:
         title = "Overconfident" if over.low > 0 else "Too modest" if over.high < 0 else "The odds are off"
         notes.append(
             Finding(
-                "warning", title, evidence, "Calibrate on held-out comparisons; it changes the odds and no ranking."
+                "warning",
+                title,
+                evidence,
+                "Calibrate if no temperature is stored yet (no ranking changes); else see whether sources differ.",
             )
         )
     if found["nll"].low > COIN_NLL:

@@ -314,6 +314,7 @@ def write(classifier: PreTrainedModel, text: Text, card: dict[str, Any], folder:
         (scratch / "config.json").write_text(json.dumps(portable_config(classifier, text), indent=2) + "\n", "utf-8")
         (scratch / "reward.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
         for file in scratch.iterdir():
+            file.chmod(0o644)  # safetensors writes for its owner alone
             _fsync(file)
         os.chmod(scratch, 0o755)
         old = _set_aside(folder)
