@@ -342,3 +342,9 @@ def test_scored_answers_that_look_alike_each_have_a_line(desk, tmp_path):
 def test_a_score_option_that_would_be_ignored_is_refused(desk, tmp_path):
     ran = run(desk, tmp_path, "score", "{desk}/model", "--prompt", "a", "--response", "b", *OUT)
     assert_refused(ran, "score: give --data FILE with --out FILE, or", tmp_path)
+
+
+def test_check_cuts_as_the_saved_model_does(tmp_path, tiny_dir):
+    save(create(ModelOptions(base=str(tiny_dir), max_length=16)), tmp_path / "model")
+    count = api.token_counter(ModelOptions(base=str(tmp_path / "model")))
+    assert len(count(as_prompt("w1 " * 40), "w2")) == 16

@@ -81,11 +81,12 @@ def check(
 def token_counter(options: ModelOptions) -> Any:
     """The ids that a model would see of a prompt and a response, truncated as it would; loads the tokenizer only."""
     from assay.models import layout
-    from assay.models.scalar import resolve
-    from assay.models.text import Text
+    from assay.models.scalar import read_card, resolve, text_for, with_stored
 
-    tokenizer = layout.read_tokenizer(resolve(options.base), options)
-    text = Text(tokenizer, options.max_length, "left", options.template, options.system)
+    source = resolve(options.base)
+    card = read_card(source)
+    options = (with_stored(options, card) if card else options).model_copy(update={"truncation": "left"})
+    text = text_for(layout.read_tokenizer(source, options), layout.read_config(source, options), options)
     return lambda prompt, response: text.encode([prompt], [response])[0].ids.tolist()
 
 

@@ -28,7 +28,7 @@ from assay.models.scaled import Calibration
 from assay.models.text import Encoded, Text, ensure_pad_token
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 CARD_VERSION = 1
 
@@ -182,19 +182,7 @@ def create(options: ModelOptions, *, seed: int = 0, trained: bool = False) -> Sc
         init_head(layout.head(classifier), seed)
     if options.lora_rank:
         classifier = layout.with_adapters(classifier, options, seed)
-    context = layout.context_length(classifier.config)
-    if context and options.max_length > context and "max_length" in options.model_fields_set:
-        raise AssayError(
-            f"model.max_length={options.max_length}: {options.base} has a context of {context} tokens; remedy: model.max_length={context}"
-        )
-    text = Text(
-        tokenizer,
-        min(options.max_length, context or options.max_length),
-        options.truncation,
-        options.template,
-        options.system,
-        encoder,
-    )
+    text = text_for(tokenizer, classifier.config, options)
     attributes = tuple(options.attributes)
     card = Card(
         max_length=text.max_length,
@@ -212,28 +200,46 @@ def create(options: ModelOptions, *, seed: int = 0, trained: bool = False) -> Sc
     return ScalarModel(network, text, card, autocast=options.autocast)
 
 
+def text_for(tokenizer: Any, config: PretrainedConfig, options: ModelOptions) -> Text:
+    """How conversations reach a model of this configuration; a max_length that was asked for must fit its context."""
+    context = layout.context_length(config)
+    if context and options.max_length > context and "max_length" in options.model_fields_set:
+        raise AssayError(
+            f"model.max_length={options.max_length}: {options.base} has a context of {context} tokens; remedy: model.max_length={context}"
+        )
+    length = min(options.max_length, context or options.max_length)
+    return Text(tokenizer, length, options.truncation, options.template, options.system, layout.is_encoder(config))
+
+
+def read_card(folder: str | Path) -> Card | None:
+    """The reward.json of a directory; None where there is none."""
+    place = Path(folder) / "reward.json"
+    if not place.is_file():
+        return None
+    try:
+        return Card.from_dict(json.loads(place.read_text("utf-8")), str(place))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise AssayError(
+            f"{place}: not valid JSON ({error}); remedy: restore it from where the model was saved"
+        ) from None
+
+
+def with_stored(options: ModelOptions, card: Card) -> ModelOptions:
+    """The options with what the card stores about text, except where the user chose otherwise."""
+    stored = {name: getattr(card, name) for name in ("max_length", "truncation", "template", "system")}
+    unset = {name: value for name, value in stored.items() if name not in options.model_fields_set}
+    return options.model_copy(update=unset | {"attributes": list(card.attributes)})
+
+
 def load(folder: str | Path, options: ModelOptions | None = None) -> ScalarModel:
     """A saved reward model directory, ours or any `AutoModelForSequenceClassification` one with a single label."""
     layout.recover(Path(folder))
     folder = str(folder)
-    place = Path(folder) / "reward.json"
-    given = (options or ModelOptions()).model_copy(update={"base": folder, "lora_rank": 0})
-    card = None
-    if place.is_file():
-        try:
-            card = Card.from_dict(json.loads(place.read_text("utf-8")), str(place))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise AssayError(
-                f"{place}: not valid JSON ({error}); remedy: restore it from where the model was saved"
-            ) from None
-        chosen = {name: getattr(given, name) for name in given.model_fields_set}
-        stored = {
-            "max_length": card.max_length,
-            "truncation": card.truncation,
-            "template": card.template,
-            "system": card.system,
-        }
-        given = given.model_copy(update=stored | chosen | {"base": folder, "attributes": list(card.attributes)})
+    given = options or ModelOptions()
+    card = read_card(folder)
+    if card:
+        given = with_stored(given, card)
+    given = given.model_copy(update={"base": folder, "lora_rank": 0})
     layout.refuse_headless(folder, given)
     if "dtype" not in (options or ModelOptions()).model_fields_set:
         # On a CPU always float32: bfloat16 scores depend on their batch by rounding.
