@@ -117,8 +117,8 @@ def train(
     from accelerate import PartialState
 
     from assay.models.scalar import create, save
+    from assay.steps.processes import join
     from assay.train import fit
-    from assay.train.processes import join
 
     config = with_options(config or Config(), options)
     folder = Path(out) if out else None

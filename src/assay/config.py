@@ -186,6 +186,136 @@ class ScoreOptions(Options):
     )
 
 
+class PolicyOptions(Options):
+    """The language model that is optimised, or sampled from."""
+
+    base: str = Field(
+        "starter", description="Hub name or directory of a causal language model; 'starter' is the offline kit's."
+    )
+    revision: str | None = Field(None, description="Revision of a hub model.")
+    trust_remote_code: bool = Field(
+        False, description="Run code that comes with the model. Only for authors you trust."
+    )
+    dtype: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32", description="Type of the weights; auto is bfloat16 where the machine is fast at it."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    system: str | None = Field(None, description="System message put before prompts that have none.")
+    max_prompt: int = Field(
+        1024, ge=1, description="Most tokens of a rendered prompt; longer prompts are left out, counted and named."
+    )
+    stop: list[str] = Field(
+        default_factory=list,
+        description="Tokens that end a reply besides the model's own end tokens and its template's end of turn.",
+    )
+    lora_rank: int = Field(
+        16,
+        ge=0,
+        description="Rank of the adapters that are trained; 0 trains every weight, with a frozen copy as reference.",
+    )
+    lora_alpha: int = Field(32, ge=1, description="Scale of the adapters; the update is multiplied by alpha / rank.")
+    lora_targets: list[str] = Field(
+        default_factory=list, description="Names of the linear layers that get adapters; empty means every one."
+    )
+    server: str | None = Field(
+        None, description="URL of an OpenAI-compatible server (vLLM, SGLang) that samples instead; base is its model."
+    )
+
+
+class BestOfNOptions(Options):
+    """Draw N replies to each prompt and keep the one the reward model likes best."""
+
+    n: int = Field(16, ge=1, description="Replies drawn for each prompt.")
+    max_tokens: int = Field(64, ge=1, description="Most tokens in a reply.")
+    temperature: float = Field(
+        1.0, gt=0, description="Of the softmax that replies are drawn from; nothing else shapes it."
+    )
+    prompts_at_once: int = Field(
+        8, ge=1, description="Prompts sampled and scored together; changes speed and memory, never a reply."
+    )
+    most_n: int | None = Field(
+        None, ge=1, description="Largest n of the curve; N/4 unless given, because close to N it is one lucky draw."
+    )
+    draws: int = Field(2000, ge=100, description="Bootstrap draws, by prompt, for every interval.")
+    seed: int = Field(
+        0, ge=0, description="Seeds the draws; those of a prompt depend on it and the prompt's place only."
+    )
+
+
+class OptimizeOptions(Options):
+    """Reinforcement learning of a policy against a reward: PPO, RLOO or GRPO."""
+
+    baseline: Literal["value", "leave_one_out", "group"] = Field(
+        "value",
+        description="What a reply is compared with: a value model (PPO), its prompt's other samples (RLOO), their mean and spread (GRPO).",
+    )
+    updates: int = Field(100, ge=1, description="Batches of rollouts, each learnt from and thrown away.")
+    prompts: int = Field(32, ge=1, description="Prompts a batch.")
+    samples: int = Field(1, ge=1, description="Replies a prompt; leave_one_out and group need at least 2.")
+    max_tokens: int = Field(64, ge=1, description="Most tokens in a reply.")
+    temperature: float = Field(1.0, gt=0, description="Divides the logits alike in rollouts, reference and update.")
+    epochs: int = Field(4, ge=1, description="Passes over a batch of rollouts.")
+    minibatches: int = Field(1, ge=1, description="Optimiser steps a pass; shuffled anew each pass.")
+    micro_tokens: int = Field(
+        4096, ge=16, description="Most tokens in one forward pass; changes memory, never the result."
+    )
+    lr: float = Field(1e-4, gt=0, description="Peak learning rate; falls linearly to 0.")
+    value_lr: float | None = Field(
+        None, gt=0, description="Peak learning rate of the value head; the same as lr unless given."
+    )
+    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moments.")
+    eps: float = Field(1e-5, gt=0, description="AdamW's denominator floor.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay; not on heads, norms or biases.")
+    grad_clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0 does not clip.")
+    clip: float = Field(0.2, gt=0, description="How far the ratio to the old policy may move a token's loss.")
+    value_clip: float = Field(0.2, gt=0, description="How far a value may move from the old one within a batch.")
+    value_coef: float = Field(0.1, ge=0, description="Weight of the value loss.")
+    value_warmup: int = Field(
+        0, ge=0, description="Updates in which only the value model learns, before the policy moves."
+    )
+    gamma: float = Field(1.0, gt=0, le=1, description="Discount a token.")
+    lam: float = Field(0.95, ge=0, le=1, description="GAE's lambda.")
+    kl_coef: float = Field(
+        0.05, ge=0, description="Nats of reward charged for a nat of KL to the reference, token by token."
+    )
+    kl_target: float | None = Field(
+        None, gt=0, description="KL to hold, nats a reply: kl_coef then adapts (Ziegler 2019); fixed unless given."
+    )
+    kl_horizon: float = Field(10000, gt=0, description="Replies over which an adaptive kl_coef reacts.")
+    reward_scale: Literal["reference", "running", "none"] = Field(
+        "none",
+        description="Divide scores by the spread stored with the model (its mean taken off), or by a running one (mean left).",
+    )
+    reward_clip: float | None = Field(None, gt=0, description="Largest absolute score, after scaling.")
+    unfinished: float = Field(
+        1.0, ge=0, description="Taken off the score of a reply that was cut at max_tokens, after scaling."
+    )
+    whiten_rewards: bool = Field(False, description="Divide a batch's token rewards by their spread; the mean stays.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations: less memory, more time.")
+    max_kl: float | None = Field(
+        None, gt=0, description="Stop when a batch's mean KL to the reference passes this, nats a reply."
+    )
+    max_kl_step: float | None = Field(
+        None,
+        gt=0,
+        description="End a batch's epochs when the policy has moved this far from the one that drew it, nats a token.",
+    )
+    min_entropy: float | None = Field(None, gt=0, description="Stop when mean entropy falls below, nats a token.")
+    max_length: float | None = Field(None, gt=0, description="Stop when the mean reply is longer, tokens.")
+    check_every: int = Field(
+        10, ge=0, description="Updates between checks on held-out prompts (proxy, gold, KL); 0 never checks."
+    )
+    check_prompts: int = Field(64, ge=1, description="Held-out prompts of a check.")
+    stop_when: Literal["never", "over_optimised"] = Field(
+        "never", description="Stop when the monitor says that gold has fallen from its best, beyond doubt."
+    )
+    keep: Literal["last", "best_gold"] = Field(
+        "last", description="Which policy is saved: the last, or the best by gold."
+    )
+    save_every: int = Field(10, ge=0, description="Updates between checkpoints; 0 saves none.")
+    seed: int = Field(0, ge=0, description="Seeds prompts, draws and the order of minibatches.")
+
+
 class QuickstartOptions(Options):
     """The main job, end to end."""
 
@@ -208,6 +338,9 @@ class Config(Options):
     calibrate: CalibrateOptions = Field(default_factory=CalibrateOptions, description="Calibration.")
     audit: AuditOptions = Field(default_factory=AuditOptions, description="The audit.")
     score: ScoreOptions = Field(default_factory=ScoreOptions, description="Scoring.")
+    policy: PolicyOptions = Field(default_factory=PolicyOptions, description="The policy.")
+    best_of_n: BestOfNOptions = Field(default_factory=BestOfNOptions, description="Best-of-N.")
+    optimize: OptimizeOptions = Field(default_factory=OptimizeOptions, description="Reinforcement learning.")
     quickstart: QuickstartOptions = Field(default_factory=QuickstartOptions, description="The quickstart.")
 
 

@@ -192,12 +192,14 @@ class Rollouts:
     """n responses that a policy gave, prompts repeated beside them.
 
     reward: [n] nats, or None before scoring. kl: [n] nats per sequence against the reference, or None where not measured.
+    log_prob: [n] nats of each response under the distribution that it was drawn from, or None where nobody kept it.
     """
 
     prompts: tuple[Prompt, ...]
     responses: tuple[Response, ...]
     reward: Float[np.ndarray, " n"] | None = None
     kl: Float[np.ndarray, " n"] | None = None
+    log_prob: Float[np.ndarray, " n"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from assay import api, files
-from assay.config import Config
+from assay.config import Config, PolicyOptions
 from assay.contracts import AssayError, Comparison, Example, Prompt, Report, Response, Rollouts, digest
 from assay.report import from_json, to_html, to_json, to_markdown
 
@@ -172,7 +172,11 @@ def _sample(out: Path, config: Config) -> dict[str, Any]:
     asked = dict.fromkeys(c.prompt for c in files.read_comparisons(out / "audit.jsonl"))
     short = [p for p in asked if sum(len(m.content) for m in p) < 2 * config.model.max_length]
     prompts = (short or list(asked))[: options.sample_prompts]
-    policy = load_policy(config.model)
+    shared = {
+        name: getattr(config.model, name)
+        for name in ("base", "revision", "trust_remote_code", "dtype", "device", "system")
+    }
+    policy = load_policy(PolicyOptions(**shared))
     drawn = policy.sample(prompts, options.samples, options.sample_tokens, seed=config.train.seed)
     files.write_rollouts(out / "samples.jsonl", drawn)
     return {}

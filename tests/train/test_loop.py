@@ -105,7 +105,8 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(tiny_dir, tmp_path
         import os, pathlib, signal, sys
         sys.path[:0] = {[str(HERE), str(HERE.parent)]!r}
         from test_loop import STOPPING, liked, train, turned
-        from assay.train import checkpoint, loop
+        from assay.steps import checkpoint
+        from assay.train import loop
         die = lambda: os.kill(os.getpid(), signal.SIGKILL)
     """)
         + textwrap.dedent(MOMENTS[moment])
@@ -329,7 +330,7 @@ def test_a_bfloat16_trunk_learns_under_a_float32_head(tiny_dir, monkeypatch, lor
 def test_steps_too_small_for_bfloat16_are_not_lost(tiny_dir):
     network = create(ModelOptions(base=str(tiny_dir), dtype="bfloat16")).network
     norm = network.classifier.model.norm.weight  # all ones, where bfloat16's next number is 2^-7 away
-    moving = loop.Weights(network, TrainOptions(lr=1e-4, schedule="constant", clip=0.0))
+    moving = loop.weights_of(network, TrainOptions(lr=1e-4, schedule="constant", clip=0.0))
     for _ in range(100):
         norm.grad = torch.ones_like(norm)
         moving.step(1.0)
@@ -391,7 +392,7 @@ def test_the_rate_of_each_step_is_what_the_metrics_say(tiny_dir, tmp_path):
 def test_the_head_has_its_own_rate_and_no_decay(tmp_path, name):
     base = save_family(tmp_path, name)
     network = create(ModelOptions(base=str(base), template="plain")).network
-    groups = loop.Weights(network, TrainOptions(lr=1e-4, head_lr=1e-2, weight_decay=0.1)).adamw.param_groups
+    groups = loop.weights_of(network, TrainOptions(lr=1e-4, head_lr=1e-2, weight_decay=0.1)).adamw.param_groups
     names = {id(p): n for n, p in network.named_parameters()}
     found = {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     last = "classifier.score" if name == "llama" else "classifier.classifier"

@@ -178,8 +178,8 @@ def head(classifier: Any) -> Any:
     return getattr(classifier, head_name(classifier))
 
 
-def with_adapters(classifier: PreTrainedModel, options: ModelOptions, seed: int) -> Any:
-    """LoRA on the trunk's linear layers; the head keeps training in full, and everything else is frozen (Hu 2021, arXiv 2106.09685)."""
+def with_adapters(classifier: PreTrainedModel, options: ModelOptions, seed: int, *, train_head: bool = True) -> Any:
+    """LoRA on the trunk's linear layers; a reward head keeps training in full, all else is frozen (Hu 2021, arXiv 2106.09685)."""
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
@@ -203,6 +203,8 @@ def with_adapters(classifier: PreTrainedModel, options: ModelOptions, seed: int)
                 exclude_modules=rf"(?!{classifier.base_model_prefix}\.).*",
             ),
         )
+    if not train_head:
+        return adapted
     trunk = {id(parameter) for parameter in classifier.base_model.parameters()}
     outside = [p for p in classifier.parameters() if id(p) not in trunk]  # the head, and an encoder's pooler before it
     for parameter in [*outside, *head(classifier).parameters()]:

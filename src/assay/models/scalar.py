@@ -95,7 +95,7 @@ class ScalarNetwork(nn.Module):
 
     def merge(self) -> None:
         """Fold adapters into the weights."""
-        self.classifier = self.trunk.classifier = layout.merged(self.classifier)
+        self.classifier = self.trunk.model = layout.merged(self.classifier)
 
     def forward(self, texts: Texts) -> Float[Tensor, "n a"]:
         """Rewards of texts as token ids, float32; each is read at its text's last token, and no text sees another."""

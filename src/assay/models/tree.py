@@ -60,17 +60,19 @@ class LastLayer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """Texts laid out as trees. `ends` are the places in the row where a text ends, `which` says which of them is each text's.
+    """Texts laid out as trees. `ends` are the places in the row that are read, `which` says which of them is each reading.
 
-    `last`, where given, is the layer that computes its queries at the ends only.
+    A text is read at its last token, or from a token of its own on; readings stand text by text. `last`, where given, is
+    the layer that computes its queries at the ends only. `kept`, where given, receives each layer's keys and values.
     """
 
     input_ids: Int[Tensor, "1 t"]
     position_ids: Int[Tensor, "1 t"]
     ends: Int[Tensor, " m"]
-    which: Int[Tensor, " n"]
+    which: Int[Tensor, " r"]
     blocks: tuple[Block, ...]
     last: LastLayer | None = None
+    kept: dict[int, tuple[Tensor, Tensor]] | None = None
     plans: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -79,21 +81,69 @@ class Forest:
         return self.input_ids.shape[1]
 
     @property
-    def read(self) -> Int[Tensor, " n"]:
-        """Where in the row each text ends: there its reward is read."""
+    def read(self) -> Int[Tensor, " r"]:
+        """Where in the row each reading is taken."""
         return self.ends[self.which]
+
+    def attended(
+        self,
+        layer: int | None,
+        q: Float[Tensor, "t h d"],
+        k: Float[Tensor, "t g d"],
+        v: Float[Tensor, "t g d"],
+        scale: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> Float[Tensor, "t h d"]:
+        """One layer's attention: each token sees its own text up to itself."""
+        if self.kept is not None and layer is not None:
+            self.kept[layer] = (k, v)
+        only_read = self.last is not None and layer == self.last.index
+        if self.last and only_read:
+            self.last.planted = self
+        if has_varlen(q, v, softcap):
+            return attend_varlen(q, k, v, runs(self, window, only_read=only_read), scale, window)
+        walk = plan(self, q.shape[1], k.shape[1], window, q, only_read=only_read)
+        with torch.autocast(q.device.type, enabled=False):
+            out: Tensor = TreeAttention.apply(q, k, v, walk, scale, softcap)  # type: ignore[no-untyped-call]
+        return out
+
+
+class Layout(Protocol):
+    """What a row of tokens is, so that each may see the right others."""
+
+    def attended(
+        self,
+        layer: int | None,
+        q: Float[Tensor, "t h d"],
+        k: Float[Tensor, "t g d"],
+        v: Float[Tensor, "t g d"],
+        scale: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> Float[Tensor, "t h d"]:
+        """One layer's attention over the row."""
+        ...
 
 
 def plant(
-    texts: Sequence[Int[np.ndarray, " t"]], device: torch.device | str = "cpu", *, last: LastLayer | None = None
+    texts: Sequence[Int[np.ndarray, " t"]],
+    device: torch.device | str = "cpu",
+    *,
+    last: LastLayer | None = None,
+    since: Sequence[int] | None = None,
 ) -> Forest:
-    """Lay texts of at least one token out as trees; shared beginnings are found by comparing tokens."""
+    """Lay texts of at least one token out as trees; shared beginnings are found by comparing tokens.
+
+    Text i is read from its token since[i] on, or at its last token only.
+    """
     row = _Row()
     row.grow([(i, texts[i]) for i in in_order(texts)])
-    read = np.empty(len(texts), dtype=np.int64)
-    for i, end in row.ends:
-        read[i] = end
-    ends, which = np.unique(read, return_inverse=True)
+    read = [np.empty(0, dtype=np.int64)] * len(texts)
+    for i, path in row.paths:
+        places = path[-1:] if since is None else path
+        read[i] = np.concatenate([np.arange(*run) for run in places])[-1 if since is None else since[i] :]
+    ends, which = np.unique(np.concatenate(read), return_inverse=True)
 
     def tensor(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values.astype(np.int64)).to(device)
@@ -140,7 +190,7 @@ class _Row:
         self.ids: list[np.ndarray] = []
         self.positions: list[np.ndarray] = []
         self.blocks: list[Block] = []
-        self.ends: list[tuple[int, int]] = []
+        self.paths: list[tuple[int, tuple[tuple[int, int], ...]]] = []
         self.size = 0
 
     def grow(self, texts: list[tuple[int, np.ndarray]]) -> None:
@@ -151,7 +201,7 @@ class _Row:
             for family in families(some, depth):
                 stop = common(family[0][1], family[-1][1])  # of sorted texts the first and the last differ earliest
                 runs = self.add(family[0][1], depth, stop, above)
-                self.ends += [(i, runs[-1][1] - 1) for i, text in family if len(text) == stop]
+                self.paths += [(i, runs) for i, text in family if len(text) == stop]
                 if below := [(i, text) for i, text in family if len(text) > stop]:
                     left.append((below, stop, runs))
 
@@ -247,14 +297,14 @@ def plan(
 
 
 def read_blocks(forest: Forest) -> tuple[Block, ...]:
-    """One block for each token that is read, with one query."""
-    wanted = forest.ends.tolist()
-    starts = [block.start for block in forest.blocks]
+    """Blocks whose queries are the tokens that are read, neighbours together."""
+    wanted = forest.ends.cpu().numpy()
+    home = np.searchsorted([block.start for block in forest.blocks], wanted, side="right") - 1
+    cuts = np.flatnonzero((np.diff(wanted) > 1) | (np.diff(home) > 0)) + 1
     blocks = []
-    for at in wanted:
-        block = forest.blocks[int(np.searchsorted(starts, at, side="right")) - 1]
-        own = (block.keys[-1][0], at + 1)
-        blocks.append(Block(at, at + 1, (*block.keys[:-1], own)))
+    for run, at in zip(np.split(wanted, cuts), home[np.r_[0, cuts]], strict=True):
+        start, stop, keys = int(run[0]), int(run[-1]) + 1, forest.blocks[at].keys
+        blocks.append(Block(start, stop, (*keys[:-1], (keys[-1][0], stop))))
     return tuple(blocks)
 
 
@@ -519,7 +569,7 @@ def attend(
     value: Float[Tensor, "1 g t d"],
     attention_mask: Tensor | None,
     *,
-    forest: Forest,
+    forest: Layout,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -533,17 +583,9 @@ def attend(
     device = query.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else value.dtype
     q, k, v = (x.transpose(1, 2).squeeze(0).to(dtype) for x in (query, key, value))
-    only_read = forest.last is not None and getattr(module, "layer_idx", None) == forest.last.index
-    if forest.last and only_read:
-        forest.last.planted = forest
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling
-    if has_varlen(q, v, softcap):
-        made = runs(forest, sliding_window, only_read=only_read)
-        return attend_varlen(q, k, v, made, scale, sliding_window)[None], None
-    walk = plan(forest, q.shape[1], k.shape[1], sliding_window, q, only_read=only_read)
-    with torch.autocast(device, enabled=False):
-        out: Tensor = TreeAttention.apply(q, k, v, walk, scale, softcap)  # type: ignore[no-untyped-call]
-    return out[None], None
+    layer = getattr(module, "layer_idx", None)
+    return forest.attended(layer, q, k, v, scale, sliding_window, softcap)[None], None
 
 
 AttentionInterface.register(NAME, attend)

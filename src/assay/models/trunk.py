@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from assay.contracts import AssayError
-from assay.formulas.masks import last_real_token
 from assay.models import layout, tree
 
 log = logging.getLogger("assay")
@@ -31,12 +30,12 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torc
 
 
 class Trunk:
-    """The body of a classifier, run over texts the fastest way that is exact for it."""
+    """The body of a language model, run over texts the fastest way that is exact for it."""
 
-    def __init__(self, classifier: Any, *, encoder: bool) -> None:
-        self.classifier = classifier
+    def __init__(self, model: Any, *, encoder: bool = False) -> None:
+        self.model = model
         self.way = "padded" if encoder else ""
-        self.attention = layout.attention_of(classifier)
+        self.attention = layout.attention_of(model)
         self.reads: _LastLayer | None = None
         self.windows: set[int | None] = set()
 
@@ -46,12 +45,12 @@ class Trunk:
             self.way = self._fastest_exact()
         return self.way
 
-    def states(self, texts: Texts) -> Float[Tensor, "n h"]:
-        """Hidden state at the last token of each text."""
+    def states(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
+        """Hidden state at the last token of each text; or at its tokens from since[i] on, text after text."""
         way = self.choose()
         if way == "cache" and getattr(self.body, "gradient_checkpointing", False):
             way = "padded"  # a layer that is computed again would find its cache already filled
-        return {"forest": self.forest, "cache": self.cached, "padded": self.padded}[way](texts)
+        return {"forest": self.forest, "cache": self.cached, "padded": self.padded}[way](texts, since)
 
     def batches(self, texts: Texts, tokens: int) -> list[list[int]]:
         """Divide texts into passes of at most `tokens` computed tokens, but at least one text each."""
@@ -82,29 +81,29 @@ class Trunk:
     @property
     def body(self) -> Any:
         """The transformers model under the head."""
-        return layout.unwrapped(self.classifier).base_model
+        return layout.unwrapped(self.model).base_model
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.classifier.parameters()).device  # type: ignore[no-any-return]
+        return next(self.model.parameters()).device  # type: ignore[no-any-return]
 
-    def forest(self, texts: Texts) -> Float[Tensor, "n h"]:
+    def forest(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
         """Unique tokens only, all in one row."""
-        planted = tree.plant(texts, self.device, last=self.reads)
+        planted = tree.plant(texts, self.device, last=self.reads, since=since)
         hidden = self.body(
             input_ids=planted.input_ids, position_ids=planted.position_ids, use_cache=False, forest=planted
         ).last_hidden_state[0]
         self.windows = {key[0] for key in planted.plans}
         return hidden[planted.which if self.reads else planted.read]  # type: ignore[no-any-return]
 
-    def cached(self, texts: Texts) -> Float[Tensor, "n h"]:
+    def cached(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
         """The beginning that all texts share once, then the rest as padded rows over its keys and values."""
         from transformers import DynamicCache
 
-        shared = shared_by_all(texts)
+        shared = shared_by_all(texts, since)
         if not shared:
-            return self.padded(texts)
+            return self.padded(texts, since)
         cache = DynamicCache(config=self.body.config)
         begin = torch.from_numpy(texts[0][None, :shared].astype(np.int64)).to(self.device)
         self.body(input_ids=begin, past_key_values=cache, use_cache=True)
@@ -117,14 +116,14 @@ class Trunk:
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        return hidden[torch.arange(len(ids)), last_real_token(mask.bool())]  # type: ignore[no-any-return]
+        return hidden[readings([len(text) - shared for text in texts], since and [at - shared for at in since])]  # type: ignore[no-any-return]
 
-    def padded(self, texts: Texts) -> Float[Tensor, "n h"]:
+    def padded(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
         """One right-padded row a text."""
-        ids, mask = pad(texts, self.classifier.config.pad_token_id or 0)
+        ids, mask = pad(texts, self.model.config.pad_token_id or 0)
         ids, mask = ids.to(self.device), mask.to(self.device)
         hidden = self.body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        return hidden[torch.arange(len(ids), device=hidden.device), last_real_token(mask.bool())]  # type: ignore[no-any-return]
+        return hidden[readings([len(text) for text in texts], since)]  # type: ignore[no-any-return]
 
     def _fastest_exact(self) -> str:
         if not _attends_only(self.body):
@@ -179,7 +178,7 @@ class Trunk:
         return bool(far <= TOLERANCE[expected.dtype] * scale)
 
     def _attend(self, name: str) -> None:
-        layout.unwrapped(self.classifier).set_attn_implementation(name)
+        layout.unwrapped(self.model).set_attn_implementation(name)
 
 
 class _LastLayer:
@@ -220,7 +219,8 @@ class _LastLayer:
             handle.remove()
 
     def _enter(self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.planted = kwargs.get("forest")
+        given = kwargs.get("forest")
+        self.planted = given if isinstance(given, tree.Forest) else None
 
     def _leave(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if self.planted is None:
@@ -281,10 +281,19 @@ def cached_tokens(texts: Texts) -> int:
     return shared + len(texts) * (max(map(len, texts)) - shared)
 
 
-def shared_by_all(texts: Texts) -> int:
-    """Tokens that all texts begin with, leaving each a token of its own to be read at; 0 where they are few."""
-    shared = min(len(texts[0]) - 1, *(min(tree.common(texts[0], text), len(text) - 1) for text in texts))
+def shared_by_all(texts: Texts, since: Sequence[int] | None = None) -> int:
+    """Tokens that all texts begin with and none is read at; 0 where they are few."""
+    firsts = [len(text) - 1 for text in texts] if since is None else since
+    shared = min(*firsts, *(tree.common(texts[0], text) for text in texts))
     return shared if shared >= tree.MIN_SHARED else 0
+
+
+def readings(lengths: Sequence[int], since: Sequence[int] | None = None) -> tuple[Int[Tensor, " r"], Int[Tensor, " r"]]:
+    """Row and column of each reading in rows padded on the right."""
+    firsts = [size - 1 for size in lengths] if since is None else since
+    rows = np.repeat(np.arange(len(lengths)), np.subtract(lengths, firsts))
+    columns = np.concatenate([np.arange(first, size) for first, size in zip(firsts, lengths, strict=True)])
+    return torch.from_numpy(rows), torch.from_numpy(columns)
 
 
 def pad(rows: Texts, pad_id: int) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"]]:

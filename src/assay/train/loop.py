@@ -27,7 +27,8 @@ from assay.models import layout
 from assay.models.machine import autocast
 from assay.models.scalar import ScalarModel, ScalarNetwork
 from assay.progress import Bar
-from assay.train import checkpoint, processes
+from assay.steps import checkpoint, processes
+from assay.steps.weights import Weights
 from assay.train.batches import Table, Work, collate, micro_batches, share, step_rows, tabulate, work
 from assay.train.objectives import accuracy, loss
 
@@ -102,7 +103,7 @@ def fit(
         core.trunk.compile()
     network = processes.spread(core, options, accelerator)
     core = accelerator.unwrap_model(network)
-    weights = Weights(core, options)
+    weights = weights_of(core, options)
     per_epoch = math.ceil(len(table) / options.batch_size)
     total = min(math.ceil(options.epochs * per_epoch), options.max_steps or 10**12)
 
@@ -235,90 +236,19 @@ def _recompute_activations(network: ScalarNetwork) -> None:
             raise AssayError(f"{error}; remedy: train.gradient_checkpointing=false") from None
 
 
-class Weights:
-    """The trainable weights under AdamW. A bfloat16 weight is updated through a float32 master copy, or small steps would be lost.
-
-    Of a sharded network each process updates the slices it holds: AdamW looks at one element at a time.
-    """
-
-    def __init__(self, network: ScalarNetwork, options: TrainOptions) -> None:
-        self.live = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        held = {name: processes.local(p) for name, p in self.live.items()}
-        self.master = {name: p if p.dtype == torch.float32 else p.detach().float() for name, p in held.items()}
-        self.options, self.sharded = options, processes.is_sharded(network)
-        self.base_lrs: list[float] = []
-        head = {id(p) for p in layout.head(layout.unwrapped(network.classifier)).parameters()} | {id(network.tie_raw)}
-        groups: dict[tuple[float, float], list[Tensor]] = {}
-        for name, p in self.master.items():
-            is_head = id(self.live[name]) in head
-            lr = (options.head_lr or options.lr) if is_head else options.lr
-            decay = 0.0 if is_head or p.ndim < 2 else options.weight_decay
-            groups.setdefault((lr, decay), []).append(p)
-        self.base_lrs = [lr for lr, _ in groups]
-        listed = [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
-        self.adamw = torch.optim.AdamW(listed, betas=options.betas, eps=options.eps, fused=True)
-
-    def step(self, factor: float) -> float:
-        """Clip, update, clear; returns the gradient norm before clipping."""
-        for name, p in self.live.items():
-            if self.master[name] is not p:
-                self.master[name].grad = None if p.grad is None else processes.local(p.grad).float()
-                p.grad = None
-        masters, clip = list(self.master.values()), self.options.clip or math.inf
-        if self.sharded:
-            norm = processes.join_gradients(self.live, self.master)
-            torch.nn.utils.clip_grads_with_norm_(masters, clip, norm)
-        else:
-            norm = torch.nn.utils.clip_grad_norm_(masters, clip)
-        for group, lr in zip(self.adamw.param_groups, self.base_lrs, strict=True):
-            group["lr"] = lr * factor
-        self.adamw.step()
-        self.adamw.zero_grad(set_to_none=True)
-        self.publish()
-        return float(norm)
-
-    @torch.no_grad()
-    def publish(self) -> None:
-        """Copy the masters into the live weights."""
-        for name, p in self.live.items():
-            if p.dtype != torch.float32:
-                processes.local(p).copy_(self.master[name])
-
-    def tensors(self, *, moments: bool) -> dict[str, Tensor]:
-        """What this process holds of a checkpoint, by name; moments that no step has made yet are zeros."""
-        named = {f"weight.{name}": p.detach() for name, p in self.master.items()}
-        if moments:
-            for name, p in self.master.items():
-                state = self.adamw.state[p]
-                if not state:
-                    state.update(step=torch.tensor(0.0), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
-                named |= {f"m.{name}": state["exp_avg"], f"v.{name}": state["exp_avg_sq"]}
-        return named
-
-    def save(self, folder: Path, state: dict[str, Any], *, main: bool, moments: bool, keep: str = "checkpoint") -> None:
-        """Write a checkpoint of whole tensors, from the main process; every process must call it."""
-        named = self.tensors(moments=moments)
-        if self.sharded:  # one at a time, gathered on the devices and kept by one process in host memory
-            gathered = ((name, processes.whole(value, self._live_of(name))) for name, value in named.items())
-            named = {name: value.cpu() for name, value in gathered if main}
-        if main:
-            checkpoint.save(folder, named, state, keep)
-
-    def read(self, place: Path, *, moments: bool) -> None:
-        """Take what a checkpoint holds, each process its part."""
-        checkpoint.read_tensors(
-            place, self.tensors(moments=moments), lambda name, stored: processes.part(stored, self._live_of(name))
-        )
-        self.publish()
-
-    def _live_of(self, name: str) -> Tensor:
-        """The weight that a checkpoint's name speaks of."""
-        return self.live[name.partition(".")[2]]
-
-    def set_step(self, step: int) -> None:
-        """Tell AdamW how many steps the moments have seen."""
-        for p in self.master.values():
-            self.adamw.state[p]["step"] = torch.tensor(float(step), device=p.device if p.is_cuda else "cpu")
+def weights_of(network: ScalarNetwork, options: TrainOptions) -> Weights:
+    """The network's trainable weights under the options' optimiser."""
+    head = [*layout.head(layout.unwrapped(network.classifier)).parameters(), network.tie_raw]
+    return Weights(
+        network,
+        head=head,
+        lr=options.lr,
+        head_lr=options.head_lr or options.lr,
+        betas=options.betas,
+        eps=options.eps,
+        weight_decay=options.weight_decay,
+        clip=options.clip,
+    )
 
 
 class _Run:
