@@ -46,7 +46,20 @@ def test_the_ensemble_benchmark_runs(tiny_dir, tmp_path):
     assert set(case["time_of_several_over_one"]) == {"train", "score"}
 
 
+def test_the_generation_benchmark_runs_and_both_sides_draw_the_same_tokens(tiny_dir, tmp_path):
+    cases = smoke("generation.py", tiny_dir, tmp_path / "out.json")
+    assert set(cases) == {"float32/32 prompts", "float32/2 prompts x 16"}
+    assert [case["equal_replies"] for case in cases.values()] == [1.0, 1.0]
+
+
+def test_the_processes_benchmark_runs_and_every_set_up_takes_the_same_steps(tiny_dir, tmp_path):
+    cases = smoke("processes.py", tiny_dir, tmp_path / "out.json")
+    losses = list(cases["train"]["last_loss"].values())
+    assert losses == pytest.approx([losses[0]] * 3, abs=1e-5)
+    assert len(cases["score"]["pairs_a_second"]) == 3
+
+
 def test_every_benchmark_is_tested_here_or_says_why():
     modules, an_hour_long = {"measure", "rows"}, {"hh_accuracy"}
     scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - an_hour_long
-    assert scripts == {"rm_training", "scoring", "ensemble"}
+    assert scripts == {"rm_training", "scoring", "ensemble", "generation", "processes", "ppo"}

@@ -9,10 +9,11 @@ report = assay.audit(model, parts["audit"])
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,10 +21,13 @@ from assay import bulk, files
 from assay.bulk import BulkScorer
 from assay.config import (
     AuditOptions,
+    BestOfNOptions,
     CheckOptions,
     Config,
     ImportOptions,
     ModelOptions,
+    OptimizeOptions,
+    PolicyOptions,
     SplitOptions,
     TrainOptions,
     build,
@@ -32,6 +36,8 @@ from assay.config import (
 from assay.contracts import (
     AssayError,
     Comparison,
+    Policy,
+    Prompt,
     PromptLike,
     Report,
     ResponseLike,
@@ -39,10 +45,20 @@ from assay.contracts import (
     Rollouts,
     Scores,
     as_prompt,
+    digest,
+    prompt_digest,
 )
 from assay.models.scalar import ScalarModel
 from assay.models.scaled import Scaled
 from assay.progress import Bar
+
+if TYPE_CHECKING:
+    from assay.audit.overoptimise import Candidates, Trajectory
+    from assay.models.policy import LanguagePolicy
+    from assay.optimize import Reward
+    from assay.optimize.loop import Optimised
+    from assay.optimize.monitor import Check
+    from assay.optimize.rollouts import ValueNetwork
 
 PARTS = ("train", "calibrate", "audit")
 
@@ -224,6 +240,140 @@ def score_file(
     return bulk.score_rows(lambda _: model, source, out, None, chunk=chunk)
 
 
+def policy(base: str = "starter", *, adapters: bool = False, seed: int = 0, **options: Any) -> Policy:
+    """A language model that speaks, here or on a server. Keywords are PolicyOptions; `adapters` adds those that are trained."""
+    from assay.models.policy import load_policy
+    from assay.models.server import RemotePolicy
+
+    chosen = make(PolicyOptions, {"base": base, **options})
+    if chosen.server:
+        return RemotePolicy(chosen.server, chosen.base)
+    return load_policy(chosen, adapters=adapters, seed=seed)
+
+
+def best_of_n(
+    policy: Policy,
+    reward: Any,
+    prompts: Sequence[PromptLike],
+    out: str | Path,
+    *,
+    gold: Any = None,
+    identity: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Report:
+    """Draw N replies to each prompt into the file `out`, the best marked, and report what the reward was worth as n grew.
+
+    `reward` and `gold` are reward models, functions f(prompts, responses) -> numbers, or `assay.optimize.combined`
+    ones. With an `identity` (what tells this policy and these rewards from others) a killed run goes on. Keywords are
+    BestOfNOptions.
+    """
+    from assay.optimize.best_of_n import read_pool, to_report, write_pool
+
+    chosen = make(BestOfNOptions, options)
+    asked = [as_prompt(prompt) for prompt in prompts]
+    if identity is not None:
+        identity = {**identity, "prompts": digest([prompt_digest(prompt) for prompt in asked])}
+    write_pool(
+        out, policy, _reward(reward), asked, chosen, gold=None if gold is None else _reward(gold), identity=identity
+    )
+    pool = read_pool(out)
+    return to_report(pool, pool_curve(pool, **options))
+
+
+def pool_curve(pool: Any, **options: Any) -> Any:
+    """Reward, gold and KL of the best of n, for n = 1, 2, 4, ... Keywords are BestOfNOptions."""
+    from assay.optimize.best_of_n import curve
+
+    chosen = make(BestOfNOptions, options)
+    return curve(pool, most=chosen.most_n, seed=chosen.seed, draws=chosen.draws)
+
+
+def optimize(
+    policy: LanguagePolicy,
+    reward: Any,
+    prompts: Sequence[PromptLike],
+    *,
+    gold: Any = None,
+    held_out: Sequence[PromptLike] = (),
+    out: str | Path | None = None,
+    config: Config | None = None,
+    **options: Any,
+) -> Optimised:
+    """Move a policy towards more reward: PPO, or RLOO and GRPO with baseline="leave_one_out" or "group".
+
+    `reward` and `gold` are as for best_of_n. Held-out prompts are answered now and then to see whether the reward is still
+    true; without any, a tenth of the prompts is held out by hash. With `out`, a run folder: config.yaml, metrics.jsonl,
+    checks.jsonl, the newest checkpoint, the policy and the report; the same call goes on from a killed run. Keywords are
+    OptimizeOptions.
+    """
+    from accelerate import PartialState
+
+    from assay.models.policy import save_policy
+    from assay.optimize.loop import optimise
+
+    settings = build((config or Config()).model_dump(exclude_unset=True), {"optimize": options})
+    chosen, folder = settings.optimize, Path(out) if out else None
+    asked = [as_prompt(prompt) for prompt in prompts]
+    kept = [as_prompt(prompt) for prompt in held_out]
+    if not kept and chosen.check_every:
+        asked, kept = _tenth(asked)
+    target = _reward(reward)
+    ours = _only_scaled(target)
+    if ours is not None:
+        refuse_other_template(policy, ours.model)  # type: ignore[arg-type]
+
+    def begin() -> None:
+        if folder and PartialState().is_main_process:
+            files.write_config(folder / "config.yaml", settings)
+            rows = [{"prompt": [{"role": m.role, "content": m.content} for m in prompt]} for prompt in kept]
+            files.write_jsonl(folder / "held_out.jsonl", rows)
+
+    done = optimise(
+        policy,
+        target,
+        asked,
+        chosen,
+        gold=None if gold is None else _reward(gold),
+        held_out=kept,
+        value=_value_network(policy, ours, chosen),
+        reference_scale=_reference_scale(ours),
+        folder=folder,
+        begin=begin,
+    )
+    if folder and PartialState().is_main_process:
+        save_policy(done.policy, folder / "policy")
+        if len(done.checks) > 1:
+            write_report(overoptimise(folder), folder)
+    return done
+
+
+def overoptimise(place: str | Path, *, pool: str | Path | None = None, **options: Any) -> Report:
+    """Whether the reward stayed true while it was optimised: of a run folder of `optimize`, or a file of `best_of_n`.
+
+    With a pool of the policy that the run began from, its forecast stands beside what the run did. Keywords are
+    BestOfNOptions: most_n, draws, seed.
+    """
+    from assay.audit.overoptimise import overoptimise_pool, overoptimise_run
+    from assay.optimize import monitor
+
+    chosen, folder = make(BestOfNOptions, options), Path(place)
+    doubt = {"draws": chosen.draws, "seed": chosen.seed}
+    if not folder.is_dir():
+        if pool is not None:
+            raise AssayError(f"{place}: a pool beside a pool; remedy: give a run folder, or leave --pool out")
+        return overoptimise_pool(_candidates(place), about={"file": str(place)}, most_n=chosen.most_n, **doubt)
+    checks = monitor.read_checks(folder / "checks.jsonl")
+    if len(checks) < 2:
+        raise AssayError(f"{place}: {len(checks)} checks; remedy: a run with optimize.check_every and held-out prompts")
+    return overoptimise_run(
+        _trajectory(checks, folder / "held_out.jsonl"),
+        None if pool is None else _candidates(pool),
+        alerts=monitor.alerts(checks, **doubt),
+        about={"run": str(place)},
+        **doubt,
+    )
+
+
 def write_report(report: Report, folder: str | Path) -> None:
     """report.html, report.md and report.json in a folder."""
     from assay.report import to_html, to_json, to_markdown
@@ -289,6 +439,100 @@ def with_self_test(model: ScalarModel, comparisons: Sequence[Comparison], rows: 
         model.card, self_test=tuple((p, r, float(v)) for (p, r), v in zip(texts, np.asarray(values), strict=True))
     )
     return ScalarModel(model.network, model.text, card, autocast=model.autocast)
+
+
+def refuse_other_template(policy: LanguagePolicy, model: ScalarModel) -> None:
+    """A policy and a reward model with one tokenizer that render a conversation differently: one of them is set up wrongly."""
+    text = model.text
+    if policy.tokenizer.get_vocab() != text.tokenizer.get_vocab() or policy.template_hash == text.template_hash:
+        return
+    if policy.chat_template != text.chat_template:
+        where, remedy = (
+            "chat template",
+            f"policy.template={text.template}, or score with the template it was trained on",
+        )
+    else:
+        where, remedy = f"system message ({policy.system!r} and {text.system!r})", f"policy.system={text.system!r}"
+    raise AssayError(f"the policy and the reward model have one tokenizer but not one {where}; remedy: {remedy}")
+
+
+def _reward(given: Any) -> Reward:
+    from assay.optimize.rewards import Reward, combined
+
+    return given if isinstance(given, Reward) else combined(given)
+
+
+def _only_scaled(reward: Reward) -> Scaled | None:
+    """The one reward model of ours that the reward is; None where it is more, or something else."""
+    models = list(reward.sources.values())
+    ours = len(models) == 1 and isinstance(models[0], Scaled) and isinstance(models[0].model, ScalarModel)
+    return models[0] if ours else None  # type: ignore[return-value]
+
+
+def _reference_scale(model: Scaled | None) -> tuple[float, float] | None:
+    """Mean and spread, in nats, of the rewards of the reference policy's replies, where the model stores them."""
+    if model is None or not model.calibration.provenance:
+        return None
+    return 0.0, model.calibration.reference_spread / model.calibration.temperature
+
+
+def _value_network(policy: LanguagePolicy, model: Scaled | None, options: OptimizeOptions) -> ValueNetwork | None:
+    """A copy of the reward model that starts as a value model, in units of the optimised score."""
+    from assay.optimize.rollouts import ValueNetwork
+
+    if options.baseline != "value" or options.value != "reward" or model is None:
+        return None
+    inner, calibration = model.model, model.calibration
+    assert isinstance(inner, ScalarModel)
+    if inner.network.encoder or policy.tokenizer.get_vocab() != inner.text.tokenizer.get_vocab():
+        raise AssayError(
+            "optimize.value=reward: the policy and the reward model have different tokenizers; remedy: optimize.value=head"
+        )
+    unit = calibration.reference_spread if options.reward_scale == "reference" else calibration.temperature
+    return ValueNetwork(copy.deepcopy(inner.network), calibration.reference_mean, 1 / unit)
+
+
+def _trajectory(checks: Sequence[Check], prompts: Path) -> Trajectory:
+    """A run's checks as the audit takes them."""
+    from assay.audit.overoptimise import Trajectory
+
+    told = {prompt_digest(prompt): prompt for prompt in files.read_prompts(prompts)} if prompts.exists() else {}
+    names = checks[0].prompts
+    return Trajectory(
+        updates=tuple(check.update for check in checks),
+        names=names,
+        proxy=np.stack([check.proxy for check in checks]),
+        kl=np.stack([check.kl for check in checks]),
+        length=np.stack([check.length for check in checks]),
+        gold=None if any(c.gold is None for c in checks) else np.stack([c.gold for c in checks if c.gold is not None]),
+        texts=[check.texts for check in checks],
+        prompts=[told[name] for name in names] if set(names) <= set(told) else None,
+    )
+
+
+def _candidates(place: str | Path) -> Candidates:
+    """A file of best-of-n as the audit takes it."""
+    from assay.audit.overoptimise import Candidates
+    from assay.optimize import read_pool
+
+    pool = read_pool(place)
+    return Candidates(
+        pool.prompts,
+        [[response.text for response in responses] for responses in pool.responses],
+        pool.proxy,
+        pool.gold,
+        pool.log_prob,
+    )
+
+
+def _tenth(prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts to learn from, and those held out: the part that `split` would audit."""
+    from assay.collect.split import part_of
+
+    parts = [part_of(prompt_digest(prompt), SplitOptions()) for prompt in prompts]
+    held = [prompt for prompt, part in zip(prompts, parts, strict=True) if part == "audit"]
+    rest = [prompt for prompt, part in zip(prompts, parts, strict=True) if part != "audit"]
+    return (rest, held) if rest else (prompts, [])
 
 
 class bar:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from assay import __version__
 
@@ -20,8 +21,24 @@ if TYPE_CHECKING:
     from assay.config import Config
     from assay.contracts import Report
 
+
+class TwoWords(typer.core.TyperGroup):
+    """Commands may be named by two words, such as `optimize ppo`; the first may be a command by itself."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The longest name that the arguments begin with."""
+        two = " ".join(args[:2])
+        if two in self.commands:
+            return two, self.commands[two], args[2:]
+        family = [name for name in self.commands if name.startswith(f"{args[0]} ")]
+        if family and args[0] not in self.commands:
+            ctx.fail(f"say which: {', '.join(f'assay {name}' for name in family)}")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="assay",
+    cls=TwoWords,
     help="Train reward models, prove how far each can be trusted, and say how hard it may be pushed.",
     epilog="Start with `assay quickstart`. Every option is listed in docs/options.md; any may be given as STAGE.NAME=VALUE.",
     no_args_is_help=True,
@@ -363,6 +380,237 @@ def score(
     _rows((answer[:60], f"{value:+.4f}") for answer, value in zip(answers, values, strict=True))
 
 
+PolicyName = Annotated[
+    str, typer.Option("--policy", help="Hub name or directory of a causal language model, or starter.")
+]
+Rewards = Annotated[
+    list[str],
+    typer.Option("--reward", help="Reward model's directory, or FILE.py:FUNCTION(prompts, responses); repeatable."),
+]
+Weights = Annotated[
+    list[float] | None, typer.Option("--weight", help="Of each --reward, in order; 1 unless given.", show_default=False)
+]
+Gold = Annotated[
+    str | None,
+    typer.Option(
+        "--gold", help="A second judge that nothing learns from, as --reward; shows when the reward stops being true.",
+        show_default=False,
+    ),
+]  # fmt: skip
+Prompts = Annotated[
+    Path, typer.Option("--prompts", help="Rows with a prompt or messages; comparisons are taken too, each prompt once.")
+]
+
+
+@app.command("optimize best-of-n")
+def best_of_n(
+    reward: Rewards,
+    prompts: Prompts,
+    out: Annotated[
+        Path, typer.Option("--out", help="JSONL: a row a prompt with all its replies, rewards and the best.")
+    ],
+    policy: PolicyName = "starter",
+    weight: Weights = None,
+    gold: Gold = None,
+    n: Annotated[
+        int | None, typer.Option("--n", help="Replies a prompt; same as best_of_n.n=.", show_default=False)
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Folder for report.html, .md and .json.", show_default=False)
+    ] = None,
+    sft: Annotated[
+        Path | None,
+        typer.Option("--sft", help="Write the best replies here as {prompt, response} rows.", show_default=False),
+    ] = None,
+    comparisons: Annotated[
+        Path | None,
+        typer.Option("--comparisons", help="Write best against worst here as comparisons.", show_default=False),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Keep the best of N replies to each prompt, and see what the reward is worth.
+
+    The curve over n is unbiased, with intervals by prompt; with --gold it shows where more choice stops helping. A
+    killed run goes on where it was when the same command is given again.
+
+    Example: assay optimize best-of-n --reward runs/mine/model --prompts prompts.jsonl --n 64 --out pool.jsonl
+    """
+    from assay import api, files
+    from assay.optimize import read_pool, to_comparisons, to_sft_rows
+
+    settings = _config(config, None, overrides, best_of_n=_given(n=n), policy=_given(base=policy))
+    speaker = api.policy(**settings.policy.model_dump(exclude_unset=True))
+    identity = {"policy": settings.policy.model_dump(), "rewards": [*reward, *map(str, weight or [])], "gold": gold}
+    chosen = settings.best_of_n.model_dump()
+    found = api.best_of_n(
+        speaker,
+        _judge(reward, weight),
+        files.read_prompts(prompts),
+        out,
+        gold=_judge([gold], None) if gold else None,
+        identity=identity,
+        **chosen,
+    )
+    if report:
+        api.write_report(found, report)
+    if sft or comparisons:
+        pool = read_pool(out)
+        if sft:
+            files.write_jsonl(sft, to_sft_rows(pool))
+        if comparisons:
+            files.write_comparisons(comparisons, to_comparisons(pool))
+    _show(found, json)
+
+
+def _optimize(
+    baseline: str,
+    reward: list[str],
+    prompts: Path,
+    out: Path,
+    policy: str,
+    weight: list[float] | None,
+    gold: str | None,
+    held_out: Path | None,
+    config: Path | None,
+    overrides: list[str] | None,
+    json: bool,
+) -> None:
+    from assay import api, files
+
+    settings = _config(config, None, overrides, optimize={"baseline": baseline}, policy=_given(base=policy))
+    if settings.optimize.baseline != baseline:
+        from assay.contracts import AssayError
+
+        raise AssayError(
+            f"optimize.baseline={settings.optimize.baseline}: this command is {baseline}'s; remedy: the other command"
+        )
+    given = settings.policy.model_dump(exclude_unset=True)
+    speaker = api.policy(**given, adapters=True, seed=settings.optimize.seed)
+    done = api.optimize(
+        speaker,  # type: ignore[arg-type]
+        _judge(reward, weight),
+        files.read_prompts(prompts),
+        gold=_judge([gold], None) if gold else None,
+        held_out=files.read_prompts(held_out) if held_out else (),
+        out=out,
+        config=settings,
+    )
+    facts: dict[str, Any] = {"updates": done.updates, "policy": str(out / "policy"), "weights_of_update": done.kept}
+    facts |= {"stopped": done.stopped} if done.stopped else {}
+    facts |= {f"left out ({why})": num for why, num in done.excluded.items()}
+    if json:
+        _print(facts, json)
+        return
+    if len(done.checks) > 1:
+        _show(api.overoptimise(out), False)
+    _print(facts | {"report": str((out / "report.html").resolve())}, False)
+
+
+RunOut = Annotated[Path, typer.Option("--out", help="Run folder; the same command goes on from a killed run.")]
+HeldOut = Annotated[
+    Path | None,
+    typer.Option("--held-out", help="Prompts that are only looked at; else a tenth by hash.", show_default=False),
+]
+
+
+@app.command("optimize ppo")
+def ppo(
+    reward: Rewards,
+    prompts: Prompts,
+    out: RunOut,
+    policy: PolicyName = "starter",
+    weight: Weights = None,
+    gold: Gold = None,
+    held_out: HeldOut = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Move a policy towards more reward with PPO, and see when the reward stops being true.
+
+    Policy, reference and value head share one model with adapters; policy.lora_rank=0 trains every weight beside a frozen
+    copy. Now and then held-out prompts are answered and judged by the reward and by --gold.
+
+    Example: assay optimize ppo --reward runs/mine/model --prompts prompts.jsonl --out runs/ppo optimize.updates=50
+    """
+    _optimize("value", reward, prompts, out, policy, weight, gold, held_out, config, overrides, json)
+
+
+@app.command("optimize rloo")
+def rloo(
+    reward: Rewards,
+    prompts: Prompts,
+    out: RunOut,
+    policy: PolicyName = "starter",
+    weight: Weights = None,
+    gold: Gold = None,
+    held_out: HeldOut = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """The same with RLOO: a reply's baseline is the mean of its prompt's other replies.
+
+    No value model; optimize.samples is at least 2.
+
+    Example: assay optimize rloo --reward runs/mine/model --prompts p.jsonl --out runs/rloo optimize.samples=4
+    """
+    _optimize("leave_one_out", reward, prompts, out, policy, weight, gold, held_out, config, overrides, json)
+
+
+@app.command("optimize grpo")
+def grpo(
+    reward: Rewards,
+    prompts: Prompts,
+    out: RunOut,
+    policy: PolicyName = "starter",
+    weight: Weights = None,
+    gold: Gold = None,
+    held_out: HeldOut = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """The same with GRPO's baseline: a reply's reward in standard deviations from its prompt's mean.
+
+    No value model; optimize.samples is at least 2.
+
+    Example: assay optimize grpo --reward runs/mine/model --prompts p.jsonl --out runs/grpo optimize.samples=4
+    """
+    _optimize("group", reward, prompts, out, policy, weight, gold, held_out, config, overrides, json)
+
+
+@app.command("audit overoptimise")
+def overoptimise(
+    place: Annotated[Path, typer.Argument(metavar="PLACE", help="Run folder of `optimize`, or a file of best-of-n.")],
+    pool: Annotated[
+        Path | None,
+        typer.Option("--pool", help="A best-of-n file beside the run: its forecast is compared.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for report.html, .md and .json.", show_default=False)
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Say whether a reward stayed true while it was optimised, and since which KL it did not.
+
+    Needs a gold judge in the run or the file; without one only warnings can be given.
+
+    Example: assay audit overoptimise runs/ppo --out runs/ppo
+    """
+    from assay import api
+
+    settings = _config(config, None, overrides)
+    report = api.overoptimise(place, pool=pool, **settings.best_of_n.model_dump(exclude_unset=True))
+    if out:
+        api.write_report(report, out)
+    _show(report, json)
+
+
 @app.command()
 def doctor(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a reward model, ours or another's.")],
@@ -463,6 +711,29 @@ def _config(path: Path | None, recipe: str | None, overrides: list[str] | None, 
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _judge(named: list[str], weights: list[float] | None) -> Any:
+    """One reward from directories of reward models and FILE.py:FUNCTION, with their weights."""
+    from assay import api
+    from assay.contracts import AssayError
+    from assay.optimize import combined
+
+    if weights and len(weights) != len(named):
+        raise AssayError(f"--weight: {len(weights)} for {len(named)} --reward; remedy: one each, or none")
+    sources: dict[str, Any] = {}
+    for name in named:
+        file, colon, function = name.rpartition(":")
+        if not (colon and file.endswith(".py")):
+            sources[name] = api.load(name, truncation="left")
+            continue
+        import runpy
+
+        try:
+            sources[name] = runpy.run_path(file)[function]
+        except (OSError, KeyError):
+            raise AssayError(f"--reward {name}: no such file or function; remedy: FILE.py:FUNCTION") from None
+    return combined(sources, dict(zip(sources, weights, strict=True)) if weights else None)
 
 
 def _columns(pairs: list[str] | None) -> dict[str, str] | None:

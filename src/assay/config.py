@@ -201,6 +201,9 @@ class PolicyOptions(Options):
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     system: str | None = Field(None, description="System message put before prompts that have none.")
+    template: Literal["model", "plain"] = Field(
+        "model", description="Chat template: the tokenizer's own, or 'plain' (Role: text) for models that have none."
+    )
     max_prompt: int = Field(
         1024, ge=1, description="Most tokens of a rendered prompt; longer prompts are left out, counted and named."
     )
@@ -270,6 +273,10 @@ class OptimizeOptions(Options):
     clip: float = Field(0.2, gt=0, description="How far the ratio to the old policy may move a token's loss.")
     value_clip: float = Field(0.2, gt=0, description="How far a value may move from the old one within a batch.")
     value_coef: float = Field(0.1, ge=0, description="Weight of the value loss.")
+    value: Literal["head", "reward"] = Field(
+        "head",
+        description="A head on the policy's own trunk, or a model of its own that starts as a copy of the reward model.",
+    )
     value_warmup: int = Field(
         0, ge=0, description="Updates in which only the value model learns, before the policy moves."
     )

@@ -38,6 +38,7 @@ __all__ = [
     "as_response",
     "digest",
     "digest_all",
+    "prompt_digest",
 ]
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -139,7 +140,7 @@ class Comparison:
         if v.groups is not None and any(not 0 <= i < k for g in v.groups for i in g):
             raise AssayError(f"comparison {self.id or '?'}: groups {v.groups} name a response outside 0..{k - 1}")
         if not self.group:
-            object.__setattr__(self, "group", digest([[m.role, m.content] for m in self.prompt]))
+            object.__setattr__(self, "group", prompt_digest(self.prompt))
         if not self.id:
             body = [self.group, [r.text for r in self.responses], v.groups, v.q, self.annotator]
             object.__setattr__(self, "id", digest(body))
@@ -322,6 +323,11 @@ def digest(value: object, size: int = 16) -> str:
     """A short stable hash (hex) of anything JSON can hold."""
     body = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:size]
+
+
+def prompt_digest(prompt: Prompt) -> str:
+    """What tells a prompt from others."""
+    return digest([[m.role, m.content] for m in prompt])
 
 
 def digest_all(values: Iterable[str], size: int = 16) -> str:

@@ -41,6 +41,7 @@ __all__ = [
     "read_comparisons",
     "read_config",
     "read_json",
+    "read_prompts",
     "read_rollouts",
     "read_rows",
     "resumable_write",
@@ -51,6 +52,7 @@ __all__ = [
     "write_comparisons",
     "write_config",
     "write_json",
+    "write_jsonl",
     "write_parts",
     "write_rejected",
     "write_rollouts",
@@ -161,6 +163,16 @@ def write_rollouts(path: str | Path, rollouts: Rollouts) -> int:
     return len(rollouts.responses)
 
 
+def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write one JSON object a line; returns how many."""
+    num = 0
+    with atomic_write(path, "wb") as file:
+        for row in rows:
+            file.write(_encoded(row) + b"\n")
+            num += 1
+    return num
+
+
 def read_rollouts(path: str | Path) -> Rollouts:
     """A policy's responses from rows of prompt with response or responses, or messages that end with an assistant turn."""
     asked = [
@@ -170,6 +182,26 @@ def read_rollouts(path: str | Path) -> Rollouts:
         for response in responses
     ]
     return Rollouts(tuple(prompt for prompt, _ in asked), tuple(response for _, response in asked))
+
+
+def read_prompts(path: str | Path) -> list[Prompt]:
+    """Different prompts in the order they first stand: rows of prompt, comparisons, or messages (a last assistant turn is left off)."""
+    found: dict[Prompt, None] = {}
+    for place, row in read_rows(path):
+        if isinstance(row, Rejected):
+            raise AssayError(f"{row.place}: {row.reason}")
+        try:
+            if not isinstance(row, Mapping) or not {"prompt", "messages"} & set(row):
+                raise wrong("row", "holds prompt or messages", row, "give one of them")
+            prompt = _prompt(row["prompt"] if "prompt" in row else row["messages"])
+            if "prompt" not in row and prompt[-1].role == "assistant":
+                prompt = prompt[:-1]
+            if not prompt:
+                raise wrong("messages", "hold a turn to answer", row["messages"])
+        except AssayError as error:
+            raise AssayError(f"{place}: {error}") from None
+        found[prompt] = None
+    return list(found)
 
 
 def asked_row(place: str, row: Any) -> tuple[Prompt, list[Response], bool]:

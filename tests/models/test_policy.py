@@ -1,4 +1,4 @@
-"""A policy keeps its contract, says why each response ended, and draws from the plain distribution."""
+"""A policy keeps its contract, says why each response ended, draws from the plain distribution, and reads what was said."""
 
 from __future__ import annotations
 
@@ -10,19 +10,156 @@ import torch
 from families import save_family
 
 from assay import AssayError, Message
-from assay.config import ModelOptions
-from assay.models.policy import load_policy
+from assay.config import PolicyOptions
+from assay.models import decode
+from assay.models.policy import closing_token, load_policy
 from assay.testing import check_policy
+
+FAMILIES = ["llama", "gpt2", "gemma3", "gemma2", "granite", "qwen3", "mistral", "phi3", "gpt_neox"]
+
+
+def speaking(path, **options):
+    return load_policy(PolicyOptions(base=str(path), **options))
 
 
 @pytest.fixture(scope="module")
 def policy(tiny_dir):
-    return load_policy(ModelOptions(base=str(tiny_dir)))
+    return speaking(tiny_dir)
+
+
+def prompts_for(policy, num=6, seed=0):
+    """Prompts of unequal length, two of which begin alike and two of which are the same."""
+    rng = np.random.default_rng(seed)
+    made = [rng.integers(5, 60, size).astype(np.int32) for size in rng.integers(1, 40, num)]
+    return [*made, np.concatenate([made[0], made[1]]), np.concatenate([made[0], made[2]]), made[0]]
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3", "olmoe"])
 def test_every_family_keeps_the_contract(tmp_path, name):
-    check_policy(load_policy(ModelOptions(base=str(save_family(tmp_path, name)))))
+    check_policy(speaking(save_family(tmp_path, name)))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_greedy_tokens_are_those_of_transformers_generate(tmp_path, name):
+    policy = speaking(save_family(tmp_path, name))
+    prompts = prompts_for(policy)
+    ours = policy.draw(prompts, 1, 12, temperature=0)
+    assert policy.trunk.way == "forest"
+    plain = speaking(tmp_path)
+    for prompt, reply in zip(prompts, ours.replies, strict=True):
+        ids = torch.from_numpy(prompt.astype(np.int64))[None]
+        theirs = plain.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12,
+            eos_token_id=sorted(plain.stops), pad_token_id=plain.tokenizer.pad_token_id,
+        )[0, len(prompt) :]  # fmt: skip
+        assert reply.tolist() == theirs.tolist()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_was_drawn_is_read_with_the_same_log_probability(tmp_path, name):
+    policy = speaking(save_family(tmp_path, name))
+    prompts = prompts_for(policy)
+    drawn = policy.draw(prompts, 3, 9, temperature=0.7, seeds=3)
+    repeated = [p for p in prompts for _ in range(3)]
+    with torch.no_grad():
+        reading = policy.read(repeated, drawn.replies, temperature=0.7)
+        alone = [policy.read([p], [r], 0.7).log_prob.sum() for p, r in zip(repeated, drawn.replies, strict=True)]
+    sums = [float(x.sum()) for x in reading.log_prob.split([len(r) for r in drawn.replies])]
+    np.testing.assert_allclose(sums, drawn.log_prob, atol=2e-4)
+    np.testing.assert_allclose(sums, alone, atol=2e-4)
+
+
+def test_log_probabilities_and_their_gradients_are_those_of_padded_rows(policy):
+    prompts = prompts_for(policy)
+    replies = policy.draw(prompts, 1, 7, seeds=5).replies
+
+    def gradient(read):
+        policy.model.zero_grad()
+        log_prob, hidden = read()
+        (log_prob.sum() + hidden.square().mean()).backward()
+        return log_prob.detach(), {n: p.grad.clone() for n, p in policy.model.named_parameters()}
+
+    def padded():
+        hidden, log_prob = [], []
+        for prompt, reply in zip(prompts, replies, strict=True):
+            ids = torch.from_numpy(np.concatenate([prompt, reply]).astype(np.int64))
+            out = plain.model(input_ids=ids[None], output_hidden_states=True)
+            at = slice(len(prompt) - 1, len(ids) - 1)
+            log_prob.append(out.logits[0, at].log_softmax(-1).gather(1, ids[len(prompt) :, None])[:, 0])
+            hidden.append(out.hidden_states[-1][0, at])
+        return torch.cat(log_prob), torch.cat(hidden)
+
+    plain = policy
+    policy._shared()
+    way, attention = policy.trunk.way, policy.trunk.attention
+
+    def ours():
+        reading = policy.read(prompts, replies)
+        return reading.log_prob, reading.hidden
+
+    found = gradient(ours)
+    policy.trunk._attend(attention)
+    try:
+        expected = gradient(padded)
+    finally:
+        policy.trunk._attend("assay_forest")
+    assert way == "forest"
+    torch.testing.assert_close(found[0], expected[0], atol=2e-5, rtol=1e-4)
+    for name, value in expected[1].items():
+        torch.testing.assert_close(found[1][name], value, atol=3e-5, rtol=1e-3)
+
+
+def test_a_prompts_draws_do_not_depend_on_its_company(policy):
+    prompts = prompts_for(policy)[:6]
+    together = policy.draw(prompts, 4, 10, seeds=2)
+    for i, prompt in enumerate(prompts):
+        alone = policy.draw([prompt], 4, 10, seeds=2)
+        assert [r.tolist() for r in alone.replies] == [r.tolist() for r in together.replies[4 * i : 4 * i + 4]]
+
+
+def test_the_same_prompt_twice_is_answered_anew(policy):
+    prompt = prompts_for(policy)[3]
+    twice = policy.draw([prompt, prompt], 4, 10, seeds=2).replies
+    assert [r.tolist() for r in twice[:4]] != [r.tolist() for r in twice[4:]]
+
+
+@pytest.mark.parametrize("budget", [1, 60, 200])
+def test_how_many_are_drawn_at_once_changes_nothing(policy, monkeypatch, budget):
+    prompts = prompts_for(policy)[:6]
+    whole = policy.draw(prompts, 3, 8, seeds=1)
+    monkeypatch.setattr("assay.models.policy.AT_ONCE", budget)
+    parts = policy.draw(prompts, 3, 8, seeds=1)
+    assert [r.tolist() for r in parts.replies] == [r.tolist() for r in whole.replies]
+    assert parts.finish == whole.finish
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_dropping_replies_that_ended_changes_nothing(policy, monkeypatch, share):
+    """Unless they are dropped from memory they are computed on, and not looked at."""
+    prompts = prompts_for(policy)
+    stops = sorted({*policy.stops, *range(40, 48)})
+
+    def drawn():
+        chance = np.random.default_rng(0).random((3 * len(prompts), 20))
+        return decode.draw(policy.trunk, policy._logits, prompts, chance, temperature=1.0, stops=stops)
+
+    with torch.inference_mode():
+        expected = drawn()
+        monkeypatch.setattr(decode, "SHED", share)
+        found = drawn()
+    assert [r.tolist() for r in found.replies] == [r.tolist() for r in expected.replies]
+    assert {"stop", "length"} == set(expected.finish)
+
+
+def test_more_tokens_than_there_was_room_for(policy):
+    prompt = prompts_for(policy)[:2]
+    long = policy.draw(prompt, 2, 3 * decode.BEGIN, seeds=0)
+    short = policy.draw(prompt, 2, 3 * decode.BEGIN, seeds=0)
+    assert [r.tolist() for r in long.replies] == [r.tolist() for r in short.replies]
+    with torch.no_grad():
+        sums = policy.read([p for p in prompt for _ in range(2)], long.replies).log_prob
+    lengths = [len(r) for r in long.replies]
+    np.testing.assert_allclose([float(x.sum()) for x in sums.split(lengths)], long.log_prob, atol=1e-3)
 
 
 def test_a_response_that_ended_stops_and_one_that_was_cut_says_length(policy):
@@ -34,11 +171,11 @@ def test_a_response_that_ended_stops_and_one_that_was_cut_says_length(policy):
     assert "<|im_end|>" not in " ".join(response.text for response in drawn.responses)
 
 
-def test_the_first_token_is_drawn_from_the_models_own_distribution(policy):
+def test_the_first_token_is_drawn_from_the_models_own_distribution(tiny_dir, policy):
     text = "<|im_start|>user\nwrite<|im_end|>\n<|im_start|>assistant\n"
     ids = policy.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
     with torch.no_grad():
-        p = policy.model(ids).logits[0, -1].double().softmax(0)
+        p = speaking(tiny_dir).model(ids).logits[0, -1].double().softmax(0)
     drawn = policy.sample(["write"], 4000, 1, seed=0)
     word = int(p[8:].argmax()) + 8
     share = np.mean([r.text == policy.tokenizer.decode(word) for r in drawn.responses])
@@ -54,12 +191,72 @@ def test_the_seed_fixes_the_draws_and_leaves_the_global_generator_alone(policy):
 
 
 def test_a_system_message_is_said_before_prompts_that_have_none(tiny_dir, policy):
-    spoken = load_policy(ModelOptions(base=str(tiny_dir), system="be kind"))
+    spoken = speaking(tiny_dir, system="be kind")
     own = [Message("system", "be kind"), Message("user", "write")]
     assert spoken.sample(["write"], 4, 6).responses == policy.sample([own], 4, 6).responses
     assert spoken.sample([own], 4, 6).responses == policy.sample([own], 4, 6).responses
 
 
-def test_what_cannot_be_sampled_is_refused(policy):
-    with pytest.raises(AssayError, match=r"n, max_tokens and temperature are above 0, got 0, 4, 1.0; remedy"):
-        policy.sample(["a"], 0, 4)
+def test_responses_as_text_are_as_likely_as_their_tokens(policy):
+    drawn = policy.sample(["write a review", "the film"], 3, 5, seed=0)
+    np.testing.assert_allclose(policy.log_probs(drawn), drawn.log_prob, atol=1e-4)
+
+
+def test_adapters_off_is_the_reference(tiny_dir):
+    adapted = load_policy(PolicyOptions(base=str(tiny_dir), lora_rank=2), adapters=True)
+    with torch.no_grad():
+        for name, p in adapted.model.named_parameters():
+            if "lora_B" in name:
+                p.normal_(generator=torch.Generator().manual_seed(0))
+    prompts = prompts_for(adapted)[:3]
+    replies = speaking(tiny_dir).draw(prompts, 1, 5, seeds=0).replies
+    with torch.no_grad():
+        plain = speaking(tiny_dir).read(prompts, replies).log_prob
+        on = adapted.read(prompts, replies).log_prob
+        with adapted.as_reference():
+            off = adapted.read(prompts, replies).log_prob
+    torch.testing.assert_close(off, plain)
+    assert (on - plain).abs().max() > 0.01
+
+
+def test_a_family_whose_logits_are_not_its_unembeddings_alone_is_still_read_exactly(tiny_dir, caplog):
+
+    policy = speaking(tiny_dir)
+    forward = policy.model.forward
+
+    def shifted(*args, **given):
+        out = forward(*args, **given)
+        out.logits = out.logits * 0.5
+        return out
+
+    policy.model.forward = shifted
+    prompts = prompts_for(policy)[:3]
+    drawn = policy.draw(prompts, 2, 5, seeds=0)
+    assert "logits are not its unembedding's alone" in caplog.text
+    with torch.no_grad():
+        read = policy.read([p for p in prompts for _ in range(2)], drawn.replies).log_prob
+    sums = [float(x.sum()) for x in read.split([len(r) for r in drawn.replies])]
+    np.testing.assert_allclose(sums, drawn.log_prob, atol=1e-4)
+
+
+def test_the_end_of_turn_is_found_in_the_template(policy):
+    assert policy.tokenizer.decode(closing_token(policy.tokenizer)) == "<|im_end|>"
+    assert closing_token(policy.tokenizer) in policy.stops
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((["a"], 0, 4), r"n and max_tokens are above 0"),
+        ((["a"], 1, 0), r"n and max_tokens are above 0"),
+        ((["a", "film " * 600], 1, 4), r"prompt 1: 60\d tokens where 508 fit; remedy"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(policy, given, said):
+    with pytest.raises(AssayError, match=said):
+        policy.sample(*given)
+
+
+def test_a_stop_that_is_no_token_is_refused(tiny_dir):
+    with pytest.raises(AssayError, match=r"policy\.stop: 'never' is no token of this tokenizer; remedy"):
+        speaking(tiny_dir, stop=["never"])

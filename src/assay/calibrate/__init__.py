@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from assay.contracts import AssayError, Estimate, Finding, Report, RewardModel, digest_all
+from assay.contracts import AssayError, Estimate, Finding, Report, RewardModel, digest_all, prompt_digest
 from assay.formulas.calibration import LOG_TEMPERATURE_RANGE, fit_temperature
 from assay.formulas.estimation import bootstrap, bootstrap_mean
 from assay.models.odds import is_miscalibrated, measure_null, measure_odds
 from assay.models.pairs import Progress, ScoredPairs, score_comparisons
-from assay.models.scaled import Calibration, Scaled, prompt_key
+from assay.models.scaled import Calibration, Scaled
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -133,7 +133,7 @@ def _measure_reference(
     if len(reference.responses) < 2:
         raise AssayError(f"calibrate: a reference needs 2 samples or more, got {len(reference.responses)}")
     raw = np.asarray(model.score(reference.prompts, reference.responses).value, dtype=np.float64)
-    keys = np.array([prompt_key(prompt) for prompt in reference.prompts])
+    keys = np.array([prompt_digest(prompt) for prompt in reference.prompts])
     if not raw.std() > 0:
         same = f"all {len(raw)} reference samples get the reward {raw[0]:.4g}"
         raise AssayError(f"calibrate: {same}; remedy: sample with a temperature above 0")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from assay.contracts import FinishReason
 from assay.models import tree
 from assay.models.trunk import Texts, Trunk
 
-ALIKE = 0.6  # prompts at least this long, as a share of the longest, are padded to one width
+SHELF = 1500  # tokens of padding, computed at each step, that one more shelf's calls cost as much as
 SHED = 0.75  # when this share or fewer still grow, what ended is dropped; until then it is computed and not looked at
 BEGIN = 32  # tokens of room for replies at first; doubled when full
 
@@ -39,26 +39,22 @@ def draw(
     trunk: Trunk,
     logits: Callable[[Float[Tensor, "n x"]], Float[Tensor, "n v"]],
     prompts: Texts,
-    n: int,
-    max_tokens: int,
+    chance: Float[np.ndarray, "n t"],
     *,
     temperature: float,
-    seed: int,
     stops: Sequence[int],
     advance: Callable[[int], None] = lambda count: None,
 ) -> Drawn:
-    """Draw n replies to each prompt. Temperature 0 takes the likeliest token.
-
-    What is drawn for a prompt depends on the seed, the prompt and how often it was given before, not on its company.
-    """
-    chance = torch.from_numpy(chances(prompts, n, max_tokens, seed)).to(trunk.device)
+    """Draw replies, as many to each prompt, by their chances in [0, 1). Temperature 0 takes the likeliest token."""
+    uniform = torch.from_numpy(chance).to(trunk.device)
+    max_tokens = chance.shape[1]
     ends = torch.tensor(sorted(stops), device=trunk.device)
-    tokens = torch.full((len(prompts) * n, max_tokens), -1, device=trunk.device)
+    tokens = torch.full(chance.shape, -1, device=trunk.device)
     nats = torch.zeros(len(tokens), dtype=torch.float64, device=trunk.device)
-    memory, hidden = remember(trunk, prompts, n)
+    memory, hidden = remember(trunk, prompts, len(chance) // len(prompts))
     grows = torch.ones(len(tokens), dtype=torch.bool, device=trunk.device)
     for t in range(max_tokens):
-        chosen, log_prob = pick(logits(hidden), chance[memory.alive, t], temperature)
+        chosen, log_prob = pick(logits(hidden), uniform[memory.alive, t], temperature)
         at = memory.alive[grows]
         tokens[at, t] = chosen[grows]
         nats[at] += log_prob[grows]
@@ -68,18 +64,21 @@ def draw(
             break
         if grows.double().mean() <= SHED:
             memory, chosen, grows = memory.only(grows), chosen[grows], grows[grows]
-        hidden = memory.step(trunk, chosen)
+        memory, hidden = memory.step(trunk, chosen)
     return _drawn(tokens.cpu().numpy(), nats.cpu().numpy(), set(stops))
 
 
-def chances(prompts: Texts, n: int, max_tokens: int, seed: int) -> Float[np.ndarray, "n t"]:
-    """A uniform number for every token that may be drawn."""
-    given: dict[bytes, int] = {}
+def chances(prompts: Texts, n: int, max_tokens: int, seeds: Sequence[int]) -> Float[np.ndarray, "n t"]:
+    """A uniform number for every token that may be drawn.
+
+    Those of a prompt depend on its seed, the prompt and how often both were given before, not on its company.
+    """
+    given: dict[tuple[int, bytes], int] = {}
     rows = np.empty((len(prompts) * n, max_tokens))
-    for i, prompt in enumerate(prompts):
-        key = prompt.astype("<u4").tobytes()
+    for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+        key = (seed, prompt.astype("<u4").tobytes())
         time = given[key] = given.get(key, -1) + 1
-        entropy = [seed, time, n, *np.frombuffer(key, dtype="<u4").tolist()]
+        entropy = [seed, time, n, *prompt.tolist()]
         rows[i * n : (i + 1) * n] = np.random.default_rng(entropy).random((n, max_tokens))
     return rows
 
@@ -99,66 +98,138 @@ def pick(
     return chosen, log_probs.gather(-1, chosen[:, None])[:, 0].double()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Shelf:
-    """Prompts of similar length, padded to one width. `slots` [p, s] are their replies' rows; a missing one repeats a row.
+    """Prompts of similar length padded to one width, and the replies to them: keys and values by layer.
 
-    `back` says which slots are a row's own, and `rows` whose they are.
+    `of` [m] is the prompt of each reply, as an index into the shelf. Where every prompt has as many replies they
+    stand in order; else `slots` [p s] says which reply stands in each slot (a missing one repeats another) and `back` [m] where.
     """
 
     prompts: Int[np.ndarray, " p"]
     lengths: Int[Tensor, " p"]
-    keys: dict[int, Float[Tensor, "p_g t d"]]
-    values: dict[int, Float[Tensor, "p_g t d"]]
-    slots: Int[Tensor, " p_s"]
-    rows: Int[Tensor, " n"]
-    back: Int[Tensor, " n"]
+    keys: dict[int, Float[Tensor, "p g t d"]]
+    values: dict[int, Float[Tensor, "p g t d"]]
+    of: Int[np.ndarray, " m"]
+    reply_keys: dict[int, Float[Tensor, "m g t d"]] = field(default_factory=dict)
+    reply_values: dict[int, Float[Tensor, "m g t d"]] = field(default_factory=dict)
+    slots: Tensor | None = None
+    back: Tensor | None = None
+    masks: dict[int | None, tuple[int, Tensor | None]] = field(default_factory=dict)
 
-    def seen(self, position: Int[Tensor, " p"], window: int | None) -> Float[Tensor, "p 1 1 t"]:
-        """0 where the next token of a prompt's replies may see the prompt's token, else minus infinity."""
-        place = torch.arange(next(iter(self.keys.values())).shape[1], device=self.lengths.device)
-        hidden = place >= self.lengths[:, None]
+    @property
+    def width(self) -> int:
+        """Tokens of the longest prompt."""
+        return next(iter(self.keys.values())).shape[2]
+
+    def only(self, rows: Int[Tensor, " m"]) -> Shelf:
+        """With these replies only, and without prompts that none of them answers, once those are many."""
+        of = self.of[rows.cpu().numpy()]
+        needed = np.isin(np.arange(len(self.prompts)), of)
+        keep = np.flatnonzero(needed if needed.mean() <= SHED else np.ones_like(needed))
+        index = torch.from_numpy(keep).to(self.lengths.device)
+        cut = len(keep) < len(needed)
+        return Shelf(
+            self.prompts[keep],
+            self.lengths[index],
+            {layer: x[index] for layer, x in self.keys.items()} if cut else self.keys,
+            {layer: x[index] for layer, x in self.values.items()} if cut else self.values,
+            np.searchsorted(keep, of),
+            {layer: x[rows] for layer, x in self.reply_keys.items()},
+            {layer: x[rows] for layer, x in self.reply_values.items()},
+        ).arranged()
+
+    def arranged(self) -> Shelf:
+        """With a slot for each reply."""
+        counts = np.bincount(self.of, minlength=len(self.prompts))
+        most = int(counts.max())
+        if not (counts == most).all():
+            first = np.cumsum(counts) - counts
+            place = np.arange(len(self.of)) - first[self.of]
+            slots = np.zeros((len(self.prompts), most), dtype=np.int64)
+            slots[self.of, place] = np.arange(len(self.of))
+            self.slots = torch.from_numpy(slots.reshape(-1)).to(self.lengths.device)
+            self.back = torch.from_numpy(self.of * most + place).to(self.lengths.device)
+        return self
+
+    def attended(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        size: int,
+        scale: float,
+        window: int | None,
+        cap: float | None,
+    ) -> Float[Tensor, "m h d"]:
+        """Each new token sees its prompt and its own reply up to itself."""
+        m, g, d = k.shape
+        _write(self.reply_keys, layer, k, size)
+        _write(self.reply_values, layer, v, size)
+        own = slice(max(0, size + 1 - window) if window else 0, size + 1)
+        q = q.reshape(m, g, -1, d)
+        seen = torch.matmul(self._by_prompt(q), self.keys[layer].transpose(2, 3))
+        scores = torch.cat(
+            [self._by_reply(seen), torch.matmul(q, self.reply_keys[layer][:, :, own].transpose(2, 3))], 3
+        ).float()
+        scores *= scale
+        if cap is not None:
+            scores.div_(cap).tanh_().mul_(cap)
+        if (hidden := self._hidden(size, window)) is not None:
+            scores[..., : self.width].masked_fill_(hidden, -torch.inf)
+        weights = torch.softmax(scores, -1).to(v.dtype)
+        out = torch.matmul(weights[..., self.width :], self.reply_values[layer][:, :, own])
+        out += self._by_reply(torch.matmul(self._by_prompt(weights[..., : self.width]), self.values[layer]))
+        return out.flatten(1, 2)
+
+    def _by_prompt(self, x: Float[Tensor, "m g r x"]) -> Float[Tensor, "p g sr x"]:
+        x = x if self.slots is None else x[self.slots]
+        found: Tensor = x.unflatten(0, (len(self.prompts), -1)).transpose(1, 2).flatten(2, 3)
+        return found
+
+    def _by_reply(self, x: Float[Tensor, "p g sr x"]) -> Float[Tensor, "m g r x"]:
+        num = len(self.of) if self.slots is None else len(self.slots)
+        x = x.unflatten(2, (num // len(self.prompts), -1)).transpose(1, 2).flatten(0, 1)
+        return x if self.back is None else x[self.back]
+
+    def _hidden(self, size: int, window: int | None) -> Tensor | None:
+        """True where a reply's next token may not see a place of the prompt's row; None where it may see all. Same for all layers."""
+        at, hidden = self.masks.get(window, (-1, None))
+        if at == size or (at >= 0 and not window):
+            return hidden
+        place = torch.arange(self.width, device=self.lengths.device)
+        by_prompt = place >= self.lengths[:, None]
         if window:
-            hidden |= place <= position[:, None] - window
-        return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -torch.inf)[:, None, None]
+            by_prompt |= place <= self.lengths[:, None] + size - window
+        if by_prompt.any():
+            hidden = by_prompt[torch.from_numpy(self.of).to(by_prompt.device)][:, None, None]
+        self.masks[window] = (size, hidden)
+        return hidden
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Memory:
-    """Keys and values of prompts and of the replies that still grow. `alive` [n] are the rows of these among all replies."""
+    """What the replies that still grow can see. Rows stand shelf by shelf; `alive` [n] are their numbers among all replies."""
 
-    shelves: list[Shelf]
+    shelves: tuple[Shelf, ...]
     alive: Int[Tensor, " n"]
-    prompt_of: Int[np.ndarray, " n"]
     lengths: Int[Tensor, " n"]
-    keys: dict[int, Float[Tensor, "n g t d"]] = field(default_factory=dict)
-    values: dict[int, Float[Tensor, "n g t d"]] = field(default_factory=dict)
     size: int = 0
-    masks: dict[Any, Any] = field(default_factory=dict)
 
-    def step(self, trunk: Trunk, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n x"]:
-        """Compute one more token of each reply; returns its hidden state."""
-        self.masks = {}
+    def step(self, trunk: Trunk, tokens: Int[Tensor, " n"]) -> tuple[Memory, Float[Tensor, "n x"]]:
+        """Compute one more token of each reply; returns what can be seen then, and the tokens' hidden states."""
         hidden = trunk.body(
             input_ids=tokens[None], position_ids=(self.lengths + self.size)[None], use_cache=False, forest=self
         ).last_hidden_state[0]
-        self.size += 1
-        return hidden  # type: ignore[no-any-return]
+        return replace(self, size=self.size + 1), hidden
 
     def only(self, grows: Tensor) -> Memory:
         """Without the replies that ended."""
-        keep = grows.nonzero()[:, 0]
-        kept = keep.cpu().numpy()
-        prompt_of = self.prompt_of[kept]
-        return replace(
-            self,
-            alive=self.alive[keep],
-            prompt_of=prompt_of,
-            lengths=self.lengths[keep],
-            shelves=[_filled(s, prompt_of) for s in (_culled(s, prompt_of) for s in self.shelves) if s is not None],
-            keys={layer: x[keep] for layer, x in self.keys.items()},
-            values={layer: x[keep] for layer, x in self.values.items()},
-        )
+        sizes = [len(shelf.of) for shelf in self.shelves]
+        kept = [part.nonzero()[:, 0] for part in grows.split(sizes)]
+        shelves = tuple(shelf.only(rows) for shelf, rows in zip(self.shelves, kept, strict=True) if len(rows))
+        return Memory(shelves, self.alive[grows], self.lengths[grows], self.size)
 
     def attended(
         self,
@@ -170,43 +241,11 @@ class Memory:
         window: int | None,
         softcap: float | None,
     ) -> Float[Tensor, "n h d"]:
-        """Each new token sees its prompt, its own reply and itself: two softmaxes, joined by what each of them sums to."""
+        """One layer's attention, shelf by shelf."""
         assert layer is not None
-        self._write(layer, k, v)
-        first = max(0, self.size + 1 - window) if window else 0
-        own, nats = _attend(
-            q.reshape(*k.shape[:2], -1, q.shape[-1]),
-            self.keys[layer][:, :, first : self.size + 1],
-            self.values[layer][:, :, first : self.size + 1],
-            scale,
-            softcap,
-        )
-        for i, shelf in enumerate(self.shelves):
-            mask = self._mask(i, window)
-            p = len(shelf.prompts)
-            asked = q[shelf.slots].view(p, -1, k.shape[1], q.shape[1] // k.shape[1], q.shape[-1]).transpose(1, 2)
-            found, weight = _attend(asked.flatten(2, 3), shelf.keys[layer], shelf.values[layer], scale, softcap, mask)
-            s = len(shelf.slots) // p
-            found = found.unflatten(2, (s, -1)).transpose(1, 2).flatten(0, 1)[shelf.back]
-            weight = weight.unflatten(2, (s, -1)).transpose(1, 2).flatten(0, 1)[shelf.back]
-            share = torch.sigmoid(weight - nats[shelf.rows])[..., None].to(found.dtype)
-            own[shelf.rows] = torch.lerp(own[shelf.rows], found, share)
-        return own.flatten(1, 2)
-
-    def _mask(self, shelf: int, window: int | None) -> Tensor:
-        if (shelf, window) not in self.masks:
-            made = self.shelves[shelf]
-            self.masks[shelf, window] = made.seen(made.lengths + self.size, window)
-        mask: Tensor = self.masks[shelf, window]
-        return mask
-
-    def _write(self, layer: int, k: Tensor, v: Tensor) -> None:
-        for kept, new in ((self.keys, k), (self.values, v)):
-            if layer not in kept:
-                kept[layer] = new.new_empty((*new.shape[:2], BEGIN, new.shape[2]))
-            elif kept[layer].shape[2] == self.size:
-                kept[layer] = torch.cat([kept[layer], torch.empty_like(kept[layer])], 2)
-            kept[layer][:, :, self.size] = new
+        sizes = [len(shelf.of) for shelf in self.shelves]
+        parts = zip(self.shelves, q.split(sizes), k.split(sizes), v.split(sizes), strict=True)
+        return torch.cat([s.attended(layer, q, k, v, self.size, scale, window, softcap) for s, q, k, v in parts])
 
 
 def remember(trunk: Trunk, prompts: Texts, n: int) -> tuple[Memory, Float[Tensor, "n x"]]:
@@ -218,94 +257,53 @@ def remember(trunk: Trunk, prompts: Texts, n: int) -> tuple[Memory, Float[Tensor
     ).last_hidden_state[0]
     hidden = hidden[planted.which if trunk.reads else planted.read]
     places = tree.plant(prompts, since=[0] * len(prompts)).read.split([len(prompt) for prompt in prompts])
-    of = np.repeat(np.arange(len(prompts)), n)
+    shelves = tuple(_shelf(some, places, kept, n) for some in alike([len(p) for p in prompts], n))
+    order = torch.from_numpy(np.concatenate([shelf.prompts[shelf.of] for shelf in shelves])).to(trunk.device)
+    turn = torch.arange(n, device=trunk.device).repeat(len(prompts))
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=trunk.device)
-    shelves = [_filled(_shelf(some, prompts, places, kept), of) for some in _alike([len(p) for p in prompts])]
-    rows = torch.from_numpy(of).to(trunk.device)
-    return Memory(shelves, torch.arange(len(of), device=trunk.device), of, lengths[rows]), hidden[rows]
+    return Memory(shelves, order * n + turn, lengths[order]), hidden[order]
 
 
-def _alike(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices of texts of similar length."""
-    groups: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if groups and lengths[i] >= ALIKE * lengths[groups[-1][0]]:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
+def alike(lengths: Sequence[int], n: int) -> list[list[int]]:
+    """Divide texts by length so that padding within a shelf costs less than a shelf more would."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    groups = [[i] for i in order]
+    while len(groups) > 1:  # neighbours that lose least by being padded to one width
+        loss = [len(b) * (lengths[a[0]] - lengths[b[0]]) for a, b in pairwise(groups)]
+        at = int(np.argmin(loss))
+        if loss[at] > SHELF:
+            break
+        groups[at : at + 2] = [groups[at] + groups[at + 1]]
     return groups
 
 
-def _shelf(some: list[int], prompts: Texts, places: Sequence[Tensor], kept: dict[int, tuple[Tensor, Tensor]]) -> Shelf:
+def _shelf(some: list[int], places: Sequence[Tensor], kept: dict[int, tuple[Tensor, Tensor]], n: int) -> Shelf:
     device = next(iter(kept.values()))[0].device
-    width = max(len(prompts[i]) for i in some)
-    index = torch.zeros((len(some), width), dtype=torch.long)
+    lengths = torch.tensor([len(places[i]) for i in some])
+    index = torch.zeros((len(some), int(lengths.max())), dtype=torch.long)
     for row, i in enumerate(some):
         index[row, : len(places[i])] = places[i]
     flat = index.flatten().to(device)
 
     def gathered(x: Tensor) -> Tensor:
-        return x.index_select(0, flat).view(len(some), width, *x.shape[1:]).transpose(1, 2).contiguous()
+        return x.index_select(0, flat).view(*index.shape, *x.shape[1:]).transpose(1, 2).contiguous()
 
-    nothing = torch.empty(0, dtype=torch.long, device=device)
     return Shelf(
         np.array(some),
-        torch.tensor([len(prompts[i]) for i in some], device=device),
+        lengths.to(device),
         {layer: gathered(k) for layer, (k, _) in kept.items()},
         {layer: gathered(v) for layer, (_, v) in kept.items()},
-        nothing,
-        nothing,
-        nothing,
+        np.repeat(np.arange(len(some)), n),
     )
 
 
-def _culled(shelf: Shelf, prompt_of: Int[np.ndarray, " n"]) -> Shelf | None:
-    """The shelf without prompts that no reply grows from; kept as it is while most are needed."""
-    needed = np.isin(shelf.prompts, prompt_of)
-    if not needed.any():
-        return None
-    if needed.mean() > SHED:
-        return shelf
-    keep = torch.from_numpy(np.flatnonzero(needed)).to(shelf.lengths.device)
-    return replace(
-        shelf,
-        prompts=shelf.prompts[needed],
-        lengths=shelf.lengths[keep],
-        keys={layer: x[keep] for layer, x in shelf.keys.items()},
-        values={layer: x[keep] for layer, x in shelf.values.items()},
-    )
-
-
-def _filled(shelf: Shelf, prompt_of: Int[np.ndarray, " n"]) -> Shelf:
-    """The shelf with a slot for each row of its prompts' replies."""
-    device = shelf.lengths.device
-    rows = [np.flatnonzero(prompt_of == prompt) for prompt in shelf.prompts]
-    most = max(len(r) for r in rows)
-    slots = np.zeros((len(rows), most), dtype=np.int64)
-    for i, r in enumerate(rows):
-        slots[i, : len(r)] = r
-    back = np.concatenate([i * most + np.arange(len(r)) for i, r in enumerate(rows)])
-    flat, own, at = (torch.from_numpy(x).to(device) for x in (slots.reshape(-1), np.concatenate(rows), back))
-    return replace(shelf, slots=flat, rows=own, back=at)
-
-
-def _attend(
-    q: Float[Tensor, "b g r d"],
-    k: Float[Tensor, "b g t d"],
-    v: Float[Tensor, "b g t d"],
-    scale: float,
-    softcap: float | None,
-    mask: Tensor | None = None,
-) -> tuple[Float[Tensor, "b g r d"], Float[Tensor, "b g r"]]:
-    """Attention, and the logarithm of what its weights sum to before they are normalised; minus infinity where nothing is seen."""
-    scores = torch.matmul(q, k.transpose(-1, -2)).float().mul_(scale)
-    if softcap is not None:
-        scores.div_(softcap).tanh_().mul_(softcap)
-    if mask is not None:
-        scores += mask
-    nats = torch.logsumexp(scores, -1)
-    weights = (scores - nats.clamp(min=torch.finfo(nats.dtype).min)[..., None]).exp_()
-    return torch.matmul(weights.to(v.dtype), v), nats
+def _write(kept: dict[int, Tensor], layer: int, new: Float[Tensor, "m g d"], size: int) -> None:
+    """Put a token behind the ones before it; room is doubled when it is full."""
+    if layer not in kept:
+        kept[layer] = new.new_empty((*new.shape[:2], BEGIN, new.shape[2]))
+    elif kept[layer].shape[2] == size:
+        kept[layer] = torch.cat([kept[layer], torch.empty_like(kept[layer])], 2)
+    kept[layer][:, :, size] = new
 
 
 def _drawn(tokens: Int[np.ndarray, "n t"], nats: Float[np.ndarray, " n"], stops: set[int]) -> Drawn:

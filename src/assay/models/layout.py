@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -298,7 +298,30 @@ def merged(classifier: Any) -> PreTrainedModel:
 
 
 def write(classifier: PreTrainedModel, text: Text, card: dict[str, Any], folder: Path) -> None:
-    """Write the whole directory beside its final place, then rename it there; an old one is replaced, a killed one leaves none."""
+    """Write a reward model's whole directory; an old one is replaced, a killed write leaves none."""
+
+    def fill(scratch: Path) -> None:
+        _write_weights(classifier, scratch)
+        _write_tokenizer(text, scratch)
+        (scratch / "config.json").write_text(json.dumps(portable_config(classifier, text), indent=2) + "\n", "utf-8")
+        (scratch / "reward.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
+
+    write_directory(folder, fill)
+
+
+def write_policy(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
+    """Write a causal language model's whole directory, as transformers and its servers read it."""
+
+    def fill(scratch: Path) -> None:
+        with quiet():
+            model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+
+    write_directory(folder, fill)
+
+
+def write_directory(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a directory beside its final place, then rename it there; an old model is replaced, a killed write leaves none."""
     from safetensors import SafetensorError
 
     recover(folder)
@@ -311,10 +334,7 @@ def write(classifier: PreTrainedModel, text: Text, card: dict[str, Any], folder:
             if time.time() - left.stat().st_mtime > 86_400:
                 shutil.rmtree(left, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        _write_weights(classifier, scratch)
-        _write_tokenizer(text, scratch)
-        (scratch / "config.json").write_text(json.dumps(portable_config(classifier, text), indent=2) + "\n", "utf-8")
-        (scratch / "reward.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
+        fill(scratch)
         for file in scratch.iterdir():
             file.chmod(0o644)  # safetensors writes for its owner alone
             _fsync(file)

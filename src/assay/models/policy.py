@@ -5,10 +5,12 @@ Axes: n replies, r tokens of all replies one after another, v vocabulary, x hidd
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from assay.config import ModelOptions, PolicyOptions
-from assay.contracts import AssayError, FinishReason, Prompt, PromptLike, Response, Rollouts, as_prompt
+from assay.contracts import AssayError, FinishReason, Prompt, PromptLike, Response, Rollouts, as_prompt, digest
 from assay.formulas.policy import entropy
 from assay.models import decode, layout
 from assay.models.decode import Drawn
@@ -58,9 +60,10 @@ class LanguagePolicy:
         name: str = "",
         max_prompt: int | None = None,
         stop: Sequence[str] = (),
+        template: str = "model",
     ) -> None:
         self.model, self.tokenizer, self.system, self.name = model, tokenizer, system, name
-        self.max_prompt = max_prompt
+        self.max_prompt, self.template = max_prompt, template
         self.trunk = Trunk(model)
         self.stops = stop_tokens(model, tokenizer, stop)
         self.shares = False if layout.is_encoder(model.config) else None
@@ -75,27 +78,37 @@ class LanguagePolicy:
         Temperature 0 takes the likeliest token. The seed fixes every draw and leaves torch's own generator as it was.
         Raises AssayError for a prompt that is too long, with its place.
         """
+        return self.sample_each(prompts, n, max_tokens, temperature, [seed] * len(prompts))
+
+    def sample_each(
+        self, prompts: Sequence[PromptLike], n: int, max_tokens: int, temperature: float, seeds: Sequence[int]
+    ) -> Rollouts:
+        """The same with a seed for each prompt."""
         asked = [as_prompt(p) for p in prompts]
         ids = [self.encode(p) for p in asked]
         for i, row in enumerate(ids):
             if reason := self.unfit(row, max_tokens):
                 raise AssayError(f"prompt {i}: {reason}")
-        drawn = self.draw(ids, n, max_tokens, temperature, seed)
+        drawn = self.draw(ids, n, max_tokens, temperature, seeds)
         responses = [self.response(r, f) for r, f in zip(drawn.replies, drawn.finish, strict=True)]
         return Rollouts(tuple(p for p in asked for _ in range(n)), tuple(responses), log_prob=drawn.log_prob)
 
-    def draw(self, prompts: Texts, n: int, max_tokens: int, temperature: float = 1.0, seed: int = 0) -> Drawn:
+    def draw(
+        self, prompts: Texts, n: int, max_tokens: int, temperature: float = 1.0, seeds: int | Sequence[int] = 0
+    ) -> Drawn:
         """The same in token ids."""
         if temperature < 0 or n < 1 or max_tokens < 1:
             raise AssayError(
                 f"sample: n and max_tokens are above 0 and temperature is not below, got {n}, {max_tokens}, {temperature}"
             )
+        each = [seeds] * len(prompts) if isinstance(seeds, int) else list(seeds)
+        chance = decode.chances(prompts, n, max_tokens, each)
         parts: list[Drawn] = []
         bar = Bar(len(prompts) * n, "sample", "replies")
         with torch.inference_mode(), self._at_rest():
             for some in _at_once([len(p) + n * max_tokens for p in prompts]):
-                texts = [prompts[i] for i in some]
-                parts.append(self._draw(texts, n, max_tokens, temperature, seed, bar))
+                texts, rows = [prompts[i] for i in some], slice(some[0] * n, (some[-1] + 1) * n)
+                parts.append(self._draw(texts, chance[rows], temperature, [each[i] for i in some], bar))
         bar.close()
         return Drawn(
             [reply for part in parts for reply in part.replies],
@@ -143,7 +156,12 @@ class LanguagePolicy:
         own = self.tokenizer.chat_template
         if isinstance(own, dict):
             own = own.get("default")
-        return str(own or PLAIN_TEMPLATE)
+        return str(own or PLAIN_TEMPLATE) if self.template == "model" else PLAIN_TEMPLATE
+
+    @property
+    def template_hash(self) -> str:
+        """Equal to a reward model's where both render a conversation alike."""
+        return digest([self.chat_template, self.system])
 
     @property
     def device(self) -> torch.device:
@@ -207,35 +225,36 @@ class LanguagePolicy:
             limit = TOLERANCE[next(self.model.parameters()).dtype] * expected.abs().max()
             self.shares = bool((found - expected).abs().max() <= limit)
             if not self.shares:
-                self.trunk._attend(self.trunk.attention)
-                self.trunk.way = "padded"
+                self.trunk.give_up()
                 log.warning("%s: logits are not its unembedding's alone; rows are padded", type(self.model).__name__)
         return self.shares
 
-    def _draw(self, prompts: Texts, n: int, max_tokens: int, temperature: float, seed: int, bar: Bar) -> Drawn:
+    def _draw(
+        self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, seeds: Sequence[int], bar: Bar
+    ) -> Drawn:
         if self._shared() and self.trunk.choose() == "forest":
             return decode.draw(
                 self.trunk,
                 self._logits,
                 prompts,
-                n,
-                max_tokens,
+                chance,
                 temperature=temperature,
-                seed=seed,
                 stops=sorted(self.stops),
                 advance=bar.advance,
             )
-        return self._generate(prompts, n, max_tokens, temperature, seed, bar)
+        return self._generate(prompts, len(chance) // len(prompts), chance.shape[1], temperature, seeds, bar)
 
-    def _generate(self, prompts: Texts, n: int, max_tokens: int, temperature: float, seed: int, bar: Bar) -> Drawn:
+    def _generate(
+        self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: Bar
+    ) -> Drawn:
         """transformers' own loop, for families that the forest is not exact for."""
         chosen = {"do_sample": False} if temperature == 0 else {"do_sample": True, "temperature": temperature}
         replies: list[np.ndarray] = []
         finish: list[FinishReason] = []
         nats: list[float] = []
         with torch.random.fork_rng(devices=[]), layout.quiet():
-            torch.manual_seed(seed)
-            for prompt in prompts:
+            for prompt, seed in zip(prompts, seeds, strict=True):
+                torch.manual_seed(seed)
                 ids = torch.from_numpy(prompt.astype(np.int64))[None].to(self.device)
                 rows = self.model.generate(
                     input_ids=ids,
@@ -274,7 +293,7 @@ class LanguagePolicy:
             return _log_probs(self._logits(hidden), target, temperature)
 
         if torch.is_grad_enabled() and hidden.requires_grad:
-            found: tuple[Tensor, Tensor] = checkpoint(judged, hidden, use_reentrant=False)  # type: ignore[assignment]
+            found: tuple[Tensor, Tensor] = checkpoint(judged, hidden, use_reentrant=False)
             return found
         return judged(hidden)
 
@@ -309,6 +328,14 @@ class LanguagePolicy:
             self.model.train(training)
 
 
+def save_policy(policy: LanguagePolicy, folder: Path) -> None:
+    """Write the policy, adapters folded into a copy of its weights, as a directory that transformers and servers load."""
+    core = copy.deepcopy(policy.model) if hasattr(policy.model, "merge_and_unload") else policy.model
+    tokenizer = copy.deepcopy(policy.tokenizer)
+    tokenizer.chat_template = policy.chat_template
+    layout.write_policy(layout.merged(core), tokenizer, folder)
+
+
 def load_policy(options: PolicyOptions, *, adapters: bool = False, seed: int = 0) -> LanguagePolicy:
     """A policy from a hub name, a directory, or 'starter'; with fresh adapters where they are to be trained."""
     from transformers import AutoModelForCausalLM
@@ -341,7 +368,13 @@ def load_policy(options: PolicyOptions, *, adapters: bool = False, seed: int = 0
         model = layout.with_adapters(model, given, seed, train_head=False)
     model.to(device).eval()
     return LanguagePolicy(
-        model, tokenizer, system=options.system, name=options.base, max_prompt=options.max_prompt, stop=options.stop
+        model,
+        tokenizer,
+        system=options.system,
+        name=options.base,
+        max_prompt=options.max_prompt,
+        stop=options.stop,
+        template=options.template,
     )
 
 

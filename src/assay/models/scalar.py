@@ -102,10 +102,16 @@ class ScalarNetwork(nn.Module):
         if self.encoder:  # the family's own pooling and head
             ids, mask = (x.to(self.trunk.device) for x in pad(texts, self.classifier.config.pad_token_id or 0))
             return self.classifier(input_ids=ids, attention_mask=mask).logits.float()  # type: ignore[no-any-return]
-        read = self.trunk.states(texts)
-        with torch.autocast(read.device.type, enabled=False):
+        return self._project(self.trunk.states(texts))
+
+    def read_from(self, texts: Texts, since: Sequence[int]) -> Float[Tensor, "r a"]:
+        """Rewards at each token of text i from since[i] on, text after text: what a value model starts from."""
+        return self._project(self.trunk.states(texts, since))
+
+    def _project(self, states: Float[Tensor, "r h"]) -> Float[Tensor, "r a"]:
+        with torch.autocast(states.device.type, enabled=False):
             head = layout.head(layout.unwrapped(self.classifier))
-            return head(read.to(head.weight.dtype))  # type: ignore[no-any-return]
+            return head(states.to(head.weight.dtype))  # type: ignore[no-any-return]
 
 
 class ScalarModel:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 
-from assay.contracts import AssayError, Prompt, Scores, as_prompt, as_response, digest
+from assay.contracts import AssayError, Prompt, Scores, as_prompt, as_response, prompt_digest
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -129,7 +129,7 @@ class Baselined:
 
     def _bank(self, prompt: Prompt) -> Bank:
         try:
-            return self.banks[prompt_key(prompt)]
+            return self.banks[prompt_digest(prompt)]
         except KeyError:
             asked = prompt[-1].content if prompt else ""
             raise AssayError(
@@ -145,7 +145,7 @@ def per_prompt_baseline(
     rows = scores.value[None] if scores.members is None else np.concatenate([scores.value[None], scores.members])
     places: dict[str, list[int]] = {}
     for i, prompt in enumerate(prompts):
-        places.setdefault(prompt_key(as_prompt(prompt)), []).append(i)
+        places.setdefault(prompt_digest(as_prompt(prompt)), []).append(i)
     for own in places.values():
         if len(own) < FEWEST_REFERENCES:
             asked = as_prompt(prompts[own[0]])[-1].content
@@ -154,11 +154,6 @@ def per_prompt_baseline(
         model,
         {key: Bank(tuple(as_response(responses[i]).text for i in own), rows[:, own]) for key, own in places.items()},
     )
-
-
-def prompt_key(prompt: Prompt) -> str:
-    """A stable name for a prompt: the same one that a comparison takes as its group when none is given."""
-    return digest([[message.role, message.content] for message in prompt])
 
 
 def _affine(scores: Scores, shift: float, scale: float) -> Scores:

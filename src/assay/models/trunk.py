@@ -64,6 +64,14 @@ class Trunk:
             return tree.unique(texts)
         return cached_tokens(texts) if self.way == "cache" else len(texts) * max(map(len, texts))
 
+    def give_up(self) -> None:
+        """Pad rows from now on, with the model's own attention."""
+        self.way = "padded"
+        if self.reads:
+            self.reads.remove()
+            self.reads = None
+        self._attend(self.attention)
+
     def compile(self) -> None:
         """Let torch.compile fuse what lies between a layer's products, where the forest is the way in use.
 

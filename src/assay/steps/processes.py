@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from assay.config import ModelOptions, TrainOptions
 from assay.contracts import AssayError
 from assay.models.machine import DTYPES, pick_device, pick_dtype
-from assay.models.scalar import ScalarModel, ScalarNetwork
+from assay.models.scalar import ScalarNetwork
 from assay.models.trunk import decoder_layers
 
 LAUNCH = "torchrun --nproc-per-node N -m assay train ..."
@@ -40,14 +40,14 @@ def join(model: ModelOptions, train: TrainOptions) -> ModelOptions:
     return model.model_copy(update={"device": "cpu", "dtype": dtype})
 
 
-def start(model: ScalarModel, options: TrainOptions, **settings: Any) -> Accelerator:
+def start(device: torch.device, *, shard: bool = False, **settings: Any) -> Accelerator:
     """The accelerator of this process; all but the main one fall silent.
 
     Sharded training runs on accelerators where there are any, wherever the model was loaded.
     """
-    on_cpu = model.device.type == "cpu" and not (options.shard and torch.cuda.is_available())
+    on_cpu = device.type == "cpu" and not (shard and torch.cuda.is_available())
     accelerator = Accelerator(cpu=on_cpu, **settings)
-    if options.shard and accelerator.num_processes == 1:
+    if shard and accelerator.num_processes == 1:
         raise AssayError(f"train.shard=True: there is one process only; remedy: {LAUNCH}, or train.shard=false")
     kind = accelerator.distributed_type.value
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):

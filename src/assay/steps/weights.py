@@ -44,10 +44,11 @@ class Weights:
             groups.setdefault((head_lr if is_head else lr, decay), []).append(p)
         self.base_lrs = [lr for lr, _ in groups]
         listed = [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+        self.steps = 0
         self.adamw = torch.optim.AdamW(listed, betas=betas, eps=eps, fused=True)
 
     def step(self, factor: float) -> float:
-        """Clip, update, clear; returns the gradient norm before clipping."""
+        """Clip, update, clear; returns the gradient norm before clipping. One that is not finite moves no weight."""
         for name, p in self.live.items():
             if self.master[name] is not p:
                 self.master[name].grad = None if p.grad is None else processes.local(p.grad).float()
@@ -55,12 +56,16 @@ class Weights:
         masters, clip = list(self.master.values()), self.clip
         if self.sharded:
             norm = processes.join_gradients(self.live, self.master)
-            torch.nn.utils.clip_grads_with_norm_(masters, clip, norm)
         else:
-            norm = torch.nn.utils.clip_grad_norm_(masters, clip)
+            norm = torch.nn.utils.get_total_norm([p.grad for p in masters if p.grad is not None])
+        if not torch.isfinite(norm):
+            self.adamw.zero_grad(set_to_none=True)
+            return float(norm)
+        torch.nn.utils.clip_grads_with_norm_(masters, clip, norm)
         for group, lr in zip(self.adamw.param_groups, self.base_lrs, strict=True):
             group["lr"] = lr * factor
         self.adamw.step()
+        self.steps += 1
         self.adamw.zero_grad(set_to_none=True)
         self.publish()
         return float(norm)
@@ -105,5 +110,6 @@ class Weights:
 
     def set_step(self, step: int) -> None:
         """Tell AdamW how many steps the moments have seen."""
+        self.steps = step
         for p in self.master.values():
             self.adamw.state[p]["step"] = torch.tensor(float(step), device=p.device if p.is_cuda else "cpu")

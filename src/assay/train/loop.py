@@ -82,7 +82,7 @@ def fit(
 
     # 1. Processes, and text to tokens, once
     tracked = {"log_with": list(options.report_to) or None, "project_dir": str(folder) if folder else None}
-    accelerator = processes.start(model, options, **tracked)
+    accelerator = processes.start(model.device, shard=options.shard, **tracked)
     table = tabulate(model.text, comparisons, options, model.card.attributes)
     check = tabulate(model.text, held_out, options, model.card.attributes) if held_out else None
     if table.dropped:
@@ -122,11 +122,12 @@ def fit(
         rows = step_rows(len(table), options.batch_size, options.seed, step)
         value = _accumulate(network, table, rows, options, accelerator, model)
         step += 1
-        if not math.isfinite(value):
+        norm = weights.step(learning_rate(step - 1, total, options)) if math.isfinite(value) else value
+        if not math.isfinite(norm):
+            what = "gradient" if math.isfinite(value) else "loss"
             raise AssayError(
-                f"train: the loss at step {step} is {value}; remedy: a smaller train.lr (now {options.lr}), or model.dtype=float32"
+                f"train: the {what} at step {step} is {norm}; remedy: a smaller train.lr (now {options.lr}), or model.dtype=float32"
             )
-        norm = weights.step(learning_rate(step - 1, total, options))
         run.log(
             {
                 "step": step,

@@ -1,0 +1,158 @@
+"""Tokens drawn a second by our decode loop beside transformers' generate: many prompts, and many samples of few prompts.
+
+    python benchmarks/generation.py --data hh_pairs.jsonl.gz
+
+Both sides load the same weights, take the likeliest token, and run until every reply has --tokens tokens (no end token
+stops a reply, so both do the same work); the replies are then compared token by token. `generate` gets left-padded rows
+of all prompts at once, or `num_return_sequences`. Runs are fresh processes, in turn; the first call of each is warm-up.
+In bfloat16 the two round differently, so a share of equal replies is reported; in float32 all must be equal.
+
+Results go to benchmarks/results/generation.json by case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+import rows
+from measure import Answer, Job, interleave, ratio, shown, spread
+
+SHAPES = {"32 prompts": (32, 1), "2 prompts x 16": (2, 16)}
+
+
+def main() -> None:
+    """Run both sides on both shapes, keep the numbers and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, action="append", default=[], help="rows with a prompt")
+    parser.add_argument("--tokens", type=int, default=64, help="new tokens a reply")
+    parser.add_argument("--max-prompt", type=int, default=400, help="longer prompts are left out")
+    parser.add_argument("--dtypes", default="bfloat16,float32", help="one case each")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="0 takes the likeliest token, so replies compare"
+    )
+    measure.add_options(parser, "generation.json")
+    a = parser.parse_args()
+    if a.job:
+        return measure.answer(a.job, handle)
+    if a.smoke:
+        a.tokens, a.dtypes, a.repeats = 6, "float32", 1
+    runner = measure.Runner(handle, Path(__file__).resolve(), a.threads, a.malloc, a.memory, a.smoke)
+    source = rows.made_up(40) if a.smoke and not a.data else rows.read_rows(a.data)
+    for dtype in measure.names(a.dtypes):
+        for shape, (prompts, samples) in SHAPES.items():
+            job: Job = {"model": a.model, "dtype": dtype, "samples": samples, "tokens": a.tokens}
+            job |= {"prompts": some_prompts(a, source, prompts), "temperature": a.temperature}
+            sides = ("ours", "generate")
+            answers = interleave({s: (lambda s=s, job=job: runner.ours(job | {"side": s})) for s in sides}, a.repeats)
+            case = summed(answers, prompts * samples * a.tokens, dtype)
+            case |= {
+                "machine": measure.machine(a.threads),
+                "settings": {"dtype": dtype, "shape": shape, "tokens": a.tokens},
+            }
+            measure.keep(a.out, "drawing replies", {f"{dtype}/{shape}": case})
+            show(f"{dtype}, {shape}", case)
+
+
+def some_prompts(a: argparse.Namespace, source: list[dict[str, Any]], num: int) -> list[list[int]]:
+    """Token ids of different prompts in an order drawn once."""
+    from assay.config import PolicyOptions
+    from assay.contracts import as_prompt
+    from assay.models.policy import load_policy
+
+    policy = load_policy(PolicyOptions(base=a.model, device="cpu"))
+    found: list[list[int]] = []
+    for i in np.random.default_rng(0).permutation(len(source)):
+        ids = policy.encode(as_prompt(source[int(i)]["prompt"])).tolist()
+        if len(ids) <= a.max_prompt and ids not in found:
+            found.append(ids)
+        if len(found) == num:
+            return found
+    raise SystemExit(f"only {len(found)} of {num} prompts; give more data")
+
+
+def handle(job: Job) -> Answer:
+    """One run: load, warm up, draw once on the clock."""
+    import torch
+
+    from assay.config import PolicyOptions
+    from assay.models.policy import load_policy
+
+    torch.set_num_threads(job["threads"])
+    policy = load_policy(PolicyOptions(base=job["model"], dtype=job["dtype"], device="cpu"))
+    prompts = [np.array(ids, dtype=np.int32) for ids in job["prompts"]]
+    policy.stops = frozenset()
+    draw = ours if job["side"] == "ours" else generated
+    measure.touch(policy.model)
+    draw(policy, prompts[:2], job | {"tokens": 4})
+    memory = measure.Memory()
+    began = time.perf_counter()
+    replies = draw(policy, prompts, job)
+    return {"seconds": time.perf_counter() - began, "replies": replies, **memory.report()}
+
+
+def ours(policy: Any, prompts: list[np.ndarray], job: Job) -> list[list[int]]:
+    """Our decode loop."""
+    drawn = policy.draw(prompts, job["samples"], job["tokens"], job["temperature"])
+    return [reply.tolist() for reply in drawn.replies]
+
+
+def generated(policy: Any, prompts: list[np.ndarray], job: Job) -> list[list[int]]:
+    """transformers' generate on left-padded rows."""
+    import torch
+
+    width = max(map(len, prompts))
+    ids = torch.full((len(prompts), width), policy.tokenizer.pad_token_id)
+    mask = torch.zeros_like(ids)
+    for i, prompt in enumerate(prompts):
+        ids[i, width - len(prompt) :] = torch.from_numpy(prompt.astype(np.int64))
+        mask[i, width - len(prompt) :] = 1
+    if job["temperature"] == 0:  # generate returns one greedy reply a prompt: rows are repeated, as it does for samples
+        chosen: dict[str, Any] = {"do_sample": False}
+        ids, mask = (x.repeat_interleave(job["samples"], 0) for x in (ids, mask))
+    else:
+        chosen = {"do_sample": True, "temperature": job["temperature"], "num_return_sequences": job["samples"]}
+        chosen |= {"top_k": 0, "top_p": 1.0}
+    given = {"min_new_tokens": job["tokens"], "max_new_tokens": job["tokens"]}
+    policy.model.generation_config.eos_token_id = None
+    with torch.inference_mode():
+        found = policy.model.generate(
+            input_ids=ids, attention_mask=mask, pad_token_id=policy.tokenizer.pad_token_id, **given, **chosen
+        )
+    return found[:, width:].tolist()  # type: ignore[no-any-return]
+
+
+def summed(answers: dict[str, list[Answer]], tokens: int, dtype: str) -> dict[str, Any]:
+    """Rates, their ratio, and how many replies agree."""
+    if failed := [f"{name}: {found[0]['error']}" for name, found in answers.items() if "error" in found[0]]:
+        raise SystemExit("; ".join(failed))
+    rates = {name: spread([tokens / run["seconds"] for run in found]) for name, found in answers.items()}
+    pairs = list(zip(answers["ours"][0]["replies"], answers["generate"][0]["replies"], strict=True))
+    equal = sum(one == other for one, other in pairs) / len(pairs)
+    agree = [next((i for i, (x, y) in enumerate(zip(*p, strict=True)) if x != y), len(p[0])) for p in pairs]
+    return {
+        "tokens_a_second": rates,
+        "ours_over_generate": ratio(rates["ours"], rates["generate"]),
+        "equal_replies": equal,
+        "mean_tokens_before_they_differ": sum(agree) / len(agree),
+        "over_baseline_bytes": {n: spread([r["over_baseline_bytes"] for r in found]) for n, found in answers.items()},
+    }
+
+
+def show(title: str, case: dict[str, Any]) -> None:
+    """The table of one case."""
+    print(f"\n{title}: {case['equal_replies']:.0%} of replies equal")
+    lines = [
+        [name, shown(rate, 1), f"{case['over_baseline_bytes'][name]['median'] / 2**30:.2f}"]
+        for name, rate in case["tokens_a_second"].items()
+    ]
+    measure.print_table(["", "new tokens/s", "GiB over model"], lines)
+    print(f"ours / generate {shown(case['ours_over_generate'])}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,554 @@
+"""One loop for PPO, RLOO and GRPO, readable top to bottom: rollouts, advantages, clipped steps, a look at held-out prompts.
+
+A step's losses are means over the tokens of its minibatch on all processes, whatever the micro-batches. Every draw and
+every order is a function of the seed and the update, so a checkpoint needs no generator, and a killed run goes on unchanged.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from assay.config import OptimizeOptions
+from assay.contracts import AssayError, Prompt, digest, prompt_digest
+from assay.files import append_jsonl
+from assay.formulas import kl
+from assay.formulas.advantage import RunningScale
+from assay.formulas.policy import clip_fraction, clipped_policy_loss, clipped_value_loss, explained_variance
+from assay.models.policy import LanguagePolicy
+from assay.models.trunk import Texts
+from assay.optimize import monitor
+from assay.optimize.monitor import Check
+from assay.optimize.rewards import Reward
+from assay.optimize.rollouts import Batch, Scale, Turns, ValueHead, ValueNetwork, passes, prepare, read_all, take_turns
+from assay.progress import Bar
+from assay.steps import checkpoint, processes
+from assay.steps.weights import Weights
+
+log = logging.getLogger("assay")
+
+
+@dataclass(frozen=True, slots=True)
+class Optimised:
+    """The policy as it ended (or was at its best), the updates made, why it stopped early if it did, what was seen on the
+    way, which update the weights are of, and prompts left out with their reasons."""
+
+    policy: LanguagePolicy
+    updates: int
+    stopped: str | None
+    checks: tuple[Check, ...]
+    kept: int
+    excluded: dict[str, int] = field(default_factory=dict)
+
+
+def optimise(
+    policy: LanguagePolicy,
+    reward: Reward,
+    prompts: Sequence[Prompt],
+    options: OptimizeOptions,
+    *,
+    gold: Reward | None = None,
+    held_out: Sequence[Prompt] = (),
+    value: ValueNetwork | None = None,
+    reference_scale: tuple[float, float] | None = None,
+    folder: Path | None = None,
+    begin: Callable[[], None] = lambda: None,
+) -> Optimised:
+    """Move the policy towards more reward, charged for its distance from where it started.
+
+    With adapters, the reference is the policy without them; otherwise a frozen copy. `gold` judges replies to held-out
+    prompts beside the reward; nothing learns from it. `value` is what a value model of its own starts as; it learns.
+    `reference_scale` is the mean and spread of the reward over the reference policy's replies. With a folder, metrics.jsonl,
+    checks.jsonl and checkpoints are kept there, and the same call goes on from a killed run.
+    """
+    _refuse_contradictions(options, gold, value, reference_scale, held_out)
+
+    # 1. Prompts that can be answered; the reference; the value model
+    accelerator = processes.start(policy.device)
+    asked, ids, excluded = answerable(policy, prompts, options.max_tokens)
+    check_asked, check_ids, _ = answerable(policy, held_out[: options.check_prompts], options.max_tokens)
+    adapted = hasattr(policy.model, "peft_config")
+    reference = policy if adapted else frozen_copy(policy)
+    values = _value_model(policy, options, value)
+    weights = _weights(policy, values, options)
+    policy.model.train()
+    if options.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    # 2. Go on from the newest checkpoint
+    identity = _identity(policy, asked, check_asked, options)
+    run = _Run(folder, identity, accelerator, options, reference_scale)
+    update = run.resume(weights)
+    begin()
+    bar = Bar(options.updates, "optimize", "updates", initial=update)
+
+    # 3. Updates
+    while True:
+        due = options.check_every and (update % options.check_every == 0 or update == options.updates)
+        if check_ids and due and (not run.checks or run.checks[-1].update < update):
+            check = look(policy, reference, check_asked, check_ids, reward, gold, options, update, run.beta)
+            run.saw(check, weights)
+        if update == options.updates or run.stopped:
+            break
+        chosen = choose(len(ids), options.prompts, options.seed, update)
+        seed = options.seed * 1_000_003 + update
+        turns = take_turns(policy, [asked[i] for i in chosen], [ids[i] for i in chosen], options, seed, accelerator)
+        batch, run.scale = prepare(
+            policy, reference, values, turns, reward, run.scale, run.beta.beta, options, accelerator
+        )
+        row = learn(policy, values, batch, weights, options, update, accelerator)
+        row |= summary(batch, options, accelerator) | {"kl_coef": run.beta.beta}
+        run.beta = run.beta.update(row["kl"], options.prompts * options.samples)
+        update += 1
+        run.log({"update": update, **row})
+        run.stopped = stop_reason(row, options)
+        if options.save_every and (update % options.save_every == 0 or update == options.updates or run.stopped):
+            run.save(update, weights)
+        bar.advance(1, score=row["score"], kl=row["kl"], length=row["length"])
+    bar.close()
+
+    # 4. The policy to keep
+    kept = run.restore_best(weights) if options.keep == "best_gold" else update
+    policy.model.eval()
+    return Optimised(policy, update, run.stopped, tuple(run.checks), kept, excluded)
+
+
+def learn(
+    policy: LanguagePolicy,
+    values: Any,
+    batch: Batch,
+    weights: Weights,
+    options: OptimizeOptions,
+    update: int,
+    accelerator: Accelerator,
+) -> dict[str, float]:
+    """All optimiser steps on one batch; returns their means. Raises before a NaN reaches a weight."""
+    warming = update < options.value_warmup
+    factor = 1.0 - (update / options.updates)
+    seen: list[dict[str, float]] = []
+    moved = 0.0
+    for epoch in range(options.epochs):
+        for part in minibatches(batch.turns, options, update, epoch, accelerator):
+            row = accumulate(policy, values, batch, part, options, accelerator, warming=warming)
+            norm = _step(weights, factor, accelerator)
+            if not math.isfinite(norm + row["loss"]):
+                raise AssayError(
+                    f"optimize: the gradient of update {update + 1} is {norm}, its loss {row['loss']}; "
+                    f"remedy: a smaller optimize.lr (now {options.lr}), or policy.dtype=float32"
+                )
+            seen.append(row | {"grad_norm": norm})
+            moved = row["kl_step"]
+        if options.max_kl_step and moved > options.max_kl_step:
+            break
+    first = {"ratio_first": seen[0]["ratio"], "ratio_far": seen[0]["ratio_far"]}
+    means = {name: float(np.mean([row[name] for row in seen])) for name in seen[0] if name != "ratio_far"}
+    return means | first | {"steps": float(len(seen)), "lr": options.lr * factor}
+
+
+def accumulate(
+    policy: LanguagePolicy,
+    values: Any,
+    batch: Batch,
+    rows: list[int],
+    options: OptimizeOptions,
+    accelerator: Accelerator,
+    *,
+    warming: bool = False,
+) -> dict[str, float]:
+    """Forward and backward over one minibatch in micro-batches; gradients are of means over all processes' tokens."""
+    sizes = torch.tensor(batch.turns.lengths)
+    count = _total(float(batch.mask[rows].sum()), accelerator)
+    sums = dict.fromkeys(("loss", "policy_loss", "value_loss", "clipped", "kl_step", "ratio", "ratio_square"), 0.0)
+    far = 0.0
+    for some in passes(policy, batch.turns, rows, options.micro_tokens):
+        prompts, replies = [batch.turns.prompts[i] for i in some], [batch.turns.replies[i] for i in some]
+
+        def flat(x: Tensor, some: list[int] = some) -> Tensor:
+            return torch.cat([x[i, : sizes[i]] for i in some]).to(policy.device)
+
+        keep = flat(batch.mask)
+        reading = policy.read(prompts, replies, options.temperature)
+        old, adv = flat(batch.log_prob), flat(batch.advantage)
+        per_token = clipped_policy_loss(reading.log_prob, old, adv, options.clip)
+        policy_loss = torch.where(keep, per_token, 0.0).sum() / count
+        loss = torch.zeros_like(policy_loss) if warming else policy_loss
+        value_loss = torch.zeros_like(policy_loss)
+        if values is not None:
+            found = values.of(prompts, replies, reading, detached=warming)
+            squares = clipped_value_loss(found, flat(batch.value), flat(batch.returns), options.value_clip)
+            value_loss = torch.where(keep, squares, 0.0).sum() / count
+            loss = loss + (value_loss if warming else options.value_coef * value_loss)
+        loss.backward()
+        with torch.no_grad():
+            log_ratio = torch.where(keep, reading.log_prob - old, 0.0)
+            ratio = torch.where(keep, log_ratio.clamp(-20, 20).exp(), 0.0)
+            part = {
+                "loss": loss, "policy_loss": policy_loss, "value_loss": value_loss,
+                "clipped": (clip_fraction(reading.log_prob, old, adv, options.clip) * keep).sum() / count,
+                "kl_step": torch.where(keep, kl.k3(-log_ratio), 0.0).sum() / count,
+                "ratio": ratio.sum() / count, "ratio_square": ratio.square().sum() / count,
+            }  # fmt: skip
+            for name, x in part.items():
+                sums[name] += float(x)
+            far = max(far, float(torch.where(keep, (ratio - 1).abs(), 0.0).max()))
+    everyone = {name: _total(x, accelerator) for name, x in sums.items()}
+    variance = everyone.pop("ratio_square") - everyone["ratio"] ** 2
+    return everyone | {"ratio_var": max(0.0, variance), "ratio_far": far}
+
+
+def minibatches(
+    turns: Turns, options: OptimizeOptions, update: int, epoch: int, accelerator: Accelerator
+) -> list[list[int]]:
+    """This process's rows of each minibatch: the same division of all replies, however many processes hold them."""
+    num = options.prompts * options.samples
+    order = np.random.default_rng([options.seed, update, epoch]).permutation(num)
+    here = {int(place): row for row, place in enumerate(turns.place)}
+    return [[here[int(i)] for i in part if int(i) in here] for part in np.array_split(order, options.minibatches)]
+
+
+def choose(num: int, wanted: int, seed: int, update: int) -> list[int]:
+    """Prompts of an update: all are used once before any is used again, in an order of their own each time."""
+    picked: list[int] = []
+    at = update * wanted
+    while len(picked) < wanted:
+        order = np.random.default_rng([seed, at // num]).permutation(num)
+        take = order[at % num : at % num + wanted - len(picked)].tolist()
+        picked += take
+        at += len(take)
+    return picked
+
+
+def answerable(
+    policy: LanguagePolicy, prompts: Sequence[Prompt], max_tokens: int
+) -> tuple[list[Prompt], list[Any], dict[str, int]]:
+    """Prompts that fit, their token ids, and how many were left out for which reason. All left out is an error."""
+    kept: list[Prompt] = []
+    ids: list[Any] = []
+    excluded: dict[str, int] = {}
+    for prompt in prompts:
+        if not any(message.content.strip() for message in prompt):
+            reason: str | None = "empty"
+        else:
+            row = policy.encode(prompt)
+            reason = "too long for policy.max_prompt or the context" if policy.unfit(row, max_tokens) else None
+        if reason:
+            excluded[reason] = excluded.get(reason, 0) + 1
+            continue
+        kept.append(prompt)
+        ids.append(row)
+    if excluded:
+        log.warning("prompts left out: %s", ", ".join(f"{n} {why}" for why, n in excluded.items()))
+    if prompts and not kept:
+        raise AssayError(
+            f"none of {len(prompts)} prompts can be answered ({'; '.join(excluded)}); remedy: other prompts"
+        )
+    return kept, ids, excluded
+
+
+def frozen_copy(policy: LanguagePolicy) -> LanguagePolicy:
+    """The policy as it is now, with weights of its own that never learn."""
+    model = copy.deepcopy(policy.model).eval().requires_grad_(False)
+    return LanguagePolicy(
+        model,
+        policy.tokenizer,
+        system=policy.system,
+        name=policy.name,
+        max_prompt=policy.max_prompt,
+        template=policy.template,
+    )
+
+
+def look(
+    policy: LanguagePolicy,
+    reference: LanguagePolicy,
+    asked: Sequence[Prompt],
+    ids: Texts,
+    reward: Reward,
+    gold: Reward | None,
+    options: OptimizeOptions,
+    update: int,
+    beta: kl.AdaptiveKL,
+) -> Check:
+    """One reply to each held-out prompt, with the same chances every time: reward, gold, KL, length and the texts."""
+    drawn = policy.draw(ids, 1, options.max_tokens, options.temperature, options.seed)
+    responses = tuple(policy.response(r, f) for r, f in zip(drawn.replies, drawn.finish, strict=True))
+    turns = Turns(tuple(asked), responses, list(ids), drawn.replies, np.arange(len(ids)))
+    mine, _, _ = read_all(policy, None, turns, options)
+    with reference.as_reference():
+        theirs, _, _ = read_all(reference, None, turns, options)
+    found = reward.score(turns.asked, responses)
+    second = gold.score(turns.asked, responses) if gold is not None else None
+    return Check(
+        update=update,
+        kl_coef=beta.beta,
+        prompts=tuple(prompt_digest(prompt) for prompt in asked),
+        proxy=np.asarray(found.value, dtype=np.float64),
+        gold=None if second is None else np.asarray(second.value, dtype=np.float64),
+        kl=(mine - theirs).double().sum(1).numpy(),
+        length=np.array(turns.lengths, dtype=np.float64),
+        finished=turns.finished,
+        std=found.std,
+        shift_p=found.shift_p,
+        texts=tuple(response.text for response in responses),
+    )
+
+
+def summary(batch: Batch, options: OptimizeOptions, accelerator: Accelerator) -> dict[str, float]:
+    """What a batch of rollouts was like, over all processes."""
+    turns, mask = batch.turns, batch.mask
+    rows, finished = mask.any(1), torch.from_numpy(turns.finished)
+    log_ratio = batch.log_ratio
+    sums = {
+        "rows": rows.sum(), "tokens": mask.sum(), "unusable": (~rows).sum(),
+        "proxy": torch.from_numpy(np.where(rows.numpy(), np.nan_to_num(batch.rewarded.value), 0.0)).sum(),
+        "score": (batch.score * rows).sum(), "kl": (batch.kl * rows).sum(),
+        "k3": kl.k3(-log_ratio)[mask].sum(), "entropy": batch.entropy[mask].sum(),
+        "length": torch.tensor(turns.lengths, dtype=torch.float64).sum(),
+        "finished": finished.sum(), "unique": torch.tensor(len({(p, r.text) for p, r in zip(turns.asked, turns.responses, strict=True)})),
+        "replies": torch.tensor(len(turns.replies)),
+    }  # fmt: skip
+    total = dict(zip(sums, _totals([float(x) for x in sums.values()], accelerator), strict=True))
+    replies, tokens, kept = total["replies"], max(1.0, total["tokens"]), max(1.0, total["rows"])
+    row = {name: total[name] / kept for name in ("proxy", "score", "kl")}
+    row |= {"kl_per_token": total["kl"] / tokens, "kl_k3": total["k3"] / kept, "entropy": total["entropy"] / tokens}
+    row |= {"length": total["length"] / replies, "finished": total["finished"] / replies}
+    row |= {"truncated": 1 - row["finished"], "unique": total["unique"] / replies, "unusable": total["unusable"]}
+    if options.baseline == "value":
+        row["explained_variance"] = float(explained_variance(batch.value, batch.returns, mask))
+        row["value"] = float(batch.value[mask].mean()) if mask.any() else 0.0
+    return row
+
+
+def stop_reason(row: dict[str, float], options: OptimizeOptions) -> str | None:
+    """Why the run has to end here; None where nothing has left its band."""
+    bounds = (("kl", options.max_kl, 1), ("entropy", options.min_entropy, -1), ("length", options.max_length, 1))
+    for name, bound, sign in bounds:
+        if bound is not None and sign * row[name] > sign * bound:
+            return f"{name} {row[name]:.3g} passed {bound:g}"
+    return None
+
+
+class _Run:
+    """What a run remembers and leaves on disk: the KL coefficient, the reward's scale, checks, checkpoints, metrics."""
+
+    def __init__(
+        self,
+        folder: Path | None,
+        identity: dict[str, str],
+        accelerator: Accelerator,
+        options: OptimizeOptions,
+        reference_scale: tuple[float, float] | None,
+    ) -> None:
+        self.folder, self.identity, self.accelerator, self.options = folder, identity, accelerator, options
+        self.beta = kl.AdaptiveKL(options.kl_coef, options.kl_target, options.kl_horizon)
+        mean, spread = reference_scale if options.reward_scale == "reference" and reference_scale else (0.0, 1.0)
+        self.scale = Scale(mean, spread, RunningScale() if options.reward_scale == "running" else None)
+        self.checks: list[Check] = []
+        self.best: tuple[int, dict[str, Tensor] | None] | None = None
+        self.stopped: str | None = None
+        self.began = time.monotonic()
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def resume(self, weights: Weights) -> int:
+        """Load the newest checkpoint; returns the updates already made."""
+        place = checkpoint.find(self.folder)
+        if place is None:
+            self._cut({"metrics.jsonl": 0, "checks.jsonl": 0})
+            return 0
+        state = checkpoint.read_state(place)
+        if differing := [key for key in self.identity if state["identity"].get(key) != self.identity[key]]:
+            raise AssayError(
+                f"{place}: belongs to another run ({', '.join(differing)} differ); remedy: another --out, or delete {place}"
+            )
+        weights.read(place, moments=True)
+        weights.set_step(state["steps"])
+        self.beta = kl.AdaptiveKL(state["beta"], self.options.kl_target, self.options.kl_horizon)
+        if state["running"] is not None:
+            self.scale = Scale(self.scale.mean, self.scale.spread, RunningScale(*state["running"]))
+        self.stopped = state["stopped"]
+        self._cut(state["bytes"])
+        self.checks = monitor.read_checks(self._place("checks.jsonl")) if self.folder else []
+        self.best = (state["best"], None) if state["best"] is not None else None
+        log.info("going on from update %d in %s", state["update"], place)
+        return int(state["update"])
+
+    def save(self, update: int, weights: Weights) -> None:
+        """Write a checkpoint."""
+        if self.folder is None:
+            return
+        running = self.scale.running
+        state = {
+            "update": update,
+            "identity": self.identity,
+            "steps": weights.steps,
+            "beta": self.beta.beta,
+            "running": None if running is None else [running.count, running.mean, running.m2],
+            "best": self.best[0] if self.best else None,
+            "stopped": self.stopped,
+            "bytes": {name: _size(self._place(name)) for name in ("metrics.jsonl", "checks.jsonl")},
+        }
+        weights.save(self.folder, state, main=self.accelerator.is_main_process, moments=True)
+
+    def saw(self, check: Check, weights: Weights) -> None:
+        """Keep a check; remember the weights where gold was best; stop where it has fallen beyond doubt."""
+        self.checks.append(check)
+        if self.folder is not None and self.accelerator.is_main_process:
+            append_jsonl(self._place("checks.jsonl"), monitor.to_row(check))
+        if check.gold is not None and self.options.keep == "best_gold" and monitor.best(self.checks) == check.update:
+            self._remember(check.update, weights)
+        if self.options.stop_when == "over_optimised" and (why := monitor.should_stop(self.checks)):
+            self.stopped = why
+
+    def restore_best(self, weights: Weights) -> int:
+        """Put the weights with the best gold back; returns their update."""
+        assert self.best is not None, "a check with gold came first"
+        update, held = self.best
+        if held is None:
+            assert self.folder is not None
+            place = checkpoint.find(self.folder, "best")
+            assert place is not None, f"{self.folder}/best is written with every best check"
+            weights.read(place, moments=False)
+        else:
+            with torch.no_grad():
+                for name, value in weights.tensors(moments=False).items():
+                    value.copy_(held[name])
+            weights.publish()
+        return update
+
+    def log(self, row: dict[str, float]) -> None:
+        """Append a line to metrics.jsonl."""
+        if self.folder is None or not self.accelerator.is_main_process:
+            return
+        known = {name: value if math.isfinite(value) else None for name, value in row.items()}
+        append_jsonl(self._place("metrics.jsonl"), known | {"seconds": round(time.monotonic() - self.began, 3)})
+
+    def _remember(self, update: int, weights: Weights) -> None:
+        if self.folder is None:
+            self.best = (update, {name: x.clone() for name, x in weights.tensors(moments=False).items()})
+            return
+        weights.save(self.folder, {"update": update}, main=self.accelerator.is_main_process, moments=False, keep="best")
+        self.best = (update, None)
+
+    def _place(self, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / name
+
+    def _cut(self, sizes: dict[str, int]) -> None:
+        """Forget the lines after the checkpoint: they will be written again."""
+        if self.folder is None or not self.accelerator.is_main_process:
+            return
+        for name, size in sizes.items():
+            place = self._place(name)
+            if place.exists() and place.stat().st_size > size:
+                with place.open("rb+") as file:
+                    file.truncate(size)
+
+
+def _step(weights: Weights, factor: float, accelerator: Accelerator) -> float:
+    """Sum gradients over processes and step; a weight that nothing reached has a gradient of 0."""
+    for p in weights.live.values():
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+        if accelerator.num_processes > 1:
+            p.grad = processes.total(p.grad, accelerator)
+    return weights.step(factor)
+
+
+def _weights(policy: LanguagePolicy, values: Any, options: OptimizeOptions) -> Weights:
+    trained = nn.ModuleDict({"policy": policy.model} | ({"value": values} if values is not None else {}))
+    return Weights(
+        trained,
+        head=list(values.parameters()) if values is not None else [],
+        lr=options.lr,
+        head_lr=options.value_lr or options.lr,
+        betas=options.betas,
+        eps=options.eps,
+        weight_decay=options.weight_decay,
+        clip=options.grad_clip,
+    )
+
+
+def _value_model(
+    policy: LanguagePolicy, options: OptimizeOptions, given: ValueNetwork | None
+) -> ValueHead | ValueNetwork | None:
+    if options.baseline != "value":
+        return None
+    if options.value == "head":
+        return ValueHead(policy.model.config.get_text_config().hidden_size).to(policy.device)
+    assert given is not None, "refused before"
+    return given.to(policy.device).requires_grad_(True)
+
+
+def _refuse_contradictions(
+    options: OptimizeOptions,
+    gold: Reward | None,
+    value: ValueNetwork | None,
+    scale: tuple[float, float] | None,
+    held_out: Sequence[Prompt],
+) -> None:
+    """An option that could not be followed is refused."""
+    if options.baseline != "value" and options.samples < 2:
+        raise AssayError(
+            f"optimize.samples={options.samples}: optimize.baseline={options.baseline} compares replies to one prompt; "
+            "remedy: optimize.samples=4"
+        )
+    if options.baseline == "value" and options.value == "reward" and value is None:
+        raise AssayError("optimize.value=reward: the reward is no model of ours; remedy: optimize.value=head")
+    if options.reward_scale == "reference" and scale is None:
+        raise AssayError(
+            "optimize.reward_scale=reference: the model stores no reference mean and spread; "
+            "remedy: calibrate it with --reference, or optimize.reward_scale=running"
+        )
+    needs_gold = [n for n, on in (("stop_when", options.stop_when != "never"), ("keep", options.keep != "last")) if on]
+    if needs_gold and (gold is None or not held_out or not options.check_every):
+        raise AssayError(
+            f"optimize.{needs_gold[0]}: needs a gold judge, held-out prompts and optimize.check_every above 0; remedy: --gold"
+        )
+    if options.minibatches > options.prompts * options.samples:
+        raise AssayError(
+            f"optimize.minibatches={options.minibatches}: a batch has {options.prompts * options.samples} replies; remedy: fewer"
+        )
+
+
+def _identity(
+    policy: LanguagePolicy, asked: Sequence[Prompt], held_out: Sequence[Prompt], options: OptimizeOptions
+) -> dict[str, str]:
+    """What must agree for a checkpoint to be gone on from."""
+    silent = {"save_every", "micro_tokens", "gradient_checkpointing"}
+    adapters = [
+        (a.r, a.lora_alpha, sorted(a.target_modules)) for a in getattr(policy.model, "peft_config", {}).values()
+    ]
+    return {
+        "optimize options": digest({k: v for k, v in options.model_dump().items() if k not in silent}),
+        "prompts": digest([prompt_digest(p) for p in asked]),
+        "held-out prompts": digest([prompt_digest(p) for p in held_out]),
+        "policy": digest([policy.name, policy.system, str(next(policy.model.parameters()).dtype), adapters]),
+    }
+
+
+def _total(value: float, accelerator: Accelerator) -> float:
+    return _totals([value], accelerator)[0]
+
+
+def _totals(values: list[float], accelerator: Accelerator) -> list[float]:
+    if accelerator.num_processes == 1:
+        return values
+    mine = torch.tensor(values, dtype=torch.float64, device=accelerator.device)
+    found: list[float] = processes.total(mine, accelerator).tolist()
+    return found
+
+
+def _size(place: Path) -> int:
+    return place.stat().st_size if place.exists() else 0

@@ -1,0 +1,328 @@
+"""What a policy is optimised against: one reward model or rule, or several with weights, or an ensemble made cautious.
+
+Axes: n responses, k sources or ensemble members. Rewards are nats where the sources give nats; higher is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, SupportsFloat, final
+
+import numpy as np
+from scipy.special import logsumexp
+
+from assay.contracts import AssayError, Prompt, Response, RewardModel, as_prompt, as_response
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+    from assay.contracts import PromptLike, ResponseLike
+
+__all__ = ["RULES", "Reward", "Rewarded", "combined", "ensemble_rule"]
+
+RewardFunction = Callable[[Sequence[Prompt], Sequence[Response]], Iterable[float]]
+Source = RewardModel | RewardFunction
+Rule = Callable[["Float[np.ndarray, 'k n']"], "Float[np.ndarray, ' n']"]
+
+PENALTY = 0.5  # of the variance between members; Coste 2023's choice for best-of-n
+SOFTNESS = 1.0  # nats
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """What a reward says of n responses.
+
+    value: [n] float64, NaN where usable is False.
+    parts: what each source said [n], before its weight, by name.
+    usable: [n], False where a source said NaN or infinity.
+    truncated: [n], True where a source did not see the whole text.
+    std: [n], how far sources or members disagree, or a model's own uncertainty; None where nobody knows. Errors that all
+        share do not show in it: a lower bound of the error.
+    shift_p: [n] p-value of being in distribution; the smallest of several sources' times their number. None if not known.
+    """
+
+    value: Float[np.ndarray, " n"]
+    parts: Mapping[str, Float[np.ndarray, " n"]]
+    usable: Bool[np.ndarray, " n"]
+    truncated: Bool[np.ndarray, " n"]
+    std: Float[np.ndarray, " n"] | None = None
+    shift_p: Float[np.ndarray, " n"] | None = None
+
+    @property
+    def num_unusable(self) -> int:
+        """How many responses have no reward."""
+        return int(np.count_nonzero(~self.usable))
+
+
+def combined(
+    sources: Source | Sequence[Source] | Mapping[str, Source],
+    weights: Sequence[float] | Mapping[str, float] | None = None,
+    rule: str | Rule = "sum",
+    *,
+    members: str | Rule | None = None,
+    clip: float | None = None,
+) -> Reward:
+    """One reward from reward models and functions f(prompts, responses) -> a number for each response.
+
+    A function gets prompts as tuples of messages and Response objects (`.text`, `.finish`). Names are a mapping's keys,
+    else those of the functions and classes. Each source is multiplied by its weight, then `rule` makes one of them:
+    "sum", or an ensemble's "mean", "min", "uncertainty" or "soft_min" (see `ensemble_rule`). With "sum" a weight of 0
+    only keeps the source's number among the parts. `members` applies such a rule to the members of each source that is
+    an ensemble, in place of its own value. `clip` is the largest absolute value of the result.
+    """
+    named = _named(sources)
+    weight = _weights(weights, named)
+    if rule != "sum" and (low := [name for name, value in weight.items() if value <= 0]):
+        raise AssayError(
+            f"reward {low[0]}: the rules of an ensemble take weights above 0, got {weight[low[0]]}; remedy: rule sum"
+        )
+    if clip is not None and not (math.isfinite(clip) and clip > 0):
+        raise AssayError(f"reward: clip is a finite number above 0, got {clip}; remedy: leave it out to clip nothing")
+    of_sources = None if rule == "sum" else _as_rule(rule)
+    return Reward(named, weight, of_sources, None if members is None else _as_rule(members), clip)
+
+
+@final
+class Reward:
+    """Sources, a weight for each, the rule that makes one number of them (None adds), and of their members. See `combined`."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        weights: Mapping[str, float],
+        rule: Rule | None = None,
+        members: Rule | None = None,
+        clip: float | None = None,
+    ) -> None:
+        self.sources, self.weights, self.rule, self.members, self.clip = sources, weights, rule, members, clip
+
+    def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Rewarded:
+        """The reward of response i to prompt i.
+
+        Raises AssayError where a function raises or returns no n numbers, and where no response gets a finite reward.
+        """
+        if len(prompts) != len(responses):
+            raise AssayError(
+                f"reward: {len(prompts)} prompts but {len(responses)} responses; remedy: give a prompt each"
+            )
+        if not len(prompts):
+            none = np.zeros(0)
+            return Rewarded(none, dict.fromkeys(self.sources, none), none.astype(bool), none.astype(bool))
+        asked, said = [as_prompt(p) for p in prompts], [as_response(r) for r in responses]
+        found = {name: self._ask(name, asked, said) for name in self.sources}
+        if self.members is not None and not any(part.is_ensemble for part in found.values()):
+            raise AssayError("reward: members has a rule, but no source is an ensemble; remedy: leave it out")
+
+        heard = [name for name in found if self.weights[name] != 0]
+        weighted = np.stack([self.weights[name] * found[name].value for name in heard])
+        value = _where_finite(self.rule or _sum, weighted)
+        usable = np.isfinite(value)
+        if not usable.any():
+            raise AssayError(
+                f"reward {', '.join(heard)}: none of {len(asked)} responses gets a finite number, "
+                f"the first got {found[heard[0]].value[0]}; remedy: look at what it computes for {said[0].text!r:.60}"
+            )
+        if self.clip is not None:
+            value = np.clip(value, -self.clip, self.clip)
+        return Rewarded(
+            value=np.where(usable, value, math.nan),
+            parts={name: part.value for name, part in found.items()},
+            usable=usable,
+            truncated=np.any([part.truncated for part in found.values()], axis=0),
+            std=self._doubt(weighted, found),
+            shift_p=_most_suspect([part.shift_p for part in found.values() if part.shift_p is not None]),
+        )
+
+    def _ask(self, name: str, prompts: list[Prompt], responses: list[Response]) -> _Part:
+        source, n = self.sources[name], len(prompts)
+        if isinstance(source, RewardModel):
+            scores = source.score(prompts, responses)
+            value, std, members = np.asarray(scores.value, dtype=np.float64), scores.std, scores.members
+            if value.shape != (n,):
+                shape = list(value.shape)
+                raise AssayError(
+                    f"reward {name}: gave scores of shape {shape} for {n} responses; remedy: one a response"
+                )
+            if members is not None:
+                std = _where_finite(_spread, members) if std is None else std
+                value = value if self.members is None else _where_finite(self.members, members)
+            return _Part(value, scores.truncated, std, scores.shift_p, members is not None)
+        try:
+            given = source(prompts, responses)
+        except AssayError:
+            raise
+        except Exception as error:  # it is somebody's program: whatever it raises is the user's to see, and chained
+            what = " ".join(str(error).split())[:200]
+            raise AssayError(
+                f"reward {name}: raised {type(error).__name__} ({what}) for {n} responses; remedy: mend the function"
+            ) from error
+        return _Part(_numbers(name, given, n), np.zeros(n, dtype=bool))
+
+    def _doubt(self, weighted: Float[np.ndarray, "k n"], found: Mapping[str, _Part]) -> Float[np.ndarray, " n"] | None:
+        """An ensemble's disagreement; else that of the sources that know theirs, as if their errors were independent."""
+        if self.rule is not None and len(weighted) > 1:
+            return _where_finite(_spread, weighted)
+        known = [self.weights[name] * part.std for name, part in found.items() if part.std is not None]
+        return np.sqrt(np.sum(np.square(known), axis=0)) if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    value: Float[np.ndarray, " n"]
+    truncated: Bool[np.ndarray, " n"]
+    std: Float[np.ndarray, " n"] | None = None
+    shift_p: Float[np.ndarray, " n"] | None = None
+    is_ensemble: bool = field(default=False)
+
+
+# ---- Rules of an ensemble ----------------------------------------------------------------------------------------
+
+
+def ensemble_rule(name: str, strength: float | None = None) -> Rule:
+    """A function from k members' rewards [k, n] to one reward each [n]. Members are on one scale before they meet.
+
+    mean: their mean. min: the worst case (WCO). uncertainty: mean - strength x variance, the variance divided by k (UWO;
+    strength 0.5 unless given). soft_min: -strength log mean_k exp(-r_k / strength), which goes from min (strength to 0)
+    to mean (to infinity), about mean - variance / (2 strength) in between (strength 1.0 nat unless given).
+    Coste et al. 2023 (2310.02743, section 3.2); they also divide by k for best-of-n.
+    """
+    if name not in RULES:
+        raise AssayError(f"reward: rule {name!r} is not known; known are sum, {', '.join(RULES)}")
+    if name in ("mean", "min"):
+        if strength is not None:
+            raise AssayError(f"reward: rule {name} has no strength, got {strength}; remedy: leave it out")
+        return RULES[name]
+    chosen = {"uncertainty": PENALTY, "soft_min": SOFTNESS}[name] if strength is None else strength
+    if not (math.isfinite(chosen) and (chosen > 0 or (chosen == 0 and name == "uncertainty"))):
+        raise AssayError(f"reward: the strength of rule {name} is a finite number above 0, got {chosen}")
+    return lambda members: RULES[name](members, chosen)
+
+
+def _as_rule(rule: str | Rule) -> Rule:
+    return ensemble_rule(rule) if isinstance(rule, str) else rule
+
+
+def _where_finite(rule: Rule, rows: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    """The rule where all k are finite; NaN elsewhere, so that no minimum hides one that is not."""
+    finite = np.isfinite(rows).all(axis=0)
+    value = np.full(rows.shape[1], math.nan)
+    if finite.any():
+        value[finite] = rule(rows[:, finite])
+    return value
+
+
+def _sum(rows: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    found: np.ndarray = rows.sum(axis=0)
+    return found
+
+
+def _spread(rows: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    found: np.ndarray = rows.std(axis=0)
+    return found
+
+
+def _mean(members: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    found: np.ndarray = members.mean(axis=0)
+    return found
+
+
+def _min(members: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    found: np.ndarray = members.min(axis=0)
+    return found
+
+
+def _uncertainty(members: Float[np.ndarray, "k n"], penalty: float = PENALTY) -> Float[np.ndarray, " n"]:
+    found: np.ndarray = members.mean(axis=0) - penalty * members.var(axis=0)
+    return found
+
+
+def _soft_min(members: Float[np.ndarray, "k n"], softness: float = SOFTNESS) -> Float[np.ndarray, " n"]:
+    least = members.min(axis=0)  # taken off first, so that equal members give exactly the member
+    found: np.ndarray = least - softness * (logsumexp(-(members - least) / softness, axis=0) - math.log(len(members)))
+    return found
+
+
+RULES: Mapping[str, Callable[..., Any]] = {
+    "mean": _mean,
+    "min": _min,
+    "uncertainty": _uncertainty,
+    "soft_min": _soft_min,
+}
+
+
+# ---- What was given ----------------------------------------------------------------------------------------------
+
+
+def _named(sources: Source | Sequence[Source] | Mapping[str, Source]) -> dict[str, Source]:
+    given: list[tuple[str, Any]]
+    if isinstance(sources, Mapping):
+        given = [(str(name), source) for name, source in sources.items()]
+    else:
+        several = list(sources) if isinstance(sources, list | tuple) else [sources]
+        given = [(_name(source), source) for source in several]
+    if not given:
+        raise AssayError("reward: no sources; remedy: give a reward model or a function")
+    named: dict[str, Source] = {}
+    for name, source in given:
+        if not isinstance(source, RewardModel) and not callable(source):
+            raise AssayError(
+                f"reward {name}: is {type(source).__name__}; remedy: give a reward model, or a function of "
+                "(prompts, responses) that returns a number for each response"
+            )
+        unique = next(n for n in (name, *(f"{name} {i}" for i in range(2, len(given) + 2))) if n not in named)
+        named[unique] = source
+    return named
+
+
+def _name(source: object) -> str:
+    return str(getattr(source, "__name__", type(source).__name__))
+
+
+def _weights(weights: Sequence[float] | Mapping[str, float] | None, named: Mapping[str, Source]) -> dict[str, float]:
+    if weights is None:
+        return dict.fromkeys(named, 1.0)
+    if isinstance(weights, Mapping):
+        if set(weights) != set(named):
+            raise AssayError(
+                f"reward: weights name {', '.join(weights)} but the sources are {', '.join(named)}; remedy: name each once"
+            )
+        found = {name: weights[name] for name in named}
+    else:
+        if len(weights) != len(named):
+            raise AssayError(f"reward: {len(weights)} weights for {len(named)} sources; remedy: give one each")
+        found = dict(zip(named, weights, strict=True))
+    for name, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise AssayError(f"reward {name}: a weight is a finite number, got {value!r}")
+    if not any(found.values()):
+        raise AssayError("reward: every weight is 0; remedy: give one that is not")
+    return found
+
+
+def _numbers(name: str, given: Any, n: int) -> Float[np.ndarray, " n"]:
+    """What a function returned, as [n] float64."""
+    remedy = "remedy: return a list of one number a response"
+    try:
+        values: list[Any] | None = None if isinstance(given, str | bytes | Mapping) else list(given)
+    except TypeError:
+        values = None
+    if values is None:
+        raise AssayError(f"reward {name}: returned {type(given).__name__} ({given!r:.40}); {remedy}")
+    if len(values) != n:
+        raise AssayError(f"reward {name}: returned {len(values)} numbers for {n} responses; {remedy}")
+    for at, value in enumerate(values):
+        if not isinstance(value, SupportsFloat) or getattr(value, "shape", ()) != ():
+            raise AssayError(
+                f"reward {name}: returned {type(value).__name__} ({value!r:.40}) for response {at}; {remedy}"
+            )
+    return np.array([float(value) for value in values], dtype=np.float64)
+
+
+def _most_suspect(p_values: list[Float[np.ndarray, " n"]]) -> Float[np.ndarray, " n"] | None:
+    """Bonferroni: the smallest p-value times how many there are, at most 1."""
+    if not p_values:
+        return None
+    least: np.ndarray = np.minimum(1.0, len(p_values) * np.min(p_values, axis=0))
+    return least

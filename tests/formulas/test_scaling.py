@@ -1,0 +1,462 @@
+"""Laws of over-optimisation on worlds whose answer is known, the tilt oracle, and the verdict on planted curves."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assay.formulas.best_of_n import curve, kl_bound
+from assay.formulas.scaling import (
+    LEAST_PROMPTS,
+    Fit,
+    aicc,
+    fit,
+    fit_with_doubt,
+    rl_law,
+    tilt,
+    tilt_frontier,
+    turning_point,
+    verdict,
+)
+
+CASES = json.loads((Path(__file__).parents[1] / "cases" / "evaluation_golden.json").read_text(encoding="utf-8"))
+NS = [int(n) for n in CASES["hump"] if n != "says"]
+D = np.sqrt([kl_bound(n) for n in NS])
+HUMP = np.array([CASES["hump"][str(n)] for n in NS])
+
+
+def noisy(mean: np.ndarray, prompts: int, noise: float = 0.3, seed: int = 0) -> np.ndarray:
+    """Gold by prompt: the mean curve, a level and a steepness of each prompt's own, and noise at each point."""
+    rng = np.random.default_rng(seed)
+    steep = 1 + 0.2 * rng.normal(size=(prompts, 1))
+    return rng.normal(size=(prompts, 1)) + steep * mean + noise * rng.normal(size=(prompts, len(mean)))
+
+
+# --- Laws ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("law", ["bon", "rl"])
+def test_the_fit_of_the_hump_is_the_worked_one(law: str) -> None:
+    found, expected = fit(D, HUMP, law), CASES["gao_fit_on_hump"][law]
+    for name in ("alpha", "beta", "peak", "height", "rmse"):
+        assert getattr(found, name) == pytest.approx(expected[name], rel=1e-9), name
+    assert found.peak_kl == pytest.approx(expected["peak"] ** 2)
+
+
+def test_the_hump_of_best_of_n_takes_the_best_of_n_law_and_rejects_the_other() -> None:
+    assert fit(D, HUMP, "bon").rmse < 0.006
+    assert fit(D, HUMP, "rl").rmse > 0.11
+    assert aicc(D, HUMP, "bon") < aicc(D, HUMP, "rl") - 20
+    on_rl = rl_law(D, 1.2, 0.8) + 0.001 * np.cos(np.arange(len(D)))
+    assert aicc(D, on_rl, "rl") < aicc(D, on_rl, "bon") - 20
+
+
+@pytest.mark.parametrize("law", ["bon", "rl"])
+def test_a_curve_that_obeys_a_law_gives_its_coefficients_back(law: str) -> None:
+    gold = Fit(1.7, 0.6, law, 0.0).at(D)
+    found = fit(D, gold, law)
+    assert (found.alpha, found.beta, found.rmse) == pytest.approx((1.7, 0.6, 0.0), abs=1e-12)
+    assert gold[0] == 0.0
+
+
+@pytest.mark.parametrize("law", ["bon", "rl"])
+def test_a_peak_is_where_its_law_is_highest(law: str) -> None:
+    found = Fit(1.7, 0.6, law, 0.0)
+    grid = np.linspace(0.0, 3 * found.peak, 30_001)
+    assert grid[found.at(grid).argmax()] == pytest.approx(found.peak, abs=1e-3)
+    assert found.at(grid).max() == pytest.approx(found.height, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "law", "peak", "height"),
+    [
+        (1.0, 0.5, "bon", 1.0, 0.5),
+        (1.0, 1.0, "rl", 1.0, 1.0),
+        (-1.0, 0.5, "bon", 0.0, 0.0),
+        (1.0, 0.0, "bon", math.inf, math.inf),
+        (1.0, -0.1, "rl", math.inf, math.inf),
+        (-1.0, 0.0, "rl", 0.0, 0.0),
+        (0.0, 0.0, "bon", 0.0, 0.0),
+    ],
+)
+def test_peaks_are_worked_by_hand(alpha: float, beta: float, law: str, peak: float, height: float) -> None:
+    found = Fit(alpha, beta, law, 0.0)
+    assert (found.peak, found.height, found.peak_kl) == (peak, height, peak**2)
+
+
+def test_a_peak_beyond_all_numbers_does_not_overflow() -> None:
+    for law in ("bon", "rl"):
+        for beta in (1e-9, 1e-200, 5e-324):
+            found = Fit(1.0, beta, law, 0.0)
+            assert found.peak > 1e6
+            assert math.isfinite(found.peak_kl)
+            assert math.isfinite(found.height)
+
+
+@pytest.mark.parametrize("law", ["bon", "rl"])
+def test_scale_carries_over_and_a_weight_is_a_number_of_points(law: str) -> None:
+    gold = HUMP + 0.05 * np.cos(np.arange(len(D)))
+    once, tenfold = fit(D, gold, law), fit(D, 10 * gold, law)
+    assert (tenfold.alpha, tenfold.beta, tenfold.peak) == pytest.approx((10 * once.alpha, 10 * once.beta, once.peak))
+    times = 1 + np.arange(len(D)) % 3
+    weighted, repeated = fit(D, gold, law, times.astype(float)), fit(np.repeat(D, times), np.repeat(gold, times), law)
+    assert (weighted.alpha, weighted.beta, weighted.rmse) == pytest.approx(
+        (repeated.alpha, repeated.beta, repeated.rmse)
+    )
+    assert fit(D, gold, law, np.full(len(D), 7.0)).alpha == pytest.approx(once.alpha)
+
+
+def test_the_rl_law_leaves_out_what_is_too_near() -> None:
+    near = np.concatenate([[0.0, 0.05, 0.09], D[1:]])
+    gold = np.concatenate([[0.0, 99.0, 99.0], HUMP[1:]])
+    assert fit(near, gold, "rl") == fit(D, HUMP, "rl")
+    assert fit(near, gold, "bon") != fit(D, HUMP, "bon")
+
+
+def test_too_few_points_or_broken_ones_are_refused() -> None:
+    with pytest.raises(ValueError, match="two different distances above 0"):
+        fit(np.array([0.0, 1.0, 1.0]), np.zeros(3))
+    with pytest.raises(ValueError, match=r"at least 0\.1"):
+        fit(np.array([0.0, 0.05, 1.0]), np.zeros(3), "rl")
+    for d, gold in [([0.0, -1.0], [0.0, 0.0]), ([0.0, math.nan], [0.0, 0.0]), ([0.0, 1.0], [0.0, math.inf])]:
+        with pytest.raises(ValueError, match="finite"):
+            fit(np.array(d), np.array(gold))
+    with pytest.raises(ValueError, match="weights are finite"):
+        fit(D, HUMP, "bon", -np.ones(len(D)))
+
+
+def test_the_criterion_cannot_tell_from_few_points_and_knows_a_perfect_fit() -> None:
+    assert aicc(D[:5], HUMP[:5], "bon") == math.inf
+    assert aicc(D[:6], HUMP[:6], "bon") < math.inf
+    assert aicc(D, np.zeros(len(D)), "bon") == -math.inf
+
+
+def test_the_criterion_is_worked_by_hand() -> None:
+    """Eleven points: 11 log(rmse^2) + 6 + 24/7."""
+    rmse = CASES["gao_fit_on_hump"]["bon"]["rmse"]
+    assert aicc(D, HUMP, "bon") == pytest.approx(11 * math.log(rmse**2) + 6 + 24 / 7)
+
+
+# --- Doubt --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_hump_is_observed_with_intervals_around_the_truth() -> None:
+    found = fit_with_doubt(D, noisy(HUMP, 200), "bon", seed=1, draws=500)
+    truth = CASES["gao_fit_on_hump"]["bon"]
+    assert found.peak_observed
+    for name in ("alpha", "beta", "peak", "height"):
+        interval = getattr(found, name)
+        assert interval.low <= truth[name] <= interval.high, name
+        assert interval.low < interval.value < interval.high, name
+        assert interval.n == 200
+    assert found.peak_kl.value == pytest.approx(found.peak.value**2)
+    assert found.drop.low > 0.8
+    assert found.largest_d == D[-1]
+    assert found.fit.alpha == pytest.approx(found.alpha.value)
+
+
+def test_the_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    truth = fit(D, HUMP)
+    covered = {"alpha": 0, "beta": 0, "peak": 0}
+    for seed in range(200):
+        found = fit_with_doubt(D, noisy(HUMP, 40, seed=seed), draws=300, seed=seed)
+        for name in covered:
+            interval = getattr(found, name)
+            covered[name] += interval.low <= getattr(truth, name) <= interval.high
+    assert all(0.88 <= count / 200 <= 0.99 for count in covered.values()), covered
+
+
+def test_a_curve_that_still_rises_has_no_peak_observed_however_surely_it_bends() -> None:
+    early = slice(0, 4)
+    found = fit_with_doubt(D[early], noisy(HUMP[early], 500, noise=0.05), draws=500)
+    assert found.beta.low > 0
+    assert not found.peak_observed
+    assert found.largest_d == D[3]
+
+
+@pytest.mark.parametrize("law", ["bon", "rl"])
+def test_a_straight_line_and_noise_have_no_peak_observed(law: str) -> None:
+    for mean in (1.3 * D, np.zeros(len(D))):
+        found = fit_with_doubt(D, noisy(mean, 50), law, draws=500)
+        assert not found.peak_observed
+        assert found.peak.high == math.inf
+
+
+def test_a_law_that_peaks_where_the_gold_does_not_fall_is_not_believed() -> None:
+    """Best-of-n's law bends down over a curve that only saturates, and does so with confidence."""
+    found = fit_with_doubt(D, noisy(1 - np.exp(-3 * D), 500, noise=0.05), draws=500)
+    assert found.peak.high < D[-1]
+    assert found.drop.low <= 0
+    assert not found.peak_observed
+
+
+def test_a_peak_is_not_believed_on_a_handful_of_prompts() -> None:
+    """Four curves of noise can bend the same way, and resampling four shows little of it."""
+    gold = noisy(HUMP, LEAST_PROMPTS, noise=0.1)
+    assert fit_with_doubt(D, gold, draws=500).peak_observed
+    few = fit_with_doubt(D, gold[:-1], draws=500)
+    assert few.drop.low > 0
+    assert few.peak.high < D[-1]
+    assert not few.peak_observed
+
+
+def test_gold_that_only_falls_peaks_at_the_reference() -> None:
+    found = fit_with_doubt(D, noisy(-0.2 * D - 0.3 * D**2, 100), draws=500)
+    assert found.peak_observed
+    assert found.peak == (0.0, 0.0, 0.0, 100)
+
+
+def test_a_prompts_own_level_does_not_matter() -> None:
+    gold = noisy(HUMP, 30)
+    moved = fit_with_doubt(D, gold + 100 * np.arange(30.0)[:, None], draws=200)
+    assert moved.peak == pytest.approx(fit_with_doubt(D, gold, draws=200).peak)
+
+
+def test_the_same_seed_gives_the_same_doubt_and_one_prompt_gives_none() -> None:
+    gold = noisy(HUMP, 20)
+    assert fit_with_doubt(D, gold, "rl", seed=3, draws=200) == fit_with_doubt(D, gold, "rl", seed=3, draws=200)
+    alone = fit_with_doubt(D, gold[:1], draws=200)
+    assert math.isnan(alone.peak.low)
+    assert not alone.peak_observed
+
+
+def test_chunks_of_resampling_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    gold = noisy(HUMP, 20)
+    expected = fit_with_doubt(D, gold, draws=100)
+    monkeypatch.setattr("assay.formulas.scaling._CHUNK", 70)
+    assert fit_with_doubt(D, gold, draws=100).peak == pytest.approx(expected.peak)
+
+
+@pytest.mark.parametrize(
+    ("d", "gold", "says"),
+    [
+        ([0.5, 1.0], [[0.0, 1.0]], "first point is the reference"),
+        ([0.05, 0.0], [[0.0, 1.0]], "first point is the reference"),
+        ([0.0, 1.0], [[0.0, math.nan]], "leave out the prompts without gold"),
+        ([0.0, -1.0], [[0.0, 1.0]], "finite and at least 0"),
+        ([0.0], [[0.0]], "two points"),
+    ],
+)
+def test_curves_without_a_reference_or_without_gold_are_refused(d: list, gold: list, says: str) -> None:
+    for judge in (fit_with_doubt, verdict):
+        with pytest.raises(ValueError, match=says):
+            judge(np.array(d), np.array(gold))
+
+
+# --- Tilting ------------------------------------------------------------------------------------------------------------
+
+
+def test_tilting_two_samples_is_worked_by_hand() -> None:
+    """Proxy 0 and ln 3 at strength 1: weights 1/4 and 3/4."""
+    found = tilt(np.array([0.0, math.log(3)]), np.array([4.0, 0.0]), np.array([0.0, 1.0]))
+    assert found.proxy.tolist() == pytest.approx([math.log(3) / 2, 0.75 * math.log(3)])
+    assert found.gold.tolist() == pytest.approx([2.0, 1.0])
+    assert found.kl.tolist() == pytest.approx([0.0, 0.25 * math.log(0.5) + 0.75 * math.log(1.5)])
+    assert found.slope.tolist() == pytest.approx([-math.log(3), -0.75 * math.log(3)])
+    assert found.ess.tolist() == pytest.approx([2.0, 1.6])
+
+
+def test_the_frontier_of_normal_pools_follows_the_oracle() -> None:
+    rng = np.random.default_rng(0)
+    proxy = rng.normal(size=(100, 4096))
+    b = CASES["tilt_oracle"]["b"]
+    rows = np.array(CASES["tilt_oracle"]["rows"])
+    found = tilt_frontier(proxy, proxy - b * (proxy**2 - 1), rows[:, 0], least_share=0.0, most_bad=1.0)
+    assert found.gold == pytest.approx(rows[:, 1], abs=0.04)
+    assert found.kl == pytest.approx(rows[:, 2], rel=0.06, abs=1e-12)
+    assert found.proxy[:4] == pytest.approx(rows[:4, 0], abs=0.02)
+    turn = turning_point(proxy, proxy - b * (proxy**2 - 1), found.strengths)
+    assert turn == pytest.approx(1 / (2 * b), rel=0.03)
+
+
+def test_slope_is_the_derivative_of_gold_and_strength_times_it_that_of_kl() -> None:
+    rng = np.random.default_rng(1)
+    proxy, gold = rng.normal(size=50), rng.normal(size=50)
+    h, at = 1e-5, np.array([0.3, 1.0, 2.5])
+    up, here, down = (tilt(proxy, gold, at + step) for step in (h, 0.0, -h))
+    assert (up.gold - down.gold) / (2 * h) == pytest.approx(here.slope, rel=1e-6)
+    of_proxy = tilt(proxy, proxy, at).slope
+    assert (up.kl - down.kl) / (2 * h) == pytest.approx(at * of_proxy, rel=1e-6)
+    assert (up.proxy - down.proxy) / (2 * h) == pytest.approx(of_proxy, rel=1e-6)
+
+
+def test_a_shift_of_the_proxy_changes_no_tilt_and_a_scale_is_a_strength() -> None:
+    rng = np.random.default_rng(2)
+    proxy, gold, strengths = rng.normal(size=40), rng.normal(size=40), np.array([0.0, 0.5, 2.0])
+    here, far, scaled = (
+        tilt(proxy, gold, strengths), tilt(proxy + 1e4, gold, strengths), tilt(4 * proxy, gold, strengths / 4)
+    )  # fmt: skip
+    for other in (far, scaled):
+        assert other.gold == pytest.approx(here.gold)
+        assert other.kl == pytest.approx(here.kl, abs=1e-9)
+        assert other.ess == pytest.approx(here.ess)
+
+
+def test_no_tilt_passes_the_log_of_its_pool_and_an_infinite_one_is_the_favourite() -> None:
+    rng = np.random.default_rng(3)
+    proxy, gold = rng.normal(size=16), rng.normal(size=16)
+    found = tilt(proxy, gold, np.array([1.0, 1e3, 1e6]))
+    assert (found.kl <= math.log(16) + 1e-12).all()
+    assert found.kl[-1] == pytest.approx(math.log(16))
+    assert found.gold[-1] == pytest.approx(gold[proxy.argmax()])
+    assert found.ess[-1] == pytest.approx(1.0)
+
+
+def test_the_frontier_is_the_mean_over_prompts_and_keeps_their_own() -> None:
+    rng = np.random.default_rng(4)
+    proxy, gold, strengths = rng.normal(size=(3, 64)), rng.normal(size=(3, 64)), np.array([0.0, 0.4])
+    found = tilt_frontier(proxy, gold, strengths)
+    alone = [tilt(proxy[i], gold[i], strengths) for i in range(3)]
+    assert found.by_prompt.kl.shape == (3, 2)
+    for name in ("proxy", "gold", "kl", "slope"):
+        each = np.array([getattr(prompt, name) for prompt in alone])
+        assert getattr(found.by_prompt, name) == pytest.approx(each)
+        assert getattr(found, name) == pytest.approx(each.mean(axis=0))
+    assert not found.exhausted
+
+
+def test_the_frontier_stops_where_the_samples_run_out() -> None:
+    rng = np.random.default_rng(5)
+    proxy = rng.normal(size=(50, 400))
+    strengths = np.linspace(0.0, 5.0, 51)
+    found = tilt_frontier(proxy, proxy, strengths)
+    assert found.exhausted
+    assert 0 < len(found.strengths) < 51
+    bad = np.mean(found.by_prompt.ess < 20, axis=0)
+    assert (bad <= 0.10).all()
+    beyond = tilt_frontier(proxy, proxy, strengths, least_share=0.0, most_bad=1.0)
+    assert not beyond.exhausted
+    assert np.mean(beyond.by_prompt.ess[:, len(found.strengths)] < 20) > 0.10
+
+
+def test_pools_too_small_to_tilt_give_an_empty_frontier() -> None:
+    found = tilt_frontier(np.zeros((4, 9)), np.zeros((4, 9)), np.array([0.0, 1.0]))
+    assert found.exhausted
+    assert found.gold.shape == (0,)
+    assert found.by_prompt.gold.shape == (4, 0)
+
+
+def test_what_cannot_be_tilted_is_refused() -> None:
+    for strengths in ([1.0, 0.5], [-1.0, 0.5], [1.0, 1.0]):
+        with pytest.raises(ValueError, match="at least 0 and ascend"):
+            tilt_frontier(np.zeros((1, 20)), np.zeros((1, 20)), np.array(strengths))
+    with pytest.raises(ValueError, match="finite scores"):
+        tilt_frontier(np.full((1, 20), math.nan), np.zeros((1, 20)), np.array([1.0]))
+
+
+def test_a_minimum_is_no_turning_point_and_neither_is_a_flat_or_steady_line() -> None:
+    proxy = np.random.default_rng(6).normal(size=(30, 500))
+    strengths = np.linspace(0.0, 2.0, 21)
+    assert turning_point(proxy, -(proxy - 0.3 * (proxy**2 - 1)), strengths) is None
+    assert turning_point(proxy, proxy, strengths) is None
+    assert turning_point(proxy, np.zeros_like(proxy), strengths) is None
+
+
+def test_tilting_and_best_of_n_agree_on_gold_for_the_same_proxy() -> None:
+    """Where gold is a line of the proxy plus independent noise, either moves along the line."""
+    rng = np.random.default_rng(7)
+    proxy = rng.normal(size=(200, 1024))
+    gold = 0.5 * proxy + rng.normal(size=proxy.shape)
+    best, best_gold = (curve(proxy, scores, (2, 4)).mean(axis=0) for scores in (proxy, gold))
+    tilted = tilt_frontier(proxy, gold, np.array([0.5, 1.0]))
+    assert best_gold / best == pytest.approx([0.5, 0.5], abs=0.02)
+    assert tilted.gold / tilted.proxy == pytest.approx([0.5, 0.5], abs=0.02)
+
+
+# --- Verdict ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_planted_hump_is_over_optimised_since_its_peak() -> None:
+    found = verdict(D, noisy(HUMP, 64), draws=500)
+    assert found.kind == "over-optimised"
+    assert found.since_kl is not None
+    assert 1.2 <= found.since_kl <= 3.2
+    assert found.drop.low > 0.5
+    assert found.drop.low < found.drop.value < found.drop.high
+    assert (found.drop.n, found.gain.n) == (64, 64)
+
+
+def test_a_steady_rise_is_fine() -> None:
+    found = verdict(D, noisy(1.3 * D, 64), draws=500)
+    assert (found.kind, found.since_d, found.since_kl) == ("fine", None, None)
+    assert found.gain.low > 0
+    assert found.early.low <= 1.3 <= found.early.high
+    assert found.late.low <= 1.3 <= found.late.high
+
+
+def test_a_rise_that_saturates_is_flattening() -> None:
+    for mean in (1 - np.exp(-3 * D), np.minimum(D, 0.8) + 0.1 * D):
+        found = verdict(D, noisy(mean, 200, noise=0.05), draws=500)
+        assert found.kind == "flattening"
+        assert found.late.high < found.early.value / 3
+
+
+def test_the_worlds_of_best_of_n_get_their_verdicts() -> None:
+    """Pools of 256: errors of a normal proxy only slow gold down, a hump turns it."""
+    rng = np.random.default_rng(8)
+    gold = rng.normal(size=(64, 1024))
+    ns = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    d = np.sqrt([kl_bound(n) for n in ns])
+    assert verdict(d, curve(gold + rng.normal(size=gold.shape), gold, ns), draws=500).kind == "fine"
+    proxy = rng.normal(size=(64, 1024))
+    found = verdict(d, curve(proxy, proxy - 0.3 * (proxy**2 - 1), ns), draws=500)
+    assert found.kind == "over-optimised"
+    assert found.since_kl == pytest.approx(kl_bound(16), abs=0.8)
+
+
+@pytest.mark.parametrize(("prompts", "points"), [(8, 25), (40, 12)])
+def test_noise_alone_is_hardly_ever_called_over_optimised(prompts: int, points: int) -> None:
+    """The best of many flat points always looks higher than the last; the interval must allow for the choice."""
+    d = np.linspace(0.0, 2.0, points)
+    alarms = naive = 0
+    for seed in range(200):
+        gold = np.random.default_rng(seed).normal(size=(prompts, points))
+        alarms += verdict(d, gold, seed=seed, draws=300).kind == "over-optimised"
+        lost = gold[:, gold.mean(axis=0).argmax()] - gold[:, -1]
+        naive += lost.mean() > 1.96 * lost.std(ddof=1) / math.sqrt(prompts)
+    assert alarms <= 10
+    assert naive > 20
+
+
+def test_a_proxy_that_is_bad_from_the_start_is_over_optimised_since_nought() -> None:
+    found = verdict(D, noisy(-D, 30), draws=500)
+    assert (found.kind, found.since_d, found.since_kl) == ("over-optimised", 0.0, 0.0)
+    assert found.gain.high < 0
+
+
+def test_few_prompts_or_no_distance_are_insufficient() -> None:
+    gold = noisy(HUMP, LEAST_PROMPTS, noise=0.0)
+    assert verdict(D, gold, draws=200).kind == "over-optimised"
+    assert verdict(D, gold[:-1], draws=200).kind == "insufficient"
+    assert verdict(np.zeros(len(D)), gold, draws=200).kind == "insufficient"
+    alone = verdict(D, gold[:1], draws=200)
+    assert alone.kind == "insufficient"
+    assert math.isnan(alone.drop.low)
+    assert math.isnan(alone.gain.low)
+
+
+def test_the_order_of_checkpoints_and_a_prompts_own_level_do_not_matter() -> None:
+    gold = noisy(HUMP, 20)
+    expected = verdict(D, gold, draws=200)
+    order = np.array([0, *np.random.default_rng(9).permutation(np.arange(1, len(D)))])
+    shuffled = verdict(D[order], gold[:, order] + 50 * np.arange(20.0)[:, None], draws=200)
+    assert (shuffled.kind, shuffled.since_d) == (expected.kind, expected.since_d)
+    assert shuffled.drop == pytest.approx(expected.drop)
+    assert shuffled.late == pytest.approx(expected.late)
+
+
+def test_two_checkpoints_at_one_distance_count_as_their_mean_in_the_slopes() -> None:
+    d = np.array([0.0, 1.0, 1.0, 2.0, 3.0])
+    gold = np.tile([0.0, 0.5, 1.5, 2.0, 3.0], (10, 1)) + np.arange(10.0)[:, None]
+    found = verdict(d, gold, draws=200)
+    assert (found.early.value, found.late.value) == pytest.approx((1.0, 1.0))
+    assert found.kind == "fine"
+
+
+def test_gold_that_never_varies_between_prompts_leaves_no_doubt() -> None:
+    found = verdict(D, np.tile(HUMP, (10, 1)), draws=200)
+    assert found.kind == "over-optimised"
+    assert found.since_d == D[HUMP.argmax()]
+    assert found.drop[:3] == pytest.approx((HUMP.max() - HUMP[-1],) * 3)
