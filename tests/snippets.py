@@ -40,7 +40,9 @@ def commands(block: Block) -> Iterator[tuple[str, str]]:
 def with_tiny_models(text: str, base: Path) -> str:
     """The snippet with every model to start from replaced by the tiny one."""
     text = re.sub(r'base="[^"]+"', f'base="{base}"', text)
-    return text.replace("--base org/model", f"--base {base}").replace("model.base=org/model", f"model.base={base}")
+    for option in ("--base ", "--policy ", "model.base="):
+        text = text.replace(f"{option}org/model", f"{option}{base}")
+    return text
 
 
 def judged_pairs(count: int, seed: int = 0) -> list[dict[str, str]]:
@@ -83,6 +85,7 @@ def make_desk(folder: Path, base: Path) -> Path:
 
 def _write_others(folder: Path, rows: list[dict[str, str]]) -> None:
     """The same judgements as a table and as votes, and replies without a judgement."""
+    _write_jsonl(folder / "prompts.jsonl", [{"prompt": r["prompt"]} for r in rows[:40]])
     lines = ["question,first,second,label"]
     lines += [
         f'"{r["prompt"]}","{r["chosen"]}","{r["rejected"]}",{("a", "tie", "0.7")[i % 3]}' for i, r in enumerate(rows)

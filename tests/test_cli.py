@@ -22,6 +22,19 @@ from assay.contracts import as_prompt
 from assay.models.scalar import create, save
 
 TIE = Verdict(q=0.5)
+RULES = """
+def length(prompts, responses):
+    return [len(r.text) for r in responses]
+
+def raises(prompts, responses):
+    raise ValueError("no")
+
+def nan(prompts, responses):
+    return [float("nan")] * len(responses)
+
+def short(prompts, responses):
+    return [1.0]
+"""
 OUT = ("--out", "{out}/x")
 
 
@@ -44,6 +57,9 @@ def desk(tiny_dir, tmp_path_factory):
     (place / "photo.jsonl").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
     (place / "folder.jsonl").mkdir()
     (place / "row.jsonl").write_text('{"prompt": "a", "response": "b"}\n{"prompt": "a", "answer": "b"}\n')
+    (place / "blank.jsonl").write_text('{"prompt": ""}\n{"prompt": "  "}\n')
+    (place / "numbers.jsonl").write_text('{"prompt": 3}\n')
+    (place / "rule.py").write_text(RULES)
     (place / "broken.yaml").write_text("train: [1\n")
     (place / "list.yaml").write_text("- 1\n")
     (place / "unknown.yaml").write_text("train:\n  bach_size: 1\n")
@@ -52,6 +68,10 @@ def desk(tiny_dir, tmp_path_factory):
     (place / "bare" / "chat_template.jinja").unlink()
     (place / "nothing").mkdir()
     save(create(ModelOptions(base=str(tiny_dir))), place / "model")
+    shutil.copytree(tiny_dir, place / "nan-lm")
+    tensors = load_file(place / "nan-lm/model.safetensors")
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, place / "nan-lm/model.safetensors", {"format": "pt"})
     shutil.copytree(place / "model", place / "nan")
     tensors = load_file(place / "nan/model.safetensors")
     tensors["model.norm.weight"][0] = float("nan")
@@ -75,6 +95,15 @@ def train(data: str = "good", base: str = "tiny", *more: str) -> tuple[str, ...]
 def on(verb: str, data: str = "good", model: str = "model") -> tuple[str, ...]:
     """calibrate, audit or score a file."""
     return (verb, f"{{desk}}/{model}", "--data", f"{{desk}}/{data}.jsonl", *OUT)
+
+
+def pushed(*more: str, verb: str = "ppo", prompts: str = "good", rule: bool = True) -> tuple[str, ...]:
+    """optimize ppo, as small as it can be."""
+    given = ("--policy", "{desk}/tiny") if "--policy" not in more else ()
+    given += ("--reward", "{desk}/rule.py:length") if rule and "--reward" not in more else ()
+    sizes = ("optimize.updates=1", "optimize.max_tokens=2", "optimize.check_every=0")
+    own = tuple(word for word in sizes if word.partition("=")[0] not in {w.partition("=")[0] for w in more})
+    return ("optimize", verb, "--prompts", f"{{desk}}/{prompts}.jsonl", *given, *OUT, *own, *more)
 
 
 EVERY_READER = {
@@ -176,6 +205,30 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (("import", "{desk}/good.jsonl", "--out", "{out}/x.jsonl", "--column", "a"), "--column a: write OURS=THEIRS"),
         (("import", "{desk}/words.jsonl", "--out", "{out}/x.jsonl", "--strict"), "words.jsonl:1: is not valid JSON"),
         (("score", "{desk}/model", "--prompt", "a"), "score: give --data FILE with --out FILE, or --prompt TEXT"),
+        # a policy and its reward
+        (pushed("--reward", "{desk}/nothing"), "nothing: holds no config.json, so it is no model"),
+        (pushed("--reward", "{desk}/tiny"), "tiny: architecture LlamaForCausalLM has no reward head"),
+        (pushed("--reward", "{desk}/none.py:f"), "--reward {desk}/none.py:f: no such file or function; remedy: FILE.py:FUNCTION"),
+        (pushed("--reward", "{desk}/rule.py:g"), "rule.py:g: no such file or function"),
+        (pushed("--reward", "{desk}/rule.py:raises"), "raises: raised ValueError"),
+        (pushed("--reward", "{desk}/rule.py:nan"), "nan: none of"),
+        (pushed("--reward", "{desk}/rule.py:short"), "short: "),
+        (pushed("--weight", "1", "--weight", "2"), "--weight: 2 for 1 --reward; remedy: one each, or none"),
+        (pushed(prompts="empty"), "empty.jsonl: holds no rows"),
+        (pushed(prompts="blank"), "none of 2 prompts can be answered (empty); remedy: other prompts"),
+        (pushed(prompts="numbers"), "numbers.jsonl:1: field prompt"),
+        (pushed("--policy", "{desk}/missing"), "missing: no directory, and no model from the hub"),
+        (pushed("--policy", "{desk}/nan-lm"), "nan-lm: weight model.norm.weight holds NaN or infinity"),
+        (pushed("optimize.samples=1", verb="rloo"), "optimize.samples=1: optimize.baseline=leave_one_out compares"),
+        (pushed("optimize.baseline=group"), "optimize.baseline=group: this command is value's"),
+        (pushed("optimize.keep=best_gold"), "optimize.keep: needs a gold judge"),
+        (pushed("optimize.reward_scale=reference"), "the model stores no reference mean and spread; remedy: calibrate"),
+        (pushed("optimize.value=reward"), "optimize.value=reward: the reward is no model of ours"),
+        (pushed("optimize.minibatches=99"), "optimize.minibatches=99: a batch has 32 replies; remedy: fewer"),
+        (pushed("--reward", "{desk}/model", "policy.system=x", rule=False), "one tokenizer but not one system message ('x' and None)"),
+        (pushed(verb="best-of-n", prompts="empty")[:-3], "empty.jsonl: holds no rows"),
+        (("audit", "overoptimise", "{desk}/nothing"), "nothing: 0 checks; remedy: a run with optimize.check_every"),
+        (("audit", "overoptimise", "{desk}/good.jsonl"), "good.jsonl:1"),
         # places that cannot be written
         (("import", "{desk}/good.jsonl", "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/"),
         (("split", "{desk}/good.jsonl", "--out", "/proc/nobody"), "cannot write /proc/nobody/"),

@@ -46,9 +46,10 @@ def test_the_commands_of_a_page_exist_with_their_options(name):
     for block in (b for b in blocks(ROOT / name) if b.language == "bash"):
         for command, _ in commands(block):
             words = [word for word in shlex.split(command) if word not in ("--quiet", "-q")]
-            assert words[0] in group.commands or words[0].startswith("--"), f"{name}:{block.line}: assay {command}"
-            if words[0] in group.commands and "--help" not in words:
-                given = group.commands[words[0]].make_context(words[0], words[1:]).params
+            known = next((n for n in (" ".join(words[:2]), words[0]) if n in group.commands), None)
+            assert known or words[0].startswith("--"), f"{name}:{block.line}: assay {command}"
+            if known and "--help" not in words:
+                given = group.commands[known].make_context(known, words[len(known.split()) :]).params
                 build(overrides=given.get("overrides") or [])
                 assert given.get("recipe") in (None, *RECIPES), f"{name}:{block.line}: --recipe {given['recipe']}"
 

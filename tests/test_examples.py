@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
+
+import pytest
 
 import assay
 from assay import Response
@@ -13,7 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def load(name: str):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(Path(name).name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -23,6 +26,7 @@ def test_every_example_is_tested_here():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         "train_on_your_pairs", "rank_candidates", "rewards_for_trl",
     }  # fmt: skip
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_dir() and path.name[0] not in "._"} == {"overoptimise"}
 
 
 def test_training_on_your_pairs_leaves_a_calibrated_model_and_a_page(here, tiny_dir, capsys):
@@ -63,3 +67,67 @@ def test_trls_cut_completions_are_shown_as_cut(here):
     cut = assay.load("my-model").score(["Write a tweet."], [Response("We love it", finish="length")]).value.tolist()
     assert reward(["Write a tweet."], ["We love it"], completion_ids=[[5, 6, 7]]) == cut
     assert reward(["Write a tweet."], ["We love it"], completion_ids=[[5, 6]]) != cut
+
+
+@pytest.fixture
+def overoptimise(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES / "overoptimise"))
+    for name in ("gold", "page"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return load("overoptimise/run")
+
+
+def test_overoptimisation_runs_from_gold_to_summary_and_does_nothing_twice(overoptimise, here, tiny_dir, capsys):
+    words = ["--small", "--policy", str(tiny_dir), "--out", "runs/over"]
+    overoptimise.main(words)
+    out = here / "runs/over"
+    said = (out / "summary.md").read_text("utf-8")
+    assert said.count("| β |") == 1
+    assert all(f"| {name} " in said for name in ("16 comparisons", "64 comparisons", "mean of 2 × 32", "0.2"))
+    for name in ("best-of-n.svg", "ppo.svg"):
+        assert (out / name).stat().st_size < 100_000
+        assert "<svg" in (out / name).read_text("utf-8")
+    capsys.readouterr()
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".jsonl", ".html")}
+    overoptimise.main(words)
+    steps = [line for line in capsys.readouterr().out.split("# What")[0].splitlines() if line]
+    assert steps
+    assert all(line.endswith("done before") for line in steps)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    with pytest.raises(assay.AssayError, match="other noise"):
+        overoptimise.main([*words, "--noise", "0.1"])
+
+
+def test_gold_may_be_a_reward_model(overoptimise, here):
+    gold = sys.modules["gold"]
+    asked = [assay.contracts.as_prompt("Write a tweet.")] * 3
+    said = [assay.Response(text) for text in ("We love it.", "We hate it.", "It is.")]
+    settings = gold.measured("my-model", assay.Rollouts(tuple(asked), tuple(said)))
+    value = gold.judge(settings)(asked, said)
+    assert abs(value.mean()) < 1e-9
+    assert value.std() == pytest.approx(1.0)
+
+
+def test_gold_likes_warmth_up_to_enough_and_no_gush(overoptimise):
+    gold = sys.modules["gold"]
+    (asked,) = {assay.contracts.as_prompt("Write one sentence about a stray cat.")}
+    tails = ("", " lovely", " lovely happy", " lovely happy joyful", " lovely happy joyful radiant")
+    worth = [gold.worth(gold.parts(asked, assay.Response(f"The cat is here{tail}.")), 2) for tail in tails]
+    assert worth == [1.0, 2.0, 3.0, 2.0, 1.0]
+    seen = gold.parts(asked, assay.Response("Awful weather, awful weather."))
+    assert (seen.warmth, seen.on_topic, seen.repeated) == (-1, False, 0.5)
+
+
+def test_comparisons_follow_gold_but_for_the_noise(overoptimise):
+    import random
+
+    prompts = tuple(assay.contracts.as_prompt(f"Write about {i}.") for i in range(50) for _ in range(20))
+    replies = assay.Rollouts(prompts, tuple(assay.Response(str(i % 20 // 2)) for i in range(1000)))
+    from assay.optimize import combined
+
+    pairs = overoptimise.pairs(replies, combined(lambda p, r: [float(x.text) for x in r]), random.Random(0))
+    assert len(pairs) > 450  # equal replies are never compared, few are left over
+    assert all(float(c.responses[c.ranks.index(0)].text) > float(c.responses[c.ranks.index(1)].text) for c in pairs)
+    assert 0.3 < sum(c.ranks[0] == 0 for c in pairs) / len(pairs) < 0.7
+    turned = [overoptimise.noisy(c, 0.25, random.Random(i)) for i, c in enumerate(pairs)]
+    assert 0.17 < sum(a.ranks != b.ranks for a, b in zip(pairs, turned, strict=True)) / len(pairs) < 0.33

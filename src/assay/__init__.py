@@ -14,7 +14,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     **dict.fromkeys(
-        ("read", "write", "check", "split", "train", "calibrate", "audit", "score", "load", "save", "doctor", "quickstart"),
+        ("read", "write", "check", "split", "train", "calibrate", "audit", "score", "load", "save", "doctor", "quickstart",
+         "policy", "best_of_n", "optimize", "overoptimise"),
         "assay.api",
     ),
     **dict.fromkeys(
@@ -30,7 +31,24 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
-    from assay.api import audit, calibrate, check, doctor, load, quickstart, read, save, score, split, train, write
+    from assay.api import (
+        audit,
+        best_of_n,
+        calibrate,
+        check,
+        doctor,
+        load,
+        optimize,
+        overoptimise,
+        policy,
+        quickstart,
+        read,
+        save,
+        score,
+        split,
+        train,
+        write,
+    )
     from assay.config import Config
     from assay.contracts import (
         AssayError,

@@ -247,7 +247,9 @@ def policy(base: str = "starter", *, adapters: bool = False, seed: int = 0, **op
 
     chosen = make(PolicyOptions, {"base": base, **options})
     if chosen.server:
-        return RemotePolicy(chosen.server, chosen.base)
+        if ignored := {"stop", "max_prompt", "template"} & chosen.model_fields_set:
+            raise AssayError(f"policy.{sorted(ignored)[0]}: not used with policy.server; remedy: set it on the server")
+        return RemotePolicy(chosen.server, chosen.base, system=chosen.system)
     return load_policy(chosen, adapters=adapters, seed=seed)
 
 
@@ -308,9 +310,13 @@ def optimize(
     """
     from accelerate import PartialState
 
-    from assay.models.policy import save_policy
+    from assay.models.policy import LanguagePolicy, save_policy
     from assay.optimize.loop import optimise
 
+    if not isinstance(policy, LanguagePolicy):
+        raise AssayError(
+            f"optimize: a policy that learns is a model on this machine, got {type(policy).__name__}; remedy: policy.server=null"
+        )
     settings = build((config or Config()).model_dump(exclude_unset=True), {"optimize": options})
     chosen, folder = settings.optimize, Path(out) if out else None
     asked = [as_prompt(prompt) for prompt in prompts]

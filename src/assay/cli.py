@@ -430,7 +430,7 @@ def best_of_n(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Keep the best of N replies to each prompt, and see what the reward is worth.
+    """Draw N replies to each prompt and keep the best.
 
     The curve over n is unbiased, with intervals by prompt; with --gold it shows where more choice stops helping. A
     killed run goes on where it was when the same command is given again.
@@ -528,7 +528,7 @@ def ppo(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Move a policy towards more reward with PPO, and see when the reward stops being true.
+    """Move a policy towards more reward with PPO.
 
     Policy, reference and value head share one model with adapters; policy.lora_rank=0 trains every weight beside a frozen
     copy. Now and then held-out prompts are answered and judged by the reward and by --gold.
@@ -551,9 +551,10 @@ def rloo(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """The same with RLOO: a reply's baseline is the mean of its prompt's other replies.
+    """Move a policy towards more reward with RLOO.
 
-    No value model; optimize.samples is at least 2.
+    As `optimize ppo`, but a reply's baseline is the mean of its prompt's other replies: no value model, and
+    optimize.samples is at least 2.
 
     Example: assay optimize rloo --reward runs/mine/model --prompts p.jsonl --out runs/rloo optimize.samples=4
     """
@@ -573,9 +574,10 @@ def grpo(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """The same with GRPO's baseline: a reply's reward in standard deviations from its prompt's mean.
+    """Move a policy towards more reward with GRPO's baseline.
 
-    No value model; optimize.samples is at least 2.
+    As `optimize ppo`, but a reply's advantage is its reward in standard deviations from its prompt's mean: no value model,
+    and optimize.samples is at least 2.
 
     Example: assay optimize grpo --reward runs/mine/model --prompts p.jsonl --out runs/grpo optimize.samples=4
     """
@@ -596,9 +598,9 @@ def overoptimise(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Say whether a reward stayed true while it was optimised, and since which KL it did not.
+    """Say whether a reward stayed true while it was optimised.
 
-    Needs a gold judge in the run or the file; without one only warnings can be given.
+    And since which KL it did not. Needs a gold judge in the run or the file; without one only warnings can be given.
 
     Example: assay audit overoptimise runs/ppo --out runs/ppo
     """

@@ -432,3 +432,88 @@ def test_padding_reads_the_last_token_whatever_pads(fresh, doubled):
     usual = rewards_and_gradients(network, TEXTS, "padded")
     network.classifier.config.pad_token_id = 7
     assert farthest(rewards_and_gradients(network, TEXTS, "padded"), usual) < 1e-12
+
+
+# ---- The variable-length kernel ------------------------------------------------------------------------------------
+
+
+def plain_varlen(q, k, v, q_starts, k_starts, longest_q, longest_k, *, scale, window_size, enable_gqa):
+    """What torch's kernel promises, in plain torch: causal with the last query at the last key, then the window."""
+    parts = []
+    assert longest_q == int(q_starts.diff().max())
+    assert longest_k == int(k_starts.diff().max())
+    for i in range(len(q_starts) - 1):
+        q_, k_, v_ = (x[s[i] : s[i + 1]].transpose(0, 1) for x, s in ((q, q_starts), (k, k_starts), (v, k_starts)))
+        if enable_gqa:
+            k_, v_ = (x.repeat_interleave(len(q_) // len(x), 0) for x in (k_, v_))
+        place = torch.arange(k_.shape[1])
+        at = place[-q_.shape[1] :, None]
+        seen = (place <= at) & ((place >= at - window_size[0]) if window_size[0] >= 0 else True)
+        scores = (q_ @ k_.transpose(1, 2) * scale).masked_fill(~seen, -torch.inf)
+        parts.append((scores.softmax(-1) @ v_).transpose(0, 1))
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "mistral", "gpt2"])
+@pytest.mark.parametrize("reads_last_layer", [True, False])
+def test_the_layout_for_the_gpu_kernel_gives_what_padded_rows_give(fresh, doubled, monkeypatch, name, reads_last_layer):
+    """The kernel runs on GPUs only; an equal in plain torch stands in for it, and sees what it would see."""
+    import types
+
+    network = fresh(name)
+    assert network.trunk.choose() == "forest"
+    monkeypatch.setitem(
+        __import__("sys").modules, "torch.nn.attention.varlen", types.SimpleNamespace(varlen_attn=plain_varlen)
+    )
+    asked = []
+    monkeypatch.setattr(tree, "has_varlen", lambda *given: asked.append(given) or True)
+    if not reads_last_layer and network.trunk.reads:
+        network.trunk.reads.remove()
+        network.trunk.reads = None
+    assert difference(network, TEXTS, "forest") < 1e-12
+    assert asked
+
+
+# ---- Reading anywhere ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "mistral", "gpt2", "granite"])
+@pytest.mark.parametrize("way", ["forest", "cache"])
+def test_states_from_any_token_on_are_those_of_padded_rows(fresh, doubled, name, way):
+    network = fresh(name)
+    trunk = network.trunk
+    assert trunk.choose() == "forest"
+    texts = [t for t in TEXTS if len(t) > 1]
+    for since in ([0] * len(texts), [len(t) - 1 for t in texts], [min(5 * i, len(t) - 1) for i, t in enumerate(texts)]):
+        found = {}
+        for each in (way, "padded"):
+            trunk._attend(tree.NAME if each == "forest" else trunk.attention)
+            network.zero_grad()
+            states = {"forest": trunk.forest, "cache": trunk.cached, "padded": trunk.padded}[each](texts, since)
+            states.square().mean().backward()
+            grads = {n: p.grad.clone() for n, p in trunk.body.named_parameters() if p.grad is not None}
+            found[each] = (states.detach(), grads)
+        trunk._attend(tree.NAME)
+        assert found[way][0].shape[0] == sum(len(t) - s for t, s in zip(texts, since, strict=True))
+        assert farthest(found[way], found["padded"]) < 1e-12
+
+
+# ---- torch.compile ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, which would stop its compiler
+def test_compiled_layers_give_the_same_rewards_and_gradients(fresh):
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        get_cpp_compiler()
+    except Exception:
+        pytest.skip("no C++ compiler")
+    network = fresh(dtype=torch.float32)
+    expected = rewards_and_gradients(network, TEXTS, "forest") if network.trunk.choose() else None
+    network.trunk.compile()
+    try:
+        assert farthest(rewards_and_gradients(network, TEXTS, "forest"), expected) < 1e-5
+    finally:
+        AttentionInterface.register(tree.NAME, tree.attend)
+        torch._dynamo.reset()

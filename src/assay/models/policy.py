@@ -247,12 +247,24 @@ class LanguagePolicy:
     def _generate(
         self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: Bar
     ) -> Drawn:
-        """transformers' own loop, for families that the forest is not exact for."""
+        """transformers' own loop, for families that the forest is not exact for; without what the model's makers shape draws by."""
+        from transformers import GenerationConfig
+
+        core = layout.unwrapped(self.model)
+        own, core.generation_config = core.generation_config, GenerationConfig()
+        try:
+            return self._generate_plain(prompts, n, max_tokens, temperature, seeds, bar)
+        finally:
+            core.generation_config = own
+
+    def _generate_plain(
+        self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: Bar
+    ) -> Drawn:
         chosen = {"do_sample": False} if temperature == 0 else {"do_sample": True, "temperature": temperature}
         replies: list[np.ndarray] = []
         finish: list[FinishReason] = []
         nats: list[float] = []
-        with torch.random.fork_rng(devices=[]), layout.quiet():
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []), layout.quiet():
             for prompt, seed in zip(prompts, seeds, strict=True):
                 torch.manual_seed(seed)
                 ids = torch.from_numpy(prompt.astype(np.int64))[None].to(self.device)

@@ -541,7 +541,7 @@ def attend_varlen(
     scale: float,
     window: int | None,
 ) -> Float[Tensor, "t h d"]:
-    """One call of torch's flash kernel over all runs. Not run here on a GPU; tested against an equal in plain torch."""
+    """One call of torch's flash kernel over all runs. Never run on a GPU yet; its layout is tested with an equal in plain torch."""
     from torch.nn.attention.varlen import varlen_attn
 
     everything = len(made.queries) == len(q)  # then they stand in order

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from assay.config import OptimizeOptions
@@ -31,7 +32,19 @@ from assay.models.trunk import Texts
 from assay.optimize import monitor
 from assay.optimize.monitor import Check
 from assay.optimize.rewards import Reward
-from assay.optimize.rollouts import Batch, Scale, Turns, ValueHead, ValueNetwork, passes, prepare, read_all, take_turns
+from assay.optimize.rollouts import (
+    Batch,
+    Scale,
+    Turns,
+    ValueHead,
+    ValueNetwork,
+    everyone,
+    passes,
+    prepare,
+    read_all,
+    seed_of,
+    take_turns,
+)
 from assay.progress import Bar
 from assay.steps import checkpoint, processes
 from assay.steps.weights import Weights
@@ -95,15 +108,18 @@ def optimise(
 
     # 3. Updates
     while True:
-        due = options.check_every and (update % options.check_every == 0 or update == options.updates)
+        ended = update == options.updates or run.stopped
+        due = options.check_every and (update % options.check_every == 0 or ended)
         if check_ids and due and (not run.checks or run.checks[-1].update < update):
-            check = look(policy, reference, check_asked, check_ids, reward, gold, options, update, run.beta)
-            run.saw(check, weights)
+            # One process asks and tells the others: another answer of a judge must not send them different ways
+            seen = [None]
+            if accelerator.is_main_process:
+                seen = [look(policy, reference, check_asked, check_ids, reward, gold, options, update, run.beta)]
+            run.saw(broadcast_object_list(seen)[0], weights)
         if update == options.updates or run.stopped:
             break
         chosen = choose(len(ids), options.prompts, options.seed, update)
-        seed = options.seed * 1_000_003 + update
-        turns = take_turns(policy, [asked[i] for i in chosen], [ids[i] for i in chosen], options, seed, accelerator)
+        turns = take_turns(policy, [asked[i] for i in chosen], [ids[i] for i in chosen], options, update, accelerator)
         batch, run.scale = prepare(
             policy, reference, values, turns, reward, run.scale, run.beta.beta, options, accelerator
         )
@@ -141,8 +157,10 @@ def learn(
     for epoch in range(options.epochs):
         for part in minibatches(batch.turns, options, update, epoch, accelerator):
             row = accumulate(policy, values, batch, part, options, accelerator, warming=warming)
-            norm = _step(weights, factor, accelerator)
-            if not math.isfinite(norm + row["loss"]):
+            if row is None:
+                continue
+            norm = _step(weights, factor, accelerator) if math.isfinite(row["loss"]) else math.nan
+            if not math.isfinite(norm):
                 raise AssayError(
                     f"optimize: the gradient of update {update + 1} is {norm}, its loss {row['loss']}; "
                     f"remedy: a smaller optimize.lr (now {options.lr}), or policy.dtype=float32"
@@ -151,9 +169,17 @@ def learn(
             moved = row["kl_step"]
         if options.max_kl_step and moved > options.max_kl_step:
             break
+    if not seen:
+        raise AssayError(
+            f"optimize: in update {update + 1} no prompt has a reward for each of its {options.samples} replies; "
+            "remedy: a reward that is finite for more of them"
+        )
     first = {"ratio_first": seen[0]["ratio"], "ratio_far": seen[0]["ratio_far"]}
     means = {name: float(np.mean([row[name] for row in seen])) for name in seen[0] if name != "ratio_far"}
     return means | first | {"steps": float(len(seen)), "lr": options.lr * factor}
+
+
+MEANS = ("loss", "policy_loss", "value_loss", "clipped", "value_clipped", "kl_step", "ratio", "ratio_square")
 
 
 def accumulate(
@@ -165,11 +191,16 @@ def accumulate(
     accelerator: Accelerator,
     *,
     warming: bool = False,
-) -> dict[str, float]:
-    """Forward and backward over one minibatch in micro-batches; gradients are of means over all processes' tokens."""
+) -> dict[str, float] | None:
+    """Forward and backward over one minibatch in micro-batches; gradients are of means over all processes' tokens.
+
+    None, and no gradient, where no process has a reply with a usable reward in it.
+    """
     sizes = torch.tensor(batch.turns.lengths)
     count = _total(float(batch.mask[rows].sum()), accelerator)
-    sums = dict.fromkeys(("loss", "policy_loss", "value_loss", "clipped", "kl_step", "ratio", "ratio_square"), 0.0)
+    if not count:
+        return None
+    sums = dict.fromkeys(MEANS, 0.0)
     far = 0.0
     for some in passes(policy, batch.turns, rows, options.micro_tokens):
         prompts, replies = [batch.turns.prompts[i] for i in some], [batch.turns.replies[i] for i in some]
@@ -183,18 +214,19 @@ def accumulate(
         per_token = clipped_policy_loss(reading.log_prob, old, adv, options.clip)
         policy_loss = torch.where(keep, per_token, 0.0).sum() / count
         loss = torch.zeros_like(policy_loss) if warming else policy_loss
-        value_loss = torch.zeros_like(policy_loss)
+        value_loss = value_clipped = torch.zeros_like(policy_loss)
         if values is not None:
             found = values.of(prompts, replies, reading, detached=warming)
             squares = clipped_value_loss(found, flat(batch.value), flat(batch.returns), options.value_clip)
             value_loss = torch.where(keep, squares, 0.0).sum() / count
+            value_clipped = (keep & (squares > (found - flat(batch.returns)).square() / 2.0)).sum() / count
             loss = loss + (value_loss if warming else options.value_coef * value_loss)
         loss.backward()
         with torch.no_grad():
             log_ratio = torch.where(keep, reading.log_prob - old, 0.0)
             ratio = torch.where(keep, log_ratio.clamp(-20, 20).exp(), 0.0)
             part = {
-                "loss": loss, "policy_loss": policy_loss, "value_loss": value_loss,
+                "loss": loss, "policy_loss": policy_loss, "value_loss": value_loss, "value_clipped": value_clipped,
                 "clipped": (clip_fraction(reading.log_prob, old, adv, options.clip) * keep).sum() / count,
                 "kl_step": torch.where(keep, kl.k3(-log_ratio), 0.0).sum() / count,
                 "ratio": ratio.sum() / count, "ratio_square": ratio.square().sum() / count,
@@ -202,9 +234,9 @@ def accumulate(
             for name, x in part.items():
                 sums[name] += float(x)
             far = max(far, float(torch.where(keep, (ratio - 1).abs(), 0.0).max()))
-    everyone = {name: _total(x, accelerator) for name, x in sums.items()}
-    variance = everyone.pop("ratio_square") - everyone["ratio"] ** 2
-    return everyone | {"ratio_var": max(0.0, variance), "ratio_far": far}
+    total = dict(zip(sums, _totals(list(sums.values()), accelerator), strict=True))
+    variance = total.pop("ratio_square") - total["ratio"] ** 2
+    return total | {"ratio_var": max(0.0, variance), "ratio_far": max(everyone([far]))}
 
 
 def minibatches(
@@ -258,15 +290,9 @@ def answerable(
 
 def frozen_copy(policy: LanguagePolicy) -> LanguagePolicy:
     """The policy as it is now, with weights of its own that never learn."""
-    model = copy.deepcopy(policy.model).eval().requires_grad_(False)
-    return LanguagePolicy(
-        model,
-        policy.tokenizer,
-        system=policy.system,
-        name=policy.name,
-        max_prompt=policy.max_prompt,
-        template=policy.template,
-    )
+    frozen = copy.deepcopy(policy)
+    frozen.model.eval().requires_grad_(False)
+    return frozen
 
 
 def look(
@@ -281,7 +307,8 @@ def look(
     beta: kl.AdaptiveKL,
 ) -> Check:
     """One reply to each held-out prompt, with the same chances every time: reward, gold, KL, length and the texts."""
-    drawn = policy.draw(ids, 1, options.max_tokens, options.temperature, options.seed)
+    seeds = [seed_of(options.seed, i) for i in range(len(ids))]
+    drawn = policy.draw(ids, 1, options.max_tokens, options.temperature, seeds)
     responses = tuple(policy.response(r, f) for r, f in zip(drawn.replies, drawn.finish, strict=True))
     turns = Turns(tuple(asked), responses, list(ids), drawn.replies, np.arange(len(ids)))
     mine, _, _ = read_all(policy, None, turns, options)
@@ -313,20 +340,21 @@ def summary(batch: Batch, options: OptimizeOptions, accelerator: Accelerator) ->
         "rows": rows.sum(), "tokens": mask.sum(), "unusable": (~rows).sum(),
         "proxy": torch.from_numpy(np.where(rows.numpy(), np.nan_to_num(batch.rewarded.value), 0.0)).sum(),
         "score": (batch.score * rows).sum(), "kl": (batch.kl * rows).sum(),
-        "k3": kl.k3(-log_ratio)[mask].sum(), "entropy": batch.entropy[mask].sum(),
+        "k3": kl.k3(log_ratio)[mask].sum(), "entropy": batch.entropy[mask].sum(),
         "length": torch.tensor(turns.lengths, dtype=torch.float64).sum(),
-        "finished": finished.sum(), "unique": torch.tensor(len({(p, r.text) for p, r in zip(turns.asked, turns.responses, strict=True)})),
-        "replies": torch.tensor(len(turns.replies)),
+        "finished": finished.sum(), "replies": torch.tensor(len(turns.replies)),
     }  # fmt: skip
     total = dict(zip(sums, _totals([float(x) for x in sums.values()], accelerator), strict=True))
     replies, tokens, kept = total["replies"], max(1.0, total["tokens"]), max(1.0, total["rows"])
     row = {name: total[name] / kept for name in ("proxy", "score", "kl")}
     row |= {"kl_per_token": total["kl"] / tokens, "kl_k3": total["k3"] / kept, "entropy": total["entropy"] / tokens}
     row |= {"length": total["length"] / replies, "finished": total["finished"] / replies}
-    row |= {"truncated": 1 - row["finished"], "unique": total["unique"] / replies, "unusable": total["unusable"]}
+    row |= {"truncated": 1 - row["finished"], "unusable": total["unusable"]}
+    row["unique"] = len(set(everyone([response.text for response in turns.responses]))) / replies
     if options.baseline == "value":
-        row["explained_variance"] = float(explained_variance(batch.value, batch.returns, mask))
-        row["value"] = float(batch.value[mask].mean()) if mask.any() else 0.0
+        value, returns = (torch.tensor(everyone(x[mask].tolist())) for x in (batch.value, batch.returns))
+        row["explained_variance"] = float(explained_variance(value, returns, torch.ones(len(value), dtype=torch.bool)))
+        row["value"] = float(value.mean())
     return row
 
 
@@ -379,6 +407,7 @@ class _Run:
             self.scale = Scale(self.scale.mean, self.scale.spread, RunningScale(*state["running"]))
         self.stopped = state["stopped"]
         self._cut(state["bytes"])
+        self.accelerator.wait_for_everyone()  # who reads the checks must not read those that are being cut
         self.checks = monitor.read_checks(self._place("checks.jsonl")) if self.folder else []
         self.best = (state["best"], None) if state["best"] is not None else None
         log.info("going on from update %d in %s", state["update"], place)
@@ -414,6 +443,7 @@ class _Run:
     def restore_best(self, weights: Weights) -> int:
         """Put the weights with the best gold back; returns their update."""
         assert self.best is not None, "a check with gold came first"
+        self.accelerator.wait_for_everyone()  # the main process may still be writing it
         update, held = self.best
         if held is None:
             assert self.folder is not None
@@ -491,6 +521,9 @@ def _value_model(
     return given.to(policy.device).requires_grad_(True)
 
 
+VALUE_ONLY = ("value", "value_lr", "value_clip", "value_coef", "value_warmup", "gamma", "lam", "whiten_rewards")
+
+
 def _refuse_contradictions(
     options: OptimizeOptions,
     gold: Reward | None,
@@ -498,11 +531,30 @@ def _refuse_contradictions(
     scale: tuple[float, float] | None,
     held_out: Sequence[Prompt],
 ) -> None:
-    """An option that could not be followed is refused."""
+    """An option that could not be followed, or that would be ignored, is refused."""
     if options.baseline != "value" and options.samples < 2:
         raise AssayError(
             f"optimize.samples={options.samples}: optimize.baseline={options.baseline} compares replies to one prompt; "
             "remedy: optimize.samples=4"
+        )
+    defaults = OptimizeOptions()
+    if options.baseline != "value":
+        for name in VALUE_ONLY:
+            if getattr(options, name) != getattr(defaults, name):
+                raise AssayError(
+                    f"optimize.{name}: optimize.baseline={options.baseline} has no value model to use it; remedy: leave it out"
+                )
+    if options.value_warmup and options.weight_decay:
+        raise AssayError(
+            f"optimize.weight_decay={options.weight_decay}: it would shrink a policy that optimize.value_warmup holds still; "
+            "remedy: one of the two"
+        )
+    if options.kl_target is not None and not options.kl_coef:
+        raise AssayError("optimize.kl_target: a price of 0 cannot adapt; remedy: optimize.kl_coef=0.05 to begin with")
+    if gold is not None and not (held_out and options.check_every):
+        raise AssayError(
+            "optimize: a gold judge needs held-out prompts and optimize.check_every above 0, or it is never asked; "
+            "remedy: --held-out, or more prompts to hold a tenth of"
         )
     if options.baseline == "value" and options.value == "reward" and value is None:
         raise AssayError("optimize.value=reward: the reward is no model of ours; remedy: optimize.value=head")

@@ -6,12 +6,13 @@ Axes: b replies, t tokens of a reply (an end token is a reply's last). Places be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -121,13 +122,14 @@ def take_turns(
     asked: Sequence[Prompt],
     prompts: Texts,
     options: OptimizeOptions,
-    seed: int,
+    update: int,
     accelerator: Accelerator,
 ) -> Turns:
-    """This process's share of the prompts, answered."""
+    """This process's share of the prompts, answered. A prompt that comes twice is answered anew, whoever holds it."""
     mine = range(accelerator.process_index, len(asked), accelerator.num_processes)
     k = options.samples
-    drawn = policy.draw([prompts[i] for i in mine], k, options.max_tokens, options.temperature, seed)
+    seeds = [seed_of(options.seed, update, i) for i in mine]
+    drawn = policy.draw([prompts[i] for i in mine], k, options.max_tokens, options.temperature, seeds)
     return Turns(
         tuple(asked[i] for i in mine for _ in range(k)),
         tuple(policy.response(r, f) for r, f in zip(drawn.replies, drawn.finish, strict=True)),
@@ -135,6 +137,17 @@ def take_turns(
         drawn.replies,
         np.array([i * k + j for i in mine for j in range(k)], dtype=np.int64),
     )
+
+
+def seed_of(*place: int) -> int:
+    """A seed of its own for every place."""
+    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
+
+
+def everyone(values: Sequence[Any]) -> list[Any]:
+    """The values of all processes, each of which may have another number of them; one process after another."""
+    found: list[Any] = gather_object(list(values))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +158,11 @@ class Scale:
     spread: float = 1.0
     running: RunningScale | None = None
 
-    def seen(self, raw: Float[np.ndarray, " b"], accelerator: Accelerator) -> Scale:
+    def seen(self, raw: Float[np.ndarray, " b"]) -> Scale:
         """After one more batch of raw rewards, of all processes."""
         if self.running is None:
             return self
-        everyone = accelerator.gather_for_metrics(torch.from_numpy(raw).to(accelerator.device)).cpu()
-        return Scale(self.mean, self.spread, self.running.update(everyone))
+        return replace(self, running=self.running.update(torch.tensor(everyone(raw), dtype=torch.float64)))
 
     def apply(self, raw: Float[np.ndarray, " b"], finished: Bool[np.ndarray, " b"], options: OptimizeOptions) -> Tensor:
         """Scores; a reply that was cut pays `unfinished`."""
@@ -178,6 +190,8 @@ def read_all(
             parts = [x.float().cpu().split(sizes) for x in (reading.log_prob, reading.entropy, values)]
             for at, row in enumerate(rows):
                 found[row] = (parts[0][at], parts[1][at], parts[2][at])
+    if not found:  # a process without a prompt
+        return (torch.zeros(0, 1),) * 3
     one, two, three = (pad_sequence([f[i] for f in found], batch_first=True) for i in range(3))
     return one, two, three
 
@@ -206,12 +220,12 @@ def prepare(
     if options.baseline != "value":  # a group is judged whole or not at all
         usable = np.repeat(usable.reshape(-1, options.samples).all(1), options.samples)
     raw = np.where(usable, rewarded.value, 0.0)
-    scale = scale.seen(raw[usable], accelerator)
+    scale = scale.seen(raw[usable])
     score = scale.apply(raw, turns.finished, options)
     log_prob, entropy, values = read_all(policy, value, turns, options)
     with reference.as_reference():
         refs, _, _ = read_all(reference, None, turns, options)
-    lengths = torch.tensor(turns.lengths)
+    lengths = torch.tensor(turns.lengths, dtype=torch.long)
     mask = (torch.arange(log_prob.shape[1]) < lengths[:, None]) & torch.from_numpy(usable)[:, None]
     if not torch.isfinite(log_prob[mask]).all():
         raise AssayError("optimize: the policy's log-probabilities are not finite; remedy: a smaller optimize.lr")

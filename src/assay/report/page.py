@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.contracts import Curve, Example, Report
 from assay.report.charts import chart_svg, whisker_svg
-from assay.report.words import Quantity, by_severity, interval, number, parts, quantity, verdict
+from assay.report.words import Quantity, Unit, by_severity, interval, number, parts, verdict
 
 if TYPE_CHECKING:
     from assay.contracts import Estimate
@@ -19,6 +19,12 @@ CURVE_TITLES = {
     "margins": "How far apart are the rewards?",
     "accuracy_by_length": "Accuracy by difference of length",
     "accuracy_by_source": "Accuracy by source",
+    "proxy_by_kl": "The optimised reward, the further the policy goes",
+    "gold_by_kl": "The second judge, the further the policy goes",
+    "length_by_kl": "Length of replies",
+    "gold_by_proxy": "Gold, for the proxy that was gained",
+    "gold_by_proxy_forecast": "Forecast from the pool",
+    "gold_by_proxy_best_of_n": "Best of n, for the proxy that was gained",
 }
 LONGEST_TEXT = 4000  # characters of one text on the page, so that a page stays below a megabyte
 
@@ -128,7 +134,7 @@ def _texts(example: Example) -> list[tuple[str, str]]:
 
 
 def _curve_rows(curve: Curve) -> list[tuple[str, ...]]:
-    unit = quantity("accuracy").unit if all(0 <= e.value <= 1 for e in curve.y) else "number"
+    unit: Unit = "share" if curve.y_label.startswith(("share", "accuracy")) else "number"
     names = curve.x_names or tuple(f"{x:.4g}" for x in curve.x)
     return [
         (name, number(e.value, unit), interval(e, unit), f"{e.n:,}") for name, e in zip(names, curve.y, strict=True)

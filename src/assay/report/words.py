@@ -24,6 +24,7 @@ class Quantity:
 
 
 RIGHT, PEOPLE, ODDS, SCALE, OTHER = "How often it is right", "People", "Odds", "Scale", "Other numbers"
+PUSHED = "While it was optimised"
 
 QUANTITIES: Mapping[str, Quantity] = {
     "accuracy": Quantity(
@@ -86,6 +87,39 @@ QUANTITIES: Mapping[str, Quantity] = {
         SCALE,
         "share that prompts explain; where it is high, rewards of different prompts are not comparable",
     ),
+    "proxy_gain": Quantity("proxy, gain", "nats", PUSHED, "the optimised reward at the end, less that at the start"),
+    "gold_gain": Quantity(
+        "gold, gain", "number", PUSHED, "the second judge's reward at the end, less that at the start"
+    ),
+    "gold_drop": Quantity(
+        "gold, lost since its best", "number", PUSHED, "the best gold less the last, allowing for the choice"
+    ),
+    "kl": Quantity("KL", "nats", PUSHED, "nats/sequence to the policy that it began from"),
+    "length_gain": Quantity("length, gain", "number", PUSHED, "tokens a reply"),
+    "length_share": Quantity(
+        "gain that is length", "share", PUSHED, "share of the proxy's gain that goes with longer replies"
+    ),
+    "length_correlation": Quantity(
+        "gain with length", "number", PUSHED, "correlation over prompts of the gain in proxy with the gain in length"
+    ),
+    "gold_per_proxy": Quantity("gold per proxy", "number", PUSHED, "gold gained for a nat of proxy, from start to end"),
+    "gold_per_proxy_late": Quantity(
+        "gold per proxy, late", "number", PUSHED, "the same over the last part; below 0 the reward misleads"
+    ),
+    "falling_prompts": Quantity("prompts that fall", "share", PUSHED, "prompts whose gold falls over the last part"),
+    "law_alpha": Quantity("law, α", "number", PUSHED, "first gain per √KL; Gao et al. 2022"),
+    "law_beta": Quantity("law, β", "number", PUSHED, "how soon the gain bends; Gao et al. 2022"),
+    "peak_kl": Quantity("KL at the peak", "nats", PUSHED, "where gold is highest by the law, nats/sequence"),
+    "peak_gold": Quantity("gold at the peak", "number", PUSHED, "its gain there, by the law"),
+    "forecast_gold": Quantity(
+        "forecast of gold", "number", PUSHED, "what tilting the pool says at the proxy that was reached"
+    ),
+    "forecast_error": Quantity("measured less forecast", "number", PUSHED, "of gold, at the same proxy"),
+    "win_rate": Quantity(
+        "beats a first reply", "share", PUSHED, "how often the best of n has the higher reward; at most n/(n+1)"
+    ),
+    "duplicates": Quantity("repeated replies", "share", PUSHED, "replies to a prompt that another reply equals"),
+    "unfinished": Quantity("unfinished replies", "share", PUSHED, "replies that were cut at the token limit"),
     "position_consistency": Quantity(
         "same winner when swapped", "share", RIGHT, "pairs whose winner stays when the two change places"
     ),
@@ -145,7 +179,7 @@ def verdict(report: Report) -> str:
     warnings = sum(finding.severity == "warning" for finding in report.findings)
     if errors:
         return f"Refused: {errors} check{'s' * (errors > 1)} failed; until that is mended no number can be trusted."
-    said = []
+    said = [str(report.about["verdict"]).removesuffix(".")] if "verdict" in report.about else []
     if "accuracy" in found:
         ceiling = (
             f", of a ceiling of {phrase(found['ceiling_majority'], 'share')}" if "ceiling_majority" in found else ""

@@ -1,0 +1,551 @@
+"""PPO beside TRL's PPOTrainer: reward against KL on a tiny model, and episodes a second on a real one.
+
+    python benchmarks/ppo.py --trl-python PEER/bin/python --trl112 DIR --data hh_pairs.jsonl.gz
+
+DIR holds an unpacked trl 1.12.0, the last one with a PPOTrainer (peers/README.md says how). Without it, ours only.
+
+`tiny`: does our loop reach as much reward for as much KL? A random Llama of two layers, a reward model that was trained to
+like some words, and the same prompts and settings on both sides: every weight trains, the value model starts as a copy of
+the reward model, whole batches, linear decay, no clipping of gradients. Policies are kept along the way, and all are judged
+alike: one fresh reply to each of --judged other prompts, drawn with the same chances; reward is the score less the
+charge for a missing end, KL is nats a reply, both at the temperature of training. TRL's reward at our KL is read off the line
+through its own points. What still differs: TRL pays the score one place behind the end token, where its value model learns
+too; it divides by n - 1 when it whitens; the two draw other replies and visit prompts in another order.
+
+`speed`: seconds an update (replies drawn, judged by a reward model of the policy's shape, learnt from in 4 passes) with LoRA
+on all linear layers, the first --warmup updates left out. Ours by its value model: `head` on the policy's own trunk, or
+`reward`, a second model of which every weight trains, as TRL's. TRL's settings by name: `full` is that, `adapters` gives its
+value model LoRA as well; `/m` makes forward and backward passes of m replies. In bf16 TRL runs with bfloat16 autocast, and
+with bfloat16 weights. The ratio is of our fastest to TRL's fastest.
+
+Results go to benchmarks/results/ppo.json by case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import measure
+import numpy as np
+import rows
+from measure import Answer, Job, interleave, ratio, shown, spread
+
+SEED = 0
+LORA = {"rank": 16, "alpha": 32}
+GROUPS = {"fp32": ["fp32"], "bf16": ["autocast", "bf16"]}
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+# Both sides' settings, in our words; peers/trl_ppo.py has them in TRL's.
+SHARED = {"epochs": 4, "minibatches": 1, "temperature": 0.7, "unfinished": 1.0, "kl_coef": 0.05, "eps": 1e-5}
+SHARED |= {"grad_clip": 0.0, "clip": 0.2, "value_clip": 0.2, "value_coef": 0.1, "gamma": 1.0, "lam": 0.95}
+MARGIN = 0.05  # of TRL's gain in reward: less behind than this, beyond doubt, is no worse
+Curve = list[dict[str, float]]
+
+
+def main() -> None:
+    """Run the cases that were asked for, keep their numbers and print their tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trl-python", type=Path, help="python of TRL's environment; without, ours only")
+    parser.add_argument("--trl112", type=Path, metavar="DIR", help="folder of an unpacked trl 1.12.0")
+    parser.add_argument("--only", default="tiny,speed", help="cases to run")
+    tiny = parser.add_argument_group("tiny")
+    tiny.add_argument("--seeds", type=int, default=8, help="runs a side")
+    tiny.add_argument("--tiny-updates", type=int, default=60, help="updates a run, of 32 prompts and 24 tokens")
+    tiny.add_argument("--lr", type=float, default=3e-4, help="peak learning rate")
+    tiny.add_argument("--marks", type=int, default=6, help="points on a run's way that are judged, the last included")
+    tiny.add_argument("--judged", type=int, default=1024, help="replies a judgement")
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--data", type=Path, action="append", default=[], help="rows with a prompt")
+    speed.add_argument("--max-prompt", type=int, default=128, help="longer prompts are left out")
+    speed.add_argument("--prompts", type=int, default=32, help="prompts an update")
+    speed.add_argument("--tokens", type=int, default=64, help="most tokens in a reply")
+    speed.add_argument("--updates", type=int, default=2, help="updates on the clock")
+    speed.add_argument("--warmup", type=int, default=1, help="updates before them")
+    speed.add_argument("--dtypes", default="fp32,bf16", help="one case each")
+    speed.add_argument("--ours", default="head,reward", help="our value models, see above")
+    speed.add_argument("--trl", default="full/32,full/8,adapters/8", help="TRL's settings, see above")
+    measure.add_options(parser, "ppo.json")
+    a = parser.parse_args()
+    if a.job:
+        return measure.answer(a.job, handle)
+    if a.smoke:
+        a.seeds, a.tiny_updates, a.marks, a.judged, a.repeats = 1, 2, 2, 16, 1
+        a.prompts, a.tokens, a.updates, a.dtypes = 4, 6, 1, "fp32"
+    if a.trl_python and not a.trl112:
+        raise SystemExit("--trl-python needs --trl112 DIR, a folder with trl 1.12.0 (peers/README.md)")
+    runner = measure.Runner(handle, Path(__file__).resolve(), a.threads, a.malloc, a.memory, a.smoke)
+    with tempfile.TemporaryDirectory() as folder:
+        if "tiny" in measure.names(a.only):
+            case = measure_tiny(a, runner, Path(folder))
+            measure.keep(a.out, "PPO", {"tiny": case})
+            show_tiny(case)
+        if "speed" in measure.names(a.only):
+            job = speed_job(a, Path(folder))
+            for dtype in measure.names(a.dtypes):
+                case = measure_speed(a, runner, job, dtype)
+                measure.keep(a.out, "PPO", {f"speed/{dtype}": case})
+                show_speed(f"speed, {dtype}", case)
+
+
+# ---- Reward against KL -------------------------------------------------------------------------------------------
+
+
+def measure_tiny(a: argparse.Namespace, runner: measure.Runner, folder: Path) -> dict[str, Any]:
+    """Both sides' runs, one a seed, each judged at its marks."""
+    from assay.config import PolicyOptions
+    from assay.contracts import as_prompt
+    from assay.models.policy import load_policy
+
+    policy, reward = make_tiny(folder / "policy"), folder / "reward"
+    teach_liking(policy, reward, pairs=64 if a.smoke else 1024)
+    asked = [row["prompt"] for row in some_rows(256 + a.judged, SEED + 1)]
+    encode = load_policy(PolicyOptions(base=str(policy), device="cpu")).encode
+    marks = sorted({round(a.tiny_updates * (i + 1) / a.marks) for i in range(a.marks)} - {0})
+    options = SHARED | {"updates": a.tiny_updates, "prompts": 32, "max_tokens": 24, "lr": a.lr}
+    job: Job = {"threads": 1, "policy": str(policy), "reward": str(reward), "lora": None, "precision": "fp32"}
+    job |= {"prompts": asked[:256], "marks": marks, "warmup": 1, "value": "reward", "setting": "full/32"}
+    job |= {"ids": [encode(as_prompt(prompt)).tolist() for prompt in asked[:256]], "set": a.set}
+    contestants: dict[str, Callable[[], Answer]] = {}
+    for side in ["ours"] + ["trl"] * bool(a.trl_python):
+        seeds = iter(range(a.seeds))
+
+        def run(side: str = side, seeds: Any = seeds) -> Answer:
+            seed = next(seeds)
+            place = folder / f"{side}-{seed}"
+            run = learn(a, runner, side, job | {"options": options | {"seed": seed}, "out": str(place)})
+            return run if "error" in run else run | {"places": [str(place / str(mark)) for mark in marks]}
+
+        contestants[side] = run
+    answers = interleave(contestants, a.seeds)
+    refuse_failed(answers)
+    judge: Job = {"kind": "judge", "threads": 1, "policy": str(policy), "reward": str(reward), "prompts": asked[256:]}
+    judge |= {"options": options | {"seed": SEED}}
+    places = [str(policy), *(place for found in answers.values() for run in found for place in run["places"])]
+    judged = runner.ours(judge | {"places": places})
+    refuse_failed({"judge": [judged]})
+    points = iter(judged["points"])
+    start = next(points)
+    curves = {
+        side: [[{"update": mark, **next(points)} for mark in marks] for _ in found] for side, found in answers.items()
+    }
+    return {
+        "settings": options | {"seeds": a.seeds, "judged": a.judged, "marks": marks, "set": a.set},
+        "machine": measure.machine(1),
+        "start": start,
+        "curves": curves,
+        "at_the_end": {side: at_the_end(found) for side, found in curves.items()},
+        "at_like_kl": at_like_kl(curves, start),
+        "on_the_way": {s: [{k: run[k] for k in ("score", "kl", "length")} for run in f] for s, f in answers.items()},
+        "seconds": {side: spread([run["seconds"] for run in found]) for side, found in answers.items()},
+        "versions": answers["trl"][0]["versions"] if "trl" in answers else None,
+    }
+
+
+def make_tiny(folder: Path) -> Path:
+    """Write a random Llama of two layers and its tokenizer: a word a token, so that text and ids say the same.
+
+    Every hidden state has one direction in common, by which the unembedding rules out all special tokens but the end
+    (text would lose them) and makes replies end after some ten tokens.
+    """
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    special = ["<pad>", "<unk>", "<begin>", "<user>", "<assistant>", "<end>"]
+    words = {word: i for i, word in enumerate([*special, *all_words()])}
+    backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        unk_token="<unk>",
+        bos_token="<begin>",
+        eos_token="<end>",
+        pad_token="<pad>",
+        additional_special_tokens=["<user>", "<assistant>"],
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} <end> {% endfor %}"
+        "{% if add_generation_prompt %}<assistant> {% endif %}"
+    )
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.15,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(SEED)
+        model = LlamaForCausalLM(config)
+        model.model.embed_tokens.weight[:, 0] = 1.0
+        for layer in model.model.layers:  # nothing writes there
+            layer.self_attn.o_proj.weight[0] = 0.0
+            layer.mlp.down_proj.weight[0] = 0.0
+        model.lm_head.weight[:, 0] = 0.0
+        model.lm_head.weight[: len(special), 0] = -100.0
+        model.lm_head.weight[tokenizer.eos_token_id, 0] = 7.0
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def all_words() -> list[str]:
+    """What the tiny model can say."""
+    return [f"w{i}" for i in range(100)]
+
+
+def some_rows(size: int, seed: int) -> list[dict[str, Any]]:
+    """Prompts with two replies, all of random words; of the better reply a greater share is among the first twenty."""
+    rng = np.random.default_rng(seed)
+    words, liked = all_words(), set(all_words()[:20])
+
+    def share(reply: list[str]) -> float:
+        return sum(word in liked for word in reply) / len(reply)
+
+    def text(low: int, high: int) -> list[str]:
+        return list(rng.choice(words, size=rng.integers(low, high)))
+
+    found = []
+    for _ in range(size):
+        better, worse = sorted((text(1, 24), text(1, 24)), key=share, reverse=True)
+        prompt = [{"role": "user", "content": " ".join(text(4, 24))}]
+        found.append({"prompt": prompt, "replies": [" ".join(better), " ".join(worse)]})
+    return found
+
+
+def teach_liking(policy: Path, folder: Path, pairs: int) -> None:
+    """Write the reward model: the policy's trunk with a head, trained on such pairs."""
+    from assay.config import ModelOptions, TrainOptions
+    from assay.models.scalar import create, save
+    from assay.progress import QUIET
+    from assay.train import fit
+
+    QUIET["on"] = True
+    model = create(ModelOptions(base=str(policy), device="cpu", max_length=256), seed=SEED)
+    comparisons = [rows.comparison(row) for row in some_rows(pairs, SEED)]
+    fit(model, comparisons, TrainOptions(lr=1e-3, batch_size=32, epochs=4, seed=SEED, save_every=0))
+    save(model, folder)
+
+
+def at_the_end(found: list[Curve]) -> dict[str, Any]:
+    """The runs' last points: median with range, and the mean with its interval."""
+    last = [curve[-1] for curve in found]
+    return {name: spread(values := [p[name] for p in last]) | {"mean": interval(values)} for name in last[0]}
+
+
+def at_like_kl(curves: dict[str, list[Curve]], start: dict[str, float]) -> dict[str, Any] | None:
+    """Our reward less TRL's at our KL, and as a share of what TRL had gained there; means over marks, then over seeds."""
+    if "trl" not in curves:
+        return None
+    behind, share = [], []
+    for ours, trl in zip(curves["ours"], curves["trl"], strict=True):
+        known = sorted((point["kl"], point["reward"]) for point in [start, *trl])
+        points = [point for point in ours if known[0][0] <= point["kl"] <= known[-1][0]]
+        if not points:
+            continue
+        theirs = np.interp([point["kl"] for point in points], *zip(*known, strict=True))
+        difference = float(np.mean([point["reward"] for point in points] - theirs))
+        behind.append(difference)
+        share.append(difference / float(np.mean(theirs - start["reward"])))
+    if not behind:
+        return {"pairs_of_runs": 0, "no_worse": None}
+    found = {"pairs_of_runs": len(behind), "reward": interval(behind), "share_of_gain": interval(share)}
+    return found | {"no_worse": found["share_of_gain"]["low"] > -MARGIN if len(share) > 1 else None}
+
+
+def interval(values: Sequence[float]) -> dict[str, float]:
+    """Mean with its 95 % interval over runs (Student's t); of one run, the number alone."""
+    from scipy import stats
+
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return {"value": mean, "low": mean, "high": mean, "n": len(values)}
+    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return {"value": mean, "low": mean - half, "high": mean + half, "n": len(values)}
+
+
+# ---- Speed -------------------------------------------------------------------------------------------------------
+
+
+def speed_job(a: argparse.Namespace, folder: Path) -> Job:
+    """What all contestants share: a policy, a reward model of its shape with a random head, prompts."""
+    from assay.config import PolicyOptions
+    from assay.contracts import as_prompt
+    from assay.models.policy import load_policy
+    from assay.models.scalar import resolve
+
+    start = resolve(a.model)
+    updates = a.warmup + a.updates
+    source = rows.made_up(40) if a.smoke and not a.data else rows.read_rows(a.data)
+    encode = load_policy(PolicyOptions(base=start, device="cpu")).encode
+    asked: list[Any] = []
+    ids: list[list[int]] = []
+    for i in np.random.default_rng(SEED).permutation(len(source)):
+        row = encode(as_prompt(source[int(i)]["prompt"])).tolist()
+        if len(row) <= a.max_prompt and row not in ids:
+            asked.append(source[int(i)]["prompt"])
+            ids.append(row)
+        if len(ids) == a.prompts * updates:
+            break
+    else:
+        raise SystemExit(
+            f"only {len(ids)} of {a.prompts * updates} prompts; give more --data, or a larger --max-prompt"
+        )
+    options = SHARED | {"updates": updates, "prompts": a.prompts, "max_tokens": a.tokens, "lr": 1e-5, "seed": SEED}
+    reward = str(rows.start(start, folder / "reward model", SEED))
+    job: Job = {"policy": start, "reward": reward, "lora": LORA, "prompts": asked, "ids": ids, "options": options}
+    return job | {"marks": [], "out": None, "warmup": a.warmup, "set": a.set}
+
+
+def measure_speed(a: argparse.Namespace, runner: measure.Runner, job: Job, dtype: str) -> dict[str, Any]:
+    """All contestants of one precision in turn, then what their numbers say."""
+    contestants: dict[str, Callable[[], Answer]] = {}
+    for value in measure.names(a.ours):
+        given = job | {"value": value, "precision": dtype}
+        contestants[f"ours {value} {dtype}"] = lambda given=given: learn(a, runner, "ours", given)
+    for precision in GROUPS[dtype] if a.trl_python else []:
+        for setting in measure.names(a.trl):
+            given = job | {"setting": setting, "precision": precision}
+            contestants[f"trl {setting} {precision}"] = lambda given=given: learn(a, runner, "trl", given)
+    answers = interleave(contestants, a.repeats)
+    episodes = a.prompts * a.updates
+    runs = {name: speed_numbers(found, episodes) for name, found in answers.items()}
+    best = {
+        side: max(ran, key=lambda name: runs[name]["episodes_a_second"]["median"])
+        for side in ("ours", "trl")
+        if (ran := [name for name, run in runs.items() if name.startswith(side) and "error" not in run])
+    }
+    against = {}
+    if len(best) == 2:
+        ours, trl = runs[best["ours"]], runs[best["trl"]]
+        against = {
+            "speed": ratio(ours["episodes_a_second"], trl["episodes_a_second"]),
+            "peak_memory": ratio(ours["peak_bytes"], trl["peak_bytes"]),
+        }
+    lengths = [len(row) for row in job["ids"]]
+    settings = job["options"] | {"dtype": dtype, "lora": LORA, "model": Path(a.model).name, "warmup": a.warmup}
+    settings |= {"set": a.set, "malloc": a.malloc, "prompt_tokens": spread(lengths), "max_prompt": a.max_prompt}
+    machine = measure.machine(a.threads)
+    return {"settings": settings, "machine": machine, "runs": runs, "fastest": best, "ours_over_trl": against}
+
+
+def speed_numbers(found: list[Answer], episodes: int) -> dict[str, Any]:
+    """One contestant's repeats."""
+    if failed := [answer["error"] for answer in found if "error" in answer]:
+        return {"error": failed[0]}
+    timed = len(found[0]["update_seconds"])
+    return {
+        "episodes_a_second": spread([episodes / answer["seconds"] for answer in found]),
+        "update_seconds": spread([s for answer in found for s in answer["update_seconds"]]),
+        "part_seconds": {
+            part: spread([s for answer in found for s in answer["parts"][part][-timed:]]) for part in found[0]["parts"]
+        },
+        "reply_tokens": spread([float(np.mean(answer["length"][-timed:])) for answer in found]),
+        **{name: spread([answer[name] for answer in found]) for name in found[0] if name.endswith("bytes")},
+        "peak_was_reset": all(answer["peak_was_reset"] for answer in found),
+        **{name: found[0][name] for name in ("score", "kl", "versions") if name in found[0]},
+    }
+
+
+# ---- What a run does ---------------------------------------------------------------------------------------------
+
+
+def learn(a: argparse.Namespace, runner: measure.Runner, side: str, job: Job) -> Answer:
+    """One run of either side."""
+    if side == "ours":
+        return runner.ours(job | {"kind": "train"})
+    return runner.peer(a.trl_python, "peers.trl_ppo", job | {"trl112": str(a.trl112.absolute())})
+
+
+def handle(job: Job) -> Answer:
+    """One job of ours."""
+    import torch
+
+    from assay.progress import QUIET
+
+    QUIET["on"] = True
+    torch.set_num_threads(job["threads"])
+    return {"train": train, "judge": judge}[job["kind"]](job)
+
+
+def train(job: Job) -> Answer:
+    """Load, optimise, keep the policy at each mark; the clock starts when the warm-up updates are over."""
+    from assay.config import build
+    from assay.contracts import as_prompt
+    from assay.models.policy import load_policy, save_policy
+    from assay.optimize import combined, loop
+    from assay.optimize.rollouts import ValueNetwork
+
+    given = {"base": job["policy"], "dtype": DTYPES[job["precision"]], "device": "cpu", **adapters(job)}
+    options = job["options"] | {"value": job["value"], "check_every": 0, "save_every": 0}
+    config = build({"policy": given, "optimize": options}, overrides=job["set"])
+    policy = load_policy(config.policy, adapters=True, seed=config.optimize.seed)
+    reward_model = scorer(job["reward"], DTYPES[job["precision"]])
+    value = None
+    if config.optimize.value == "reward":
+        value = ValueNetwork(copy.deepcopy(reward_model.network), 0.0, 1.0)
+    asked = [as_prompt(prompt) for prompt in job["prompts"]]
+    assert [policy.encode(prompt).tolist() for prompt in asked] == job["ids"], "token ids differ"
+    for network in (policy.model, reward_model.network, value):
+        if network is not None:
+            measure.touch(network)
+    memory = measure.Memory()
+    clocks = {name: Clock(getattr(loop, name)) for name in ("take_turns", "prepare", "learn")}
+    seen: list[dict[str, float]] = []
+
+    def noted(batch: Any, *rest: Any) -> dict[str, float]:
+        row = summary(batch, *rest)
+        seen.append(row)
+        if len(seen) in job["marks"]:
+            save_policy(policy, Path(job["out"]) / str(len(seen)))
+        return row
+
+    summary = loop.summary
+    with patch.multiple(loop, summary=noted, **clocks):
+        loop.optimise(policy, combined(reward_model), asked, config.optimize, value=value)
+        end = time.perf_counter()
+    starts = [*clocks["take_turns"].began, end]
+    return {
+        "seconds": end - starts[job["warmup"]],
+        "update_seconds": [b - a for a, b in pairwise(starts)][job["warmup"] :],
+        "parts": dict(zip(("draw", "judge", "learn"), (clock.seconds for clock in clocks.values()), strict=True)),
+        **{name: [row[name] for row in seen] for name in ("score", "kl", "length")},
+        **memory.report(),
+    }
+
+
+def adapters(job: Job) -> dict[str, int]:
+    """Our options for the job's LoRA."""
+    return {"lora_rank": job["lora"]["rank"], "lora_alpha": job["lora"]["alpha"]} if job["lora"] else {"lora_rank": 0}
+
+
+def scorer(folder: str, dtype: str) -> Any:
+    """The reward model, raw scores."""
+    from assay.config import ModelOptions
+    from assay.models.scalar import load
+
+    return load(folder, ModelOptions(dtype=dtype, device="cpu"))
+
+
+class Clock:
+    """A function that remembers when each call began and how long it took."""
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        self.work, self.began, self.seconds = work, [], []  # type: ignore[var-annotated]
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """The same call, on the clock."""
+        self.began.append(time.perf_counter())
+        found = self.work(*args, **options)
+        self.seconds.append(time.perf_counter() - self.began[-1])
+        return found
+
+
+def judge(job: Job) -> Answer:
+    """Reward, KL to the start, length and ends of each policy's fresh replies to the same prompts by the same chances."""
+    from assay.config import OptimizeOptions, PolicyOptions
+    from assay.contracts import Response, as_prompt
+    from assay.formulas.kl import AdaptiveKL
+    from assay.models.policy import load_policy
+    from assay.optimize import combined, loop
+
+    options = OptimizeOptions(**job["options"])
+    reward_model = scorer(job["reward"], "float32")
+    reward = combined(reward_model)
+    asked = [as_prompt(prompt) for prompt in job["prompts"]]
+    points = []
+    for place in job["places"]:
+        reference, policy = (load_policy(PolicyOptions(base=base, device="cpu")) for base in (job["policy"], place))
+        ids = [policy.encode(prompt) for prompt in asked]
+        beta = AdaptiveKL(options.kl_coef, None, options.kl_horizon)
+        check = loop.look(policy, reference, asked, ids, reward, None, options, 0, beta)
+        responses = [
+            Response(text, finish="stop" if finished else "length")
+            for text, finished in zip(check.texts, check.finished, strict=True)
+        ]
+        read = [len(found.ids) for found in reward_model.text.encode(asked, responses)]
+        drawn = [len(row) + int(length) for row, length in zip(ids, check.length, strict=True)]
+        assert read == drawn, "the reward model does not read the tokens that were drawn"
+        points.append(
+            {
+                "reward": float((check.proxy - options.unfinished * ~check.finished).mean()),
+                "score": float(check.proxy.mean()),
+                "kl": float(check.kl.mean()),
+                "length": float(check.length.mean()),
+                "finished": float(check.finished.mean()),
+            }
+        )
+    return {"points": points}
+
+
+# ---- Tables ------------------------------------------------------------------------------------------------------
+
+
+def refuse_failed(answers: dict[str, list[Answer]]) -> None:
+    """End with what went wrong."""
+    if failed := [f"{name}: {run['error']}" for name, found in answers.items() for run in found if "error" in run]:
+        raise SystemExit("; ".join(failed))
+
+
+def show_tiny(case: dict[str, Any]) -> None:
+    """Both sides at each mark, then what they come to."""
+    print(f"\ntiny: start {case['start']['reward']:.3f} nats of reward, {case['start']['length']:.1f} tokens")
+    lines = []
+    for side, found in case["curves"].items():
+        for points in zip(*found, strict=True):
+            cells = [shown(spread([p[name] for p in points]), 3) for name in ("reward", "kl", "length", "finished")]
+            lines.append([f"{side} after {points[0]['update']}", *cells])
+    measure.print_table(["median [least, greatest]", "reward", "KL a reply", "tokens", "finished"], lines)
+    for side, last in case["at_the_end"].items():
+        reward, kl = (last[name]["mean"] for name in ("reward", "kl"))
+        print(f"{side} at the end: mean reward {bounds(reward)} at KL {bounds(kl)}")
+    like = case["at_like_kl"]
+    if like and like["pairs_of_runs"]:
+        print(f"ours - trl at our KL: {bounds(like['reward'])} nats, {bounds(like['share_of_gain'])} of TRL's gain")
+        print(f"no worse: {like['no_worse']}")
+
+
+def bounds(value: dict[str, float]) -> str:
+    """A mean with its interval."""
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def show_speed(title: str, case: dict[str, Any]) -> None:
+    """The table of one precision."""
+    settings = case["settings"]
+    tokens = f"{shown(settings['prompt_tokens'], 0)} tokens and replies of at most {settings['max_tokens']}"
+    print(f"\n{title}: {settings['prompts']} prompts of {tokens} an update")
+    lines = []
+    for name, run in case["runs"].items():
+        if "error" in run:
+            lines.append([name, run["error"][:60], *[""] * 6])
+            continue
+        parts = [f"{seconds['median']:.1f}" for seconds in run["part_seconds"].values()]
+        memory = f"{run['peak_bytes']['median'] / 2**30:.2f}"
+        rates = [shown(run["episodes_a_second"], 3), shown(run["update_seconds"], 1)]
+        lines.append([name, *rates, *parts, f"{run['reply_tokens']['median']:.1f}", memory])
+    head = ["", "episodes/s", "s an update", "draw", "judge", "learn", "reply tokens", "peak GiB"]
+    measure.print_table(head, lines)
+    if case["ours_over_trl"]:
+        best, found = case["fastest"], case["ours_over_trl"]
+        print(
+            f"{best['ours']} / {best['trl']}: {shown(found['speed'])}, memory {shown(found['peak_memory'])}", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
