@@ -210,9 +210,6 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (pushed("--reward", "{desk}/tiny"), "tiny: architecture LlamaForCausalLM has no reward head"),
         (pushed("--reward", "{desk}/none.py:f"), "--reward {desk}/none.py:f: no such file or function; remedy: FILE.py:FUNCTION"),
         (pushed("--reward", "{desk}/rule.py:g"), "rule.py:g: no such file or function"),
-        (pushed("--reward", "{desk}/rule.py:raises"), "raises: raised ValueError"),
-        (pushed("--reward", "{desk}/rule.py:nan"), "nan: none of"),
-        (pushed("--reward", "{desk}/rule.py:short"), "short: "),
         (pushed("--weight", "1", "--weight", "2"), "--weight: 2 for 1 --reward; remedy: one each, or none"),
         (pushed(prompts="empty"), "empty.jsonl: holds no rows"),
         (pushed(prompts="blank"), "none of 2 prompts can be answered (empty); remedy: other prompts"),
@@ -401,3 +398,18 @@ def test_check_cuts_as_the_saved_model_does(tmp_path, tiny_dir):
     save(create(ModelOptions(base=str(tiny_dir), max_length=16)), tmp_path / "model")
     count = api.token_counter(ModelOptions(base=str(tmp_path / "model")))
     assert len(count(as_prompt("w1 " * 40), "w2")) == 16
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (pushed("--reward", "{desk}/rule.py:raises"), "raises: raised ValueError"),
+        (pushed("--reward", "{desk}/rule.py:nan"), "nan: none of"),
+        (pushed("--reward", "{desk}/rule.py:short"), "short: "),
+    ],
+)
+def test_a_reward_that_fails_while_a_policy_learns_is_one_line_and_moves_nothing(desk, tmp_path, words, complaint):
+    ran = run(desk, tmp_path, *words)
+    assert ran.code == 2
+    assert complaint in ran.err.splitlines()[-1]
+    assert not (tmp_path / "x" / "policy").exists()

@@ -23,6 +23,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 WITH_PYTHON = [n for n, page in zip(NAMES, PAGES, strict=True) if any(b.language == "python" for b in blocks(page))]
 WITH_COMMANDS = [n for n, page in zip(NAMES, PAGES, strict=True) if any(b.language == "bash" for b in blocks(page))]
+SMALL = "optimize.updates=2 optimize.max_tokens=4 optimize.check_every=1 best_of_n.n=4 best_of_n.max_tokens=4"
 ELSEWHERE = ("hub", "minutes")  # words of the comment behind a command that needs a network or patience
 
 
@@ -62,7 +63,8 @@ def test_the_commands_of_a_page_run_in_order(name, here, tiny_dir):
             starter = command.startswith("quickstart") and local == command
             if starter or any(word in comment for word in ELSEWHERE):
                 continue
-            done = CliRunner().invoke(app, shlex.split(local))
+            small = SMALL if command.startswith("optimize") else ""
+            done = CliRunner().invoke(app, shlex.split(f"{local} {small}"))
             problem = done.exception if done.exit_code != 1 or done.exception else None
             assert done.exit_code == 0, f"{name}:{block.line}: assay {command}: {done.output} {problem!r}"
 

@@ -40,7 +40,7 @@ def write(out: Path, pools: Sequence[str], runs: Sequence[str], asked: argparse.
         "![Gold and proxy against √KL, best of n](best-of-n.svg)",
         best_table(best, held, asked),
         *(said(f"Best of n, {label(name, asked)}", report) for name, report in best.items()),
-        later([str(size) for size in asked.sizes], best),
+        later([str(size) for size in asked.sizes], best, asked.n),
         "## What the proxies chose",
         chosen_table(held, settings, asked),
         f"## PPO against the proxy of {asked.middle} comparisons",
@@ -99,8 +99,8 @@ def conditions(asked: argparse.Namespace, settings: Mapping[str, Any]) -> str:
     )
 
 
-def later(sizes: Sequence[str], best: Mapping[str, Report]) -> str:
-    tops = ", ".join(f"{2 ** peak(best[size].curves['gold_by_kl'])} for {size}" for size in sizes)
+def later(sizes: Sequence[str], best: Mapping[str, Report], most: int) -> str:
+    tops = ", ".join(f"{min(2 ** peak(best[size].curves['gold_by_kl']), most)} for {size}" for size in sizes)
     return f"n at which gold stood highest, by comparisons: {tops}. One pool, one seed: an order, not a test of it."
 
 

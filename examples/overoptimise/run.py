@@ -271,12 +271,20 @@ def ppo(
     """One run, and its report with what the pool foretold beside it. Rewards are divided by their spread over the untouched
     policy's replies, so coef is in such units; a reply that is cut costs nothing, because gold does not mind either."""
     folder, name = out / f"ppo-{coef:g}", str(asked.middle)
+    chosen = {
+        "updates": asked.updates, "prompts": asked.batch, "max_tokens": asked.tokens, "lr": asked.lr, "kl_coef": coef,
+        "reward_scale": "reference", "unfinished": 0.0, "seed": asked.seed,
+        "check_every": asked.check_every, "check_prompts": asked.check_prompts,
+    }  # fmt: skip
     api.optimize(
-        speaker(asked, adapters=True), load(out / name), prompts, gold=judge, held_out=checked, out=folder,
-        updates=asked.updates, prompts=asked.batch, max_tokens=asked.tokens, lr=asked.lr, kl_coef=coef,
-        reward_scale="reference", unfinished=0.0, check_every=asked.check_every, check_prompts=asked.check_prompts,
-        seed=asked.seed,
-    )  # fmt: skip
+        speaker(asked, adapters=True),
+        load(out / name),
+        prompts,
+        gold=judge,
+        held_out=checked,
+        out=folder,
+        config=build({"optimize": chosen}),
+    )
     report = api.overoptimise(folder, pool=out / f"pool-{name}.jsonl", draws=asked.draws, seed=asked.seed)
     api.write_report(report, folder / "forecast")
 

@@ -294,6 +294,7 @@ def optimize(
     policy: LanguagePolicy,
     reward: Any,
     prompts: Sequence[PromptLike],
+    /,
     *,
     gold: Any = None,
     held_out: Sequence[PromptLike] = (),

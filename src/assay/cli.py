@@ -435,7 +435,7 @@ def best_of_n(
     The curve over n is unbiased, with intervals by prompt; with --gold it shows where more choice stops helping. A
     killed run goes on where it was when the same command is given again.
 
-    Example: assay optimize best-of-n --reward runs/mine/model --prompts prompts.jsonl --n 64 --out pool.jsonl
+    Example: assay optimize best-of-n --policy org/model --reward my-model --prompts prompts.jsonl --n 64 --out pool.jsonl
     """
     from assay import api, files
     from assay.optimize import read_pool, to_comparisons, to_sft_rows
@@ -533,7 +533,7 @@ def ppo(
     Policy, reference and value head share one model with adapters; policy.lora_rank=0 trains every weight beside a frozen
     copy. Now and then held-out prompts are answered and judged by the reward and by --gold.
 
-    Example: assay optimize ppo --reward runs/mine/model --prompts prompts.jsonl --out runs/ppo optimize.updates=50
+    Example: assay optimize ppo --policy org/model --reward my-model --gold old-model --prompts prompts.jsonl --out runs/ppo
     """
     _optimize("value", reward, prompts, out, policy, weight, gold, held_out, config, overrides, json)
 
@@ -556,7 +556,7 @@ def rloo(
     As `optimize ppo`, but a reply's baseline is the mean of its prompt's other replies: no value model, and
     optimize.samples is at least 2.
 
-    Example: assay optimize rloo --reward runs/mine/model --prompts p.jsonl --out runs/rloo optimize.samples=4
+    Example: assay optimize rloo --policy org/model --reward my-model --prompts prompts.jsonl --out runs/rloo optimize.samples=4
     """
     _optimize("leave_one_out", reward, prompts, out, policy, weight, gold, held_out, config, overrides, json)
 
@@ -579,7 +579,7 @@ def grpo(
     As `optimize ppo`, but a reply's advantage is its reward in standard deviations from its prompt's mean: no value model,
     and optimize.samples is at least 2.
 
-    Example: assay optimize grpo --reward runs/mine/model --prompts p.jsonl --out runs/grpo optimize.samples=4
+    Example: assay optimize grpo --policy org/model --reward my-model --prompts prompts.jsonl --out runs/grpo optimize.samples=4
     """
     _optimize("group", reward, prompts, out, policy, weight, gold, held_out, config, overrides, json)
 

@@ -21,7 +21,7 @@ from toys import KIND
 
 import assay
 from assay import AssayError
-from assay.config import ModelOptions, OptimizeOptions, PolicyOptions
+from assay.config import ModelOptions, OptimizeOptions, PolicyOptions, build
 from assay.contracts import as_prompt
 from assay.formulas import best_of_n, kl
 from assay.formulas.advantage import RunningScale, gae, token_rewards, whiten
@@ -60,14 +60,14 @@ def speaking(base, lora_rank=2, **options):
 
 
 def run(
-    base, reward=kindness, prompts=PROMPTS, *, policy=None, lora_rank=2, gold=None, network=None, folder=None, **options
+    base, reward=kindness, asked=PROMPTS, *, policy=None, lora_rank=2, gold=None, network=None, folder=None, **options
 ):
     """A small run; keywords that `optimise` does not know are options."""
     known = {name: options.pop(name) for name in ("held_out", "reference_scale") if name in options}
     return optimise(
         policy or speaking(base, lora_rank),
         combined(reward),
-        prompts,
+        asked,
         OptimizeOptions(**{**SMALL, **options}),
         gold=None if gold is None else combined(gold),
         value=network,
@@ -106,16 +106,17 @@ def seen_by_learn(monkeypatch):
 # ---- Worlds with a known optimum -----------------------------------------------------------------------------------
 
 
+ONE_TOKEN = {
+    "updates": 60, "prompts": 64, "samples": 1, "max_tokens": 1, "unfinished": 0.0, "epochs": 2, "minibatches": 1,
+    "kl_coef": 0.5, "check_every": 0, "save_every": 0, "lr": 3e-3, "value_lr": 0.05,
+}  # fmt: skip
+
+
 class OneToken:
     """One prompt, one token, a reward of the token: the optimum is the first policy times e^(reward / price)."""
 
     PROMPT = as_prompt("write a review")
-    PRICE = 0.5
-    OPTIONS = {
-        "updates": 60, "prompts": 64, "samples": 1, "max_tokens": 1, "unfinished": 0.0, "epochs": 2, "minibatches": 1,
-        "kl_coef": PRICE, "check_every": 0, "save_every": 0, "lr": 3e-3, "value_lr": 0.05,
-    }  # fmt: skip
-    GROUPS = OPTIONS | {"prompts": 8, "samples": 8, "value_lr": None}
+    PRICE = ONE_TOKEN["kl_coef"]
 
     def __init__(self, base, lora_rank, within_reach):
         self.policy = speaking(base, lora_rank)
@@ -315,7 +316,9 @@ def test_siblings_are_judged_by_reward_less_price_times_kl(tiny_dir, monkeypatch
     whole = (batch.score - 0.3 * batch.kl).view(-1, 3)
     others = (whole.sum(1, keepdim=True) - whole) / 2
     expected = (
-        whole - others if baseline == "leave_one_out" else (whole - whole.mean(1, True)) / (whole.std(1, True) + 1e-4)
+        whole - others
+        if baseline == "leave_one_out"
+        else (whole - whole.mean(1, keepdim=True)) / (whole.std(1, keepdim=True) + 1e-4)
     )
     torch.testing.assert_close(batch.advantage, expected.reshape(-1, 1) * batch.mask, atol=1e-5, rtol=1e-4)
 
@@ -416,7 +419,7 @@ def test_families_that_cannot_share_prompts_learn_the_same(tiny_dir, monkeypatch
 def test_families_that_cannot_share_prompts_are_optimised(tiny_dir, tmp_path):
     policy = speaking(tiny_dir)
     policy.trunk.way = "padded"
-    done = run(tiny_dir, policy=policy, prompts=PROMPTS[:1], folder=tmp_path, held_out=HELD_OUT, check_every=1)
+    done = run(tiny_dir, policy=policy, asked=PROMPTS[:1], folder=tmp_path, held_out=HELD_OUT, check_every=1)
     assert policy.trunk.way == "padded"
     assert all(row["ratio_far"] < 1e-4 for row in metrics(tmp_path))
     assert metrics(tmp_path)[0]["unique"] > 0.5  # a prompt that comes four times gets other replies
@@ -677,7 +680,7 @@ def test_metrics_are_those_of_the_batch_and_the_kl_is_the_one_that_is_charged(ti
 def test_an_adaptive_price_follows_the_logged_kl(tiny_dir, tmp_path):
     run(tiny_dir, folder=tmp_path, kl_target=0.05, kl_horizon=16, lr=0.02, updates=5)
     rows = metrics(tmp_path)
-    price = kl.AdaptiveKL(0.05, 0.05, 16)
+    price = kl.AdaptiveKL(0.05, 0.05, 16.0)
     for row in rows:
         assert row["kl_coef"] == price.beta
         price = price.update(row["kl"], 8)
@@ -729,14 +732,8 @@ def test_a_value_model_that_begins_as_the_reward_model_learns_on_its_own(tiny_di
     model = Scaled(create(ModelOptions(base=str(tiny_dir))), Calibration(temperature=0.5))
     before = {n: p.detach().clone() for n, p in model.model.network.named_parameters()}
     policy = speaking(tiny_dir)
-    done = assay.optimize(
-        policy,
-        model,
-        list(PROMPTS),
-        held_out=list(HELD_OUT),
-        out=tmp_path,
-        **{**SMALL, "value": "reward", "check_every": 1},
-    )
+    config = build({"optimize": {**SMALL, "value": "reward", "check_every": 1}})
+    done = assay.optimize(policy, model, PROMPTS, held_out=HELD_OUT, out=tmp_path, config=config)
     assert len(done.checks) == 4
     assert all(math.isfinite(row["explained_variance"]) for row in metrics(tmp_path))
     assert metrics(tmp_path)[0]["value"] != 0  # a head on the policy begins at 0
@@ -824,16 +821,16 @@ def test_a_loss_that_is_no_number_moves_no_weight(tiny_dir, monkeypatch):
 
 def test_prompts_that_cannot_be_answered_are_left_out_and_counted(tiny_dir, caplog):
     prompts = [*PROMPTS, as_prompt(" "), as_prompt("film " * 600), as_prompt("")]
-    done = run(tiny_dir, prompts=prompts)
+    done = run(tiny_dir, asked=prompts)
     assert done.excluded == {"empty": 2, "too long for policy.max_prompt or the context": 1}
     assert "prompts left out: 2 empty, 1 too long" in caplog.text
     with pytest.raises(AssayError, match=r"none of 2 prompts can be answered \(empty\); remedy"):
-        run(tiny_dir, prompts=[as_prompt(""), as_prompt(" ")])
+        run(tiny_dir, asked=[as_prompt(""), as_prompt(" ")])
 
 
 def test_fewer_prompts_than_a_batch_are_asked_again_and_answered_anew(tiny_dir, monkeypatch):
     batches = seen_by_learn(monkeypatch)
-    run(tiny_dir, prompts=PROMPTS[:2], samples=1, updates=1)
+    run(tiny_dir, asked=PROMPTS[:2], samples=1, updates=1)
     replies = {(p, tuple(r.tolist())) for p, r in zip(batches[0].turns.asked, batches[0].turns.replies, strict=True)}
     assert len(batches[0].turns.asked) == 4
     assert len(replies) == 4

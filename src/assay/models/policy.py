@@ -199,11 +199,16 @@ class LanguagePolicy:
         some = [i for i, reply in enumerate(replies) if len(reply)]
         texts = [np.concatenate([prompts[i], replies[i]]) for i in some]
         with torch.inference_mode(), self._at_rest():
-            for rows in self.trunk.batches(texts, micro_tokens) if some else []:
+            for rows in self.batches(texts, micro_tokens) if some else []:
                 these = [some[row] for row in rows]
                 nats = self.read([prompts[i] for i in these], [replies[i] for i in these]).log_prob
                 found[these] = [float(part.double().sum()) for part in nats.split([len(replies[i]) for i in these])]
         return found
+
+    def batches(self, texts: Texts, tokens: int) -> list[list[int]]:
+        """Divide texts into passes of at most `tokens` computed tokens, but at least one text each."""
+        self._shared()  # before the trunk chooses: it compares with rows that are padded
+        return self.trunk.batches(texts, tokens)
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:

@@ -27,6 +27,7 @@ from assay.files import append_jsonl
 from assay.formulas import kl
 from assay.formulas.advantage import RunningScale
 from assay.formulas.policy import clip_fraction, clipped_policy_loss, clipped_value_loss, explained_variance
+from assay.models import layout
 from assay.models.policy import LanguagePolicy
 from assay.models.trunk import Texts
 from assay.optimize import monitor
@@ -97,7 +98,7 @@ def optimise(
     weights = _weights(policy, values, options)
     policy.model.train()
     if options.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _recompute_activations(policy)
 
     # 2. Go on from the newest checkpoint
     identity = _identity(policy, asked, check_asked, options)
@@ -494,6 +495,14 @@ def _step(weights: Weights, factor: float, accelerator: Accelerator) -> float:
         if accelerator.num_processes > 1:
             p.grad = processes.total(p.grad, accelerator)
     return weights.step(factor)
+
+
+def _recompute_activations(policy: LanguagePolicy) -> None:
+    with layout.quiet():
+        try:
+            policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        except ValueError as error:
+            raise AssayError(f"{error}; remedy: optimize.gradient_checkpointing=false") from None
 
 
 def _weights(policy: LanguagePolicy, values: Any, options: OptimizeOptions) -> Weights:

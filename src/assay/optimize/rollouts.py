@@ -200,7 +200,7 @@ def passes(policy: LanguagePolicy, turns: Turns, rows: Sequence[int] | range, to
     """Divide replies into forward passes of at most `tokens` computed tokens; replies to one prompt stay together."""
     rows = list(rows)
     texts = [np.concatenate([turns.prompts[i], turns.replies[i][:-1]]) for i in rows]
-    return [[rows[i] for i in some] for some in policy.trunk.batches(texts, tokens)] if rows else []
+    return [[rows[i] for i in some] for some in policy.batches(texts, tokens)] if rows else []
 
 
 def prepare(
