@@ -56,11 +56,11 @@ def main() -> None:
     parser.add_argument("--trl112", type=Path, metavar="DIR", help="folder of an unpacked trl 1.12.0")
     parser.add_argument("--only", default="tiny,speed", help="cases to run")
     tiny = parser.add_argument_group("tiny")
-    tiny.add_argument("--seeds", type=int, default=8, help="runs a side")
+    tiny.add_argument("--seeds", type=int, default=6, help="runs a side")
     tiny.add_argument("--tiny-updates", type=int, default=60, help="updates a run, of 32 prompts and 24 tokens")
     tiny.add_argument("--lr", type=float, default=3e-4, help="peak learning rate")
-    tiny.add_argument("--marks", type=int, default=6, help="points on a run's way that are judged, the last included")
-    tiny.add_argument("--judged", type=int, default=1024, help="replies a judgement")
+    tiny.add_argument("--marks", type=int, default=4, help="points on a run's way that are judged, the last included")
+    tiny.add_argument("--judged", type=int, default=512, help="replies a judgement")
     speed = parser.add_argument_group("speed")
     speed.add_argument("--data", type=Path, action="append", default=[], help="rows with a prompt")
     speed.add_argument("--max-prompt", type=int, default=128, help="longer prompts are left out")
@@ -357,7 +357,7 @@ def speed_numbers(found: list[Answer], episodes: int) -> dict[str, Any]:
         "reply_tokens": spread([float(np.mean(answer["length"][-timed:])) for answer in found]),
         **{name: spread([answer[name] for answer in found]) for name in found[0] if name.endswith("bytes")},
         "peak_was_reset": all(answer["peak_was_reset"] for answer in found),
-        **{name: found[0][name] for name in ("score", "kl", "versions") if name in found[0]},
+        **{name: found[0][name] for name in ("score", "kl", "versions", "mixed_precision") if name in found[0]},
     }
 
 
@@ -467,9 +467,10 @@ def judge(job: Job) -> Answer:
     reward_model = scorer(job["reward"], "float32")
     reward = combined(reward_model)
     asked = [as_prompt(prompt) for prompt in job["prompts"]]
+    reference = load_policy(PolicyOptions(base=job["policy"], device="cpu"))
     points = []
     for place in job["places"]:
-        reference, policy = (load_policy(PolicyOptions(base=base, device="cpu")) for base in (job["policy"], place))
+        policy = load_policy(PolicyOptions(base=place, device="cpu"))
         ids = [policy.encode(prompt) for prompt in asked]
         beta = AdaptiveKL(options.kl_coef, None, options.kl_horizon)
         check = loop.look(policy, reference, asked, ids, reward, None, options, 0, beta)

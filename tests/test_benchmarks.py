@@ -59,6 +59,18 @@ def test_the_processes_benchmark_runs_and_every_set_up_takes_the_same_steps(tiny
     assert len(cases["score"]["pairs_a_second"]) == 3
 
 
+def test_the_ppo_benchmark_runs_and_its_policies_are_judged_on_the_tokens_they_drew(tiny_dir, tmp_path):
+    cases = smoke("ppo.py", tiny_dir, tmp_path / "out.json")
+    assert set(cases) == {"tiny", "speed/fp32"}
+    (curve,) = cases["tiny"]["curves"]["ours"]
+    assert [point["update"] for point in curve] == [1, 2]
+    assert cases["tiny"]["start"]["kl"] == pytest.approx(0, abs=1e-4)
+    assert curve[-1]["kl"] > 0
+    runs = cases["speed/fp32"]["runs"]
+    assert set(runs) == {"ours head fp32", "ours reward fp32"}
+    assert all(set(run["part_seconds"]) == {"draw", "judge", "learn"} for run in runs.values())
+
+
 def test_every_benchmark_is_tested_here_or_says_why():
     modules, an_hour_long = {"measure", "rows"}, {"hh_accuracy"}
     scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - an_hour_long

@@ -41,6 +41,8 @@ def run(job: measure.Job) -> measure.Answer:
     from trl.experimental.ppo import ppo_trainer
 
     torch.set_num_threads(job["threads"])
+    if job["precision"] == "autocast":  # bf16=True alone does not reach this trainer's Accelerator
+        os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
     transformers.utils.logging.set_verbosity_error()
     models = load(job)
     for model in models.values():
@@ -63,6 +65,7 @@ def run(job: measure.Job) -> measure.Answer:
         "kl": [entry["objective/kl"] for entry in logs],
         "length": watch.lengths,
         "versions": versions,
+        "mixed_precision": trainer.accelerator.mixed_precision,
         **memory.report(),
     }
 

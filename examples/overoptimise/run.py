@@ -40,8 +40,8 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 RULES = {"mean": "mean", "uncertainty": "cautious"}  # an ensemble's rule, and what its pool is called
 
-# What two cores did with the starter model, in bfloat16. Only the estimates of time depend on it.
-TOKENS_DRAWN, REPLIES_SCORED, PAIRS_LEARNT, TOKENS_OF_PPO = 350.0, 30.0, 5.0, 45.0  # a second
+# Guesses for two cores with bfloat16 products and the starter model. Only the estimates of time depend on them.
+TOKENS_DRAWN, REPLIES_SCORED, PAIRS_LEARNT, TOKENS_OF_PPO = 120.0, 30.0, 5.0, 30.0  # a second
 
 
 def main(words: list[str] | None = None) -> None:

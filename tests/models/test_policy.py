@@ -260,3 +260,21 @@ def test_what_cannot_be_sampled_is_refused(policy, given, said):
 def test_a_stop_that_is_no_token_is_refused(tiny_dir):
     with pytest.raises(AssayError, match=r"policy\.stop: 'never' is no token of this tokenizer; remedy"):
         speaking(tiny_dir, stop=["never"])
+
+
+def test_a_models_own_generation_settings_shape_no_draw(tiny_dir):
+    """Its makers' penalties, top-k and least lengths are for chatting; a policy gradient needs the plain distribution."""
+    plain, shaped = speaking(tiny_dir), speaking(tiny_dir)
+    for policy in (plain, shaped):
+        policy.trunk.way = "padded"  # transformers draws
+    own = shaped.model.generation_config
+    own.update(repetition_penalty=50.0, top_k=1, min_new_tokens=6, no_repeat_ngram_size=1, min_p=0.5)
+    prompts = prompts_for(plain)[:3]
+    expected, found = (policy.draw(prompts, 8, 6, seeds=4).replies for policy in (plain, shaped))
+    assert [r.tolist() for r in found] == [r.tolist() for r in expected]
+    assert shaped.model.generation_config is own
+
+
+def test_a_policy_that_has_not_spoken_reads_what_another_said(tiny_dir, policy):
+    drawn = policy.sample(["write a review", "the film"], 3, 5, seed=0)
+    np.testing.assert_allclose(speaking(tiny_dir).log_probs(drawn), drawn.log_prob, atol=1e-4)

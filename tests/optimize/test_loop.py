@@ -164,8 +164,9 @@ def divergence(p, q):
 def test_the_policy_comes_to_the_known_optimum(tiny_dir, baseline, lora_rank):
     """KL(policy || optimum) times the price is what is left to gain, so it must be small beside what there was."""
     world = OneToken(tiny_dir, lora_rank, within_reach=lora_rank > 0)
-    options = world.OPTIONS if baseline == "value" else world.GROUPS
-    optimise(world.policy, combined(world.reward), [world.PROMPT], OptimizeOptions(**{**options, "baseline": baseline}))
+    groups = {} if baseline == "value" else {"prompts": 8, "samples": 8, "value_lr": None}
+    options = OptimizeOptions(**{**ONE_TOKEN, **groups, "baseline": baseline})
+    optimise(world.policy, combined(world.reward), [world.PROMPT], options)
     found = world.log_probs()
     at_first = divergence(world.first, world.optimum)
     assert at_first > 0.3
@@ -188,27 +189,32 @@ def test_best_of_n_of_the_first_policy_follows_its_own_law(tiny_dir):
         assert found.mean() == pytest.approx(expected, abs=4 * found.std(ddof=1) / math.sqrt(len(found)))
 
 
-def test_replies_of_several_tokens_come_near_the_optimum(tiny_dir):
-    """J = E[reward] - price x KL is at most price x log E e^(reward / price) over the first policy's replies."""
+def test_replies_of_several_tokens_gain_half_of_what_there_is_in_forty_updates_and_never_more(tiny_dir):
+    """E[reward] - price x KL is at most price x log E e^(reward / price) over the first policy's replies."""
     policy, price = speaking(tiny_dir, 0), 0.5
     options = {
-        "updates": 60, "prompts": 32, "samples": 1, "max_tokens": 3, "unfinished": 0.0, "epochs": 2, "lr": 3e-3,
-        "kl_coef": price, "value_lr": 0.01,
+        "updates": 40, "prompts": 256, "samples": 1, "max_tokens": 3, "unfinished": 0.0, "epochs": 1, "minibatches": 1,
+        "kl_coef": price, "lr": 1e-3, "value_lr": 0.01,
     }  # fmt: skip
-    draws = policy.sample(["write a review"], 6000, 3, seed=5)
-    said = np.minimum(kindness(draws.prompts, draws.responses), 1.0)
-    best = price * math.log(np.exp(said / price).mean())
 
-    def any_kindness(prompts, responses):
-        return np.minimum(kindness(prompts, responses), 1.0)
+    def has_a_word_in_t(prompts, responses):
+        return [float(" t" in f" {response.text}") for response in responses]
 
-    done = run(tiny_dir, any_kindness, [as_prompt("write a review")], policy=policy, **options)
-    trained = done.policy.sample(["write a review"], 3000, 3, seed=6)
-    away = trained.log_prob - speaking(tiny_dir, 0).log_probs(trained)
-    whole = any_kindness(trained.prompts, trained.responses) - price * away
+    draws = policy.sample(["write a review"], 3000, 3, seed=5)
+    worth = np.array(has_a_word_in_t(draws.prompts, draws.responses))
+    best = price * math.log(np.exp(worth / price).mean())
+    first = loop.frozen_copy(policy)
+    run(tiny_dir, has_a_word_in_t, [as_prompt("write a review")], policy=policy, **options)
+    asked = [policy.encode(as_prompt("write a review"))] * 2000
+    drawn = policy.draw(asked, 1, 3, seeds=6)
+    said = [policy.response(ids, finish) for ids, finish in zip(drawn.replies, drawn.finish, strict=True)]
+    with torch.no_grad():
+        at_first = first.read(asked, drawn.replies).log_prob.split([len(reply) for reply in drawn.replies])
+    away = drawn.log_prob - np.array([float(nats.sum()) for nats in at_first])
+    whole = has_a_word_in_t(asked, said) - price * away
     error = whole.std() / math.sqrt(len(whole))
-    assert best > said.mean() + 0.15
-    assert whole.mean() > best - 0.25 * (best - said.mean()) - 2 * error
+    assert best > worth.mean() + 0.1
+    assert whole.mean() > (best + worth.mean()) / 2 - 2 * error
     assert whole.mean() < best + 4 * error
 
 
@@ -687,13 +693,12 @@ def test_an_adaptive_price_follows_the_logged_kl(tiny_dir, tmp_path):
     assert rows[1]["kl_coef"] == pytest.approx(0.05 * 0.9)  # a KL of 0 is far below the target
 
 
-def test_one_reply_to_all_prompts_shows_in_unique(tiny_dir, tmp_path):
+def test_one_reply_to_all_prompts_shows_in_unique(tiny_dir, tmp_path, monkeypatch):
     """With one reply a prompt, pairs of prompt and reply would never repeat."""
-    policy = speaking(tiny_dir, 0)
-    with torch.no_grad():
-        policy.model.get_output_embeddings().weight[20] *= 100.0
-    run(tiny_dir, policy=policy, folder=tmp_path, updates=1, samples=1, lr=1e-30)
-    assert metrics(tmp_path)[0]["unique"] <= 0.5
+    policy = speaking(tiny_dir)
+    monkeypatch.setattr(policy, "response", lambda ids, finish: assay.Response("yes", finish=finish))
+    run(tiny_dir, policy=policy, folder=tmp_path, updates=1, samples=1)
+    assert metrics(tmp_path)[0]["unique"] == 1 / 4
 
 
 # ---- Values --------------------------------------------------------------------------------------------------------
@@ -718,14 +723,14 @@ def test_a_warmed_up_value_model_explains_its_returns_before_the_policy_moves(ti
 
     monkeypatch.setattr(loop, "learn", watched)
     run(
-        tiny_dir, of_the_prompt, policy=policy, network=network, folder=tmp_path, updates=9, value_warmup=8, prompts=5, epochs=4,
-        value=value, value_lr=2e-2 if value == "head" else 2e-3, value_clip=10.0, kl_coef=0.0, unfinished=0.0,
+        tiny_dir, of_the_prompt, policy=policy, network=network, folder=tmp_path, updates=9, value_warmup=8, prompts=5, samples=8,
+        epochs=4, value=value, value_lr=2e-2 if value == "head" else 2e-3, value_clip=10.0, kl_coef=0.0, unfinished=0.0,
     )  # fmt: skip
     assert all(farthest(before, still) == 0 for still in after[:8])
     assert farthest(before, after[8]) > 0
     rows = metrics(tmp_path)
     assert all(row["kl"] == 0 for row in rows)
-    assert rows[7]["explained_variance"] > max(0.3, rows[0]["explained_variance"] or 0)
+    assert rows[7]["explained_variance"] > max(0.2, rows[0]["explained_variance"])
 
 
 def test_a_value_model_that_begins_as_the_reward_model_learns_on_its_own(tiny_dir, tmp_path):

@@ -84,7 +84,14 @@ def launched(tiny_dir, tmp_path_factory):
             run_all({str(tiny_dir)!r}, {str(place)!r})
     """
     (place / "script.py").write_text(textwrap.dedent(script))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(place / "script.py")]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(place / "script.py"),
+    ]
     path = os.pathsep.join([str(HERE), str(HERE.parent), str(HERE.parents[1] / "src")])
     given = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, env=given, capture_output=True, text=True, check=False, timeout=900)

@@ -87,15 +87,17 @@ def pick(
     logits: Float[Tensor, "n v"], chance: Float[Tensor, " n"], temperature: float
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
     """One token a row by inverting its distribution at a chance in [0, 1), with its log-probability (nats)."""
+    logits = logits.float()
+    if temperature not in (0, 1):
+        logits = logits / temperature
+    share = torch.softmax(logits, -1)
     if temperature == 0:
-        log_probs = torch.log_softmax(logits.float(), -1)
-        best = log_probs.argmax(-1)
-        return best, log_probs.gather(-1, best[:, None])[:, 0].double()
-    log_probs = torch.log_softmax(logits.float() / temperature, -1)
-    total = log_probs.exp().cumsum(-1)
-    aim = chance.to(total.dtype) * total[:, -1]
-    chosen = torch.searchsorted(total, aim[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
-    return chosen, log_probs.gather(-1, chosen[:, None])[:, 0].double()
+        chosen = logits.argmax(-1)
+    else:
+        total = share.cumsum(-1)
+        aim = chance.to(total.dtype) * total[:, -1]
+        chosen = torch.searchsorted(total, aim[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    return chosen, share.gather(-1, chosen[:, None])[:, 0].double().log()
 
 
 @dataclass(slots=True)

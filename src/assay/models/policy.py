@@ -32,7 +32,8 @@ from assay.progress import Bar
 
 log = logging.getLogger("assay")
 
-AT_ONCE = 1 << 17  # tokens of prompts and replies that are remembered at once while replies are drawn
+AT_ONCE = 1 << 16  # tokens of prompts and replies that are remembered at once while replies are drawn
+ROWS = 512  # replies drawn at once: more are no faster, and a row of logits each is held
 LOGITS = 1 << 26  # logits of one piece; more are computed again in the backward pass instead of kept
 
 
@@ -106,7 +107,7 @@ class LanguagePolicy:
         parts: list[Drawn] = []
         bar = Bar(len(prompts) * n, "sample", "replies")
         with torch.inference_mode(), self._at_rest():
-            for some in _at_once([len(p) + n * max_tokens for p in prompts]):
+            for some in _at_once([len(p) + n * max_tokens for p in prompts], max(1, ROWS // n)):
                 texts, rows = [prompts[i] for i in some], slice(some[0] * n, (some[-1] + 1) * n)
                 parts.append(self._draw(texts, chance[rows], temperature, [each[i] for i in some], bar))
         bar.close()
@@ -439,12 +440,12 @@ def _pieces(rows: int, width: int) -> list[slice]:
     return [slice(at, at + most) for at in range(0, rows, most)]
 
 
-def _at_once(sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Indices in order, cut where what would be remembered passes AT_ONCE tokens."""
+def _at_once(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Indices in order, at most so many together, cut where what would be remembered passes AT_ONCE tokens."""
     some: list[int] = []
     used = 0
     for i, size in enumerate(sizes):
-        if some and used + size > AT_ONCE:
+        if some and (len(some) == most or used + size > AT_ONCE):
             yield some
             some, used = [], 0
         some.append(i)

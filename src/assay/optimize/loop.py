@@ -52,6 +52,11 @@ from assay.steps.weights import Weights
 
 log = logging.getLogger("assay")
 
+# Of a minibatch, over its tokens
+MEANS = ("loss", "policy_loss", "value_loss", "clipped", "value_clipped", "kl_step", "ratio", "ratio_square")
+# Options that only a value model reads
+VALUE_ONLY = ("value", "value_lr", "value_clip", "value_coef", "value_warmup", "gamma", "lam", "whiten_rewards")
+
 
 @dataclass(frozen=True, slots=True)
 class Optimised:
@@ -113,7 +118,7 @@ def optimise(
         due = options.check_every and (update % options.check_every == 0 or ended)
         if check_ids and due and (not run.checks or run.checks[-1].update < update):
             # One process asks and tells the others: another answer of a judge must not send them different ways
-            seen = [None]
+            seen: list[Any] = [None]
             if accelerator.is_main_process:
                 seen = [look(policy, reference, check_asked, check_ids, reward, gold, options, update, run.beta)]
             run.saw(broadcast_object_list(seen)[0], weights)
@@ -178,9 +183,6 @@ def learn(
     first = {"ratio_first": seen[0]["ratio"], "ratio_far": seen[0]["ratio_far"]}
     means = {name: float(np.mean([row[name] for row in seen])) for name in seen[0] if name != "ratio_far"}
     return means | first | {"steps": float(len(seen)), "lr": options.lr * factor}
-
-
-MEANS = ("loss", "policy_loss", "value_loss", "clipped", "value_clipped", "kl_step", "ratio", "ratio_square")
 
 
 def accumulate(
@@ -528,9 +530,6 @@ def _value_model(
         return ValueHead(policy.model.config.get_text_config().hidden_size).to(policy.device)
     assert given is not None, "refused before"
     return given.to(policy.device).requires_grad_(True)
-
-
-VALUE_ONLY = ("value", "value_lr", "value_clip", "value_coef", "value_warmup", "gamma", "lam", "whiten_rewards")
 
 
 def _refuse_contradictions(

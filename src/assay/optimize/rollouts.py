@@ -162,7 +162,7 @@ class Scale:
         """After one more batch of raw rewards, of all processes."""
         if self.running is None:
             return self
-        return replace(self, running=self.running.update(torch.tensor(everyone(raw), dtype=torch.float64)))
+        return replace(self, running=self.running.update(torch.tensor(everyone(raw.tolist()), dtype=torch.float64)))
 
     def apply(self, raw: Float[np.ndarray, " b"], finished: Bool[np.ndarray, " b"], options: OptimizeOptions) -> Tensor:
         """Scores; a reply that was cut pays `unfinished`."""
