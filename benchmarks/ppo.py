@@ -4,19 +4,20 @@
 
 DIR holds an unpacked trl 1.12.0, the last one with a PPOTrainer (peers/README.md says how). Without it, ours only.
 
-`tiny`: does our loop reach as much reward for as much KL? A random Llama of two layers, a reward model that was trained to
-like some words, and the same prompts and settings on both sides: every weight trains, the value model starts as a copy of
-the reward model, whole batches, linear decay, no clipping of gradients. Policies are kept along the way, and all are judged
-alike: one fresh reply to each of --judged other prompts, drawn with the same chances; reward is the score less the
-charge for a missing end, KL is nats a reply, both at the temperature of training. TRL's reward at our KL is read off the line
-through its own points. What still differs: TRL pays the score one place behind the end token, where its value model learns
-too; it divides by n - 1 when it whitens; the two draw other replies and visit prompts in another order.
+`tiny`: does our loop reach as much reward for as much KL? A random Llama of two layers, a reward model that was
+trained to like some words, and the same prompts and settings on both sides: every weight trains, the value model
+starts as a copy of the reward model, whole batches, linear decay, no clipping of gradients. Policies are kept along
+the way, and all are judged alike: one fresh reply to each of --judged other prompts, drawn with the same chances;
+reward is the score less the charge for a missing end, KL is nats a reply, both at the temperature of training;
+objective is reward less KL at its price. At like KL means: each side's points are held against the line through the
+other's. What still differs: TRL pays the score one place behind the end token, where its value model learns too; it
+divides by n - 1 when it whitens; the two draw other replies and visit prompts in another order.
 
-`speed`: seconds an update (replies drawn, judged by a reward model of the policy's shape, learnt from in 4 passes) with LoRA
-on all linear layers, the first --warmup updates left out. Ours by its value model: `head` on the policy's own trunk, or
-`reward`, a second model of which every weight trains, as TRL's. TRL's settings by name: `full` is that, `adapters` gives its
-value model LoRA as well; `/m` makes forward and backward passes of m replies. In bf16 TRL runs with bfloat16 autocast, and
-with bfloat16 weights. The ratio is of our fastest to TRL's fastest.
+`speed`: seconds an update (replies drawn, judged by a reward model of the policy's shape, learnt from in 4 passes)
+with LoRA on all linear layers, the first --warmup updates left out. Ours by its value model: `head` on the policy's
+own trunk, or `reward`, a second model of which every weight trains, as TRL's. TRL's settings by name: `full` is that,
+`adapters` gives its value model LoRA as well; `/m` makes forward and backward passes of m replies. In bf16 TRL runs
+with bfloat16 autocast, and with bfloat16 weights. The ratio is of our fastest to TRL's fastest.
 
 Results go to benchmarks/results/ppo.json by case.
 """
@@ -243,28 +244,39 @@ def teach_liking(policy: Path, folder: Path, pairs: int) -> None:
 
 def at_the_end(found: list[Curve]) -> dict[str, Any]:
     """The runs' last points: median with range, and the mean with its interval."""
-    last = [curve[-1] for curve in found]
+    last = [curve[-1] | {"objective": curve[-1]["reward"] - SHARED["kl_coef"] * curve[-1]["kl"]} for curve in found]
     return {name: spread(values := [p[name] for p in last]) | {"mean": interval(values)} for name in last[0]}
 
 
 def at_like_kl(curves: dict[str, list[Curve]], start: dict[str, float]) -> dict[str, Any] | None:
-    """Our reward less TRL's at our KL, and as a share of what TRL had gained there; means over marks, then over seeds."""
+    """Our reward less TRL's at like KL, and as a share of what TRL gained in the end; over marks, then over seeds.
+
+    A line between two points runs below a curve that bends down, and so flatters whoever is compared with it. Both are
+    therefore read off the other's line, between its own points alone, and the mean of the two differences counts.
+    """
     if "trl" not in curves:
         return None
-    behind, share = [], []
+    behind = []
     for ours, trl in zip(curves["ours"], curves["trl"], strict=True):
-        known = sorted((point["kl"], point["reward"]) for point in [start, *trl])
-        points = [point for point in ours if known[0][0] <= point["kl"] <= known[-1][0]]
-        if not points:
-            continue
-        theirs = np.interp([point["kl"] for point in points], *zip(*known, strict=True))
-        difference = float(np.mean([point["reward"] for point in points] - theirs))
-        behind.append(difference)
-        share.append(difference / float(np.mean(theirs - start["reward"])))
+        found = [
+            sign * x for one, other, sign in ((ours, trl, 1), (trl, ours, -1)) if (x := above(one, other)) is not None
+        ]
+        if len(found) == 2:
+            behind.append(float(np.mean(found)))
     if not behind:
         return {"pairs_of_runs": 0, "no_worse": None}
-    found = {"pairs_of_runs": len(behind), "reward": interval(behind), "share_of_gain": interval(share)}
-    return found | {"no_worse": found["share_of_gain"]["low"] > -MARGIN if len(share) > 1 else None}
+    gain = float(np.mean([trl[-1]["reward"] for trl in curves["trl"]])) - start["reward"]
+    reward = interval(behind)
+    share = reward | {name: reward[name] / gain for name in ("value", "low", "high")}
+    no_worse = share["low"] > -MARGIN if len(behind) > 1 and gain > 0 else None
+    return {"pairs_of_runs": len(behind), "reward": reward, "share_of_gain": share, "no_worse": no_worse}
+
+
+def above(points: Curve, line: Curve) -> float | None:
+    """Mean reward of the points over the line through others, where the line's KL reaches; None where it never does."""
+    kl, reward = zip(*sorted((point["kl"], point["reward"]) for point in line), strict=True)
+    there = [point for point in points if kl[0] <= point["kl"] <= kl[-1]]
+    return float(np.mean([p["reward"] - np.interp(p["kl"], kl, reward) for p in there])) if there else None
 
 
 def interval(values: Sequence[float]) -> dict[str, float]:
@@ -456,7 +468,7 @@ class Clock:
 
 
 def judge(job: Job) -> Answer:
-    """Reward, KL to the start, length and ends of each policy's fresh replies to the same prompts by the same chances."""
+    """Reward, KL to the start, length and ends of each policy's replies to the same prompts by the same chances."""
     from assay.config import OptimizeOptions, PolicyOptions
     from assay.contracts import Response, as_prompt
     from assay.formulas.kl import AdaptiveKL
@@ -512,11 +524,11 @@ def show_tiny(case: dict[str, Any]) -> None:
             lines.append([f"{side} after {points[0]['update']}", *cells])
     measure.print_table(["median [least, greatest]", "reward", "KL a reply", "tokens", "finished"], lines)
     for side, last in case["at_the_end"].items():
-        reward, kl = (last[name]["mean"] for name in ("reward", "kl"))
-        print(f"{side} at the end: mean reward {bounds(reward)} at KL {bounds(kl)}")
+        reward, kl, both = (bounds(last[name]["mean"]) for name in ("reward", "kl", "objective"))
+        print(f"{side} at the end: mean reward {reward} at KL {kl}, objective {both}")
     like = case["at_like_kl"]
     if like and like["pairs_of_runs"]:
-        print(f"ours - trl at our KL: {bounds(like['reward'])} nats, {bounds(like['share_of_gain'])} of TRL's gain")
+        print(f"ours - trl at like KL: {bounds(like['reward'])} nats, {bounds(like['share_of_gain'])} of TRL's gain")
         print(f"no worse: {like['no_worse']}")
 
 

@@ -43,6 +43,8 @@ def main() -> None:
     source = rows.made_up(40) if a.smoke and not a.data else rows.read_rows(a.data)
     setups = {"1 process, 1 thread": (1, 1), f"1 process, {a.threads} threads": (1, a.threads)}
     setups[f"{a.threads} processes, 1 thread each"] = (a.threads, 1)
+    if a.smoke:
+        del setups[f"1 process, {a.threads} threads"]
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         start = rows.start(a.model, place / "start", 0)

@@ -71,7 +71,7 @@ def run(job: measure.Job) -> measure.Answer:
 
 
 def load(job: measure.Job) -> dict[str, Any]:
-    """Policy, its reference (with adapters it is its own), reward model and value model, which starts as the reward model."""
+    """Policy, its reference (with adapters it is its own), reward model, and value model, which starts as that."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 

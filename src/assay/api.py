@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from assay.optimize.monitor import Check
     from assay.optimize.rollouts import ValueNetwork
 
+log = logging.getLogger("assay")
 PARTS = ("train", "calibrate", "audit")
 
 
@@ -260,24 +262,25 @@ def best_of_n(
     out: str | Path,
     *,
     gold: Any = None,
-    identity: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Report:
     """Draw N replies to each prompt into the file `out`, the best marked, and report what the reward was worth as n grew.
 
     `reward` and `gold` are reward models, functions f(prompts, responses) -> numbers, or `assay.optimize.combined`
-    ones. With an `identity` (what tells this policy and these rewards from others) a killed run goes on. Keywords are
-    BestOfNOptions.
+    ones. The same call goes on from a killed run. Keywords are BestOfNOptions.
     """
     from assay.optimize.best_of_n import read_pool, to_report, write_pool
 
     chosen = make(BestOfNOptions, options)
     asked = [as_prompt(prompt) for prompt in prompts]
-    if identity is not None:
-        identity = {**identity, "prompts": digest([prompt_digest(prompt) for prompt in asked])}
-    write_pool(
-        out, policy, _reward(reward), asked, chosen, gold=None if gold is None else _reward(gold), identity=identity
-    )
+    target, judge = _reward(reward), None if gold is None else _reward(gold)
+    identity = {
+        "policy": getattr(policy, "fingerprint", repr(policy)),
+        "reward": target.fingerprint,
+        "gold": judge.fingerprint if judge else "",
+        "prompts": digest([prompt_digest(prompt) for prompt in asked]),
+    }
+    write_pool(out, policy, target, asked, chosen, gold=judge, identity=identity)
     pool = read_pool(out)
     return to_report(pool, pool_curve(pool, **options))
 
@@ -324,7 +327,12 @@ def optimize(
     kept = [as_prompt(prompt) for prompt in held_out]
     if not kept and chosen.check_every:
         asked, kept = _tenth(asked)
-    target = _reward(reward)
+    target, judge = _reward(reward), None if gold is None else _reward(gold)
+    if judge and judge.fingerprint == target.fingerprint:
+        raise AssayError("gold is the reward itself, and would always agree; remedy: a judge that nothing learns from")
+    if both := set(asked) & set(kept):
+        log.warning("%d held-out prompts are also learnt from; they are left out of learning", len(both))
+        asked = [prompt for prompt in asked if prompt not in both]
     ours = _only_scaled(target)
     if ours is not None:
         refuse_other_template(policy, ours.model)  # type: ignore[arg-type]
@@ -340,7 +348,7 @@ def optimize(
         target,
         asked,
         chosen,
-        gold=None if gold is None else _reward(gold),
+        gold=judge,
         held_out=kept,
         value=_value_network(policy, ours, chosen),
         reference_scale=_reference_scale(ours),
@@ -362,6 +370,7 @@ def overoptimise(place: str | Path, *, pool: str | Path | None = None, **options
     """
     from assay.audit.overoptimise import overoptimise_pool, overoptimise_run
     from assay.optimize import monitor
+    from assay.optimize.course import course
 
     chosen, folder = make(BestOfNOptions, options), Path(place)
     doubt = {"draws": chosen.draws, "seed": chosen.seed}
@@ -372,13 +381,16 @@ def overoptimise(place: str | Path, *, pool: str | Path | None = None, **options
     checks = monitor.read_checks(folder / "checks.jsonl")
     if len(checks) < 2:
         raise AssayError(f"{place}: {len(checks)} checks; remedy: a run with optimize.check_every and held-out prompts")
-    return overoptimise_run(
+    report = overoptimise_run(
         _trajectory(checks, folder / "held_out.jsonl"),
         None if pool is None else _candidates(pool),
         alerts=monitor.alerts(checks, **doubt),
         about={"run": str(place)},
         **doubt,
     )
+    metrics = folder / "metrics.jsonl"
+    rows = [row for _, row in files.read_rows(metrics)] if metrics.exists() else []
+    return dataclasses.replace(report, sections=(*report.sections, course(rows, checks)))
 
 
 def write_report(report: Report, folder: str | Path) -> None:

@@ -381,7 +381,16 @@ def score(
 
 
 PolicyName = Annotated[
-    str, typer.Option("--policy", help="Hub name or directory of a causal language model, or starter.")
+    str | None,
+    typer.Option(
+        "--policy", help="Hub name or directory of a causal language model; starter unless given.", show_default=False
+    ),
+]
+Rule = Annotated[
+    str,
+    typer.Option(
+        "--rule", help="Makes one of several --reward: sum, or an ensemble's mean, min, uncertainty, soft_min."
+    ),
 ]
 Rewards = Annotated[
     list[str],
@@ -409,8 +418,9 @@ def best_of_n(
     out: Annotated[
         Path, typer.Option("--out", help="JSONL: a row a prompt with all its replies, rewards and the best.")
     ],
-    policy: PolicyName = "starter",
+    policy: PolicyName = None,
     weight: Weights = None,
+    rule: Rule = "sum",
     gold: Gold = None,
     n: Annotated[
         int | None, typer.Option("--n", help="Replies a prompt; same as best_of_n.n=.", show_default=False)
@@ -442,15 +452,13 @@ def best_of_n(
 
     settings = _config(config, None, overrides, best_of_n=_given(n=n), policy=_given(base=policy))
     speaker = api.policy(**settings.policy.model_dump(exclude_unset=True))
-    identity = {"policy": settings.policy.model_dump(), "rewards": [*reward, *map(str, weight or [])], "gold": gold}
     chosen = settings.best_of_n.model_dump()
     found = api.best_of_n(
         speaker,
-        _judge(reward, weight),
+        _judge(reward, weight, rule),
         files.read_prompts(prompts),
         out,
-        gold=_judge([gold], None) if gold else None,
-        identity=identity,
+        gold=_judge([gold]) if gold else None,
         **chosen,
     )
     if report:
@@ -469,8 +477,9 @@ def _optimize(
     reward: list[str],
     prompts: Path,
     out: Path,
-    policy: str,
+    policy: str | None,
     weight: list[float] | None,
+    rule: str,
     gold: str | None,
     held_out: Path | None,
     config: Path | None,
@@ -490,9 +499,9 @@ def _optimize(
     speaker = api.policy(**given, adapters=True, seed=settings.optimize.seed)
     done = api.optimize(
         speaker,  # type: ignore[arg-type]
-        _judge(reward, weight),
+        _judge(reward, weight, rule),
         files.read_prompts(prompts),
-        gold=_judge([gold], None) if gold else None,
+        gold=_judge([gold]) if gold else None,
         held_out=files.read_prompts(held_out) if held_out else (),
         out=out,
         config=settings,
@@ -505,7 +514,8 @@ def _optimize(
         return
     if len(done.checks) > 1:
         _show(api.overoptimise(out), False)
-    _print(facts | {"report": str((out / "report.html").resolve())}, False)
+        facts["report"] = str((out / "report.html").resolve())
+    _print(facts, False)
 
 
 RunOut = Annotated[Path, typer.Option("--out", help="Run folder; the same command goes on from a killed run.")]
@@ -520,8 +530,9 @@ def ppo(
     reward: Rewards,
     prompts: Prompts,
     out: RunOut,
-    policy: PolicyName = "starter",
+    policy: PolicyName = None,
     weight: Weights = None,
+    rule: Rule = "sum",
     gold: Gold = None,
     held_out: HeldOut = None,
     config: ConfigFile = None,
@@ -535,7 +546,7 @@ def ppo(
 
     Example: assay optimize ppo --policy org/model --reward my-model --gold old-model --prompts prompts.jsonl --out runs/ppo
     """
-    _optimize("value", reward, prompts, out, policy, weight, gold, held_out, config, overrides, json)
+    _optimize("value", reward, prompts, out, policy, weight, rule, gold, held_out, config, overrides, json)
 
 
 @app.command("optimize rloo")
@@ -543,8 +554,9 @@ def rloo(
     reward: Rewards,
     prompts: Prompts,
     out: RunOut,
-    policy: PolicyName = "starter",
+    policy: PolicyName = None,
     weight: Weights = None,
+    rule: Rule = "sum",
     gold: Gold = None,
     held_out: HeldOut = None,
     config: ConfigFile = None,
@@ -558,7 +570,7 @@ def rloo(
 
     Example: assay optimize rloo --policy org/model --reward my-model --prompts prompts.jsonl --out runs/rloo optimize.samples=4
     """
-    _optimize("leave_one_out", reward, prompts, out, policy, weight, gold, held_out, config, overrides, json)
+    _optimize("leave_one_out", reward, prompts, out, policy, weight, rule, gold, held_out, config, overrides, json)
 
 
 @app.command("optimize grpo")
@@ -566,8 +578,9 @@ def grpo(
     reward: Rewards,
     prompts: Prompts,
     out: RunOut,
-    policy: PolicyName = "starter",
+    policy: PolicyName = None,
     weight: Weights = None,
+    rule: Rule = "sum",
     gold: Gold = None,
     held_out: HeldOut = None,
     config: ConfigFile = None,
@@ -581,7 +594,7 @@ def grpo(
 
     Example: assay optimize grpo --policy org/model --reward my-model --prompts prompts.jsonl --out runs/grpo optimize.samples=4
     """
-    _optimize("group", reward, prompts, out, policy, weight, gold, held_out, config, overrides, json)
+    _optimize("group", reward, prompts, out, policy, weight, rule, gold, held_out, config, overrides, json)
 
 
 @app.command("audit overoptimise")
@@ -715,27 +728,28 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _judge(named: list[str], weights: list[float] | None) -> Any:
+def _judge(named: list[str], weights: list[float] | None = None, rule: str = "sum") -> Any:
     """One reward from directories of reward models and FILE.py:FUNCTION, with their weights."""
     from assay import api
     from assay.contracts import AssayError
     from assay.optimize import combined
+    from assay.optimize.rewards import from_file
 
     if weights and len(weights) != len(named):
         raise AssayError(f"--weight: {len(weights)} for {len(named)} --reward; remedy: one each, or none")
+    if len(set(named)) < len(named):
+        raise AssayError(f"--reward: {max(named, key=named.count)} is given twice; remedy: once, with --weight")
     sources: dict[str, Any] = {}
     for name in named:
         file, colon, function = name.rpartition(":")
         if not (colon and file.endswith(".py")):
             sources[name] = api.load(name, truncation="left")
             continue
-        import runpy
-
         try:
-            sources[name] = runpy.run_path(file)[function]
+            sources[name] = from_file(file, function)
         except (OSError, KeyError):
             raise AssayError(f"--reward {name}: no such file or function; remedy: FILE.py:FUNCTION") from None
-    return combined(sources, dict(zip(sources, weights, strict=True)) if weights else None)
+    return combined(sources, dict(zip(sources, weights, strict=True)) if weights else None, rule)
 
 
 def _columns(pairs: list[str] | None) -> dict[str, str] | None:

@@ -144,10 +144,10 @@ def sentence(found: Verdict, reached_kl: float) -> str:
         lost = f"{found.drop.value:.3g} {_limits(found.drop)}"
         return f"Over-optimised {since}: from there to {up_to} gold has fallen by {lost}."
     gained = f"gold has risen by {found.gain.value:.3g} {_limits(found.gain)}"
-    if found.kind == "fine":
-        return f"Fine up to {up_to}: {gained}, and over the last third it still gains {rise}."
     if not found.gain.low > 0:
         gained = f"gold is not shown to have risen, {found.gain.value:.3g} {_limits(found.gain)}"
+    if found.kind == "fine":
+        return f"Fine up to {up_to}: {gained}, and over the last third it still gains {rise}."
     return f"Flattening: up to {up_to} {gained}; over the last third it gains {rise}, over the first {found.early.value:.3g}."
 
 

@@ -69,6 +69,11 @@ class LanguagePolicy:
         self.stops = stop_tokens(model, tokenizer, stop)
         self.shares = False if layout.is_encoder(model.config) else None
 
+    @property
+    def fingerprint(self) -> str:
+        """Changes with whatever changes what it says: weights, rendering, where replies end."""
+        return digest([layout.fingerprint(self.model), self.template_hash, sorted(self.stops), self.max_prompt])
+
     # ---- Speaking ----------------------------------------------------------------------------------------------------
 
     def sample(

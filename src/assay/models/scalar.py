@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from assay.config import ModelOptions
-from assay.contracts import AssayError, PromptLike, ResponseLike, Scores
+from assay.contracts import AssayError, PromptLike, ResponseLike, Scores, digest
 from assay.models import layout
 from assay.models.machine import autocast, keep_freed_memory, pick_device
 from assay.models.scaled import Calibration
@@ -146,6 +146,13 @@ class ScalarModel:
         scores = self.score([*prompts, *prompts], [*first, *second]).value
         margins: np.ndarray = scores[: len(prompts)] - scores[len(prompts) :]
         return margins
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with whatever changes a raw score."""
+        return digest(
+            [layout.fingerprint(self.network), self.text.template_hash, self.text.max_length, self.card.truncation]
+        )
 
     @property
     def device(self) -> torch.device:

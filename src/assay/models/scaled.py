@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 
-from assay.contracts import AssayError, Prompt, Scores, as_prompt, as_response, prompt_digest
+from assay.contracts import AssayError, Prompt, Scores, as_prompt, as_response, digest, prompt_digest
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -74,6 +74,11 @@ class Scaled:
     def __init__(self, model: RewardModel, calibration: Calibration) -> None:
         self.model = model
         self.calibration = calibration
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with whatever changes a score."""
+        return digest([getattr(self.model, "fingerprint", type(self.model).__name__), self.calibration.as_dict()])
 
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
         """Rewards in nats of preference log-odds."""

@@ -40,6 +40,7 @@ from assay.contracts import (
 )
 from assay.formulas import best_of_n as formulas
 from assay.formulas.estimation import bootstrap_mean
+from assay.models.server import ServerError
 from assay.progress import Bar, note
 
 if TYPE_CHECKING:
@@ -217,6 +218,8 @@ class _Desk:
         if together or not items:
             try:
                 return work(items) if items else []
+            except ServerError:  # nobody's fault but the server's: the group in hand is drawn again
+                raise
             except AssayError:
                 pass
         made, failure = [], None
@@ -224,6 +227,8 @@ class _Desk:
             try:
                 made += work([item])
                 failure = None
+            except ServerError:
+                raise
             except AssayError as error:
                 failure = error
                 found[item.place] = _excluded(item.prompt, str(error).removeprefix("prompt 0: "))
@@ -524,7 +529,12 @@ def _all_among(count: Float[np.ndarray, "p N"], size: int, n: int) -> Float[np.n
 
 
 def _kl(proxy: Float[np.ndarray, "p N"], chance: Float[np.ndarray, "p N"], n: int) -> Float[np.ndarray, " p"]:
-    """The estimate of each reply, as if it were chosen, carried by the choice."""
+    """The estimate of each reply, as if it were chosen, carried by the choice.
+
+    Among equal rewards the choice is as the policy's own, so they count as one outcome: a constant reward moves nothing.
+    """
+    equal = np.stack([(row[:, None] == row).sum(1) for row in proxy]).astype(np.float64)
+    chance = np.where(equal > 1, np.maximum(chance, equal / proxy.shape[1]), chance)
     each = np.asarray(formulas.kl_estimate(chance.reshape(-1), n)).reshape(chance.shape)
     carried: np.ndarray = formulas.curve(proxy, each, [n])[:, 0]
     return carried

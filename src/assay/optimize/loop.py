@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from assay.config import OptimizeOptions
 from assay.contracts import AssayError, Prompt, digest, prompt_digest
-from assay.files import append_jsonl
+from assay.files import append_jsonl, read_json, write_json
 from assay.formulas import kl
 from assay.formulas.advantage import RunningScale
 from assay.formulas.policy import clip_fraction, clipped_policy_loss, clipped_value_loss, explained_variance
@@ -106,7 +106,7 @@ def optimise(
         _recompute_activations(policy)
 
     # 2. Go on from the newest checkpoint
-    identity = _identity(policy, asked, check_asked, options)
+    identity = _identity(policy, asked, check_asked, options, reward, gold)
     run = _Run(folder, identity, accelerator, options, reference_scale)
     update = run.resume(weights)
     begin()
@@ -390,7 +390,30 @@ class _Run:
         self.stopped: str | None = None
         self.began = time.monotonic()
         if folder is not None:
+            self._claim(folder)
+
+    def _claim(self, folder: Path) -> None:
+        """Refuse a folder that holds something else; leave a note of whose it is."""
+        try:
             folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AssayError(f"cannot write {folder}: {error.strerror}; remedy: another --out") from None
+        note = folder / "run.json"
+        if not note.exists():
+            if any((folder / name).exists() for name in ("metrics.jsonl", "checkpoint", "config.yaml")):
+                raise AssayError(f"{folder}: holds another kind of run; remedy: another --out")
+            if self.accelerator.is_main_process:
+                write_json(note, self.identity)
+            self.accelerator.wait_for_everyone()
+            return
+        self._refuse_other(read_json(note), note)
+
+    def _refuse_other(self, found: Any, place: Path) -> None:
+        given = found if isinstance(found, dict) else {}
+        if differing := [key for key in self.identity if given.get(key) != self.identity[key]]:
+            raise AssayError(
+                f"{place}: belongs to another run ({', '.join(differing)} differ); remedy: another --out, or delete its folder"
+            )
 
     def resume(self, weights: Weights) -> int:
         """Load the newest checkpoint; returns the updates already made."""
@@ -399,10 +422,7 @@ class _Run:
             self._cut({"metrics.jsonl": 0, "checks.jsonl": 0})
             return 0
         state = checkpoint.read_state(place)
-        if differing := [key for key in self.identity if state["identity"].get(key) != self.identity[key]]:
-            raise AssayError(
-                f"{place}: belongs to another run ({', '.join(differing)} differ); remedy: another --out, or delete {place}"
-            )
+        self._refuse_other(state.get("identity"), place)
         weights.read(place, moments=True)
         weights.set_step(state["steps"])
         self.beta = kl.AdaptiveKL(state["beta"], self.options.kl_target, self.options.kl_horizon)
@@ -583,7 +603,12 @@ def _refuse_contradictions(
 
 
 def _identity(
-    policy: LanguagePolicy, asked: Sequence[Prompt], held_out: Sequence[Prompt], options: OptimizeOptions
+    policy: LanguagePolicy,
+    asked: Sequence[Prompt],
+    held_out: Sequence[Prompt],
+    options: OptimizeOptions,
+    reward: Reward,
+    gold: Reward | None,
 ) -> dict[str, str]:
     """What must agree for a checkpoint to be gone on from."""
     silent = {"save_every", "micro_tokens", "gradient_checkpointing"}
@@ -594,7 +619,9 @@ def _identity(
         "optimize options": digest({k: v for k, v in options.model_dump().items() if k not in silent}),
         "prompts": digest([prompt_digest(p) for p in asked]),
         "held-out prompts": digest([prompt_digest(p) for p in held_out]),
-        "policy": digest([policy.name, policy.system, str(next(policy.model.parameters()).dtype), adapters]),
+        "policy": digest([policy.fingerprint, str(next(policy.model.parameters()).dtype), adapters]),
+        "reward": reward.fingerprint,
+        "gold": gold.fingerprint if gold else "",
     }
 
 

@@ -5,15 +5,18 @@ Axes: n responses, k sources or ensemble members. Rewards are nats where the sou
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat, final
 
 import numpy as np
 from scipy.special import logsumexp
 
-from assay.contracts import AssayError, Prompt, Response, RewardModel, as_prompt, as_response
+from assay.contracts import AssayError, Prompt, Response, RewardModel, as_prompt, as_response, digest
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -85,6 +88,28 @@ def combined(
 
 
 @final
+class FromFile:
+    """A function of a Python file, known by the file's content."""
+
+    def __init__(self, function: RewardFunction, content: bytes) -> None:
+        self.function = function
+        self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
+        self.__name__ = getattr(function, "__name__", "function")
+
+    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Iterable[float]:
+        """What the function says."""
+        return self.function(prompts, responses)
+
+
+def from_file(path: str, function: str) -> FromFile:
+    """FUNCTION of FILE.py; raises OSError or KeyError where there is none."""
+    import runpy
+
+    content = Path(path).read_bytes()
+    return FromFile(runpy.run_path(path)[function], content)
+
+
+@final
 class Reward:
     """Sources, a weight for each, the rule that makes one number of them (None adds), and of their members. See `combined`."""
 
@@ -97,6 +122,13 @@ class Reward:
         clip: float | None = None,
     ) -> None:
         self.sources, self.weights, self.rule, self.members, self.clip = sources, weights, rule, members, clip
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the sources, as far as they can be told apart: a model by its weights, a function by its source."""
+        told = {name: _told(source) for name, source in self.sources.items()}
+        rules = [getattr(rule, "__qualname__", rule and repr(rule)) for rule in (self.rule, self.members)]
+        return digest([told, dict(self.weights), rules, self.clip])
 
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Rewarded:
         """The reward of response i to prompt i.
@@ -150,7 +182,8 @@ class Reward:
                 value = value if self.members is None else _where_finite(self.members, members)
             return _Part(value, scores.truncated, std, scores.shift_p, members is not None)
         try:
-            given = source(prompts, responses)
+            given = source(tuple(prompts), tuple(responses))  # of its own: what one function does to it no other sees
+            given = list(given) if isinstance(given, Iterator) else given
         except AssayError:
             raise
         except Exception as error:  # it is somebody's program: whatever it raises is the user's to see, and chained
@@ -317,7 +350,25 @@ def _numbers(name: str, given: Any, n: int) -> Float[np.ndarray, " n"]:
             raise AssayError(
                 f"reward {name}: returned {type(value).__name__} ({value!r:.40}) for response {at}; {remedy}"
             )
-    return np.array([float(value) for value in values], dtype=np.float64)
+    return np.array([_as_float(value) for value in values], dtype=np.float64)
+
+
+def _as_float(value: SupportsFloat) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond all floats
+        return math.inf
+
+
+def _told(source: Source) -> str:
+    """What tells a source from others."""
+    own = getattr(source, "fingerprint", None)
+    if own is not None:
+        return str(own)
+    try:
+        return digest([inspect.getsource(source if callable(source) else type(source))])
+    except (OSError, TypeError):
+        return f"{getattr(source, '__module__', '')}.{getattr(source, '__qualname__', type(source).__name__)}"
 
 
 def _most_suspect(p_values: list[Float[np.ndarray, " n"]]) -> Float[np.ndarray, " n"] | None:

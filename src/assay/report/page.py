@@ -142,7 +142,8 @@ def _curve_rows(curve: Curve) -> list[tuple[str, ...]]:
 
 
 def _curve_title(name: str) -> str:
-    return CURVE_TITLES.get(name, name.replace("_", " ").capitalize())
+    plain = name.removeprefix("update_").removeprefix("check_")
+    return CURVE_TITLES.get(name, plain.replace("_", " ").capitalize())
 
 
 def _clip(text: str) -> str:
