@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.formulas.best_of_n import best_of_n, curve, default_ns, kl_bound, kl_estimate, kl_exact, weights
+from assay.formulas.best_of_n import (
+    best_of_n,
+    chance_of_outcome,
+    curve,
+    default_ns,
+    kl_bound,
+    kl_estimate,
+    kl_exact,
+    weights,
+)
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "evaluation_golden.json").read_text(encoding="utf-8"))
 VECTOR = CASES["bon_vector"]
@@ -232,3 +241,20 @@ def test_what_is_no_probability_is_refused() -> None:
         kl_exact(np.array([0.5, 0.6]), np.zeros(2), 2)
     with pytest.raises(ValueError, match="at least 1"):
         kl_exact(np.array([1.0]), np.zeros(1), 0)
+
+
+def test_equal_rewards_are_one_outcome() -> None:
+    """A constant reward moves nothing, and one of two values no further than choosing the better one always."""
+    tiny, alone = np.full((1, 20), 1e-9), np.ones((1, 20))
+    constant = chance_of_outcome(np.zeros((1, 20)), tiny, alone)
+    assert kl_estimate(constant[0], 8).max() == pytest.approx(0.0, abs=1e-12)
+    proxy = np.repeat([[0.0, 1.0]], [2, 18], axis=1)
+    two = chance_of_outcome(proxy, tiny, alone)
+    assert two[0].tolist() == [0.1] * 2 + [0.9] * 18
+    assert curve(proxy, kl_estimate(two[0], 16)[None], [16])[0, 0] <= -np.log(0.9) + 1e-9
+
+
+def test_a_text_that_alone_has_its_reward_keeps_its_chance() -> None:
+    proxy, chance = np.array([[0.0, 0.0, 1.0, 2.0]]), np.array([[0.3, 0.3, 0.2, 0.1]])
+    same_text_twice = np.array([[2.0, 2.0, 1.0, 1.0]])
+    assert chance_of_outcome(proxy, chance, same_text_twice).tolist() == chance.tolist()

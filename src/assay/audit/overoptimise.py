@@ -247,9 +247,7 @@ def _pool_path(pool: Candidates, ns: Sequence[int]) -> tuple[_Path, str]:
     else:
         chance, kl_from = np.zeros_like(chance), "the bound log n - (n - 1)/n"
 
-    equal = np.stack([(row[:, None] == row).sum(1) for row in pool.proxy]).astype(np.float64)
-    # among equal rewards the choice is as the policy's own: they are one outcome
-    chance = np.where(equal > 1, np.maximum(chance, equal / pool.proxy.shape[1]), chance)
+    chance = best_of_n.chance_of_outcome(pool.proxy, chance, np.stack([drift.copies(texts) for texts in pool.texts]))
 
     def kl(n: int) -> float:
         each = best_of_n.kl_estimate(chance.reshape(-1), n).reshape(chance.shape)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["best_of_n", "curve", "default_ns", "kl_bound", "kl_estimate", "kl_exact", "weights"]
+__all__ = ["best_of_n", "chance_of_outcome", "curve", "default_ns", "kl_bound", "kl_estimate", "kl_exact", "weights"]
 
 
 def weights(n: int, pool: int) -> Float[np.ndarray, " N"]:
@@ -130,3 +130,21 @@ def _mean_in_ties(ascending: np.ndarray, carried: np.ndarray) -> np.ndarray:
     length = np.diff(np.append(starts, first.size))
     mean = np.add.reduceat(carried.ravel(), starts) / length
     return np.repeat(mean, length).reshape(carried.shape)
+
+
+def chance_of_outcome(
+    proxy: Float[np.ndarray, "p N"], chance: Float[np.ndarray, "p N"], copies: Float[np.ndarray, "p N"]
+) -> Float[np.ndarray, "p N"]:
+    """Proxies, chances and how often each reply stands in its pool in; the chance of each reply's reward out.
+
+    Among replies of equal reward best-of-n chooses as the policy does, so they are one outcome, and its KL that of the
+    rewards' law: a constant reward moves nothing. A reward that a single text has keeps that text's chance; one that several
+    have gets its share of the pool.
+    """
+    out = chance.astype(np.float64)
+    for row, values in enumerate(proxy):
+        equal = values[:, None] == values
+        texts = (equal / copies[row]).sum(1)  # different texts of the same reward
+        share = equal.mean(1)
+        out[row] = np.where(texts > 1.5, np.maximum(out[row], share), out[row])
+    return out

@@ -488,6 +488,7 @@ def curve(
     gold = None if pool.gold is None else formulas.curve(pool.proxy, pool.gold, ns)
     proxy_gain = proxy - pool.proxy.mean(axis=1, keepdims=True)
     gold_gain = None if pool.gold is None or gold is None else gold - pool.gold.mean(axis=1, keepdims=True)
+    chance = formulas.chance_of_outcome(pool.proxy, chance, repeats)
     kl = np.stack([_kl(pool.proxy, chance, n) for n in ns], axis=1)
     points = tuple(
         Point(
@@ -529,12 +530,7 @@ def _all_among(count: Float[np.ndarray, "p N"], size: int, n: int) -> Float[np.n
 
 
 def _kl(proxy: Float[np.ndarray, "p N"], chance: Float[np.ndarray, "p N"], n: int) -> Float[np.ndarray, " p"]:
-    """The estimate of each reply, as if it were chosen, carried by the choice.
-
-    Among equal rewards the choice is as the policy's own, so they count as one outcome: a constant reward moves nothing.
-    """
-    equal = np.stack([(row[:, None] == row).sum(1) for row in proxy]).astype(np.float64)
-    chance = np.where(equal > 1, np.maximum(chance, equal / proxy.shape[1]), chance)
+    """The estimate of each reply, as if it were chosen, carried by the choice."""
     each = np.asarray(formulas.kl_estimate(chance.reshape(-1), n)).reshape(chance.shape)
     carried: np.ndarray = formulas.curve(proxy, each, [n])[:, 0]
     return carried
