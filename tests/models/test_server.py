@@ -638,3 +638,8 @@ def test_options_out_of_range_are_refused():
     for more in ({"timeout": 0}, {"retries": -1}, {"workers": 0}, {"per_request": 0}):
         with pytest.raises(AssayError, match="timeout is above 0"):
             RemotePolicy("http://h", "m", **more)
+
+
+def test_a_policy_is_known_by_its_server_and_model():
+    one, same, other = (RemotePolicy("http://127.0.0.1:1", name) for name in ("a", "a", "b"))
+    assert one.fingerprint == same.fingerprint != other.fingerprint

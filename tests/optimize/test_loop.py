@@ -513,6 +513,7 @@ def test_a_run_that_the_system_kills_goes_on_to_the_same_bits(tiny_dir, tmp_path
         torch.set_num_threads(1)
         from pathlib import Path
         from test_loop import go, kindness
+        from assay.optimize import rewards
         calls = []
 
         def deadly(prompts, responses):
@@ -521,6 +522,7 @@ def test_a_run_that_the_system_kills_goes_on_to_the_same_bits(tiny_dir, tmp_path
                 os.kill(os.getpid(), signal.SIGKILL)
             return kindness(prompts, responses)
 
+        deadly.__name__, deadly.fingerprint = "kindness", rewards._told(kindness)  # to the run it is the same reward
         go({str(tiny_dir)!r}, Path({str(tmp_path / "killed")!r}), deadly)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, capture_output=True, text=True)
@@ -545,6 +547,19 @@ def test_a_run_with_other_options_does_not_go_on_from_this_one(tiny_dir, tmp_pat
     with pytest.raises(AssayError, match=r"belongs to another run \(optimize options differ\); remedy"):
         go(tiny_dir, tmp_path, **{"updates": 2, **other})
     go(tiny_dir, tmp_path, updates=2, micro_tokens=64, gradient_checkpointing=True)
+
+
+def test_a_run_does_not_go_on_with_another_reward_and_a_folder_of_another_kind_is_left_alone(tiny_dir, tmp_path):
+    go(tiny_dir, tmp_path / "run", updates=2)
+    before = metrics(tmp_path / "run")
+    with pytest.raises(AssayError, match=r"run\.json: belongs to another run \(reward differ\); remedy: another --out"):
+        go(tiny_dir, tmp_path / "run", reward=of_the_prompt, updates=2)
+    assert metrics(tmp_path / "run") == before
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "metrics.jsonl").write_text('{"step": 1}\n')
+    with pytest.raises(AssayError, match=r"other: holds another kind of run; remedy: another --out"):
+        go(tiny_dir, tmp_path / "other", updates=2)
+    assert (tmp_path / "other" / "metrics.jsonl").read_text() == '{"step": 1}\n'
 
 
 # ---- Checks, stops and what is kept --------------------------------------------------------------------------------

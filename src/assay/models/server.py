@@ -106,6 +106,11 @@ class RemotePolicy:
         self._key = _key(api_key, key_from_env)
         self._most = per_request  # the most replies to one request that the server is known to give
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells this policy from others, as far as a client can know."""
+        return digest([self.url, self.model, self.system, self.tokenizer is not None, self.template])
+
     def check(self) -> None:
         """Raise ServerError if the server does not answer within seconds, or does not serve the model."""
         seconds = min(self.timeout, CONNECT)

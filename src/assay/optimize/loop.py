@@ -399,14 +399,16 @@ class _Run:
         except OSError as error:
             raise AssayError(f"cannot write {folder}: {error.strerror}; remedy: another --out") from None
         note = folder / "run.json"
-        if not note.exists():
-            if any((folder / name).exists() for name in ("metrics.jsonl", "checkpoint", "config.yaml")):
-                raise AssayError(f"{folder}: holds another kind of run; remedy: another --out")
-            if self.accelerator.is_main_process:
-                write_json(note, self.identity)
-            self.accelerator.wait_for_everyone()
-            return
-        self._refuse_other(read_json(note), note)
+        begun = note.exists()
+        taken = [name for name in ("metrics.jsonl", "checkpoint", "config.yaml") if (folder / name).exists()]
+        self.accelerator.wait_for_everyone()  # all have looked before one writes
+        if begun:
+            self._refuse_other(read_json(note), note)
+        elif taken:
+            raise AssayError(f"{folder}: holds another kind of run; remedy: another --out")
+        elif self.accelerator.is_main_process:
+            write_json(note, self.identity)
+        self.accelerator.wait_for_everyone()
 
     def _refuse_other(self, found: Any, place: Path) -> None:
         given = found if isinstance(found, dict) else {}
