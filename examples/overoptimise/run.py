@@ -96,7 +96,7 @@ def main(words: list[str] | None = None) -> None:
         f"the policy answers {asked.pool_prompts} other prompts {asked.n} times",
         drawn * asked.tokens / TOKENS_DRAWN,
         lambda: api.best_of_n(
-            speaker(asked), judge, pooled, out / "pool.jsonl", identity={"policy": asked.policy, "gold": settings},
+            speaker(asked), judge, pooled, out / "pool.jsonl",
             n=asked.n, max_tokens=asked.tokens, prompts_at_once=4, seed=asked.seed, draws=asked.draws,
         ),
     )  # fmt: skip
