@@ -221,12 +221,18 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something a reader should know: what was seen, the evidence, and the remedy."""
+    """Something a reader should know: what was seen, the evidence, and the remedy.
+
+    cost: share of decisions that the fault turns or gets wrong, None where that is not known; findings are ranked by it.
+    examples: texts to read as evidence.
+    """
 
     severity: Severity
     title: str
     evidence: str
     remedy: str = ""
+    cost: Estimate | None = None
+    examples: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

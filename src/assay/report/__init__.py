@@ -54,6 +54,16 @@ def _report(values: Mapping[str, Any], at: str) -> Report:
             rewards=tuple(_number(r) for r in each.get("rewards", ())),
         )
 
+    def finding(each: Mapping[str, Any], place: str) -> Finding:
+        cost = each.get("cost")
+        return _build(
+            Finding,
+            each,
+            place,
+            cost=None if cost is None else _estimate(cost, f"{place}.cost"),
+            examples=tuple(example(e, f"{place}.examples") for e in each.get("examples", ())),
+        )
+
     def curve(each: Mapping[str, Any], place: str) -> Curve:
         return _build(
             Curve,
@@ -69,7 +79,7 @@ def _report(values: Mapping[str, Any], at: str) -> Report:
         values,
         at,
         estimates={key: _estimate(each, f"{at}.{key}") for key, each in values.get("estimates", {}).items()},
-        findings=tuple(_build(Finding, each, f"{at}.findings") for each in values.get("findings", ())),
+        findings=tuple(finding(each, f"{at}.findings") for each in values.get("findings", ())),
         curves={key: curve(each, f"{at}.{key}") for key, each in values.get("curves", {}).items()},
         examples=tuple(example(each, f"{at}.examples") for each in values.get("examples", ())),
         sections=tuple(_report(each, f"{at}.sections") for each in values.get("sections", ())),
