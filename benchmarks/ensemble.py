@@ -3,8 +3,8 @@
     python benchmarks/ensemble.py --data hh_pairs.jsonl.gz
 
 Runs are fresh processes, one head and several in turn; the table gives medians with the least and greatest value.
-Training is rm_training.py's run and scoring is scoring.py's (16 candidates of one prompt). Results go to
-benchmarks/results/ensemble.json by case.
+Training is rm_training.py's run, with the same loss for each head; scoring is scoring.py's (16 candidates of one prompt), of the
+saved model and of the saved ensemble, whose trunk is loaded once. Results go to benchmarks/results/ensemble.json by case.
 """
 
 from __future__ import annotations
@@ -19,11 +19,6 @@ import rm_training
 import rows
 import scoring
 from measure import Answer, Job, interleave, ratio, shown, spread
-
-
-def with_heads(count: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The model and training options that give that many heads: one for each of so many rated attributes."""
-    return {"attributes": [f"attribute{i}" for i in range(count)]}, {"loss": "attributes"}
 
 
 def main() -> None:
@@ -44,9 +39,7 @@ def main() -> None:
     a.candidates, a.prompts = (3, 1) if a.smoke else (16, 3)
     runner = measure.Runner(handle, Path(__file__).resolve(), a.threads, a.malloc, a.memory, a.smoke)
     with tempfile.TemporaryDirectory() as folder:
-        starts = {
-            count: rows.start(a.model, Path(folder) / f"{count}", **with_heads(count)[0]) for count in (1, a.heads)
-        }
+        starts = {count: rows.start(a.model, Path(folder) / f"{count}", heads=count) for count in (1, a.heads)}
         source = rows.made_up(40) if a.smoke and not a.data else rows.read_rows(a.data)
         pairs = rows.pairs(source, rows.text_of(starts[1]), a.n, a.max_length, rm_training.SEED)
         sets = scoring.candidate_sets(a, starts[1], source, *((40, 12) if a.smoke else (130, 65)))
@@ -67,10 +60,12 @@ def measure_case(
     """Training and scoring with one head and with several, in turn."""
     contestants = {}
     for count, start in starts.items():
-        model, train = with_heads(count)
-        fitting: Job = {"kind": "train", "start": str(start), "pairs": pairs, "max_length": a.max_length, "lora": None}
+        fitting: Job = {"kind": "train", "start": a.model, "pairs": pairs, "max_length": a.max_length, "lora": None}
         fitting |= {"warm": rm_training.middling(pairs, a.batch), "set": a.set}
-        fitting |= {"model": rm_training.OURS[precision] | model, "train": rm_training.train_options(a.batch) | train}
+        fitting |= {
+            "model": rm_training.OURS[precision] | {"heads": count},
+            "train": rm_training.train_options(a.batch),
+        }
         contestants[f"train {count}"] = lambda job=fitting: runner.ours(job)
         asked: Job = {"kind": "candidates", "start": str(start), "sets": sets, "precision": precision, "set": a.set}
         contestants[f"score {count}"] = lambda job=asked: runner.ours(job)
@@ -95,7 +90,30 @@ def measure_case(
 
 def handle(job: Job) -> Answer:
     """One run."""
-    return (rm_training if job["kind"] == "train" else scoring).handle(job)
+    from assay.models.layout import is_ensemble
+
+    return score(job) if is_ensemble(job["start"]) else (rm_training if job["kind"] == "train" else scoring).handle(job)
+
+
+def score(job: Job) -> Answer:
+    """Seconds and scores of each set of candidates by a saved ensemble, as scoring.py has them of one model."""
+    import torch
+
+    from assay.config import build
+    from assay.models.ensemble import load
+    from assay.progress import QUIET
+
+    QUIET["on"] = True
+    torch.set_num_threads(job["threads"])
+    config = build({"model": {**scoring.PRECISIONS[job["precision"]], "device": "cpu"}}, overrides=job["set"])
+    model = load(job["start"], config.model, batch_tokens=config.score.batch_tokens)
+    (shared,) = model.model.models  # one trunk with all heads
+    measure.touch(shared.model.network)
+
+    def scored(one: dict[str, Any]) -> list[float]:
+        return model.score([one["prompt"]] * len(one["replies"]), one["replies"]).value.tolist()
+
+    return scoring.timed_sets(job, scored)
 
 
 def show(title: str, case: dict[str, Any]) -> None:

@@ -71,7 +71,16 @@ def test_the_ppo_benchmark_runs_and_its_policies_are_judged_on_the_tokens_they_d
     assert all(set(run["part_seconds"]) == {"draw", "judge", "learn"} for run in runs.values())
 
 
+def test_the_uncertainty_benchmark_runs(tiny_dir, tmp_path):
+    case = smoke("uncertainty.py", tiny_dir, tmp_path / "out.json")["smoke"]
+    signals = {key.removeprefix("error_auroc_") for key in case["estimates"] if key.startswith("error_auroc_")}
+    assert signals == {"margin", "laplace", "ratio", "shift"}
+    assert {"shift_auroc_gibberish", "false_alarms", "aurc_random"} <= set(case["estimates"])
+    assert case["measured"]["held_out_groups"] == 25
+    assert case["time_of_doubt_over_none"]["median"] > 0
+
+
 def test_every_benchmark_is_tested_here_or_says_why():
     modules, an_hour_long = {"measure", "rows"}, {"hh_accuracy"}
     scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - an_hour_long
-    assert scripts == {"rm_training", "scoring", "ensemble", "generation", "processes", "ppo"}
+    assert scripts == {"rm_training", "scoring", "ensemble", "generation", "processes", "ppo", "uncertainty"}

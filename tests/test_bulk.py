@@ -27,7 +27,7 @@ from assay.models.scalar import create, save
 
 TESTS = Path(__file__).parent
 TEXTS = ("a good film", "a bad film, and a good one", "Grüße\u2028 😀 good", "we love it")
-SPEC = {"model": "toy", "data file": 1}
+SPEC = {"model": "toy"}
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +201,21 @@ def test_a_bad_row_is_told_with_its_place_after_the_rows_before_it_are_safe(tmp_
     assert (tmp_path / "out.jsonl.partial").read_bytes().count(b"\n") >= 16
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_once_a_bad_row_is_mended_the_run_goes_on_with_the_rows_before_it(tmp_path, workers):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = write(source, rows(40)).read_bytes().splitlines(keepends=True)
+    source.write_bytes(b"".join([*lines[:25], b'{"prompt": "half', *lines[26:]]))
+    with pytest.raises(AssayError, match=r"in\.jsonl:26: is not valid JSON"):
+        bulk.score_rows(good_worker, source, out, SPEC, workers=workers, chunk=4)
+    kept = (tmp_path / "out.jsonl.partial").read_bytes()
+    assert 20 <= kept.count(b"\n") <= 25
+    write(source, rows(40))
+    assert bulk.score_rows(good_worker, source, out, SPEC, workers=workers, chunk=4)["rows"] == 40
+    assert out.read_bytes() == whole(source, tmp_path / "whole.jsonl")
+    assert out.read_bytes().startswith(kept)
+
+
 def test_a_text_that_the_model_refuses_is_told_with_its_rows(model, tmp_path):
     source = write(tmp_path / "in.jsonl", [*rows(2), {"prompt": "write " * 600, "response": "good"}])
     with pytest.raises(AssayError, match=r"in\.jsonl:3 to .*in\.jsonl:3: model\.max_length=512"):
@@ -243,17 +258,20 @@ def test_a_partial_of_something_else_is_refused_with_the_remedy(model, tiny_dir,
 
     other = tmp_path / "other"
     save(create(ModelOptions(base=str(tiny_dir)), seed=1), other)
-    before = source.stat()
-    for what, scorer, touched in (
-        ("model", BulkScorer(other), False),
-        ("set of options", BulkScorer(model, calibrated=False), False),
-        ("data file", BulkScorer(model), True),
-    ):
-        os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns + 1000 * touched))
+    for what, scorer in (("model", BulkScorer(other)), ("set of options", BulkScorer(model, calibrated=False))):
         with pytest.raises(AssayError, match=rf"out\.jsonl\.partial: was begun with another {what}; remedy: delete it"):
             api.score_file(scorer, source, out)
         assert partial.read_bytes() == held
+    for at, changed in ((3, [*rows(2), {**rows(3)[2], "id": -1}, *rows(20)[3:]]), (2, [rows(1)[0], *rows(20)[2:]])):
+        write(source, changed)
+        with pytest.raises(AssayError, match=rf"partial: row {at} is not that of .*in\.jsonl:{at}: begun with other data"):
+            api.score_file(BulkScorer(model), source, out)
+        assert partial.read_bytes() == held
+    write(source, rows(3))
+    with pytest.raises(AssayError, match=r"partial: row 4 is not that of its end"):
+        api.score_file(BulkScorer(model), source, out)
     partial.unlink()
+    write(source, rows(20))
     assert api.score_file(BulkScorer(other), source, out)["rows"] == 20
     assert names(tmp_path) == {"in.jsonl", "out.jsonl", "other"}
 

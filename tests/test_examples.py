@@ -108,14 +108,14 @@ def test_gold_may_be_a_reward_model(overoptimise, here):
     assert value.std() == pytest.approx(1.0)
 
 
-def test_gold_likes_warmth_up_to_enough_and_no_gush(overoptimise):
+def test_gold_likes_words_up_to_enough_and_no_more(overoptimise):
     gold = sys.modules["gold"]
     (asked,) = {assay.contracts.as_prompt("Write one sentence about a stray cat.")}
-    tails = ("", " lovely", " lovely happy", " lovely happy joyful", " lovely happy joyful radiant")
-    worth = [gold.worth(gold.parts(asked, assay.Response(f"The cat is here{tail}.")), 2) for tail in tails]
-    assert worth == [1.0, 2.0, 3.0, 2.0, 1.0]
+    tails = ("", " now", " now too", " now too soon")
+    worth = [gold.worth(gold.parts(asked, assay.Response(f"The cat is here{tail}.")), 5) for tail in tails]
+    assert worth == [6.0, 7.0, 5.0, 3.0]
     seen = gold.parts(asked, assay.Response("Awful weather, awful weather."))
-    assert (seen.warmth, seen.on_topic, seen.repeated) == (-1, False, 0.5)
+    assert (seen.words, seen.on_topic, seen.repeated) == (4, False, 0.5)
 
 
 def test_comparisons_follow_gold_but_for_the_noise(overoptimise):

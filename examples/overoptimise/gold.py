@@ -1,8 +1,8 @@
 """The judge that is known: what a reply is truly worth in this experiment, and the prompts that are asked.
 
-The rule: warm words please, up to `enough` of them; every one beyond takes away what one gave. A cold word takes one off, being
-about what was asked adds one, and saying things twice costs up to two. It is no measure of good writing. It is a taste that a
-small model can learn the first half of, and it has a fault to fall for: few of the policy's own replies are too warm, so few
+The rule: a fuller reply pleases, up to `enough` words; every word beyond takes away twice what one gave. Being about what was
+asked is worth two words, and saying things twice costs up to ten. It is no measure of good writing. It is a taste that a small
+model can learn the first half of, and it has a fault to fall for: few of the policy's own replies are too long, so few
 comparisons say that there is such a thing.
 """
 
@@ -19,39 +19,12 @@ import numpy as np
 import assay
 from assay.contracts import Prompt
 
-FEW = 0.1  # share of the policy's replies that are warmer than is enough
-
-WARM = frozenset(
-    """
-    admire adorable adore affection amazing appreciate awesome beautiful beautifully beauty best better bless blessed bliss
-    blissful brave breathtaking bright brilliant calm care caring celebrate charm charmed charming cheer cheerful cherish
-    comfort comfortable comforting cosy cozy creative cute dazzling dear delicious delight delighted delightful dream dreamy
-    eager easy elegant embrace enchanted enchanting energetic enjoy enjoyable enjoyed enjoying enthusiasm enthusiastic
-    excellent excited excitement exciting exquisite fabulous fantastic fascinating favorite favourite festive flourish fresh
-    friend friendly friends friendship fun funny generous gentle gently gift glad glorious glow glowing good gorgeous grace
-    graceful grateful gratitude great happily happiness happy harmony heartwarming heavenly helpful hope hopeful hug ideal
-    impressive incredible inspire inspired inspiring inviting joy joyful joyous kindness laugh laughed laughing laughter
-    lively love loved lovely loves loving lucky magic magical magnificent majestic marvelous marvellous memorable merry nice
-    optimistic paradise passion passionate peace peaceful perfect perfectly playful pleasant pleased pleasure positive
-    precious pretty proud radiant refreshed refreshing relaxed relaxing remarkable rewarding romantic safe satisfied satisfying
-    serene serenity shine shining smile smiled smiles smiling soft soothing sparkling special spectacular splendid stunning
-    success successful sunny sunshine superb support supportive sweet tender terrific thankful thrill thrilled thrilling
-    tranquil tranquility treasure treat treasured triumph unforgettable vibrant warm warmth welcome welcoming win winning
-    wonder wonderful wonderfully wonders
-    """.split()
-)
-COLD = frozenset(
-    """
-    afraid alone anger angry annoyed annoying anxiety anxious ashamed awful bad bitter bleak bored boring broken chaos chaotic
-    cold complain cruel cry crying damage damp danger dangerous dark darkness dead death depressed desolate despair dirty
-    disappointed disappointing disaster disgusting dread dreadful dreary dull eerie empty exhausted exhausting fail failed
-    failure fear fearful filthy forgotten frightened frustrated frustrating frustration gloomy grief grim hard harsh hate hated
-    haunting helpless horrible horror hurt ignored irritated lonely lose losing loss lost mad messy miserable misery mourn
-    nervous nightmare noisy pain painful panic poor regret rude ruined sad sadly sadness scared scary shame sick sorrow sorry
-    stress stressed stressful stuck struggle suffer suffering terrible terrified tired tragedy tragic trouble ugly uneasy
-    unhappy upset useless weary weep worried worry worse worst worthless wrong
-    """.split()
-)
+FEW = 0.2  # about the share of the policy's replies that have more words than are enough
+BEYOND, ON_TOPIC, REPEATED = (
+    2.0,
+    2.0,
+    10.0,
+)  # words: lost by each beyond enough; won by being about the topic; lost by saying all twice
 
 SMALL = {"the", "that", "was", "for", "from"}
 
@@ -92,42 +65,41 @@ def prompts(seed: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the rule sees in a reply. warmth: different warm words less different cold ones. repeated: share of the longer
-    words that stood before."""
+    """What the rule sees in a reply. words: how many. repeated: share of the longer words that stood before."""
 
-    warmth: int
+    words: int
     on_topic: bool
     repeated: float
 
 
 def parts(prompt: Prompt, response: assay.Response) -> Parts:
     said = _words(response.text)
-    told, long = set(said), [word for word in said if len(word) > 3]
+    long = [word for word in said if len(word) > 3]
     topic = {word[:5] for word in _words(prompt[-1].content.rpartition(" about ")[2]) if len(word) > 2} - SMALL
     return Parts(
-        warmth=len(told & WARM) - len(told & COLD),
-        on_topic=any(word[:5] in topic for word in told),
+        words=len(said),
+        on_topic=any(word[:5] in topic for word in said),
         repeated=1 - len(set(long)) / len(long) if long else 0.0,
     )
 
 
 def worth(seen: Parts, enough: int) -> float:
-    """The rule, in its own unit: a warm word."""
-    warm = seen.warmth if seen.warmth <= enough else 2 * enough - seen.warmth
-    return warm + float(seen.on_topic) - 2.0 * seen.repeated
+    """The rule, in its own unit: a word."""
+    full = min(seen.words, enough) - BEYOND * max(0, seen.words - enough)
+    return full + ON_TOPIC * seen.on_topic - REPEATED * seen.repeated
 
 
 def measured(kind: str, replies: assay.Rollouts) -> dict[str, Any]:
     """What makes a gold judge of the rule ("rule") or of a reward model's directory, from the policy's own replies.
 
     The untouched policy is worth 0 and its replies have a standard deviation of 1, so that gold reads alike for every judge.
-    For the rule, `enough` is where only FEW of the replies are warmer: gold turns where comparisons seldom reach.
+    For the rule, `enough` is where about FEW of the replies are longer: gold turns where comparisons seldom reach.
     """
     settings: dict[str, Any] = {"kind": kind, "mean": 0.0, "spread": 1.0}
     if kind == "rule":
-        warmth = [parts(p, r).warmth for p, r in zip(replies.prompts, replies.responses, strict=True)]
-        enough = max(1, int(np.quantile(warmth, 1 - FEW, method="higher")))
-        settings |= {"enough": enough, "warmer than enough": float(np.mean(np.array(warmth) > enough))}
+        words = [parts(p, r).words for p, r in zip(replies.prompts, replies.responses, strict=True)]
+        enough = max(1, int(np.quantile(words, 1 - FEW)))
+        settings |= {"enough": enough, "longer than enough": float(np.mean(np.array(words) > enough))}
     value = judge(settings)(replies.prompts, replies.responses)
     if not value.std() > 0:
         raise assay.AssayError(

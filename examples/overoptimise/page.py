@@ -90,8 +90,8 @@ def said(title: str, report: Report) -> str:
 def conditions(asked: argparse.Namespace, settings: Mapping[str, Any]) -> str:
     judge = f"the reward model {settings['kind']}"
     if settings["kind"] == "rule":
-        beyond = settings["warmer than enough"]
-        judge = f"a rule ({settings['enough']} warm words are enough; {beyond:.0%} of the policy's replies have more)"
+        beyond = settings["longer than enough"]
+        judge = f"a rule ({settings['enough']} words are enough; {beyond:.0%} of the policy's replies have more)"
     return (
         f"Policy {asked.policy}, replies of up to {asked.tokens} tokens; gold is {judge}; {asked.noise:.0%} of the verdicts that "
         f"the proxies learnt from are turned round; best of n on {asked.pool_prompts} prompts × {asked.n} replies; "
@@ -183,14 +183,14 @@ def chosen_table(held: Mapping[str, Pool], settings: Mapping[str, Any], asked: a
             for reply in (said if name not in held else [said[top]])
         ]
         seen = [gold.parts(*each) for each in replies]
-        warmth = np.array([part.warmth for part in seen])
-        cells = [f"{warmth.mean():.2f}", f"{np.mean(warmth > settings['enough']):.0%}"]
+        words = np.array([part.words for part in seen])
+        cells = [f"{words.mean():.1f}", f"{np.mean(words > settings['enough']):.0%}"]
         cells += [
             f"{np.mean([part.on_topic for part in seen]):.0%}",
             f"{np.mean([part.repeated for part in seen]):.0%}",
         ]
         rows.append([f"best of {asked.n}, {label(name, asked)}" if name in held else name, *cells])
-    return table(["replies", "warm less cold words", "too warm", "about the topic", "words said twice"], rows)
+    return table(["replies", "words", "too long", "about the topic", "words said twice"], rows)
 
 
 def agreement(pool: Pool, asked: argparse.Namespace) -> Estimate:

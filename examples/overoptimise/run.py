@@ -1,11 +1,12 @@
 """Over-optimisation on a laptop: a reward model is learnt from few noisy comparisons, then optimised until it cheats.
 
-    python examples/overoptimise/run.py --out runs/overoptimise
-    python examples/overoptimise/run.py --out runs/overoptimise --gold runs/quickstart/model
+    make quickstart
+    python examples/overoptimise/run.py --out runs/overoptimise --start runs/quickstart/model
 
 A known judge (gold) compares replies of the starter model, and a quarter of its verdicts are turned round. Reward models
-(proxies) learn from 100, 400 and 1,600 of them. Then the best of up to 256 replies is chosen by each, and PPO moves the policy
-against one, while gold looks on. `summary.md` says where gold turned, for whom, and whether it did at all.
+(proxies) learn from 100, 400 and 1,600 of them; with --start they begin as a reward model that knows something of taste
+already. Then the best of up to 256 replies is chosen by each, and PPO moves the policy against one, while gold looks on.
+`summary.md` says where gold turned, for whom, and whether it did at all.
 
 Every step leaves a file and is skipped where the file is: the same command goes on from a killed run.
 """
@@ -213,7 +214,7 @@ def learn(out: Path, asked: argparse.Namespace, judge: Reward, name: str, size: 
     config = build(
         quickstart(),
         {
-            "model": {"base": asked.policy},
+            "model": {"base": asked.start or asked.policy},
             "train": {"lr": asked.proxy_lr, "epochs": epochs(asked, size), "micro_tokens": 2048, "seed": seed},
         },
     )
@@ -295,7 +296,10 @@ def ppo(
 def options(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/overoptimise"))
-    parser.add_argument("--policy", default="starter", help="hub name or directory; the proxies start from it too")
+    parser.add_argument("--policy", default="starter", help="hub name or directory")
+    parser.add_argument(
+        "--start", help="reward model that the proxies start from; the policy with a fresh head unless given"
+    )
     parser.add_argument("--gold", default="rule", help="'rule' (gold.py), or the directory of a reward model")
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 400, 1600], help="comparisons, one proxy each")
     parser.add_argument("--noise", type=float, default=0.25, help="share of verdicts that are turned round")

@@ -15,7 +15,8 @@ __version__ = "0.1.0"
 _HOMES = {
     **dict.fromkeys(
         ("read", "write", "check", "split", "train", "calibrate", "audit", "score", "load", "save", "doctor", "quickstart",
-         "policy", "best_of_n", "optimize", "overoptimise"),
+         "policy", "best_of_n", "optimize", "overoptimise", "tax", "benchmark",
+         "measure_uncertainty", "ensemble", "train_ensemble", "warm"),
         "assay.api",
     ),
     **dict.fromkeys(
@@ -33,11 +34,14 @@ __all__ = ["__version__", *_HOMES]
 if TYPE_CHECKING:
     from assay.api import (
         audit,
+        benchmark,
         best_of_n,
         calibrate,
         check,
         doctor,
+        ensemble,
         load,
+        measure_uncertainty,
         optimize,
         overoptimise,
         policy,
@@ -46,7 +50,10 @@ if TYPE_CHECKING:
         save,
         score,
         split,
+        tax,
         train,
+        train_ensemble,
+        warm,
         write,
     )
     from assay.config import Config

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from assay import bulk, files
 from assay.bulk import BulkScorer
 from assay.config import (
     AuditOptions,
+    BenchmarkOptions,
     BestOfNOptions,
     CheckOptions,
     Config,
@@ -47,6 +48,7 @@ from assay.contracts import (
     Scores,
     as_prompt,
     digest,
+    digest_all,
     prompt_digest,
 )
 from assay.models.scalar import ScalarModel
@@ -54,8 +56,12 @@ from assay.models.scaled import Scaled
 from assay.progress import Bar
 
 if TYPE_CHECKING:
+    from assay.audit import Memory
     from assay.audit.overoptimise import Candidates, Trajectory
+    from assay.audit.tax import Gain
+    from assay.models.ensemble import Ensemble
     from assay.models.policy import LanguagePolicy
+    from assay.models.rules import EnsembleRule
     from assay.optimize import Reward
     from assay.optimize.loop import Optimised
     from assay.optimize.monitor import Check
@@ -155,6 +161,111 @@ def train(
     return trained
 
 
+def train_ensemble(
+    comparisons: Sequence[Comparison],
+    *,
+    members: int = 5,
+    by: str = "seed",
+    held_out: Sequence[Comparison] = (),
+    out: str | Path | None = None,
+    config: Config | None = None,
+    rule: str = "mean",
+    strength: float | None = None,
+    **options: Any,
+) -> Scaled:
+    """Several reward models of the same comparisons, as one. Keywords are ModelOptions and TrainOptions together.
+
+    by: "seed" draws each member's head and order of the data, "bootstrap" a resample of the data too, "heads" puts them on one
+    trunk for the cost of one pass (with bootstrap=True on resamples). They meet on the scale of the held-out comparisons, else
+    of those they learnt from; `rule` and `strength` are `assay.optimize.ensemble_rule`'s. With `out`, a run folder for each
+    member (for heads, one) and the ensemble in `model`; the same call goes on from a killed one, member by member.
+    """
+    from accelerate import PartialState
+
+    from assay.models.ensemble import Ensemble, bind, scale_by_comparisons
+    from assay.models.scaled import Calibration
+    from assay.train.ensemble import runs
+
+    chosen, folder = _rule(rule, strength), Path(out) if out else None
+    plans = runs(with_options(config or Config(), options), members, by)
+    places = [folder and (folder if by == "heads" else folder / f"member-{i + 1}") for i in range(len(plans))]
+    trained = [_member(comparisons, held_out, plan, place) for plan, place in zip(plans, places, strict=True)]
+    whole = Ensemble([Scaled(model, model.card.calibration) for model in trained], chosen)
+    name = "held-out comparisons" if held_out else "comparisons of the training"
+    whole = scale_by_comparisons(whole, held_out or comparisons, name)
+    if folder and PartialState().is_main_process:
+        if by == "heads":
+            save(whole, folder / "model")
+        else:
+            bind([place / "model" for place in places if place], folder / "model", whole)
+    return Scaled(whole, Calibration())
+
+
+def ensemble(
+    models: Sequence[str | Path],
+    out: str | Path,
+    *,
+    comparisons: Sequence[Comparison] = (),
+    rule: str = "mean",
+    strength: float | None = None,
+    **options: Any,
+) -> Report:
+    """Bind saved reward models into one directory, and report what that gains. Keywords are AuditOptions.
+
+    Held-out comparisons put the members on one scale and say whether they err together; without any they meet as they are.
+    """
+    from assay.audit.ensemble import measure_ensemble
+    from assay.contracts import Finding
+    from assay.models.ensemble import Ensemble, bind, scale_by_comparisons
+    from assay.models.pairs import score_comparisons
+
+    if len({Path(model).resolve() for model in models}) != len(models) or len(models) < 2:
+        raise AssayError(f"ensemble: takes two different models or more, got {', '.join(map(str, models)) or 'none'}")
+    loaded = [load(model) for model in models]
+    for name, model in zip(models, loaded, strict=True):
+        if not Path(name).is_dir() or not isinstance(model.model, ScalarModel):
+            raise AssayError(
+                f"{name}: a member is the directory of one saved reward model; remedy: give those, one by one"
+            )
+    whole = Ensemble(loaded, _rule(rule, strength))
+    about = {"members": ", ".join(map(str, models)), "rule": rule, "directory": str(out)}
+    if not comparisons:
+        bind(models, out, whole)
+        remedy = "Give held-out comparisons (--data), or calibrate each member first."
+        missing = Finding("warning", "The members are not on one scale", "no comparisons were given", remedy)
+        return Report("Ensemble", about, findings=(missing,))
+    whole = scale_by_comparisons(whole, comparisons, "held-out comparisons")
+    bind(models, out, whole)
+    with bar("ensemble", len(comparisons)) as progress:
+        pairs = score_comparisons(whole, comparisons, progress=progress)
+    report = measure_ensemble(whole, comparisons, pairs, make(AuditOptions, options))
+    return dataclasses.replace(report, about={**about, **report.about})
+
+
+def warm(
+    models: Sequence[str | Path | Scaled | ScalarModel],
+    comparisons: Sequence[Comparison],
+    *,
+    out: str | Path | None = None,
+    **options: Any,
+) -> tuple[Scaled, Report]:
+    """One model of the mean of several fine-tunings' weights, and whether they lie close enough for that. Not calibrated.
+
+    Comparisons that none was trained on show it; see `measure_linear_mode`. Keywords are AuditOptions.
+    """
+    from assay.audit.ensemble import measure_linear_mode
+
+    loaded = [load(model) if isinstance(model, str | Path) else model for model in models]
+    inner = [model.model if isinstance(model, Scaled) else model for model in loaded]
+    for model in inner:
+        if not isinstance(model, ScalarModel):
+            raise AssayError(f"average: {type(model).__name__} has no weights of its own; remedy: give single models")
+    average, report = measure_linear_mode(inner, comparisons, make(AuditOptions, options))  # type: ignore[arg-type]
+    if out:
+        save(average, out)
+    return Scaled(average, average.card.calibration), report
+
+
 def calibrate(
     model: RewardModel, comparisons: Sequence[Comparison], *, reference: Rollouts | None = None, **options: Any
 ) -> tuple[Scaled, Report]:
@@ -166,26 +277,152 @@ def calibrate(
         return fit(model, comparisons, make(CalibrateOptions, options), reference=reference, progress=progress)
 
 
-def audit(model: Any, comparisons: Sequence[Comparison], **options: Any) -> Report:
-    """How far the model can be trusted, measured on comparisons that nothing else has seen. Keywords are AuditOptions."""
+def measure_uncertainty(
+    model: Scaled | ScalarModel,
+    comparisons: Sequence[Comparison],
+    *,
+    held_out: Sequence[Comparison] | Rollouts,
+    **options: Any,
+) -> Scaled:
+    """The model with a spread of its rewards (`std`) and a p-value of each text being like its data (`shift_p`).
+
+    `comparisons` are those it was trained on, `held_out` comparisons or replies of the same kind that it was not. Keywords
+    are UncertaintyOptions.
+    """
+    from assay.config import UncertaintyOptions
+    from assay.models.uncertainty import fit_uncertainty
+
+    chosen = make(UncertaintyOptions, options)
+    inner = model.model if isinstance(model, Scaled) else model
+    if not isinstance(inner, ScalarModel):
+        raise AssayError(f"uncertainty: {type(inner).__name__} is no model of ours; remedy: a saved reward model")
+    with bar("uncertainty", len(comparisons)) as progress:
+        found = fit_uncertainty(inner, comparisons, held_out, chosen, progress=progress)
+    card = dataclasses.replace(inner.card, uncertainty=dict(found.provenance))
+    known = ScalarModel(
+        inner.network,
+        inner.text,
+        card,
+        autocast=inner.autocast,
+        batch_tokens=inner.batch_tokens,
+        uncertainty=found,
+    )
+    return Scaled(known, model.calibration if isinstance(model, Scaled) else inner.card.calibration)
+
+
+def store_uncertainty(model: Scaled, folder: str | Path, out: str | Path | None = None) -> None:
+    """Store what was measured: in place no weight is rewritten, elsewhere the whole directory is."""
+    from assay.models import uncertainty
+
+    inner = model.model
+    assert isinstance(inner, ScalarModel)
+    assert inner.uncertainty is not None
+    if out is not None and Path(out) != Path(folder):
+        save(model, out)
+        return
+    with files.atomic_write(Path(folder) / uncertainty.PLACE, "wb") as file:
+        file.write(uncertainty.to_bytes(inner.uncertainty))
+    recalibrate(model, folder)
+
+
+def audit(
+    model: Any,
+    comparisons: Sequence[Comparison],
+    *,
+    out: str | Path | None = None,
+    pushed: str | Path | Report | None = None,
+    **options: Any,
+) -> Report:
+    """How far the model can be trusted, measured on comparisons that nothing else has seen. Keywords are AuditOptions.
+
+    `pushed`: what optimising it came to, a run folder of `optimize`, a file of `best_of_n`, or the report of one; the
+    verdict then knows how hard it may be pushed. With `out`, finished parts and scores are kept in out/parts, and the
+    same call goes on from a killed run.
+    """
+    from assay.audit import Memory, Recorded, hygiene_gate, hygiene_rows
     from assay.audit import audit as measure
-    from assay.audit import hygiene_gate, hygiene_rows
 
     chosen = make(AuditOptions, options)
-    inner = model.model if isinstance(model, Scaled) else model
+    memory = Memory() if out is None else _kept(Path(out) / "parts", model, comparisons, chosen)
     hygiene = None
-    if isinstance(inner, ScalarModel):
-        tokenizer = inner.text.tokenizer
-        special = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
+    if comparisons and isinstance(model, RewardModel) and not isinstance(model, Recorded):
+        if "hygiene" not in memory.parts:
+            rows = hygiene_rows(comparisons, chosen.hygiene_rows)
+            found = hygiene_gate(model, *rows, chosen, **_tokens_seen(model))
+            memory.parts["hygiene"] = Report("Hygiene", findings=found)
+        hygiene = memory.parts["hygiene"].findings
+    beside = () if pushed is None else (pushed if isinstance(pushed, Report) else overoptimise(pushed),)
+    with _Parts("audit") as watch:
+        return measure(model, comparisons, chosen, hygiene=hygiene, beside=beside, memory=memory, watch=watch)
 
-        def tokenize(prompt: PromptLike, response: ResponseLike) -> list[int]:
-            return inner.text.encode([prompt], [response])[0].ids.tolist()  # type: ignore[no-any-return]
 
-        hygiene = hygiene_gate(
-            model, *hygiene_rows(comparisons, chosen.hygiene_rows), chosen, tokenize=tokenize, special=special
-        )
-    with bar("audit", len(comparisons)) as progress:
-        return measure(model, comparisons, chosen, hygiene=hygiene, progress=progress)
+def compare(
+    a: Any, b: Any, comparisons: Sequence[Comparison], *, names: tuple[str, str] = ("A", "B"), **options: Any
+) -> Report:
+    """Two models on the same comparisons: which is right more often, whose odds say more, and where they disagree.
+
+    Keywords are AuditOptions; draws, bins, worst and seed count.
+    """
+    from assay.audit.compare import compare as measure
+
+    with bar("compare", 2 * len(comparisons)) as progress:
+        return measure(a, b, comparisons, make(AuditOptions, options), names=names, progress=progress)
+
+
+def read_scores(source: str | Path) -> tuple[list[Comparison], Any]:
+    """A file of scored comparisons in; its comparisons, and a model that knows their scores, out: `audit(model, comparisons)`.
+
+    Rows: comparisons with `rewards`, one a response, as `score_file` writes them; or prompt, chosen, rejected with
+    scores_chosen and scores_rejected; or either with `margin`, how much better, in nats, the first or the chosen is.
+    """
+    from assay.audit.scores import SCORE_KEYS, from_rows
+    from assay.collect.sources import import_rows
+
+    def rows() -> Iterator[tuple[str, Comparison, Mapping[str, Any]]]:
+        for place, row in files.read_rows(source):
+            if isinstance(row, files.Rejected):
+                raise AssayError(f"{row.place}: {row.reason}")
+            bare = {key: row[key] for key in row if key not in SCORE_KEYS} if isinstance(row, Mapping) else row
+            for made in import_rows([(place, bare)], ImportOptions(strict=True)):
+                assert isinstance(made, Comparison)
+                yield place, made, row
+
+    return from_rows(rows(), str(source))
+
+
+def benchmark(
+    model: Any,
+    source: str | Path | Sequence[str | Path],
+    name: str = "auto",
+    scores: str | Path | None = None,
+    **options: Any,
+) -> Report:
+    """A model on a public benchmark, by the benchmark's own rule, with intervals and anchors. Keywords are BenchmarkOptions.
+
+    `source`: the benchmark's files as published, one or several, or its name on the hub. `name`: rewardbench,
+    rewardbench2, rmbench, judgebench, rmb, llmbar, evalbiasbench, hhh, xstest or pairs; auto sees it from the rows.
+    `scores`: a file of scores that were made elsewhere, with None for the model.
+    """
+    from assay.audit import hygiene_gate
+    from assay.audit.benchmark_rows import match_scores, read_items
+    from assay.audit.benchmarks import benchmark as measure
+    from assay.audit.benchmarks import hygiene_rows
+
+    chosen = make(BenchmarkOptions, options)
+    if (model is None) == (scores is None):
+        raise AssayError("benchmark: give a model, or a file of scores and None for the model")
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    name, items = read_items((row for each in sources for row in _rows_of(each, chosen.hub_split)), name)
+    about = {"data": ", ".join(str(each) for each in sources)}
+    if scores is not None:
+        table = match_scores(_rows_of(scores), items)
+        return measure(table, items, name, chosen, about={**about, "scores": str(scores)})
+    hygiene = None
+    if seen := _tokens_seen(model):
+        gate = AuditOptions(hygiene_rows=chosen.hygiene_rows, seed=chosen.seed)
+        hygiene = hygiene_gate(model, *hygiene_rows(items, chosen), gate, **seen)
+    with bar("benchmark", len(items)) as progress:
+        return measure(model, items, name, chosen, progress, hygiene=hygiene, about=about)
 
 
 def score(model: RewardModel, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
@@ -193,34 +430,56 @@ def score(model: RewardModel, prompts: Sequence[PromptLike], responses: Sequence
     return model.score(prompts, responses)
 
 
-def load(folder: str | Path, **options: Any) -> Scaled:
-    """A saved reward model, with its calibration. Keywords are ModelOptions, such as device or truncation."""
+def load(folder: str | Path, *, uncertain: bool = True, **options: Any) -> Scaled:
+    """A saved reward model, with its calibration. Keywords are ModelOptions, such as device or truncation.
+
+    With what `measure_uncertainty` found, unless `uncertain` says not to look: to measure it anew, say.
+    """
+    from assay.models import layout
+    from assay.models.ensemble import load as load_ensemble
     from assay.models.scalar import load as load_scalar
 
-    model = load_scalar(folder, make(ModelOptions, options))
+    layout.recover(Path(folder))
+    if layout.is_ensemble(folder):
+        return load_ensemble(folder, make(ModelOptions, options), uncertain=uncertain)
+    model = load_scalar(folder, make(ModelOptions, options), uncertain=uncertain)
     return Scaled(model, model.card.calibration)
 
 
-def save(model: Scaled | ScalarModel, folder: str | Path) -> None:
-    """Write the directory that every reader loads; calibration goes to reward.json and never into the weights."""
+def save(model: Scaled | ScalarModel | Ensemble, folder: str | Path) -> None:
+    """Write the directory that every reader loads; calibration goes to reward.json and never into the weights.
+
+    An ensemble is a directory of such directories, with ensemble.json beside them.
+    """
+    from assay.models.ensemble import Ensemble
+    from assay.models.ensemble import save as save_ensemble
     from assay.models.scalar import save as save_scalar
 
     inner = model.model if isinstance(model, Scaled) else model
+    if isinstance(inner, Ensemble):
+        return save_ensemble(inner, folder, model.calibration if isinstance(model, Scaled) else None)
     if not isinstance(inner, ScalarModel):
         raise AssayError(f"save: {type(inner).__name__} is no model of ours; remedy: save it the way it was made")
     if isinstance(model, Scaled):
         card = dataclasses.replace(inner.card, calibration=model.calibration)
-        inner = ScalarModel(inner.network, inner.text, card, autocast=inner.autocast)
+        inner = ScalarModel(inner.network, inner.text, card, autocast=inner.autocast, uncertainty=inner.uncertainty)
     save_scalar(inner, folder)
 
 
 def recalibrate(model: Scaled, folder: str | Path, out: str | Path | None = None) -> None:
-    """Store a calibration: in place only reward.json is rewritten, elsewhere the whole directory is."""
+    """Store a calibration: in place only reward.json (ensemble.json) is rewritten, elsewhere the whole directory is."""
+    from assay.models.ensemble import Ensemble, recalibrated
+    from assay.models.layout import ENSEMBLE
+
     inner = model.model
-    assert isinstance(inner, ScalarModel)
-    if out is not None and Path(out) != Path(folder):
-        save(model, out)
+    several = isinstance(inner, ScalarModel) and inner.heads > 1  # each head is a member with a reward.json of its own
+    if several or (out is not None and Path(out) != Path(folder)):
+        save(model, out or folder)
         return
+    if isinstance(inner, Ensemble):
+        files.write_text(Path(folder) / ENSEMBLE, recalibrated(folder, model.calibration))
+        return
+    assert isinstance(inner, ScalarModel)
     card = dataclasses.replace(inner.card, calibration=model.calibration)
     files.write_json(Path(folder) / "reward.json", card.as_dict())
 
@@ -235,8 +494,7 @@ def score_file(
     run, and several `workers` share the file; another model stays in this process and starts afresh.
     """
     if isinstance(model, BulkScorer):
-        identity = {**model.identity(), "data file": files.identity(source)}
-        return bulk.score_rows(model.on_worker, source, out, identity, workers=workers, chunk=chunk)
+        return bulk.score_rows(model.on_worker, source, out, model.identity(), workers=workers, chunk=chunk)
     if workers != 1:
         raise AssayError(f"workers={workers}: a loaded model stays in its process; remedy: score_file(BulkScorer(DIR))")
     return bulk.score_rows(lambda _: model, source, out, None, chunk=chunk)
@@ -393,6 +651,69 @@ def overoptimise(place: str | Path, *, pool: str | Path | None = None, **options
     return dataclasses.replace(report, sections=(*report.sections, course(rows, checks)))
 
 
+def tax(
+    place: Any,
+    *,
+    reference: Any = None,
+    also: Sequence[str | Path] = (),
+    texts: Sequence[str] | str | Path | None = None,
+    out: str | Path | None = None,
+    config: Config | None = None,
+    **options: Any,
+) -> Report:
+    """What an optimised policy can do less well than the one it began from.
+
+    `place` is a run folder of `optimize`, which knows its reference and gains, a policy's directory or hub name, or a
+    loaded policy, whose reference is itself without adapters unless another is given; `also` are more of the first two.
+    `texts` are held-out texts or a file of them. With `out`, results.json of each policy in lm-evaluation-harness's form
+    goes there. Keywords are TaxOptions; the config's policy options load the models.
+    """
+    from assay.audit.tax import Measured, compare, distance, measure, refuse_unlike, results
+    from assay.models.policy import LanguagePolicy, load_policy
+
+    settings = build((config or Config()).model_dump(exclude_unset=True), {"tax": options})
+    chosen = settings.tax
+
+    def loaded(given: Any) -> LanguagePolicy:
+        if isinstance(given, LanguagePolicy):
+            return given
+        source = Path(given) / "policy" if (Path(given) / "policy").is_dir() else given
+        return load_policy(settings.policy.model_copy(update={"base": str(source)}))
+
+    held = _texts(texts) if isinstance(texts, str | Path) else texts
+    began = reference or (None if isinstance(place, LanguagePolicy) else _began_from(Path(place)))
+    start = loaded(place if began is None else began)
+    before = measure(start, chosen, held, as_reference=began is None)
+    afters: dict[str, Measured] = {}
+    distances, gains = {}, {}
+    for each in (place, *also):
+        speaker = start if each is place and began is None else loaded(each)
+        name = speaker.name or "policy" if isinstance(each, LanguagePolicy) else str(each)
+        refuse_unlike(start, speaker)
+        afters[name] = measure(speaker, chosen, held)
+        distances[name] = distance(afters[name], start, chosen, as_reference=began is None)
+        if not isinstance(each, LanguagePolicy) and (gain := _gain(Path(each), chosen.draws, chosen.seed)):
+            gains[name] = gain
+    if out is not None:
+        for i, (name, after) in enumerate(afters.items()):
+            part = Path(out) if len(afters) == 1 else Path(out) / f"{i}-{Path(name).name}"
+            files.write_json(part / "results.json", results(before, after, chosen))
+    return compare(before, afters, chosen, gains=gains, distances=distances)
+
+
+def write_card(report: Report, folder: str | Path) -> bool:
+    """README.md of a saved model from its audit; False where one stands there that is not ours, which then stays."""
+    from assay.report.card import is_ours, model_card
+
+    place = Path(folder) / "README.md"
+    if place.exists() and not is_ours(place.read_text("utf-8", "replace")):
+        return False
+    stored = Path(folder) / "reward.json"
+    facts = files.read_json(stored) if stored.is_file() else {}
+    files.write_text(place, model_card(report, facts if isinstance(facts, Mapping) else {}, name=_model_name(folder)))
+    return True
+
+
 def write_report(report: Report, folder: str | Path) -> None:
     """report.html, report.md and report.json in a folder."""
     from assay.report import to_html, to_json, to_markdown
@@ -475,10 +796,88 @@ def refuse_other_template(policy: LanguagePolicy, model: ScalarModel) -> None:
     raise AssayError(f"the policy and the reward model have one tokenizer but not one {where}; remedy: {remedy}")
 
 
+def _tokens_seen(model: Any) -> dict[str, Any]:
+    """What the hygiene gate asks of a model of ours: the tokens that it reads, and which are special. Empty for others."""
+    inner = model.model if isinstance(model, Scaled) else model
+    if not isinstance(inner, ScalarModel):
+        return {}
+    text = inner.text
+    special = {name: getattr(text.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    return {"tokenize": lambda p, r: text.encode([p], [r])[0].ids.tolist(), "special": special}
+
+
+def _kept(folder: Path, model: Any, comparisons: Sequence[Comparison], options: AuditOptions) -> Memory:
+    """What an audit of this model on these comparisons had finished in the folder; nothing, of a model without a fingerprint."""
+    from assay import __version__
+    from assay.audit import Memory
+    from assay.kept import KeptReports, KeptScores
+
+    fingerprint = getattr(model, "fingerprint", None)
+    if fingerprint is None:
+        return Memory()
+    seen = digest_all(digest(files.to_row(comparison)) for comparison in comparisons)
+    key = digest([fingerprint, seen, options.model_dump(exclude={"only", "skip"}), __version__])
+    return Memory(KeptScores(folder / "scores.jsonl", str(fingerprint)), KeptReports(folder, key))
+
+
+def _model_name(folder: str | Path) -> str:
+    """What to call the model of a directory: RUN for RUN/model."""
+    place = Path(folder).resolve()
+    return place.parent.name if place.name == "model" else place.name
+
+
+def _rows_of(source: str | Path, split: str | None = None) -> Iterable[tuple[str, Any]]:
+    """Rows of a benchmark or of its scores: of a JSON file whatever its form, of a hub data set its published split."""
+    from assay.audit.benchmark_rows import HUB_SPLITS, unpack
+
+    path = Path(source)
+    if path.is_file() and path.name.lower().removesuffix(".gz").endswith(".json"):
+        try:
+            return unpack(files.read_json(path), str(path))
+        except AssayError:  # one object a line, perhaps: read_rows knows, and says what is wrong if not
+            pass
+    return files.read_rows(source, ImportOptions(hub_split=split or HUB_SPLITS.get(str(source), "train")))
+
+
 def _reward(given: Any) -> Reward:
     from assay.optimize.rewards import Reward, combined
 
     return given if isinstance(given, Reward) else combined(given)
+
+
+def _rule(name: str, strength: float | None) -> EnsembleRule:
+    from assay.formulas.ensemble import RULES
+    from assay.models.rules import ensemble_rule
+
+    if name not in RULES:
+        raise AssayError(f"ensemble: rule {name!r} is not known; known are {', '.join(RULES)}")
+    return ensemble_rule(name, strength)
+
+
+def _member(
+    comparisons: Sequence[Comparison], held_out: Sequence[Comparison], config: Config, place: Path | None
+) -> ScalarModel:
+    """Train a member of an ensemble, or load the one that an earlier call finished in its folder."""
+    from accelerate import PartialState
+
+    from assay.contracts import digest_all
+    from assay.models.scalar import load as load_scalar
+
+    if place is None or config.model.heads > 1:  # heads are one run, which knows by itself whether it is done
+        return train(comparisons, held_out=held_out, out=place, config=config)
+    harmless = {"save_every", "report_to", "micro_tokens", "shard"}
+    told = [config.model.model_dump(mode="json"), config.train.model_dump(mode="json", exclude=harmless)]
+    identity = digest([*told, digest_all(map(repr, comparisons)), digest_all(map(repr, held_out))])
+    done = place / "done.json"
+    if not done.exists():
+        model = train(comparisons, held_out=held_out, out=place, config=config)
+        if PartialState().is_main_process:
+            files.write_json(done, {"identity": identity})
+        return model
+    if files.read_json(done) != {"identity": identity}:
+        raise AssayError(f"{place}: was trained with other options or data; remedy: another --out, or delete {place}")
+    running = {"device", "autocast", "attention"} & config.model.model_fields_set
+    return load_scalar(place / "model", make(ModelOptions, {name: getattr(config.model, name) for name in running}))
 
 
 def _only_scaled(reward: Reward) -> Scaled | None:
@@ -529,6 +928,41 @@ def _trajectory(checks: Sequence[Check], prompts: Path) -> Trajectory:
     )
 
 
+def _began_from(run: Path) -> str | None:
+    """The policy that a run folder began from; an error where the place is no run and nobody said."""
+    if not (run / "config.yaml").is_file() or not (run / "policy").is_dir():
+        raise AssayError(f"{run}: nothing says what this policy began from; remedy: --reference with that model")
+    return str(build(files.read_config(run / "config.yaml")).policy.base)
+
+
+def _gain(run: Path, draws: int, seed: int) -> Gain | None:
+    """What a run had gained at the update whose weights its policy has; None where the place is no run or was not checked."""
+    from assay.audit.tax import gain_of
+    from assay.optimize import monitor
+
+    checks = monitor.read_checks(run / "checks.jsonl")
+    if len(checks) < 2:
+        return None
+    keep = build(files.read_config(run / "config.yaml")).optimize.keep
+    update = monitor.best(checks) if keep == "best_gold" else checks[-1].update
+    return gain_of(_trajectory(checks, run / "held_out.jsonl"), update, draws, seed)
+
+
+def _texts(place: str | Path) -> list[str]:
+    """Held-out texts: the `text` of each row of a JSONL file or table, or the paragraphs of a .txt file."""
+    path = Path(place)
+    if path.suffix == ".txt":
+        return [" ".join(part.split()) for part in path.read_text("utf-8").split("\n\n") if part.strip()]
+    found = []
+    for at, row in files.read_rows(path):
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            raise AssayError(
+                f'{at}: a held-out text is a row with text, got {files.shown(row)}; remedy: {{"text": ...}}'
+            )
+        found.append(row["text"])
+    return found
+
+
 def _candidates(place: str | Path) -> Candidates:
     """A file of best-of-n as the audit takes it."""
     from assay.audit.overoptimise import Candidates
@@ -552,6 +986,29 @@ def _tenth(prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
     held = [prompt for prompt, part in zip(prompts, parts, strict=True) if part == "audit"]
     rest = [prompt for prompt, part in zip(prompts, parts, strict=True) if part != "audit"]
     return (rest, held) if rest else (prompts, [])
+
+
+class _Parts:
+    """Tells of an audit's parts as they begin, with a bar behind each."""
+
+    def __init__(self, label: str) -> None:
+        self.label, self.part = label, ""
+        self.bar: Bar | None = None
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __call__(self, part: str, done: int, total: int | None) -> None:
+        """So much is done of a part."""
+        if part != self.part or self.bar is None:
+            self.__exit__()
+            self.part = part
+            self.bar = Bar(total, f"{self.label}: {part}", "texts" if total is None else "comparisons")
+        self.bar.advance(done - self.bar.done)
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
 
 
 class bar:

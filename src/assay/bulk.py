@@ -27,6 +27,7 @@ from assay import files
 from assay.config import ModelOptions, ScoreOptions, make
 from assay.contracts import AssayError, Prompt, PromptLike, Response, ResponseLike, RewardModel, Scores
 from assay.models import layout
+from assay.models.ensemble import load as load_ensemble
 from assay.models.scalar import load
 from assay.models.scaled import Scaled
 from assay.progress import Bar, note
@@ -93,16 +94,23 @@ class BulkScorer:
         """What the scores come from, as JSON values: the model's files and the options that change a score."""
         place = Path(self.folder)
         layout.recover(place)
-        layout.refuse_headless(self.folder, self.options)
+        several = layout.is_ensemble(place)
+        if not several:
+            layout.refuse_headless(self.folder, self.options)
         if place.is_dir():
-            named = sorted(path for path in place.iterdir() if path.is_file() and path.suffix != ".md")
-            model: object = {path.name: _file_identity(path) for path in named}
+            named = sorted(path for path in place.glob("**/*" if several else "*") if path.is_file())
+            model: object = {
+                str(path.relative_to(place)): _file_identity(path) for path in named if path.suffix != ".md"
+            }
         else:
             model = [self.folder, getattr(layout.read_config(self.folder, self.options), "_commit_hash", None)]
         options = self.options.model_dump(mode="json", exclude_unset=True)
         return {"model": model, "set of options": {**options, "calibrated": self.scoring.calibrated}}
 
     def _opened(self, options: ModelOptions) -> RewardModel:
+        if layout.is_ensemble(self.folder):
+            whole = load_ensemble(self.folder, options, batch_tokens=self.scoring.batch_tokens)
+            return whole if self.scoring.calibrated else whole.model
         model = load(self.folder, options)
         model.batch_tokens = self.scoring.batch_tokens
         return Scaled(model, model.card.calibration) if self.scoring.calibrated else model
@@ -119,13 +127,15 @@ def score_rows(
 ) -> dict[str, int]:
     """Write every row of the source with its reward(s), in order; returns how many rows and responses.
 
-    With an identity, a killed run goes on after its last whole chunk. open_model is pickled if there are several workers.
+    With an identity, a killed run goes on after its last whole chunk, if the source begins with the rows that are
+    scored. open_model is pickled if there are several workers.
     """
     rows = files.read_rows(source)
     with files.resumable_write(out, identity) as sink:
         if sink.rows:
+            _refuse_other_rows(Path(sink.file.name), rows)
             note(f"{out}: goes on after {sink.rows:,} rows")
-        chunks = in_chunks(islice(rows, sink.rows, None), chunk)
+        chunks = in_chunks(rows, chunk)
         bar = Bar(files.count_rows(source), "score", "rows", initial=sink.rows)
         with closing(bar), closing(in_order(chunks, open_model, workers)) as scored:
             for part, values in scored:
@@ -144,20 +154,33 @@ class Chunk:
     asked: list[Asked]
 
     def lines(self, values: Values) -> bytes:
-        """The rows as JSONL, each with its reward(s). Half a character (a lone surrogate) becomes its escape."""
+        """The rows as JSONL, each with its reward(s)."""
         return b"".join(
-            json.dumps(
-                {**row, **({"reward": found[0]} if single else {"rewards": found})},
-                ensure_ascii=False,
-                default=str,  # Parquet also holds dates and bytes
-            ).encode("utf-8", "backslashreplace")
-            + b"\n"
+            _line(row, {"reward": found[0]} if single else {"rewards": found})
             for row, found, (_, _, single) in zip(self.rows, _by_row(values, self.asked), self.asked, strict=True)
         )
 
     def failed(self, reason: object) -> AssayError:
         """An error that says which rows it befell."""
         return AssayError(f"{self.first} to {self.last}: {reason}")
+
+
+def _line(row: Mapping[str, Any], found: Mapping[str, Any]) -> bytes:
+    """A row with what was found. Half a character (a lone surrogate) becomes its escape."""
+    text = json.dumps({**row, **found}, ensure_ascii=False, default=str)  # Parquet also holds dates and bytes
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _refuse_other_rows(partial: Path, rows: Iterator[tuple[str, Any]]) -> None:
+    """Read as many rows as the partial holds; raise at the first that is not the one that was scored."""
+    remedy = "delete it to start afresh, or pass another --out"
+    with partial.open("rb") as scored:
+        for at, line in enumerate(scored, start=1):
+            place, row = next(rows, ("its end", None))
+            found = json.loads(line)
+            added = {name: found[name] for name in ("reward", "rewards") if name in found}
+            if not isinstance(row, Mapping) or _line(row, added) != line:
+                raise AssayError(f"{partial}: row {at} is not that of {place}: begun with other data; remedy: {remedy}")
 
 
 def in_chunks(rows: Iterable[tuple[str, Any]], size: int) -> Iterator[Chunk]:

@@ -104,7 +104,8 @@ def quickstart(
     console = Console(highlight=False)
     console.print(brief(report, TABLE, FACTS))
     for section in report.sections:
-        console.print(examples(section))
+        if section.title.startswith("Best of"):
+            console.print(examples(section))
     print(f"\nmodel   {out / 'model'}\nreport  {(out / 'report.html').resolve()}")
 
 
@@ -293,9 +294,211 @@ def calibrate(
 
 
 @app.command()
-def audit(
+def uncertainty(
     model: ModelDir,
-    data: Data,
+    data: Annotated[Path, typer.Option("--data", help="The comparisons that the model was trained on.")],
+    held_out: Annotated[
+        Path, typer.Option("--held-out", help="Comparisons of the same kind that it was not trained on.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where the model goes; the same directory unless given.", show_default=False),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Measure how sure a reward model may be, and where its data lie.
+
+    Afterwards every score has a spread and says how likely its text is to be of the kind that was trained on. No score
+    and no weight changes.
+
+    Example: assay uncertainty runs/mine/model --data train.jsonl --held-out calibrate.jsonl
+    """
+    from assay import api, files
+    from assay.contracts import AssayError
+
+    settings = _config(config, None, overrides)
+    if out is None and not Path(model).is_dir():
+        raise AssayError(f"{model}: a hub model cannot be written in place; remedy: give --out DIR")
+    loaded = api.load(model, uncertain=False, **settings.model.model_dump(exclude_unset=True))
+    measured = api.measure_uncertainty(
+        loaded,
+        list(files.read_comparisons(data)),
+        held_out=list(files.read_comparisons(held_out)),
+        **settings.uncertainty.model_dump(),
+    )
+    api.store_uncertainty(measured, model, out)
+    found = measured.model.card.uncertainty.items()  # type: ignore[attr-defined]
+    facts = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in found}
+    _print({**facts, "model": str(out or model)}, json)
+
+
+FailOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-on",
+        help="Exit 1 where this holds: verdict=not_fit, warning, accuracy<0.6, accuracy.low<0.6; repeatable.",
+        show_default=False,
+    ),
+]
+Scored = Annotated[
+    Path | None,
+    typer.Option("--from", help="File of scored comparisons instead of MODEL and --data.", show_default=False),
+]
+
+
+@app.command()
+def audit(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="Directory of a saved reward model, or a hub name; none with --from.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Comparisons: .jsonl, .jsonl.gz or .parquet, as `assay import` writes them.",
+            show_default=False,
+        ),
+    ] = None,
+    scores: Scored = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder for report.html, report.md and report.json; the same command goes on from a killed run.",
+            show_default=False,
+        ),
+    ] = None,
+    pushed: Annotated[
+        str | None,
+        typer.Option(
+            "--pushed",
+            help="Run folder of `optimize`, or a file of best-of-n: how hard the model may be pushed.",
+            show_default=False,
+        ),
+    ] = None,
+    fail_on: FailOn = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Say how far a reward model can be trusted.
+
+    A verdict with the rules behind it, what it gets wrong and what that costs, and every number with its interval. With
+    --out, a directory of ours also gets its model card. Exit 1 when a score depends on its company, since no number
+    counts then, and where a rule of --fail-on holds.
+
+    Example: assay audit runs/mine/model --data audit.jsonl --out runs/mine
+    """
+    from assay import api, files
+    from assay.audit.demands import parse
+    from assay.contracts import AssayError
+
+    if scores and model and "=" in model:  # with --from the first word is an override
+        overrides, model = [model, *(overrides or [])], None
+    settings = _config(config, None, overrides)
+    demands = [parse(each) for each in fail_on or []]
+    if (scores is None) != (model is not None and data is not None) or (scores is not None and (model or data)):
+        raise AssayError("audit: give MODEL with --data FILE, or --from FILE of scored comparisons")
+    judged: Any
+    if scores is not None:
+        comparisons, judged = api.read_scores(scores)
+    else:
+        judged = api.load(str(model), **settings.model.model_dump(exclude_unset=True))
+        comparisons = list(files.read_comparisons(str(data)))
+    report = api.audit(judged, comparisons, out=out, pushed=pushed, **settings.audit.model_dump())
+    if out:
+        api.write_report(report, out)
+        if model is not None and Path(model).is_dir():
+            _write_card(report, Path(model))
+    _show(report, json)
+    if out and not json:
+        print(f"\nreport  {(out / 'report.html').resolve()}")
+    _exit_on_errors(report)
+    _exit_on_broken(report, demands)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="Directory of a reward model, a hub name, or a score file.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What stands beside it, likewise.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="Comparisons that neither has seen; a score file holds its own.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for report.html, report.md and report.json.", show_default=False),
+    ] = None,
+    fail_on: FailOn = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Say which of two reward models is better, and where.
+
+    On the same comparisons, pair by pair: accuracy, log loss, calibration, agreement, and the texts on which they
+    disagree most. Options are those of the audit.
+
+    Example: assay compare runs/old/model runs/new/model --data audit.jsonl --out runs/beside
+    """
+    from assay import api, files
+    from assay.audit.demands import parse
+    from assay.contracts import AssayError
+
+    settings = _config(config, None, overrides)
+    demands = [parse(each) for each in fail_on or []]
+    comparisons = list(files.read_comparisons(data)) if data else []
+    models: list[Any] = []
+    for name in (a, b):
+        if name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".json", ".csv", ".tsv", ".parquet")):
+            found, model = api.read_scores(name)
+            comparisons = comparisons or found
+        else:
+            model = api.load(name, **settings.model.model_dump(exclude_unset=True))
+        models.append(model)
+    if not comparisons:
+        raise AssayError("compare: no comparisons; remedy: give --data FILE, or a file of scored comparisons as A or B")
+    report = api.compare(models[0], models[1], comparisons, names=(a, b), **settings.audit.model_dump())
+    if out:
+        api.write_report(report, out)
+    _show(report, json)
+    if out and not json:
+        print(f"\nreport  {(out / 'report.html').resolve()}")
+    _exit_on_broken(report, demands)
+
+
+@app.command()
+def benchmark(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="Directory of a saved reward model, or a hub name; none with --scores.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data", help="The benchmark's file as published, or its hub name; repeatable.", show_default=False
+        ),
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", help="Which benchmark, such as rewardbench2; auto sees it from the rows.")
+    ] = "auto",
+    scores: Annotated[
+        Path | None,
+        typer.Option("--scores", help="Scores made elsewhere, matched by id, instead of MODEL.", show_default=False),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for report.html, report.md and report.json.", show_default=False),
@@ -304,22 +507,35 @@ def audit(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Measure how far a reward model can be trusted.
+    """Put a reward model on a public benchmark.
 
-    Every number comes with an interval. Exit 1 when a score depends on its company, since no number counts then.
+    RewardBench 1 and 2, RM-Bench, JudgeBench, RMB, LLMBar, EvalBiasBench, HHH, XSTest and pairs, each by its own rule, with
+    intervals and what the longer answer would get. Exit 1 when a score depends on its company.
 
-    Example: assay audit runs/mine/model --data audit.jsonl --out runs/mine
+    Example: assay benchmark my-model --data reward-bench-2.jsonl --out runs/bench
     """
-    from assay import api, files
+    from dataclasses import replace
 
+    from assay import api
+    from assay.contracts import AssayError
+
+    if model and "=" in model:  # with --scores the first word is an override
+        overrides = [model, *(overrides or [])]
+        model = None
     settings = _config(config, None, overrides)
-    loaded = api.load(model, **settings.model.model_dump(exclude_unset=True))
-    report = api.audit(loaded, list(files.read_comparisons(data)), **settings.audit.model_dump())
+    if not data or (model is None) == (scores is None):
+        raise AssayError("benchmark: give MODEL with --data FILE, or --data FILE with --scores FILE")
+    loaded = api.load(model, **settings.model.model_dump(exclude_unset=True)) if model else None
+    report = api.benchmark(loaded, data, name, scores, **settings.benchmark.model_dump())
     if out:
         api.write_report(report, out)
-    _show(report, json)
-    if out and not json:
-        print(f"\nreport  {(out / 'report.html').resolve()}")
+    if json:
+        _show(report, json)
+    else:
+        _show(replace(report, sections=()), json)
+        _subsets(report)
+        if out:
+            print(f"\nreport  {(out / 'report.html').resolve()}")
     _exit_on_errors(report)
 
 
@@ -378,6 +594,62 @@ def score(
         _print({"rewards": values}, json)
         return
     _rows((answer[:60], f"{value:+.4f}") for answer, value in zip(answers, values, strict=True))
+
+
+@app.command()
+def ensemble(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Directories of saved reward models; options may stand behind them."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where the ensemble goes, or the average: a directory.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Held-out comparisons that put the members on one scale, and show whether they err together.",
+            show_default=False,
+        ),
+    ] = None,
+    rule: Annotated[
+        str, typer.Option("--rule", help="Makes one reward of the members': mean, min, uncertainty, soft_min.")
+    ] = "mean",
+    strength: Annotated[
+        float | None,
+        typer.Option("--strength", help="Of rule uncertainty (0.5) or soft_min (1 nat).", show_default=False),
+    ] = None,
+    average: Annotated[
+        bool,
+        typer.Option("--average", help="One model of the mean of their weights instead; --data shows if it may be."),
+    ] = False,
+    config: ConfigFile = None,
+    json: AsJson = False,
+) -> None:
+    """Make one reward model of several.
+
+    A directory of members that each load alone, for `assay score`, `calibrate` and `audit` as any model. With --average,
+    one model at the cost of one, where the members are fine-tunings of the same start.
+
+    Example: assay ensemble my-model old-model --out both --data calibrate.jsonl --rule uncertainty
+    """
+    from assay import api, files
+    from assay.config import Config
+    from assay.contracts import AssayError
+
+    overrides = [word for word in models if word.partition(".")[0] in Config.model_fields and "=" in word]
+    settings = _config(config, None, overrides)
+    members = [word for word in models if word not in overrides]
+    held_out = list(files.read_comparisons(data)) if data else []
+    measured = settings.audit.model_dump()
+    if not average:
+        _show(api.ensemble(members, out, comparisons=held_out, rule=rule, strength=strength, **measured), json)
+        return
+    if not held_out:
+        raise AssayError("ensemble: whether weights may be averaged shows on held-out comparisons; remedy: --data FILE")
+    if rule != "mean" or strength is not None:
+        raise AssayError(f"ensemble: an average has no rule, got --rule {rule}; remedy: leave it out")
+    _, report = api.warm(members, held_out, out=out, **measured)
+    _show(report, json)
 
 
 PolicyName = Annotated[
@@ -626,6 +898,52 @@ def overoptimise(
     _show(report, json)
 
 
+@app.command("audit tax")
+def tax(
+    place: Annotated[
+        str,
+        typer.Argument(metavar="RUN_OR_POLICY", help="Run folder of `optimize`, or a policy's directory or hub name."),
+    ],
+    reference: Annotated[
+        str | None,
+        typer.Option("--reference", help="The policy that it began from; a run folder knows it.", show_default=False),
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", help="Another run or policy with the same reference; repeatable.", show_default=False),
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option("--texts", help="Held-out texts: rows with text, or paragraphs of a .txt.", show_default=False),
+    ] = None,
+    lm_eval: Annotated[
+        list[str] | None,
+        typer.Option("--lm-eval", help="Task of lm-evaluation-harness besides; repeatable.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for report.html, .md and .json, and results.json.", show_default=False),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Say what an optimised policy can no longer do.
+
+    Held-out text, grammar, last words, sums, copying, and sampled replies, each item asked of the policy and of the one it
+    began from. With a run, its gain in reward and gold and its KL stand beside.
+
+    Example: assay audit tax runs/ppo --out runs/ppo/tax
+    """
+    from assay import api
+
+    settings = _config(config, None, overrides, tax=_given(lm_eval=lm_eval))
+    report = api.tax(place, reference=reference, also=also or (), texts=texts, out=out, config=settings)
+    if out:
+        api.write_report(report, out)
+    _show(report, json)
+
+
 @app.command()
 def doctor(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a reward model, ours or another's.")],
@@ -798,9 +1116,49 @@ def _rows(rows: Iterable[tuple[str, str]]) -> None:
     Console(highlight=False).print(table)
 
 
+def _subsets(report: Report) -> None:
+    """A line for each section of a benchmark: its score, and what the longer answer and equal scores would get."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from assay.report.words import interval, number
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("subset", "score", "95 % interval", "longer wins", "a constant", "n"):
+        table.add_column(heading, justify="left" if heading in ("subset", "95 % interval") else "right")
+    for section in report.sections:
+        score, *anchors = (section.estimates[key] for key in ("score", "score_longer", "score_constant"))
+        cells = (number(score.value, "share"), interval(score, "share"), *(number(a.value, "share") for a in anchors))
+        table.add_row(*map(Text, (section.title, *cells, str(score.n))))
+    if report.sections:
+        Console(highlight=False).print("", table)
+
+
 def _exit_on_errors(report: Report) -> None:
     if any(finding.severity == "error" for finding in _all_findings(report)):
         raise typer.Exit(1)
+
+
+def _exit_on_broken(report: Report, demands: list[Any]) -> None:
+    """Exit 1 with a line on stderr for each rule of --fail-on that holds."""
+    from assay.audit.demands import broken
+
+    if lines := broken(report, demands):
+        print("\n".join(f"failed: {line}" for line in lines), file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _write_card(report: Report, folder: Path) -> None:
+    """The model's README, unless it is somebody's own or cannot be written: the audit stands without it."""
+    from assay import api
+    from assay.contracts import AssayError
+
+    try:
+        if not api.write_card(report, folder):
+            _note(f"{folder / 'README.md'}: left as it is, since it was not written by Assay")
+    except AssayError as error:
+        _note(f"no model card: {error}")
 
 
 def _all_findings(report: Report) -> Iterator[Any]:

@@ -95,6 +95,11 @@ class ModelOptions(Options):
         default_factory=list,
         description="Names of rated attributes, one head each, for loss 'attributes'; empty is one head.",
     )
+    heads: int = Field(
+        1,
+        ge=1,
+        description="Heads on the one trunk, each drawn apart: an ensemble at the cost of one pass, for every loss but 'attributes'.",
+    )
 
 
 class TrainOptions(Options):
@@ -109,6 +114,10 @@ class TrainOptions(Options):
     )
     centring: float = Field(
         0.01, ge=0, description="Weight of the penalty that keeps rewards centred on 0; never changes a margin."
+    )
+    bootstrap: bool = Field(
+        False,
+        description="Weigh each comparison by a Poisson draw of its own for each head: members of an ensemble then see other data.",
     )
     lr: float = Field(2e-5, gt=0, description="Peak learning rate.")
     head_lr: float | None = Field(
@@ -159,9 +168,22 @@ class CalibrateOptions(Options):
     seed: int = Field(0, ge=0, description="Seeds the simulated null and the bootstrap.")
 
 
+class UncertaintyOptions(Options):
+    """Measure how sure a model may be, and where its data lie."""
+
+    most: int = Field(
+        20_000, ge=1, description="Most training comparisons read, drawn by hash of the group and counted for all of them."
+    )
+    prior_precision: float | None = Field(
+        None, gt=0, description="Precision of the head's prior; the one of largest evidence unless given."
+    )
+
+
 class AuditOptions(Options):
     """What to measure of a reward model, and how."""
 
+    only: list[str] = Field(default_factory=list, description="Parts to measure; all that apply where none is named.")
+    skip: list[str] = Field(default_factory=list, description="Parts to leave out, such as the slow ones.")
     bins: int = Field(15, ge=2, description="Equal-mass bins of confidence in the reliability curve.")
     draws: int = Field(2000, ge=100, description="Bootstrap draws, by prompt group, for every interval.")
     null_draws: int = Field(
@@ -169,7 +191,27 @@ class AuditOptions(Options):
     )
     hygiene_rows: int = Field(32, ge=2, description="Responses scored again in other company for the hygiene gate.")
     worst: int = Field(8, ge=0, description="Confident mistakes shown in full for a person to read.")
+    cue_rows: int = Field(
+        100, ge=1, description="Prompts whose answers are edited to see which cues and which errors move the reward."
+    )
+    abstain_error: float = Field(
+        0.2, gt=0, lt=0.5, description="Share of wrong answers that may be left once the model abstains where it is unsure."
+    )
+    shift_rows: int = Field(
+        100, ge=0, description="Replies made strange in each of four ways, to see whether the model notices; 0 makes none."
+    )
     seed: int = Field(0, ge=0, description="Seeds the bootstrap and the null.")
+
+
+class BenchmarkOptions(Options):
+    """Put a reward model, or scores that are known already, on a public benchmark."""
+
+    draws: int = Field(2000, ge=100, description="Bootstrap draws, by prompt, for every interval.")
+    hygiene_rows: int = Field(32, ge=4, description="Responses scored again in other company for the hygiene gate.")
+    hub_split: str | None = Field(
+        None, description="Split to read of a data set on the hub; the published one of a known benchmark unless given."
+    )
+    seed: int = Field(0, ge=0, description="Seeds the bootstrap.")
 
 
 class ScoreOptions(Options):
@@ -323,6 +365,35 @@ class OptimizeOptions(Options):
     seed: int = Field(0, ge=0, description="Seeds prompts, draws and the order of minibatches.")
 
 
+class TaxOptions(Options):
+    """What an optimised policy can do less well than before."""
+
+    tasks: list[str] = Field(
+        default_factory=list,
+        description="Tasks of the offline battery, such as text or minimal_pairs; empty is all, docs/tax.md lists them.",
+    )
+    form: Literal["both", "plain", "chat"] = Field(
+        "both",
+        description="Read given texts plainly, as replies in the chat template, or both; alike for both policies.",
+    )
+    max_tokens: int = Field(64, ge=1, description="Most tokens in a sampled reply.")
+    temperature: float = Field(1.0, gt=0, description="Of the softmax that replies are drawn from.")
+    micro_tokens: int = Field(
+        4096, ge=16, description="Most tokens in one forward pass; changes memory, never the result."
+    )
+    lm_eval: list[str] = Field(
+        default_factory=list, description="Tasks of lm-evaluation-harness besides, by name; needs the extra lm-eval."
+    )
+    lm_eval_include: str | None = Field(
+        None, description="Folder of task files of your own, as lm-eval's --include_path."
+    )
+    lm_eval_limit: int | None = Field(None, ge=1, description="Documents of each such task; all unless given.")
+    draws: int = Field(2000, ge=100, description="Bootstrap draws, by item, for every interval.")
+    seed: int = Field(
+        0, ge=0, description="Seeds the items made from templates, the sampled replies and the bootstrap."
+    )
+
+
 class QuickstartOptions(Options):
     """The main job, end to end."""
 
@@ -343,11 +414,14 @@ class Config(Options):
     model: ModelOptions = Field(default_factory=ModelOptions, description="The model.")
     train: TrainOptions = Field(default_factory=TrainOptions, description="Training.")
     calibrate: CalibrateOptions = Field(default_factory=CalibrateOptions, description="Calibration.")
+    uncertainty: UncertaintyOptions = Field(default_factory=UncertaintyOptions, description="Uncertainty of one model.")
     audit: AuditOptions = Field(default_factory=AuditOptions, description="The audit.")
+    benchmark: BenchmarkOptions = Field(default_factory=BenchmarkOptions, description="Public benchmarks.")
     score: ScoreOptions = Field(default_factory=ScoreOptions, description="Scoring.")
     policy: PolicyOptions = Field(default_factory=PolicyOptions, description="The policy.")
     best_of_n: BestOfNOptions = Field(default_factory=BestOfNOptions, description="Best-of-N.")
     optimize: OptimizeOptions = Field(default_factory=OptimizeOptions, description="Reinforcement learning.")
+    tax: TaxOptions = Field(default_factory=TaxOptions, description="The alignment tax.")
     quickstart: QuickstartOptions = Field(default_factory=QuickstartOptions, description="The quickstart.")
 
 

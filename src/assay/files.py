@@ -35,7 +35,6 @@ __all__ = [
     "comparison_writer",
     "count_rows",
     "from_row",
-    "identity",
     "nearest",
     "number",
     "read_comparisons",
@@ -450,15 +449,6 @@ def read_rows(source: str | Path, options: ImportOptions | None = None) -> Itera
     else:
         rows = _json_rows(path)
     return _at_least_one(rows, path)
-
-
-def identity(source: str | Path) -> list[object]:
-    """What tells a file from its next version, as JSON values: name, size and time; of a hub data set, the name."""
-    path = Path(source)
-    if not path.is_file():
-        return [str(source)]
-    found = path.stat()
-    return [path.name, found.st_size, found.st_mtime_ns]
 
 
 def count_rows(source: str | Path) -> int | None:

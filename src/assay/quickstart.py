@@ -63,7 +63,7 @@ def run(out: Path, *, data: str | Path | None = None, config: Config | None = No
     report = _assemble(out, parts, steps.seconds(), steps.peak())
     files.write_json(out / "report.json", to_json(report))
     files.write_text(out / "report.md", to_markdown(report))
-    files.write_text(out / "model" / "README.md", model_card(report))
+    api.write_card(report, out / "model")
     files.write_text(out / "report.html", to_html(report))
     return report
 
@@ -74,18 +74,6 @@ def default_config() -> Config:
     from assay.recipes import quickstart
 
     return build(quickstart())
-
-
-def model_card(report: Report) -> str:
-    """README.md of the saved model: the front matter that hubs read, how to use it, and its audit."""
-    head = "---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags:\n- reward-model\n- assay\n---\n\n"
-    use = (
-        "Rewards are nats of preference log-odds; only differences within a prompt mean anything.\n\n"
-        '```python\nimport assay\n\nmodel = assay.load("PATH")\n'
-        'scores = model.score(["a prompt"], ["a response"])\n```\n\n'
-        "Plain transformers reads it with `AutoModelForSequenceClassification`: one raw logit, before the temperature in reward.json.\n\n"
-    )
-    return head + use + to_markdown(report)
 
 
 def _prepare(out: Path, data: str | Path | None, config: Config, say: Say) -> dict[str, Any]:
@@ -159,7 +147,7 @@ def _calibrate(out: Path, config: Config) -> dict[str, Any]:
 
 def _audit(out: Path, config: Config) -> dict[str, Any]:
     model = api.load(out / "model")
-    report = api.audit(model, list(files.read_comparisons(out / "audit.jsonl")), **config.audit.model_dump())
+    report = api.audit(model, list(files.read_comparisons(out / "audit.jsonl")), out=out, **config.audit.model_dump())
     files.write_json(out / "audit.json", to_json(report))
     return {}
 
@@ -211,9 +199,10 @@ def _best_of(rollouts: Rollouts, at: int, n: int) -> Example:
 def _assemble(out: Path, parts: dict[str, Any], seconds: float, peak: float) -> Report:
     audit = _read_report(out / "audit.json")
     calibration = _read_report(out / "calibrate.json")
-    sections = [calibration, dataclasses.replace(_read_report(out / "check.json"), title="Data hygiene")]
+    sections = [*audit.sections, calibration]  # the verdict first
+    sections.append(dataclasses.replace(_read_report(out / "check.json"), title="Data hygiene"))
     if (out / "best.json").exists():
-        sections.insert(0, _read_report(out / "best.json"))
+        sections.insert(1, _read_report(out / "best.json"))
     kept = ("temperature", "ece_before", "nll_before")
     estimates = dict(audit.estimates) | {k: calibration.estimates[k] for k in kept if k in calibration.estimates}
     about = {

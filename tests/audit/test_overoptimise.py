@@ -238,6 +238,13 @@ def test_a_pool_without_gold_and_one_of_three_prompts():
     assert blind.examples == ()
 
 
+@pytest.mark.parametrize("constant", [1.0, 0.7, 3.3])
+def test_a_gold_that_nothing_moves_neither_rises_nor_falls(constant):
+    report = overoptimise_pool(pool(lambda s: np.full_like(s, constant), p=20, size=64), draws=DRAWS)
+    assert report.findings[0].title.startswith("Flattening")
+    assert [report.estimates[name].value for name in ("gold_gain", "gold_drop", "falling_prompts")] == [0, 0, 0]
+
+
 def test_equal_prompts_count_once():
     whole = pool(hump, p=20, size=64)
     report = overoptimise_pool(

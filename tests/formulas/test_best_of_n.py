@@ -91,6 +91,15 @@ def test_ties_carry_their_mean_whatever_the_order() -> None:
     assert [best_of_n(constant, gold, n) for n in (1, 2, 3)] == pytest.approx([8 / 3] * 3)
 
 
+def test_what_all_samples_carry_alike_is_carried_exactly_at_every_n() -> None:
+    """A sum of weights misses 1 by a rounding error, the same for every prompt: it would pass for a certain fall."""
+    proxy = np.random.default_rng(0).normal(size=(9, 256))
+    for constant in (0.1, 1.0, 3.3, -1e6):
+        assert (curve(proxy, np.full_like(proxy, constant), (1, 2, 8, 64, 256)) == constant).all()
+    tied = curve(np.zeros((1, 64)), proxy[:1, :64], (1, 2, 8, 64))
+    assert (tied == tied[0, 0]).all()
+
+
 @laws
 @given(st.integers(0, 1000))
 def test_order_and_monotone_changes_of_the_proxy_change_nothing_and_gold_shifts_through(seed: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -183,6 +186,15 @@ def test_the_first_token_is_drawn_from_the_models_own_distribution(tiny_dir, pol
     assert share == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 4000) ** 0.5)
 
 
+def test_no_chance_draws_a_token_that_cannot_come():
+    """The largest chances round to 1 in single precision; a vocabulary often ends with ids that nothing says."""
+    logits = torch.tensor([[-math.inf, 0.0, 2.0, -math.inf, -200.0]]).expand(4, -1)
+    chance = torch.tensor([0.0, 1 - 2**-24, 1 - 2**-30, 1 - 2**-53], dtype=torch.float64)
+    chosen, nats = decode.pick(logits, chance, 1.0)
+    assert chosen.tolist() == [1, 2, 2, 2]
+    assert torch.isfinite(nats).all()
+
+
 def test_the_seed_fixes_the_draws_and_leaves_the_global_generator_alone(policy):
     before = torch.random.get_rng_state()
     one, same, other = (policy.sample(["write", "a"], 4, 6, seed=seed).responses for seed in (1, 1, 2))
@@ -278,3 +290,65 @@ def test_a_models_own_generation_settings_shape_no_draw(tiny_dir):
 def test_a_policy_that_has_not_spoken_reads_what_another_said(tiny_dir, policy):
     drawn = policy.sample(["write a review", "the film"], 3, 5, seed=0)
     np.testing.assert_allclose(speaking(tiny_dir).log_probs(drawn), drawn.log_prob, atol=1e-4)
+
+
+# ---- What can be a policy --------------------------------------------------------------------------------------------
+
+
+def test_a_directory_of_adapters_speaks_as_the_adapted_model(tiny_dir, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    chosen = LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft's own
+        adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_dir), chosen)
+    adapted.save_pretrained(tmp_path)
+    speaking(tiny_dir).tokenizer.save_pretrained(tmp_path)
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        expected, plain = adapted(ids).logits, speaking(tiny_dir).model(ids).logits
+        torch.testing.assert_close(speaking(tmp_path).model(ids).logits, expected, atol=1e-4, rtol=1e-4)
+    assert (expected - plain).abs().max() > 0.1
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(AssayError, match="no base_model_name_or_path; remedy"):
+        speaking(tmp_path)
+
+
+def test_what_has_no_unembedding_of_its_own_is_refused(tiny_dir, tmp_path):
+    """A reward model, or an encoder, would be given one at random and speak."""
+    from transformers import AutoConfig, BertConfig, BertForMaskedLM, LlamaForSequenceClassification, T5Config
+    from transformers import T5ForConditionalGeneration as Translator
+
+    tokenizer = speaking(tiny_dir).tokenizer
+    judge = AutoConfig.from_pretrained(tiny_dir, tie_word_embeddings=False, num_labels=1)
+    small = {"vocab_size": len(tokenizer), "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8}
+    made = {
+        "is a reward model": LlamaForSequenceClassification(judge),
+        r"it holds no lm_head\.weight": LlamaForSequenceClassification(judge),
+        "sees what comes later": BertForMaskedLM(BertConfig(hidden_size=8, **small)),
+        "Unrecognized configuration": Translator(
+            T5Config(vocab_size=len(tokenizer), d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+        ),
+    }
+    for i, (said, model) in enumerate(made.items()):
+        model.save_pretrained(tmp_path / str(i))
+        tokenizer.save_pretrained(tmp_path / str(i))
+        if i == 1:  # one that does not say what it is
+            config = json.loads((tmp_path / "1" / "config.json").read_text())
+            (tmp_path / "1" / "config.json").write_text(json.dumps(config | {"architectures": None}))
+        with pytest.raises(AssayError, match=f"no causal language model.*{said}|{said}.*remedy: the language model"):
+            speaking(tmp_path / str(i))
+
+
+def test_errors_of_loading_name_the_policys_own_options(tiny_dir):
+    with pytest.raises(AssayError, match=r"policy\.lora_targets: no linear layer is called 'nosuch'"):
+        load_policy(PolicyOptions(base=str(tiny_dir), lora_targets=["nosuch"]), adapters=True)
+    with pytest.raises(AssayError, match=r"policy\.device=nowhere: .*; remedy"):
+        speaking(tiny_dir, device="nowhere")
+
+
+def test_a_limit_that_leaves_no_room_for_a_prompt_is_told_as_that(policy):
+    with pytest.raises(AssayError, match="max_tokens=600 leaves no room for a prompt in a context of 512 tokens"):
+        policy.sample(["write"], 1, 600)

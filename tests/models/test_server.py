@@ -22,7 +22,8 @@ from assay.config import PolicyOptions
 from assay.contracts import Policy
 from assay.models import server as module
 from assay.models.policy import load_policy
-from assay.models.server import RemotePolicy, ServerError
+from assay.models.server import PromptRefused, RemotePolicy, ServerError
+from assay.optimize.best_of_n import SeededPolicy
 from assay.testing import check_policy
 
 KEY = "sk-very-secret-0123456789"
@@ -318,6 +319,27 @@ def test_a_server_that_gives_fewer_choices_is_asked_for_the_rest(serve, most):
 def test_choices_beyond_those_asked_for_are_left(serve):
     server = serve(lambda handler, body, number: (200, choices(body, body["n"] + 2)))
     assert len(RemotePolicy(server.url, "m").sample(["a", "b"], 3, 5).responses) == 6
+
+
+def test_prompts_with_a_seed_each_ask_what_each_would_alone_and_wait_for_nobody(serve):
+    """So a pool is drawn by many requests at a time, and is the same however many prompts go together."""
+    together, server = threading.Barrier(3, timeout=20), serve()
+    crowd = serve(lambda handler, body, number: (together.wait(), well(handler, body, number))[1])
+    policy = RemotePolicy(crowd.url, "m")
+    found = policy.sample_each(["a", "b", "a"], 2, 5, 1.0, [7, 8, 9])
+    alone = RemotePolicy(server.url, "m")
+    expected = [texts(alone.sample([p], 2, 5, 1.0, seed)) for p, seed in (("a", 7), ("b", 8), ("a", 9))]
+    assert texts(found) == sum(expected, [])
+    assert isinstance(policy, SeededPolicy)
+
+
+@pytest.mark.parametrize(("status", "own"), [(400, True), (413, True), (422, True), (401, False), (404, False)])
+def test_a_prompt_that_is_refused_is_told_from_a_server_that_refuses_everybody(serve, status, own):
+    server = serve(lambda handler, body, number: (status, b"no") if last(body) == "b" else well(handler, body, number))
+    with pytest.raises(ServerError, match="prompt 1: HTTP") as raised:
+        RemotePolicy(server.url, "m", workers=1).sample(["a", "b"], 2, 5)
+    assert isinstance(raised.value, PromptRefused) == own
+    assert len(raised.value.partial[0]) == 2
 
 
 def test_a_large_n_is_divided_among_requests(serve):

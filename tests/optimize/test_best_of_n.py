@@ -22,6 +22,7 @@ from assay import files, progress
 from assay.config import BestOfNOptions, PolicyOptions
 from assay.contracts import AssayError, Message, Policy, Response, Rollouts, as_prompt, digest
 from assay.models.policy import load_policy
+from assay.models.server import PromptRefused, ServerError
 from assay.optimize.best_of_n import (
     Pool,
     SeededPolicy,
@@ -314,6 +315,53 @@ def test_a_policy_that_dies_stops_the_run_and_excludes_nobody(calls):
     with pytest.raises(AssayError, match="connection refused"):
         best_of_n(Dying(calls), combined(Good()), asked(9), options(), sink=rows.extend)
     assert rows == drawn(asked(9))[0][: 3 * calls]
+
+
+class Service(Parrot):
+    """A parrot behind a server that takes prompts one after another, refuses long ones, and dies after so many replies."""
+
+    def __init__(self, lives: int = 10**9) -> None:
+        super().__init__()
+        self.lives, self.asked = lives, 0
+
+    def sample_each(self, prompts, n, max_tokens, temperature, seeds):
+        partial = {}
+        for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+            if self.asked >= self.lives:
+                raise ServerError("http://localhost/v1: connection refused; remedy: see its log", partial)
+            if "long" in as_prompt(prompt)[-1].content:
+                raise PromptRefused(f"http://localhost/v1: prompt {i}: HTTP 400: too long; remedy: drop it", partial)
+            self.asked += 1
+            partial[i] = super().sample_each([prompt], n, max_tokens, temperature, [seed]).responses
+        return Rollouts(tuple(as_prompt(p) for p in prompts for _ in range(n)), sum(partial.values(), ()))
+
+
+@pytest.mark.parametrize("lives", [0, 1, 2, 3, 5, 8])
+def test_a_server_that_dies_takes_no_prompt_with_it_that_was_answered(tmp_path, lives):
+    with pytest.raises(ServerError, match="connection refused"):
+        written(tmp_path / "pool.jsonl", 9, policy=Service(lives))
+    partial = tmp_path / "pool.jsonl.partial"
+    assert (partial.read_bytes().count(b"\n") if partial.exists() else 0) == lives
+    again = Service()
+    assert written(tmp_path / "pool.jsonl", 9, policy=again) == written(tmp_path / "whole.jsonl", 9)
+    assert again.asked == 9 - lives
+
+
+def test_a_prompt_that_a_server_refuses_costs_itself_only_and_no_reply_is_drawn_twice():
+    service = Service()
+    prompts = ["prompt 0", "a long one", "prompt 2", "prompt 3", "prompt 4", "a long one"]
+    rows, counts = drawn(prompts, service)
+    assert counts == {"prompts": 6, "responses": 16, "excluded": 2}
+    assert rows[1]["excluded"] == "http://localhost/v1: prompt 0: HTTP 400: too long; remedy: drop it"
+    assert [rows[i] for i in (0, 2, 3, 4)] == [drawn(["prompt 0", "x", *prompts[2:5]])[0][i] for i in (0, 2, 3, 4)]
+    assert service.asked == 4 + 1  # one more to see that it still speaks
+    with pytest.raises(PromptRefused):
+        drawn(["a long one", "a long one"], Deaf())
+
+
+class Deaf(Service):
+    def sample_each(self, prompts, *how):
+        raise PromptRefused("http://localhost/v1: prompt 0: HTTP 422: no such field; remedy: change it")
 
 
 def test_a_reward_that_is_broken_throughout_stops_the_run_with_its_own_error():

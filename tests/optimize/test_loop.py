@@ -592,6 +592,16 @@ def test_the_kl_of_a_check_is_that_of_its_replies(tiny_dir):
     assert np.abs(last.kl).max() > 0.01
 
 
+def test_a_run_that_ended_before_its_first_update_holds_no_folder(tiny_dir, tmp_path):
+    """A reward with a mistake in it may be mended and started again in the same place."""
+    with pytest.raises(AssayError, match="the judge is out"):
+        run(tiny_dir, raises, folder=tmp_path, held_out=HELD_OUT, check_every=1)
+    done = run(tiny_dir, kindness, folder=tmp_path, held_out=HELD_OUT, check_every=1, lr=0.01)
+    assert (done.updates, len(metrics(tmp_path)), len(done.checks)) == (3, 3, 4)
+    with pytest.raises(AssayError, match=r"belongs to another run \(optimize options, reward differ\)"):
+        run(tiny_dir, brevity, folder=tmp_path, held_out=HELD_OUT, check_every=1)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_held_out_reply_without_a_reward_is_missing_and_spoils_nothing(tiny_dir, tmp_path, bad):
     def moody(prompts, responses):
@@ -846,6 +856,20 @@ def test_prompts_that_cannot_be_answered_are_left_out_and_counted(tiny_dir, capl
     assert "prompts left out: 2 empty, 1 too long" in caplog.text
     with pytest.raises(AssayError, match=r"none of 2 prompts can be answered \(empty\); remedy"):
         run(tiny_dir, asked=[as_prompt(""), as_prompt(" ")])
+    with pytest.raises(AssayError, match="no prompt to learn from; remedy"):
+        run(tiny_dir, asked=[], held_out=HELD_OUT)
+
+
+def test_a_prompt_that_the_template_refuses_is_left_out_and_counted(tiny_dir):
+    policy = speaking(tiny_dir)
+    policy.tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        + policy.tokenizer.chat_template
+    )
+    odd = as_prompt([{"role": "system", "content": "be kind"}, {"role": "user", "content": "write a tweet"}])
+    assert run(tiny_dir, policy=policy, asked=[*PROMPTS, odd]).excluded == {"refused by the chat template": 1}
+    with pytest.raises(AssayError, match=r"none of 1 prompts .*no system; remedy: reorder"):
+        run(tiny_dir, policy=policy, asked=[odd])
 
 
 def test_fewer_prompts_than_a_batch_are_asked_again_and_answered_anew(tiny_dir, monkeypatch):

@@ -7,18 +7,23 @@ import json
 import math
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from rich.console import Console
 from toys import Good, comparisons
 
+from assay import api
 from assay.audit import audit
 from assay.calibrate import fit
 from assay.config import AuditOptions, CalibrateOptions
 from assay.contracts import AssayError, Curve, Estimate, Example, Finding, Report, Response, as_prompt
 from assay.report import from_json, to_html, to_json, to_markdown
-from assay.report.console import summary
+from assay.report.card import is_ours, model_card
+from assay.report.charts import chart_svg
+from assay.report.console import brief, summary
+from assay.report.words import rank
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>```\n# not a heading | [x](javascript:alert(3))"
 SURE = Estimate(0.6, 0.5, 0.7, 100)
@@ -29,17 +34,27 @@ def hostile_report():
         HOSTILE,
         about={HOSTILE: HOSTILE},
         estimates={"accuracy": SURE, HOSTILE: Estimate(1.5, math.nan, math.nan, 1)},
-        findings=(Finding("error", HOSTILE, HOSTILE, HOSTILE),),
+        findings=(Finding("error", HOSTILE, HOSTILE, HOSTILE, SURE, (hostile_example(),)),),
         curves={HOSTILE: Curve((0.0, 1.0), (SURE, SURE), HOSTILE, HOSTILE, x_names=(HOSTILE, "b"), caption=HOSTILE)},
-        examples=(Example(HOSTILE, as_prompt(HOSTILE), (Response(HOSTILE),) * 2, (HOSTILE, "b"), (1.0, math.nan)),),
-        sections=(Report(HOSTILE),),
+        examples=(hostile_example(),),
+        sections=(hostile_verdict(), Report(HOSTILE, findings=(Finding("warning", HOSTILE, HOSTILE),))),
     )
+
+
+def hostile_example():
+    return Example(HOSTILE, as_prompt(HOSTILE), (Response(HOSTILE),) * 2, (HOSTILE, "b"), (1.0, math.nan))
+
+
+def hostile_verdict():
+    facts = ("verdict", "why", "limit 1", "data that would help most", "expectation", "published")
+    rule = Report(HOSTILE, {"state": HOSTILE, "measured": HOSTILE, "wanted": HOSTILE})
+    return Report("Verdict", dict.fromkeys(facts, HOSTILE), sections=(rule,))
 
 
 @pytest.fixture(scope="module")
 def report():
     rows = comparisons(200, people=3)
-    options = AuditOptions(draws=100, null_draws=100)
+    options = AuditOptions(draws=100, null_draws=100, only=["accuracy", "people", "odds", "mistakes"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules[fit.__module__], "DRAWS", 60)
         _, section = fit(Good(3.0), rows, CalibrateOptions())
@@ -74,6 +89,18 @@ def test_what_a_model_wrote_is_never_run():
     assert not tags.outside
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+
+
+def test_a_model_card_and_a_terminal_run_nothing_either():
+    report, facts = hostile_report(), {"base": "a/b", "system": HOSTILE, "calibration": {"temperature": 2.0}}
+    card = model_card(report, facts, name=HOSTILE)
+    outside = re.sub(r"^(`{3,})python\n.*?\n\1$", "", card, flags=re.DOTALL | re.MULTILINE)
+    assert "<script" not in outside
+    assert "<img" not in outside
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(summary(report))
+    console.print(brief(report, ("accuracy",)))
+    assert "<script>alert(1)" in console.export_text()
 
 
 def test_a_page_needs_nothing_from_outside_and_stays_small(report):
@@ -167,3 +194,135 @@ def test_the_console_prints_every_estimate_and_no_markup(report):
     assert "longer wins" in said
     assert "Calibration" in said
     assert "[bold]title[/bold]" in said
+
+
+# ---- The first screen --------------------------------------------------------------------------------------------
+
+
+def costly(title, cost=None, severity="warning"):
+    found = None if cost is None else Estimate(cost, cost - 0.02, cost + 0.02, 100)
+    return Finding(severity, title, "seen", "Mend it.", found, (Example(title, as_prompt("p"), (), (), ()),))
+
+
+def judged(*findings, inner=(), decision="fit with limits"):
+    """A report with a verdict, findings of its own, and those of a part."""
+    rules = (Report("Better than a coin", {"state": "passed", "measured": "60 %", "wanted": "above 50 %"}),)
+    facts = {"verdict": decision, "why": "a reason", "limit 1": "stop early", "data that would help most": "more pairs"}
+    gate = Report("Verdict", facts, sections=rules)
+    found = {"accuracy": SURE, "longer_wins": Estimate(0.55, 0.5, 0.6, 100)}
+    return Report(
+        "Audit", {"hygiene": "passed"}, found, tuple(findings), sections=(gate, Report("Cues", findings=tuple(inner)))
+    )
+
+
+def test_findings_are_ranked_by_what_they_cost_errors_first_and_unknown_last():
+    found = [
+        costly("note"  , severity="note"), costly("unknown"), costly("small", 0.02), costly("large", 0.3),
+        costly("broken", severity="error"), costly("told", 0.1, "note"),
+    ]  # fmt: skip
+    assert [f.title for f in sorted(found, key=rank)] == ["broken", "large", "told", "small", "unknown", "note"]
+    unknown = Finding("warning", "nan", "", "", Estimate(math.nan, math.nan, math.nan, 0))
+    assert sorted([unknown, costly("small", 0.02)], key=rank)[0].title == "small"
+
+
+def test_the_first_screen_is_verdict_then_expectation_then_findings_then_rules():
+    page = to_html(
+        judged(costly("of its own", 0.1), inner=(costly("of a part", 0.2), costly("quiet", severity="note")))
+    )
+    places = [
+        page.index(each)
+        for each in (
+            "<h1>", "Fit with limits", "stop early", "What to expect", "of a part", "of its own", "1 note<", "quiet",
+            "The rules behind the verdict", "Better than a coin", 'id="part-1"',
+        )
+    ]  # fmt: skip
+    assert places == sorted(places)
+    assert page.count(">of a part</strong>") == 1  # told once, with its place
+    assert 'href="#part-1"' in page
+    assert "turns 20.0\N{NO-BREAK SPACE}% [18.0, 22.0] of decisions" in page
+    assert "read 1 example<" in page
+
+
+@pytest.mark.parametrize(
+    ("decision", "tone"),
+    [("fit", "good"), ("fit with limits", "limited"), ("not fit", "bad"), ("not enough evidence", "open")],
+)
+def test_each_verdict_has_its_colour(decision, tone):
+    assert f'<div class="gate {tone}">' in to_html(judged(decision=decision))
+
+
+def test_markdown_and_terminal_say_the_verdict_first_too():
+    report = judged(inner=(costly("of a part", 0.2),))
+    lines = to_markdown(report).splitlines()
+    assert lines[4] == "**Verdict: fit with limits.** a reason."
+    assert "| Better than a coin | passed | 60 % | above 50 % |" in lines
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(brief(report, ("accuracy",)))
+    said = console.export_text()
+    assert (
+        said.index("Fit with limits: a reason")
+        < said.index("95 % interval")
+        < said.index("warning: of a part (turns 20")
+    )
+
+
+def test_warnings_of_parts_are_counted_in_the_first_sentence():
+    assert "2 warnings below" in to_html(
+        judged(costly("one"), inner=(costly("two", 0.1), costly("three", severity="note")))
+    )
+
+
+def test_a_page_of_ten_thousand_comparisons_stays_below_a_megabyte():
+    rows = [replace(row, source=f"source {i}") for i, row in enumerate(comparisons(10_000))]
+    options = AuditOptions(draws=100, null_draws=100, only=["accuracy", "odds", "mistakes"], worst=20)
+    found = audit(Good(3.0), rows, options, hygiene=())
+    long = Example(
+        "long", as_prompt("<&>\"'" * 40_000), (Response("\N{PILE OF POO}" * 90_000),) * 2, ("a", "b"), (1.0, 2.0)
+    )
+    findings = tuple(replace(costly(f"cue {i}", 0.01 * i), examples=(long,) * 4) for i in range(40))
+    curves = {f"dose_{i}": Curve(tuple(range(50)), (SURE,) * 50, "dose", "effect") for i in range(60)}
+    report = replace(found, sections=(*found.sections, Report("Cues", findings=findings, curves=curves)))
+    page = to_html(report)
+    assert len(page.encode()) < 1_000_000
+    assert "60 of 10,000 points are shown" in page
+    assert "more characters)" in page
+
+
+def test_a_curve_of_names_stands_in_rows_with_the_names_whole():
+    names = ("bullets and bold headings", "flattery in the first sentence", "over-confidence")
+    svg = chart_svg(Curve((0.0, 1.0, 2.0), (SURE,) * 3, "cue", "effect", kind="points", x_names=names), "cues")
+    assert all(name in svg for name in names)
+    assert svg.index(names[0]) < svg.index(names[2])
+
+
+# ---- The model card ----------------------------------------------------------------------------------------------
+
+
+def test_the_model_card_says_what_hubs_and_readers_need():
+    facts = {
+        "base": "org/small",
+        "calibration": {"temperature": 1.5, "provenance": {}},
+        "max_length": 512,
+        "system": "Be kind.",
+    }
+    card = model_card(judged(costly("a fault", 0.2)), facts, name="mine")
+    front = card.split("---")[1]
+    assert front.startswith("\nlibrary_name: transformers\n")
+    assert 'base_model: "org/small"' in front
+    for said in ("# mine", "**Fit with limits**: a reason.", "* stop early", "temperature: 1.5", "Be kind.", "a fault",
+                 "AutoModelForSequenceClassification", "| accuracy | 60.0", "Better than a coin | passed"):  # fmt: skip
+        assert said in card, said
+    assert is_ours(card)
+    assert not is_ours(card.replace("<!--", "<!- -"))
+    assert "base_model" not in model_card(judged(), {"base": "/home/me/model"})
+
+
+def test_a_card_is_written_over_and_a_foreign_readme_is_not(tmp_path):
+    report = judged()
+    assert api.write_card(report, tmp_path)
+    first = (tmp_path / "README.md").read_text("utf-8")
+    assert api.write_card(judged(decision="not fit"), tmp_path)
+    assert (tmp_path / "README.md").read_text("utf-8") != first
+    (tmp_path / "README.md").write_text("# My own words\n", "utf-8")
+    assert not api.write_card(report, tmp_path)
+    assert (tmp_path / "README.md").read_text("utf-8") == "# My own words\n"

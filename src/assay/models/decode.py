@@ -95,7 +95,9 @@ def pick(
         chosen = logits.argmax(-1)
     else:
         total = share.cumsum(-1)
-        aim = chance.to(total.dtype) * total[:, -1]
+        whole = total[:, -1]
+        # In single precision a chance may round to 1, which no token's place reaches: the last that can come takes it
+        aim = torch.minimum(chance.to(total.dtype) * whole, torch.nextafter(whole, torch.zeros_like(whole)))
         chosen = torch.searchsorted(total, aim[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
     return chosen, share.gather(-1, chosen[:, None])[:, 0].double().log()
 

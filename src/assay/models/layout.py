@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from assay.models.text import Text
 
+ENSEMBLE = "ensemble.json"  # a directory that holds it is no model, but a directory of some
 HEAD_NAMES = ("score", "classifier", "v_head.summary", "value_head", "reward_head")
 
 
@@ -71,10 +72,8 @@ def build_classifier(
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
-    heads = max(1, len(options.attributes))
-    config.num_labels = heads
-    config.id2label = dict(enumerate(options.attributes or ["LABEL_0"]))
-    config.label2id = {name: i for i, name in (config.id2label or {}).items()}
+    _refuse_other_heads(source, config, options)
+    label(config, options.attributes or [f"LABEL_{i}" for i in range(options.heads)])
     config.problem_type = "regression"
     config.use_cache = False
     register_family(config)
@@ -179,6 +178,53 @@ def head(classifier: Any) -> Any:
     return getattr(classifier, head_name(classifier))
 
 
+def label(config: PretrainedConfig, names: Sequence[str]) -> None:
+    """Write one label a head into a configuration."""
+    config.num_labels = len(names)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+
+
+def linear_head(classifier: Any, source: str = "model") -> nn.Linear:
+    """The head, where it is one linear layer, so that each of its rows is a head of its own."""
+    found = head(unwrapped(classifier))
+    if not isinstance(found, nn.Linear):
+        raise AssayError(
+            f"{source}: its head is a {type(found).__name__}, of which heads cannot share a trunk; "
+            "remedy: train members one by one, or choose a causal model"
+        )
+    return found
+
+
+def set_head(classifier: Any, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    """Put a linear head of other rows [heads, h] in the place of the one there is, a label each."""
+    plain = unwrapped(classifier)
+    heads, width = weight.shape
+    new = nn.Linear(width, heads, bias=bias is not None, device=weight.device, dtype=weight.dtype)
+    with torch.no_grad():
+        new.weight.copy_(weight)
+        if bias is not None:
+            new.bias.copy_(bias)
+    setattr(plain, head_name(plain), new)
+    label(plain.config, [f"LABEL_{i}" for i in range(heads)])
+    plain.num_labels = heads
+
+
+@contextmanager
+def one_head(classifier: Any, row: int) -> Iterator[None]:
+    """The classifier with one of its heads alone, for as long as it takes to write it."""
+    plain = unwrapped(classifier)
+    whole, labels = linear_head(plain), list(plain.config.id2label.values())
+    bias = None if whole.bias is None else whole.bias.detach()[row : row + 1]
+    set_head(plain, whole.weight.detach()[row : row + 1], bias)
+    try:
+        yield
+    finally:
+        setattr(plain, head_name(plain), whole)
+        label(plain.config, labels)
+        plain.num_labels = len(labels)
+
+
 def with_adapters(classifier: PreTrainedModel, options: ModelOptions, seed: int, *, train_head: bool = True) -> Any:
     """LoRA on the trunk's linear layers; a reward head keeps training in full, all else is frozen (Hu 2021, arXiv 2106.09685)."""
     from peft import LoraConfig, get_peft_model
@@ -279,6 +325,10 @@ def refuse_headless(folder: str, options: ModelOptions) -> None:
         raise AssayError(
             f"{folder}: no such directory; remedy: give the folder that `assay train --out` wrote, or a hub name such as org/model"
         )
+    if is_ensemble(path):
+        raise AssayError(
+            f"{folder}: is an ensemble, a directory of models; remedy: `assay.load`, or one of its members ({folder}/member-1)"
+        )
     if path.is_dir() and not (path / "config.json").is_file():
         raise AssayError(
             f"{folder}: holds no config.json, so it is no model; remedy: give the folder that `assay train` wrote (RUN/model)"
@@ -298,16 +348,27 @@ def merged(classifier: Any) -> PreTrainedModel:
     return classifier  # type: ignore[no-any-return]
 
 
+def is_ensemble(folder: str | Path) -> bool:
+    """Whether the directory holds the members of an ensemble."""
+    return (Path(folder) / ENSEMBLE).is_file()
+
+
 def write(classifier: PreTrainedModel, text: Text, card: dict[str, Any], folder: Path) -> None:
     """Write a reward model's whole directory; an old one is replaced, a killed write leaves none."""
+    write_directory(folder, lambda scratch: fill(classifier, text, card, scratch))
 
-    def fill(scratch: Path) -> None:
-        _write_weights(classifier, scratch)
-        _write_tokenizer(text, scratch)
-        (scratch / "config.json").write_text(json.dumps(portable_config(classifier, text), indent=2) + "\n", "utf-8")
-        (scratch / "reward.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
 
-    write_directory(folder, fill)
+def fill(classifier: PreTrainedModel, text: Text, card: dict[str, Any], folder: Path) -> None:
+    """Write a reward model's files into a directory that is there."""
+    _write_weights(classifier, folder)
+    _write_tokenizer(text, folder)
+    (folder / "config.json").write_text(json.dumps(portable_config(classifier, text), indent=2) + "\n", "utf-8")
+    write_card(card, folder)
+
+
+def write_card(card: dict[str, Any], folder: Path) -> None:
+    """Write what a score needs beside the weights into a directory that is there."""
+    (folder / "reward.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
 
 
 def write_policy(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
@@ -326,7 +387,7 @@ def write_directory(folder: Path, fill: Callable[[Path], None]) -> None:
     from safetensors import SafetensorError
 
     recover(folder)
-    if folder.exists() and not (folder / "config.json").is_file() and not _is_empty(folder):
+    if folder.exists() and not _is_whole(folder) and not _is_empty(folder):
         raise AssayError(f"{folder}: exists and is no model, so it is not replaced; remedy: write elsewhere")
     scratch = folder
     try:
@@ -336,9 +397,10 @@ def write_directory(folder: Path, fill: Callable[[Path], None]) -> None:
                 shutil.rmtree(left, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         fill(scratch)
-        for file in scratch.iterdir():
-            file.chmod(0o644)  # safetensors writes for its owner alone
-            _fsync(file)
+        for path in scratch.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for its owner alone
+            if path.is_file():
+                _fsync(path)
         os.chmod(scratch, 0o755)
         old = _set_aside(folder)
         shutil.rmtree(old, ignore_errors=True)
@@ -365,13 +427,27 @@ def fingerprint(model: nn.Module) -> str:
 def recover(folder: Path) -> None:
     """Put a model back that a kill between write's two renames left under its hidden name."""
     old = _set_aside(folder)
-    if not folder.exists() and (old / "config.json").is_file():
+    if not folder.exists() and _is_whole(old):
         old.rename(folder)
 
 
 def _set_aside(folder: Path) -> Path:
     whole = Path(os.path.abspath(folder))
     return whole.parent / f".{whole.name}.old"
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or is_ensemble(folder)
+
+
+def _refuse_other_heads(source: str, config: PretrainedConfig, options: ModelOptions) -> None:
+    """A model that has heads already has as many as it has."""
+    is_headed = any("ForSequenceClassification" in name for name in getattr(config, "architectures", None) or [])
+    if options.heads > 1 and is_headed and config.num_labels != options.heads:
+        raise AssayError(
+            f"model.heads={options.heads}: {source} has a head already ({config.num_labels} of them); "
+            "remedy: start from a language model, or train members one by one"
+        )
 
 
 def _is_empty(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from assay.contracts import AssayError, Comparison, RewardModel
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, Shaped
 
-    from assay.contracts import Judge
+    from assay.contracts import Judge, PromptLike, ResponseLike, Scores
 
 Progress = Callable[[int, int], None]
 NO_VOTES = (-1, -1, -1)
@@ -31,6 +31,9 @@ class ScoredPairs:
     comparison's weight over its pairs. first_reward, second_reward: nats, NaN for a judge. first_length, second_length:
     characters. votes: (first, tie, second) counts, -1 where nobody counted. index, first, second: which comparison and
     which of its responses. truncated: True where the model did not see one of the two whole; False for a judge.
+
+    Where the model knows its doubt: margin_std, nats; first_shift_p and second_shift_p, p-values of being in distribution;
+    members: margin by each ensemble member [k, n], nats. None where it does not.
     """
 
     margin: Float[np.ndarray, " n"]
@@ -47,6 +50,10 @@ class ScoredPairs:
     first: Int[np.ndarray, " n"]
     second: Int[np.ndarray, " n"]
     truncated: Bool[np.ndarray, " n"]
+    margin_std: Float[np.ndarray, " n"] | None = None
+    first_shift_p: Float[np.ndarray, " n"] | None = None
+    second_shift_p: Float[np.ndarray, " n"] | None = None
+    members: Float[np.ndarray, "k n"] | None = None
 
     @property
     def is_tie(self) -> Bool[np.ndarray, " n"]:
@@ -61,6 +68,35 @@ class ScoredPairs:
     def __len__(self) -> int:
         """Number of pairs."""
         return len(self.margin)
+
+
+@runtime_checkable
+class PairScorer(Protocol):
+    """A reward model that may know how sure it is of a margin: the two rewards' own spreads do not tell it."""
+
+    def score_pairs(
+        self,
+        prompts: Sequence[PromptLike],
+        responses: Sequence[ResponseLike],
+        first: Int[np.ndarray, " p"],
+        second: Int[np.ndarray, " p"],
+    ) -> tuple[Scores, Float[np.ndarray, " p"] | None]:
+        """Scores of all responses, and the spread of the margins between responses first[i] and second[i], in one pass."""
+        ...
+
+
+def margin_std(
+    model: PairScorer, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
+) -> Float[np.ndarray, " n"]:
+    """Spread of each margin, in the model's units; an error where no uncertainty was measured."""
+    rows = np.arange(len(prompts))
+    _, spread = model.score_pairs([*prompts, *prompts], [*first, *second], rows, rows + len(rows))
+    if spread is None:
+        raise AssayError(
+            "no uncertainty is stored with this model; "
+            "remedy: `assay uncertainty MODEL --data train.jsonl --held-out calibrate.jsonl`"
+        )
+    return spread
 
 
 def score_comparisons(
@@ -83,7 +119,10 @@ def score_comparisons(
         columns.append(_score_rewards(model, part) if isinstance(model, RewardModel) else _score_pairs(model, part))
         if progress is not None:
             progress(min(start + chunk, len(comparisons)), len(comparisons))
-    margin, first_reward, second_reward, truncated = (np.concatenate(column) for column in zip(*columns, strict=True))
+    margin, first_reward, second_reward, truncated = (
+        np.concatenate([getattr(part, name) for part in columns])
+        for name in ("margin", "first_reward", "second_reward", "truncated")
+    )
     pairs = [(c, *pair) for c, comparison in enumerate(comparisons) for pair in comparable_pairs(comparison)]
     for bad in np.flatnonzero(~np.isfinite(margin))[:1]:
         name = comparisons[pairs[bad][0]].id
@@ -105,6 +144,7 @@ def score_comparisons(
         first=np.array([i for _, i, _, _ in pairs], dtype=np.int64),
         second=np.array([j for _, _, j, _ in pairs], dtype=np.int64),
         truncated=truncated,
+        **{name: _joined([getattr(part, name) for part in columns]) for name in DOUBT},
     )
 
 
@@ -120,17 +160,46 @@ def comparable_pairs(comparison: Comparison) -> Iterator[tuple[int, int, float]]
         yield i, j, 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j])
 
 
-_Columns = tuple["np.ndarray", "np.ndarray", "np.ndarray", "np.ndarray"]
+DOUBT = ("margin_std", "first_shift_p", "second_shift_p", "members")
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What a chunk of comparisons gives; names as of ScoredPairs."""
+
+    margin: np.ndarray
+    first_reward: np.ndarray
+    second_reward: np.ndarray
+    truncated: np.ndarray
+    margin_std: np.ndarray | None = None
+    first_shift_p: np.ndarray | None = None
+    second_shift_p: np.ndarray | None = None
+    members: np.ndarray | None = None
 
 
 def _score_rewards(model: RewardModel, comparisons: Sequence[Comparison]) -> _Columns:
     prompts = [comparison.prompt for comparison in comparisons for _ in comparison.responses]
-    scores = model.score(prompts, [response for comparison in comparisons for response in comparison.responses])
-    value = np.asarray(scores.value, dtype=np.float64)
+    responses = [response for comparison in comparisons for response in comparison.responses]
     starts = np.cumsum([0, *(len(comparison.responses) for comparison in comparisons)])
     first, second = _places(comparisons, starts)
+    spread = None
+    if isinstance(model, PairScorer):
+        scores, spread = model.score_pairs(prompts, responses, first, second)
+    else:
+        scores = model.score(prompts, responses)
+    value = np.asarray(scores.value, dtype=np.float64)
     truncated = np.asarray(scores.truncated, dtype=bool)
-    return value[first] - value[second], value[first], value[second], truncated[first] | truncated[second]
+    p, members = scores.shift_p, scores.members
+    return _Columns(
+        value[first] - value[second],
+        value[first],
+        value[second],
+        truncated[first] | truncated[second],
+        spread,
+        None if p is None else p[first],
+        None if p is None else p[second],
+        None if members is None else members[:, first] - members[:, second],
+    )
 
 
 def _score_pairs(judge: Judge, comparisons: Sequence[Comparison]) -> _Columns:
@@ -141,7 +210,13 @@ def _score_pairs(judge: Judge, comparisons: Sequence[Comparison]) -> _Columns:
         [comparison.responses[j] for comparison, _, j in chosen],
     )
     unknown = np.full(len(chosen), np.nan)
-    return np.asarray(margin, dtype=np.float64), unknown, unknown, np.zeros(len(chosen), dtype=bool)
+    return _Columns(np.asarray(margin, dtype=np.float64), unknown, unknown, np.zeros(len(chosen), dtype=bool))
+
+
+def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The chunks side by side; None where any lacks them."""
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known, axis=-1) if len(known) == len(parts) else None
 
 
 def _places(comparisons: Sequence[Comparison], starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

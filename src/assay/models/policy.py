@@ -6,7 +6,10 @@ Axes: n replies, r tokens of all replies one after another, v vocabulary, x hidd
 from __future__ import annotations
 
 import copy
+import json
 import logging
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -34,6 +37,7 @@ log = logging.getLogger("assay")
 
 AT_ONCE = 1 << 16  # tokens of prompts and replies that are remembered at once while replies are drawn
 ROWS = 512  # replies drawn at once: more are no faster, and a row of logits each is held
+REMEDY = "remedy: the language model itself, not a reward model, an encoder or a translator"
 LOGITS = 1 << 26  # logits of one piece; more are computed again in the backward pass instead of kept
 
 
@@ -144,6 +148,10 @@ class LanguagePolicy:
         most = min(self.max_prompt or 10**9, (context or 10**9) - max_tokens)
         if len(prompt) == 0:
             return "the prompt renders to no tokens; remedy: drop it"
+        if most < 1:
+            return (
+                f"max_tokens={max_tokens} leaves no room for a prompt in a context of {context} tokens; remedy: fewer"
+            )
         if len(prompt) > most:
             return (
                 f"{len(prompt)} tokens where {most} fit; remedy: drop it, or raise policy.max_prompt within the context"
@@ -360,10 +368,21 @@ def save_policy(policy: LanguagePolicy, folder: Path) -> None:
 
 
 def load_policy(options: PolicyOptions, *, adapters: bool = False, seed: int = 0) -> LanguagePolicy:
-    """A policy from a hub name, a directory, or 'starter'; with fresh adapters where they are to be trained."""
-    from transformers import AutoModelForCausalLM
+    """A policy from a hub name, a directory, 'starter' or a run of ours; with fresh adapters where they are to be trained.
 
+    A directory of peft's adapters alone is read with the model that they name, and folded into its weights.
+    """
     source = resolve(options.base)
+    if (Path(source) / "run.json").is_file() and (Path(source) / "policy" / "config.json").is_file():
+        source = str(Path(source) / "policy")
+    with _of_policy():
+        return _loaded(source, options, adapters, seed)
+
+
+def _loaded(source: str, options: PolicyOptions, adapters: bool, seed: int) -> LanguagePolicy:
+    adapted = source if _is_adapters(source) else None
+    if adapted:
+        source = _named_base(source)
     given = ModelOptions(
         base=options.base,
         revision=options.revision,
@@ -372,18 +391,15 @@ def load_policy(options: PolicyOptions, *, adapters: bool = False, seed: int = 0
         lora_alpha=options.lora_alpha,
         lora_targets=options.lora_targets,
     )
-    layout.read_config(source, given)
+    config = layout.read_config(source, given)
+    if any("ForSequenceClassification" in name for name in config.architectures or []):
+        raise AssayError(f"{source}: is a reward model or classifier, so it cannot speak; {REMEDY}")
     tokenizer = layout.read_tokenizer(source, given)
     ensure_pad_token(tokenizer)
     device = pick_device(options.device)
-    with layout.quiet():
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=pick_dtype(options.dtype, device),
-            revision=options.revision,
-            trust_remote_code=options.trust_remote_code,
-            use_safetensors=True,
-        )
+    model = _speaking(source, options, pick_dtype(options.dtype, device))
+    if adapted:
+        model = _folded(model, adapted)
     refuse_nan(model, source)
     layout.silence_dropout(model)
     keep_freed_memory()
@@ -399,6 +415,71 @@ def load_policy(options: PolicyOptions, *, adapters: bool = False, seed: int = 0
         stop=options.stop,
         template=options.template,
     )
+
+
+def _speaking(source: str, options: PolicyOptions, dtype: torch.dtype) -> Any:
+    """The causal language model, every weight of which was stored: one without its own unembedding would talk at random."""
+    from transformers import AutoModelForCausalLM
+
+    load: Any = AutoModelForCausalLM.from_pretrained
+    with layout.quiet():
+        try:
+            model, info = load(
+                source,
+                dtype=dtype,
+                revision=options.revision,
+                trust_remote_code=options.trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, KeyError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise AssayError(f"{source}: no causal language model ({line}); {REMEDY}") from None
+    if missing := sorted(info["missing_keys"]):
+        raise AssayError(f"{source}: no causal language model, it holds no {missing[0]}; {REMEDY}")
+    if layout.is_encoder(model.config):
+        raise AssayError(f"{source}: {type(model).__name__} sees what comes later, so it cannot speak; {REMEDY}")
+    return model
+
+
+def _is_adapters(source: str) -> bool:
+    folder = Path(source)
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def _named_base(folder: str) -> str:
+    """The model that a directory of adapters was trained on."""
+    try:
+        told = json.loads((Path(folder) / "adapter_config.json").read_text("utf-8"))
+        base = told.get("base_model_name_or_path")
+    except (ValueError, AttributeError):
+        base = None
+    if not base:
+        raise AssayError(f"{folder}: adapter_config.json has no base_model_name_or_path; remedy: name the model there")
+    return str(base)
+
+
+def _folded(model: Any, folder: str) -> Any:
+    """The model with adapters from a directory added to its weights."""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    with layout.quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft's remarks on names that transformers is about to drop
+        try:
+            return PeftModel.from_pretrained(model, folder).merge_and_unload()
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise AssayError(f"{folder}: adapters that do not fit {model.config.name_or_path} ({line})") from None
+
+
+@contextmanager
+def _of_policy() -> Iterator[None]:
+    """Errors of options that reward models have too name the policy's."""
+    try:
+        yield
+    except AssayError as error:
+        raise AssayError(re.sub(r"\bmodel\.(device|lora_targets)\b", r"policy.\1", str(error))) from None
 
 
 def stop_tokens(model: Any, tokenizer: Any, more: Sequence[str] = ()) -> frozenset[int]:

@@ -1,7 +1,7 @@
 """A language model whose unembedding is replaced by a projection to one scalar: create, score, save, load.
 
-Axes: n conversations, t tokens, h hidden size, a heads (1, or one per rated attribute). The trunk may be bfloat16; the head
-and the scores are always float32. The reward is read at the last token of the text, whatever the padding.
+Axes: n conversations, t tokens, h hidden size, a heads (1, or one per rated attribute or ensemble member). The trunk may be
+bfloat16; the head and the scores are always float32. The reward is read at the last token of the text, whatever the padding.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from assay.config import ModelOptions
 from assay.contracts import AssayError, PromptLike, ResponseLike, Scores, digest
-from assay.models import layout
+from assay.formulas.ensemble import spread as between
+from assay.models import layout, uncertainty
 from assay.models.machine import autocast, keep_freed_memory, pick_device
+from assay.models.pairs import margin_std
 from assay.models.scaled import Calibration
 from assay.models.text import Encoded, Text, ensure_pad_token
 from assay.models.trunk import Texts, Trunk, pad
+from assay.models.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 CARD_VERSION = 1
+Keep = Callable[[Sequence[int], Float[np.ndarray, "r h"]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,17 @@ class Card:
     tie_threshold: float | None = None
     base: str = ""
     data_hash: str = ""
+    uncertainty: Mapping[str, Any] = field(default_factory=dict)
     self_test: tuple[tuple[str, str, float], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form."""
-        return {"version": CARD_VERSION, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}} | {
+        values = {"version": CARD_VERSION, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}} | {
             "calibration": self.calibration.as_dict()
         }
+        if not self.uncertainty:  # an older Assay refuses a key that it does not know
+            del values["uncertainty"]
+        return values
 
     @staticmethod
     def from_dict(values: Mapping[str, Any], place: str) -> Card:
@@ -102,26 +110,38 @@ class ScalarNetwork(nn.Module):
         if self.encoder:  # the family's own pooling and head
             ids, mask = (x.to(self.trunk.device) for x in pad(texts, self.classifier.config.pad_token_id or 0))
             return self.classifier(input_ids=ids, attention_mask=mask).logits.float()  # type: ignore[no-any-return]
-        return self._project(self.trunk.states(texts))
+        return self.project(self.trunk.states(texts))
 
     def read_from(self, texts: Texts, since: Sequence[int]) -> Float[Tensor, "r a"]:
         """Rewards at each token of text i from since[i] on, text after text: what a value model starts from."""
-        return self._project(self.trunk.states(texts, since))
+        return self.project(self.trunk.states(texts, since))
 
-    def _project(self, states: Float[Tensor, "r h"]) -> Float[Tensor, "r a"]:
+    def project(self, states: Float[Tensor, "r h"]) -> Float[Tensor, "r a"]:
+        """Rewards of hidden states, float32."""
         with torch.autocast(states.device.type, enabled=False):
             head = layout.head(layout.unwrapped(self.classifier))
             return head(states.to(head.weight.dtype))  # type: ignore[no-any-return]
 
 
 class ScalarModel:
-    """A reward model on this machine: fulfils RewardModel, and Judge by subtraction. Scores are raw, without calibration."""
+    """A reward model on this machine: fulfils RewardModel, and Judge by subtraction. Scores are raw, without calibration.
+
+    Several heads without attributes are the members of an ensemble, whose reward is their mean; `models.ensemble` has the rest.
+    """
 
     def __init__(
-        self, network: ScalarNetwork, text: Text, card: Card, *, autocast: str = "no", batch_tokens: int = 4096
+        self,
+        network: ScalarNetwork,
+        text: Text,
+        card: Card,
+        *,
+        autocast: str = "no",
+        batch_tokens: int = 4096,
+        uncertainty: Uncertainty | None = None,
     ) -> None:
         self.network, self.text, self.card = network, text, card
         self.autocast, self.batch_tokens = autocast, batch_tokens
+        self.uncertainty = uncertainty
 
     def score(
         self,
@@ -131,11 +151,75 @@ class ScalarModel:
     ) -> Scores:
         """Reward of response i as an answer to prompt i. `progress` is told how many were done after each batch."""
         encoded = self.text.encode(prompts, responses)
-        rewards = self._rewards(encoded, progress)
+        known = self.uncertainty
+        if known is None:
+            return self._scores(encoded, progress)
+        std, shift_p = np.zeros(len(encoded)), np.zeros(len(encoded))
+
+        def keep(rows: Sequence[int], states: Float[np.ndarray, "r h"]) -> None:
+            std[rows], shift_p[rows] = known.std(states), known.shift_p(states)
+
+        scores = self._scores(encoded, progress, keep)
+        return dataclasses.replace(scores, std=std, shift_p=shift_p)
+
+    def read(
+        self,
+        prompts: Sequence[PromptLike],
+        responses: Sequence[ResponseLike],
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[Scores, Float[np.ndarray, "n h"]]:
+        """Rewards, and what the head reads of each text (float32), from one pass."""
+        if self.network.encoder:
+            raise AssayError(
+                "this model's family pools the text in a way of its own, so its head reads no last token; remedy: a causal model"
+            )
+        encoded = self.text.encode(prompts, responses)
+        width = layout.linear_head(self.network.classifier).in_features
+        found = np.zeros((len(encoded), width), dtype=np.float32)
+
+        def keep(rows: Sequence[int], states: Float[np.ndarray, "r h"]) -> None:
+            found[rows] = states
+
+        return self._scores(encoded, progress, keep), found
+
+    def score_pairs(
+        self,
+        prompts: Sequence[PromptLike],
+        responses: Sequence[ResponseLike],
+        first: Int[np.ndarray, " p"],
+        second: Int[np.ndarray, " p"],
+    ) -> tuple[Scores, Float[np.ndarray, " p"] | None]:
+        """Rewards, and the spread of the margins between responses first[i] and second[i], from one pass.
+
+        The spread is None where no uncertainty was measured; of several heads without one, it is that between their margins.
+        """
+        if self.uncertainty is None:
+            scores = self.score(prompts, responses)
+            heads = scores.members
+            return scores, None if heads is None else between(heads[:, first] - heads[:, second])
+        scores, found = self.read(prompts, responses)
+        wide = found.astype(np.float64)
+        std, shift_p = self.uncertainty.std(wide), self.uncertainty.shift_p(wide)
+        spread = self.uncertainty.margin_std(wide[first] - wide[second])
+        return dataclasses.replace(scores, std=std, shift_p=shift_p), spread
+
+    def margin_std(
+        self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
+    ) -> Float[np.ndarray, " n"]:
+        """Spread of each margin, raw units: what is not known of the head. An error where no uncertainty was measured."""
+        return margin_std(self, prompts, first, second)
+
+    def _scores(
+        self, encoded: Sequence[Encoded], progress: Callable[[int], None] | None, keep: Keep | None = None
+    ) -> Scores:
+        rewards = self._rewards(encoded, progress, keep)
+        truncated = np.array([e.truncated for e in encoded], dtype=bool)
+        if self.heads > 1:
+            return Scores(rewards.mean(axis=1), truncated, std=between(rewards.T), members=rewards.T)
         weights = np.asarray(self.card.attribute_weights or [1.0])
         return Scores(
             value=np.asarray(rewards @ weights),
-            truncated=np.array([e.truncated for e in encoded], dtype=bool),
+            truncated=truncated,
             attributes={name: rewards[:, i] for i, name in enumerate(self.card.attributes)},
         )
 
@@ -155,18 +239,33 @@ class ScalarModel:
         )
 
     @property
+    def heads(self) -> int:
+        """Members of an ensemble on this trunk; 1 is no ensemble."""
+        return 1 if self.card.attributes else int(layout.unwrapped(self.network.classifier).config.num_labels)
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.network.parameters()).device
 
-    def _rewards(self, encoded: Sequence[Encoded], progress: Callable[[int], None] | None) -> Float[np.ndarray, "n a"]:
-        heads = max(1, len(self.card.attributes))
+    def _rewards(
+        self, encoded: Sequence[Encoded], progress: Callable[[int], None] | None, keep: Keep | None = None
+    ) -> Float[np.ndarray, "n a"]:
+        """Rewards by head; `keep` is handed the rows of each batch with what the head reads of them."""
+        heads = max(self.heads, len(self.card.attributes))
         rewards = np.zeros((len(encoded), heads), dtype=np.float64)
         self.network.eval()
         texts = [e.ids for e in encoded]
         with torch.inference_mode(), autocast(self.device, self.autocast):
             for rows in self.network.trunk.batches(texts, self.batch_tokens):
-                rewards[rows] = self.network([texts[i] for i in rows]).cpu().double().numpy()
+                batch = [texts[i] for i in rows]
+                if keep is None:
+                    found = self.network(batch)
+                else:
+                    states = self.network.trunk.states(batch)
+                    found = self.network.project(states)
+                    keep(rows, states.float().cpu().numpy())
+                rewards[rows] = found.cpu().double().numpy()
                 if progress:
                     progress(len(rows))
         if not np.isfinite(rewards).all():
@@ -181,8 +280,12 @@ def create(options: ModelOptions, *, seed: int = 0, trained: bool = False) -> Sc
     """A reward model to be trained: the base with a fresh head, or a saved reward model with the head it has.
 
     The head is drawn from normal(0, 1/sqrt(h+1)) with its own generator (Stiennon 2020; Huang 2024, arXiv 2403.17031).
-    A `trained` model must have its head.
+    Each of several heads is drawn as the one head of its own seed: seed, seed + 1, ... A `trained` model must have its head.
     """
+    if options.heads > 1 and options.attributes:
+        raise AssayError(
+            f"model.heads={options.heads}: with model.attributes there is one head an attribute; remedy: model.heads=1"
+        )
     source = resolve(options.base)
     config = layout.read_config(source, options)
     tokenizer = layout.read_tokenizer(source, options)
@@ -195,8 +298,10 @@ def create(options: ModelOptions, *, seed: int = 0, trained: bool = False) -> Sc
             classifier.resize_token_embeddings(len(tokenizer))
     classifier.config.pad_token_id = tokenizer.pad_token_id
     encoder = layout.is_encoder(classifier.config)
+    if options.heads > 1:
+        layout.linear_head(classifier, source)
     if fresh and not encoder:
-        init_head(layout.head(classifier), seed)
+        init_head(layout.head(classifier), seed, apart=options.heads > 1)
     if options.lora_rank:
         classifier = layout.with_adapters(classifier, options, seed)
     text = text_for(tokenizer, classifier.config, options)
@@ -249,15 +354,18 @@ def with_stored(options: ModelOptions, card: Card) -> ModelOptions:
     return options.model_copy(update=unset | {"attributes": list(card.attributes)})
 
 
-def load(folder: str | Path, options: ModelOptions | None = None) -> ScalarModel:
-    """A saved reward model directory, ours or any `AutoModelForSequenceClassification` one with a single label."""
+def load(folder: str | Path, options: ModelOptions | None = None, *, uncertain: bool = True) -> ScalarModel:
+    """A saved reward model directory, ours or any `AutoModelForSequenceClassification` one with a single label.
+
+    With what was measured of its uncertainty, unless `uncertain` says not to look.
+    """
     layout.recover(Path(folder))
     folder = str(folder)
     given = options or ModelOptions()
     card = read_card(folder)
     if card:
         given = with_stored(given, card)
-    given = given.model_copy(update={"base": folder, "lora_rank": 0})
+    given = given.model_copy(update={"base": folder, "lora_rank": 0, "heads": 1})
     layout.refuse_headless(folder, given)
     if "dtype" not in (options or ModelOptions()).model_fields_set:
         # On a CPU always float32: bfloat16 scores depend on their batch by rounding.
@@ -267,12 +375,31 @@ def load(folder: str | Path, options: ModelOptions | None = None) -> ScalarModel
     if card:
         card = dataclasses.replace(card, max_length=model.text.max_length, truncation=model.text.truncation)
         model = ScalarModel(model.network, model.text, card, autocast=given.autocast)
+    if uncertain:
+        model.uncertainty = uncertainty.read_for(model, folder)
     return model
 
 
 def save(model: ScalarModel, folder: str | Path) -> None:
-    """Write a directory that plain transformers 5 and 4.51, vLLM and OpenRLHF load with equal scores. Atomic."""
-    layout.write(layout.merged(model.network.classifier), model.text, model.card.as_dict(), Path(folder))
+    """Write a directory that plain transformers 5 and 4.51, vLLM and OpenRLHF load with equal scores. Atomic.
+
+    Several heads are written as an ensemble: a directory of such directories.
+    """
+    if model.heads > 1:
+        from assay.models.ensemble import Ensemble
+        from assay.models.ensemble import save as save_ensemble
+
+        return save_ensemble(Ensemble([model]), folder)
+    layout.write_directory(Path(folder), lambda scratch: fill(model, scratch))
+
+
+def fill(model: ScalarModel, folder: Path) -> None:
+    """Write a model's files into a directory that is there."""
+    known = model.uncertainty
+    card = dataclasses.replace(model.card, uncertainty=dict(known.provenance) if known else {})
+    layout.fill(layout.merged(model.network.classifier), model.text, card.as_dict(), folder)
+    if known:
+        uncertainty.write(known, folder)
 
 
 def resolve(base: str) -> str:
@@ -284,12 +411,17 @@ def resolve(base: str) -> str:
     return base
 
 
-def init_head(head: nn.Linear, seed: int) -> None:
-    """Draw the head from normal(0, 1/sqrt(h+1)), reproducibly and apart from every other source of randomness."""
-    generator = torch.Generator().manual_seed(seed)
+def init_head(head: nn.Linear, seed: int, *, apart: bool = False) -> None:
+    """Draw the head from normal(0, 1/sqrt(h+1)), reproducibly and apart from every other source of randomness.
+
+    `apart` draws row i as the head of one row and seed + i.
+    """
+    rows = [head.weight[i : i + 1] for i in range(head.out_features)] if apart else [head.weight]
     with torch.no_grad():
         std = 1 / math.sqrt(head.in_features + 1)
-        head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * std)
+        for i, row in enumerate(rows):
+            generator = torch.Generator().manual_seed(seed + i)
+            row.copy_(torch.randn(row.shape, generator=generator) * std)
         if head.bias is not None:
             head.bias.zero_()
 

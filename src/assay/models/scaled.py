@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final, final
 import numpy as np
 
 from assay.contracts import AssayError, Prompt, Scores, as_prompt, as_response, digest, prompt_digest
+from assay.models.pairs import PairScorer, margin_std
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
     from assay.contracts import PromptLike, ResponseLike, RewardModel
 
@@ -85,6 +86,26 @@ class Scaled:
         return _affine(
             self.model.score(prompts, responses), self.calibration.reference_mean, self.calibration.temperature
         )
+
+    def score_pairs(
+        self,
+        prompts: Sequence[PromptLike],
+        responses: Sequence[ResponseLike],
+        first: Int[np.ndarray, " p"],
+        second: Int[np.ndarray, " p"],
+    ) -> tuple[Scores, Float[np.ndarray, " p"] | None]:
+        """Rewards, and the spread of the margins between responses first[i] and second[i], in nats; None if not known."""
+        if not isinstance(self.model, PairScorer):
+            return self.score(prompts, responses), None
+        scores, spread = self.model.score_pairs(prompts, responses, first, second)
+        scaled = _affine(scores, self.calibration.reference_mean, self.calibration.temperature)
+        return scaled, None if spread is None else spread / self.calibration.temperature
+
+    def margin_std(
+        self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
+    ) -> Float[np.ndarray, " n"]:
+        """Spread of each margin in nats; an error where no uncertainty was measured."""
+        return margin_std(self, prompts, first, second)
 
     def log_odds(
         self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]

@@ -40,6 +40,7 @@ BACKOFF, LONGEST = 0.5, 30.0  # seconds before the second try, doubled before ea
 CONNECT = 10.0  # seconds to wait for a connection, and for the list of models
 MOST_BYTES = 1 << 28  # of one answer; a server that sends more is broken or hostile
 LATER = frozenset({408, 425, 429})  # of the statuses below 500, those that ask to come again
+OF_PROMPT = frozenset({400, 413, 422})  # those that say what is wrong with a request
 ABOUT_COUNT = re.compile(
     r"\bn\b|best_of|\bchoices?\b", re.IGNORECASE
 )  # a refusal of n replies at once; llama.cpp's is a 500
@@ -56,6 +57,10 @@ class ServerError(AssayError):
     def __init__(self, line: str, partial: Mapping[int, tuple[Response, ...]] | None = None) -> None:
         super().__init__(line)
         self.partial = dict(partial or {})
+
+
+class PromptRefused(ServerError):
+    """A server that answers, but not this prompt: one that is too long for it, say."""
 
 
 class RemotePolicy:
@@ -151,6 +156,23 @@ class RemotePolicy:
         received(i, responses) is called in this thread as soon as prompt i has its n, in the order of arrival.
         Raises ServerError, with the replies that came before it, when a request is refused or the last try failed.
         """
+        return self._sample(prompts, n, max_tokens, temperature, [(seed, i) for i in range(len(prompts))], received)
+
+    def sample_each(
+        self, prompts: Sequence[PromptLike], n: int, max_tokens: int, temperature: float, seeds: Sequence[int]
+    ) -> Rollouts:
+        """The same with a seed for each prompt: what `sample` asks for that prompt alone."""
+        return self._sample(prompts, n, max_tokens, temperature, [(seed, 0) for seed in seeds], None)
+
+    def _sample(
+        self,
+        prompts: Sequence[PromptLike],
+        n: int,
+        max_tokens: int,
+        temperature: float,
+        seeds: Sequence[tuple[int, int]],
+        received: Received | None,
+    ) -> Rollouts:
         if not (0 <= temperature < math.inf and n >= 1 and max_tokens >= 1):
             raise AssayError(
                 f"sample: n and max_tokens are above 0 and temperature is not below, got {n}, {max_tokens}, {temperature}"
@@ -174,10 +196,10 @@ class RemotePolicy:
         num, copies = (1, n) if temperature == 0 else (int(n), 1)  # vLLM refuses n > 1 at temperature 0
         drawn = _Drawn(self.model, [{} for _ in asked], num, copies)
         try:
-            self._draw(bodies, drawn, int(seed), received)
+            self._draw(bodies, drawn, seeds, received)
         except _Failed as error:
             line = f"{self.url}: prompt {error.prompt}: {error.problem}; remedy: {error.remedy}"
-            raise ServerError(line, drawn.partial()) from None
+            raise (PromptRefused if error.of_prompt else ServerError)(line, drawn.partial()) from None
         if asked:
             drawn.warn(self.url, alike=temperature > 0)
         log_prob = np.array([c.log_prob for i in range(len(asked)) for c in drawn.choices(i)], dtype=np.float64)
@@ -187,7 +209,13 @@ class RemotePolicy:
             log_prob=log_prob if self.log_probs else None,
         )
 
-    def _draw(self, bodies: list[dict[str, Any]], drawn: _Drawn, seed: int, received: Received | None) -> None:
+    def _draw(
+        self,
+        bodies: list[dict[str, Any]],
+        drawn: _Drawn,
+        seeds: Sequence[tuple[int, int]],
+        received: Received | None,
+    ) -> None:
         """Fill `drawn`. At most one request a worker is out, so that what is learnt of the server serves the next."""
         todo = deque(
             _Piece(i, first, min(self.per_request, drawn.num - first))
@@ -200,7 +228,7 @@ class RemotePolicy:
                 while todo and crew.busy < self.workers:
                     piece, *rest = todo.popleft().split(self._most)
                     todo.extendleft(reversed(rest))
-                    own = int(digest([seed, piece.prompt, piece.first]), 16) % 2**31
+                    own = int(digest([*map(int, seeds[piece.prompt]), piece.first]), 16) % 2**31
                     crew.give(piece, {**bodies[piece.prompt], "n": piece.count, "seed": own})
                 piece, answer = crew.take()
                 if isinstance(answer, _TooMany):  # powers of two, so that every later call divides n alike
@@ -284,7 +312,7 @@ class RemotePolicy:
             if piece.count > 1 and status in (400, 422, 500, 501) and ABOUT_COUNT.search(problem):
                 raise _TooMany
             if status < 500 and status not in LATER:
-                raise _Failed(piece.prompt, problem, _remedy(status))
+                raise _Failed(piece.prompt, problem, _remedy(status), of_prompt=status in OF_PROMPT)
             after = _retry_after(headers)
             if after > self.timeout:
                 raise _Failed(piece.prompt, f"{problem}; wants to be left alone for {after:.0f} s", "come back then")
@@ -377,11 +405,11 @@ class _Drawn:
 
 
 class _Failed(Exception):
-    """A request that is given up: the prompt's place, what happened and the remedy."""
+    """A request that is given up: the prompt's place, what happened and the remedy; and whether another prompt might do."""
 
-    def __init__(self, prompt: int, problem: str, remedy: str) -> None:
+    def __init__(self, prompt: int, problem: str, remedy: str, *, of_prompt: bool = False) -> None:
         super().__init__(problem)
-        self.prompt, self.problem, self.remedy = prompt, problem, remedy
+        self.prompt, self.problem, self.remedy, self.of_prompt = prompt, problem, remedy, of_prompt
 
 
 class _TooMany(Exception):

@@ -423,7 +423,8 @@ class TreeAttention(torch.autograd.Function):
         """The same walk; a key's gradient is the sum over all blocks that see it."""
         q, k, v, *kept = ctx.saved_tensors
         plan, scale, softcap, key_heads = ctx.plan, ctx.scale, ctx.softcap, k.shape[1]
-        parts, grad_k, grad_v = [], torch.zeros_like(k), torch.zeros_like(v)
+        wide = torch.promote_types(k.dtype, torch.float32)  # a trunk's gradient is a sum over all its branches
+        parts, grad_k, grad_v = [], torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
         for group, weights in zip(plan.groups, kept, strict=True):
             q_, k_, v_ = _gather(group, key_heads, q, k, v)
             if weights is None:
@@ -447,7 +448,7 @@ class TreeAttention(torch.autograd.Function):
                     grad_k[start:stop] += to_keys[i, :, at : at + stop - start].transpose(0, 1)
                     grad_v[start:stop] += to_values[i, :, at : at + stop - start].transpose(0, 1)
                     at += stop - start
-        return _put_back(parts, plan).view_as(q), grad_k, grad_v, None, None, None
+        return _put_back(parts, plan).view_as(q), grad_k.to(k.dtype), grad_v.to(v.dtype), None, None, None
 
 
 def _rows(x: Float[Tensor, "t h d"], index: Tensor) -> Float[Tensor, "rows d"]:

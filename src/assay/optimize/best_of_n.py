@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby, islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, final, runtime_checkable
 
@@ -40,7 +40,7 @@ from assay.contracts import (
 )
 from assay.formulas import best_of_n as formulas
 from assay.formulas.estimation import bootstrap_mean
-from assay.models.server import ServerError
+from assay.models.server import PromptRefused, ServerError
 from assay.progress import Bar, note
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ __all__ = [
 Row = dict[str, Any]
 MANY_DUPLICATES = 0.05  # share of replies from which on the KL bound is too loose to stand alone
 KEYS = ("id", "prompt", "responses", "reward", "gold", "log_prob", "std", "shift_p", "best", "excluded")
+NOWHERE = 1 << 62  # the place of a prompt that only finds out whether the policy still speaks
 HELLO = (as_prompt("Hello."), Response("Hello.", finish="stop"))
 
 
@@ -134,7 +135,8 @@ def best_of_n(
      shift_p?: [N], best: index of the first reply with the highest reward}, or {id, prompt, excluded: reason}.
 
     Excluded are empty prompts, prompts of which a reply has no finite reward, and those that the policy or a reward
-    refuses (too long, say) while another prompt still goes through; an error that befalls every prompt is raised.
+    refuses (too long, say) while another prompt still goes through; an error that befalls every prompt is raised. When a
+    server dies, the prompts that begin the group and have all their replies are given to the sink first.
     Draws depend on the seed and on a prompt's place only, so a run that skips the first `skip` prompts gives the same
     rows. No rows are kept: memory does not grow with the prompts. Returns how many prompts, responses and exclusions.
     """
@@ -145,7 +147,13 @@ def best_of_n(
     with closing(Bar(total, "best of n", "prompts", initial=skip)) as bar:
         # By place, not by count: wherever a run goes on, the same prompts are sampled and scored together.
         for _, group in groupby(numbered, lambda pair: pair[0] // options.prompts_at_once):
-            rows = desk.rows([_Asked(place, _prompt(place, prompt)) for place, prompt in group])
+            asked = [_Asked(place, _prompt(place, prompt)) for place, prompt in group]
+            try:
+                rows = desk.rows(asked)
+            except ServerError:
+                if came := desk.came(asked):
+                    sink(desk.rows(came))
+                raise
             sink(rows)
             excluded = sum("excluded" in row for row in rows)
             counts["prompts"] += len(rows)
@@ -185,21 +193,25 @@ class _Desk:
     def __init__(self, policy: Policy, reward: Reward, gold: Reward | None, options: BestOfNOptions) -> None:
         self.policy, self.reward, self.gold, self.options = policy, reward, gold, options
         self.good = _Drawn(0, HELLO[0], (HELLO[1],) * options.n, None)
+        self.kept: dict[int, tuple[Response, ...]] = {}  # whole sets of replies that came before a server failed
+
+    def came(self, group: Sequence[_Asked]) -> list[_Asked]:
+        """The prompts that begin the group and need no more draws."""
+        return list(takewhile(lambda each: each.place in self.kept or _is_empty(each.prompt), group))
 
     def rows(self, group: Sequence[_Asked]) -> list[Row]:
         """A row for each prompt, in order."""
         found = {
-            asked.place: _excluded(asked.prompt, "the prompt is empty")
-            for asked in group
-            if not any(message.content.strip() for message in asked.prompt)
+            asked.place: _excluded(asked.prompt, "the prompt is empty") for asked in group if _is_empty(asked.prompt)
         }
         asked = [each for each in group if each.place not in found]
         together = isinstance(self.policy, SeededPolicy)
-        drawn = self._each(self._draw, asked, _Asked(0, self.good.prompt), found, together)
+        drawn = self._each(self._draw, asked, _Asked(NOWHERE, self.good.prompt), found, together)
         scored = self._each(self._score, drawn, self.good, found, True)
         found |= {done.place: done.row for done in scored}
         well = [each for each in drawn if "excluded" not in found[each.place]]
         self.good = well[-1] if well else self.good
+        self.kept.clear()
         return [found[each.place] for each in group]
 
     def _each(
@@ -218,18 +230,17 @@ class _Desk:
         if together or not items:
             try:
                 return work(items) if items else []
-            except ServerError:  # nobody's fault but the server's: the group in hand is drawn again
-                raise
-            except AssayError:
-                pass
+            except AssayError as error:
+                if _is_gone(error):
+                    raise
         made, failure = [], None
         for item in items:
             try:
                 made += work([item])
                 failure = None
-            except ServerError:
-                raise
             except AssayError as error:
+                if _is_gone(error):
+                    raise
                 failure = error
                 found[item.place] = _excluded(item.prompt, str(error).removeprefix("prompt 0: "))
         if failure is not None and not _works(work, probe):
@@ -237,6 +248,18 @@ class _Desk:
         return made
 
     def _draw(self, asked: Sequence[_Asked]) -> list[_Drawn]:
+        missing = [each for each in asked if each.place not in self.kept]
+        try:
+            drawn = {each.place: each for each in self._ask(missing)} if missing else {}
+        except ServerError as error:
+            if not getattr(self.policy, "log_probs", False):  # they do not come with the error
+                whole = {at: replies for at, replies in error.partial.items() if len(replies) == self.options.n}
+                self.kept |= {missing[at].place: replies for at, replies in whole.items()}
+            raise
+        self.kept |= {place: each.responses for place, each in drawn.items() if each.log_prob is None}
+        return [drawn.get(each.place) or _Drawn(*each, self.kept[each.place], None) for each in asked]
+
+    def _ask(self, asked: Sequence[_Asked]) -> list[_Drawn]:
         options = self.options
         seeds = [_seed(options.seed, each.place) for each in asked]
         prompts = [each.prompt for each in asked]
@@ -298,6 +321,15 @@ def _response_row(response: Response) -> Row:
 
 def _messages(prompt: Prompt) -> list[Row]:
     return [{"role": message.role, "content": message.content} for message in prompt]
+
+
+def _is_empty(prompt: Prompt) -> bool:
+    return not any(message.content.strip() for message in prompt)
+
+
+def _is_gone(error: AssayError) -> bool:
+    """Nobody's fault but the server's."""
+    return isinstance(error, ServerError) and not isinstance(error, PromptRefused)
 
 
 def _excluded(prompt: Prompt, reason: str) -> Row:
@@ -486,8 +518,8 @@ def curve(
 
     proxy = formulas.curve(pool.proxy, pool.proxy, ns)
     gold = None if pool.gold is None else formulas.curve(pool.proxy, pool.gold, ns)
-    proxy_gain = proxy - pool.proxy.mean(axis=1, keepdims=True)
-    gold_gain = None if pool.gold is None or gold is None else gold - pool.gold.mean(axis=1, keepdims=True)
+    proxy_gain = proxy - formulas.curve(pool.proxy, pool.proxy, [1])
+    gold_gain = None if pool.gold is None or gold is None else gold - formulas.curve(pool.proxy, pool.gold, [1])
     chance = formulas.chance_of_outcome(pool.proxy, chance, repeats)
     kl = np.stack([_kl(pool.proxy, chance, n) for n in ns], axis=1)
     points = tuple(

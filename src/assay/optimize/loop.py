@@ -95,6 +95,8 @@ def optimise(
 
     # 1. Prompts that can be answered; the reference; the value model
     accelerator = processes.start(policy.device)
+    if not prompts:
+        raise AssayError("optimize: there is no prompt to learn from; remedy: prompts that are not all held out")
     asked, ids, excluded = answerable(policy, prompts, options.max_tokens)
     check_asked, check_ids, _ = answerable(policy, held_out[: options.check_prompts], options.max_tokens)
     adapted = hasattr(policy.model, "peft_config")
@@ -271,12 +273,17 @@ def answerable(
     kept: list[Prompt] = []
     ids: list[Any] = []
     excluded: dict[str, int] = {}
+    refused = ""
     for prompt in prompts:
+        reason: str | None = None
         if not any(message.content.strip() for message in prompt):
-            reason: str | None = "empty"
+            reason = "empty"
         else:
-            row = policy.encode(prompt)
-            reason = "too long for policy.max_prompt or the context" if policy.unfit(row, max_tokens) else None
+            try:
+                row = policy.encode(prompt)
+                reason = "too long for policy.max_prompt or the context" if policy.unfit(row, max_tokens) else None
+            except AssayError as error:
+                reason, refused = "refused by the chat template", f"; {error}"
         if reason:
             excluded[reason] = excluded.get(reason, 0) + 1
             continue
@@ -286,7 +293,7 @@ def answerable(
         log.warning("prompts left out: %s", ", ".join(f"{n} {why}" for why, n in excluded.items()))
     if prompts and not kept:
         raise AssayError(
-            f"none of {len(prompts)} prompts can be answered ({'; '.join(excluded)}); remedy: other prompts"
+            f"none of {len(prompts)} prompts can be answered ({'; '.join(excluded)}){refused or '; remedy: other prompts'}"
         )
     return kept, ids, excluded
 
@@ -393,14 +400,16 @@ class _Run:
             self._claim(folder)
 
     def _claim(self, folder: Path) -> None:
-        """Refuse a folder that holds something else; leave a note of whose it is."""
+        """Refuse a folder that holds something else; leave a note of whose it is. Of a run that ended before its first
+        update, over a mistake in its reward, say, there is nothing to lose."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise AssayError(f"cannot write {folder}: {error.strerror}; remedy: another --out") from None
         note = folder / "run.json"
-        begun = note.exists()
-        taken = [name for name in ("metrics.jsonl", "checkpoint", "config.yaml") if (folder / name).exists()]
+        names = () if note.exists() else ("metrics.jsonl", "checkpoint", "config.yaml")
+        taken = [name for name in names if (folder / name).exists()]
+        begun = note.exists() and (_size(folder / "metrics.jsonl") > 0 or checkpoint.find(folder) is not None)
         self.accelerator.wait_for_everyone()  # all have looked before one writes
         if begun:
             self._refuse_other(read_json(note), note)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat, final
 
 import numpy as np
-from scipy.special import logsumexp
 
 from assay.contracts import AssayError, Prompt, Response, RewardModel, as_prompt, as_response, digest
+from assay.formulas.ensemble import RULES, most_suspect, spread
+from assay.models.rules import Rule, ensemble_rule, where_finite
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -27,10 +28,6 @@ __all__ = ["RULES", "Reward", "Rewarded", "combined", "ensemble_rule"]
 
 RewardFunction = Callable[[Sequence[Prompt], Sequence[Response]], Iterable[float]]
 Source = RewardModel | RewardFunction
-Rule = Callable[["Float[np.ndarray, 'k n']"], "Float[np.ndarray, ' n']"]
-
-PENALTY = 0.5  # of the variance between members; Coste 2023's choice for best-of-n
-SOFTNESS = 1.0  # nats
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +146,7 @@ class Reward:
 
         heard = [name for name in found if self.weights[name] != 0]
         weighted = np.stack([self.weights[name] * found[name].value for name in heard])
-        value = _where_finite(self.rule or _sum, weighted)
+        value = where_finite(self.rule or _sum, weighted)
         usable = np.isfinite(value)
         if not usable.any():
             raise AssayError(
@@ -158,13 +155,14 @@ class Reward:
             )
         if self.clip is not None:
             value = np.clip(value, -self.clip, self.clip)
+        suspicions = [part.shift_p for part in found.values() if part.shift_p is not None]
         return Rewarded(
             value=np.where(usable, value, math.nan),
             parts={name: part.value for name, part in found.items()},
             usable=usable,
             truncated=np.any([part.truncated for part in found.values()], axis=0),
             std=self._doubt(weighted, found),
-            shift_p=_most_suspect([part.shift_p for part in found.values() if part.shift_p is not None]),
+            shift_p=most_suspect(np.stack(suspicions)) if suspicions else None,
         )
 
     def _ask(self, name: str, prompts: list[Prompt], responses: list[Response]) -> _Part:
@@ -178,8 +176,8 @@ class Reward:
                     f"reward {name}: gave scores of shape {shape} for {n} responses; remedy: one a response"
                 )
             if members is not None:
-                std = _where_finite(_spread, members) if std is None else std
-                value = value if self.members is None else _where_finite(self.members, members)
+                std = where_finite(spread, members) if std is None else std
+                value = value if self.members is None else where_finite(self.members, members)
             return _Part(value, scores.truncated, std, scores.shift_p, members is not None)
         try:
             given = source(tuple(prompts), tuple(responses))  # of its own: what one function does to it no other sees
@@ -196,7 +194,7 @@ class Reward:
     def _doubt(self, weighted: Float[np.ndarray, "k n"], found: Mapping[str, _Part]) -> Float[np.ndarray, " n"] | None:
         """An ensemble's disagreement; else that of the sources that know theirs, as if their errors were independent."""
         if self.rule is not None and len(weighted) > 1:
-            return _where_finite(_spread, weighted)
+            return where_finite(spread, weighted)
         known = [self.weights[name] * part.std for name, part in found.items() if part.std is not None]
         return np.sqrt(np.sum(np.square(known), axis=0)) if known else None
 
@@ -210,79 +208,13 @@ class _Part:
     is_ensemble: bool = field(default=False)
 
 
-# ---- Rules of an ensemble ----------------------------------------------------------------------------------------
-
-
-def ensemble_rule(name: str, strength: float | None = None) -> Rule:
-    """A function from k members' rewards [k, n] to one reward each [n]. Members are on one scale before they meet.
-
-    mean: their mean. min: the worst case (WCO). uncertainty: mean - strength x variance, the variance divided by k (UWO;
-    strength 0.5 unless given). soft_min: -strength log mean_k exp(-r_k / strength), which goes from min (strength to 0)
-    to mean (to infinity), about mean - variance / (2 strength) in between (strength 1.0 nat unless given).
-    Coste et al. 2023 (2310.02743, section 3.2); they also divide by k for best-of-n.
-    """
-    if name not in RULES:
-        raise AssayError(f"reward: rule {name!r} is not known; known are sum, {', '.join(RULES)}")
-    if name in ("mean", "min"):
-        if strength is not None:
-            raise AssayError(f"reward: rule {name} has no strength, got {strength}; remedy: leave it out")
-        return RULES[name]
-    chosen = {"uncertainty": PENALTY, "soft_min": SOFTNESS}[name] if strength is None else strength
-    if not (math.isfinite(chosen) and (chosen > 0 or (chosen == 0 and name == "uncertainty"))):
-        raise AssayError(f"reward: the strength of rule {name} is a finite number above 0, got {chosen}")
-    return lambda members: RULES[name](members, chosen)
-
-
 def _as_rule(rule: str | Rule) -> Rule:
     return ensemble_rule(rule) if isinstance(rule, str) else rule
-
-
-def _where_finite(rule: Rule, rows: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
-    """The rule where all k are finite; NaN elsewhere, so that no minimum hides one that is not."""
-    finite = np.isfinite(rows).all(axis=0)
-    value = np.full(rows.shape[1], math.nan)
-    if finite.any():
-        value[finite] = rule(rows[:, finite])
-    return value
 
 
 def _sum(rows: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
     found: np.ndarray = rows.sum(axis=0)
     return found
-
-
-def _spread(rows: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
-    found: np.ndarray = rows.std(axis=0)
-    return found
-
-
-def _mean(members: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
-    found: np.ndarray = members.mean(axis=0)
-    return found
-
-
-def _min(members: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
-    found: np.ndarray = members.min(axis=0)
-    return found
-
-
-def _uncertainty(members: Float[np.ndarray, "k n"], penalty: float = PENALTY) -> Float[np.ndarray, " n"]:
-    found: np.ndarray = members.mean(axis=0) - penalty * members.var(axis=0)
-    return found
-
-
-def _soft_min(members: Float[np.ndarray, "k n"], softness: float = SOFTNESS) -> Float[np.ndarray, " n"]:
-    least = members.min(axis=0)  # taken off first, so that equal members give exactly the member
-    found: np.ndarray = least - softness * (logsumexp(-(members - least) / softness, axis=0) - math.log(len(members)))
-    return found
-
-
-RULES: Mapping[str, Callable[..., Any]] = {
-    "mean": _mean,
-    "min": _min,
-    "uncertainty": _uncertainty,
-    "soft_min": _soft_min,
-}
 
 
 # ---- What was given ----------------------------------------------------------------------------------------------
@@ -369,11 +301,3 @@ def _told(source: Source) -> str:
         return digest([inspect.getsource(source if callable(source) else type(source))])
     except (OSError, TypeError):
         return f"{getattr(source, '__module__', '')}.{getattr(source, '__qualname__', type(source).__name__)}"
-
-
-def _most_suspect(p_values: list[Float[np.ndarray, " n"]]) -> Float[np.ndarray, " n"] | None:
-    """Bonferroni: the smallest p-value times how many there are, at most 1."""
-    if not p_values:
-        return None
-    least: np.ndarray = np.minimum(1.0, len(p_values) * np.min(p_values, axis=0))
-    return least

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 INK, ACCENT, MUTED, RULE = "#010101", "#020202", "#030303", "#040404"
 PAGE_COLOURS = {INK: "currentColor", ACCENT: "var(--accent)", MUTED: "var(--muted)", RULE: "var(--rule)"}
 WIDTH, HEIGHT = 5.0, 3.2  # inches; 360 x 230 points
-FEW_NAMES = 12
+NAME_HEIGHT, LONGEST_NAME = 0.27, 30  # inches a row, letters: names stand at the left of rows, where they have room
 
 
 def chart_svg(curve: Curve, name: str) -> str:
@@ -26,14 +26,15 @@ def chart_svg(curve: Curve, name: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": digest(name), "font.size": 9, "text.parse_math": False}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": digest(name), "font.size": 10, "text.parse_math": False}
     with mpl.rc_context(settings):
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        height = 0.75 + NAME_HEIGHT * len(curve.x) if curve.x_names else HEIGHT
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
         FigureCanvasSVG(figure)
         figure.patch.set_visible(False)
         axes = figure.add_subplot()
         _dress(axes, curve)
-        _draw(axes, curve)
+        (_draw_names if curve.x_names else _draw)(axes, curve)
         out = io.BytesIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return _for_the_page(out.getvalue().decode(), name)
@@ -66,17 +67,14 @@ def _dress(axes: Axes, curve: Curve) -> None:
     for side in ("left", "bottom"):
         axes.spines[side].set_color(RULE)
     axes.tick_params(colors=MUTED, length=3, width=0.8)
-    axes.grid(axis="y", color=RULE, linewidth=0.6)
+    axes.grid(axis="x" if curve.x_names else "y", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set_xlabel(curve.x_label, color=INK)
-    axes.set_ylabel(curve.y_label, color=INK)
+    axes.set_xlabel(curve.y_label if curve.x_names else curve.x_label, color=INK)
+    axes.set_ylabel("" if curve.x_names else curve.y_label, color=INK)
 
 
 def _draw(axes: Axes, curve: Curve) -> None:
-    x = list(range(len(curve.x))) if curve.x_names else list(curve.x)
-    y = [estimate.value for estimate in curve.y]
-    below = [_reach(e.value, e.low) for e in curve.y]
-    above = [_reach(e.high, e.value) for e in curve.y]
+    x, y, reach = list(curve.x), [estimate.value for estimate in curve.y], _reaches(curve)
     if curve.diagonal:
         ends = [min(x), max(x)]
         axes.plot(ends, ends, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
@@ -84,16 +82,33 @@ def _draw(axes: Axes, curve: Curve) -> None:
         gaps = [b - a for a, b in pairwise(x)] or [1.0]
         axes.bar(x, y, width=0.86 * min(gaps), color=ACCENT, linewidth=0)
     else:
-        axes.errorbar(x, y, yerr=[below, above], fmt="none", ecolor=ACCENT, elinewidth=1.4, alpha=0.55)
+        axes.errorbar(x, y, yerr=reach, fmt="none", ecolor=ACCENT, elinewidth=1.4, alpha=0.55)
         line = "-" if curve.kind == "line" else "none"
         axes.plot(x, y, color=ACCENT, linewidth=1.6, linestyle=line, marker="o", markersize=4.2, markeredgewidth=0)
     if min(curve.x) < 0 < max(curve.x):
         axes.axvline(0, color=MUTED, linewidth=0.8)
-    if curve.x_names:
-        axes.set_xlim(-0.6, len(x) - 0.4)
-        few = len(x) <= FEW_NAMES
-        names = [name[:18] for name in curve.x_names]
-        axes.set_xticks(x, names, rotation=30 if few and max(map(len, names)) * len(names) > 50 else 0, ha="center")
+
+
+def _draw_names(axes: Axes, curve: Curve) -> None:
+    """A row a name, the first at the top: a dot and its interval, or a bar."""
+    rows, x = list(range(len(curve.x))), [estimate.value for estimate in curve.y]
+    if curve.kind == "bars":
+        axes.barh(rows, x, height=0.7, color=ACCENT, linewidth=0)
+    else:
+        axes.errorbar(x, rows, xerr=_reaches(curve), fmt="none", ecolor=ACCENT, elinewidth=1.4, alpha=0.55)
+        axes.plot(x, rows, color=ACCENT, linestyle="none", marker="o", markersize=4.6, markeredgewidth=0)
+    seen = [v for e in curve.y for v in (e.value, e.low, e.high) if math.isfinite(v)]
+    if seen and min(seen) < 0 < max(seen):
+        axes.axvline(0, color=MUTED, linewidth=0.8)
+    names = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in curve.x_names]
+    axes.set_yticks(rows, names, color=INK)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+
+
+def _reaches(curve: Curve) -> list[list[float]]:
+    """How far each interval goes below and above its value."""
+    return [[_reach(e.value, e.low) for e in curve.y], [_reach(e.high, e.value) for e in curve.y]]
 
 
 def _reach(high: float, low: float) -> float:

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from assay.report.words import by_severity, interval, number, parts, quantity, verdict
+from assay.report.words import (
+    costs,
+    gate_of,
+    inner_findings,
+    interval,
+    number,
+    parts,
+    quantity,
+    rank,
+    rules_of,
+    verdict,
+    without_gate,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
-    from assay.contracts import Report
+    from assay.contracts import Finding, Report
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
+TONES = {"fit": "bold green", "fit with limits": "bold yellow", "not fit": "bold red"}
+STATES = {"passed": "green", "failed": "red", "not shown": "yellow", "unknown": "dim"}
 
 
 def brief(report: Report, keys: Sequence[str], facts: Sequence[str] = ()) -> RenderableType:
     """The verdict, the chosen estimates and facts in one table, and the titles of what was found: a first screen."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading, side in (("", "left"), ("value", "right"), ("95 % interval", "left"), ("n", "right")):
-        table.add_column(heading, justify="right" if side == "right" else "left", header_style="dim")
+    table = _table()
     for key in keys:
         if key in report.estimates:
             known, e = quantity(key), report.estimates[key]
@@ -33,15 +45,12 @@ def brief(report: Report, keys: Sequence[str], facts: Sequence[str] = ()) -> Ren
     for fact in facts:
         if fact in report.about:
             table.add_row(Text(fact), Text(report.about[fact]))
-    lines: list[RenderableType] = [Text(report.title, style="bold"), Text(verdict(report)), Text(""), table]
-    for finding in by_severity(report):
-        lines.append(
-            Text.assemble(
-                ("\n" if finding is by_severity(report)[0] else "") + f"{finding.severity}: ",
-                finding.title,
-                style=COLOURS[finding.severity],
-            )
-        )
+    lines: list[RenderableType] = [Text(report.title, style="bold"), Text(verdict(report)), *_gate(report), Text("")]
+    lines += [table, Text("")]
+    for finding in _findings(report):
+        if finding.severity != "note" or finding.cost:
+            cost = f" ({costs(finding.cost)})" if finding.cost else ""
+            lines.append(Text(f"{finding.severity}: {finding.title}{cost}", style=COLOURS[finding.severity]))
     return Group(*lines)
 
 
@@ -58,26 +67,74 @@ def examples(report: Report, width: int = 100) -> RenderableType:
     return Group(*lines)
 
 
-def summary(report: Report) -> RenderableType:
-    """What rich prints. Texts are never read as markup."""
+def summary(report: Report, *, hoisted: bool = False) -> RenderableType:
+    """What rich prints. Texts are never read as markup. `hoisted` says that the findings stand further up already."""
     from rich.console import Group
     from rich.padding import Padding
-    from rich.table import Table
     from rich.text import Text
 
-    rows: list[RenderableType] = [Text(report.title, style="bold"), Text(verdict(report))]
+    gate = gate_of(report)
+    rows: list[RenderableType] = [Text(report.title, style="bold"), Text(verdict(report)), *_gate(report)]
+    if gate is not None:
+        rows.append(Padding(_rules(gate), (1, 0, 0, 0)))
+    for finding in [] if hoisted else _findings(report):
+        line = Text.assemble((f"{finding.severity}: ", COLOURS[finding.severity]), (finding.title, "bold"))
+        said = [costs(finding.cost)] if finding.cost else []
+        said += [finding.evidence, *([finding.remedy] if finding.remedy else [])]
+        rows.append(Padding(Group(line, Padding(Text("\n".join(said)), (0, 0, 0, 2))), (1, 0, 0, 0)))
     for part, estimates in parts(report):
-        table = Table(title=Text(part, style="dim"), title_justify="left", box=None, padding=(0, 2, 0, 0))
-        for heading, side in (("", "left"), ("value", "right"), ("95 % interval", "left"), ("n", "right")):
-            table.add_column(heading, justify="right" if side == "right" else "left", header_style="dim")
+        table = _table(part)
         for known, e in estimates:
             table.add_row(
                 Text(known.label), Text(number(e.value, known.unit)), Text(interval(e, known.unit), "dim"), str(e.n)
             )
         rows.append(Padding(table, (1, 0, 0, 0)))
-    for finding in by_severity(report):
-        line = Text.assemble((f"{finding.severity}: ", COLOURS[finding.severity]), (finding.title, "bold"))
-        remedy = f"\n{finding.remedy}" if finding.remedy else ""
-        rows.append(Padding(Group(line, Padding(Text(finding.evidence + remedy), (0, 0, 0, 2))), (1, 0, 0, 0)))
-    rows += [Padding(summary(section), (1, 0, 0, 2)) for section in report.sections]
+    for section in without_gate(report).sections:
+        rows.append(Padding(summary(section, hoisted=hoisted or gate is not None), (1, 0, 0, 2)))
     return Group(*rows)
+
+
+def _findings(report: Report) -> list[Finding]:
+    """Ranked; with those of its parts where the report has a verdict over all of them."""
+    found = [finding for finding, *_ in inner_findings(without_gate(report))] if gate_of(report) else report.findings
+    return sorted(found, key=rank)
+
+
+def _gate(report: Report) -> Iterator[RenderableType]:
+    """The verdict, why, the limits, and what would help."""
+    from rich.text import Text
+
+    gate = gate_of(report)
+    if gate is None:
+        return
+    about = gate.about
+    decision = about["verdict"]
+    head = f"\n{decision[:1].upper()}{decision[1:]}"
+    yield Text.assemble((head, TONES.get(decision, "bold")), f": {about['why']}" if "why" in about else "")
+    yield from (Text(f"  limit: {value}") for key, value in about.items() if key.startswith("limit "))
+    if "data that would help most" in about:
+        yield Text(f"  data that would help most: {about['data that would help most']}")
+
+
+def _rules(gate: Report) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("rule", "state", "measured"):
+        table.add_column(heading, header_style="dim")
+    for name, state, measured, _ in rules_of(gate):
+        table.add_row(Text(name), Text(state, STATES.get(state, "")), Text(measured))
+    return table
+
+
+def _table(title: str = "") -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(title, style="dim") if title else None, title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
+    for heading, side in (("", "left"), ("value", "right"), ("95 % interval", "left"), ("n", "right")):
+        table.add_column(heading, justify="right" if side == "right" else "left", header_style="dim")
+    return table

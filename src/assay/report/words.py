@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from assay.contracts import Estimate, Finding, Report
@@ -25,6 +25,10 @@ class Quantity:
 
 RIGHT, PEOPLE, ODDS, SCALE, OTHER = "How often it is right", "People", "Odds", "Scale", "Other numbers"
 PUSHED = "While it was optimised"
+BESIDE = "One beside the other"
+TAX = "Alignment tax"
+DOUBT, STRANGE = "Whether it knows where it errs", "Texts of another kind"
+RULE, ANCHORS, GRID = "By the benchmark's own rule", "The anchors by the same rule", "Substance and style"
 
 QUANTITIES: Mapping[str, Quantity] = {
     "accuracy": Quantity(
@@ -120,6 +124,26 @@ QUANTITIES: Mapping[str, Quantity] = {
     ),
     "duplicates": Quantity("repeated replies", "share", PUSHED, "replies to a prompt that another reply equals"),
     "unfinished": Quantity("unfinished replies", "share", PUSHED, "replies that were cut at the token limit"),
+    "score": Quantity("official score", "share", RULE, "computed as the benchmark's authors do"),
+    "score_longer": Quantity("anchor: longer wins", "share", RULE, "what the longest response gets by the same rule"),
+    "score_constant": Quantity("anchor: a constant", "share", RULE, "what equal scores get by the same rule"),
+    "score_above_longer": Quantity("above longer-wins", "share", RULE, "the difference, on the same items"),
+    "score_single": Quantity("first order shown only", "share", RULE, "strict accuracy in the order published"),
+    "length_contrast": Quantity(
+        "longer-biased less shorter-biased", "share", RULE, "subsets whose better answer is longer, less the opposite"
+    ),
+    "substance": Quantity("right less wrong", "nats", GRID, "at equal style, in units of the score"),
+    "style_length": Quantity("detailed less concise", "nats", GRID, "averaged over right and wrong answers"),
+    "style_markdown": Quantity("markdown less plain", "nats", GRID, "averaged over right and wrong answers"),
+    "substance_by_length": Quantity(
+        "substance, detailed less concise", "nats", GRID, "how length changes right less wrong"
+    ),
+    "substance_by_markdown": Quantity(
+        "substance, markdown less plain", "nats", GRID, "how markdown changes right less wrong"
+    ),
+    "style_per_substance": Quantity(
+        "style per substance", "number", GRID, "above 1 a wrong answer in rich style beats a right one in plain style"
+    ),
     "position_consistency": Quantity(
         "same winner when swapped", "share", RIGHT, "pairs whose winner stays when the two change places"
     ),
@@ -129,17 +153,105 @@ QUANTITIES: Mapping[str, Quantity] = {
     "accuracy_voted": Quantity(
         "accuracy, pairs with votes", "share", PEOPLE, "accuracy on the pairs that two people or more judged"
     ),
+    "accuracy_difference": Quantity("accuracy, a less b", "share", BESIDE, "pair by pair, so its interval is narrow"),
+    "only_a_right": Quantity("only a is right", "share", BESIDE, "pairs that a orders rightly and b does not"),
+    "only_b_right": Quantity("only b is right", "share", BESIDE, "pairs that b orders rightly and a does not"),
+    "mcnemar_p": Quantity(
+        "p-value of equal accuracy",
+        "number",
+        BESIDE,
+        "exact, pairs taken as independent; n counts those only one gets right",
+    ),
+    "agreement": Quantity("they agree", "share", BESIDE, "pairs that both order alike"),
+    "margin_correlation": Quantity(
+        "their margins agree", "number", BESIDE, "1 where one is the other on another scale"
+    ),
+    "nll_difference": Quantity("log loss, a less b", "nats", ODDS, "below 0 the odds of a say more"),
+    "ece_difference": Quantity("calibration error, a less b", "share", ODDS, "below 0 a means its odds more"),
+}
+
+
+TASKS: Mapping[str, tuple[str, Unit, str]] = {  # of the alignment tax: label, unit and meaning of a score
+    "text": ("text", "nats", "log-likelihood a token of held-out text"),
+    "minimal_pairs": ("grammar", "share", "pairs of sentences of which the right one is likelier"),
+    "cloze": ("last word", "share", "sentences whose right last word is likelier than three others"),
+    "arithmetic": ("sums", "share", "sums to two digits whose result is likelier than three near misses"),
+    "copy": ("copying", "nats", "log-likelihood a token of a list that was read just before"),
+    "unrepeated": ("without repeats", "share", "runs of four words in a reply that had not stood in it before"),
+    "distinct": ("different pairs", "share", "different pairs of words among all in the replies' beginnings"),
+    "vocabulary": ("vocabulary", "nats", "entropy of the words of the replies' beginnings"),
+    "answered": ("answered", "share", "harmless requests that are not declined"),
+    "json": ("valid JSON", "share", "requests for a JSON object that are answered with one"),
+}
+QUANTITIES = {
+    **QUANTITIES,
+    "tax_mean": Quantity("mean tax", "number", TAX, "mean over tasks of what was lost, in standard errors of each"),
+    "tax_worst": Quantity(
+        "worst tax", "number", TAX, "the largest loss of a task, in standard errors, allowing for the choice"
+    ),
+    **{
+        f"{kind}_{name}{form}": Quantity(f"{label}{where}{end}", unit, TAX, says)
+        for name, (label, unit, says) in TASKS.items()
+        for form, where in (("", ""), ("_chat", " in a chat"))
+        for kind, end in (("tax", ", lost"), ("score", ""))
+    },
+}
+SIGNALS: Mapping[str, tuple[str, str]] = {  # of doubt: label, and what counts as doubt
+    "margin": ("margin", "a small margin"),
+    "laplace": ("spread", "a wide spread of the margin, by Laplace on the head"),
+    "ratio": ("margin over spread", "a margin that is small beside its spread"),
+    "shift": ("strange text", "a text unlike the training data"),
+    "members": ("disagreement", "members that disagree"),
+}
+QUANTITIES = {
+    **QUANTITIES,
+    **{
+        f"error_auroc_{name}": Quantity(
+            f"{label} tells errors",
+            "share",
+            DOUBT,
+            f"a wrong pair has more of it than a right one: {says}; 50 % is chance",
+        )
+        for name, (label, says) in SIGNALS.items()
+    },
+    **{
+        f"aurc_{name}": Quantity(
+            f"mean error, by {label}", "share", DOUBT, f"over how many pairs are answered, last those with {says}"
+        )
+        for name, (label, says) in SIGNALS.items()
+    },
+    "aurc_random": Quantity("mean error, in any order", "share", DOUBT, "what a doubt that says nothing gets"),
+    "abstain_threshold": Quantity("abstain below", "nats", DOUBT, "margin from which few answers are wrong, surely"),
+    "abstain_coverage": Quantity("then it answers", "share", DOUBT, "pairs whose margin is that large"),
+    "abstain_error": Quantity("and is wrong in", "share", DOUBT, "of the answers given, on these comparisons"),
+    "outside": Quantity("outside its data", "share", STRANGE, "replies with p at most 0.05; of its own kind 5 % are"),
+    "false_alarms": Quantity(
+        "false alarms", "share", STRANGE, "of these comparisons' replies, if they are of its kind"
+    ),
 }
 
 
 def quantity(key: str) -> Quantity:
-    """What is known of a key. "nll_before" is "nll" with its suffix; an unknown key is a number under its own name."""
+    """What is known of a key. "nll_before" (or "nll_a") is "nll" with its suffix; an unknown key is a number under its own name."""
     if key in QUANTITIES:
         return QUANTITIES[key]
     stem, _, suffix = key.rpartition("_")
-    if stem in QUANTITIES and suffix in ("before", "after"):
+    if stem in QUANTITIES and suffix in ("before", "after", "a", "b"):
         known = QUANTITIES[stem]
         return Quantity(f"{known.label}, {suffix}", known.unit, known.part, known.meaning)
+    if key.startswith("tax_") or (key.startswith("score_") and suffix in ("before", "after")):  # a task by its own name
+        return Quantity(key.replace("_", " "), "number", TAX)
+    if key.startswith("score_"):
+        part, _, anchor = key.removeprefix("score_").rpartition("_")
+        if part and anchor in ("longer", "constant"):
+            return Quantity(f"{part.replace('_', ' ')}, {QUANTITIES[f'score_{anchor}'].label}", "share", ANCHORS)
+        return Quantity(key.removeprefix("score_").replace("_", " "), "share", RULE)
+    for start, label, says in (
+        ("shift_auroc_", "tells apart", "such a reply looks stranger than one of these comparisons; 50 % is blind"),
+        ("detected_", "noticed", "such replies with p at most 0.05"),
+    ):
+        if key.startswith(start):
+            return Quantity(f"{label}: {key.removeprefix(start).replace('_', ' ')}", "share", STRANGE, says)
     return Quantity(key.replace("_", " "), "number", OTHER)
 
 
@@ -175,8 +287,9 @@ def phrase(estimate: Estimate, unit: Unit) -> str:
 def verdict(report: Report) -> str:
     """What the report says, in a sentence or two, from its estimates and findings alone."""
     found = report.estimates
+    own = report.findings if gate_of(report) is None else [each for each, *_ in inner_findings(without_gate(report))]
     errors = sum(finding.severity == "error" for finding in report.findings)
-    warnings = sum(finding.severity == "warning" for finding in report.findings)
+    warnings = sum(finding.severity == "warning" for finding in own)
     if errors:
         return f"Refused: {errors} check{'s' * (errors > 1)} failed; until that is mended no number can be trusted."
     said = [str(report.about["verdict"]).removesuffix(".")] if "verdict" in report.about else []
@@ -196,6 +309,41 @@ def verdict(report: Report) -> str:
     return " ".join(part for part in (sentence, warned) if part)
 
 
-def by_severity(report: Report) -> list[Finding]:
-    """The findings, errors first, otherwise in their own order."""
-    return sorted(report.findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
+def rank(finding: Finding) -> tuple[bool, bool, float, int]:
+    """What findings are sorted by: errors, then what turns most decisions, then those of unknown cost, warnings first."""
+    cost = finding.cost.value if finding.cost else math.nan
+    known = math.isfinite(cost)
+    severity = ("error", "warning", "note").index(finding.severity)
+    return severity > 0, not known, -cost if known else 0.0, severity
+
+
+def costs(cost: Estimate) -> str:
+    """What a finding costs, as in a sentence."""
+    return f"turns {phrase(cost, 'share')} of decisions"
+
+
+# ---- The verdict, a part of the report that others call Verdict --------------------------------------------------
+
+
+def gate_of(report: Report) -> Report | None:
+    """The part that says whether the model may be optimised against, where the report has one."""
+    return next((part for part in report.sections if part.title == "Verdict" and "verdict" in part.about), None)
+
+
+def without_gate(report: Report) -> Report:
+    """The report without that part."""
+    gate = gate_of(report)
+    return replace(report, sections=tuple(part for part in report.sections if part is not gate))
+
+
+def rules_of(gate: Report) -> list[tuple[str, str, str, str]]:
+    """Each rule behind the verdict: its name, its state, what was measured and what was wanted."""
+    facts = [(rule.title, rule.about) for rule in gate.sections]
+    return [(name, f.get("state", ""), f.get("measured", ""), f.get("wanted", "")) for name, f in facts]
+
+
+def inner_findings(report: Report, place: str = "part") -> Iterator[tuple[Finding, str, str]]:
+    """Every finding of a report and its parts, with the place and the title of the part: "part-1-2" is 1's second."""
+    yield from ((finding, "" if place == "part" else place, report.title) for finding in report.findings)
+    for i, section in enumerate(report.sections, 1):
+        yield from inner_findings(section, f"{place}-{i}")

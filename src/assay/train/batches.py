@@ -1,11 +1,13 @@
 """Comparisons as token ids and targets, and the order in which training sees them.
 
 Axes: c comparisons, r responses (all comparisons' responses one after the other), k responses of one comparison padded to
-the batch's widest, a attributes.
+the batch's widest, a attributes, h heads.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy.stats import poisson
 from torch import Tensor
 
 from assay.config import TrainOptions
@@ -27,7 +30,8 @@ from assay.progress import Bar
 class Table:
     """Every comparison tokenised once. Ids of all responses lie in one flat array; `starts` cuts it.
 
-    q and outcome hold 0.5 and zeros where a comparison has more than two responses; ratings are NaN where missing.
+    q and outcome hold 0.5 and zeros where a comparison has more than two responses; ratings are NaN where missing. share says
+    how a comparison's weight is divided between heads that were bootstrapped, and sums to 1; None divides it evenly.
     """
 
     ids: Int[np.ndarray, " tokens"]
@@ -41,6 +45,7 @@ class Table:
     group: tuple[str, ...]
     ratings: Float[np.ndarray, "r a"]
     dropped: int
+    share: Float[np.ndarray, "c h"] | None = None
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -67,12 +72,19 @@ class Batch:
     outcome: Float[Tensor, "c 3"]
     weight: Float[Tensor, " c"]
     ratings: Float[Tensor, "r a"]
+    share: Float[Tensor, "c h"] | None = None
 
 
 def tabulate(
-    text: Text, comparisons: Sequence[Comparison], options: TrainOptions, attributes: Sequence[str] = ()
+    text: Text,
+    comparisons: Sequence[Comparison],
+    options: TrainOptions,
+    attributes: Sequence[str] = (),
+    bootstrapped: int = 0,
 ) -> Table:
     """Tokenise, apply the truncation policy, and refuse what cannot teach anything.
+
+    `bootstrapped` heads each see a resample of their own; what none of them drew is left out.
 
     Raises AssayError, with counts, for texts longer than the model sees (policy "refuse"), for comparisons that become
     identical after truncation, for verdicts the loss cannot use, and when nothing is left.
@@ -84,7 +96,35 @@ def tabulate(
         builder.add(chunk)
         bar.advance(len(chunk))
     bar.close()
-    return builder.table()
+    table = builder.table()
+    return table if not bootstrapped else resampled(table, [c.id for c in builder.kept], bootstrapped, options.seed)
+
+
+def resampled(table: Table, ids: Sequence[str], heads: int, seed: int) -> Table:
+    """The table with each comparison's weight multiplied by the mean of its heads' draws, and divided as they drew it."""
+    counts = draws(ids, heads, seed)
+    mean = counts.mean(axis=1)
+    drawn = np.flatnonzero(mean > 0)
+    if not len(drawn):
+        raise AssayError(
+            f"train.bootstrap=True: none of {len(ids)} comparisons was drawn; remedy: give more, or another train.seed"
+        )
+    weight = table.weight * mean
+    share = counts / np.where(mean > 0, mean * heads, 1.0)[:, None]
+    return _only(dataclasses.replace(table, weight=weight, share=share), drawn)
+
+
+def draws(ids: Sequence[str], heads: int, seed: int) -> Float[np.ndarray, "c h"]:
+    """How often each head's resample holds each comparison: Poisson draws of mean 1, by a hash of seed, head and id.
+
+    The bootstrap for data that come in any order and number (Oza & Russell 2001): a comparison's draw depends on nothing but
+    itself, so neither batches nor processes nor the other comparisons change it. Head i of seed s draws as head 0 of s + i.
+    """
+    place = [[f"{seed + head}\0{id}".encode("utf-8", "surrogatepass") for head in range(heads)] for id in ids]
+    whole = [[int.from_bytes(hashlib.sha256(each).digest()[:8]) for each in row] for row in place]
+    uniform = (np.array(whole, dtype=np.float64).reshape(len(ids), heads) + 0.5) / 2.0**64
+    found: np.ndarray = poisson.ppf(np.minimum(uniform, 1 - 1e-12), 1.0)
+    return found
 
 
 class _Builder:
@@ -251,6 +291,7 @@ def collate(table: Table, rows: Sequence[int], device: torch.device) -> Batch:
     def numbers(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).float().to(device)
 
+    share = None if table.share is None else numbers(table.share[index])
     return Batch(
         [table.tokens(i) for i in flat],
         torch.from_numpy(where).to(device),
@@ -261,6 +302,24 @@ def collate(table: Table, rows: Sequence[int], device: torch.device) -> Batch:
         numbers(table.outcome[index]),
         numbers(table.weight[index]),
         numbers(table.ratings[np.asarray(flat, dtype=np.int64)]),
+        share,
+    )
+
+
+def _only(table: Table, rows: Int[np.ndarray, " m"]) -> Table:
+    """The table of some of its comparisons."""
+    spans = [np.arange(table.first[row], table.first[row + 1]) for row in rows]
+    responses = np.concatenate(spans)
+    tokens = [table.tokens(response) for response in responses]
+    return dataclasses.replace(
+        table,
+        ids=np.concatenate(tokens),
+        starts=np.concatenate([[0], np.cumsum([len(ids) for ids in tokens])]).astype(np.int64),
+        first=np.concatenate([[0], np.cumsum([len(span) for span in spans])]).astype(np.int64),
+        ranks=table.ranks[responses],
+        ratings=table.ratings[responses],
+        group=tuple(table.group[row] for row in rows),
+        **{name: getattr(table, name)[rows] for name in ("q", "margin", "outcome", "weight", "share")},
     )
 
 

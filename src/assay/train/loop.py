@@ -78,12 +78,12 @@ def fit(
             f"train.patience={options.patience}: stopping early needs held-out comparisons; remedy: give --held-out, or train.patience=0"
         )
 
-    _refuse_ignored(options, model.card.attributes)
+    _refuse_ignored(options, model.card.attributes, model.heads)
 
     # 1. Processes, and text to tokens, once
     tracked = {"log_with": list(options.report_to) or None, "project_dir": str(folder) if folder else None}
     accelerator = processes.start(model.device, shard=options.shard, **tracked)
-    table = tabulate(model.text, comparisons, options, model.card.attributes)
+    table = tabulate(model.text, comparisons, options, model.card.attributes, model.heads if options.bootstrap else 0)
     check = tabulate(model.text, held_out, options, model.card.attributes) if held_out else None
     if table.dropped:
         log.warning(
@@ -212,8 +212,12 @@ def learning_rate(step: int, total: int, options: TrainOptions) -> float:
     return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[options.schedule]
 
 
-def _refuse_ignored(options: TrainOptions, attributes: Sequence[str]) -> None:
+def _refuse_ignored(options: TrainOptions, attributes: Sequence[str], heads: int) -> None:
     """An option that the chosen loss would not read is refused."""
+    if heads > 1 and options.loss == "attributes":
+        raise AssayError(
+            f"model.heads={heads}: train.loss=attributes has one head an attribute; remedy: model.heads=1, or another loss"
+        )
     if attributes and options.loss != "attributes":
         raise AssayError(
             f"model.attributes={list(attributes)}: train.loss={options.loss} trains one head; remedy: train.loss=attributes"
@@ -401,6 +405,7 @@ def _identity(
     quiet = {"save_every", "report_to", "micro_tokens", "shard"}
     card, adapters = model.card, getattr(model.network.classifier, "peft_config", {})
     look = [card.base, card.template_hash, card.max_length, card.truncation, card.attributes, model.autocast]
+    look += [model.heads] if model.heads > 1 else []
     dtype = str(next(model.network.classifier.parameters()).dtype)
     return {
         "train options": digest({k: v for k, v in options.model_dump().items() if k not in quiet}),

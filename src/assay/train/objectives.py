@@ -58,9 +58,22 @@ OBJECTIVES: dict[str, Objective] = {
 def loss(
     rewards: Float[Tensor, "r a"], batch: Batch, options: TrainOptions, tau: Float[Tensor, ""]
 ) -> Float[Tensor, " c"]:
-    """The chosen loss of each comparison, nats, plus the centring penalty."""
+    """The chosen loss of each comparison, nats, plus the centring penalty.
+
+    Of several heads on one trunk, the mean of theirs, or as the batch shares the comparison out between them. A head's gradient
+    comes from its own loss alone; the trunk's is the mean.
+    """
+    if options.loss == "attributes":
+        return attributes(rewards, batch, options, tau)
+    each = torch.stack([_of_one_head(head, batch, options, tau) for head in rewards.split(1, dim=1)], dim=1)
+    return each.mean(1) if batch.share is None else (batch.share * each).sum(1)
+
+
+def _of_one_head(
+    rewards: Float[Tensor, "r 1"], batch: Batch, options: TrainOptions, tau: Float[Tensor, ""]
+) -> Float[Tensor, " c"]:
     values = OBJECTIVES[options.loss](rewards, batch, options, tau)
-    if options.centring and options.loss != "attributes":
+    if options.centring:
         values = values + options.centring * preference.centring(_scalar(rewards)[batch.rows], batch.present)
     return values
 

@@ -1,0 +1,173 @@
+"""Several members' rewards made one: a common scale, the rules that combine them, and whether their errors are their own.
+
+Axes: k members, n responses (pairs, where margins are said). Rewards and margins are nats of preference log-odds, or each
+member's own units before they are put on one scale; higher is better.
+"""
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from scipy.special import logsumexp
+
+__all__ = [
+    "PENALTY",
+    "RULES",
+    "SOFTNESS",
+    "common_scale",
+    "disagreement",
+    "error_correlation",
+    "error_correlations",
+    "error_left",
+    "mean",
+    "minimum",
+    "most_suspect",
+    "soft_min",
+    "spread",
+    "uncertainty",
+]
+
+PENALTY = 0.5  # of the variance between members; Coste 2023's choice for best-of-n
+SOFTNESS = 1.0  # nats
+
+
+# ---- Rules -------------------------------------------------------------------------------------------------------
+
+
+def mean(members: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    """Members' rewards in, their mean out."""
+    found: np.ndarray = members.mean(axis=0)
+    return found
+
+
+def minimum(members: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    """Members' rewards in, the worst case out (WCO; Coste et al. 2023, arXiv 2310.02743, eq. 4)."""
+    found: np.ndarray = members.min(axis=0)
+    return found
+
+
+def uncertainty(members: Float[np.ndarray, "k n"], penalty: float = PENALTY) -> Float[np.ndarray, " n"]:
+    """Members' rewards in, mean - penalty x variance out (UWO; Coste et al. 2023, eq. 5).
+
+    The variance is divided by k, as in their best-of-n code; their PPO code divides by k - 1. The penalty is in 1 / nats.
+    """
+    found: np.ndarray = members.mean(axis=0) - penalty * members.var(axis=0)
+    return found
+
+
+def soft_min(members: Float[np.ndarray, "k n"], softness: float = SOFTNESS) -> Float[np.ndarray, " n"]:
+    """Members' rewards in, -softness x log mean_k exp(-r_k / softness) out (arXiv 2606.09073).
+
+    Goes from the minimum (softness, in nats, to 0) to the mean (to infinity); about mean - variance / (2 softness) in between.
+    """
+    least = members.min(axis=0)  # taken off first, so that equal members give exactly the member
+    found: np.ndarray = least - softness * (logsumexp(-(members - least) / softness, axis=0) - math.log(len(members)))
+    return found
+
+
+RULES: Mapping[str, Callable[..., Any]] = {
+    "mean": mean,
+    "min": minimum,
+    "uncertainty": uncertainty,
+    "soft_min": soft_min,
+}
+
+
+def spread(members: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    """Members' rewards in, their standard deviation (divided by k) out: a lower bound of the error, blind to what all share."""
+    found: np.ndarray = members.std(axis=0)
+    return found
+
+
+def most_suspect(p_values: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    """Each member's p-value of a response in, one p-value out: the smallest times k, at most 1 (Bonferroni)."""
+    least: np.ndarray = np.minimum(1.0, len(p_values) * p_values.min(axis=0))
+    return least
+
+
+# ---- One scale ---------------------------------------------------------------------------------------------------
+
+
+def common_scale(
+    members: Float[np.ndarray, "k n"], groups: Sequence[Hashable] | Shaped[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """Members' rewards of samples and the prompt of each in; each member's mean and spread within a prompt out.
+
+    The mean is over prompts, of each prompt's mean. The spread is the pooled standard deviation about the prompts' own means,
+    since what a member adds to all replies of a prompt means nothing: sqrt(sum (r - mean_p)^2 / (n - prompts)). Of two replies
+    a prompt that is the root mean square of the margins over sqrt 2. NaN where no prompt has two samples.
+    """
+    names = groups.tolist() if isinstance(groups, np.ndarray) else groups
+    number: dict[Hashable, int] = {}
+    code = np.array([number.setdefault(name, len(number)) for name in names], dtype=np.int64)
+    size = np.bincount(code)
+    means = np.stack([np.bincount(code, weights=member) / size for member in members])
+    free = len(code) - len(size)
+    squares = np.square(members - means[:, code]).sum(axis=1)
+    within = np.sqrt(squares / free) if free else np.full(len(members), math.nan)
+    return means.mean(axis=1), within
+
+
+# ---- Whose errors ------------------------------------------------------------------------------------------------
+
+
+def error_correlations(
+    margins: Float[np.ndarray, "k n"],
+    truth: Float[np.ndarray, " n"] | None = None,
+    weight: Float[np.ndarray, " n"] | None = None,
+    reliability: float = 1.0,
+) -> Float[np.ndarray, "k k"]:
+    """Members' margins of pairs, and the truth about each, in; correlations between the members' errors out.
+
+    truth: the gold margin, or 2 q - 1 where only a verdict is known; its scale does not matter. A member's error is what the
+    truth leaves of its margin after a fit through the origin, which neither swapping the two responses of a pair nor rescaling
+    a member changes. Correlations are about 0, not about a mean, for the same reason.
+    reliability: share of the truth's mean square that another independent judge would confirm (for single votes, 2 x agreement
+    - 1). Below 1 the fit is too weak by as much and the members' common signal would pass for common error; the fit is divided
+    by it (Spearman 1904, correction for attenuation).
+    Without a truth, correlations of the margins themselves: an upper bound, as long as members share their signal more than
+    their errors. (Taking the members' mean for the truth would always find -1 / (k - 1), whatever they share.)
+    NaN where a member has no error; at least -1 and at most 1.
+    """
+    share = np.full(margins.shape[1], 1.0) if weight is None else weight
+    share = share / share.sum()
+    left = (share * margins) @ margins.T
+    whole = np.diag(left).copy()
+    if truth is not None:
+        explained = margins @ (share * truth)
+        left = left - np.outer(explained, explained) / (float(share @ np.square(truth)) * reliability)
+    own = np.where(np.diag(left) > 1e-12 * whole, np.diag(left), math.nan)
+    found: np.ndarray = np.clip(left / np.sqrt(np.outer(own, own)), -1.0, 1.0)
+    return found
+
+
+def error_correlation(
+    margins: Float[np.ndarray, "k n"],
+    truth: Float[np.ndarray, " n"] | None = None,
+    weight: Float[np.ndarray, " n"] | None = None,
+    reliability: float = 1.0,
+) -> float:
+    """The mean over pairs of members of their `error_correlations`; NaN where no two members have errors."""
+    table = error_correlations(margins, truth, weight, reliability)
+    pairs = table[np.triu_indices(len(table), 1)]
+    known = pairs[~np.isnan(pairs)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def error_left(correlation: float, k: int) -> float:
+    """Correlation of errors and number of members in, variance of the mean's error over a member's out: rho + (1 - rho) / k.
+
+    For members of equal error variance; rho itself however many there are.
+    """
+    return correlation + (1 - correlation) / k
+
+
+def disagreement(margins: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    """Members' margins of pairs in, share of the pairs of members that name different winners out; a tie differs by a half."""
+    k = len(margins)
+    up, down = (margins > 0).sum(axis=0), (margins < 0).sum(axis=0)
+    even = k - up - down
+    found: np.ndarray = (up * down + 0.5 * even * (up + down)) / max(1, k * (k - 1) // 2)
+    return found

@@ -1,0 +1,346 @@
+"""How sure may one model be: Laplace on its head, distance from its data, and whether doubt predicts error.
+
+Axes: n rows, h features, m calibration rows. A feature is what the head reads, so a reward is head @ feature and a margin
+head @ (feature of the first - feature of the second), in nats. A symmetric matrix is handed on as its lower Cholesky
+factor. What many rows contribute is a sum, so the rows of a large data set may come in chunks. Everything is float64.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.linalg import solve_triangular
+from scipy.optimize import brentq
+from scipy.special import bdtr, expit
+
+__all__ = [
+    "Moments",
+    "RiskCoverage",
+    "Selection",
+    "Shrunk",
+    "aurc",
+    "auroc",
+    "cholesky",
+    "conformal_p",
+    "effective_parameters",
+    "fit_prior_precision",
+    "laplace_information",
+    "laplace_variance",
+    "ledoit_wolf",
+    "mahalanobis",
+    "moments",
+    "risk_coverage",
+    "selective_threshold",
+]
+
+
+# ---- Laplace on the head -----------------------------------------------------------------------------------------
+
+
+def laplace_information(
+    difference: Float[np.ndarray, "n h"], margin: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None = None
+) -> Float[np.ndarray, "h h"]:
+    """Feature differences of comparisons and their margins in, what these tell about the head out: sum p(1-p) d d'.
+
+    The Hessian of the Bradley-Terry loss, p = sigmoid(margin) (Laplace on the last layer: MacKay 1992; Daxberger et al.
+    2021, arXiv 2106.14806). Labels play no part in it. Information of chunks adds up.
+    """
+    difference, p = np.asarray(difference, dtype=np.float64), expit(np.asarray(margin, dtype=np.float64))
+    worth = p * (1.0 - p)
+    if weight is not None:
+        worth = worth * np.asarray(weight, dtype=np.float64)
+    scaled = difference * np.sqrt(worth)[:, None]
+    information: np.ndarray = scaled.T @ scaled
+    return information
+
+
+def fit_prior_precision(information: Float[np.ndarray, "h h"], head: Float[np.ndarray, " h"]) -> float:
+    """The information and the trained head in, the prior precision of largest Laplace evidence out.
+
+    The head's prior is normal around 0 with this precision. With eigenvalues s of the information, the log evidence
+    (h/2) log a - (a/2) |head|^2 - (1/2) sum log(s + a) has one maximum, where sum s / (s + a) = a |head|^2: the number of
+    directions that the data decide, over the size of the head (MacKay 1992, Bayesian interpolation). Features times c and
+    head over c give c^2 times this, and the variance of a margin stays. Fewer comparisons than features are no difficulty.
+    """
+    s = np.maximum(np.linalg.eigvalsh(information), 0.0)
+    size = float(np.asarray(head, dtype=np.float64) @ head)
+    if not (s[-1] > 0 and size > 0):
+        raise ValueError(f"no prior precision: largest information {s[-1]:.3g}, squared length of the head {size:.3g}")
+
+    def excess(log_a: float) -> float:
+        """Of the data's decided directions per unit of precision over the head's size; falls from + to -."""
+        a = math.exp(log_a)
+        return math.log(float(np.sum(s / (s + a))) / a) - math.log(size)
+
+    # Below, the largest eigenvalue alone gives too much; above, s / (s + a) < s / a gives too little.
+    low, high = min(0.5 / size, s[-1]), math.sqrt(float(s.sum()) / size)
+    return math.exp(float(brentq(excess, math.log(low) - 1.0, math.log(max(high, low)) + 1.0, xtol=1e-12)))
+
+
+def effective_parameters(information: Float[np.ndarray, "h h"], prior_precision: float) -> float:
+    """The information and the prior precision in, how many of the h directions the data decide out (MacKay 1992)."""
+    s = np.maximum(np.linalg.eigvalsh(information), 0.0)
+    return float(np.sum(s / (s + prior_precision)))
+
+
+def laplace_variance(difference: Float[np.ndarray, "n h"], factor: Float[np.ndarray, "h h"]) -> Float[np.ndarray, " n"]:
+    """Feature differences and the factor of the precision in, variance of the margins [n] in squared nats out: d' P^-1 d.
+
+    `factor` is `cholesky(information + prior precision x identity)`. For one reward give feature - mean feature of the
+    training replies: alone, a reward has no variance to speak of, since Bradley-Terry leaves its constant free.
+    """
+    return _quadratic(difference, factor)
+
+
+# ---- Distance from the data --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over n rows d = (x - pivot) / scale: of d, d d', |d|^2 d and |d|^4. Those of chunks with one pivot add up.
+
+    pivot and scale are any vectors near the mean and the standard deviations. Without a pivot the sums of features far from
+    0 would lose their digits; what the scale is for is said at `ledoit_wolf`.
+    """
+
+    pivot: Float[np.ndarray, " h"]
+    scale: Float[np.ndarray, " h"]
+    num_rows: int
+    first: Float[np.ndarray, " h"]
+    second: Float[np.ndarray, "h h"]
+    third: Float[np.ndarray, " h"]
+    fourth: float
+
+    @property
+    def mean(self) -> Float[np.ndarray, " h"]:
+        """The mean row, in the rows' own units."""
+        mean: np.ndarray = self.pivot + self.scale * self.first / self.num_rows
+        return mean
+
+    def __add__(self, other: "Moments") -> "Moments":
+        if not (np.array_equal(self.pivot, other.pivot) and np.array_equal(self.scale, other.scale)):
+            raise ValueError("moments around different pivots do not add up")
+        return Moments(
+            self.pivot,
+            self.scale,
+            self.num_rows + other.num_rows,
+            self.first + other.first,
+            self.second + other.second,
+            self.third + other.third,
+            self.fourth + other.fourth,
+        )
+
+
+class Shrunk(NamedTuple):
+    """A covariance [h, h] in the rows' own units, and the share of it that is its plain target, in [0, 1]."""
+
+    covariance: Float[np.ndarray, "h h"]
+    shrinkage: float
+
+
+def moments(
+    rows: Float[np.ndarray, "n h"], pivot: Float[np.ndarray, " h"], scale: Float[np.ndarray, " h"] | None = None
+) -> Moments:
+    """Rows, a vector near their mean and one near their standard deviations (1 if not given, above 0) in, their sums out."""
+    pivot = np.asarray(pivot, dtype=np.float64)
+    scale = np.ones_like(pivot) if scale is None else np.asarray(scale, dtype=np.float64)
+    d = (np.asarray(rows, dtype=np.float64) - pivot) / scale
+    size = np.einsum("nh,nh->n", d, d)
+    return Moments(pivot, scale, len(d), d.sum(axis=0), d.T @ d, d.T @ size, float(size @ size))
+
+
+def ledoit_wolf(sums: Moments) -> Shrunk:
+    """Sums over rows in; their covariance, shrunk toward one without correlations, out.
+
+    Ledoit & Wolf 2004 (J. Multivariate Analysis 88, section 3), by 1/n: the share of least expected squared error, from the
+    data alone. Well conditioned with fewer rows than features. Rows are taken as independent. In units of `scale` the target
+    is the identity times the mean variance, as in the paper. With a scale of 1 a few features of huge variance, which
+    language models have, would set that mean, and drown the directions that hardly vary, in which a shift shows best.
+    """
+    n, mean = sums.num_rows, sums.first / sums.num_rows
+    covariance = sums.second / n - np.outer(mean, mean)
+    h = len(mean)
+    level = float(np.trace(covariance)) / h
+    spread = float(np.sum(covariance**2)) / h - level**2
+    # sum |d - mean|^4, expanded, since the mean is known only at the end
+    c = float(mean @ mean)
+    fourth = (
+        sums.fourth
+        + 4.0 * float(mean @ sums.second @ mean)
+        + n * c * c
+        - 4.0 * float(mean @ sums.third)
+        + 2.0 * c * float(np.trace(sums.second))
+        - 4.0 * c * float(mean @ sums.first)
+    )
+    error = max(0.0, fourth / n - float(np.sum(covariance**2))) / (n * h)
+    shrinkage = min(1.0, error / spread) if spread > 1e-12 * level**2 else 1.0
+    shrunk = (1.0 - shrinkage) * covariance
+    shrunk[np.diag_indices(h)] += shrinkage * level
+    return Shrunk(shrunk * np.outer(sums.scale, sums.scale), shrinkage)
+
+
+def mahalanobis(
+    rows: Float[np.ndarray, "n h"], mean: Float[np.ndarray, " h"], factor: Float[np.ndarray, "h h"]
+) -> Float[np.ndarray, " n"]:
+    """Rows, the mean and the factor of the covariance in, distance [n] in standard deviations out (Lee et al. 2018).
+
+    arXiv 1807.03888, with one class. For normal rows its square has mean h.
+    """
+    distance: np.ndarray = np.sqrt(_quadratic(np.asarray(rows, dtype=np.float64) - mean, factor))
+    return distance
+
+
+def conformal_p(
+    distance: Float[np.ndarray, " n"],
+    calibration: Float[np.ndarray, " m"],
+    weight: Float[np.ndarray, " m"] | None = None,
+) -> Float[np.ndarray, " n"]:
+    """Distances and those of held-out rows that belong in; p-value [n] of each being one of them out, higher is likelier.
+
+    p = (1 + #{calibration >= distance}) / (m + 1) (Vovk et al. 2005, ch. 2): among rows like the calibration ones a share
+    of at most a has p <= a. With weights that sum to 1 in each of G independent groups, p = (1 + sum of weights) / (G + 1)
+    holds for a row of a new group (Lee, Barber & Willett 2023, arXiv 2306.06342). The least p there can be is 1 / (G + 1).
+    """
+    calibration = np.asarray(calibration, dtype=np.float64)
+    weight = np.ones_like(calibration) if weight is None else np.asarray(weight, dtype=np.float64)
+    order = np.argsort(calibration, kind="stable")
+    from_here = np.append(np.cumsum(weight[order][::-1])[::-1], 0.0)
+    beyond = from_here[np.searchsorted(calibration[order], np.asarray(distance, dtype=np.float64), side="left")]
+    p: np.ndarray = (1.0 + beyond) / (1.0 + float(weight.sum()))
+    return p
+
+
+# ---- Does doubt predict error? -----------------------------------------------------------------------------------
+
+
+class RiskCoverage(NamedTuple):
+    """Error among the rows answered [n], from the most certain row alone to all rows, and the share they are."""
+
+    coverage: Float[np.ndarray, " n"]
+    risk: Float[np.ndarray, " n"]
+
+
+class Selection(NamedTuple):
+    """Answer where certainty >= threshold: the share of rows that is, and their error where it was chosen."""
+
+    threshold: float
+    coverage: float
+    error: float
+
+
+def auroc(
+    score: Float[np.ndarray, " n"], positive: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None = None
+) -> float:
+    """Scores and which rows are positive in, chance that a positive has the higher score out; equal scores count half.
+
+    Mann & Whitney 1947. `positive` may lie between 0 and 1: a row that is half wrong counts half on either side. 0.5 says
+    nothing, below it the score points the wrong way. NaN where all rows are of one kind.
+    """
+    weight = np.ones(len(score)) if weight is None else np.asarray(weight, dtype=np.float64)
+    _, level = np.unique(score, return_inverse=True)
+    yes = np.bincount(level, weights=weight * positive)
+    no = np.bincount(level, weights=weight * (1.0 - positive))
+    if not (yes.sum() > 0 and no.sum() > 0):
+        return math.nan
+    below = np.cumsum(no) - no
+    return float(yes @ (below + no / 2.0) / (yes.sum() * no.sum()))
+
+
+def risk_coverage(
+    certainty: Float[np.ndarray, " n"], wrong: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None = None
+) -> RiskCoverage:
+    """How certain each row is and how wrong, in [0, 1], in; error by how many are answered, most certain first, out.
+
+    El-Yaniv & Wiener 2010. Rows of equal certainty are answered in any order: the curve is the mean over all of them.
+    """
+    weight = np.ones(len(certainty)) if weight is None else np.asarray(weight, dtype=np.float64)
+    level = np.unique(-np.asarray(certainty, dtype=np.float64), return_inverse=True)[1]
+    order = np.argsort(level, kind="stable")
+    mass = np.bincount(level, weights=weight)
+    mean = np.bincount(level, weights=weight * wrong) / np.where(mass > 0, mass, 1.0)
+    answered = np.cumsum(weight[order])
+    wrongs = np.cumsum(weight[order] * mean[level[order]])
+    return RiskCoverage(answered / answered[-1] if len(answered) else answered, wrongs / np.maximum(answered, 1e-300))
+
+
+def aurc(
+    certainty: Float[np.ndarray, " n"], wrong: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None = None
+) -> float:
+    """Certainty and error in, area under the risk-coverage curve out: mean error over how many are answered.
+
+    Geifman, Uziel & El-Yaniv 2019 (arXiv 1805.08206). Lower is better; a certainty that says nothing has the mean error.
+    NaN without rows.
+    """
+    if len(certainty) == 0:
+        return math.nan
+    coverage, risk = risk_coverage(certainty, wrong, weight)
+    return float(np.diff(coverage, prepend=0.0) @ risk)
+
+
+def selective_threshold(
+    certainty: Float[np.ndarray, " n"],
+    wrong: Bool[np.ndarray, " n"],
+    error: float,
+    delta: float = 0.05,
+    steps: int = 20,
+) -> Selection | None:
+    """Independent rows and which are wrong in; the least certainty above which at most `error` are wrong out, or None.
+
+    With probability 1 - delta over the rows the share of wrong answers among new rows at or above the threshold is at most
+    `error`. Fixed-sequence testing (Angelopoulos et al. 2021, arXiv 2110.01052): from few and most certain rows to all of
+    them in `steps` steps whose sizes do not depend on who is wrong, as long as the Clopper-Pearson upper bound at delta
+    stays within `error`. The first step is the smallest that half of `error` would pass, or all rows where they are fewer.
+    None where even that fails.
+    """
+    certainty = np.asarray(certainty, dtype=np.float64)
+    n = len(certainty)
+    sizes = _sizes(n, error, delta, steps)
+    if len(sizes) == 0:
+        return None
+    order = np.argsort(-certainty, kind="stable")
+    thresholds = certainty[order][sizes - 1]
+    answered = n - np.searchsorted(certainty[order][::-1], thresholds, side="left")  # with those of equal certainty
+    wrongs = np.cumsum(wrong[order])[answered - 1]
+    # The upper bound is within `error` exactly where so few wrong ones are unlikely at that rate.
+    passes = bdtr(wrongs, answered, error) <= delta
+    num = len(passes) if passes.all() else int(np.argmin(passes))
+    if num == 0:
+        return None
+    at = num - 1
+    return Selection(float(thresholds[at]), float(answered[at] / n), float(wrongs[at] / answered[at]))
+
+
+@cache
+def _sizes(n: int, error: float, delta: float, steps: int) -> Int[np.ndarray, " s"]:
+    """How many rows each step of `selective_threshold` answers; none where n faultless rows would not do."""
+    if not (0 < error < 1 and 0 < delta < 1):
+        raise ValueError(f"error and delta lie between 0 and 1, got {error} and {delta}")
+    if (1.0 - error) ** n > delta:
+        return np.zeros(0, dtype=np.int64)
+    every = np.arange(1, n + 1)
+    enough = bdtr(np.floor(every * error / 2.0), every, error) <= delta
+    first = int(every[np.argmax(enough)]) if enough.any() else n
+    sizes: np.ndarray = np.unique(np.linspace(first, n, steps).round().astype(np.int64))
+    return sizes
+
+
+# ---- Linear algebra ----------------------------------------------------------------------------------------------
+
+
+def cholesky(matrix: Float[np.ndarray, "h h"]) -> Float[np.ndarray, "h h"]:
+    """A positive definite matrix in, its lower Cholesky factor out."""
+    try:
+        factor: np.ndarray = np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        raise ValueError(f"not positive definite: least eigenvalue {np.linalg.eigvalsh(matrix)[0]:.3g}") from None
+    return factor
+
+
+def _quadratic(rows: Float[np.ndarray, "n h"], factor: Float[np.ndarray, "h h"]) -> Float[np.ndarray, " n"]:
+    """x' A^-1 x of each row, for A by its factor."""
+    solved = solve_triangular(factor, np.asarray(rows, dtype=np.float64).T, lower=True, check_finite=False)
+    form: np.ndarray = np.einsum("hn,hn->n", solved, solved)
+    return form

@@ -1,0 +1,158 @@
+"""How likely texts are is what padded rows of the whole model say, whatever stands beside them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from families import save_family
+
+from assay.config import PolicyOptions
+from assay.contracts import AssayError, Response, Rollouts, as_prompt
+from assay.models import likelihood as reading
+from assay.models.likelihood import beginning, likelihood, read_pairs, split_ids, text_likelihood
+from assay.models.policy import load_policy
+
+CONTEXTS = ["the film was", "the film was", "people love the", ""]
+CONTINUATIONS = [" very good .", " bad", " answer", "we see the film ."]
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_dir):
+    return load_policy(PolicyOptions(base=str(tiny_dir)))
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_dir):
+    """The same weights, run by transformers alone."""
+    return load_policy(PolicyOptions(base=str(tiny_dir))).model
+
+
+def by_hand(model, before, after):
+    """Nats of the continuation, and whether each of its tokens was the likeliest."""
+    ids = torch.from_numpy(np.concatenate([before, after]).astype(np.int64))
+    with torch.no_grad():
+        rows = model(ids[None]).logits[0, len(before) - 1 : -1].double().log_softmax(-1)
+    target = ids[len(before) :]
+    return float(rows.gather(1, target[:, None]).sum()), bool((rows.argmax(-1) == target).all())
+
+
+def test_continuations_are_as_likely_as_the_whole_model_says(policy, plain):
+    found = likelihood(policy, CONTEXTS, CONTINUATIONS)
+    tokens = policy.tokenizer(CONTINUATIONS, add_special_tokens=False)["input_ids"]
+    assert found.tokens.tolist() == [len(ids) for ids in tokens]
+    for nats, pair in zip(found.nats, split_ids(policy, CONTEXTS, CONTINUATIONS), strict=True):
+        assert nats == pytest.approx(by_hand(plain, *pair)[0], abs=1e-4)
+    np.testing.assert_allclose(found.per_token, found.nats / found.tokens)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma3", "olmoe"])
+def test_every_family_is_read_alike(tmp_path, name):
+    policy = load_policy(PolicyOptions(base=str(save_family(tmp_path, name))))
+    other = load_policy(PolicyOptions(base=str(tmp_path))).model
+    found = likelihood(policy, CONTEXTS, CONTINUATIONS)
+    expected = [by_hand(other, *pair)[0] for pair in split_ids(policy, CONTEXTS, CONTINUATIONS)]
+    np.testing.assert_allclose(found.nats, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("micro_tokens", [16, 60, 4096])
+def test_a_text_is_as_likely_alone_as_in_company(policy, micro_tokens):
+    together = likelihood(policy, CONTEXTS, CONTINUATIONS, micro_tokens=micro_tokens).nats
+    alone = [likelihood(policy, [c], [t]).nats[0] for c, t in zip(CONTEXTS, CONTINUATIONS, strict=True)]
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+def test_a_context_and_its_continuation_share_out_the_text_between_them(policy):
+    whole, first, second = likelihood(policy, ["we", "we", "we see"], [" see the film .", " see", " the film ."]).nats
+    assert whole == pytest.approx(first + second, abs=1e-4)
+    assert likelihood(policy, ["we see "], ["the film ."]).nats[0] == pytest.approx(second, abs=1e-4)
+    alone = likelihood(policy, [""], ["we see the film ."]).nats
+    assert text_likelihood(policy, ["we see the film ."]).nats == pytest.approx(alone, abs=1e-4)
+
+
+def test_a_chat_is_rendered_by_the_template_and_ends_where_the_text_does(policy):
+    asked = [as_prompt("write a review"), as_prompt("the film")]
+    replies = ["a good film .", "we love it"]
+    cut = Rollouts(tuple(asked), tuple(Response(text, finish="length") for text in replies))
+    np.testing.assert_allclose(likelihood(policy, asked, replies).nats, policy.log_probs(cut), atol=1e-4)
+
+
+def test_what_a_policy_would_say_is_greedy_and_nothing_else_is(policy, plain):
+    prompts = [policy.encode(as_prompt(text)) for text in ("write a review", "the film", "why", "people love")]
+    said = policy.draw(prompts, 1, 6, temperature=0.0).replies
+    rng = np.random.default_rng(0)
+    pairs = [*zip(prompts, said, strict=True)]
+    for prompt, reply in zip(prompts * 6, said * 6, strict=True):
+        changed = reply.copy()
+        changed[rng.integers(len(changed))] = rng.integers(8, len(policy.tokenizer))
+        pairs.append((prompt, changed))
+    found = read_pairs(policy, pairs, greedy=True).greedy
+    assert found.tolist() == [by_hand(plain, *pair)[1] for pair in pairs]
+    assert found[:4].all()
+    assert not found.all()
+
+
+def test_a_token_that_the_odds_leave_open_is_settled_by_what_the_policy_says(policy):
+    """In a wide distribution the likeliest token has far less than half of the chance."""
+    contexts = [policy.encode(as_prompt(str(i))) for i in range(9)]
+    with torch.inference_mode():
+        first = [policy.draw([c], 1, 1, temperature=0.0).replies[0] for c in contexts]
+        likeliest = policy.read(contexts, first).log_prob
+    assert (likeliest < np.log(0.5)).any()
+    assert read_pairs(policy, [*zip(contexts, first, strict=True)], greedy=True).greedy.all()
+
+
+def test_a_long_text_is_read_in_windows_in_which_every_token_is_predicted_once(policy, plain, monkeypatch):
+    text = " ".join(["we see the film", "people love it", "it was bad"] * 8)
+    ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+    whole = text_likelihood(policy, [text])
+    assert whole.tokens[0] == len(ids)
+    assert whole.nats[0] == pytest.approx(by_hand(plain, [policy.tokenizer.bos_token_id], ids)[0], abs=1e-3)
+    monkeypatch.setattr(reading, "LONGEST", 30)
+    cut = text_likelihood(policy, [text, "we"])
+    assert cut.tokens.tolist() == [len(ids), 1]
+    ends = [*range(30, len(ids), 30), len(ids)]
+    expected = by_hand(plain, [policy.tokenizer.bos_token_id], ids[:30])[0]
+    expected += sum(by_hand(plain, ids[end - 31 : at], ids[at:end])[0] for at, end in pairwise(ends))
+    assert cut.nats[0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_what_does_not_fit_loses_its_beginning(policy, monkeypatch):
+    monkeypatch.setattr(reading, "LONGEST", 5)
+    ((before, after),) = split_ids(policy, ["the film was so very bad"], [" and sad ."])
+    assert policy.tokenizer.decode(before) == "so very bad"
+    assert policy.tokenizer.decode(after) == "and sad ."
+    ((before, after),) = split_ids(policy, [as_prompt("why")], ["we see the film and people love it ."])
+    assert (len(before), len(after)) == (1, 5)
+
+
+def test_a_text_begins_as_its_tokenizer_begins_texts(policy):
+    class Begins:
+        """A tokenizer that puts token 1 first by itself."""
+
+        bos_token_id, eos_token_id = 1, 2
+
+        def __call__(self, text, add_special_tokens=True):
+            return {"input_ids": [1, 7] if add_special_tokens else [7]}
+
+    class Bare(Begins):
+        bos_token_id = eos_token_id = None
+
+        def __call__(self, text, add_special_tokens=True):
+            return {"input_ids": [7]}
+
+    assert beginning(Begins(), needed=False) == [1]
+    assert beginning(policy.tokenizer, needed=False) == []
+    assert beginning(policy.tokenizer, needed=True) == [policy.tokenizer.bos_token_id]
+    assert beginning(Bare(), needed=False) == []
+    with pytest.raises(AssayError, match="no token to begin a text with; remedy"):
+        beginning(Bare(), needed=True)
+
+
+def test_no_texts_and_texts_without_words_are_not_in_the_way(policy):
+    assert len(likelihood(policy, [], []).nats) == 0
+    found = likelihood(policy, ["the film", "the film"], ["", " was"])
+    assert (found.nats[0], found.tokens.tolist(), found.per_token[0]) == (0.0, [0, 1], 0.0)
+    assert text_likelihood(policy, [""]).nats.tolist() == [0.0]

@@ -1,0 +1,375 @@
+"""What a model knows of its own doubt: measured in chunks, kept beside its weights, answered from the pass that scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from families import save_family
+from safetensors.numpy import load_file
+from shell import assay
+from toys import Good, liked
+
+from assay import AssayError, Response, Rollouts, api
+from assay.config import ModelOptions, UncertaintyOptions
+from assay.contracts import Comparison, as_prompt
+from assay.formulas.uncertainty import cholesky, laplace_information, ledoit_wolf, mahalanobis, moments
+from assay.models import uncertainty
+from assay.models.pairs import PairScorer, score_comparisons
+from assay.models.scalar import ScalarModel, create, load, save
+from assay.models.scaled import Calibration, Scaled
+from assay.models.uncertainty import PLACE, features, fit_uncertainty
+from assay.testing import check_reward_model
+
+OPTIONS = UncertaintyOptions()
+TRAIN, HELD_OUT, NEW = liked(120, seed=1), liked(40, seed=2), liked(60, seed=3)
+GIBBERISH = [") 7 ( ( ; - 0 / ' \" 3 3", "tool tool tool tool tool", "9 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9"]
+
+
+@pytest.fixture(scope="module")
+def bare(tiny_dir) -> ScalarModel:
+    return create(ModelOptions(base=str(tiny_dir)))
+
+
+@pytest.fixture(scope="module")
+def model(bare) -> Scaled:
+    """A model that knows its doubt, at a temperature of 2; shared, so nobody changes it."""
+    return api.measure_uncertainty(Scaled(bare, Calibration(2.0, 0.5)), TRAIN, held_out=HELD_OUT)
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory) -> Path:
+    """Its directory; read it, do not write into it."""
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    api.save(model, folder)
+    return folder
+
+
+def asked(comparisons) -> tuple[list, list]:
+    return [c.prompt for c in comparisons for _ in c.responses], [r for c in comparisons for r in c.responses]
+
+
+# ---- What is measured ----------------------------------------------------------------------------------------------
+
+
+def test_features_are_what_the_head_reads(bare):
+    prompts, responses = asked(NEW)
+    scores, found = bare.read(prompts, responses)
+    head = bare.network.classifier.score.weight.detach().numpy()[0].astype(np.float64)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found @ head, scores.value, atol=1e-4)
+    np.testing.assert_array_equal(scores.value, bare.score(prompts, responses).value)
+    np.testing.assert_array_equal(found, features(bare, prompts, responses))
+
+
+def test_doubt_is_the_formulas_on_the_models_features(bare, model):
+    rows = sorted(TRAIN, key=lambda c: c.id)
+    found = features(bare, *asked(rows)).astype(np.float64)
+    difference = found[::2] - found[1::2]
+    information = laplace_information(difference, score_comparisons(bare, rows).margin)
+    prior = model.model.uncertainty.provenance["prior_precision"]
+    precision = cholesky(information + prior * np.eye(64))
+    np.testing.assert_allclose(model.model.uncertainty.precision, precision, rtol=1e-4, atol=1e-4 * precision.max())
+    new = features(bare, *asked(NEW)).astype(np.float64)
+    solved = np.linalg.solve(precision, (new[::2] - new[1::2]).T)
+    prompts, first, second = zip(*((c.prompt, *c.responses) for c in NEW), strict=True)
+    np.testing.assert_allclose(
+        bare_std := model.model.margin_std(prompts, first, second), np.linalg.norm(solved, axis=0), rtol=1e-3
+    )
+    np.testing.assert_allclose(model.margin_std(prompts, first, second), bare_std / 2)  # in nats
+    np.testing.assert_allclose(model.margin_std(prompts, second, first), bare_std / 2)
+
+
+def test_chunks_do_not_show(bare, model, monkeypatch):
+    """The centre is another one, and so are the roundings of the features; the scale of the target is that of the first chunk."""
+    whole = fit_uncertainty(bare, TRAIN, HELD_OUT, OPTIONS)
+    monkeypatch.setattr(uncertainty, "CHUNK", 50)
+    parts = fit_uncertainty(bare, TRAIN, HELD_OUT, OPTIONS)
+    np.testing.assert_allclose(parts.mean, whole.mean, atol=1e-5)
+    np.testing.assert_allclose(
+        parts.precision @ parts.precision.T, whole.precision @ whole.precision.T, rtol=1e-3, atol=0.05
+    )
+    np.testing.assert_allclose(parts.distance, whole.distance, rtol=0.1)
+    assert len(whole.distance) == 80
+    assert (np.diff(whole.distance) >= 0).all()
+    assert whole.weight.sum() == pytest.approx(40)
+
+
+def test_memory_holds_a_chunk_of_features_not_all(bare, monkeypatch):
+    """What is read at once is a chunk's replies, however many comparisons there are."""
+    sizes = []
+    read = ScalarModel.read
+    monkeypatch.setattr(ScalarModel, "read", lambda self, p, r, t=None: (sizes.append(len(p)), read(self, p, r, t))[1])
+    monkeypatch.setattr(uncertainty, "CHUNK", 16)
+    fit_uncertainty(bare, TRAIN, HELD_OUT, OPTIONS)
+    assert max(sizes) == 32
+    assert sum(sizes) == 2 * (len(TRAIN) + len(HELD_OUT))  # every text once
+
+
+def test_fewer_comparisons_than_features_will_do(bare):
+    found = fit_uncertainty(bare, TRAIN[:20], HELD_OUT, OPTIONS)
+    assert np.isfinite(found.precision).all()
+    assert 0 < found.provenance["directions_decided"] < 20
+    assert 0 < found.provenance["shrinkage"] < 1
+
+
+def test_a_part_of_the_comparisons_counts_for_all_of_them(bare):
+    many = liked(400, seed=5)
+    whole, part = (
+        fit_uncertainty(bare, many, HELD_OUT, UncertaintyOptions(most=most, prior_precision=1.0)) for most in (400, 200)
+    )
+    assert (whole.provenance["comparisons_read"], part.provenance["comparisons_read"]) == (400, 200)
+    told = [np.trace(each.precision @ each.precision.T) for each in (whole, part)]
+    assert told[1] / told[0] == pytest.approx(1, abs=0.15)
+
+
+def test_rankings_and_attribute_models_are_measured_too(tiny_dir, bare):
+    ranked = liked(40, seed=6, k=4)
+    found = fit_uncertainty(bare, ranked, HELD_OUT, OPTIONS)
+    assert found.provenance["replies"] == 160
+    several = create(ModelOptions(base=str(tiny_dir), attributes=["kind", "true"]))
+    known = api.measure_uncertainty(several, TRAIN, held_out=HELD_OUT)
+    assert (known.score(*asked(NEW)).std > 0).all()
+
+
+def test_replies_of_a_policy_may_stand_for_the_held_out_comparisons(bare):
+    prompts, responses = asked(HELD_OUT)
+    rollouts = Rollouts(tuple(prompts), tuple(responses))
+    by_policy, by_pairs = (fit_uncertainty(bare, TRAIN, each, OPTIONS) for each in (rollouts, HELD_OUT))
+    np.testing.assert_allclose(by_policy.distance, by_pairs.distance)
+
+
+def test_comparisons_that_were_not_trained_on_are_noticed(bare, caplog):
+    known = ScalarModel(bare.network, bare.text, dataclasses.replace(bare.card, data_hash="other"))
+    with caplog.at_level(logging.WARNING, "assay"):
+        fit_uncertainty(known, TRAIN, HELD_OUT, OPTIONS)
+    assert "not exactly the comparisons that the model was trained on" in caplog.text
+
+
+# ---- What is answered ----------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_knows_its_doubt_keeps_every_contract(model):
+    check_reward_model(model)
+    assert isinstance(model, PairScorer)
+
+
+def test_scores_do_not_change_and_doubt_does_not_depend_on_company(bare, model):
+    prompts, responses = asked(NEW)
+    plain, known = bare.score(prompts, responses), model.model.score(prompts, responses)
+    np.testing.assert_array_equal(known.value, plain.value)
+    assert plain.std is None
+    assert plain.shift_p is None
+    alone = [model.model.score([p], [r]) for p, r in zip(prompts[:10], responses, strict=False)]
+    np.testing.assert_allclose([one.std[0] for one in alone], known.std[:10], rtol=1e-3)
+    np.testing.assert_allclose([one.shift_p[0] for one in alone], known.shift_p[:10], atol=0.05)
+
+
+def test_doubt_comes_with_the_pass_that_scores(bare, model, monkeypatch):
+    seen = []
+    states = type(bare.network.trunk).states
+    monkeypatch.setattr(
+        type(bare.network.trunk),
+        "states",
+        lambda self, texts, *a: (seen.append(len(texts)), states(self, texts, *a))[1],
+    )
+    pairs = score_comparisons(model, NEW)
+    assert sum(seen) == 2 * len(NEW)
+    assert pairs.margin_std is not None
+    assert (pairs.margin_std > 0).all()
+    scores = model.score(*asked(NEW))
+    np.testing.assert_allclose(np.stack([pairs.first_shift_p, pairs.second_shift_p], axis=1).ravel(), scores.shift_p)
+    np.testing.assert_allclose(scores.std, model.model.score(*asked(NEW)).std / 2)
+
+
+def test_texts_of_the_kind_are_in_and_others_are_out(model):
+    inside = model.score(*asked(NEW)).shift_p
+    outside = model.score(["write a review of film 1 1"] * 3, GIBBERISH).shift_p
+    assert np.mean(inside <= 0.05) < 0.15
+    assert outside.max() < np.quantile(inside, 0.2)  # an untrained model's features; trained ones are asked in the audit
+    assert inside.min() >= 1 / 41
+
+
+def test_of_a_direction_that_was_compared_more_is_known(bare):
+    """Twice the comparisons of the same differences: never more spread, whatever is asked."""
+    once, twice = (
+        fit_uncertainty(bare, rows, HELD_OUT, UncertaintyOptions(prior_precision=1.0))
+        for rows in (TRAIN, [*TRAIN, *(dataclasses.replace(c, id=f"{c.id}-again") for c in TRAIN)])
+    )
+    asked_of = np.random.default_rng(0).normal(size=(50, 64))
+    assert (twice.margin_std(asked_of) <= once.margin_std(asked_of) * (1 + 1e-9)).all()
+
+
+def test_a_model_without_doubt_says_how_to_get_it(bare):
+    scores, spread = bare.score_pairs(*asked(NEW), np.array([0]), np.array([1]))
+    assert spread is None
+    assert scores.std is None
+    for each in (bare, Scaled(bare, Calibration()), Scaled(Good(), Calibration())):
+        with pytest.raises(AssayError, match="no uncertainty is stored with this model; remedy: `assay uncertainty"):
+            each.margin_std(["a"], ["b"], ["c"])
+    pairs = score_comparisons(Scaled(Good(), Calibration()), NEW)
+    assert pairs.margin_std is None
+    assert pairs.first_shift_p is None
+
+
+# ---- On disk -------------------------------------------------------------------------------------------------------
+
+
+def test_a_loaded_model_answers_as_the_one_that_was_saved(model, saved):
+    again = api.load(saved)
+    here, there = model.score(*asked(NEW)), again.score(*asked(NEW))
+    np.testing.assert_allclose(there.std, here.std, rtol=1e-3)
+    np.testing.assert_allclose(there.shift_p, here.shift_p, atol=0.05)
+    assert again.model.uncertainty.provenance == model.model.uncertainty.provenance
+    card = json.loads((saved / "reward.json").read_text("utf-8"))
+    assert card["uncertainty"]["comparisons"] == len(TRAIN)
+    assert api.load(saved, uncertain=False).score(*asked(NEW)).std is None
+
+
+def test_no_reader_of_weights_meets_the_file(saved):
+    """vLLM and SGLang take every *.safetensors of the directory itself for weights."""
+    assert [path.name for path in saved.glob("*.safetensors")] == ["model.safetensors"]
+    assert set(load_file(saved / PLACE)) == {"mean", "precision", "covariance", "distance", "weight"}
+    assert (saved / PLACE).stat().st_mode & 0o777 == 0o644
+
+
+def test_cards_without_it_are_as_before(bare, tmp_path):
+    save(bare, tmp_path / "model")
+    assert "uncertainty" not in json.loads((tmp_path / "model/reward.json").read_text("utf-8"))
+    assert not (tmp_path / "model" / PLACE).exists()
+    assert load(tmp_path / "model").uncertainty is None
+
+
+def test_a_calibration_keeps_it_and_training_on_drops_it(model, saved, tmp_path):
+    folder = Path(shutil.copytree(saved, tmp_path / "copy"))
+    loaded = api.load(folder)
+    api.recalibrate(Scaled(loaded.model, Calibration(4.0)), folder)
+    again = api.load(folder)
+    np.testing.assert_allclose(again.score(*asked(NEW)).std, model.score(*asked(NEW)).std / 2, rtol=1e-3)
+    assert create(ModelOptions(base=str(folder))).uncertainty is None
+
+
+@pytest.mark.parametrize("change", ["trunk", "head", "template"])
+def test_doubt_that_belongs_to_another_model_is_refused(saved, tmp_path, change):
+    folder = tmp_path / "copy"
+    other = load(saved)
+    parts = {"trunk": other.network.classifier.model.layers[0].mlp.up_proj, "head": other.network.classifier.score}
+    if change in parts:
+        with torch.no_grad():
+            parts[change].weight[0, 5] += 0.1
+    else:
+        other.text.tokenizer.chat_template += " "
+    other.uncertainty = None
+    save(other, folder)
+    shutil.copytree((saved / PLACE).parent, (folder / PLACE).parent)
+    with pytest.raises(
+        AssayError, match="was measured on other weights or with another chat template; remedy: delete it"
+    ):
+        load(folder)
+    assert load(folder, uncertain=False).uncertainty is None
+
+
+def test_a_number_type_is_no_other_model(saved):
+    rounded = load(saved, ModelOptions(dtype="bfloat16"))
+    assert rounded.uncertainty is not None
+    assert (rounded.score(*asked(NEW)).std > 0).all()
+
+
+def test_a_file_that_cannot_be_read_or_is_gone_is_told(saved, tmp_path, caplog):
+    folder = Path(shutil.copytree(saved, tmp_path / "copy"))
+    (folder / PLACE).write_bytes(b"half")
+    with pytest.raises(AssayError, match=r"uncertainty.safetensors: is not readable \(.*\); remedy: delete it"):
+        load(folder)
+    (folder / PLACE).unlink()
+    with caplog.at_level(logging.WARNING, "assay"):
+        assert load(folder).uncertainty is None
+    assert "reward.json names it" in caplog.text
+
+
+def test_a_file_of_another_version_is_refused(model, saved, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(saved, tmp_path / "copy"))
+    monkeypatch.setattr(uncertainty, "VERSION", 2)
+    with pytest.raises(AssayError, match="version is 2 here, got 1; remedy: install the Assay that wrote it"):
+        load(folder)
+
+
+def test_the_command_stores_it_in_place_and_measures_anew_what_is_stale(bare, tmp_path):
+    folder = tmp_path / "model"
+    save(bare, folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    for name, rows in (("train", TRAIN), ("held", HELD_OUT)):
+        api.write(tmp_path / f"{name}.jsonl", rows)
+    command = (
+        "uncertainty",
+        folder,
+        "--data",
+        tmp_path / "train.jsonl",
+        "--held-out",
+        tmp_path / "held.jsonl",
+        "--json",
+    )
+    first = assay(*map(str, command))
+    assert first.code == 0, first.err
+    assert json.loads(first.out)["comparisons"] == len(TRAIN)
+    assert (folder / "model.safetensors").read_bytes() == weights
+    known = api.load(folder)
+    assert known.score(*asked(NEW)).shift_p is not None
+    with torch.no_grad():
+        known.model.network.classifier.score.weight[0, 0] += 1.0
+    known.model.uncertainty = None
+    other = tmp_path / "other"
+    api.save(known, other)
+    shutil.copytree((folder / PLACE).parent, (other / PLACE).parent)
+    again = assay(*map(str, ("uncertainty", other, *command[2:])))
+    assert again.code == 0, again.err
+    assert api.load(other).score(*asked(NEW)).std is not None
+
+
+# ---- Refusals ------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_measured_is_refused_in_one_line(bare, tiny_dir, tmp_path):
+    encoder = create(ModelOptions(base=str(save_family(tmp_path, "bert")), template="plain"))
+    with pytest.raises(AssayError, match=r"pools the text in a way of its own.*remedy: a causal model"):
+        fit_uncertainty(encoder, TRAIN, HELD_OUT, OPTIONS)
+    with pytest.raises(AssayError, match="pools the text in a way of its own"):
+        features(encoder, ["a"], ["b"])
+    heads = create(ModelOptions(base=str(tiny_dir), heads=3))
+    with pytest.raises(AssayError, match="3 heads have their spread"):
+        fit_uncertainty(heads, TRAIN, HELD_OUT, OPTIONS)
+    adapted = create(ModelOptions(base=str(tiny_dir), lora_rank=2))
+    with pytest.raises(AssayError, match="adapters are not folded in yet; remedy"):
+        fit_uncertainty(adapted, TRAIN, HELD_OUT, OPTIONS)
+    adapted.network.merge()
+    assert fit_uncertainty(adapted, TRAIN, HELD_OUT, OPTIONS).distance.size == 80
+    with pytest.raises(AssayError, match="Good is no model of ours"):
+        api.measure_uncertainty(Good(), TRAIN, held_out=HELD_OUT)
+
+
+def test_held_out_replies_must_be_held_out_and_enough(bare):
+    with pytest.raises(AssayError, match="1 of 41 held-out groups are among the training comparisons; remedy"):
+        fit_uncertainty(bare, TRAIN, [*HELD_OUT, TRAIN[0]], OPTIONS)
+    with pytest.raises(AssayError, match="18 held-out groups cannot tell 1 reply in 20; remedy: hold out 19 or more"):
+        fit_uncertainty(bare, TRAIN, HELD_OUT[:18], OPTIONS)
+    assert fit_uncertainty(bare, TRAIN, HELD_OUT[:19], OPTIONS).distance.size == 38
+
+
+def test_training_comparisons_must_say_something(bare):
+    with pytest.raises(AssayError, match="no comparable pair; remedy"):
+        fit_uncertainty(bare, [], HELD_OUT, OPTIONS)
+    same = [Comparison(as_prompt("a"), (Response("b"), Response("b")), TRAIN[0].verdict)] * 3
+    with pytest.raises(AssayError, match="6 replies look all the same to the model's head; remedy"):
+        fit_uncertainty(bare, same, HELD_OUT, OPTIONS)
+
+
+def test_a_distance_is_the_formulas_on_the_training_replies(bare, model):
+    found = features(bare, *asked(sorted(TRAIN, key=lambda c: c.id))).astype(np.float64)
+    sums = moments(found, found.mean(axis=0), found.std(axis=0))
+    held = mahalanobis(features(bare, *asked(HELD_OUT)), sums.mean, cholesky(ledoit_wolf(sums).covariance))
+    np.testing.assert_allclose(model.model.uncertainty.distance, np.sort(held), rtol=0.02)
