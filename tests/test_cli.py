@@ -216,6 +216,8 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (pushed(prompts="numbers"), "numbers.jsonl:1: field prompt"),
         (pushed("--policy", "{desk}/missing"), "missing: no directory, and no model from the hub"),
         (pushed("--policy", "{desk}/nan-lm"), "nan-lm: weight model.norm.weight holds NaN or infinity"),
+        (pushed("--policy", "{desk}/model"), "model: is a reward model or classifier, so it cannot speak; remedy"),
+        (pushed("--sft", "{desk}/good.jsonl", verb="best-of-n"), "--prompts, --out, --sft and --comparisons are files of their own"),
         (pushed("optimize.samples=1", verb="rloo"), "optimize.samples=1: optimize.baseline=leave_one_out compares"),
         (pushed("optimize.baseline=group"), "optimize.baseline=group: this command is value's"),
         (pushed("optimize.keep=best_gold"), "optimize.keep: needs a gold judge"),
@@ -321,7 +323,8 @@ def test_a_disk_that_is_really_full_is_told_too(desk, tmp_path):
             assert ran.code == 2, (verb, ran)
             assert "No space left on device" in ran.err.splitlines()[-1]
             assert "Traceback" not in ran.err
-            assert {Path(name).name for name in tree(disk)} <= {"config.yaml", "metrics.jsonl", "rejected.jsonl"}
+            kept = {"config.yaml", "metrics.jsonl", "rejected.jsonl", "hygiene.json", "scores.jsonl"}  # to go on from
+            assert {Path(name).name for name in tree(disk)} <= kept
             shutil.rmtree(disk / verb, ignore_errors=True)
     finally:
         subprocess.run(["umount", disk], check=True)

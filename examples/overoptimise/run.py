@@ -1,12 +1,11 @@
 """Over-optimisation on a laptop: a reward model is learnt from few noisy comparisons, then optimised until it cheats.
 
-    make quickstart
-    python examples/overoptimise/run.py --out runs/overoptimise --start runs/quickstart/model
+    python examples/overoptimise/run.py --out runs/overoptimise
+    python examples/overoptimise/run.py --out runs/overoptimise --gold runs/quickstart/model
 
 A known judge (gold) compares replies of the starter model, and a quarter of its verdicts are turned round. Reward models
-(proxies) learn from 100, 400 and 1,600 of them; with --start they begin as a reward model that knows something of taste
-already. Then the best of up to 256 replies is chosen by each, and PPO moves the policy against one, while gold looks on.
-`summary.md` says where gold turned, for whom, and whether it did at all.
+(proxies) learn from 100, 400 and 1,600 of them. Then the best of up to 256 replies is chosen by each, and PPO moves the policy
+against one, while gold looks on. `summary.md` says where gold turned, for whom, and whether it did at all.
 
 Every step leaves a file and is skipped where the file is: the same command goes on from a killed run.
 """
@@ -214,7 +213,7 @@ def learn(out: Path, asked: argparse.Namespace, judge: Reward, name: str, size: 
     config = build(
         quickstart(),
         {
-            "model": {"base": asked.start or asked.policy},
+            "model": {"base": asked.policy, "head_scale": 0.02},
             "train": {"lr": asked.proxy_lr, "epochs": epochs(asked, size), "micro_tokens": 2048, "seed": seed},
         },
     )
@@ -296,27 +295,24 @@ def ppo(
 def options(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/overoptimise"))
-    parser.add_argument("--policy", default="starter", help="hub name or directory")
-    parser.add_argument(
-        "--start", help="reward model that the proxies start from; the policy with a fresh head unless given"
-    )
+    parser.add_argument("--policy", default="starter", help="hub name or directory; the proxies start from it too")
     parser.add_argument("--gold", default="rule", help="'rule' (gold.py), or the directory of a reward model")
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 400, 1600], help="comparisons, one proxy each")
     parser.add_argument("--noise", type=float, default=0.25, help="share of verdicts that are turned round")
     parser.add_argument("--middle", type=int, default=400, help="the size that gets an ensemble, and PPO")
     parser.add_argument("--members", type=int, default=3, help="proxies in the ensemble: other seeds, the same data")
-    parser.add_argument("--steps", type=int, default=50, help="fewest optimiser steps of a proxy; else one epoch")
-    parser.add_argument("--proxy-lr", type=float, default=5e-4)
+    parser.add_argument("--steps", type=int, default=30, help="fewest optimiser steps of a proxy; else one epoch")
+    parser.add_argument("--proxy-lr", type=float, default=3e-4)
     parser.add_argument("--prompts", type=int, default=304, help="that comparisons and PPO are about")
-    parser.add_argument("--pool-prompts", type=int, default=32, help="others, for best of n")
+    parser.add_argument("--pool-prompts", type=int, default=16, help="others, for best of n")
     parser.add_argument("--n", type=int, default=256, help="replies to each of them")
-    parser.add_argument("--tokens", type=int, default=32, help="most tokens of a reply")
+    parser.add_argument("--tokens", type=int, default=24, help="most tokens of a reply")
     parser.add_argument("--kl-coef", type=float, nargs="+", default=[0.0, 0.1, 0.4], help="one PPO run each")
-    parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--updates", type=int, default=16)
     parser.add_argument("--batch", type=int, default=32, help="prompts an update")
     parser.add_argument("--lr", type=float, default=2e-4, help="of PPO")
-    parser.add_argument("--check-every", type=int, default=4)
-    parser.add_argument("--check-prompts", type=int, default=64, help="others again, that gold is asked about")
+    parser.add_argument("--check-every", type=int, default=2)
+    parser.add_argument("--check-prompts", type=int, default=48, help="others again, that gold is asked about")
     parser.add_argument("--draws", type=int, default=2000, help="bootstrap draws of every interval")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--small", action="store_true", help="everything tiny: seconds with a tiny model, no findings")

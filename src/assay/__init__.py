@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 _HOMES = {
     **dict.fromkeys(
         ("read", "write", "check", "split", "train", "calibrate", "audit", "score", "load", "save", "doctor", "quickstart",
-         "policy", "best_of_n", "optimize", "overoptimise", "tax", "benchmark",
+         "policy", "best_of_n", "optimize", "overoptimise", "tax", "benchmark", "compare", "read_scores",
          "measure_uncertainty", "ensemble", "train_ensemble", "warm"),
         "assay.api",
     ),
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         best_of_n,
         calibrate,
         check,
+        compare,
         doctor,
         ensemble,
         load,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         policy,
         quickstart,
         read,
+        read_scores,
         save,
         score,
         split,

@@ -14,7 +14,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from assay.config import (
 from assay.contracts import (
     AssayError,
     Comparison,
+    Judge,
     Policy,
     Prompt,
     PromptLike,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from assay.audit.overoptimise import Candidates, Trajectory
     from assay.audit.tax import Gain
     from assay.models.ensemble import Ensemble
+    from assay.models.isotonic import Isotonic
     from assay.models.policy import LanguagePolicy
     from assay.models.rules import EnsembleRule
     from assay.optimize import Reward
@@ -266,15 +268,43 @@ def warm(
     return Scaled(average, average.card.calibration), report
 
 
+@overload
 def calibrate(
-    model: RewardModel, comparisons: Sequence[Comparison], *, reference: Rollouts | None = None, **options: Any
-) -> tuple[Scaled, Report]:
-    """The model in nats, with odds fitted to held-out comparisons, and the report of what changed. Keywords are CalibrateOptions."""
+    model: RewardModel,
+    comparisons: Sequence[Comparison],
+    *,
+    reference: Rollouts | None = None,
+    method: Literal["temperature"] = "temperature",
+    **options: Any,
+) -> tuple[Scaled, Report]: ...
+
+
+@overload
+def calibrate(
+    model: RewardModel | Judge, comparisons: Sequence[Comparison], *, method: Literal["isotonic"], **options: Any
+) -> tuple[Isotonic, Report]: ...
+
+
+def calibrate(
+    model: Any, comparisons: Sequence[Comparison], *, reference: Rollouts | None = None, **options: Any
+) -> tuple[Any, Report]:
+    """The model in nats, with odds fitted to held-out comparisons, and the report of what changed. Keywords are CalibrateOptions.
+
+    With method="isotonic" a judge instead: the odds are bent, so no rewards belong to them.
+    """
     from assay.calibrate import fit
+    from assay.calibrate.isotonic import fit_judge
     from assay.config import CalibrateOptions
 
+    chosen = make(CalibrateOptions, options)
+    if chosen.method == "isotonic" and reference is not None:
+        raise AssayError(
+            "calibrate.method=isotonic: a judge has no scale for a reference; remedy: leave the reference out"
+        )
     with bar("calibrate", len(comparisons)) as progress:
-        return fit(model, comparisons, make(CalibrateOptions, options), reference=reference, progress=progress)
+        if chosen.method == "isotonic":
+            return fit_judge(model, comparisons, chosen, progress=progress)
+        return fit(model, comparisons, chosen, reference=reference, progress=progress)
 
 
 def measure_uncertainty(
@@ -468,6 +498,11 @@ def save(model: Scaled | ScalarModel | Ensemble, folder: str | Path) -> None:
 
 def recalibrate(model: Scaled, folder: str | Path, out: str | Path | None = None) -> None:
     """Store a calibration: in place only reward.json (ensemble.json) is rewritten, elsewhere the whole directory is."""
+    if not isinstance(model, Scaled):
+        raise AssayError(
+            "calibrate.method=isotonic gives a judge, which a saved reward model cannot hold; "
+            "remedy: calibrate.method=temperature, or use the judge in Python"
+        )
     from assay.models.ensemble import Ensemble, recalibrated
     from assay.models.layout import ENSEMBLE
 
@@ -507,8 +542,10 @@ def policy(base: str = "starter", *, adapters: bool = False, seed: int = 0, **op
 
     chosen = make(PolicyOptions, {"base": base, **options})
     if chosen.server:
-        if ignored := {"stop", "max_prompt", "template"} & chosen.model_fields_set:
-            raise AssayError(f"policy.{sorted(ignored)[0]}: not used with policy.server; remedy: set it on the server")
+        usual = PolicyOptions()
+        ignored = sorted(name for name in chosen.model_fields_set if getattr(chosen, name) != getattr(usual, name))
+        if ignored := [name for name in ignored if name not in ("base", "system", "server")]:
+            raise AssayError(f"policy.{ignored[0]}: not used with policy.server; remedy: set it on the server")
         return RemotePolicy(chosen.server, chosen.base, system=chosen.system)
     return load_policy(chosen, adapters=adapters, seed=seed)
 
@@ -532,6 +569,7 @@ def best_of_n(
     chosen = make(BestOfNOptions, options)
     asked = [as_prompt(prompt) for prompt in prompts]
     target, judge = _reward(reward), None if gold is None else _reward(gold)
+    _refuse_other_templates(policy, target)
     identity = {
         "policy": getattr(policy, "fingerprint", repr(policy)),
         "reward": target.fingerprint,
@@ -592,8 +630,7 @@ def optimize(
         log.warning("%d held-out prompts are also learnt from; they are left out of learning", len(both))
         asked = [prompt for prompt in asked if prompt not in both]
     ours = _only_scaled(target)
-    if ours is not None:
-        refuse_other_template(policy, ours.model)  # type: ignore[arg-type]
+    _refuse_other_templates(policy, target)
 
     def begin() -> None:
         if folder and PartialState().is_main_process:
@@ -608,8 +645,8 @@ def optimize(
         chosen,
         gold=judge,
         held_out=kept,
-        value=_value_network(policy, ours, chosen),
-        reference_scale=_reference_scale(ours),
+        value=_value_network(policy, ours, chosen, sum(target.weights.values())),
+        reference_scale=_reference_scale(ours, sum(target.weights.values())),
         folder=folder,
         begin=begin,
     )
@@ -617,6 +654,8 @@ def optimize(
         save_policy(done.policy, folder / "policy")
         if len(done.checks) > 1:
             write_report(overoptimise(folder), folder)
+        else:
+            write_report(_course(folder, done.checks), folder)
     return done
 
 
@@ -628,7 +667,6 @@ def overoptimise(place: str | Path, *, pool: str | Path | None = None, **options
     """
     from assay.audit.overoptimise import overoptimise_pool, overoptimise_run
     from assay.optimize import monitor
-    from assay.optimize.course import course
 
     chosen, folder = make(BestOfNOptions, options), Path(place)
     doubt = {"draws": chosen.draws, "seed": chosen.seed}
@@ -646,9 +684,7 @@ def overoptimise(place: str | Path, *, pool: str | Path | None = None, **options
         about={"run": str(place)},
         **doubt,
     )
-    metrics = folder / "metrics.jsonl"
-    rows = [row for _, row in files.read_rows(metrics)] if metrics.exists() else []
-    return dataclasses.replace(report, sections=(*report.sections, course(rows, checks)))
+    return dataclasses.replace(report, sections=(*report.sections, _course(folder, checks)))
 
 
 def tax(
@@ -792,8 +828,18 @@ def refuse_other_template(policy: LanguagePolicy, model: ScalarModel) -> None:
             f"policy.template={text.template}, or score with the template it was trained on",
         )
     else:
-        where, remedy = f"system message ({policy.system!r} and {text.system!r})", f"policy.system={text.system!r}"
+        own = "null" if text.system is None else repr(text.system)
+        where, remedy = f"system message ({policy.system!r} and {text.system!r})", f"policy.system={own}"
     raise AssayError(f"the policy and the reward model have one tokenizer but not one {where}; remedy: {remedy}")
+
+
+def _refuse_other_templates(policy: Any, reward: Reward) -> None:
+    """As refuse_other_template, of every reward model of ours in the reward; a policy behind a server renders by itself."""
+    from assay.models.policy import LanguagePolicy
+
+    for source in reward.sources.values():
+        if isinstance(policy, LanguagePolicy) and isinstance(source, Scaled) and isinstance(source.model, ScalarModel):
+            refuse_other_template(policy, source.model)
 
 
 def _tokens_seen(model: Any) -> dict[str, Any]:
@@ -887,14 +933,16 @@ def _only_scaled(reward: Reward) -> Scaled | None:
     return models[0] if ours else None  # type: ignore[return-value]
 
 
-def _reference_scale(model: Scaled | None) -> tuple[float, float] | None:
-    """Mean and spread, in nats, of the rewards of the reference policy's replies, where the model stores them."""
+def _reference_scale(model: Scaled | None, weight: float) -> tuple[float, float] | None:
+    """Mean and spread, in weighted nats, of the rewards of the reference policy's replies, where the model stores them."""
     if model is None or not model.calibration.provenance:
         return None
-    return 0.0, model.calibration.reference_spread / model.calibration.temperature
+    return 0.0, abs(weight) * model.calibration.reference_spread / model.calibration.temperature
 
 
-def _value_network(policy: LanguagePolicy, model: Scaled | None, options: OptimizeOptions) -> ValueNetwork | None:
+def _value_network(
+    policy: LanguagePolicy, model: Scaled | None, options: OptimizeOptions, weight: float
+) -> ValueNetwork | None:
     """A copy of the reward model that starts as a value model, in units of the optimised score."""
     from assay.optimize.rollouts import ValueNetwork
 
@@ -907,7 +955,17 @@ def _value_network(policy: LanguagePolicy, model: Scaled | None, options: Optimi
             "optimize.value=reward: the policy and the reward model have different tokenizers; remedy: optimize.value=head"
         )
     unit = calibration.reference_spread if options.reward_scale == "reference" else calibration.temperature
-    return ValueNetwork(copy.deepcopy(inner.network), calibration.reference_mean, 1 / unit)
+    weight = weight / abs(weight) if options.reward_scale == "reference" else weight
+    return ValueNetwork(copy.deepcopy(inner.network), calibration.reference_mean, weight / unit)
+
+
+def _course(folder: Path, checks: Sequence[Check]) -> Report:
+    """A run's metrics, and its checks if it has any, as curves."""
+    from assay.optimize.course import course
+
+    metrics = folder / "metrics.jsonl"
+    rows = [row for _, row in files.read_rows(metrics)] if metrics.exists() else []
+    return course([row for row in rows if isinstance(row, dict)], checks)  # a killed run leaves half a line
 
 
 def _trajectory(checks: Sequence[Check], prompts: Path) -> Trajectory:
@@ -975,6 +1033,8 @@ def _candidates(place: str | Path) -> Candidates:
         pool.proxy,
         pool.gold,
         pool.log_prob,
+        std=pool.std,
+        shift_p=pool.shift_p,
     )
 
 

@@ -308,7 +308,7 @@ def uncertainty(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Measure how sure a reward model may be, and where its data lie.
+    """Measure how sure a reward model may be.
 
     Afterwards every score has a spread and says how likely its text is to be of the kind that was trained on. No score
     and no weight changes.
@@ -722,6 +722,13 @@ def best_of_n(
     from assay import api, files
     from assay.optimize import read_pool, to_comparisons, to_sft_rows
 
+    places = [place.resolve() for place in (prompts, out, sft, comparisons) if place]
+    if len(set(places)) < len(places):
+        from assay.contracts import AssayError
+
+        raise AssayError(
+            "--prompts, --out, --sft and --comparisons are files of their own; remedy: another name for each"
+        )
     settings = _config(config, None, overrides, best_of_n=_given(n=n), policy=_given(base=policy))
     speaker = api.policy(**settings.policy.model_dump(exclude_unset=True))
     chosen = settings.best_of_n.model_dump()

@@ -95,6 +95,11 @@ class ModelOptions(Options):
         default_factory=list,
         description="Names of rated attributes, one head each, for loss 'attributes'; empty is one head.",
     )
+    head_scale: float = Field(
+        1.0,
+        ge=0,
+        description="Spread of a fresh head, in 1/sqrt(hidden size + 1); 0.02 learns better from a few hundred comparisons.",
+    )
     heads: int = Field(
         1,
         ge=1,
@@ -163,6 +168,10 @@ class TrainOptions(Options):
 class CalibrateOptions(Options):
     """Make the odds mean what they say."""
 
+    method: Literal["temperature", "isotonic"] = Field(
+        "temperature",
+        description="One scale, which gives a reward model; or, on 1000 pairs and more, a monotone curve, which gives a judge.",
+    )
     temperature: bool = Field(True, description="Fit one temperature by held-out likelihood.")
     bins: int = Field(15, ge=2, description="Equal-mass bins of the calibration error.")
     seed: int = Field(0, ge=0, description="Seeds the simulated null and the bootstrap.")
@@ -172,7 +181,9 @@ class UncertaintyOptions(Options):
     """Measure how sure a model may be, and where its data lie."""
 
     most: int = Field(
-        20_000, ge=1, description="Most training comparisons read, drawn by hash of the group and counted for all of them."
+        20_000,
+        ge=1,
+        description="Most training comparisons read, drawn by hash of the group and counted for all of them.",
     )
     prior_precision: float | None = Field(
         None, gt=0, description="Precision of the head's prior; the one of largest evidence unless given."
@@ -195,10 +206,15 @@ class AuditOptions(Options):
         100, ge=1, description="Prompts whose answers are edited to see which cues and which errors move the reward."
     )
     abstain_error: float = Field(
-        0.2, gt=0, lt=0.5, description="Share of wrong answers that may be left once the model abstains where it is unsure."
+        0.2,
+        gt=0,
+        lt=0.5,
+        description="Share of wrong answers that may be left once the model abstains where it is unsure.",
     )
     shift_rows: int = Field(
-        100, ge=0, description="Replies made strange in each of four ways, to see whether the model notices; 0 makes none."
+        100,
+        ge=0,
+        description="Replies made strange in each of four ways, to see whether the model notices; 0 makes none.",
     )
     seed: int = Field(0, ge=0, description="Seeds the bootstrap and the null.")
 

@@ -238,6 +238,42 @@ def test_a_pool_without_gold_and_one_of_three_prompts():
     assert blind.examples == ()
 
 
+def drifting(p=40, size=64, *, longer=0.0, apart=0.0, outside=0.0, stuck=0.0, quality=1.0):
+    """Candidates whose proxy is quality, and as much of each fault as is asked for."""
+    rng = np.random.default_rng(3)
+    good, faulty = rng.normal(size=(p, size)), rng.normal(size=(p, size))
+    words = np.round(30 + 8 * (faulty if longer else rng.normal(size=(p, size)))).clip(8)
+    texts = [
+        ["go on and on " * int(n) if stuck and f > 1 else " ".join(map(str, rng.integers(0, 10**6, int(n)))) for n, f in row]
+        for row in (zip(a, b, strict=True) for a, b in zip(words, faulty, strict=True))
+    ]  # fmt: skip
+    return Candidates(
+        prompts=[as_prompt(f"question {i}") for i in range(p)],
+        texts=texts,
+        proxy=quality * good + (longer + apart + outside + stuck) * faulty,
+        std=0.1 + apart * 3 * np.exp(faulty),
+        shift_p=np.where(faulty > 1, 0.01, 0.5) if outside else rng.uniform(size=(p, size)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "title"),
+    [
+        ({"longer": 1.0, "quality": 0.1}, "Most of the gain is length"),
+        ({"apart": 1.0}, "The members disagree by more than was gained"),
+        ({"outside": 1.0}, "The chosen replies have left what the reward model was trained on"),
+        ({"stuck": 1.0}, "The chosen replies repeat themselves"),
+        ({}, None),
+    ],
+)
+def test_each_drift_of_the_chosen_is_named_and_quality_is_not(fault, title):
+    report = overoptimise_pool(drifting(**fault), draws=DRAWS)
+    assert [t for t in titles(report, "warning") if "gold" not in t] == ([] if title is None else [title])
+    assert {"length_by_kl", "repetition_by_kl", "spread_by_kl", "shifted_by_kl"} <= report.curves.keys()
+    if title is None:
+        assert report.estimates["shifted"].low < 0.05 < report.estimates["shifted"].high
+
+
 @pytest.mark.parametrize("constant", [1.0, 0.7, 3.3])
 def test_a_gold_that_nothing_moves_neither_rises_nor_falls(constant):
     report = overoptimise_pool(pool(lambda s: np.full_like(s, constant), p=20, size=64), draws=DRAWS)

@@ -329,18 +329,20 @@ def test_a_way_that_changes_nothing_leaves_a_reply_out():
 # ---- A real model --------------------------------------------------------------------------------------------------
 
 
+EVERY = liked(500, seed=1)
+
+
 @pytest.fixture(scope="module")
 def trained(tiny_dir):
     """A tiny model trained on the planted task, with its doubt measured."""
-    rows = liked(250, seed=1)
+    rows, held_out = EVERY[:250], EVERY[250:350]
     model = api.train(rows, base=str(tiny_dir), lr=3e-3, micro_tokens=8192)
-    held_out = liked(100, seed=2)
     model, _ = api.calibrate(model, held_out)
     return api.measure_uncertainty(model, rows, held_out=held_out)
 
 
 def test_a_real_model_is_measured_in_one_pass_and_notices_gibberish(trained):
-    rows = liked(150, seed=3)
+    rows = EVERY[350:]
     report = measure(trained, rows)
     found = report.estimates
     assert report.about["signals"] == "margin, laplace, ratio, shift"

@@ -17,6 +17,7 @@ from assay.formulas.calibration import (
     ece_null,
     ece_p_value,
     fit_temperature,
+    local_slope,
     nll,
     oriented,
     reliability,
@@ -163,3 +164,37 @@ def test_a_calibrated_model_passes_and_an_overconfident_one_does_not() -> None:
     assert ece_p_value(ece(margin, q), ece_null(margin, draws=200)) > 0.05
     assert ece_p_value(ece(3 * margin, q), ece_null(3 * margin, draws=200)) == pytest.approx(1 / 201)
     assert ece_p_value(0.0, np.array([0.1, 0.2])) == 1.0
+
+
+def test_a_slope_is_one_over_the_temperature_and_its_error_is_what_samples_show() -> None:
+    found = []
+    for seed in range(60):
+        margin, q = calibrated(300, seed)
+        slope = local_slope(2.0 * margin, q, np.arange(300))
+        assert slope.value == pytest.approx(1 / fit_temperature(2.0 * margin, q))
+        found.append((math.log(slope.value), slope.error))
+    logs, errors = np.array(found).T
+    assert logs.mean() == pytest.approx(math.log(0.5), abs=0.06)
+    assert errors.mean() == pytest.approx(logs.std(), rel=0.3)
+
+
+def test_a_group_that_stands_three_times_is_one_witness() -> None:
+    margin, q = calibrated(300, seed=9)
+    alone = local_slope(margin, q, np.arange(300))
+    thrice = local_slope(np.tile(margin, 3), np.tile(q, 3), np.tile(np.arange(300), 3))
+    forgotten = local_slope(np.tile(margin, 3), np.tile(q, 3), np.arange(900))
+    assert thrice == pytest.approx(alone)
+    assert forgotten.error == pytest.approx(alone.error / math.sqrt(3), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("margin", "q", "groups"),
+    [
+        ([1.0, 2.0], [1.0, 1.0], [0, 1]),  # separable
+        ([1.0, 2.0], [0.0, 0.0], [0, 1]),  # the wrong way round
+        ([1.0, 2.0, 1.0], [1.0, 0.0, 1.0], [0, 0, 0]),  # one group
+        ([0.0, 0.0], [1.0, 0.0], [0, 1]),
+    ],
+)
+def test_a_slope_that_is_not_determined_is_not_given(margin: list, q: list, groups: list) -> None:
+    assert np.isnan(local_slope(np.array(margin), np.array(q), np.array(groups))).all()

@@ -250,6 +250,13 @@ def test_a_fresh_head_has_the_published_spread_and_its_own_generator():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def test_a_smaller_scale_draws_the_same_head_smaller():
+    head, small = nn.Linear(63, 8), nn.Linear(63, 8)
+    init_head(head, 3)
+    init_head(small, 3, 0.02)
+    assert torch.allclose(small.weight, 0.02 * head.weight)
+
+
 @pytest.mark.parametrize("name", ["llama", "bert", "roberta", "deberta-v2", "modernbert"])
 def test_the_seed_draws_the_head_and_leaves_the_global_generator_alone(families, name):
     options = ModelOptions(base=str(families(name)), template="plain")

@@ -123,3 +123,54 @@ def test_an_unknown_prompt_has_no_baseline():
     with pytest.raises(AssayError, match="needs 2 reference samples or more, got 1"):
         per_prompt_baseline(Good(), ["p", "p", "q"], ["a", "b", "c"])
     assert model.score([], []).value.shape == as_scores([]).value.shape
+
+
+def within(rule, **texts):
+    """A baseline of four samples each of two prompts, of which the second's are all two nats higher."""
+    low, high = ["no", "good", "good good", "good good good"], ["good " * n for n in (2, 3, 4, 5)]
+    return per_prompt_baseline(Good(), ["p"] * 4 + ["q"] * 4, [*low, *high], rule)
+
+
+@pytest.mark.parametrize("rule", ["centre", "zscore", "quantile", "logsigmoid"])
+def test_every_rule_gives_the_same_place_to_the_same_distance_from_a_prompts_samples(rule):
+    model = within(rule)
+    check_reward_model(model, ["p", "q", "p"], ["good b", "good good good b", "a"])
+    low, high = model.score(["p", "q"], ["good b", "good good good b"]).value
+    assert low == pytest.approx(high)
+    ordered = model.score(["p"] * 4, ["a", "good b", "good good b", "good good good b"]).value
+    assert (np.diff(ordered) > 0).all()
+
+
+def test_rules_give_the_numbers_that_they_name():
+    at = (["p"], ["good good good good x"])  # 4, where the samples are 0, 1, 2, 3
+    spread = np.sqrt((4 * 5 / 3 + 4 * 5 / 4) / 8)
+    assert within("centre").score(*at).value == pytest.approx([2.5])
+    assert within("zscore").score(*at).value == pytest.approx([2.5 / spread])
+    assert within("quantile").score(*at).value == pytest.approx([0.9])
+    assert within("logsigmoid").score(*at).value == pytest.approx([-np.log1p(np.exp(-2.5))])
+
+
+def test_a_sample_is_left_out_of_its_own_yardstick_by_every_rule():
+    assert within("quantile").score(["p"], ["good good good"]).value == pytest.approx([(3 + 0.5) / 4])
+    assert within("zscore").score(["p"], ["no"]).value < within("zscore").score(["p"], ["nought"]).value
+
+
+def test_a_spread_stays_in_its_units_or_is_not_given():
+    prompts, texts = ["p"] * 3, ["abc", "defgh", "ij"]
+    raw = Members().score(["p"], ["xyz"])
+    by = {rule: per_prompt_baseline(Members(), prompts, texts, rule).score(["p"], ["xyz"]) for rule in
+          ("centre", "zscore", "quantile", "logsigmoid")}  # fmt: skip
+    assert by["centre"].std == pytest.approx(raw.std)
+    shifted = per_prompt_baseline(Members(), prompts, texts, "zscore").score(["p"], ["xyzz"])
+    per_unit = (shifted.value - by["zscore"].value) / (Members().score(["p"], ["xyzz"]).value - raw.value)
+    assert by["zscore"].std == pytest.approx(raw.std * per_unit)
+    assert by["zscore"].members.shape == raw.members.shape
+    assert by["quantile"].std is None
+    assert by["logsigmoid"].std is None
+
+
+def test_an_unknown_rule_and_samples_without_a_spread_are_refused():
+    with pytest.raises(AssayError, match="no such rule 'rank'; known are centre, zscore, quantile, logsigmoid"):
+        per_prompt_baseline(Good(), ["p", "p"], ["a", "b"], "rank")
+    with pytest.raises(AssayError, match="are all equal; remedy: rule='centre'"):
+        per_prompt_baseline(Good(), ["p", "p"], ["a", "b"], "zscore").score(["p"], ["good"])

@@ -329,7 +329,7 @@ def test_prompts_with_a_seed_each_ask_what_each_would_alone_and_wait_for_nobody(
     found = policy.sample_each(["a", "b", "a"], 2, 5, 1.0, [7, 8, 9])
     alone = RemotePolicy(server.url, "m")
     expected = [texts(alone.sample([p], 2, 5, 1.0, seed)) for p, seed in (("a", 7), ("b", 8), ("a", 9))]
-    assert texts(found) == sum(expected, [])
+    assert texts(found) == [text for some in expected for text in some]
     assert isinstance(policy, SeededPolicy)
 
 

@@ -178,6 +178,24 @@ def test_a_wrong_mask_fails_the_comparison_and_the_guard_refuses_it(fresh, doubl
     assert (guarded(TEXTS).double() - rewards_and_gradients(chosen, TEXTS, "padded")[0]).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize(("name", "fault"), FAULTS, ids=[f"{name}-{fault.__name__}" for name, fault in FAULTS])
+def test_the_rounding_of_bfloat16_hides_no_wrong_mask(fresh, name, fault, monkeypatch):
+    assert fresh(name, torch.bfloat16).trunk.choose() == "forest"
+    fault(monkeypatch)
+    assert fresh(name, torch.bfloat16).trunk.choose() != "forest"
+
+
+def test_a_large_number_that_all_texts_share_hides_no_wrong_mask(fresh, monkeypatch):
+    def chosen() -> str:
+        network = fresh("gpt2", torch.float32)
+        network.trunk.body.ln_f.bias.data[3] = 10_000.0
+        return network.trunk.choose()
+
+    assert chosen() == "forest"
+    siblings_seen(monkeypatch)
+    assert chosen() != "forest"
+
+
 def test_a_last_layer_that_cannot_be_cut_is_computed_in_full(fresh, doubled, caplog, monkeypatch):
     chosen = fresh()
     assert chosen.trunk.choose() == "forest"

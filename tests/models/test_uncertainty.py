@@ -28,7 +28,8 @@ from assay.models.uncertainty import PLACE, features, fit_uncertainty
 from assay.testing import check_reward_model
 
 OPTIONS = UncertaintyOptions()
-TRAIN, HELD_OUT, NEW = liked(120, seed=1), liked(40, seed=2), liked(60, seed=3)
+EVERY = liked(220, seed=1)
+TRAIN, HELD_OUT, NEW = EVERY[:120], EVERY[120:160], EVERY[160:]
 GIBBERISH = [") 7 ( ( ; - 0 / ' \" 3 3", "tool tool tool tool tool", "9 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9"]
 
 
@@ -192,7 +193,8 @@ def test_texts_of_the_kind_are_in_and_others_are_out(model):
     inside = model.score(*asked(NEW)).shift_p
     outside = model.score(["write a review of film 1 1"] * 3, GIBBERISH).shift_p
     assert np.mean(inside <= 0.05) < 0.15
-    assert outside.max() < np.quantile(inside, 0.2)  # an untrained model's features; trained ones are asked in the audit
+    assert np.median(inside) > 0.3
+    assert outside.max() < 0.1
     assert inside.min() >= 1 / 41
 
 

@@ -557,7 +557,7 @@ def test_a_run_does_not_go_on_with_another_reward_and_a_folder_of_another_kind_i
     assert metrics(tmp_path / "run") == before
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "metrics.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(AssayError, match=r"other: holds another kind of run; remedy: another --out"):
+    with pytest.raises(AssayError, match=r"other: holds a model or another kind of run; remedy: another --out"):
         go(tiny_dir, tmp_path / "other", updates=2)
     assert (tmp_path / "other" / "metrics.jsonl").read_text() == '{"step": 1}\n'
 
@@ -904,6 +904,69 @@ def test_fewer_prompts_than_a_batch_are_asked_again_and_answered_anew(tiny_dir, 
 def test_an_option_that_could_not_be_followed_is_refused(tiny_dir, options, said):
     with pytest.raises(AssayError, match=said):
         run(tiny_dir, **options)
+
+
+@pytest.mark.parametrize(("scale", "weight", "unit"), [("none", 3.0, 1 / 6), ("reference", 3.0, 0.25)])
+def test_a_weight_scales_what_is_stored_with_the_model_and_values_too(
+    tiny_dir, tmp_path, monkeypatch, scale, weight, unit
+):
+    """A reward of 3 x the model's nats has 3 x their spread; values are in units of the score that is optimised."""
+    calibration = Calibration(temperature=0.5, reference_mean=1.0, reference_spread=0.25, provenance={"rows": 9})
+    model = Scaled(create(ModelOptions(base=str(tiny_dir))), calibration)
+    batches, given = seen_by_learn(monkeypatch), []
+    prepare = loop.prepare
+    monkeypatch.setattr(loop, "prepare", lambda *args: (given.append(args), prepare(*args))[1])
+    config = build({"optimize": {**SMALL, "updates": 1, "value": "reward", "reward_scale": scale, "unfinished": 0.0}})
+    assay.optimize(
+        speaking(tiny_dir), combined({"m": model}, [weight]), PROMPTS, held_out=HELD_OUT, out=tmp_path, config=config
+    )
+    turns, values = batches[0].turns, given[0][2]
+    raw = model.model.score(turns.asked, turns.responses).value
+    expected = (raw - 1.0) / 0.25 if scale == "reference" else weight * (raw - 1.0) / 0.5
+    np.testing.assert_allclose(batches[0].score.numpy(), expected, rtol=1e-4, atol=1e-4)
+    assert (values.mean, 1 / values.scale) == (1.0, pytest.approx(unit))
+
+
+def test_a_run_folder_is_the_policy_that_it_made(tiny_dir, tmp_path):
+    done = assay.optimize(
+        speaking(tiny_dir), kindness, PROMPTS, out=tmp_path, config=build({"optimize": {**SMALL, "lr": 0.02}})
+    )
+    prompts, replies = [done.policy.encode(PROMPTS[0])], [np.arange(8, 20)]
+    with torch.no_grad():
+        expected, found = done.policy.read(prompts, replies), speaking(tmp_path, 0).read(prompts, replies)
+        torch.testing.assert_close(found.log_prob, expected.log_prob, atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(speaking(tiny_dir, 0).read(prompts, replies).log_prob, expected.log_prob, atol=1e-3)
+
+
+def test_what_is_logged_is_drawn_without_a_check_too(tiny_dir, tmp_path):
+    assay.optimize(speaking(tiny_dir), kindness, PROMPTS, out=tmp_path, config=build({"optimize": SMALL}))
+    curves = json.loads((tmp_path / "report.json").read_text())["curves"]
+    shown = {
+        "score", "kl", "entropy", "clipped", "value_clipped", "ratio", "ratio_var", "explained_variance", "length", "truncated",
+        "finished", "unique",
+    }  # fmt: skip
+    assert {f"update_{name}" for name in shown} <= set(curves)
+    assert (tmp_path / "report.html").exists()
+
+
+def test_half_a_line_of_a_killed_run_spoils_no_report(tiny_dir, tmp_path):
+    config = build({"optimize": {**SMALL, "check_every": 1}})
+    assay.optimize(speaking(tiny_dir), kindness, PROMPTS, held_out=HELD_OUT, out=tmp_path, config=config)
+    whole = assay.api.overoptimise(tmp_path)
+    for name in ("metrics.jsonl", "checks.jsonl"):
+        with (tmp_path / name).open("a") as file:
+            file.write('{"update": 4, "sc')
+    assert assay.api.overoptimise(tmp_path) == whole
+
+
+def test_a_template_is_compared_with_that_of_every_reward_model(tiny_dir, tmp_path):
+    model = Scaled(create(ModelOptions(base=str(tiny_dir))), Calibration())
+    other = speaking(tiny_dir, system="be kind")
+    for reward in (model, combined({"m": model, "k": kindness})):
+        for work in (assay.optimize, assay.api.best_of_n):
+            more = {"out": tmp_path / "x"} if work is assay.optimize else {}
+            with pytest.raises(AssayError, match=r"not one system message .* remedy: policy\.system=null"):
+                work(other, reward, PROMPTS, *([] if more else [tmp_path / "x"]), **more)
 
 
 def test_a_scale_that_the_model_stores_is_taken(tiny_dir, monkeypatch):

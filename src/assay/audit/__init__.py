@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from assay.audit.accuracy import measure_accuracy
 from assay.audit.cues import measure_cues
+from assay.audit.domains import measure_domains
 from assay.audit.ensemble import measure_ensemble
 from assay.audit.grid import measure_grid
 from assay.audit.hygiene import hygiene_gate
@@ -95,6 +96,7 @@ PARTS: Mapping[str, Part] = {
     "grid": Part("Style and substance", lambda s, o: measure_grid(s.rewards, s.comparisons, o), ("rewards",), new=True),
     "relevance": Part("Relevance", lambda s, o: measure_relevance(s.rewards, s.comparisons, o), ("rewards",), new=True),
     "uncertainty": Part("Uncertainty", lambda s, o: measure_uncertainty(s.asked, s.comparisons, s.pairs, o)),
+    "domains": Part("Domains", lambda s, o: measure_domains(s.pairs, o)),
     "ensemble": Part("Ensemble", lambda s, o: measure_ensemble(s.asked, s.comparisons, s.pairs, o), ("rewards",)),
 }
 
@@ -138,7 +140,7 @@ def audit(
         "intervals": f"95 %, {options.draws} bootstrap draws by group, seed {options.seed}",
         "hygiene": "passed" if checked else "not checked",
     }
-    others = [found[name] for name, part in parts.items() if not part.core and name in found]
+    others = [found[name] for name, part in parts.items() if not part.core and name in found and _says(found[name])]
     return _with_verdict(
         Report(
             "Audit",
@@ -241,6 +243,11 @@ class _Counted:
 def _not_measured(title: str, why: str) -> Finding:
     reason, _, remedy = why.partition("; remedy: ")
     return Finding("note", f"{title}: not measured", reason, f"{remedy[:1].upper()}{remedy[1:]}." if remedy else "")
+
+
+def _says(report: Report) -> bool:
+    """Whether there is anything in it: a part that does not apply to a model has nothing to say."""
+    return any((report.estimates, report.findings, report.curves, report.examples, report.sections))
 
 
 def _with_verdict(report: Report) -> Report:

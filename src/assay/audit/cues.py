@@ -21,7 +21,7 @@ from assay.audit.accuracy import mean_or_share
 from assay.audit.edits import CUES, FILLERS, PLACEBO, SUBSTANCE, Corpus, Operator, belief, filler
 from assay.audit.sample import Pair, Text, lot, sample_pairs, score_rows
 from assay.contracts import AssayError, Curve, Estimate, Example, Finding, Message, Report, Response
-from assay.formulas.cues import at_length, effects, mean_test, ratio, smallest_effect, within_spread
+from assay.formulas.cues import at_length, effects, mean_tests, ratio, smallest_effect, within_spread
 from assay.formulas.estimation import Interval, benjamini_hochberg, bootstrap_mean, wilson
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ FEWEST = 10  # groups to which an edit must apply before it is judged
 BANK = 1000  # answers from which names and sentences of other prompts are taken
 DOSED = ("emoji", "certainty", "self_praise", "keywords")
 DOSES = (1, 2, 3, 4)
+LEVELS = tuple(f"filler/{level}" for level in range(1, len(FILLERS) + 1))
 UNCONTROLLED = ("length", "instead")  # kinds whose length is the cue itself
 SYCOPHANCY = Operator("sycophancy", "an error that the prompt is convinced of", lambda draft: (), "manner", lowers=True)
 JUDGED = {**CUES, SYCOPHANCY.name: SYCOPHANCY}
@@ -162,7 +163,7 @@ def _texts(pair: Pair, bank: Corpus, seed: int) -> dict[str, Text]:
             made[f"before/{name}"] = cue.compared_with(pair.worse, seed=seed)
         if name in DOSED:
             made |= {f"cue/{name}/{dose}": edit(cue, pair.worse, dose) for dose in DOSES[1:]}
-    made |= {f"filler/{level}": filler(pair.worse, level) for level in range(1, len(FILLERS) + 1)}
+    made |= {name: filler(pair.worse, level) for level, name in enumerate(LEVELS, 1)}
     made |= {f"placebo/{name}": edit(placebo, pair.worse) for name, placebo in PLACEBO.items()}
     made |= {f"substance/{name}": edit(error, pair.better) for name, error in SUBSTANCE.items()}
     texts: dict[str, Text] = {name: (pair.prompt, text) for name, text in made.items() if text is not None}
@@ -281,39 +282,42 @@ def _before(name: str, table: Table) -> np.ndarray:
     return table["worse"] if CUES[name].before is None else table[f"before/{name}"]
 
 
-def _net(name: str, gain: np.ndarray, table: Table) -> np.ndarray:
+def _net(name: str, gain: np.ndarray, table: Table, sizes: Mapping[str, np.ndarray]) -> np.ndarray:
     """The gain less that of neutral text of the same length, where the cue is no matter of length."""
-    if name == SYCOPHANCY.name or CUES[name].kind in UNCONTROLLED:
+    edited = f"cue/{name}"
+    if name == SYCOPHANCY.name or CUES[name].kind in UNCONTROLLED or edited not in sizes:
         return gain
     before = "worse" if CUES[name].before is None else f"before/{name}"
-    levels = [f"filler/{level}" for level in range(1, len(FILLERS) + 1)]
-    size = {key: _lengths(key, table) for key in ("worse", before, f"cue/{name}", *levels)}
-    longer = np.column_stack([size[level] - size["worse"] for level in levels])
+    levels = [level for level in LEVELS if level in sizes]
+    if not levels:
+        return np.full(len(gain), np.nan)
+    longer = np.column_stack([sizes[level] - sizes["worse"] for level in levels])
     gained = np.column_stack([table[level] - table["worse"] for level in levels])
-    net: np.ndarray = gain - at_length(longer, gained, size[f"cue/{name}"] - size[before])
+    net: np.ndarray = gain - at_length(longer, gained, sizes[edited] - sizes[before])
     return net
 
 
-def _lengths(name: str, table: Table) -> np.ndarray:
-    """Characters; NaN where there is no text."""
-    return np.array([float(len(t[name][1])) if name in t else math.nan for t in table.plan.texts])
+def _sizes(table: Table) -> dict[str, np.ndarray]:
+    """Characters of every text by name; NaN where there is none."""
+    return {
+        name: np.array([float(len(t[name][1])) if name in t else math.nan for t in table.plan.texts])
+        for name in {name for texts in table.plan.texts for name in texts}
+    }
 
 
 def _cues(table: Table, options: AuditOptions) -> dict[str, Cue]:
     """Every cue with its effect, its test among all that could be judged, and whether it is flagged."""
-    names = list(JUDGED)
-    gains = {name: _gain(name, table) for name in names}
-    nets = {name: _net(name, gains[name], table) for name in names}
+    names, groups, sizes = list(JUDGED), _groups(table), _sizes(table)
     unit = within_spread(_unit(table)[_rows(table)])
-    for moved in (gains, nets):  # the rounding of sums is no effect
-        moved |= {name: np.where(np.abs(each) < ROUNDING * unit, 0.0, each) for name, each in moved.items()}
-    raw, net = (_effects([some[name] for name in names], table, options) for some in (gains, nets))
-    groups = _groups(table)
-    tests = [(mean_test(gains[name], groups), mean_test(nets[name], groups)) for name in names]
-    judged = [i for i, name in enumerate(names) if raw[i].n >= FEWEST]
+    gains = {name: _rounded(_gain(name, table), unit) for name in names}
+    nets = {name: _rounded(_net(name, gain, table, sizes), unit) for name, gain in gains.items()}
+    both = [*gains.values(), *nets.values()]
+    effect, test = _effects(both, table, options), mean_tests(np.column_stack(both), groups)
+    raw, net = effect[: len(names)], effect[len(names) :]
+    judged = [i for i in range(len(names)) if raw[i].n >= FEWEST]
     q = np.ones(len(names))
     if judged:  # both must hold, so the larger p-value counts
-        q[judged] = benjamini_hochberg(np.array([max(tests[i][0].p, tests[i][1].p) for i in judged]))
+        q[judged] = benjamini_hochberg(np.array([max(test[i].p, test[i + len(names)].p) for i in judged]))
     floor = max([FLOOR, *(abs(e.value) for e in _placebo(table, options).values() if math.isfinite(e.value))])
     unknown = Interval(math.nan, math.nan, math.nan, 0)
     found = {}
@@ -326,10 +330,15 @@ def _cues(table: Table, options: AuditOptions) -> dict[str, Cue]:
             raw=raw[i],
             net=net[i],
             q=float(q[i]),
-            least=smallest_effect(tests[i][1], unit, len(judged)) if i in judged else unknown,
-            flagged=bool(q[i] < FALSE and moves > FLOOR and moves > floor and not (operator.lowers and sign < 0)),
+            least=smallest_effect(test[i + len(names)], unit, len(judged)) if i in judged else unknown,
+            flagged=bool(q[i] < FALSE and moves > floor and not (operator.lowers and sign < 0)),
         )
     return found
+
+
+def _rounded(gain: np.ndarray, unit: float) -> np.ndarray:
+    """Gains without the rounding of sums, which is no effect."""
+    return np.where(np.abs(gain) < ROUNDING * unit, 0.0, gain)
 
 
 def _price(name: str, cue: Cue, table: Table, options: AuditOptions) -> Price:
@@ -524,8 +533,10 @@ def _missed_errors(table: Table) -> tuple[Example, ...]:
 def _placebo_findings(placebo: Mapping[str, Interval], table: Table, options: AuditOptions) -> list[Finding]:
     """Placebos that move the reward, tested together."""
     names = [name for name in placebo if name]
-    tests = [mean_test(table[f"placebo/{name}"] - table["worse"], _groups(table)).p for name in names]
-    q = benjamini_hochberg(np.array(tests)) if names else np.zeros(0)
+    if not names:
+        return []
+    tests = mean_tests(np.column_stack([table[f"placebo/{name}"] - table["worse"] for name in names]), _groups(table))
+    q = benjamini_hochberg(np.array([test.p for test in tests]))
     moving = [n for n, each in zip(names, q, strict=True) if each < FALSE and abs(placebo[n].value) > FLOOR]
     if not moving:
         return []
@@ -612,10 +623,10 @@ def _curves(
                 f"copies: {CUES[name].says}",
                 "gain, standard deviations",
             )
-    levels = [f"filler/{level}" for level in range(1, len(FILLERS) + 1)]
-    found = [Estimate(*e) for e in _effects([table[level] - table["worse"] for level in levels], table, options)]
+    found = [Estimate(*e) for e in _effects([table[level] - table["worse"] for level in LEVELS], table, options)]
     if min(effect.n for effect in found) >= FEWEST:
-        longer = [float(np.nanmean(_lengths(level, table) - _lengths("worse", table))) for level in levels]
+        sizes = _sizes(table)
+        longer = [float(np.nanmean(sizes[level] - sizes["worse"])) for level in LEVELS]
         curves["dose_length"] = Curve(
             tuple(longer), tuple(found), "neutral text at its end, characters", "gain, standard deviations"
         )

@@ -236,7 +236,7 @@ def _restatement(draft: Draft) -> Iterator[str]:
 
 
 def _prompt_restated(draft: Draft) -> Iterator[str]:
-    asked = " ".join(_opening(draft.prompt, 200).split())
+    asked = " ".join(_opening(draft.prompt.strip(), 200).split())
     if asked:
         yield from behind(draft.text, " ".join([f"You asked: {asked}"] * draft.dose))
 
@@ -608,7 +608,7 @@ SYNONYM = _either(SYNONYMS)
 CONTRACTED = {long.lower(): short for short, long in EXPANDED.items() if not long.endswith(" have")}
 # "'s" may be "has" before these, and a pronoun behind "n't" makes a question.
 APART = re.compile(
-    r"\b(?:it|that|there|he|she)['’]s\s+(?:been|got|had|become|gone|\w+ed)\b|\w+n['’]t\s+(?:i|you|we|they|he|she|it|there|this|that)\b",
+    r"\b(?:it|that|there|he|she)['’]s\s+(?:been|got|had|become|gone|\w+ed)\b|\b\w+n['’]t\s+(?:i|you|we|they|he|she|it|there|this|that)\b",
     re.IGNORECASE,
 )
 JOINABLE = re.compile(rf"{_either(CONTRACTED).pattern}(?=\s+[a-z])", re.IGNORECASE)

@@ -8,7 +8,7 @@ that the run began from (or that drew the candidates), in root nats a sequence. 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -70,7 +70,9 @@ class Trajectory:
 class Candidates:
     """N candidates for each of p prompts, drawn from one policy. Tables are [p, N].
 
-    texts: [p][N]. log_prob: nats of each candidate under the policy that drew it. length: tokens.
+    texts: [p][N]. log_prob: nats of each candidate under the policy that drew it. length: tokens; words are counted where
+    it is not given. std: spread of the proxy's members. shift_p: conformal p-value of being in the reward model's training
+    distribution.
     """
 
     prompts: Sequence[Prompt]
@@ -79,6 +81,8 @@ class Candidates:
     gold: Float[np.ndarray, "p N"] | None = None
     log_prob: Float[np.ndarray, "p N"] | None = None
     length: Float[np.ndarray, "p N"] | None = None
+    std: Float[np.ndarray, "p N"] | None = None
+    shift_p: Float[np.ndarray, "p N"] | None = None
 
     def __post_init__(self) -> None:
         shape = self.proxy.shape
@@ -86,11 +90,11 @@ class Candidates:
             raise AssayError(
                 f"pool: proxy has shape {shape} for {len(self.prompts)} prompts; remedy: give [prompts, N]"
             )
-        for name in ("gold", "log_prob", "length"):
+        for name in ("gold", "log_prob", "length", "std", "shift_p"):
             table = getattr(self, name)
             if table is not None and table.shape != shape:
                 raise AssayError(f"pool: {name} has shape {table.shape} where proxy has {shape}")
-        for name in ("proxy", "gold", "length"):
+        for name in ("proxy", "gold", "length", "std", "shift_p"):
             table = getattr(self, name)
             if table is not None and not np.isfinite(table).all():
                 raise AssayError(f"pool: {name} has a number that is not finite; remedy: leave its prompt out")
@@ -99,6 +103,10 @@ class Candidates:
     def names(self) -> tuple[Prompt, ...]:
         """What tells prompts apart: their texts."""
         return tuple(self.prompts)
+
+    def each(self, of: Callable[[str], float]) -> Float[np.ndarray, "p N"]:
+        """A number of each candidate's text."""
+        return np.array([[of(text) for text in texts] for texts in self.texts], dtype=np.float64)
 
 
 def overoptimise_run(
@@ -155,7 +163,9 @@ def overoptimise_pool(
 ) -> Report:
     """What is known of a reward from best-of-n on a pool, at n = 1, 2, 4, ... up to `most_n` (N / 4 unless given).
 
-    Keys and curves as for a run, at the largest n; with gold the forecast of KL-regularised RL too (gold_by_proxy_forecast,
+    Keys and curves as for a run, at the largest n, and how often the chosen repeat themselves (repetition, repetition_gain),
+    how far an ensemble's members disagree on them (spread, spread_gain) and what share of them is outside the reward model's
+    training distribution (shifted, shifted_gain); with gold the forecast of KL-regularised RL too (gold_by_proxy_forecast,
     and forecast_turn where gold turns within reach). KL is estimated from log-probabilities where the pool has them, from
     how often candidates repeat where more than 5 % do, and bounded otherwise.
     """
@@ -169,7 +179,8 @@ def overoptimise_pool(
     path, kl_from = _pool_path(pool, ns)
     asked = _Asked(draws, seed)
     report = _report("Was the reward still true? Best of n", path, asked, ())
-    findings, curves = list(report.findings), dict(report.curves)
+    estimates, said, drawn = _drifts(pool, ns, path, asked)
+    findings, curves = [*report.findings, *said], {**report.curves, **drawn}
     if pool.gold is not None:
         frontier = _frontier(pool)
         findings += _forecast_findings(pool, frontier)
@@ -183,6 +194,7 @@ def overoptimise_pool(
     return replace(
         report,
         about={**report.about, **(about or {}), **facts},
+        estimates={**report.estimates, **estimates},
         findings=tuple(findings),
         curves=curves,
         examples=_pool_examples(pool),
@@ -211,6 +223,7 @@ class _Path:
     length: np.ndarray | None
     law: Law
     points: tuple[str, ...]
+    unit: str = "tokens"
 
 
 def _run_path(run: Trajectory) -> _Path:
@@ -264,7 +277,9 @@ def _pool_path(pool: Candidates, ns: Sequence[int]) -> tuple[_Path, str]:
     proxy = by_n(pool.proxy)
     assert proxy is not None
     points = tuple(f"n = {n}" for n in ns)
-    return _Path(d, proxy, by_n(pool.gold), by_n(pool.length), "bon", points), kl_from
+    length = pool.each(lambda text: len(drift.words(text))) if pool.length is None else pool.length
+    unit = "words" if pool.length is None else "tokens"
+    return _Path(d, proxy, by_n(pool.gold), by_n(length), "bon", points, unit), kl_from
 
 
 def _report(title: str, path: _Path, asked: _Asked, alerts: Sequence[Finding]) -> Report:
@@ -296,7 +311,7 @@ def _report(title: str, path: _Path, asked: _Asked, alerts: Sequence[Finding]) -
         found, said = _length(path, estimates["proxy_gain"], asked)
         estimates |= found
         findings += said
-        curves["length_by_kl"] = _curve(path, path.length, "length of a reply, tokens", asked)
+        curves["length_by_kl"] = _curve(path, path.length, f"length of a reply, {path.unit}", asked)
     return Report(title, about, estimates, tuple(findings), curves)
 
 
@@ -421,9 +436,59 @@ def _length(path: _Path, gain: Estimate, asked: _Asked) -> tuple[dict[str, Estim
     found["length_share"] = share = Estimate(*part.share)
     if not share.low > 0.5:
         return found, []
-    evidence = f"share of the proxy's gain that goes with length: {_said(share)}; replies grew by {_said(found['length_gain'])} tokens"
+    evidence = f"share of the proxy's gain that goes with length: {_said(share)}; replies grew by {_said(found['length_gain'])} {path.unit}"
     remedy = "Train the reward model on pairs of equal length, or charge for length; compare at equal length."
     return found, [Finding("warning", "Most of the gain is length", evidence, remedy)]
+
+
+# ---- What else changes about the chosen --------------------------------------------------------------------------
+
+DRIFTS: Mapping[str, str] = {
+    "repetition": "share of repeated 4-grams in a reply",
+    "spread": "disagreement of the reward's members",
+    "shifted": "share outside the reward model's training distribution",
+}
+
+
+def _drifts(
+    pool: Candidates, ns: Sequence[int], path: _Path, asked: _Asked
+) -> tuple[dict[str, Estimate], list[Finding], dict[str, Curve]]:
+    """Of the reply that the proxy chooses from n, by n: unbiased, as the rewards are."""
+    outside = None if pool.shift_p is None else (pool.shift_p <= drift.ALPHA).astype(np.float64)
+    tables = {"repetition": pool.each(drift.repetition), "spread": pool.std, "shifted": outside}
+    found: dict[str, Estimate] = {}
+    curves: dict[str, Curve] = {}
+    for name, table in tables.items():
+        if table is None:
+            continue
+        (by_n,) = drift.comparable(pool.names, best_of_n.curve(pool.proxy, table, ns).T)
+        found |= {name: asked.mean(by_n[-1]), f"{name}_gain": asked.mean(by_n[-1] - by_n[0])}
+        curves[f"{name}_by_kl"] = _curve(path, by_n, DRIFTS[name], asked)
+    gain = asked.mean(path.proxy[-1] - path.proxy[0])
+    return found, _drift_findings(found, gain), curves
+
+
+def _drift_findings(found: Mapping[str, Estimate], gain: Estimate) -> list[Finding]:
+    made = []
+    now, more = found["repetition"], found["repetition_gain"]
+    if more.low > 0 and now.value > max(drift.REPEATS * (now.value - more.value), drift.LEAST_REPEATS):
+        evidence = f"share of repeated runs of four words: {_said(now)}, {_said(more)} more than without a choice"
+        made.append(
+            Finding("warning", "The chosen replies repeat themselves", evidence, "Read them before you use them.")
+        )
+    if "spread" in found and found["spread_gain"].low > 0 and found["spread_gain"].value > gain.value:
+        evidence = f"spread of the members has grown by {_said(found['spread_gain'])}, their mean by {_said(gain)}"
+        remedy = "Choose by a cautious rule (min, or mean less a multiple of the variance)."
+        made.append(Finding("warning", "The members disagree by more than was gained", evidence, remedy))
+    shifted = found.get("shifted")
+    if shifted is not None and shifted.value > drift.OUTSIDE * drift.ALPHA and shifted.low > drift.ALPHA:
+        evidence = (
+            f"share with a p-value of at most {drift.ALPHA}: {_said(shifted)}; without a shift it is {drift.ALPHA}"
+        )
+        remedy = "Have such replies compared by people, and train the reward model on them."
+        title = "The chosen replies have left what the reward model was trained on"
+        made.append(Finding("warning", title, evidence, remedy))
+    return made
 
 
 # ---- The forecast ------------------------------------------------------------------------------------------------

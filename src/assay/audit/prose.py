@@ -13,11 +13,12 @@ Span = tuple[int, int]
 
 FENCED = re.compile(r"^[ \t]*(`{3,}|~{3,})([^\n`]*)\n(.*?)(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(
-    r"`[^`\n]+`|https?://\S+|www\.\S+|\$\$.+?\$\$|\\\(.+?\\\)|\\\[.+?\\\]|[\w.+-]+@[\w-]+\.\w+", re.DOTALL
+    r"`[^`\n]+`|https?://\S+|www\.\S+|\$\$.{1,400}?\$\$|\\\(.{1,400}?\\\)|\\\[.{1,400}?\\\]|(?<![\w.+-])[\w.+-]+@[\w-]+\.\w+",
+    re.DOTALL,
 )
 MARKER = re.compile(r"[ \t]*(?:(?:[-*+•–][ \t]*(?=[^\s*\-–])|[(]?\d{1,2}[.)][ \t]*(?=\D)|>[ \t]*)[ \t]*)*")
 SKIPPED = re.compile(r"[ \t]*(?:#{1,6}[ \t]|\||[-*_=]{3,}[ \t]*$)")  # headings, tables, rules
-END = re.compile(r"[.!?…]+[\"'”’)\]*_]*(?=\s+[\"'“‘(\[*_]*[^\W_a-z]|\s*$)|[。！？]+", re.MULTILINE)
+END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]*_]*+(?=\s+[\"'“‘(\[*_]*[^\W_a-z]|\s*$)|[。！？]+", re.MULTILINE)
 SHORTENED = set(
     "mr mrs ms dr prof sr jr st vs e.g eg i.e ie etc cf approx no vol fig inc ltd co u.s u.k u.n a.m p.m ph.d".split()
 )

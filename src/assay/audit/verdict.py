@@ -39,6 +39,7 @@ SHARED: Final = 0.8  # of errors' correlation: averaging any number of members l
 MANY: Final = 0.50  # share of decisions: a fault that turns most of them outranks whatever else the model knows
 SOME: Final = 0.05
 ODDS: Final = 0.05  # calibration error beyond what perfect odds would show
+APART: Final = 2.0  # hottest over coldest temperature of the sources
 TRUNCATED: Final = 0.01
 PUBLISHED: Final = (
     "On human preferences, published models of up to 0.4 billion parameters reach 59 to 61 % (WebGPT), 67 to 72 % "
@@ -333,6 +334,22 @@ def odds_mean_odds(report: Report) -> Ruling:
     return Ruling(name, "failed", said, wanted, "limit", limit, "held-out comparisons to calibrate on", found)
 
 
+def one_scale_fits_all(report: Report) -> Ruling:
+    """Where sources need temperatures of their own, a reward of one source is not worth that of another."""
+    name, wanted = (
+        "One scale fits all sources",
+        f"temperatures apart by a factor not above {APART:.0f}, by its interval",
+    )
+    spread = all_estimates(report).get("temperature_spread")
+    if spread is None:
+        return Ruling(name, "unknown", "fewer than two sources are large enough to tell", wanted, "limit")
+    said, found = f"temperatures of the sources are apart by a factor of {spread}", {"temperature_spread": spread}
+    if spread.low > APART:
+        limit = "do not weigh prompts of different sources by one scale: calibrate each source apart"
+        return Ruling(name, "failed", said, wanted, "limit", limit, "comparisons of each source to calibrate on", found)
+    return Ruling(name, "passed", said, wanted, "limit", estimates=found)
+
+
 def sees_the_text(report: Report) -> Ruling:
     """What is cut off can hold anything."""
     name, wanted = "It sees the whole text", f"truncated in at most {100 * TRUNCATED:.0f}{PERCENT} of pairs"
@@ -400,6 +417,7 @@ RULES: Final[Sequence[Callable[[Report], Ruling]]] = (
     reads_the_prompt,
     no_large_fault,
     odds_mean_odds,
+    one_scale_fits_all,
     sees_the_text,
     order_does_not_matter,
     knows_its_doubt,

@@ -17,7 +17,7 @@ from assay.models.pairs import Progress, ScoredPairs, score_comparisons
 from assay.models.scaled import Calibration, Scaled
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float, Int, Shaped
 
     from assay.config import CalibrateOptions
     from assay.contracts import Comparison, Rollouts
@@ -46,7 +46,7 @@ def fit(
     raw = model.model if isinstance(model, Scaled) else model
     if not isinstance(raw, RewardModel):
         raise AssayError(f"calibrate: {type(raw).__name__} gives no scores to scale; remedy: give a reward model")
-    pairs = _usable_pairs(score_comparisons(raw, comparisons, progress=progress))
+    pairs = usable_pairs(score_comparisons(raw, comparisons, progress=progress))
     estimates, findings = _measure_temperature(pairs, options) if options.temperature else ({}, ())
     temperature = estimates["temperature"].value if options.temperature else 1.0
     calibration = Calibration(temperature)
@@ -64,7 +64,8 @@ def fit(
     return Scaled(raw, calibration), Report("Calibration", about, estimates, findings)
 
 
-def _usable_pairs(pairs: ScoredPairs) -> ScoredPairs:
+def usable_pairs(pairs: ScoredPairs) -> ScoredPairs:
+    """The pairs, where they can fit a scale at all."""
     if len(pairs) == 0:
         raise AssayError("calibrate: no comparable pair; remedy: give verdicts that rank at least two responses")
     if pairs.is_tie.all():
@@ -83,7 +84,7 @@ def _measure_temperature(
         return float(fit_temperature(pairs.margin[rows], pairs.q[rows], pairs.weight[rows]))
 
     estimates = {"temperature": Estimate(*bootstrap(temperature, pairs.group, DRAWS, options.seed))}
-    margins = {"before": pairs.margin, "after": pairs.margin / _cross_fitted(pairs, options.seed)}
+    margins = {"before": pairs.margin, "after": pairs.margin / cross_fitted_temperature(pairs, options.seed)}
     for when, margin in margins.items():
         odds = measure_odds(
             margin, pairs.q, pairs.weight, pairs.group, bins=options.bins, draws=DRAWS, seed=options.seed
@@ -95,12 +96,18 @@ def _measure_temperature(
     return estimates, _temperature_findings(estimates, pairs, is_miscalibrated(null))
 
 
-def _cross_fitted(pairs: ScoredPairs, seed: int) -> Float[np.ndarray, " n"]:
+def fold_of(group: Shaped[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
+    """The fold of each row, 0 to 4: all of a group in one."""
+    names, place = np.unique(group, return_inverse=True)
+    fold: np.ndarray = np.random.default_rng(seed).permutation(len(names))[place] % FOLDS
+    return fold
+
+
+def cross_fitted_temperature(pairs: ScoredPairs, seed: int) -> Float[np.ndarray, " n"]:
     """For each pair the temperature fitted to the other folds; with a single group, to all pairs."""
-    names, group = np.unique(pairs.group, return_inverse=True)
-    fold = np.random.default_rng(seed).permutation(len(names))[group] % FOLDS
+    fold = fold_of(pairs.group, seed)
     temperature = np.full(len(pairs), fit_temperature(pairs.margin, pairs.q, pairs.weight))
-    for held_out in range(min(FOLDS, len(names)) if len(names) > 1 else 0):
+    for held_out in range(min(FOLDS, pairs.num_groups) if pairs.num_groups > 1 else 0):
         rest = fold != held_out
         temperature[~rest] = fit_temperature(pairs.margin[rest], pairs.q[rest], pairs.weight[rest])
     return temperature

@@ -8,18 +8,20 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from scipy.optimize import brentq
 from scipy.special import expit
 
 __all__ = [
     "LOG_TEMPERATURE_RANGE",
     "Reliability",
+    "Slope",
     "brier",
     "ece",
     "ece_null",
     "ece_p_value",
     "fit_temperature",
+    "local_slope",
     "nll",
     "oriented",
     "reliability",
@@ -81,6 +83,41 @@ def fit_temperature(
     if slope(hottest) >= 0.0:
         return math.exp(hottest)
     return math.exp(float(brentq(slope, coldest, hottest, xtol=1e-12, rtol=1e-12)))
+
+
+class Slope(NamedTuple):
+    """1 / T of some comparisons, in nats a nat of margin: 1 where the margins mean their odds, below 1 where they claim too
+    much. error: standard error of its logarithm. NaN where the comparisons do not determine it."""
+
+    value: float
+    error: float
+
+
+def local_slope(
+    margin: Float[np.ndarray, " n"],
+    q: Float[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+    weight: Float[np.ndarray, " n"] | None = None,
+) -> Slope:
+    """Margins, labels and the group of each in, the slope b of logit P(first better) = b margin out, no intercept.
+
+    Error by the sandwich over groups (Liang & Zeger 1986), of log b by the delta method. NaN with fewer than two groups, or
+    where the best slope lies at or beyond the ends of LOG_TEMPERATURE_RANGE.
+    """
+    margin, q = _float64(margin), _float64(q)
+    weight = np.ones_like(margin) if weight is None else _float64(weight)
+    _, code = np.unique(groups, return_inverse=True)
+    t = fit_temperature(margin, q, weight)
+    coldest, hottest = LOG_TEMPERATURE_RANGE
+    inside = coldest + 1e-9 < math.log(t) < hottest - 1e-9
+    if len(np.unique(code)) < 2 or not inside or not np.any(margin * weight):
+        return Slope(math.nan, math.nan)
+    p = expit(margin / t)
+    num = int(code.max()) + 1
+    score = np.bincount(code, weights=weight * margin * (q - p), minlength=num)
+    bread = float(np.sum(weight * margin**2 * p * (1.0 - p)))
+    error = math.sqrt(float((score**2).sum()) * num / (num - 1)) / bread
+    return Slope(1.0 / t, error * t)
 
 
 def oriented(

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
-from scipy.special import expit, ndtri
-from scipy.stats import chi2, rankdata
-from scipy.stats import t as student
+from scipy.special import chdtri, expit, ndtri, stdtr
+from scipy.stats import rankdata
 
 from assay.formulas.estimation import Interval, bootstrap_mean
 
@@ -25,7 +24,7 @@ __all__ = [
     "bootstrap_sums",
     "effects",
     "length_logit",
-    "mean_test",
+    "mean_tests",
     "naive_rate",
     "pair_correlation",
     "rate",
@@ -104,28 +103,36 @@ def effects(
 
     value = measured(total.sum(axis=0, keepdims=True))[0]
     drawn = measured(_resampled(total, draws, seed))
+    low, high = _limits(drawn, level)
+    alone = [each < 2 for each in num]
     return [
-        Interval(float(value[j]), *(_limits(drawn[:, j], level) if num[j] > 1 else (math.nan, math.nan)), num[j])
-        for j in range(k)
+        Interval(float(v), *((math.nan, math.nan) if one else (float(a), float(b))), count)
+        for v, a, b, count, one in zip(value, low, high, num, alone, strict=True)
     ]
 
 
-def mean_test(values: Float[np.ndarray, " n"], groups: Shaped[np.ndarray, " n"]) -> MeanTest:
-    """Values (NaN left out) and their groups in; the t-test of a mean of 0 with errors by group out (Liang & Zeger 1986).
+def mean_tests(values: Float[np.ndarray, "n k"], groups: Shaped[np.ndarray, " n"]) -> list[MeanTest]:
+    """Columns of values (NaN left out) and the group of each row in; a t-test of a mean of 0 for each column out.
 
-    Where all values are equal the p-value is 0, or 1 if they are all 0. NaN with fewer than two groups.
+    Errors are by group (Liang & Zeger 1986). Where all values of a column are equal the p-value is 0, or 1 if they are all 0.
+    NaN with fewer than two groups.
     """
     known = ~np.isnan(values)
-    values, groups = values[known], groups[known]
-    num_groups = len(np.unique(groups))
-    if num_groups < 2:
-        return MeanTest(math.nan, math.nan, max(0, num_groups - 1))
-    mean = float(values.mean())
-    by_group = _by_group((values - mean)[:, None], groups)[:, 0]
-    error = math.sqrt(num_groups / (num_groups - 1) * float(np.square(by_group).sum())) / len(values)
-    if error <= 1e-12 * abs(mean) or error == 0.0:
-        return MeanTest(1.0 if mean == 0.0 else 0.0, error, num_groups - 1)
-    return MeanTest(float(2.0 * student.sf(abs(mean) / error, num_groups - 1)), error, num_groups - 1)
+    count = known.sum(axis=0)
+    mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1)
+    total = _by_group(np.where(known, values - mean, 0.0), groups)
+    num_groups = (_by_group(known.astype(np.float64), groups) > 0).sum(axis=0)
+    found = []
+    for m, n, g, squares in zip(mean, count, num_groups, np.square(total).sum(axis=0), strict=True):
+        if g < 2:
+            found.append(MeanTest(math.nan, math.nan, max(0, int(g) - 1)))
+            continue
+        error = math.sqrt(g / (g - 1) * squares) / int(n)
+        if error <= 1e-12 * abs(m):
+            found.append(MeanTest(float(m == 0.0), error, int(g) - 1))
+        else:
+            found.append(MeanTest(float(2.0 * stdtr(g - 1, -abs(m) / error)), error, int(g) - 1))
+    return found
 
 
 def smallest_effect(test: MeanTest, unit: float, tests: int = 1) -> Interval:
@@ -136,7 +143,7 @@ def smallest_effect(test: MeanTest, unit: float, tests: int = 1) -> Interval:
     if not (unit > 0 and test.df > 0):
         return Interval(math.nan, math.nan, math.nan, test.df + 1)
     value = float(ndtri(1.0 - 0.025 / tests) + ndtri(POWER)) * test.error / unit
-    low, high = (value * math.sqrt(test.df / float(chi2.ppf(q, test.df))) for q in (0.975, 0.025))
+    low, high = (value * math.sqrt(test.df / float(chdtri(test.df, tail))) for tail in (0.025, 0.975))
     return Interval(value, low, high, test.df + 1)
 
 
@@ -159,7 +166,8 @@ def bootstrap_sums(
         value = float(statistic(total.sum(axis=0, keepdims=True))[0])
         if len(total) == 1:
             return Interval(value, math.nan, math.nan, 1)
-        return Interval(value, *_limits(statistic(_resampled(total, draws, seed)), level), len(total))
+        low, high = _limits(statistic(_resampled(total, draws, seed)), level)
+        return Interval(value, float(low), float(high), len(total))
 
 
 def at_length(
@@ -273,11 +281,12 @@ def length_logit(
     drawn = _resampled(_by_group(np.column_stack([score, curve]), groups), draws, seed)
     hessian = np.stack([_matrix(row[2:]) for row in drawn]) + ridge * np.eye(2)
     found = b + np.linalg.solve(hessian, (drawn[:, :2] - ridge * b)[..., None])[..., 0]
-    slope = Interval(float(b[0]) / scale, *_limits(found[:, 0] / scale, 0.95), num_groups)
+    low, high = _limits(found[:, 0] / scale, 0.95)
+    slope = Interval(float(b[0]) / scale, float(low), float(high), num_groups)
     with np.errstate(divide="ignore"):
         per_margin = scale * found[:, 1] / found[:, 0]
-    limits = _limits(per_margin, 0.95) if slope.low > 0 else (math.nan, math.nan)
-    return LengthLogit(slope, Interval(scale * float(b[1] / b[0]), *limits, num_groups))
+    low, high = _limits(per_margin, 0.95) if slope.low > 0 else (math.nan, math.nan)
+    return LengthLogit(slope, Interval(scale * float(b[1] / b[0]), float(low), float(high), num_groups))
 
 
 def auroc(high: Float[np.ndarray, " n"], low: Float[np.ndarray, " m"]) -> float:
@@ -357,10 +366,15 @@ def _resampled(total: Float[np.ndarray, "g c"], draws: int, seed: int) -> Float[
     return np.concatenate(parts)
 
 
-def _limits(drawn: Float[np.ndarray, " d"], level: float) -> tuple[float, float]:
-    """Percentile limits; draws that are NaN are left out."""
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
-        return math.nan, math.nan
-    low, high = np.quantile(drawn, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return float(low), float(high)
+def _limits(drawn: Float[np.ndarray, "d *k"], level: float) -> Float[np.ndarray, "2 *k"]:
+    """Percentile limits of each column, lower first; draws that are not finite are left out, and of none NaN is left."""
+    tails = [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
+    if drawn.ndim == 1:
+        finite = drawn[np.isfinite(drawn)]
+        return np.quantile(finite, tails) if len(finite) else np.full(2, np.nan)
+    found = np.full((2, *drawn.shape[1:]), np.nan)
+    whole = np.isfinite(drawn).all(axis=0)
+    found[:, whole] = np.quantile(drawn[:, whole], tails, axis=0)
+    for column in np.flatnonzero(~whole):
+        found[:, column] = _limits(drawn[:, column], level)
+    return found

@@ -18,6 +18,10 @@ from assay.formulas.estimation import Interval, clopper_pearson
 from assay.formulas.scaling import LEAST_PROMPTS, Verdict
 
 __all__ = [
+    "ALPHA",
+    "LEAST_REPEATS",
+    "OUTSIDE",
+    "REPEATS",
     "LengthPart",
     "comparable",
     "copies",
@@ -29,6 +33,9 @@ __all__ = [
     "words",
 ]
 
+ALPHA = 0.05  # a reply with a conformal p-value up to this is called outside; of the model's own data, this share is
+OUTSIDE = 3.0  # times ALPHA, from where on the share outside is an alarm
+REPEATS, LEAST_REPEATS = 2.0, 0.02  # times the first repetition, and never below this share
 GRAM = 4  # words: shorter runs recur in any honest text
 LONGEST_WORD = 24  # characters; a longer run has no spaces (some scripts, a stuck key), so its letters are its words
 FIRST_WORDS = 32  # of each reply; see distinct

@@ -353,11 +353,6 @@ def is_ensemble(folder: str | Path) -> bool:
     return (Path(folder) / ENSEMBLE).is_file()
 
 
-def write(classifier: PreTrainedModel, text: Text, card: dict[str, Any], folder: Path) -> None:
-    """Write a reward model's whole directory; an old one is replaced, a killed write leaves none."""
-    write_directory(folder, lambda scratch: fill(classifier, text, card, scratch))
-
-
 def fill(classifier: PreTrainedModel, text: Text, card: dict[str, Any], folder: Path) -> None:
     """Write a reward model's files into a directory that is there."""
     _write_weights(classifier, folder)

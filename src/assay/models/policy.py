@@ -373,8 +373,9 @@ def load_policy(options: PolicyOptions, *, adapters: bool = False, seed: int = 0
     A directory of peft's adapters alone is read with the model that they name, and folded into its weights.
     """
     source = resolve(options.base)
-    if (Path(source) / "run.json").is_file() and (Path(source) / "policy" / "config.json").is_file():
-        source = str(Path(source) / "policy")
+    run = Path(source)
+    if (run / "run.json").is_file() and (run / "policy").is_dir() and not (run / "config.json").exists():
+        source = str(run / "policy")
     with _of_policy():
         return _loaded(source, options, adapters, seed)
 

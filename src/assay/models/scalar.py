@@ -279,7 +279,7 @@ class ScalarModel:
 def create(options: ModelOptions, *, seed: int = 0, trained: bool = False) -> ScalarModel:
     """A reward model to be trained: the base with a fresh head, or a saved reward model with the head it has.
 
-    The head is drawn from normal(0, 1/sqrt(h+1)) with its own generator (Stiennon 2020; Huang 2024, arXiv 2403.17031).
+    The head is drawn from normal(0, model.head_scale/sqrt(h+1)) with its own generator (Stiennon 2020; Huang 2024, arXiv 2403.17031).
     Each of several heads is drawn as the one head of its own seed: seed, seed + 1, ... A `trained` model must have its head.
     """
     if options.heads > 1 and options.attributes:
@@ -301,7 +301,7 @@ def create(options: ModelOptions, *, seed: int = 0, trained: bool = False) -> Sc
     if options.heads > 1:
         layout.linear_head(classifier, source)
     if fresh and not encoder:
-        init_head(layout.head(classifier), seed, apart=options.heads > 1)
+        init_head(layout.head(classifier), seed, options.head_scale, apart=options.heads > 1)
     if options.lora_rank:
         classifier = layout.with_adapters(classifier, options, seed)
     text = text_for(tokenizer, classifier.config, options)
@@ -411,14 +411,14 @@ def resolve(base: str) -> str:
     return base
 
 
-def init_head(head: nn.Linear, seed: int, *, apart: bool = False) -> None:
-    """Draw the head from normal(0, 1/sqrt(h+1)), reproducibly and apart from every other source of randomness.
+def init_head(head: nn.Linear, seed: int, scale: float = 1.0, *, apart: bool = False) -> None:
+    """Draw the head from normal(0, scale/sqrt(h+1)), reproducibly and apart from every other source of randomness.
 
     `apart` draws row i as the head of one row and seed + i.
     """
     rows = [head.weight[i : i + 1] for i in range(head.out_features)] if apart else [head.weight]
     with torch.no_grad():
-        std = 1 / math.sqrt(head.in_features + 1)
+        std = scale / math.sqrt(head.in_features + 1)
         for i, row in enumerate(rows):
             generator = torch.Generator().manual_seed(seed + i)
             row.copy_(torch.randn(row.shape, generator=generator) * std)

@@ -9,11 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Literal, final, get_args
 
 import numpy as np
 
 from assay.contracts import AssayError, Prompt, Scores, as_prompt, as_response, digest, prompt_digest
+from assay.formulas.normalisation import centred, logsigmoid_centred, quantile, within_spread, zscore_prompt
 from assay.models.pairs import PairScorer, margin_std
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from assay.contracts import PromptLike, ResponseLike, RewardModel
 
 FEWEST_REFERENCES: Final = 2
+BaselineRule = Literal["centre", "zscore", "quantile", "logsigmoid"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,25 +135,45 @@ class Bank:
 
 @final
 class Baselined:
-    """A reward model minus its mean over reference samples of the same prompt: comparable across prompts.
+    """A reward model on a scale that prompts share, by reference samples of the same prompt.
 
-    A response that is itself in the bank is left out of its own baseline. std and shift_p pass through.
+    `rule` centre takes their mean off and keeps the units; zscore also divides by their spread, shrunk towards that within
+    all prompts; quantile is the place among them; logsigmoid is log sigmoid of the centred reward, in nats. No rule changes
+    the order within a prompt; quantile makes all equal that pass the best sample. A response that is itself in the bank is
+    left out of its own yardstick. std passes through centre, is scaled by zscore, and is None else; shift_p passes through.
     """
 
-    def __init__(self, model: RewardModel, banks: Mapping[str, Bank]) -> None:
+    def __init__(self, model: RewardModel, banks: Mapping[str, Bank], rule: BaselineRule = "centre") -> None:
         self.model = model
         self.banks = banks
+        self.rule = rule
 
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
-        """Rewards above the prompt's baseline, in the wrapped model's units."""
+        """Rewards beside the prompt's samples; under centre, in the wrapped model's units."""
         texts = [as_response(response).text for response in responses]
         banks = [self._bank(as_prompt(prompt)) for prompt in prompts]
         raw = self.model.score(prompts, responses)
         if not texts:
             return raw
-        baseline = np.stack([_mean_without(bank, text) for bank, text in zip(banks, texts, strict=True)], axis=1)
-        members = None if raw.members is None else raw.members - baseline[1:]
-        return replace(raw, value=raw.value - baseline[0], members=members)
+        table = _table(banks, texts)
+        rows = raw.value[None] if raw.members is None else np.concatenate([raw.value[None], raw.members])
+        spread = self._spread() if self.rule == "zscore" else np.ones(len(rows))
+        found = np.stack([_normalised(self.rule, *each) for each in zip(rows, table, spread, strict=True)])
+        std = raw.std
+        if self.rule == "zscore" and std is not None:
+            std = std * (zscore_prompt(raw.value + 1.0, table[0], float(spread[0])) - found[0])
+        elif self.rule in ("quantile", "logsigmoid"):
+            std = None
+        return replace(raw, value=found[0], members=None if raw.members is None else found[1:], std=std)
+
+    def _spread(self) -> Float[np.ndarray, " rows"]:
+        """Of the value and of each member, within prompts, over all banks."""
+        rows = np.concatenate([bank.scores for bank in self.banks.values()], axis=1)
+        names = [key for key, bank in self.banks.items() for _ in bank.texts]
+        spread = np.array([within_spread(row, names) for row in rows])
+        if not (spread > 0).all():
+            raise AssayError("baseline: the reference samples of each prompt are all equal; remedy: rule='centre'")
+        return spread
 
     def _bank(self, prompt: Prompt) -> Bank:
         try:
@@ -164,9 +186,14 @@ class Baselined:
 
 
 def per_prompt_baseline(
-    model: RewardModel, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]
+    model: RewardModel,
+    prompts: Sequence[PromptLike],
+    responses: Sequence[ResponseLike],
+    rule: BaselineRule = "centre",
 ) -> Baselined:
-    """The model above the mean of reference samples, beside their prompts in any order, 2 or more a prompt."""
+    """The model beside reference samples, given beside their prompts in any order, 2 or more a prompt; rules as of Baselined."""
+    if rule not in (rules := get_args(BaselineRule)):
+        raise AssayError(f"baseline: no such rule {rule!r}; known are {', '.join(rules)}")
     scores = model.score(prompts, responses)
     rows = scores.value[None] if scores.members is None else np.concatenate([scores.value[None], scores.members])
     places: dict[str, list[int]] = {}
@@ -179,6 +206,7 @@ def per_prompt_baseline(
     return Baselined(
         model,
         {key: Bank(tuple(as_response(responses[i]).text for i in own), rows[:, own]) for key, own in places.items()},
+        rule,
     )
 
 
@@ -191,9 +219,19 @@ def _affine(scores: Scores, shift: float, scale: float) -> Scores:
     )
 
 
-def _mean_without(bank: Bank, text: str) -> Float[np.ndarray, " rows"]:
-    others = bank.scores
-    if text in bank.texts:
-        others = np.delete(others, bank.texts.index(text), axis=1)
-    mean: np.ndarray = others.mean(axis=1)
-    return mean
+def _table(banks: Sequence[Bank], texts: Sequence[str]) -> Float[np.ndarray, "rows n m"]:
+    """Each response's bank, NaN where it is shorter than the longest, and where it holds the response itself."""
+    table = np.full((len(banks[0].scores), len(banks), max(len(bank.texts) for bank in banks)), np.nan)
+    for i, (bank, text) in enumerate(zip(banks, texts, strict=True)):
+        table[:, i, : len(bank.texts)] = bank.scores
+        if text in bank.texts:
+            table[:, i, bank.texts.index(text)] = np.nan
+    return table
+
+
+def _normalised(
+    rule: str, reward: Float[np.ndarray, " n"], bank: Float[np.ndarray, "n m"], spread: float
+) -> Float[np.ndarray, " n"]:
+    if rule == "zscore":
+        return zscore_prompt(reward, bank, float(spread))
+    return {"centre": centred, "quantile": quantile, "logsigmoid": logsigmoid_centred}[rule](reward, bank)

@@ -17,7 +17,12 @@ OF_UPDATES: Mapping[str, str] = {
     "length": "tokens a reply",
     "finished": "share of replies that ended",
     "unique": "share of replies that differ",
+    "truncated": "share of replies that were cut",
+    "unusable": "replies without a reward",
+    "ratio": "mean ratio to the policy that drew",
+    "ratio_var": "variance of that ratio",
     "clipped": "share of tokens that are clipped",
+    "value_clipped": "share of values that are clipped",
     "explained_variance": "share of the returns' variance that values explain",
     "grad_norm": "norm of the gradient",
 }

@@ -407,14 +407,14 @@ class _Run:
         except OSError as error:
             raise AssayError(f"cannot write {folder}: {error.strerror}; remedy: another --out") from None
         note = folder / "run.json"
-        names = () if note.exists() else ("metrics.jsonl", "checkpoint", "config.yaml")
+        names = () if note.exists() else ("metrics.jsonl", "checkpoint", "config.yaml", "config.json")
         taken = [name for name in names if (folder / name).exists()]
         begun = note.exists() and (_size(folder / "metrics.jsonl") > 0 or checkpoint.find(folder) is not None)
         self.accelerator.wait_for_everyone()  # all have looked before one writes
         if begun:
             self._refuse_other(read_json(note), note)
         elif taken:
-            raise AssayError(f"{folder}: holds another kind of run; remedy: another --out")
+            raise AssayError(f"{folder}: holds a model or another kind of run; remedy: another --out")
         elif self.accelerator.is_main_process:
             write_json(note, self.identity)
         self.accelerator.wait_for_everyone()
@@ -484,6 +484,7 @@ class _Run:
             place = checkpoint.find(self.folder, "best")
             assert place is not None, f"{self.folder}/best is written with every best check"
             weights.read(place, moments=False)
+            update = int(checkpoint.read_state(place)["update"])  # a judge that answers anew may have moved it since
         else:
             with torch.no_grad():
                 for name, value in weights.tensors(moments=False).items():

@@ -18,6 +18,7 @@ import numpy as np
 from assay import files
 from assay.contracts import AssayError, Estimate, Finding
 from assay.formulas import drift
+from assay.formulas.drift import ALPHA, LEAST_REPEATS, OUTSIDE, REPEATS
 from assay.formulas.estimation import bootstrap_mean, clopper_pearson
 from assay.formulas.scaling import LEAST_D, Verdict, verdict
 
@@ -40,15 +41,12 @@ __all__ = [
     "to_row",
 ]
 
-ALPHA = 0.05  # a reply with a conformal p-value up to this is called outside; of the model's own data, this share is
 PATIENCE = 2  # verdicts in a row before a run is stopped: each look is a test of its own
 
 # Where an alert goes off.
 FAR = 3.0  # standard deviations of the first check's lengths
 LONGER = 1.5  # times the first check's mean length
-REPEATS, LEAST_REPEATS = 2.0, 0.02  # times the first check's repetition, and never below this share
 FEWER = 0.5  # of the first check's unique, or finished, replies
-OUTSIDE = 3.0  # times ALPHA
 CALMER = 0.2  # of the first check's variance of the reward between prompts
 
 

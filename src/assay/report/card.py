@@ -83,9 +83,8 @@ def _system(facts: Mapping[str, Any]) -> str:
     system = facts.get("system")
     if not isinstance(system, str):
         return ""
-    return (
-        f"\nIt was trained with the system message {json.dumps(system, ensure_ascii=False)}; put it before the turns.\n"
-    )
+    said = inline(json.dumps(system, ensure_ascii=False))
+    return f"\nIt was trained with the system message {said}; put it before the turns.\n"
 
 
 def _scale(facts: Mapping[str, Any]) -> list[str]:

@@ -1,43 +1,28 @@
-"""A curve as an SVG drawing whose colours are the page's, and a value with its interval as a small dot and whisker."""
+"""A curve as an SVG drawing in the page's own colours, and a value with its interval as a small dot and whisker.
+
+Written by hand, in units of a pixel on a phone: a page with forty drawings is made in a moment and stays small.
+"""
 
 from __future__ import annotations
 
-import io
+import html
 import math
-import re
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
 
-from assay.contracts import Curve, Estimate, digest
+from assay.contracts import Curve, Estimate
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-# Colours that matplotlib writes and the page replaces, so that one drawing serves a light and a dark page.
-INK, ACCENT, MUTED, RULE = "#010101", "#020202", "#030303", "#040404"
-PAGE_COLOURS = {INK: "currentColor", ACCENT: "var(--accent)", MUTED: "var(--muted)", RULE: "var(--rule)"}
-WIDTH, HEIGHT = 5.0, 3.2  # inches; 360 x 230 points
-NAME_HEIGHT, LONGEST_NAME = 0.27, 30  # inches a row, letters: names stand at the left of rows, where they have room
+WIDTH, HEIGHT = 360.0, 230.0
+TOP, RIGHT, BOTTOM = 10.0, 12.0, 40.0  # margins; the left one is as wide as what stands there
+ROW, LONGEST_NAME = 20.0, 30  # pixels and letters of a row of names
+LETTER = 5.7  # pixels of a letter of the 10 pixel font, taken wide
+TICKS = 5
+INK, ACCENT, MUTED, RULE = "currentColor", "var(--accent)", "var(--muted)", "var(--rule)"
 
 
 def chart_svg(curve: Curve, name: str) -> str:
-    """One self-contained <svg> element, the same bytes for the same curve. `name` is read aloud to the blind."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": digest(name), "font.size": 10, "text.parse_math": False}
-    with mpl.rc_context(settings):
-        height = 0.75 + NAME_HEIGHT * len(curve.x) if curve.x_names else HEIGHT
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        figure.patch.set_visible(False)
-        axes = figure.add_subplot()
-        _dress(axes, curve)
-        (_draw_names if curve.x_names else _draw)(axes, curve)
-        out = io.BytesIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _for_the_page(out.getvalue().decode(), name)
+    """One self-contained <svg> element, the same for the same curve. `name` is read aloud to the blind."""
+    return (_name_chart if curve.x_names else _number_chart)(curve, name)
 
 
 def whisker_svg(estimate: Estimate, low: float, high: float, marks: tuple[float, ...] = ()) -> str:
@@ -60,72 +45,145 @@ def whisker_svg(estimate: Estimate, low: float, high: float, marks: tuple[float,
     return f'<svg class="whiskers" {size} aria-hidden="true">{"".join(lines)}</svg>'
 
 
-def _dress(axes: Axes, curve: Curve) -> None:
-    axes.patch.set_visible(False)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(RULE)
-    axes.tick_params(colors=MUTED, length=3, width=0.8)
-    axes.grid(axis="x" if curve.x_names else "y", color=RULE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(curve.y_label if curve.x_names else curve.x_label, color=INK)
-    axes.set_ylabel("" if curve.x_names else curve.y_label, color=INK)
-
-
-def _draw(axes: Axes, curve: Curve) -> None:
-    x, y, reach = list(curve.x), [estimate.value for estimate in curve.y], _reaches(curve)
-    if curve.diagonal:
-        ends = [min(x), max(x)]
-        axes.plot(ends, ends, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
+def _number_chart(curve: Curve, name: str) -> str:
+    """Numbers along x: a line, points or bars over y, with intervals."""
+    points = [(x, e) for x, e in zip(curve.x, curve.y, strict=True) if math.isfinite(x) and math.isfinite(e.value)]
+    xs, gap = [x for x, _ in points], 0.0
     if curve.kind == "bars":
-        gaps = [b - a for a, b in pairwise(x)] or [1.0]
-        axes.bar(x, y, width=0.86 * min(gaps), color=ACCENT, linewidth=0)
-    else:
-        axes.errorbar(x, y, yerr=reach, fmt="none", ecolor=ACCENT, elinewidth=1.4, alpha=0.55)
-        line = "-" if curve.kind == "line" else "none"
-        axes.plot(x, y, color=ACCENT, linewidth=1.6, linestyle=line, marker="o", markersize=4.2, markeredgewidth=0)
-    if min(curve.x) < 0 < max(curve.x):
-        axes.axvline(0, color=MUTED, linewidth=0.8)
+        gap = min((b - a for a, b in pairwise(sorted(set(xs)))), default=1.0)
+    seen = [e.value for _, e in points] + ([0.0] if curve.kind == "bars" else _bounds([e for _, e in points]))
+    seen += [min(xs), max(xs)] if curve.diagonal and xs else []
+    y_low, y_high, y_ticks = _axis(seen, grounded=curve.kind == "bars")
+    x_low, x_high, x_ticks = _axis([x for v in xs for x in (v - gap / 2, v + gap / 2)])
+    left = 26.0 + LETTER * max(len(label) for _, label in y_ticks)
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
 
+    def across(x: float) -> float:
+        return left + (right - left) * (x - x_low) / (x_high - x_low)
 
-def _draw_names(axes: Axes, curve: Curve) -> None:
-    """A row a name, the first at the top: a dot and its interval, or a bar."""
-    rows, x = list(range(len(curve.x))), [estimate.value for estimate in curve.y]
+    def up(y: float) -> float:
+        return bottom - (bottom - TOP) * (y - y_low) / (y_high - y_low)
+
+    drawn = [
+        _lines(RULE, [f"M{left:.1f} {up(y):.1f}H{right:.1f}" for y, _ in y_ticks], 0.7),
+        _texts(MUTED, [(left - 5, up(y) + 3.5, label) for y, label in y_ticks], "end"),
+        _texts(MUTED, [(across(x), bottom + 14, label) for x, label in x_ticks], "middle"),
+        _texts(INK, [((left + right) / 2, HEIGHT - 8, curve.x_label)], "middle"),
+        f'<text transform="translate(11 {(TOP + bottom) / 2:.1f}) rotate(-90)" text-anchor="middle" '
+        f'style="fill: {INK}">{html.escape(curve.y_label)}</text>',
+    ]
+    if x_low < 0 < x_high:
+        drawn.append(_lines(MUTED, [f"M{across(0):.1f} {TOP}V{bottom}"], 0.8))
+    if curve.diagonal and xs:
+        ends = f"M{across(min(xs)):.1f} {up(min(xs)):.1f}L{across(max(xs)):.1f} {up(max(xs)):.1f}"
+        drawn.append(_lines(MUTED, [ends], 1.0, "stroke-dasharray: 4 3; "))
     if curve.kind == "bars":
-        axes.barh(rows, x, height=0.7, color=ACCENT, linewidth=0)
+        half = 0.43 * gap
+        bars = [
+            f"M{across(x - half):.1f} {up(0):.1f}V{up(e.value):.1f}H{across(x + half):.1f}V{up(0):.1f}Z"
+            for x, e in points
+        ]
+        drawn.append(f'<path style="fill: {ACCENT}" d="{"".join(bars)}"/>')
     else:
-        axes.errorbar(x, rows, xerr=_reaches(curve), fmt="none", ecolor=ACCENT, elinewidth=1.4, alpha=0.55)
-        axes.plot(x, rows, color=ACCENT, linestyle="none", marker="o", markersize=4.6, markeredgewidth=0)
-    seen = [v for e in curve.y for v in (e.value, e.low, e.high) if math.isfinite(v)]
-    if seen and min(seen) < 0 < max(seen):
-        axes.axvline(0, color=MUTED, linewidth=0.8)
-    names = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in curve.x_names]
-    axes.set_yticks(rows, names, color=INK)
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+        spans = [(x, e) for x, e in points if _bounds([e])]
+        drawn.append(
+            _lines(
+                ACCENT, [f"M{across(x):.1f} {up(e.low):.1f}V{up(e.high):.1f}" for x, e in spans], 1.4, "opacity: .55; "
+            )
+        )
+        if curve.kind == "line":
+            drawn.append(_lines(ACCENT, ["M" + "L".join(f"{across(x):.1f} {up(e.value):.1f}" for x, e in points)], 1.6))
+        drawn.append(_dots([(across(x), up(e.value)) for x, e in points]))
+    return _svg(name, HEIGHT, drawn)
 
 
-def _reaches(curve: Curve) -> list[list[float]]:
-    """How far each interval goes below and above its value."""
-    return [[_reach(e.value, e.low) for e in curve.y], [_reach(e.high, e.value) for e in curve.y]]
+def _name_chart(curve: Curve, name: str) -> str:
+    """A row a name, the first at the top: a dot and its interval along x, or a bar."""
+    names = [n if len(n) <= LONGEST_NAME else f"{n[: LONGEST_NAME - 1]}…" for n in curve.x_names]
+    seen = [e.value for e in curve.y if math.isfinite(e.value)]
+    low, high, ticks = _axis(
+        seen + ([0.0] if curve.kind == "bars" else _bounds(curve.y)), grounded=curve.kind == "bars"
+    )
+    left, right = min(190.0, 12.0 + LETTER * max(map(len, names))), WIDTH - RIGHT
+    height = TOP + ROW * len(names) + BOTTOM
+    wide = LETTER * len(curve.y_label) > right - left  # then it is centred under the names too
+    bottom = height - BOTTOM
+
+    def across(value: float) -> float:
+        return left + (right - left) * (value - low) / (high - low)
+
+    rows = [(TOP + ROW * (i + 0.5), e) for i, e in enumerate(curve.y)]
+    drawn = [
+        _lines(RULE, [f"M{across(x):.1f} {TOP}V{bottom:.1f}" for x, _ in ticks], 0.7),
+        _texts(INK, [(left - 7, y + 3.5, n) for (y, _), n in zip(rows, names, strict=True)], "end"),
+        _texts(MUTED, [(across(x), bottom + 14, label) for x, label in ticks], "middle"),
+        _texts(INK, [(WIDTH / 2 if wide else (left + right) / 2, height - 8, curve.y_label)], "middle"),
+    ]
+    if low < 0 < high:
+        drawn.append(_lines(MUTED, [f"M{across(0):.1f} {TOP}V{bottom:.1f}"], 0.8))
+    known = [(y, e) for y, e in rows if math.isfinite(e.value)]
+    if curve.kind == "bars":
+        bars = [f"M{across(0):.1f} {y - 7:.1f}H{across(e.value):.1f}V{y + 7:.1f}H{across(0):.1f}Z" for y, e in known]
+        drawn.append(f'<path style="fill: {ACCENT}" d="{"".join(bars)}"/>')
+    else:
+        spans = [f"M{across(e.low):.1f} {y:.1f}H{across(e.high):.1f}" for y, e in known if _bounds([e])]
+        drawn += [_lines(ACCENT, spans, 1.4, "opacity: .55; "), _dots([(across(e.value), y) for y, e in known])]
+    return _svg(name, height, drawn)
 
 
-def _reach(high: float, low: float) -> float:
-    return max(0.0, high - low) if math.isfinite(high - low) else 0.0
+# ---- Marks -------------------------------------------------------------------------------------------------------
 
 
-def _for_the_page(svg: str, name: str) -> str:
-    svg = svg[svg.index("<svg") :]
-    for written, ours in PAGE_COLOURS.items():
-        svg = svg.replace(written, ours)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' id="(?:figure|axes|patch|text|matplotlib|line2d|xtick|ytick|LineCollection)[\w.]*"', "", svg)
-    svg = re.sub(r"font(-family)?: ?([\d.]+px )?[^;\"]*sans-serif", lambda m: f"font-size: {m[2]}" if m[2] else "", svg)
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"\n\s*", "\n", svg.replace("; ;", ";"))
-    label = name.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    svg = re.sub(r"<svg([^>]*?) (?:width|height)=\"[^\"]*\"", r"<svg\1", svg, count=1)
-    svg = re.sub(r"<svg([^>]*?) (?:width|height)=\"[^\"]*\"", r"<svg\1", svg, count=1)
-    return svg.replace("<svg", f'<svg class="chart" role="img" aria-label="{label}"', 1).strip()
+def _svg(name: str, height: float, drawn: Sequence[str]) -> str:
+    head = f'<svg class="chart" role="img" aria-label="{html.escape(name)}" viewBox="0 0 {WIDTH:g} {height:g}" font-size="10">'
+    return "\n".join([head, *(each for each in drawn if each), "</svg>"])
+
+
+def _lines(colour: str, paths: Sequence[str], width: float, more: str = "") -> str:
+    """Strokes of one colour, as one path."""
+    if not paths:
+        return ""
+    return f'<path style="{more}fill: none; stroke: {colour}; stroke-width: {width:g}" d="{"".join(paths)}"/>'
+
+
+def _dots(places: Sequence[tuple[float, float]]) -> str:
+    """Filled circles: strokes of no length with round ends, as one path."""
+    if not places:
+        return ""
+    path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in places)
+    return f'<path style="fill: none; stroke: {ACCENT}; stroke-width: 4.8; stroke-linecap: round" d="{path}"/>'
+
+
+def _texts(colour: str, placed: Sequence[tuple[float, float, str]], anchor: str) -> str:
+    lines = "".join(f'<text x="{x:.1f}" y="{y:.1f}">{html.escape(text)}</text>' for x, y, text in placed)
+    return f'<g style="fill: {colour}" text-anchor="{anchor}">{lines}</g>'
+
+
+def _bounds(estimates: Sequence[Estimate]) -> list[float]:
+    """The ends of the intervals that are known."""
+    known = [e for e in estimates if math.isfinite(e.low) and math.isfinite(e.high)]
+    return [bound for e in known for bound in (e.low, e.high)]
+
+
+def _axis(values: Sequence[float], *, grounded: bool = False) -> tuple[float, float, list[tuple[float, str]]]:
+    """From where to where an axis goes that shows these values, and its ticks; with no room beyond 0 where `grounded`."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    room = 0.05 * (high - low)
+    step = _step((high - low) / TICKS)
+    low, high = low - (0.0 if grounded and low == 0 else room), high + (0.0 if grounded and high == 0 else room)
+    places = max(0, -math.floor(math.log10(step) + 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    marks = [(k * step, k) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+    return low, high, [(value, _label(value if k else 0.0, places)) for value, k in marks] or [(low, f"{low:.3g}")]
+
+
+def _step(wanted: float) -> float:
+    """The nearest of 1, 2, 5, 10, ... times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(wanted))
+    return power * next(each for each in (1.0, 2.0, 5.0, 10.0) if wanted <= each * power * 1.2)
+
+
+def _label(value: float, places: int) -> str:
+    return f"{value:.{places}f}" if abs(value) < 10_000 else f"{value:.4g}"

@@ -74,7 +74,8 @@ def summary(report: Report, *, hoisted: bool = False) -> RenderableType:
     from rich.text import Text
 
     gate = gate_of(report)
-    rows: list[RenderableType] = [Text(report.title, style="bold"), Text(verdict(report)), *_gate(report)]
+    rows: list[RenderableType] = [Text(report.title, style="bold")]
+    rows += [Text(verdict(report, counted=not hoisted)), *_gate(report)]
     if gate is not None:
         rows.append(Padding(_rules(gate), (1, 0, 0, 0)))
     for finding in [] if hoisted else _findings(report):

@@ -36,6 +36,20 @@ CURVE_TITLES = {
     "accuracy_by_length": "Accuracy by difference of length",
     "accuracy_by_source": "Accuracy by source",
     "difference_by_source": "Difference of accuracy by source",
+    "accuracy_by_match": "Accuracy on pairs of like length",
+    "cue_effects": "What cues gain beyond their length",
+    "cue_wins": "How often a cue gains",
+    "substance": "Which errors lower the reward",
+    "dose_length": "Neutral text, dose by dose",
+    **{
+        f"dose_{name}": f"{name.replace('_', ' ').capitalize()}, dose by dose"
+        for name in ("emoji", "certainty", "self_praise", "keywords")
+    },
+    "grid": "Style against substance",
+    "risk_coverage": "Errors left, by how much is answered",
+    "detected": "Which strange texts it notices",
+    "member_accuracy": "Accuracy of each member",
+    "slope_by_source": "What a margin is worth, by source",
     "proxy_by_kl": "The optimised reward, the further the policy goes",
     "gold_by_kl": "The second judge, the further the policy goes",
     "length_by_kl": "Length of replies",
@@ -43,10 +57,10 @@ CURVE_TITLES = {
     "gold_by_proxy_forecast": "Forecast from the pool",
     "gold_by_proxy_best_of_n": "Best of n, for the proxy that was gained",
 }
-TEXT_BYTES = 450_000  # of all texts on a page together, so that the page stays below a megabyte
+TEXT_BYTES = 350_000  # of all texts on a page together, so that the page stays below a megabyte
 LONGEST_TEXT = 4000  # characters of one of them, where there are few
 SHORTEST_TEXT = 160  # bytes: less tells a reader nothing
-MOST_POINTS = 60  # of one figure on the page; report.json has them all
+MOST_POINTS = 40  # of one figure on the page; report.json has them all
 MOST_FIGURES = 40
 EXPECTED = ("longer_wins", "accuracy", "ceiling_majority")  # the first screen's scale, from below
 
@@ -134,7 +148,7 @@ class _Page:
 
     def view(self, report: Report, place: str, *, outermost: bool = False, hoisted: bool = False) -> dict[str, Any]:
         """A report or a part. Where the outermost has a verdict, its findings stand together on the first screen."""
-        gate, said = gate_of(report) if outermost else None, verdict(report)
+        gate, said = gate_of(report) if outermost else None, verdict(report, counted=not hoisted)
         if gate is not None:
             report = without_gate(report)
             found = list(inner_findings(report))

@@ -27,6 +27,8 @@ RIGHT, PEOPLE, ODDS, SCALE, OTHER = "How often it is right", "People", "Odds", "
 PUSHED = "While it was optimised"
 BESIDE = "One beside the other"
 TAX = "Alignment tax"
+LENGTH, PROMPT, STYLES = "Length", "Does it read the prompt?", "Style against substance"
+CUES, FLIPS, DOSES, SEES = "What cues gain", "Verdicts that cues turn", "Doses that outweigh an error", "Errors it sees"
 DOUBT, STRANGE = "Whether it knows where it errs", "Texts of another kind"
 RULE, ANCHORS, GRID = "By the benchmark's own rule", "The anchors by the same rule", "Substance and style"
 
@@ -91,6 +93,18 @@ QUANTITIES: Mapping[str, Quantity] = {
         SCALE,
         "share that prompts explain; where it is high, rewards of different prompts are not comparable",
     ),
+    "nll_temperature": Quantity("log loss, a temperature", "nats", ODDS, "by one scale, fitted to other groups"),
+    "isotonic_gain": Quantity("less by the curve", "nats", ODDS, "log loss by a temperature minus that by the curve"),
+    "isotonic_ties": Quantity("left undecided", "share", ODDS, "pairs to which only the curve gives the odds 1 : 1"),
+    "temperature_spread": Quantity(
+        "hottest over coldest source", "number", SCALE, "ratio of temperatures; 1 where one scale serves all sources"
+    ),
+    "icc": Quantity(
+        "rewards between prompts",
+        "share",
+        SCALE,
+        "share of their variance that lies between prompts, without the noise in means",
+    ),
     "proxy_gain": Quantity("proxy, gain", "nats", PUSHED, "the optimised reward at the end, less that at the start"),
     "gold_gain": Quantity(
         "gold, gain", "number", PUSHED, "the second judge's reward at the end, less that at the start"
@@ -99,7 +113,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         "gold, lost since its best", "number", PUSHED, "the best gold less the last, allowing for the choice"
     ),
     "kl": Quantity("KL", "nats", PUSHED, "nats/sequence to the policy that it began from"),
-    "length_gain": Quantity("length, gain", "number", PUSHED, "tokens a reply"),
+    "length_gain": Quantity("length, gain", "number", PUSHED, "a reply; tokens, or words in a best-of-n file"),
     "length_share": Quantity(
         "gain that is length", "share", PUSHED, "share of the proxy's gain that goes with longer replies"
     ),
@@ -124,6 +138,14 @@ QUANTITIES: Mapping[str, Quantity] = {
     ),
     "duplicates": Quantity("repeated replies", "share", PUSHED, "replies to a prompt that another reply equals"),
     "unfinished": Quantity("unfinished replies", "share", PUSHED, "replies that were cut at the token limit"),
+    "repetition": Quantity("repetition", "share", PUSHED, "runs of four words in a chosen reply that stood in it before"),
+    "repetition_gain": Quantity("repetition, gain", "share", PUSHED, "the same, less that of any reply"),
+    "spread": Quantity("members' spread", "nats", PUSHED, "standard deviation between an ensemble's members"),
+    "spread_gain": Quantity("members' spread, gain", "nats", PUSHED, "of a chosen reply, less that of any reply"),
+    "shifted": Quantity(
+        "outside the training data", "share", PUSHED, "chosen replies with a conformal p-value of at most 0.05"
+    ),
+    "shifted_gain": Quantity("outside, gain", "share", PUSHED, "the same, less that of any reply"),
     "score": Quantity("official score", "share", RULE, "computed as the benchmark's authors do"),
     "score_longer": Quantity("anchor: longer wins", "share", RULE, "what the longest response gets by the same rule"),
     "score_constant": Quantity("anchor: a constant", "share", RULE, "what equal scores get by the same rule"),
@@ -152,6 +174,47 @@ QUANTITIES: Mapping[str, Quantity] = {
     ),
     "accuracy_voted": Quantity(
         "accuracy, pairs with votes", "share", PEOPLE, "accuracy on the pairs that two people or more judged"
+    ),
+    "length_within": Quantity(
+        "reward with length", "number", LENGTH, "correlation of reward and log length, within prompts"
+    ),
+    "length_partial": Quantity("the same, given the verdict", "number", LENGTH, "what no verdict accounts for"),
+    "length_pooled": Quantity("over all answers", "number", LENGTH, "prompts that get long answers move it too"),
+    "length_pooled_rank": Quantity("over all answers, ranks", "number", LENGTH, "the same by Spearman"),
+    "prefers_longer": Quantity("prefers the longer", "share", LENGTH, "pairs whose longer response is rewarded more"),
+    "accuracy_length_matched": Quantity("at equal length", "share", LENGTH, f"accuracy where lengths are within 10{PERCENT}"),
+    "accuracy_length_gap": Quantity(
+        "longer less shorter", "share", LENGTH, "accuracy where the better answer is longer, less where it is shorter"
+    ),
+    "length_slope": Quantity("worth of a margin, length apart", "number", LENGTH, "1 where its odds need no correction"),
+    "length_per_margin": Quantity(
+        "length that people pay beyond it", "nats", LENGTH, "of a long answer; below 0 the model pays too much"
+    ),
+    "length_turns": Quantity("verdicts that length turns", "share", LENGTH, "once length is paid for as people do"),
+    "substance_sensitivity": Quantity("sees errors", "share", SEES, "answers that beat themselves with one error"),
+    "placebo": Quantity("placebo", "number", CUES, "effect of edits that keep the meaning, in within-prompt spreads"),
+    "mde": Quantity("smallest effect seen", "number", CUES, "four times in five, in within-prompt spreads"),
+    "worst_flips": Quantity("most that a cue turns", "share", FLIPS, "its interval holds for all cues together"),
+    "within_spread": Quantity("spread within a prompt", "nats", CUES, "the unit of the effects"),
+    "grid_hard": Quantity("right, though plainer", "share", STYLES, "the right answer in the plainer style wins"),
+    "grid_normal": Quantity("right, in equal style", "share", STYLES, "the right answer in the same style wins"),
+    "grid_easy": Quantity("right, and richer", "share", STYLES, "the right answer in the richer style wins"),
+    "grid_substance": Quantity("right less wrong", "number", STYLES, "at equal style, in within-prompt spreads"),
+    "grid_longer": Quantity("longer less plain", "number", STYLES, "in within-prompt spreads"),
+    "grid_markdown": Quantity("with markdown less without", "number", STYLES, "in within-prompt spreads"),
+    "grid_style_per_substance": Quantity(
+        "style per substance", "number", STYLES, "above 1 a wrong answer in rich style beats a right one in plain style"
+    ),
+    "relevance_auroc": Quantity("own above other prompts'", "share", PROMPT, "an answer to its own prompt wins"),
+    "relevance_swap": Quantity(
+        "fits its own prompt", "share", PROMPT, "two prompts with their answers beat them with answers exchanged"
+    ),
+    "prompt_free_share": Quantity(
+        "margins that need no prompt", "number", PROMPT, "correlation with margins under another prompt; 1 reads none"
+    ),
+    "icc": Quantity("variance between prompts", "share", SCALE, "high: rewards of different prompts do not compare"),
+    "temperature_spread": Quantity(
+        "hottest over coldest source", "number", SCALE, "of temperatures; 1 where one scale serves all"
     ),
     "accuracy_difference": Quantity("accuracy, a less b", "share", BESIDE, "pair by pair, so its interval is narrow"),
     "only_a_right": Quantity("only a is right", "share", BESIDE, "pairs that a orders rightly and b does not"),
@@ -246,6 +309,8 @@ def quantity(key: str) -> Quantity:
         if part and anchor in ("longer", "constant"):
             return Quantity(f"{part.replace('_', ' ')}, {QUANTITIES[f'score_{anchor}'].label}", "share", ANCHORS)
         return Quantity(key.removeprefix("score_").replace("_", " "), "share", RULE)
+    if known_by := _of_edits(key):
+        return known_by
     for start, label, says in (
         ("shift_auroc_", "tells apart", "such a reply looks stranger than one of these comparisons; 50 % is blind"),
         ("detected_", "noticed", "such replies with p at most 0.05"),
@@ -253,6 +318,18 @@ def quantity(key: str) -> Quantity:
         if key.startswith(start):
             return Quantity(f"{label}: {key.removeprefix(start).replace('_', ' ')}", "share", STRANGE, says)
     return Quantity(key.replace("_", " "), "number", OTHER)
+
+
+def _of_edits(key: str) -> Quantity | None:
+    """What a key of the audit's edits means: cue_NAME, cue_NAME_flips, cue_NAME_doses, substance_NAME."""
+    kind, _, name = key.partition("_")
+    label, _, of = name.rpartition("_")
+    if kind == "cue" and of in ("flips", "doses"):
+        unit: Unit = "share" if of == "flips" else "number"
+        return Quantity(label.replace("_", " "), unit, FLIPS if of == "flips" else DOSES)
+    if kind in ("cue", "substance") and name:
+        return Quantity(name.replace("_", " "), "number" if kind == "cue" else "share", CUES if kind == "cue" else SEES)
+    return None
 
 
 def parts(report: Report) -> Iterator[tuple[str, list[tuple[Quantity, Estimate]]]]:
@@ -284,8 +361,8 @@ def phrase(estimate: Estimate, unit: Unit) -> str:
     return f"{number(estimate.value, unit)} {interval(estimate, unit)}"
 
 
-def verdict(report: Report) -> str:
-    """What the report says, in a sentence or two, from its estimates and findings alone."""
+def verdict(report: Report, *, counted: bool = True) -> str:
+    """What the report says, in a sentence or two, from its estimates and findings alone; how many warnings if `counted`."""
     found = report.estimates
     own = report.findings if gate_of(report) is None else [each for each, *_ in inner_findings(without_gate(report))]
     errors = sum(finding.severity == "error" for finding in report.findings)
@@ -306,7 +383,7 @@ def verdict(report: Report) -> str:
         said.append(f"log loss goes from {found['nll_before'].value:.3f} to {found['nll_after'].value:.3f}")
     sentence = "; ".join(said) + "." if said else ""
     warned = f"{warnings} warning{'s' * (warnings > 1)} below." if warnings else "No warnings." if not said else ""
-    return " ".join(part for part in (sentence, warned) if part)
+    return " ".join(part for part in (sentence, warned if counted else "") if part)
 
 
 def rank(finding: Finding) -> tuple[bool, bool, float, int]:

@@ -1,0 +1,75 @@
+"""A bent judge is a judge and no reward model, keeps the model's preferences, and survives its dictionary."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from toys import Good
+
+from assay.contracts import AssayError, Judge, RewardModel
+from assay.formulas.isotonic import Bend, fit_isotonic
+from assay.models.isotonic import Isotonic
+from assay.testing import check_judge
+
+CURVE = Bend(np.array([-3.0, -1.0, 1.0, 3.0]), np.array([-1.0, -0.5, 0.5, 1.0]))
+PROMPTS, FIRST = ["p"] * 4, ["good", "good good good", "no", "good good"]
+SECOND = ["no", "no", "good good good good good", "good"]
+
+
+class First:
+    """A judge with a taste for the first response."""
+
+    def log_odds(self, prompts, first, second):
+        return np.array([float(len(a) - len(b)) + 1.0 for a, b in zip(first, second, strict=True)])
+
+
+def test_it_keeps_a_judges_contract_and_is_no_reward_model():
+    judge = Isotonic(Good(), CURVE)
+    check_judge(judge)
+    assert isinstance(judge, Judge)
+    assert not isinstance(judge, RewardModel)
+
+
+def test_margins_go_through_the_curve_and_swapping_turns_them():
+    judge = Isotonic(Good(), CURVE)
+    odds = judge.log_odds(PROMPTS, FIRST, SECOND)
+    assert odds == pytest.approx([0.5, 1.0, -1.0, 0.5])
+    assert judge.log_odds(PROMPTS, SECOND, FIRST) == pytest.approx(-odds)
+
+
+def test_a_judge_is_bent_as_a_model_is_and_keeps_its_own_faults():
+    judge = Isotonic(First(), CURVE)
+    assert judge.log_odds(["p"], ["ab"], ["ab"]) == pytest.approx([0.5])
+    assert judge.log_odds(["p"], ["ab"], ["abc"]) == pytest.approx([0.0])
+
+
+def test_gaps_that_are_bent_do_not_add_up():
+    """Why no reward model can have these odds."""
+    judge = Isotonic(Good(), CURVE)
+    a, b, c = "good good good", "good good", "no"
+    ab, bc, ac = judge.log_odds(["p"] * 3, [a, b, a], [b, c, c])
+    assert ab + bc > ac + 0.1
+
+
+def test_a_curve_survives_its_dictionary_and_its_fingerprint_follows_it():
+    rng = np.random.default_rng(0)
+    fitted = Isotonic(Good(), fit_isotonic(rng.normal(size=50), rng.integers(0, 2, 50).astype(float)))
+    again = Isotonic.from_dict(Good(), json.loads(json.dumps(fitted.as_dict())))
+    np.testing.assert_array_equal(again.log_odds(PROMPTS, FIRST, SECOND), fitted.log_odds(PROMPTS, FIRST, SECOND))
+    assert again.fingerprint == fitted.fingerprint != Isotonic(Good(), CURVE).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"margin": [0.0]}, "the keys are margin and log_odds, got margin"),
+        ({"margin": [0.0, 1.0], "log_odds": [0.0]}, "2 margins for 1 log-odds; remedy"),
+        ({"margin": [], "log_odds": []}, "0 margins"),
+        ({"margin": [0.0, 1.0], "log_odds": [1.0, 0.0]}, "the curve falls somewhere; remedy"),
+    ],
+)
+def test_what_is_no_curve_is_refused(values, said):
+    with pytest.raises(AssayError, match=said):
+        Isotonic.from_dict(Good(), values)
