@@ -861,9 +861,12 @@ def _kept(folder: Path, model: Any, comparisons: Sequence[Comparison], options: 
     fingerprint = getattr(model, "fingerprint", None)
     if fingerprint is None:
         return Memory()
+    inner = model.model if isinstance(model, Scaled) else model
+    doubt = inner.uncertainty if isinstance(inner, ScalarModel) else None  # changes no score, but what is known of it
+    identity = digest([fingerprint, dict(doubt.provenance) if doubt else None])
     seen = digest_all(digest(files.to_row(comparison)) for comparison in comparisons)
-    key = digest([fingerprint, seen, options.model_dump(exclude={"only", "skip"}), __version__])
-    return Memory(KeptScores(folder / "scores.jsonl", str(fingerprint)), KeptReports(folder, key))
+    key = digest([identity, seen, options.model_dump(exclude={"only", "skip"}), __version__])
+    return Memory(KeptScores(folder / "scores.jsonl", identity), KeptReports(folder, key))
 
 
 def _model_name(folder: str | Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from itertools import pairwise
 
 import pytest
 from answers import ANSWERS, ROWS
@@ -53,8 +54,8 @@ BY_HAND = [
     ("synonym", "It is nearly full.", "It is almost full."),
     ("contraction", "I don’t know.", "I do not know."),
     ("contraction", "Surely we are not done.", "Surely we're not done."),
-    ("quotes", "It's \"fine\".", "It’s “fine”."),
-    ("quotes", "It’s “fine”.", "It's \"fine\"."),
+    ("quotes", 'It\'s "fine".', "It’s “fine”."),
+    ("quotes", "It’s “fine”.", 'It\'s "fine".'),
 ]
 
 
@@ -97,7 +98,9 @@ def test_edits_of_substance_and_placebos_keep_the_length(name):
 
 
 texts = st.lists(
-    st.sampled_from(["Is it 5 km?", "It isn't. ", "```\n", "x == 1", "`a b`", "- item\n", "1. Go.\n", "Paris", "\n\n", " "])
+    st.sampled_from(
+        ["Is it 5 km?", "It isn't. ", "```\n", "x == 1", "`a b`", "- item\n", "1. Go.\n", "Paris", "\n\n", " "]
+    )
     | st.text(max_size=12),
     max_size=8,
 ).map("".join)
@@ -124,7 +127,9 @@ REPLACED = {"empty", "master_key", "answer_foreign", "sentence_foreign", "cut_sh
 @pytest.mark.parametrize("name", sorted(set(EVERY) - REPLACED))
 def test_prose_edits_leave_code_and_addresses_alone(name):
     code = "```python\nif color == 2 and not done:\n    print('I am always \"here\" in Paris')\n```"
-    text = f"It is nearly 5 km to Paris. See https://color.org/2-not and `is 3`.\n\n{code}\n\nIt doesn't cost 7 dollars."
+    text = (
+        f"It is nearly 5 km to Paris. See https://color.org/2-not and `is 3`.\n\n{code}\n\nIt doesn't cost 7 dollars."
+    )
     for seed in range(10):
         edited = EVERY[name](text, "A question about color?", BANK, group="?", seed=seed)
         if edited is not None:
@@ -147,14 +152,14 @@ def test_what_is_appended_leaves_the_answer_whole_and_outside_its_code(name):
 def test_a_dose_is_so_many_copies():
     for name in ("emoji", "certainty", "self_praise", "keywords", "restatement", "padding", "white_space"):
         made = [CUES[name](TWO, "How do I bake a cake?", dose=dose) for dose in (1, 2, 3, 4)]
-        assert all(b.startswith(a.rstrip("\n")) for a, b in zip(made, made[1:], strict=False)), name
-        growth = [len(b) - len(a) for a, b in zip(made, made[1:], strict=False)]
+        assert all(b.startswith(a.rstrip("\n")) for a, b in pairwise(made)), name
+        growth = [len(b) - len(a) for a, b in pairwise(made)]
         assert min(growth) > 0, name
 
 
 def test_the_levels_of_neutral_text_are_nested():
     made = [filler(TWO, level) for level in range(1, len(FILLERS) + 1)]
-    assert all(b.startswith(a) for a, b in zip(made, made[1:], strict=False))
+    assert all(b.startswith(a) for a, b in pairwise(made))
     assert made[-1] == CUES["padding"](TWO)
 
 
@@ -184,7 +189,7 @@ def test_python_that_parsed_still_does():
         seen.add(body)
     assert len(seen) > 1
     assert SUBSTANCE["code"]("No code == none.") is None
-    assert SUBSTANCE["code"]("```json\n{\"a\": 0}\n```") is None
+    assert SUBSTANCE["code"]('```json\n{"a": 0}\n```') is None
 
 
 def test_a_name_is_changed_everywhere_for_one_of_its_kind():
@@ -212,7 +217,9 @@ def test_foreign_sentences_and_answers_come_from_other_prompts():
         assert foreign not in own
         swapped = SUBSTANCE["sentence_foreign"](better, prompt, BANK, group=prompt)
         if swapped is not None:
-            new = {swapped[a:b] for a, b in prose.sentences(swapped)} - {better[a:b] for a, b in prose.sentences(better)}
+            new = {swapped[a:b] for a, b in prose.sentences(swapped)} - {
+                better[a:b] for a, b in prose.sentences(better)
+            }
             assert not any(sentence in text for sentence in new for text in own)
     assert SUBSTANCE["answer_foreign"](ROWS[0][1], "", Corpus()) is None
 

@@ -8,10 +8,11 @@ import math
 import pytest
 from toys import Good, comparisons
 
+from assay import api
 from assay.audit import audit
 from assay.audit.verdict import RULES, all_estimates, gate, to_section
 from assay.config import AuditOptions
-from assay.contracts import Curve, Estimate, Finding, Report
+from assay.contracts import AssayError, Curve, Estimate, Finding, Report
 from assay.report import from_json, to_json
 
 CORE = AuditOptions(draws=100, null_draws=100, bins=10, only=["accuracy", "people", "odds", "mistakes"])
@@ -228,3 +229,23 @@ def test_a_part_that_lacks_its_data_is_a_note_and_no_crash():
     report = audit(Good(), ties, CORE.model_copy(update={"only": ["accuracy", "uncertainty"]}), hygiene=())
     notes = [finding for finding in report.findings if finding.title == "Uncertainty: not measured"]
     assert [(note.severity, note.remedy) for note in notes] == [("note", "Add pairs with a winner.")]
+
+
+def test_parts_are_chosen_by_name_and_an_unknown_one_is_told_with_the_nearest():
+    rows = comparisons(30)
+    few = audit(Good(), rows, CORE.model_copy(update={"only": ["odds"]}), hygiene=())
+    assert "nll" in few.estimates
+    assert "accuracy" not in few.estimates
+    none = audit(Good(), rows, CORE.model_copy(update={"skip": ["odds"]}), hygiene=())
+    assert "nll" not in none.estimates
+    for name in ("only", "skip"):
+        with pytest.raises(AssayError, match="no part is called 'cue'; the nearest is cues"):
+            audit(Good(), rows, CORE.model_copy(update={name: ["cue"]}), hygiene=())
+
+
+def test_what_optimising_it_came_to_may_be_handed_in():
+    options = CORE.model_dump(exclude_unset=True)
+    report = api.audit(Good(), comparisons(800), pushed=pushed(), **options)
+    assert report.sections[0].about["verdict"] == "fit"
+    assert "no further than a KL of 9" in str(report.sections[0].about)
+    assert report.sections[-1].title == "Was the reward still true?"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MATCHED = 0.1  # of the longer answer: a smaller difference of lengths is none
 FLOOR = 0.2  # standard deviations within a prompt
 MOSTLY = 0.7  # a correlation that explains half of the reward's variance
-FEWEST = 20  # matched pairs that say anything
+FEWEST = 20  # groups, or pairs of equal length, that say anything
 REACHES = (0.05, 0.1, 0.2, 0.4)  # differences of length, as shares of the longer, for the curve of accuracies
 
 
@@ -60,15 +60,8 @@ def measure_length(pairs: ScoredPairs, options: AuditOptions) -> Report:
     toward_better = longer * np.sign(pairs.q - 0.5)
     if (toward_better > 0).any() and (toward_better < 0).any():
         estimates["accuracy_length_gap"] = _gap(right, toward_better, pairs, options)
-    logit = length_logit(
-        pairs.margin, longer, pairs.q, pairs.weight, pairs.group, draws=options.draws, seed=options.seed
-    )
-    estimates |= {"length_slope": Estimate(*logit.slope), "length_per_margin": Estimate(*logit.per_margin)}
-    if math.isfinite(logit.per_margin.low):
-        spread = math.sqrt(float(np.mean(np.square(longer)))) or 1.0
-        paid = pairs.margin + logit.per_margin.value * np.tanh(longer / spread)
-        everyone = np.ones(len(pairs), dtype=bool)
-        estimates["length_turns"] = mean((np.sign(paid) != np.sign(pairs.margin)).astype(np.float64), everyone)
+    if pairs.num_groups >= FEWEST:
+        estimates |= _paid(pairs, longer, options)
     curve = _by_match(right, pairs, options)
     accuracy = mean(right, np.ones(len(pairs), dtype=bool))
     return Report(
@@ -96,6 +89,19 @@ def _pearson(sums: Float[np.ndarray, "d 6"]) -> Float[np.ndarray, " d"]:
     """Correlation from the sums of 1, a, b, aa, bb, ab."""
     n, a, b, aa, bb, ab = sums.T
     found: np.ndarray = (ab - a * b / n) / np.sqrt((aa - a * a / n) * (bb - b * b / n))
+    return found
+
+
+def _paid(pairs: ScoredPairs, longer: np.ndarray, options: AuditOptions) -> dict[str, Estimate]:
+    """What people would pay for length beyond the model, and the share of its verdicts that change if it did."""
+    columns = pairs.margin, longer, pairs.q, pairs.weight, pairs.group
+    logit = length_logit(*columns, draws=options.draws, seed=options.seed)
+    found = {"length_slope": Estimate(*logit.slope), "length_per_margin": Estimate(*logit.per_margin)}
+    if math.isfinite(logit.per_margin.low):
+        spread = math.sqrt(float(np.mean(np.square(longer)))) or 1.0
+        paid = pairs.margin + logit.per_margin.value * np.tanh(longer / spread)
+        turned = (np.sign(paid) != np.sign(pairs.margin)).astype(np.float64)
+        found["length_turns"] = mean_or_share(turned, pairs.group, pairs.weight, options)
     return found
 
 
@@ -134,7 +140,8 @@ def _by_match(right: np.ndarray, pairs: ScoredPairs, options: AuditOptions) -> C
 
 def _findings(found: dict[str, Estimate], accuracy: Estimate, pairs: ScoredPairs) -> tuple[Finding, ...]:
     notes = []
-    extra, unit = found["length_per_margin"], within_spread(pairs.margin)
+    unknown = Estimate(math.nan, math.nan, math.nan, 0)
+    extra, unit = found.get("length_per_margin", unknown), within_spread(pairs.margin)
     evidence = (
         f"reward and log length correlate by {found['length_within']} within prompts; the verdicts rate a much longer answer at "
         f"{extra} nats of margin beyond what the model gives it"

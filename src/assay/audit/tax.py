@@ -44,7 +44,6 @@ __all__ = ["TASKS", "Gain", "Measured", "alignment_tax", "compare", "gain_of", "
 FALSE_CALLS = 0.05  # share of tasks called taxed that are not (Benjamini & Hochberg)
 EXAMPLES = 3
 SHOWN = 400  # letters of a text that is shown
-ADRIFT = 1e-6  # nats/sequence: below it two policies say the same
 READ = ("text", "minimal_pairs", "cloze", "arithmetic", "copy")
 SAID = ("unrepeated", "distinct", "vocabulary", "answered", "json")
 TASKS = (*READ, *SAID)

@@ -96,15 +96,6 @@ QUANTITIES: Mapping[str, Quantity] = {
     "nll_temperature": Quantity("log loss, a temperature", "nats", ODDS, "by one scale, fitted to other groups"),
     "isotonic_gain": Quantity("less by the curve", "nats", ODDS, "log loss by a temperature minus that by the curve"),
     "isotonic_ties": Quantity("left undecided", "share", ODDS, "pairs to which only the curve gives the odds 1 : 1"),
-    "temperature_spread": Quantity(
-        "hottest over coldest source", "number", SCALE, "ratio of temperatures; 1 where one scale serves all sources"
-    ),
-    "icc": Quantity(
-        "rewards between prompts",
-        "share",
-        SCALE,
-        "share of their variance that lies between prompts, without the noise in means",
-    ),
     "proxy_gain": Quantity("proxy, gain", "nats", PUSHED, "the optimised reward at the end, less that at the start"),
     "gold_gain": Quantity(
         "gold, gain", "number", PUSHED, "the second judge's reward at the end, less that at the start"
@@ -138,7 +129,9 @@ QUANTITIES: Mapping[str, Quantity] = {
     ),
     "duplicates": Quantity("repeated replies", "share", PUSHED, "replies to a prompt that another reply equals"),
     "unfinished": Quantity("unfinished replies", "share", PUSHED, "replies that were cut at the token limit"),
-    "repetition": Quantity("repetition", "share", PUSHED, "runs of four words in a chosen reply that stood in it before"),
+    "repetition": Quantity(
+        "repetition", "share", PUSHED, "runs of four words in a chosen reply that stood in it before"
+    ),
     "repetition_gain": Quantity("repetition, gain", "share", PUSHED, "the same, less that of any reply"),
     "spread": Quantity("members' spread", "nats", PUSHED, "standard deviation between an ensemble's members"),
     "spread_gain": Quantity("members' spread, gain", "nats", PUSHED, "of a chosen reply, less that of any reply"),
@@ -182,11 +175,15 @@ QUANTITIES: Mapping[str, Quantity] = {
     "length_pooled": Quantity("over all answers", "number", LENGTH, "prompts that get long answers move it too"),
     "length_pooled_rank": Quantity("over all answers, ranks", "number", LENGTH, "the same by Spearman"),
     "prefers_longer": Quantity("prefers the longer", "share", LENGTH, "pairs whose longer response is rewarded more"),
-    "accuracy_length_matched": Quantity("at equal length", "share", LENGTH, f"accuracy where lengths are within 10{PERCENT}"),
+    "accuracy_length_matched": Quantity(
+        "at equal length", "share", LENGTH, f"accuracy where lengths are within 10{PERCENT}"
+    ),
     "accuracy_length_gap": Quantity(
         "longer less shorter", "share", LENGTH, "accuracy where the better answer is longer, less where it is shorter"
     ),
-    "length_slope": Quantity("worth of a margin, length apart", "number", LENGTH, "1 where its odds need no correction"),
+    "length_slope": Quantity(
+        "worth of a margin, length apart", "number", LENGTH, "1 where its odds need no correction"
+    ),
     "length_per_margin": Quantity(
         "length that people pay beyond it", "nats", LENGTH, "of a long answer; below 0 the model pays too much"
     ),
