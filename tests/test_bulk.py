@@ -172,6 +172,33 @@ def test_a_killed_run_goes_on_and_its_workers_end(tmp_path):
     assert out.read_bytes() == whole(source, tmp_path / "whole.jsonl")
 
 
+def test_workers_end_with_the_main_process_though_they_are_in_the_middle_of_a_chunk(tmp_path):
+    import psutil
+
+    write(tmp_path / "in.jsonl", rows(40))
+    (tmp_path / "stuck.py").write_text(
+        "import time\n"
+        "from pathlib import Path\n"
+        "class Stuck:\n"
+        "    def score(self, prompts, responses):\n"
+        "        Path(f'busy-{time.time_ns()}').touch()\n"
+        "        time.sleep(600)\n"
+        "def worker(index):\n"
+        "    return Stuck()\n"
+    )
+    script = "from assay import bulk; from stuck import worker; bulk.score_rows(worker, 'in.jsonl', 'out.jsonl', {}, workers=2, chunk=8)"
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("busy-*"))) < 2 and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.02)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
+
+
 def test_a_worker_that_dies_names_its_rows_and_loses_nothing(tmp_path):
     made = [{"prompt": "p", "response": f"good {i}"} for i in range(60)]
     made[30]["response"] = "poison"

@@ -54,7 +54,7 @@ from assay.contracts import (
 )
 from assay.models.scalar import ScalarModel
 from assay.models.scaled import Scaled
-from assay.progress import Bar
+from assay.progress import Bar, note
 
 if TYPE_CHECKING:
     from assay.audit import Memory
@@ -1052,7 +1052,7 @@ def _tenth(prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
 
 
 class _Parts:
-    """Tells of an audit's parts as they begin, with a bar behind each."""
+    """Tells of an audit's parts as they begin: a bar on a terminal, a line elsewhere."""
 
     def __init__(self, label: str) -> None:
         self.label, self.part = label, ""
@@ -1067,6 +1067,8 @@ class _Parts:
             self.__exit__()
             self.part = part
             self.bar = Bar(total, f"{self.label}: {part}", "texts" if total is None else "comparisons")
+            if self.bar.bar is None:
+                note(f"{self.label}: {part}")
         self.bar.advance(done - self.bar.done)
 
     def __exit__(self, *_: object) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -280,6 +282,7 @@ def _hire(open_model: OpenModel, index: int, num: int) -> Worker:
 def _work(pipe: Connection, open_model: OpenModel, index: int, num: int) -> None:
     """A worker's life: "ready", then for (prompts, responses) their rewards or what is wrong with them, as text."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the main one ends us
+    threading.Thread(target=_end_with_the_main_process, daemon=True).start()
     torch.set_num_threads(max(1, torch.get_num_threads() // num))
     with suppress(EOFError, ConnectionError):  # the main process has gone
         try:
@@ -294,6 +297,14 @@ def _work(pipe: Connection, open_model: OpenModel, index: int, num: int) -> None
                 pipe.send(model.score(prompts, responses).value)
             except AssayError as error:
                 pipe.send(str(error))
+
+
+def _end_with_the_main_process() -> None:
+    """A chunk may take minutes, and whoever goes on after a kill needs the memory now."""
+    main = multiprocessing.parent_process()
+    if main is not None:
+        main.join()
+        os._exit(1)
 
 
 class _Crew:

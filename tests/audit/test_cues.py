@@ -432,3 +432,17 @@ def test_a_plan_holds_every_name_that_the_table_reads(plan):
     assert {"better", "worse", *(f"filler/{i}" for i in range(1, len(FILLERS) + 1))} <= names
     assert isinstance(plan, Plan)
     assert len(plan.rows) == len(plan.pairs) == 30
+
+
+def test_a_real_model_is_measured_as_one_made_of_arithmetic(tiny_dir):
+    from assay.config import ModelOptions
+    from assay.models.scalar import create
+
+    model = create(ModelOptions(base=str(tiny_dir)))
+    options = AuditOptions(draws=100, cue_rows=12)
+    report = measure_cues(model, DATA, options)
+    plan = prepare(DATA, options)
+    alone = np.array([model.score([p], [t]).value[0] for p, t in plan.rows[0]])
+    assert score_rows(model, plan.rows)[0] == pytest.approx(alone, abs=1e-4)
+    assert report.estimates["cue_emoji"].n == 12
+    assert np.isfinite(report.estimates["substance_sensitivity"].value)

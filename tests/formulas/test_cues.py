@@ -252,7 +252,7 @@ def test_the_logit_recovers_what_it_was_drawn_from(slope, length):
             )
         )
         assert found.slope.n == 200
-    assert np.mean(held, axis=0) == pytest.approx(0.95, abs=0.1)
+    assert np.mean(held, axis=0).min() >= 0.85
 
 
 def test_the_logit_is_the_least_of_its_own_loss():

@@ -121,7 +121,6 @@ def measure_cues(
         extra = to_table(more := _on_better(plan, penalised, options.seed), score_rows(model, more.rows))
         texts = tuple({**old, **new} for old, new in zip(plan.texts, more.texts, strict=True))
         table = Table(Plan(plan.pairs, texts), {**table.columns, **extra.columns})
-        found = _cues(table, options)
     return _report(table, found, options)
 
 

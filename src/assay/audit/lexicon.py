@@ -129,7 +129,10 @@ EXPANDED = {
 AMERICAN = tuple(
     (re.compile(american, re.IGNORECASE), british)
     for american, british in (
-        (r"\b(col|fav|hon|behavi|flav|neighb|lab|hum|rum|harb|vig|od)or(?=(?:s|ed|ing|ite|ites|able|ful|hoods?|less)?\b)", r"\1our"),
+        (
+            r"\b(col|fav|hon|behavi|flav|neighb|lab|hum|rum|harb|vig|od)or(?=(?:s|ed|ing|ite|ites|able|ful|hoods?|less)?\b)",
+            r"\1our",
+        ),
         (r"\b((?:organ|real|recogn|apolog|emphas|minim|maxim|special|summar|util)i)z(?=e|es|ed|ing|ation)", r"\1s"),
         (r"\b((?:priorit|critic|memor|custom|final|visual|social|standard)i)z(?=e|es|ed|ing|ation)", r"\1s"),
         (r"\b(anal|paral)yz(?=e|es|ed|ing)", r"\1ys"),

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 POWER = 0.8
-RIDGE = 1e-3  # of the rows' weight, on standardised columns: keeps a perfect model's slope finite
+RIDGE = 1e-4  # of the rows' weight, on standardised columns: keeps a perfect model's slope finite
 _CHUNK = 2_000_000  # group counts held at once
 
 
