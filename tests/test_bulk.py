@@ -291,7 +291,8 @@ def test_a_partial_of_something_else_is_refused_with_the_remedy(model, tiny_dir,
         assert partial.read_bytes() == held
     for at, changed in ((3, [*rows(2), {**rows(3)[2], "id": -1}, *rows(20)[3:]]), (2, [rows(1)[0], *rows(20)[2:]])):
         write(source, changed)
-        with pytest.raises(AssayError, match=rf"partial: row {at} is not that of .*in\.jsonl:{at}: begun with other data"):
+        told = rf"partial: row {at} is not that of .*in\.jsonl:{at}: begun with other data"
+        with pytest.raises(AssayError, match=told):
             api.score_file(BulkScorer(model), source, out)
         assert partial.read_bytes() == held
     write(source, rows(3))

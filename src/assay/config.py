@@ -132,7 +132,7 @@ class TrainOptions(Options):
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimiser steps, whatever epochs says.")
     batch_size: int = Field(16, ge=1, description="Comparisons an optimiser step, over all processes.")
     micro_tokens: int = Field(
-        2048, ge=16, description="Most padded tokens in one forward pass; changes memory, never the result."
+        2048, ge=16, description="Most computed tokens in one forward pass; changes memory, never the result."
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "cosine", description="How the learning rate falls after warm-up."
@@ -234,7 +234,7 @@ class ScoreOptions(Options):
     """Score responses."""
 
     batch_tokens: int = Field(
-        4096, ge=16, description="Most padded tokens in one forward pass; changes memory, never a score."
+        4096, ge=16, description="Most computed tokens in one forward pass; changes memory, never a score."
     )
     calibrated: bool = Field(True, description="Apply the temperature stored with the model.")
     workers: int = Field(

@@ -34,6 +34,7 @@ def quickstart() -> Recipe:
         },
         "train": {"lr": 5e-4, "batch_size": 16, "micro_tokens": 384},
         "split": {"train": 0.6, "calibrate": 0.2, "audit": 0.2},
+        "audit": {"cue_rows": 40},
     }
 
 

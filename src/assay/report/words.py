@@ -29,6 +29,7 @@ BESIDE = "One beside the other"
 TAX = "Alignment tax"
 LENGTH, PROMPT, STYLES = "Length", "Does it read the prompt?", "Style against substance"
 CUES, FLIPS, DOSES, SEES = "What cues gain", "Verdicts that cues turn", "Doses that outweigh an error", "Errors it sees"
+MEMBERS = "Its members"
 DOUBT, STRANGE = "Whether it knows where it errs", "Texts of another kind"
 RULE, ANCHORS, GRID = "By the benchmark's own rule", "The anchors by the same rule", "Substance and style"
 
@@ -209,6 +210,26 @@ QUANTITIES: Mapping[str, Quantity] = {
     "prompt_free_share": Quantity(
         "margins that need no prompt", "number", PROMPT, "correlation with margins under another prompt; 1 reads none"
     ),
+    "member_accuracy_mean": Quantity("accuracy of a member", "share", MEMBERS, "mean over the members"),
+    "member_accuracy_min": Quantity("worst member", "share", MEMBERS),
+    "member_accuracy_max": Quantity("best member", "share", MEMBERS),
+    "ensemble_gain": Quantity(
+        "gain of the ensemble", "share", MEMBERS, "its accuracy less its members' mean, pair by pair"
+    ),
+    "error_correlation": Quantity(
+        "correlation of errors", "number", MEMBERS, "of what the verdict leaves unexplained of two members' margins"
+    ),
+    "disagreement": Quantity("disagreement", "share", MEMBERS, "how often two members name different winners"),
+    "average_accuracy": Quantity(
+        "averaged weights", "share", MEMBERS, "accuracy of the average of the members' weights"
+    ),
+    "average_gain": Quantity(
+        "gain of averaging", "share", MEMBERS, "its accuracy less the members' mean, pair by pair"
+    ),
+    "path_gain": Quantity(
+        "on the way between members", "share", MEMBERS, "accuracy between two members less the line between theirs"
+    ),
+    "average_less_ensemble": Quantity("averaged weights less the ensemble", "share", MEMBERS),
     "icc": Quantity("variance between prompts", "share", SCALE, "high: rewards of different prompts do not compare"),
     "temperature_spread": Quantity(
         "hottest over coldest source", "number", SCALE, "of temperatures; 1 where one scale serves all"
