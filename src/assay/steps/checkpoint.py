@@ -47,9 +47,7 @@ def save(folder: Path, tensors: Named, state: dict[str, Any], keep: str = "check
         scratch.rename(folder / keep)
         shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk as its own error
-        raise AssayError(
-            f"cannot write checkpoint in {folder}: {error}; remedy: free space, or save_every=0"
-        ) from None
+        raise AssayError(f"cannot write checkpoint in {folder}: {error}; remedy: free space, or save_every=0") from None
     finally:
         if scratch != folder:
             shutil.rmtree(scratch, ignore_errors=True)
