@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -382,8 +383,13 @@ def audit(
             memory.parts["hygiene"] = Report("Hygiene", findings=found)
         hygiene = memory.parts["hygiene"].findings
     beside = () if pushed is None else (pushed if isinstance(pushed, Report) else overoptimise(pushed),)
-    with _Parts("audit") as watch:
-        return measure(model, comparisons, chosen, hygiene=hygiene, beside=beside, memory=memory, watch=watch)
+    try:
+        with _Parts("audit") as watch:
+            return measure(model, comparisons, chosen, hygiene=hygiene, beside=beside, memory=memory, watch=watch)
+    except AssayError:
+        if out is not None and not memory.scores:  # nothing to go on from: a mistake leaves nothing behind
+            shutil.rmtree(Path(out) / "parts", ignore_errors=True)
+        raise
 
 
 def compare(

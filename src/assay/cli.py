@@ -448,7 +448,7 @@ def compare(
     On the same comparisons, pair by pair: accuracy, log loss, calibration, agreement, and the texts on which they
     disagree most. Options are those of the audit.
 
-    Example: assay compare runs/old/model runs/new/model --data audit.jsonl --out runs/beside
+    Example: assay compare my-model runs/mine/model --data audit.jsonl --out runs/beside
     """
     from assay import api, files
     from assay.audit.demands import parse
@@ -512,7 +512,7 @@ def benchmark(
     RewardBench 1 and 2, RM-Bench, JudgeBench, RMB, LLMBar, EvalBiasBench, HHH, XSTest and pairs, each by its own rule, with
     intervals and what the longer answer would get. Exit 1 when a score depends on its company.
 
-    Example: assay benchmark my-model --data reward-bench-2.jsonl --out runs/bench
+    Example: assay benchmark my-model --data pairs.jsonl --out runs/bench
     """
     from dataclasses import replace
 
