@@ -30,6 +30,12 @@ class Bar:
                 total=total, desc=label, unit=unit, initial=initial, dynamic_ncols=True, smoothing=0.1, leave=False
             )
 
+    def expect(self, total: int) -> None:
+        """How many there are, where that was not known at first."""
+        self.total = total
+        if self.bar is not None:
+            self.bar.total = total
+
     def advance(self, amount: int = 1, **shown: object) -> None:
         """Move forward and show the given values beside the bar."""
         self.done += amount
