@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
+from assay.formulas import uncertainty
 from assay.formulas.cues import (
     MeanTest,
     at_length,
-    auroc,
     bootstrap_sums,
     effects,
     length_logit,
@@ -67,6 +67,10 @@ def test_for_a_line_it_is_the_line(length, slope):
 
 def test_unknown_levels_give_unknown_text():
     assert np.isnan(at_length(np.full((2, 3), np.nan), np.full((2, 3), np.nan), np.array([5.0, 7.0]))).all()
+
+
+def auroc(high, low):
+    return uncertainty.auroc(np.concatenate([high, low]), np.repeat([1.0, 0.0], [len(high), len(low)]))
 
 
 @cases("auroc")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from assay.audit.accuracy import is_right, mean_or_share
+from assay.audit.verdict import SHARED
 from assay.contracts import Curve, Estimate, Finding, Report, RewardModel
 from assay.formulas.ensemble import disagreement, error_correlation, error_left
 from assay.formulas.estimation import bootstrap, paired_difference
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from assay.models.pairs import ScoredPairs
     from assay.models.scalar import ScalarModel
 
-SHARED = 0.8  # of errors' correlation: averaging any number of members leaves this much of one's error variance
 ALPHAS = (0.25, 0.5, 0.75)
 CHUNK = 256  # comparisons scored in one call
 

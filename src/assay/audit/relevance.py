@@ -15,8 +15,9 @@ import numpy as np
 from assay.audit.accuracy import mean_or_share
 from assay.audit.sample import Pair, Text, sample_pairs, score_rows
 from assay.contracts import AssayError, Estimate, Example, Finding, Report, Response
-from assay.formulas.cues import auroc, pair_correlation
+from assay.formulas.cues import pair_correlation
 from assay.formulas.estimation import bootstrap
+from assay.formulas.uncertainty import auroc
 
 if TYPE_CHECKING:
     from assay.config import AuditOptions
@@ -57,7 +58,8 @@ def measure_relevance(
     elsewhere = np.concatenate([reward[:, 1 - i, i, 0] - reward[:, 1 - i, i, 1] for i in (0, 1)])
 
     def matched_above(rows: np.ndarray) -> float:
-        return auroc(own[rows].ravel(), foreign[rows].ravel())
+        mine, others = own[rows].ravel(), foreign[rows].ravel()
+        return auroc(np.concatenate([mine, others]), np.repeat([1.0, 0.0], [len(mine), len(others)]))
 
     twice = np.concatenate([groups, groups])
     free = pair_correlation(margin, elsewhere, np.ones(len(margin)), twice, None, options.draws, options.seed)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import chdtri, expit, ndtri, stdtr
-from scipy.stats import rankdata
 
 from assay.formulas.estimation import Interval, bootstrap_mean
 
@@ -20,7 +19,6 @@ __all__ = [
     "MeanTest",
     "Rate",
     "at_length",
-    "auroc",
     "bootstrap_sums",
     "effects",
     "length_logit",
@@ -287,14 +285,6 @@ def length_logit(
         per_margin = scale * found[:, 1] / found[:, 0]
     low, high = _limits(per_margin, 0.95) if slope.low > 0 else (math.nan, math.nan)
     return LengthLogit(slope, Interval(scale * float(b[1] / b[0]), float(low), float(high), num_groups))
-
-
-def auroc(high: Float[np.ndarray, " n"], low: Float[np.ndarray, " m"]) -> float:
-    """P(a value of the first sample is above one of the second), a tie counting half (Mann & Whitney 1947). NaN for none."""
-    if not len(high) or not len(low):
-        return math.nan
-    ranks = rankdata(np.concatenate([high, low]))[: len(high)]
-    return (float(ranks.sum()) - len(high) * (len(high) + 1) / 2.0) / (len(high) * len(low))
 
 
 def rate(
