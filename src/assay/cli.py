@@ -639,6 +639,10 @@ def ensemble(
     overrides = [word for word in models if word.partition(".")[0] in Config.model_fields and "=" in word]
     settings = _config(config, None, overrides)
     members = [word for word in models if word not in overrides]
+    if unread := [word for word in overrides if not word.startswith("audit.")]:
+        raise AssayError(
+            f"{unread[0]}: ensemble reads audit.* only; remedy: leave it out, members load as they were saved"
+        )
     held_out = list(files.read_comparisons(data)) if data else []
     measured = settings.audit.model_dump()
     if not average:

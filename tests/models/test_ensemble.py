@@ -450,3 +450,12 @@ def test_models_whose_weights_mean_something_else_are_refused_by_what_differs(tu
         average_weights(tuned[:1])
     with pytest.raises(AssayError, match="shares that sum to 1"):
         average_weights(tuned, [0.5, 0.6])
+
+
+def test_the_command_refuses_options_that_it_would_ignore(tmp_path):
+    from typer.testing import CliRunner
+
+    from assay.cli import app
+
+    ran = CliRunner().invoke(app, ["ensemble", "a", "b", "--out", str(tmp_path / "e"), "model.max_length=8"])
+    assert "model.max_length=8: ensemble reads audit.* only" in str(ran.exception)
