@@ -150,7 +150,8 @@ def rewards_and_gradients(
     network.zero_grad()
     try:
         rewards = network(texts)
-        (rewards[:, 0] * torch.linspace(-1, 1, len(texts), dtype=rewards.dtype)).sum().backward()
+        weights = torch.linspace(-1, 1, len(texts), dtype=rewards.dtype, device=rewards.device)
+        (rewards[:, 0] * weights).sum().backward()
     finally:
         trunk.way = chosen
         trunk._attend(tree.NAME if chosen == "forest" else trunk.attention)

@@ -103,7 +103,7 @@ def make_trainer(job: measure.Job, model: Any, pairs: list[dict[str, Any]], fold
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        use_cpu=True,
+        use_cpu=job.get("cpu", True),
         bf16=job["precision"] == "autocast",
         gradient_checkpointing=defaults,
         max_length=None,  # the pairs are cut to length before they come here

@@ -1023,6 +1023,8 @@ def main() -> None:
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # what typer makes of Ctrl-C
             print("stopped; the same command goes on from here", file=sys.stderr)
+        if not ended.code and "assay.steps.processes" in sys.modules:
+            sys.modules["assay.steps.processes"].leave()
         raise
     except OSError as error:
         remedies = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import types
 from pathlib import Path
 
 import numpy as np
@@ -455,14 +456,15 @@ def test_padding_reads_the_last_token_whatever_pads(fresh, doubled):
 # ---- The variable-length kernel ------------------------------------------------------------------------------------
 
 
-def plain_varlen(q, k, v, q_starts, k_starts, longest_q, longest_k, *, scale, window_size, enable_gqa):
+def plain_varlen(q, k, v, q_starts, k_starts, longest_q, longest_k, *, scale, window_size, enable_gqa=True):
     """What torch's kernel promises, in plain torch: causal with the last query at the last key, then the window."""
+    assert enable_gqa or q.shape[1] == k.shape[1]
     parts = []
     assert longest_q == int(q_starts.diff().max())
     assert longest_k == int(k_starts.diff().max())
     for i in range(len(q_starts) - 1):
         q_, k_, v_ = (x[s[i] : s[i + 1]].transpose(0, 1) for x, s in ((q, q_starts), (k, k_starts), (v, k_starts)))
-        if enable_gqa:
+        if q.shape[1] != k.shape[1]:
             k_, v_ = (x.repeat_interleave(len(q_) // len(x), 0) for x in (k_, v_))
         place = torch.arange(k_.shape[1])
         at = place[-q_.shape[1] :, None]
@@ -474,15 +476,18 @@ def plain_varlen(q, k, v, q_starts, k_starts, longest_q, longest_k, *, scale, wi
 
 @pytest.mark.parametrize("name", ["llama", "gemma3", "mistral", "gpt2"])
 @pytest.mark.parametrize("reads_last_layer", [True, False])
-def test_the_layout_for_the_gpu_kernel_gives_what_padded_rows_give(fresh, doubled, monkeypatch, name, reads_last_layer):
-    """The kernel runs on GPUs only; an equal in plain torch stands in for it, and sees what it would see."""
-    import types
+@pytest.mark.parametrize("asks_for_groups", [True, False])
+def test_the_layout_for_the_gpu_kernel_gives_what_padded_rows_give(
+    fresh, doubled, monkeypatch, name, reads_last_layer, asks_for_groups
+):
+    """The kernel runs on GPUs only; an equal in plain torch stands in for it, and sees what it would see.
 
+    Before torch 2.12 it is not told of grouped heads.
+    """
     network = fresh(name)
     assert network.trunk.choose() == "forest"
-    monkeypatch.setitem(
-        __import__("sys").modules, "torch.nn.attention.varlen", types.SimpleNamespace(varlen_attn=plain_varlen)
-    )
+    takes = {"scale", "window_size", *(["enable_gqa"] if asks_for_groups else [])}
+    monkeypatch.setattr(tree, "kernel", lambda: (plain_varlen, frozenset(takes)))
     asked = []
     monkeypatch.setattr(tree, "has_varlen", lambda *given: asked.append(given) or True)
     if not reads_last_layer and network.trunk.reads:
@@ -490,6 +495,43 @@ def test_the_layout_for_the_gpu_kernel_gives_what_padded_rows_give(fresh, double
         network.trunk.reads = None
     assert difference(network, TEXTS, "forest") < 1e-12
     assert asked
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_kernel_is_dropped_only_where_the_forest_is_exact_without_it(fresh, doubled, monkeypatch, name, sound):
+    """gpt2 fails with a last layer that computes only what is read: not the kernel's fault."""
+
+    def faulty(*given, **named):
+        return plain_varlen(*given, **named) * 1.5
+
+    monkeypatch.setattr(tree, "varlen", True)
+    monkeypatch.setattr(tree, "has_varlen", lambda *given: tree.varlen)
+    monkeypatch.setattr(
+        tree, "kernel", lambda: (plain_varlen if sound else faulty, frozenset({"scale", "window_size"}))
+    )
+    network = fresh(name)
+    assert network.trunk.choose() == "forest"
+    assert tree.varlen == sound
+    assert (network.trunk.reads is None) == (name == "gpt2")
+    assert difference(network, TEXTS, "forest") < 1e-12
+
+
+def test_gradients_of_keys_laid_out_many_times_are_summed_in_float32():
+    x = torch.zeros(3, 1, 1, dtype=torch.bfloat16, requires_grad=True)
+    index = torch.tensor([0] * 300 + [2])
+    tree.Laid.apply(x, index).backward(torch.ones(301, 1, 1, dtype=torch.bfloat16))
+    assert x.grad.flatten().tolist() == [300, 0, 1]  # in bfloat16, 256 + 1 is 256
+
+
+def test_a_kernel_that_cannot_be_told_of_scale_and_window_is_not_used(monkeypatch):
+    q = types.SimpleNamespace(is_cuda=True, dtype=torch.bfloat16, shape=(5, 4, 64))
+    monkeypatch.setattr(tree, "kernel", lambda: (plain_varlen, frozenset({"scale", "window_size"})))
+    assert tree.has_varlen(q, q, None)
+    assert not tree.has_varlen(q, q, 30.0)
+    for found in ((plain_varlen, frozenset({"is_causal"})), None):
+        monkeypatch.setattr(tree, "kernel", lambda found=found: found)
+        assert not tree.has_varlen(q, q, None)
 
 
 # ---- Reading anywhere ----------------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ Axes: n texts, t tokens of the flat row, b blocks of a group, q queries and k ke
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,8 +63,9 @@ class LastLayer(Protocol):
 class Forest:
     """Texts laid out as trees. `ends` are the places in the row that are read, `which` says which of them is each reading.
 
-    A text is read at its last token, or from a token of its own on; readings stand text by text. `last`, where given, is
-    the layer that computes its queries at the ends only. `kept`, where given, receives each layer's keys and values.
+    A text is read at its last token, or from a token of its own on; readings stand text by text. `places` are the ends on
+    the host, where plans are made. `last`, where given, is the layer that computes its queries at the ends only. `kept`,
+    where given, receives each layer's keys and values.
     """
 
     input_ids: Int[Tensor, "1 t"]
@@ -71,6 +73,7 @@ class Forest:
     ends: Int[Tensor, " m"]
     which: Int[Tensor, " r"]
     blocks: tuple[Block, ...]
+    places: Int[np.ndarray, " m"]
     last: LastLayer | None = None
     kept: dict[int, tuple[Tensor, Tensor]] | None = None
     plans: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -145,11 +148,22 @@ def plant(
         read[i] = np.concatenate([np.arange(*run) for run in places])[-1 if since is None else since[i] :]
     ends, which = np.unique(np.concatenate(read), return_inverse=True)
 
-    def tensor(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values.astype(np.int64)).to(device)
-
     ids, positions = np.concatenate(row.ids), np.concatenate(row.positions)
-    return Forest(tensor(ids)[None], tensor(positions)[None], tensor(ends), tensor(which), tuple(row.blocks), last)
+
+    def tensor(values: np.ndarray) -> Tensor:
+        return sent(values.astype(np.int64), device)
+
+    return Forest(
+        tensor(ids[None]), tensor(positions[None]), tensor(ends), tensor(which), tuple(row.blocks), ends, last
+    )
+
+
+def sent(values: np.ndarray, device: torch.device | str) -> Tensor:
+    """An array on the device. To a GPU through pinned memory: a copy that waits for the queue would leave the GPU idle."""
+    tensor = torch.from_numpy(values)
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def in_order(texts: Sequence[Int[np.ndarray, " t"]]) -> list[int]:
@@ -298,7 +312,7 @@ def plan(
 
 def read_blocks(forest: Forest) -> tuple[Block, ...]:
     """Blocks whose queries are the tokens that are read, neighbours together."""
-    wanted = forest.ends.cpu().numpy()
+    wanted = forest.places
     home = np.searchsorted([block.start for block in forest.blocks], wanted, side="right") - 1
     cuts = np.flatnonzero((np.diff(wanted) > 1) | (np.diff(home) > 0)) + 1
     blocks = []
@@ -375,9 +389,6 @@ def _plan(tokens: int, groups: list[list[Block]], heads: int, key_heads: int, wi
     back = np.full(tokens * heads, -1, dtype=np.int64)
     made, total = [], 0
 
-    def index(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(like.device)
-
     for blocks in groups:
         _, num_queries, num_keys = _size(blocks)
         q = np.full((len(blocks), num_queries), -1, dtype=np.int64)
@@ -393,13 +404,19 @@ def _plan(tokens: int, groups: list[list[Block]], heads: int, key_heads: int, wi
         total += len(rows)
         keys = (k[:, None] * key_heads + key_head[:, None]).reshape(-1)
         group = Group(
-            tuple(blocks), num_queries, num_keys, index(np.maximum(rows, 0)), index(keys), index(last), window
+            tuple(blocks),
+            num_queries,
+            num_keys,
+            sent(np.maximum(rows, 0), like.device),
+            sent(keys, like.device),
+            sent(last, like.device),
+            window,
         )
         if num_keys <= KEEP_KEYS:
             group = replace(group, bias=group.mask(like.dtype))
         made.append(group)
     back[back < 0] = total
-    return Plan(tuple(made), index(back))
+    return Plan(tuple(made), sent(back, like.device))
 
 
 class TreeAttention(torch.autograd.Function):
@@ -501,14 +518,12 @@ def runs(forest: Forest, window: int | None, *, only_read: bool = False) -> Runs
             blocks = tuple(trimmed(block, window) for block in blocks)
         num_queries, num_keys = [b.num_queries for b in blocks], [b.num_keys for b in blocks]
 
-        def tensor(values: Sequence[int] | np.ndarray, dtype: torch.dtype = torch.int64) -> Tensor:
-            return torch.as_tensor(values, dtype=dtype, device=forest.input_ids.device)
-
+        device = forest.input_ids.device
         forest.plans[key] = Runs(
-            tensor(np.concatenate([np.arange(b.start, b.stop) for b in blocks])),
-            tensor(np.concatenate([np.arange(*run) for b in blocks for run in b.keys])),
-            tensor(np.cumsum([0, *num_queries]), torch.int32),
-            tensor(np.cumsum([0, *num_keys]), torch.int32),
+            sent(np.concatenate([np.arange(b.start, b.stop) for b in blocks]), device),
+            sent(np.concatenate([np.arange(*run) for b in blocks for run in b.keys]), device),
+            sent(np.cumsum([0, *num_queries]).astype(np.int32), device),
+            sent(np.cumsum([0, *num_keys]).astype(np.int32), device),
             max(num_queries),
             max(num_keys),
         )
@@ -527,11 +542,40 @@ def joined(blocks: Sequence[Block]) -> tuple[Block, ...]:
     return tuple(whole)
 
 
+class Laid(torch.autograd.Function):
+    """Rows picked by an index that may name one many times; its gradient is summed in float32, as a trunk's must be."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
+        """x[index]."""
+        ctx.save_for_backward(index)
+        ctx.size, ctx.dtype = len(x), x.dtype
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """The sum over all copies of a row."""
+        (index,) = ctx.saved_tensors
+        total = grad.new_zeros((ctx.size, *grad.shape[1:]), dtype=torch.promote_types(ctx.dtype, torch.float32))
+        return total.index_add_(0, index, grad.to(total.dtype)).to(ctx.dtype), None
+
+
+@cache
+def kernel() -> tuple[Callable[..., Any], frozenset[str]] | None:
+    """torch's attention for sequences of unequal length (2.10 and newer), and the names of what it takes."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn, frozenset(inspect.signature(varlen_attn).parameters)
+
+
 def has_varlen(q: Tensor, v: Tensor, softcap: float | None) -> bool:
     """Whether torch's flash kernel for sequences of unequal length takes these tensors (CUDA, half precision)."""
     if not (varlen and q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and softcap is None):
         return False
-    return q.shape[-1] == v.shape[-1] <= 256 and importlib.util.find_spec("torch.nn.attention.varlen") is not None
+    found = kernel()
+    return q.shape[-1] == v.shape[-1] <= 256 and found is not None and {"scale", "window_size"} <= found[1]
 
 
 def attend_varlen(
@@ -542,25 +586,28 @@ def attend_varlen(
     scale: float,
     window: int | None,
 ) -> Float[Tensor, "t h d"]:
-    """One call of torch's flash kernel over all runs. Never run on a GPU yet; its layout is tested with an equal in plain torch."""
-    from torch.nn.attention.varlen import varlen_attn
-
+    """One call of torch's flash kernel over all runs."""
+    found = kernel()
+    assert found is not None
+    attention, takes = found
+    grouped = {"enable_gqa": q.shape[1] != k.shape[1]} if "enable_gqa" in takes else {}  # before 2.12 it just does
     everything = len(made.queries) == len(q)  # then they stand in order
-    found = varlen_attn(
-        q if everything else q.index_select(0, made.queries),
-        k.index_select(0, made.keys),
-        v.index_select(0, made.keys),
+    keys, values = Laid.apply(k, made.keys), Laid.apply(v, made.keys)  # type: ignore[no-untyped-call]
+    out = attention(
+        q.contiguous() if everything else q.index_select(0, made.queries),
+        keys,
+        values,
         made.q_starts,
         made.k_starts,
         made.longest_q,
         made.longest_k,
         scale=scale,
         window_size=((window or 0) - 1, 0),
-        enable_gqa=q.shape[1] != k.shape[1],
+        **grouped,
     )
     if everything:
-        return found  # type: ignore[return-value]
-    return torch.zeros_like(q).index_copy(0, made.queries, found)  # type: ignore[arg-type]
+        return out  # type: ignore[no-any-return]
+    return torch.zeros_like(q).index_copy(0, made.queries, out)
 
 
 def attend(

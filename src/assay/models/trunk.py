@@ -142,16 +142,12 @@ class Trunk:
             expected = self.padded(texts)
             if getattr(self.body, "_supports_attention_backend", False):
                 self._attend(tree.NAME)
-                self.reads = _LastLayer.of(self.body)
-                if self.device.type == "cuda" and not self._agrees(self.forest, texts, expected):
-                    tree.varlen = False
-                if self._agrees(self.forest, texts, expected):
+                if self._forest_agrees(texts, expected):
                     return "forest"
-                if self.reads:  # a body that wants every token back from its last layer
-                    self.reads.remove()
-                    self.reads = None
-                    if self._agrees(self.forest, texts, expected):
-                        return "forest"
+                tree.varlen = False
+                if self._forest_agrees(texts, expected):
+                    return "forest"
+                tree.varlen = True  # it was not the kernel
                 self._attend(self.attention)
             way = "padded"
             if self._agrees(self.cached, texts[:2], expected[:2]) and self._agrees(
@@ -164,6 +160,16 @@ class Trunk:
             "prompts through a cache" if way == "cache" else "padded",
         )
         return way
+
+    def _forest_agrees(self, texts: Texts, expected: Tensor) -> bool:
+        """Whether the forest is exact; its last layer computes what is read, or all where the body wants every token back."""
+        self.reads = _LastLayer.of(self.body)
+        if self.reads and self._agrees(self.forest, texts, expected):
+            return True
+        if self.reads:
+            self.reads.remove()
+            self.reads = None
+        return self._agrees(self.forest, texts, expected)
 
     def _agrees(self, way: Callable[[Texts], Tensor], texts: Texts, expected: Tensor) -> bool:
         try:

@@ -7,12 +7,14 @@ moment (FSDP2) and layers are gathered as they are computed. Both take the steps
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from torch import Tensor, distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -33,11 +35,29 @@ def join(model: ModelOptions, train: TrainOptions) -> ModelOptions:
     A model to be sharded is loaded into host memory: a device has room for a slice of it only.
     """
     device = pick_device(model.device)
+    _forget_device()
     PartialState(cpu=device.type == "cpu")
     if not train.shard or device.type == "cpu":
         return model
     dtype = next(name for name, kind in DTYPES.items() if kind == pick_dtype(model.dtype, device))
     return model.model_copy(update={"device": "cpu", "dtype": dtype})
+
+
+def _forget_device() -> None:
+    """accelerate keeps the device of a process's first run for all later ones; a process that is alone may use another."""
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def leave() -> None:
+    """Leave the launcher's processes, once the last result is written and no run is going on.
+
+    Not at the end of a run: another may follow, and a network under DDP that is dropped as the group's last holder waits, with
+    Python's lock held, for the group's threads, which may need that lock.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        gc.collect()
+        distributed.destroy_process_group()
 
 
 def start(device: torch.device, *, shard: bool = False, **settings: Any) -> Accelerator:
@@ -46,7 +66,10 @@ def start(device: torch.device, *, shard: bool = False, **settings: Any) -> Acce
     Sharded training runs on accelerators where there are any, wherever the model was loaded.
     """
     on_cpu = device.type == "cpu" and not (shard and torch.cuda.is_available())
+    _forget_device()
     accelerator = Accelerator(cpu=on_cpu, **settings)
+    if accelerator.num_processes == 1:
+        accelerator.state.device = device  # accelerate takes the first of several GPUs
     if shard and accelerator.num_processes == 1:
         raise AssayError(f"train.shard=True: there is one process only; remedy: {LAUNCH}, or train.shard=false")
     kind = accelerator.distributed_type.value

@@ -289,14 +289,14 @@ def collate(table: Table, rows: Sequence[int], device: torch.device) -> Batch:
     index = np.asarray(rows, dtype=np.int64)
 
     def numbers(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).float().to(device)
+        return tree.sent(values.astype(np.float32), device)
 
     share = None if table.share is None else numbers(table.share[index])
     return Batch(
         [table.tokens(i) for i in flat],
-        torch.from_numpy(where).to(device),
-        torch.from_numpy(present).to(device),
-        torch.from_numpy(ranks).to(device),
+        tree.sent(where, device),
+        tree.sent(present, device),
+        tree.sent(ranks, device),
         numbers(table.q[index]),
         numbers(table.margin[index]),
         numbers(table.outcome[index]),

@@ -162,7 +162,8 @@ def fit(
         core.float()  # bfloat16 scores depend on their batch by rounding, and would round merged adapters away
     core.merge()
     core.eval()
-    accelerator.end_training()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     tie = core.tie_threshold.item() if options.loss == "rao_kupper" else None
     card = dataclasses.replace(model.card, data_hash=run.identity["data"], tie_threshold=tie)
     trained = ScalarModel(core, model.text, card, autocast=model.autocast, batch_tokens=model.batch_tokens)
@@ -361,7 +362,7 @@ def _accumulate(
     denominator = float(table.weight[rows].sum())
     core = accelerator.unwrap_model(network)
     passes = _passes(core, table, rows, options.micro_tokens, accelerator)
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64, device=accelerator.device)  # read once: each look waits for the device
     for i, (chunk, counts) in enumerate(passes):
         batch = collate(table, chunk, accelerator.device)
         waits = i < len(passes) - 1 and accelerator.num_processes > 1 and not processes.is_sharded(network)
@@ -371,10 +372,8 @@ def _accumulate(
                 losses = loss(rewards, batch, options, core.tie_threshold)
                 part = (batch.weight * losses).sum() / denominator * (1.0 if counts else 0.0)
             accelerator.backward(part * accelerator.num_processes)
-        total += float(part.detach())
-    if accelerator.num_processes == 1:
-        return total
-    return float(processes.total(torch.tensor(total, device=accelerator.device), accelerator))
+        total += part.detach()
+    return float(total if accelerator.num_processes == 1 else processes.total(total, accelerator))
 
 
 def _passes(

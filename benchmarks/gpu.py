@@ -1,0 +1,394 @@
+"""Training and scoring on one GPU beside TRL's RewardTrainer and padded transformers, with models of usual shapes.
+
+    python benchmarks/gpu.py --data hh_pairs.jsonl.gz --tokenizer DIR --shapes 1.5b,7b
+
+Weights are random (speed does not depend on them), in bfloat16; texts are real, as DIR's tokenizer and chat template make them.
+Everything runs in this process, which needs TRL beside Assay (without it, ours only).
+
+Training: one pass over the same pairs, the same optimiser steps; full (AdamW; ours keeps float32 master weights and moments,
+TRL's are bfloat16 as its weights are) or LoRA of rank 16 on every linear layer. TRL's batches are grouped by length, without
+checkpointing, with sdpa. A run is warmed up on one step.
+
+Scoring: 16 candidates of one prompt, and single replies of mixed length, beside right-padded batches sorted by length.
+
+Share of the limit (and of the chip's promise, --peak) = FLOP a second on unique tokens / that of plain bfloat16 products at the
+model's shapes. With P weights in linear layers and A in adapters a token costs 6 P FLOP in full training, 4 P + 6 A with LoRA and
+2 P in scoring; attention, norms, the optimiser and recomputing count as time, and as no FLOP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+import rows
+import torch
+from measure import ratio, spread
+
+from assay.config import ModelOptions, TrainOptions
+from assay.models import layout
+from assay.models.scalar import Card, ScalarModel, ScalarNetwork, init_head
+from assay.models.text import Encoded, Text, ensure_pad_token
+from assay.models.trunk import by_length, pad
+from assay.progress import QUIET
+from assay.train.loop import fit
+
+SHAPES: dict[str, dict[str, int]] = {
+    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "1.5b": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12},
+    "7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28},
+}
+KEY_HEADS = {"tiny": 2, "1.5b": 2, "7b": 4}
+RANK, LR, SEED = 16, 1e-5, 0
+
+
+def main() -> None:
+    """Run every case that was asked for; one that fails is a result with its error."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, action="append", default=[], help="pairs: prompt, chosen, rejected a row")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="a directory with a tokenizer and chat template")
+    parser.add_argument("--shapes", default="1.5b,7b", help=f"of {', '.join(SHAPES)}")
+    parser.add_argument("--cases", default="score,full,lora", help="what to do with each shape")
+    parser.add_argument("--n", type=int, default=512, help="pairs")
+    parser.add_argument("--batch", type=int, default=64, help="pairs an optimiser step")
+    parser.add_argument("--max-length", type=int, default=1024, help="longer pairs are left out")
+    parser.add_argument("--micro-tokens", type=int, default=8192, help="tokens of one pass of ours")
+    parser.add_argument("--passes", default="8,16", help="pairs of one pass of TRL's")
+    parser.add_argument("--repeats", type=int, default=2, help="runs of each contestant, in turn")
+    parser.add_argument("--peak", type=float, default=989, help="TFLOP/s that the chip promises")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="training option of ours")
+    parser.add_argument("--profile", action="store_true", help="print the kernels of a pass, too")
+    parser.add_argument("--out", type=Path, default=measure.HERE / "results" / "gpu.json", help="JSON")
+    parser.add_argument("--smoke", action="store_true", help="a tiny shape on the CPU: does it run at all?")
+    a = parser.parse_args()
+    if a.smoke:
+        a.shapes, a.n, a.batch, a.max_length, a.passes, a.repeats = "tiny", 4, 2, 128, "2", 1
+    QUIET["on"] = True
+    a.device = torch.device("cpu" if a.smoke else "cuda")
+    tokenizer = layout.read_tokenizer(str(a.tokenizer), ModelOptions())
+    ensure_pad_token(tokenizer)
+    text = Text(tokenizer, 10**9)
+    source = rows.made_up(40) if a.smoke and not a.data else rows.read_rows(a.data)
+    pairs = rows.pairs(source, text, a.n, a.max_length, SEED)
+    for shape in measure.names(a.shapes):
+        for case in measure.names(a.cases):
+            began = time.perf_counter()
+            try:
+                found = score(a, shape, text, pairs) if case == "score" else train(a, shape, text, pairs, case)
+            except torch.OutOfMemoryError as error:
+                found = {"error": str(error).splitlines()[0][:300]}
+            free()
+            name = f"{shape}/{case}" + "".join(f"/{item}" for item in a.set)
+            measure.keep(a.out, "one GPU", {name: found | {"device": device_name(a), "torch": torch.__version__}})
+            print(f"{name} ({time.perf_counter() - began:.0f} s): {json.dumps(found, indent=1)}", flush=True)
+
+
+def made(a: argparse.Namespace, shape: str, text: Text, *, float32_head: bool = True) -> Any:
+    """A Qwen2-shaped classifier with random bfloat16 weights on the device."""
+    from transformers import AutoModelForSequenceClassification, Qwen2Config
+
+    config = Qwen2Config(
+        vocab_size=max(151936 if shape != "tiny" else 0, len(text.tokenizer)),
+        num_key_value_heads=KEY_HEADS[shape],
+        max_position_embeddings=32768,
+        num_labels=1,
+        pad_token_id=text.tokenizer.pad_token_id,
+        use_cache=False,
+        **SHAPES[shape],
+    )
+    torch.manual_seed(SEED)
+    with a.device:
+        classifier = AutoModelForSequenceClassification.from_config(config, dtype=torch.bfloat16)
+    if float32_head:
+        layout.head(classifier).float()
+        init_head(layout.head(classifier), SEED)
+    return classifier
+
+
+def ours(a: argparse.Namespace, classifier: Any, text: Text, case: str) -> ScalarModel:
+    """The classifier as Assay's model, with adapters for LoRA."""
+    if case == "lora":
+        classifier = layout.with_adapters(classifier, ModelOptions(lora_rank=RANK, lora_alpha=2 * RANK), SEED)
+    network = ScalarNetwork(classifier, encoder=False).to(a.device)
+    return ScalarModel(network, text, Card(max_length=10**9))
+
+
+# ---- Training ----------------------------------------------------------------------------------------------------
+
+
+def train(a: argparse.Namespace, shape: str, text: Text, pairs: list[rows.Pair], case: str) -> dict[str, Any]:
+    """Ours, then TRL's with each size of pass; in turn, after a step to warm up."""
+    tokens = rows.count_tokens([pair["ids"] for pair in pairs])
+    classifier = made(a, shape, text)
+    weights, adapters, _ = sizes(classifier)
+    flop = 4.0 * weights + 6.0 * adapters if case == "lora" else 6.0 * weights
+    top = limit(a, classifier, 8192, backward=True)
+    runs: dict[str, list[dict[str, float]]] = {}
+    for turn in range(a.repeats + 1):
+        some = pairs[: a.batch] if turn == 0 else pairs
+        classifier, found = train_ours(a, classifier, text, some, case)
+        print(f"ours, {len(some)} pairs: {found}", flush=True)
+        if turn:
+            runs.setdefault("ours", []).append(found)
+    if a.profile:
+        profile(lambda: train_ours(a, classifier, text, pairs[: a.batch], case))
+    del classifier
+    free()
+    try:
+        import trl  # noqa: F401
+    except ImportError:
+        passes: list[str] = []
+    else:
+        passes = measure.names(a.passes)
+    for size in passes:
+        classifier = made(a, shape, text, float32_head=False)
+        for turn in range(a.repeats + 1):
+            some = pairs[: a.batch] if turn == 0 else pairs
+            try:
+                classifier, found = train_trl(a, classifier, some, case, size)
+            except torch.OutOfMemoryError as error:
+                found = {"error": str(error)[:200]}  # type: ignore[dict-item]
+            print(f"trl grouped/{size}, {len(some)} pairs: {found}", flush=True)
+            if turn or "error" in found:
+                runs.setdefault(f"trl grouped/{size}", []).append(found)
+            if "error" in found:
+                break
+        del classifier
+        free()
+    table = {}
+    for name, some_runs in runs.items():
+        if "error" in some_runs[0]:
+            table[name] = some_runs[0]
+            continue
+        rate = spread([len(pairs) / run["seconds"] for run in some_runs])
+        flops = rate["median"] * tokens["unique"] / len(pairs) * flop
+        table[name] = {
+            "pairs_a_second": rate,
+            "unique_tokens_a_second": rate["median"] * tokens["unique"] / len(pairs),
+            "share_of_limit": flops / top,
+            "mfu": flops / (a.peak * 1e12),
+            "peak_gib": max(run["peak"] for run in some_runs) / 2**30,
+            "losses": [run["loss"] for run in some_runs],
+        }  # fmt: skip
+    against = {
+        name: ratio(table["ours"]["pairs_a_second"], run["pairs_a_second"])
+        for name, run in table.items()
+        if name != "ours" and "error" not in run
+    }
+    settings = {"n": len(pairs), "batch": a.batch, "micro_tokens": a.micro_tokens, "tokens": tokens, "set": a.set}
+    return {"settings": settings, "limit_tflops": top / 1e12, "runs": table, "ours_over": against}
+
+
+def train_ours(
+    a: argparse.Namespace, classifier: Any, text: Text, pairs: list[rows.Pair], case: str
+) -> tuple[Any, dict[str, float]]:
+    """One pass; returns the classifier, adapters folded in."""
+    model = ours(a, classifier, text, case)
+    options = TrainOptions(
+        lr=LR, batch_size=a.batch, schedule="constant", warmup=0.0, save_every=0, micro_tokens=a.micro_tokens
+    )
+    for item in a.set:
+        name, value = item.split("=")
+        options = options.model_copy(update={name: json.loads(value)})
+    model.network.trunk.choose()
+    reset_peak(a)
+    with tempfile.TemporaryDirectory() as folder:
+        done = fit(model, [rows.comparison(pair) for pair in pairs], options, folder=Path(folder) / "run")
+        steps = [json.loads(line) for line in (Path(folder) / "run/metrics.jsonl").read_text().splitlines()]
+    way = done.model.network.trunk.way
+    assert way == "forest", way
+    done.model.network.trunk.give_up()  # takes its hooks off
+    assert done.model.device.type == a.device.type
+    return done.model.network.classifier, {
+        "seconds": steps[-1]["seconds"],
+        "peak": peak(a),
+        "loss": steps[-1]["loss"],
+    }
+
+
+def train_trl(
+    a: argparse.Namespace, classifier: Any, pairs: list[rows.Pair], case: str, size: str
+) -> tuple[Any, dict[str, float]]:
+    """One pass of TRL's trainer; returns the classifier."""
+    from peers import trl_rm
+
+    lora = {"rank": RANK, "alpha": 2 * RANK} if case == "lora" else None
+    job = {
+        "setting": f"grouped/{size}", "precision": "bf16", "batch": a.batch, "lr": LR, "clip": 1.0, "seed": SEED,
+        "centring": 0.01, "lora": lora, "start": str(a.tokenizer), "cpu": a.smoke,
+    }  # fmt: skip
+    clock = trl_rm.Clock()
+    reset_peak(a)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trl_rm.make_trainer(job, classifier, pairs, folder)
+        trainer.add_callback(clock.callback())
+        trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    found = {"seconds": clock.times[-1] - clock.times[0], "peak": peak(a), "loss": losses[-1]}
+    trained = trainer.model.unload() if lora else classifier
+    trainer.accelerator.free_memory()
+    return trained, found
+
+
+# ---- Scoring -----------------------------------------------------------------------------------------------------
+
+
+def score(a: argparse.Namespace, shape: str, text: Text, pairs: list[rows.Pair]) -> dict[str, Any]:
+    """Candidates and mixed replies, ours and padded rows in turn, on the same weights."""
+    classifier = made(a, shape, text)
+    weights = sizes(classifier)[0]
+    top = limit(a, classifier, 8192, backward=False)
+    model = ours(a, classifier, text, "score")
+    model.batch_tokens = a.micro_tokens
+    trunk = model.network.trunk
+    trunk.choose()
+    draw, vocabulary = np.random.default_rng(SEED), len(text.tokenizer)
+
+    def candidates(prompt: int, reply: int, prompts: int) -> list[np.ndarray]:
+        made = []
+        for _ in range(prompts):
+            first = draw.integers(5, vocabulary, prompt)
+            made += [np.concatenate([first, draw.integers(5, vocabulary, reply)]) for _ in range(16)]
+        return made
+
+    few = 1 if a.smoke else 16
+    cases = {
+        "16 x (500 + 65)": candidates(500, 65, few),
+        "16 x (130 + 65)": candidates(130, 65, few),
+        "replies of pairs": [np.array(ids) for pair in pairs for ids in pair["ids"]],
+        "single replies": [np.array(pair["ids"][0]) for pair in pairs],
+    }
+    found: dict[str, Any] = {"limit_tflops": top / 1e12}
+    for name, texts in cases.items():
+        encoded = [Encoded(ids.astype(np.int32), False) for ids in texts]
+        unique = sum(trunk.cost([texts[i] for i in chunk]) for chunk in trunk.batches(texts, a.micro_tokens))
+        seconds: dict[str, list[float]] = {"ours": [], "padded": []}
+        rewards = {}
+        for turn in range(a.repeats + 1):
+            for contestant, work in (
+                ("ours", lambda encoded=encoded: model._rewards(encoded, None)[:, 0]),
+                ("padded", lambda texts=texts: padded(a, model, texts)),
+            ):
+                taken, rewards[contestant] = timed(a, work)
+                if turn:
+                    seconds[contestant].append(taken)
+        if a.profile:
+            profile(lambda encoded=encoded: model._rewards(encoded, None))
+        rates = {who: spread([len(texts) / taken for taken in times]) for who, times in seconds.items()}
+        found[name] = {
+            "replies_a_second": rates,
+            "ours_over_padded": ratio(rates["ours"], rates["padded"]),
+            "unique_tokens": unique,
+            "tokens": sum(map(len, texts)),
+            "mfu": {
+                who: rate["median"] / len(texts) * unique * 2.0 * weights / (a.peak * 1e12)
+                for who, rate in rates.items()
+            },
+            "share_of_limit": rates["ours"]["median"] / len(texts) * unique * 2.0 * weights / top,
+            "rewards_differ_by": float(np.abs(rewards["ours"] - rewards["padded"]).max()),
+            "rewards_spread": float(rewards["padded"].std()),
+        }  # fmt: skip
+    return found
+
+
+@torch.inference_mode()
+def padded(a: argparse.Namespace, model: ScalarModel, texts: list[np.ndarray]) -> np.ndarray:
+    """Plain transformers: right-padded rows of similar length, sdpa, in batches of as many tokens as ours."""
+    trunk = model.network.trunk
+    found = np.zeros(len(texts))
+    trunk._attend(trunk.attention)
+    for batch in by_length([len(ids) for ids in texts], a.micro_tokens):
+        ids, mask = pad([texts[i] for i in batch], model.text.tokenizer.pad_token_id)
+        hidden = trunk.body(input_ids=ids.to(a.device), attention_mask=mask.to(a.device), use_cache=False)
+        last = hidden.last_hidden_state[torch.arange(len(batch)), mask.sum(1) - 1]
+        found[batch] = model.network.project(last)[:, 0].float().cpu().numpy()
+    trunk._attend("assay_forest")
+    return found
+
+
+# ---- The machine -------------------------------------------------------------------------------------------------
+
+
+def sizes(classifier: Any) -> tuple[int, int, dict[tuple[int, int], int]]:
+    """Weights in the trunk's linear layers, in adapters on all of them, and the layers by shape."""
+    shapes: dict[tuple[int, int], int] = {}
+    for module in classifier.base_model.modules():
+        if isinstance(module, torch.nn.Linear):
+            shape = (module.out_features, module.in_features)
+            shapes[shape] = shapes.get(shape, 0) + 1
+    weights = sum(out * into * count for (out, into), count in shapes.items())
+    return weights, sum(RANK * (out + into) * count for (out, into), count in shapes.items()), shapes
+
+
+def limit(a: argparse.Namespace, classifier: Any, tokens: int, *, backward: bool) -> float:
+    """FLOP a second of plain bfloat16 products at the model's shapes, each timed alone."""
+    flop = seconds = 0.0
+    for (out, into), count in sizes(classifier)[2].items():
+        shapes = ((tokens, into), (out, into), (tokens, out))
+        x, w, dy = (torch.randn(*shape, device=a.device, dtype=torch.bfloat16) for shape in shapes)
+        products: list[Callable[[], Any]] = [lambda x=x, w=w: x @ w.t()]
+        if backward:
+            products += [lambda dy=dy, w=w: dy @ w, lambda dy=dy, x=x: dy.t() @ x]
+        for product in products:
+            product()
+            seconds += count * min(timed(a, lambda p=product: [p() for _ in range(5)])[0] for _ in range(3)) / 5
+            flop += count * 2.0 * tokens * out * into
+    return flop / seconds
+
+
+def timed(a: argparse.Namespace, work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of some work, and what it gave."""
+    wait(a)
+    began = time.perf_counter()
+    result = work()
+    wait(a)
+    return time.perf_counter() - began, result
+
+
+def wait(a: argparse.Namespace) -> None:
+    """Until the device has done what it was asked."""
+    if a.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def profile(work: Callable[[], Any]) -> None:
+    """Print which kernels took the time."""
+    with torch.profiler.profile() as seen:
+        work()
+    print(seen.key_averages().table(sort_by="self_device_time_total", row_limit=16, max_name_column_width=70))
+
+
+def reset_peak(a: argparse.Namespace) -> None:
+    """Measure the largest use of memory from here."""
+    free()
+    if a.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak(a: argparse.Namespace) -> float:
+    """Most bytes in use at once."""
+    return float(torch.cuda.max_memory_allocated()) if a.device.type == "cuda" else 0.0
+
+
+def free() -> None:
+    """Give memory back."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def device_name(a: argparse.Namespace) -> str:
+    """What this ran on."""
+    return torch.cuda.get_device_name() if a.device.type == "cuda" else "CPU"
+
+
+if __name__ == "__main__":
+    main()

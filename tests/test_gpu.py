@@ -1,0 +1,163 @@
+"""What only a GPU can show: the variable-length kernel is taken and errs no more than padded rows, every stage runs there, and
+in float32 its numbers are the CPU's. Without a GPU all of it is skipped, and says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from families import rewards_and_gradients, save_family
+from toys import KIND, liked
+
+import assay
+from assay import api
+from assay.config import ModelOptions, OptimizeOptions, PolicyOptions, TrainOptions
+from assay.contracts import as_prompt
+from assay.models import tree
+from assay.models.policy import load_policy
+from assay.models.scalar import create
+from assay.optimize.loop import optimise
+from assay.optimize.rewards import combined
+from assay.train.loop import fit
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    # what libraries say about a GPU differs from release to release, and is not ours to fail on
+    pytest.mark.filterwarnings("default"),
+]
+FAMILIES = ("llama", "qwen3", "gemma3", "mistral", "phi3", "gpt_neox", "gpt2")
+
+
+def texts(seed: int = 0) -> list[np.ndarray]:
+    """Two prompts with replies, one of them with twenty, beyond a small sliding window; a text of its own."""
+    rng = np.random.default_rng(seed)
+
+    def draw(size: int) -> np.ndarray:
+        return rng.integers(5, 100, size)
+
+    many, few = draw(60), draw(17)
+    replies = [(many, n) for n in range(3, 23)] + [(few, 1), (few, 9)]
+    return [*(np.concatenate([prompt, draw(n)]) for prompt, n in replies), draw(30)]
+
+
+def distance(found, sound) -> tuple[float, float]:
+    """How far rewards and gradients are from the right ones, relative to those."""
+    gradients = sum(float((found[1][n].double() - g.double()).square().sum()) for n, g in sound[1].items())
+    size = sum(float(g.double().square().sum()) for g in sound[1].values())
+    apart = (sound[0] - sound[0].mean()).norm()
+    return float((found[0] - sound[0]).norm() / apart), (gradients / size) ** 0.5
+
+
+def metrics(folder: Path) -> list[dict]:
+    """A run's lines."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Calls of the kernel."""
+    seen, attend = [], tree.attend_varlen
+    monkeypatch.setattr(tree, "varlen", True)
+    monkeypatch.setattr(tree, "attend_varlen", lambda *given: seen.append(1) or attend(*given))
+    return seen
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_kernel_errs_no_more_than_padded_rows(tmp_path, name, calls):
+    if tree.kernel() is None:
+        pytest.skip("this torch has no variable-length attention")
+    place = save_family(tmp_path, name, hidden_size=128, **({"head_dim": 32} if name in ("qwen3", "gemma3") else {}))
+    exact, network = (
+        create(ModelOptions(base=str(place), device="cuda", dtype=dtype)).network for dtype in ("float32", "bfloat16")
+    )
+    sound = rewards_and_gradients(exact, texts(), "padded")
+    assert network.trunk.choose() == "forest"
+    assert tree.varlen
+    assert calls
+    padded, forest = (distance(rewards_and_gradients(network, texts(), way), sound) for way in ("padded", "forest"))
+    print(f"{name}: rewards and gradients off by {forest} in a forest, {padded} in padded rows")
+    for ours, plain in zip(forest, padded, strict=True):
+        assert 0 < ours < 1.5 * plain
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_in_float32_rewards_are_the_cpu_s(tmp_path, name):
+    place = save_family(tmp_path, name)
+    networks = [create(ModelOptions(base=str(place), device=device, dtype="float32")).network for device in ("cpu", "cuda")]  # fmt: skip
+    assert networks[1].trunk.choose() == "forest"
+    sound, found = (rewards_and_gradients(network, texts(), "forest") for network in networks)
+    found = (found[0].cpu(), {name: grad.cpu() for name, grad in found[1].items()})
+    assert max(distance(found, sound)) < 1e-4
+
+
+@pytest.mark.parametrize("more", [{}, {"micro_tokens": 64}, {"gradient_checkpointing": True}])
+def test_training_takes_the_cpu_s_steps(tiny_dir, tmp_path, more):
+    options = TrainOptions(lr=1e-3, batch_size=8, max_steps=6, epochs=4, warmup=0.0, save_every=0, **more)
+    losses = []
+    for device in ("cpu", "cuda"):
+        model = create(ModelOptions(base=str(tiny_dir), device=device, dtype="float32"))
+        done = fit(model, liked(40), options, folder=tmp_path / device)
+        assert done.model.device.type == device
+        losses.append([row["loss"] for row in metrics(tmp_path / device)])
+    np.testing.assert_allclose(losses[1], losses[0], atol=2e-4)
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_training_in_bfloat16_and_with_adapters_learns(tiny_dir, tmp_path, dtype, lora_rank, calls):
+    data = liked(200)
+    options = TrainOptions(lr=5e-3, batch_size=16, epochs=3, save_every=10)
+    model = create(ModelOptions(base=str(tiny_dir), dtype=dtype, lora_rank=lora_rank))
+    assert model.device.type == "cuda"
+    done = fit(model, data, options, held_out=liked(60, 1), folder=tmp_path)
+    assert done.model.device.type == "cuda"
+    assert done.held_out.accuracy.value > 0.8
+    assert bool(calls) == (dtype == "bfloat16" and tree.kernel() is not None)
+
+
+def test_greedy_tokens_are_those_of_generate(tmp_path):
+    policy = load_policy(PolicyOptions(base=str(save_family(tmp_path, "llama")), dtype="float32"))
+    assert policy.device.type == "cuda"
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(5, 60, size).astype(np.int32) for size in (3, 17, 40)]
+    ours = policy.draw(prompts, 1, 12, temperature=0)
+    for prompt, reply in zip(prompts, ours.replies, strict=True):
+        ids = torch.from_numpy(prompt.astype(np.int64))[None].cuda()
+        plain = load_policy(PolicyOptions(base=str(tmp_path), dtype="float32"))
+        theirs = plain.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12,
+            eos_token_id=sorted(plain.stops), pad_token_id=plain.tokenizer.pad_token_id,
+        )[0, len(prompt) :]  # fmt: skip
+        assert reply.tolist() == theirs.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_ppo_runs_and_the_reward_rises(tiny_dir, tmp_path, dtype, lora_rank):
+    def kindness(prompts, responses):
+        return [float(sum(word in KIND for word in response.text.split())) for response in responses]
+
+    policy = load_policy(PolicyOptions(base=str(tiny_dir), lora_rank=lora_rank, dtype=dtype), adapters=lora_rank > 0)
+    asked = [as_prompt(f"write a {word} review of film {i}") for i, word in enumerate(("good", "bad", "new", "nice"))]
+    options = OptimizeOptions(
+        updates=8, prompts=4, samples=8, max_tokens=6, epochs=2, minibatches=2, lr=1e-2, check_every=0, save_every=0
+    )
+    optimise(policy, combined(kindness), asked, options, folder=tmp_path)
+    rewards = [row["score"] for row in metrics(tmp_path)]
+    assert rewards[-1] > rewards[0]
+
+
+def test_train_calibrate_audit_and_score_on_the_device(tiny_dir, tmp_path):
+    model = api.train(liked(200), base=str(tiny_dir), lr=3e-3, batch_size=16, epochs=2, out=tmp_path / "run")
+    assert model.device.type == "cuda"
+    again = assay.load(tmp_path / "run/model")
+    asked = ["write a review of film 1"] * 2
+    found = again.score(asked, ["good great nice", "bad awful worst"]).value
+    assert found[0] > found[1]
+    calibrated, _ = api.calibrate(again, liked(120, 2))
+    report = api.audit(calibrated, liked(120, 3), draws=100, null_draws=100)
+    assert report.estimates["accuracy"].value > 0.8
