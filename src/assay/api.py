@@ -547,12 +547,23 @@ def policy(base: str = "starter", *, adapters: bool = False, seed: int = 0, **op
     from assay.models.server import RemotePolicy
 
     chosen = make(PolicyOptions, {"base": base, **options})
+    usual, ours = PolicyOptions(), ("base", "system", "server")
+    changed = sorted(name for name in chosen.model_fields_set if getattr(chosen, name) != getattr(usual, name))
     if chosen.server:
-        usual = PolicyOptions()
-        ignored = sorted(name for name in chosen.model_fields_set if getattr(chosen, name) != getattr(usual, name))
-        if ignored := [name for name in ignored if name not in ("base", "system", "server")]:
+        if ignored := [name for name in changed if name not in ours and not name.startswith("server_")]:
             raise AssayError(f"policy.{ignored[0]}: not used with policy.server; remedy: set it on the server")
-        return RemotePolicy(chosen.server, chosen.base, system=chosen.system)
+        return RemotePolicy(
+            chosen.server,
+            chosen.base,
+            system=chosen.system,
+            timeout=chosen.server_timeout,
+            retries=chosen.server_retries,
+            workers=chosen.server_workers,
+            key_from_env=chosen.server_key_from_env,
+            log_probs=chosen.server_log_probs,
+        )
+    if ignored := [name for name in changed if name.startswith("server_")]:
+        raise AssayError(f"policy.{ignored[0]}: used with policy.server only; remedy: give policy.server=URL")
     return load_policy(chosen, adapters=adapters, seed=seed)
 
 
@@ -657,6 +668,7 @@ def optimize(
         begin=begin,
     )
     if folder and PartialState().is_main_process:
+        files.write_json(folder / "excluded.json", done.excluded)
         save_policy(done.policy, folder / "policy")
         if len(done.checks) > 1:
             write_report(overoptimise(folder), folder)
@@ -687,7 +699,7 @@ def overoptimise(place: str | Path, *, pool: str | Path | None = None, **options
         _trajectory(checks, folder / "held_out.jsonl"),
         None if pool is None else _candidates(pool),
         alerts=monitor.alerts(checks, **doubt),
-        about={"run": str(place)},
+        about={"run": str(place), **_left_out(folder)},
         **doubt,
     )
     return dataclasses.replace(report, sections=(*report.sections, _course(folder, checks)))
@@ -966,6 +978,14 @@ def _value_network(
     unit = calibration.reference_spread if options.reward_scale == "reference" else calibration.temperature
     weight = weight / abs(weight) if options.reward_scale == "reference" else weight
     return ValueNetwork(copy.deepcopy(inner.network), calibration.reference_mean, weight / unit)
+
+
+def _left_out(folder: Path) -> dict[str, str]:
+    """Prompts that a run could not learn from, by reason."""
+    place = folder / "excluded.json"
+    return (
+        {f"prompts left out ({why})": str(num) for why, num in files.read_json(place).items()} if place.exists() else {}
+    )
 
 
 def _course(folder: Path, checks: Sequence[Check]) -> Report:

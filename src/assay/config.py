@@ -281,6 +281,16 @@ class PolicyOptions(Options):
     server: str | None = Field(
         None, description="URL of an OpenAI-compatible server (vLLM, SGLang) that samples instead; base is its model."
     )
+    server_timeout: float = Field(600.0, gt=0, description="Seconds to wait for one answer of the server.")
+    server_retries: int = Field(8, ge=0, description="Tries after the first, where the server fails or is busy.")
+    server_workers: int = Field(16, ge=1, description="Requests to the server under way at once.")
+    server_key_from_env: bool = Field(
+        False,
+        description="Send the OPENAI_API_KEY of the environment to the server as its token; it is stored nowhere.",
+    )
+    server_log_probs: bool = Field(
+        False, description="Ask the server for log-probabilities too: exact KL of best-of-N, at temperature 1 only."
+    )
 
 
 class BestOfNOptions(Options):
@@ -367,6 +377,7 @@ class OptimizeOptions(Options):
     )
     min_entropy: float | None = Field(None, gt=0, description="Stop when mean entropy falls below, nats a token.")
     max_length: float | None = Field(None, gt=0, description="Stop when the mean reply is longer, tokens.")
+    min_length: float | None = Field(None, gt=0, description="Stop when the mean reply is shorter, tokens.")
     check_every: int = Field(
         10, ge=0, description="Updates between checks on held-out prompts (proxy, gold, KL); 0 never checks."
     )

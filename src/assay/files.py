@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import difflib
 import errno
+import functools
 import gzip
 import io
 import json
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast, get_args
+from typing import IO, Any, ParamSpec, TypeVar, cast, get_args
 
 from assay.config import Config, ImportOptions
 from assay.contracts import AssayError, Comparison, FinishReason, Message, Prompt, Response, Role, Rollouts, Verdict
@@ -35,6 +36,8 @@ __all__ = [
     "comparison_writer",
     "count_rows",
     "from_row",
+    "held",
+    "holds_folder",
     "nearest",
     "number",
     "read_comparisons",
@@ -879,8 +882,50 @@ def _go_on(chunks: Chunks, partial: Path) -> None:
     chunks.file.truncate(chunks.size)
 
 
-def _lock(log: IO[bytes], partial: Path) -> None:
-    """Refuse a file that another process is writing; where files cannot be locked, do nothing."""
+@contextmanager
+def held(folder: Path | None) -> Iterator[None]:
+    """Make a run's folder and keep other processes from it meanwhile; one that stays empty is removed.
+
+    Of the processes of one launcher the first holds it for all.
+    """
+    if folder is None or int(os.environ.get("RANK") or 0) > 0:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = None if sys.platform == "win32" else os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise AssayError(f"cannot write {folder}: {error.strerror}; remedy: another --out") from None
+    try:
+        if handle is not None:
+            _lock(handle, folder)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                folder.rmdir()
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+P = ParamSpec("P")
+Done = TypeVar("Done")
+
+
+def holds_folder(run: Callable[P, Done]) -> Callable[P, Done]:
+    """A run that holds its keyword `folder` until it ends."""
+
+    @functools.wraps(run)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> Done:
+        with held(cast("Path | None", kwargs.get("folder"))):
+            return run(*args, **kwargs)
+
+    return alone
+
+
+def _lock(log: IO[bytes] | int, partial: Path) -> None:
+    """Refuse what another process is writing; where files cannot be locked, do nothing."""
     if sys.platform == "win32":
         return
     import fcntl

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from families import save_family
 
+import assay
 from assay import AssayError, Message
 from assay.config import PolicyOptions
 from assay.contracts import Policy
@@ -665,3 +666,18 @@ def test_options_out_of_range_are_refused():
 def test_a_policy_is_known_by_its_server_and_model():
     one, same, other = (RemotePolicy("http://127.0.0.1:1", name) for name in ("a", "a", "b"))
     assert one.fingerprint == same.fingerprint != other.fingerprint
+
+
+def test_options_reach_the_server(serve, monkeypatch):
+    """As PolicyOptions name them; what only a server reads is refused without one."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    server = serve()
+    policy = assay.api.policy(
+        MODEL, server=server.url, server_timeout=7.5, server_retries=2, server_workers=3,
+        server_key_from_env=True, server_log_probs=True,
+    )  # fmt: skip
+    assert (policy.timeout, policy.retries, policy.workers, policy.log_probs) == (7.5, 2, 3, True)
+    policy.check()
+    assert server.gets[0]["Authorization"] == "Bearer sk-test"
+    with pytest.raises(AssayError, match=r"policy.server_timeout: used with policy.server only"):
+        assay.api.policy("tiny", server_timeout=7.5)

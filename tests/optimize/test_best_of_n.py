@@ -427,7 +427,28 @@ def test_a_killed_run_goes_on_without_gaps_or_repeats(tmp_path):
     assert 0 < policy.calls < 100
     assert counts == {"prompts": 300, "responses": 1200, "excluded": 0}
     assert body == written(tmp_path / "whole.jsonl", 300)[1]
-    assert {path.name for path in tmp_path.iterdir()} == {"pool.jsonl", "whole.jsonl"}
+    names = {"pool.jsonl", "whole.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == names | {f"{name}.made.json" for name in names}
+
+
+def test_a_finished_pool_is_drawn_no_second_time(tmp_path):
+    out = tmp_path / "pool.jsonl"
+    first = written(out)
+    policy = Parrot()
+    assert written(out, policy=policy) == first
+    assert policy.calls == 0
+    assert written(out, seed=1, policy=policy)[1] != first[1]  # another pool
+    assert policy.calls > 0
+    policy.calls = 0
+    out.write_bytes(out.read_bytes()[:-1])  # no longer the file that was made
+    counts, body = written(out, seed=1, policy=policy)
+    assert policy.calls > 0
+    assert body.endswith(b"\n")
+    assert counts["prompts"] == 40
+    (tmp_path / "pool.jsonl.made.json").write_text("[]")
+    policy.calls = 0
+    written(out, seed=1, policy=policy)
+    assert policy.calls > 0
 
 
 def test_a_run_with_other_options_does_not_go_on_from_this_one(tmp_path):

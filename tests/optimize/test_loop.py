@@ -649,6 +649,7 @@ def test_the_best_by_gold_is_the_policy_that_is_kept(tiny_dir, tmp_path):
         ({"max_kl": 1e-6}, r"kl .* passed 1e-06"),
         ({"min_entropy": 100.0}, "entropy .* passed 100"),
         ({"max_length": 0.5}, "length .* passed 0.5"),
+        ({"min_length": 100.0}, "length .* passed 100"),
     ],
 )
 def test_a_run_that_leaves_its_band_stops_is_checked_and_says_why(tiny_dir, bound, said):
@@ -657,6 +658,35 @@ def test_a_run_that_leaves_its_band_stops_is_checked_and_says_why(tiny_dir, boun
     assert done.stopped
     assert re.match(said, done.stopped)
     assert [check.update for check in done.checks] == [0, done.updates]
+
+
+def test_prompts_that_were_left_out_stand_in_the_report(tiny_dir, tmp_path):
+    prompts = [*PROMPTS, as_prompt(""), as_prompt(" ")]
+    assay.optimize(speaking(tiny_dir), kindness, prompts, held_out=HELD_OUT, out=tmp_path, **SMALL | {"check_every": 3})
+    assert json.loads((tmp_path / "report.json").read_text())["about"]["prompts left out (empty)"] == "2"
+
+
+def test_a_folder_that_another_process_writes_is_refused(tiny_dir, tmp_path):
+    script = f"""
+        import sys
+        from pathlib import Path
+        from assay import files
+        with files.held(Path({str(tmp_path)!r})):
+            print(1, flush=True)
+            sys.stdin.read()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout.readline() == b"1\n"
+        for _ in range(2):
+            with pytest.raises(AssayError, match="another process is writing it; remedy: wait, or pass another --out"):
+                run(tiny_dir, folder=tmp_path)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        process.communicate()
+    assert run(tiny_dir, folder=tmp_path).updates == 3
 
 
 def test_a_run_whose_gold_falls_beyond_doubt_is_stopped(tiny_dir, monkeypatch):

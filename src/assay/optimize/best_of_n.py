@@ -6,6 +6,7 @@ gold one that only judges. KL is nats a reply, from best-of-n to the policy that
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -97,13 +98,18 @@ def write_pool(
     """Write a row a prompt, as `best_of_n` makes them; returns how many prompts, responses and excluded prompts.
 
     The file appears when it is whole. With an identity (names and JSON values that tell the policy, the rewards and the
-    prompts from others) a killed run goes on after its last whole group, and its file is the one of an unbroken run.
+    prompts from others) a killed run goes on after its last whole group, and its file is the one of an unbroken run. A
+    finished one is drawn no second time: PATH.made.json says what it was made of.
     """
+    made = Path(f"{path}.made.json")
     if identity is not None:
         identity = {
             **identity,
             "set of options": options.model_dump(include={"n", "max_tokens", "temperature", "seed"}),
         }
+        if counts := _counts_of(Path(path), made, identity):
+            note(f"{path}: whole already, nothing is drawn; delete it to draw anew")
+            return counts
     with files.resumable_write(path, identity) as chunks:
         if chunks.rows:
             note(f"{path}: goes on after {chunks.rows:,} prompts")
@@ -116,7 +122,27 @@ def write_pool(
 
         best_of_n(policy, reward, prompts, options, gold=gold, sink=sink, skip=chunks.rows)
         excluded = chunks.rows - chunks.responses // options.n
-    return {"prompts": chunks.rows, "responses": chunks.responses, "excluded": excluded}
+    counts = {"prompts": chunks.rows, "responses": chunks.responses, "excluded": excluded}
+    if identity is not None and Path(path).is_file():
+        files.write_json(made, {"made of": identity, "file": _file_digest(Path(path)), **counts})
+    return counts
+
+
+def _counts_of(path: Path, made: Path, identity: Mapping[str, Any]) -> dict[str, int]:
+    """What the pool at `path` holds, if it is still the file that was made of this."""
+    if not (path.is_file() and made.is_file()):
+        return {}
+    said = files.read_json(made)
+    if not isinstance(said, Mapping) or said.get("made of") != json.loads(json.dumps(identity)):
+        return {}
+    if said.get("file") != _file_digest(path):
+        return {}
+    return {name: int(said[name]) for name in ("prompts", "responses", "excluded")}
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def best_of_n(

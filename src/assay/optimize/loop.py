@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from assay.config import OptimizeOptions
 from assay.contracts import AssayError, Prompt, digest, prompt_digest
-from assay.files import append_jsonl, read_json, write_json
+from assay.files import append_jsonl, holds_folder, read_json, write_json
 from assay.formulas import kl
 from assay.formulas.advantage import RunningScale
 from assay.formulas.policy import clip_fraction, clipped_policy_loss, clipped_value_loss, explained_variance
@@ -71,6 +71,7 @@ class Optimised:
     excluded: dict[str, int] = field(default_factory=dict)
 
 
+@holds_folder
 def optimise(
     policy: LanguagePolicy,
     reward: Reward,
@@ -370,7 +371,8 @@ def summary(batch: Batch, options: OptimizeOptions, accelerator: Accelerator) ->
 
 def stop_reason(row: dict[str, float], options: OptimizeOptions) -> str | None:
     """Why the run has to end here; None where nothing has left its band."""
-    bounds = (("kl", options.max_kl, 1), ("entropy", options.min_entropy, -1), ("length", options.max_length, 1))
+    bounds = (("kl", options.max_kl, 1), ("entropy", options.min_entropy, -1),
+              ("length", options.max_length, 1), ("length", options.min_length, -1))  # fmt: skip
     for name, bound, sign in bounds:
         if bound is not None and sign * row[name] > sign * bound:
             return f"{name} {row[name]:.3g} passed {bound:g}"
@@ -402,10 +404,6 @@ class _Run:
     def _claim(self, folder: Path) -> None:
         """Refuse a folder that holds something else; leave a note of whose it is. Of a run that ended before its first
         update, over a mistake in its reward, say, there is nothing to lose."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise AssayError(f"cannot write {folder}: {error.strerror}; remedy: another --out") from None
         note = folder / "run.json"
         names = () if note.exists() else ("metrics.jsonl", "checkpoint", "config.yaml", "config.json")
         taken = [name for name in names if (folder / name).exists()]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from assay.config import TrainOptions
 from assay.contracts import AssayError, Comparison, Estimate, digest, digest_all
-from assay.files import append_jsonl
+from assay.files import append_jsonl, holds_folder
 from assay.formulas.estimation import bootstrap_mean
 from assay.models import layout
 from assay.models.machine import autocast
@@ -57,6 +57,7 @@ class TrainResult:
     work: Work
 
 
+@holds_folder
 def fit(
     model: ScalarModel,
     comparisons: Sequence[Comparison],
@@ -268,8 +269,6 @@ class _Run:
         self.best: dict[str, Tensor] | None = None
         self.average: float | None = None
         self.began = time.monotonic()
-        if folder is not None:
-            _make_folder(folder)
         if options.report_to:
             accelerator.init_trackers("assay", config={k: str(v) for k, v in options.model_dump().items()})
 
@@ -384,13 +383,6 @@ def _passes(
     chunks = micro_batches(table, mine, tokens, network.trunk)
     spare = min((int(row) for row in rows), key=lambda row: sum(map(len, table.texts(row))))
     return processes.in_step(chunks, spare, accelerator, together=processes.is_sharded(network))
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AssayError(f"cannot write {folder}: {error.strerror}; remedy: another --out") from None
 
 
 def _identity(
