@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 from families import save_family
 
-import assay
-from assay import AssayError, Message
+from assay import AssayError, Message, api
 from assay.config import PolicyOptions
 from assay.contracts import Policy
 from assay.models import server as module
@@ -672,7 +671,7 @@ def test_options_reach_the_server(serve, monkeypatch):
     """As PolicyOptions name them; what only a server reads is refused without one."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     server = serve()
-    policy = assay.api.policy(
+    policy = api.policy(
         MODEL, server=server.url, server_timeout=7.5, server_retries=2, server_workers=3,
         server_key_from_env=True, server_log_probs=True,
     )  # fmt: skip
@@ -680,4 +679,4 @@ def test_options_reach_the_server(serve, monkeypatch):
     policy.check()
     assert server.gets[0]["Authorization"] == "Bearer sk-test"
     with pytest.raises(AssayError, match=r"policy.server_timeout: used with policy.server only"):
-        assay.api.policy("tiny", server_timeout=7.5)
+        api.policy("tiny", server_timeout=7.5)
