@@ -132,7 +132,9 @@ class TrainOptions(Options):
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimiser steps, whatever epochs says.")
     batch_size: int = Field(16, ge=1, description="Comparisons an optimiser step, over all processes.")
     micro_tokens: int = Field(
-        2048, ge=16, description="Most computed tokens in one forward pass; changes memory, never the result."
+        2048,
+        ge=16,
+        description="Most computed tokens in one forward pass (one comparison may take twice as many); changes memory, never the result.",
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "cosine", description="How the learning rate falls after warm-up."

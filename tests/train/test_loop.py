@@ -21,7 +21,7 @@ from assay import AssayError, Comparison, Response, Verdict, api
 from assay.config import ModelOptions, TrainOptions
 from assay.contracts import as_prompt
 from assay.models import layout, tree
-from assay.models.scalar import create, load, save
+from assay.models.scalar import ScalarNetwork, create, load, save
 from assay.train import fit, loop
 from assay.train.batches import micro_batches, order, step_rows, tabulate
 from assay.train.objectives import OBJECTIVES
@@ -186,9 +186,9 @@ def test_a_damaged_checkpoint_is_named(tiny_dir, tmp_path, name, text):
 # ---- What changes memory and never the result ----------------------------------------------------------------------
 
 
-def gradients(base: Path, comparisons, **options) -> tuple[float, dict[str, torch.Tensor]]:
+def gradients(base: Path, comparisons, model=None, **options) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of one step over all the comparisons."""
-    model = create(ModelOptions(base=str(base)))
+    model = create(ModelOptions(base=str(base), **(model or {})))
     chosen = TrainOptions(**{**FAST, **options})
     table = tabulate(model.text, comparisons, chosen, model.card.attributes)
     model.network.train()
@@ -211,6 +211,35 @@ def test_micro_batches_change_nothing(tiny_dir, loss):
         for tokens in (10**6, 100)
     )
     assert farthest(one, many) < 1e-6
+
+
+@pytest.mark.parametrize("more", [{}, {"lora_rank": 2}, {"dtype": "bfloat16"}])
+@pytest.mark.parametrize("loss", ["plackett_luce", "rao_kupper"])
+def test_a_comparison_larger_than_a_pass_is_learnt_from_in_parts(tiny_dir, monkeypatch, loss, more):
+    """Of 24 replies, or two long ones: no pass is larger than the budget, and all gradients are those of one pass."""
+    comparison = liked(1, k=24 if loss == "plackett_luce" else 2)[0]
+    if loss == "rao_kupper":
+        long = tuple(dataclasses.replace(r, text=f"{r.text} and so it was" * 9) for r in comparison.responses)
+        comparison = dataclasses.replace(comparison, responses=long)
+    sizes, cost = [], ScalarNetwork.forward
+
+    def forward(network, texts):
+        sizes.append(network.trunk.cost(texts))
+        return cost(network, texts)
+
+    monkeypatch.setattr(ScalarNetwork, "forward", forward)
+    given = {"loss": loss, "model": more}
+    value, large = gradients(tiny_dir, [comparison], micro_tokens=10**6, **given)
+    assert len(sizes) == 1
+    whole = sizes.pop()
+    least = 64 if loss == "plackett_luce" else whole // 2 - 20
+    found, small = gradients(tiny_dir, [comparison], micro_tokens=least, **given)
+    assert len(sizes) >= 4
+    assert max(sizes) < whole * 0.75
+    assert found == pytest.approx(value, rel=0.02 if "dtype" in more else 1e-6)
+    if "dtype" not in more:
+        assert small.keys() == large.keys()
+        assert farthest(large, small) < 1e-6 * max(1.0, *(float(g.abs().max()) for g in large.values()))
 
 
 def test_micro_batches_hold_their_tokens_and_every_row_once(tiny_dir):

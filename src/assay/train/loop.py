@@ -29,7 +29,7 @@ from assay.models.scalar import ScalarModel, ScalarNetwork
 from assay.progress import Bar
 from assay.steps import checkpoint, processes
 from assay.steps.weights import Weights
-from assay.train.batches import Table, Work, collate, micro_batches, share, step_rows, tabulate, work
+from assay.train.batches import Batch, Table, Work, collate, micro_batches, share, step_rows, tabulate, work
 from assay.train.objectives import accuracy, loss
 
 log = logging.getLogger("assay")
@@ -357,22 +357,56 @@ def _accumulate(
     The denominator is the whole step's weight over all processes: a mean over micro-batches or ranks would overweight
     comparisons that stand in small ones. (DDP and FSDP2 average gradients over ranks, hence the factor.) Under DDP each
     process exchanges gradients in its last pass, under FSDP2 in every one, or each would keep all gradients whole.
+    A comparison larger than two passes is computed twice: all its rewards, for the loss's slope in each, then their gradients,
+    in as many passes as it takes. (Not under FSDP2, where all processes must make the same passes.)
     """
     denominator = float(table.weight[rows].sum())
     core = accelerator.unwrap_model(network)
     passes = _passes(core, table, rows, options.micro_tokens, accelerator)
+    sharded = processes.is_sharded(network)
     total = torch.zeros((), dtype=torch.float64, device=accelerator.device)  # read once: each look waits for the device
     for i, (chunk, counts) in enumerate(passes):
         batch = collate(table, chunk, accelerator.device)
-        waits = i < len(passes) - 1 and accelerator.num_processes > 1 and not processes.is_sharded(network)
-        with accelerator.no_sync(network) if waits else nullcontext(), autocast(accelerator.device, model.autocast):
-            rewards = network(batch.texts)
+
+        def mean(rewards: Tensor, batch: Batch = batch, counts: bool = counts) -> Tensor:
             with torch.autocast(accelerator.device.type, enabled=False):
                 losses = loss(rewards, batch, options, core.tie_threshold)
-                part = (batch.weight * losses).sum() / denominator * (1.0 if counts else 0.0)
-            accelerator.backward(part * accelerator.num_processes)
-        total += part.detach()
+                return (batch.weight * losses).sum() / denominator * (1.0 if counts else 0.0)
+
+        texts, parts = batch.texts, [list(range(len(batch.texts)))]
+        if len(chunk) == 1 and not sharded and core.trunk.cost(texts) > 2 * options.micro_tokens:
+            parts = core.trunk.batches(texts, options.micro_tokens)
+        if len(parts) > 1:
+            with autocast(accelerator.device, model.autocast):
+                known, slope = _slope(core, texts, parts, mean)
+        for j, part in enumerate(parts):
+            ends = j == len(parts) - 1
+            waits = not (ends and i == len(passes) - 1) and accelerator.num_processes > 1 and not sharded
+            with accelerator.no_sync(network) if waits else nullcontext(), autocast(accelerator.device, model.autocast):
+                rewards = network([texts[k] for k in part])
+                if len(parts) > 1:  # the loss itself may learn too: its tie threshold
+                    value = mean(known) if ends else rewards.new_zeros(())
+                    found = (rewards * slope[part]).sum()
+                    accelerator.backward((found + value) * accelerator.num_processes)
+                else:
+                    value = mean(rewards)
+                    accelerator.backward(value * accelerator.num_processes)
+            total += value.detach()
     return float(total if accelerator.num_processes == 1 else processes.total(total, accelerator))
+
+
+def _slope(
+    network: ScalarNetwork, texts: Sequence[np.ndarray], parts: Sequence[list[int]], mean: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """All rewards, and what the mean loss gains for each."""
+    with torch.no_grad():
+        found = torch.cat([network([texts[k] for k in part]) for part in parts])
+    rewards = torch.empty_like(found)
+    rewards[[k for part in parts for k in part]] = found
+    with torch.enable_grad():
+        known = rewards.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(mean(known), known)
+    return rewards, slope
 
 
 def _passes(
