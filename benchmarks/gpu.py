@@ -1,6 +1,6 @@
 """Training and scoring on one GPU beside TRL's RewardTrainer and padded transformers, with models of usual shapes.
 
-    python benchmarks/gpu.py --data hh_pairs.jsonl.gz --tokenizer DIR --shapes 1.5b,7b
+    python benchmarks/gpu.py --data hh_pairs.jsonl.gz --model DIR --shapes 1.5b,7b
 
 Weights are random (speed does not depend on them), in bfloat16; texts are real, as DIR's tokenizer and chat template make them.
 Everything runs in this process, which needs TRL beside Assay (without it, ours only).
@@ -54,7 +54,9 @@ def main() -> None:
     """Run every case that was asked for; one that fails is a result with its error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, action="append", default=[], help="pairs: prompt, chosen, rejected a row")
-    parser.add_argument("--tokenizer", type=Path, required=True, help="a directory with a tokenizer and chat template")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="a directory, for its tokenizer and chat template only"
+    )
     parser.add_argument("--shapes", default="1.5b,7b", help=f"of {', '.join(SHAPES)}")
     parser.add_argument("--cases", default="score,full,lora", help="what to do with each shape")
     parser.add_argument("--n", type=int, default=512, help="pairs")
@@ -73,7 +75,7 @@ def main() -> None:
         a.shapes, a.n, a.batch, a.max_length, a.passes, a.repeats = "tiny", 4, 2, 128, "2", 1
     QUIET["on"] = True
     a.device = torch.device("cpu" if a.smoke else "cuda")
-    tokenizer = layout.read_tokenizer(str(a.tokenizer), ModelOptions())
+    tokenizer = layout.read_tokenizer(str(a.model), ModelOptions())
     ensure_pad_token(tokenizer)
     text = Text(tokenizer, 10**9)
     source = rows.made_up(40) if a.smoke and not a.data else rows.read_rows(a.data)
@@ -223,7 +225,7 @@ def train_trl(
     lora = {"rank": RANK, "alpha": 2 * RANK} if case == "lora" else None
     job = {
         "setting": f"grouped/{size}", "precision": "bf16", "batch": a.batch, "lr": LR, "clip": 1.0, "seed": SEED,
-        "centring": 0.01, "lora": lora, "start": str(a.tokenizer), "cpu": a.smoke,
+        "centring": 0.01, "lora": lora, "start": str(a.model), "cpu": a.smoke,
     }  # fmt: skip
     clock = trl_rm.Clock()
     reset_peak(a)

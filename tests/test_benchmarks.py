@@ -80,7 +80,17 @@ def test_the_uncertainty_benchmark_runs(tiny_dir, tmp_path):
     assert case["time_of_doubt_over_none"]["median"] > 0
 
 
+def test_the_gpu_benchmark_runs(tiny_dir, tmp_path):
+    cases = smoke("gpu.py", tiny_dir, tmp_path / "out.json")
+    assert set(cases) == {"tiny/score", "tiny/full", "tiny/lora"}
+    for name in ("16 x (500 + 65)", "16 x (130 + 65)", "replies of pairs", "single replies"):
+        found = cases["tiny/score"][name]
+        assert found["rewards_differ_by"] < 0.1 * found["rewards_spread"]  # in bfloat16
+        assert found["unique_tokens"] <= found["tokens"]
+    assert cases["tiny/full"]["runs"]["ours"]["losses"][0] > 0
+
+
 def test_every_benchmark_is_tested_here_or_says_why():
     modules, an_hour_long = {"measure", "rows"}, {"hh_accuracy"}
     scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - an_hour_long
-    assert scripts == {"rm_training", "scoring", "ensemble", "generation", "processes", "ppo", "uncertainty"}
+    assert scripts == {"rm_training", "scoring", "ensemble", "generation", "processes", "ppo", "uncertainty", "gpu"}

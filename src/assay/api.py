@@ -158,9 +158,10 @@ def train(
             said = config.model_copy(update={"model": config.model.model_copy(update=actual)})
             files.write_config(folder / "config.yaml", said)
 
-    trained = fit(model, comparisons, config.train, held_out=held_out, folder=folder, begin=begin).model
-    if folder and PartialState().is_main_process:
-        save(with_self_test(trained, comparisons), folder / "model")
+    with files.held(folder):
+        trained = fit(model, comparisons, config.train, held_out=held_out, folder=folder, begin=begin).model
+        if folder and PartialState().is_main_process:
+            save(with_self_test(trained, comparisons), folder / "model")
     return trained
 
 
@@ -593,7 +594,8 @@ def best_of_n(
         "gold": judge.fingerprint if judge else "",
         "prompts": digest([prompt_digest(prompt) for prompt in asked]),
     }
-    write_pool(out, policy, target, asked, chosen, gold=judge, identity=identity)
+    made_of = _all_of_it(policy, [target, *([judge] if judge else [])])
+    write_pool(out, policy, target, asked, chosen, gold=judge, identity=identity, made_of=made_of)
     pool = read_pool(out)
     return to_report(pool, pool_curve(pool, **options))
 
@@ -655,25 +657,25 @@ def optimize(
             rows = [{"prompt": [{"role": m.role, "content": m.content} for m in prompt]} for prompt in kept]
             files.write_jsonl(folder / "held_out.jsonl", rows)
 
-    done = optimise(
-        policy,
-        target,
-        asked,
-        chosen,
-        gold=judge,
-        held_out=kept,
-        value=_value_network(policy, ours, chosen, sum(target.weights.values())),
-        reference_scale=_reference_scale(ours, sum(target.weights.values())),
-        folder=folder,
-        begin=begin,
-    )
-    if folder and PartialState().is_main_process:
-        files.write_json(folder / "excluded.json", done.excluded)
-        save_policy(done.policy, folder / "policy")
-        if len(done.checks) > 1:
-            write_report(overoptimise(folder), folder)
-        else:
-            write_report(_course(folder, done.checks), folder)
+    with files.held(folder):
+        done = optimise(
+            policy,
+            target,
+            asked,
+            chosen,
+            gold=judge,
+            held_out=kept,
+            value=_value_network(policy, ours, chosen, sum(target.weights.values())),
+            reference_scale=_reference_scale(ours, sum(target.weights.values())),
+            folder=folder,
+            begin=begin,
+        )
+        if folder and PartialState().is_main_process:
+            save_policy(done.policy, folder / "policy")
+            if len(done.checks) > 1:
+                write_report(overoptimise(folder), folder)
+            else:
+                write_report(_course(folder, done.checks), folder)
     return done
 
 
@@ -980,6 +982,23 @@ def _value_network(
     return ValueNetwork(copy.deepcopy(inner.network), calibration.reference_mean, weight / unit)
 
 
+def _all_of_it(policy: Any, judges: Sequence[Reward]) -> dict[str, Any] | None:
+    """What a pool depends on besides its identity; None where that cannot be known, of a function, say."""
+    from assay import __version__
+    from assay.models.policy import LanguagePolicy
+
+    sources = [source for judge in judges for source in judge.sources.values()]
+    inner = [source.model if isinstance(source, Scaled) else source for source in sources]
+    models = [model for model in inner if isinstance(model, ScalarModel)]
+    if len(models) < len(inner) or not hasattr(policy, "fingerprint"):
+        return None
+    doubt = [dict(model.uncertainty.provenance) if model.uncertainty else None for model in models]
+    dtype = str(next(policy.model.parameters()).dtype) if isinstance(policy, LanguagePolicy) else None
+    types = [str(next(model.network.parameters()).dtype) for model in models]
+    told = [doubt, types, dtype, bool(getattr(policy, "log_probs", False)), __version__]
+    return {"and": digest(told)}
+
+
 def _left_out(folder: Path) -> dict[str, str]:
     """Prompts that a run could not learn from, by reason."""
     place = folder / "excluded.json"
@@ -994,7 +1013,8 @@ def _course(folder: Path, checks: Sequence[Check]) -> Report:
 
     metrics = folder / "metrics.jsonl"
     rows = [row for _, row in files.read_rows(metrics)] if metrics.exists() else []
-    return course([row for row in rows if isinstance(row, dict)], checks)  # a killed run leaves half a line
+    found = course([row for row in rows if isinstance(row, dict)], checks)  # a killed run leaves half a line
+    return dataclasses.replace(found, about={**found.about, **_left_out(folder)})
 
 
 def _trajectory(checks: Sequence[Check], prompts: Path) -> Trajectory:

@@ -134,7 +134,8 @@ class TrainOptions(Options):
     micro_tokens: int = Field(
         2048,
         ge=16,
-        description="Most computed tokens in one forward pass (one comparison may take twice as many); changes memory, never the result.",
+        description="Most computed tokens in one forward pass; changes memory, never the result. One comparison may take twice "
+        "as many, and with train.shard any.",
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "cosine", description="How the learning rate falls after warm-up."

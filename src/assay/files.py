@@ -884,29 +884,38 @@ def _go_on(chunks: Chunks, partial: Path) -> None:
 
 @contextmanager
 def held(folder: Path | None) -> Iterator[None]:
-    """Make a run's folder and keep other processes from it meanwhile; one that stays empty is removed.
+    """Make a run's folder and keep other processes from it meanwhile; one that was made and stays empty is removed.
 
-    Of the processes of one launcher the first holds it for all.
+    Who holds a folder may hold it again. Of the processes of one launcher the first holds it for all.
     """
-    if folder is None or int(os.environ.get("RANK") or 0) > 0:
+    follows = os.environ.get("RANK", "0") != "0" and os.environ.get("WORLD_SIZE", "1") != "1"
+    if folder is None or follows or folder.resolve() in _HELD:
         yield
         return
     try:
+        made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         handle = None if sys.platform == "win32" else os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise AssayError(f"cannot write {folder}: {error.strerror}; remedy: another --out") from None
+    place = folder.resolve()
     try:
         if handle is not None:
             _lock(handle, folder)
+        _HELD.add(place)
         try:
             yield
         finally:
+            _HELD.discard(place)
             with suppress(OSError):
-                folder.rmdir()
+                if made:
+                    folder.rmdir()
     finally:
         if handle is not None:
             os.close(handle)
+
+
+_HELD: set[Path] = set()  # by this process
 
 
 P = ParamSpec("P")

@@ -505,14 +505,13 @@ def test_a_kernel_is_dropped_only_where_the_forest_is_exact_without_it(fresh, do
     def faulty(*given, **named):
         return plain_varlen(*given, **named) * 1.5
 
-    monkeypatch.setattr(tree, "varlen", True)
-    monkeypatch.setattr(tree, "has_varlen", lambda *given: tree.varlen)
+    monkeypatch.setattr(tree, "has_varlen", lambda *given: True)
     monkeypatch.setattr(
         tree, "kernel", lambda: (plain_varlen if sound else faulty, frozenset({"scale", "window_size"}))
     )
     network = fresh(name)
     assert network.trunk.choose() == "forest"
-    assert tree.varlen == sound
+    assert network.trunk.varlen == sound
     assert (network.trunk.reads is None) == (name == "gpt2")
     assert difference(network, TEXTS, "forest") < 1e-12
 

@@ -392,10 +392,11 @@ def test_a_prompt_that_is_none_is_told_with_its_place():
 # ---- Files -------------------------------------------------------------------------------------------------------
 
 
-def written(path, num=40, **given):
+def written(path, num=40, made_of=None, **given):
     counts = write_pool(
-        path, given.pop("policy", None) or Parrot(), combined(Good()), asked(num), options(**given), identity=SPEC
-    )
+        path, given.pop("policy", None) or Parrot(), combined(Good()), asked(num), options(**given),
+        identity=SPEC, made_of=made_of,
+    )  # fmt: skip
     return counts, path.read_bytes()
 
 
@@ -427,28 +428,28 @@ def test_a_killed_run_goes_on_without_gaps_or_repeats(tmp_path):
     assert 0 < policy.calls < 100
     assert counts == {"prompts": 300, "responses": 1200, "excluded": 0}
     assert body == written(tmp_path / "whole.jsonl", 300)[1]
-    names = {"pool.jsonl", "whole.jsonl"}
-    assert {path.name for path in tmp_path.iterdir()} == names | {f"{name}.made.json" for name in names}
+    assert {path.name for path in tmp_path.iterdir()} == {"pool.jsonl", "whole.jsonl"}
 
 
 def test_a_finished_pool_is_drawn_no_second_time(tmp_path):
-    out = tmp_path / "pool.jsonl"
-    first = written(out)
+    out, all_of_it = tmp_path / "pool.jsonl", {"and": "1"}
+    first = written(out, made_of=all_of_it)
     policy = Parrot()
-    assert written(out, policy=policy) == first
-    assert policy.calls == 0
-    assert written(out, seed=1, policy=policy)[1] != first[1]  # another pool
-    assert policy.calls > 0
-    policy.calls = 0
+
+    def draws(**given):
+        policy.calls = 0
+        found = written(out, policy=policy, **given)
+        return policy.calls > 0, found
+
+    assert draws(made_of=all_of_it) == (False, first)
+    assert draws()[0]  # where not all is known that a row depends on
+    assert draws(made_of={"and": "2"})[0]
+    assert draws(made_of=all_of_it, seed=1)[1][1] != first[1]
     out.write_bytes(out.read_bytes()[:-1])  # no longer the file that was made
-    counts, body = written(out, seed=1, policy=policy)
-    assert policy.calls > 0
-    assert body.endswith(b"\n")
-    assert counts["prompts"] == 40
+    assert draws(made_of=all_of_it, seed=1)[0]
+    assert not draws(made_of=all_of_it, seed=1)[0]
     (tmp_path / "pool.jsonl.made.json").write_text("[]")
-    policy.calls = 0
-    written(out, seed=1, policy=policy)
-    assert policy.calls > 0
+    assert draws(made_of=all_of_it, seed=1)[0]
 
 
 def test_a_run_with_other_options_does_not_go_on_from_this_one(tmp_path):

@@ -666,6 +666,30 @@ def test_prompts_that_were_left_out_stand_in_the_report(tiny_dir, tmp_path):
     assert json.loads((tmp_path / "report.json").read_text())["about"]["prompts left out (empty)"] == "2"
 
 
+def test_a_finished_pool_of_reward_models_is_drawn_once(tiny_dir, tmp_path, monkeypatch):
+    """Not so where a judge is a function, whose state nobody can see."""
+    model = Scaled(create(ModelOptions(base=str(tiny_dir))), Calibration())
+    policy, drawn = speaking(tiny_dir, 0), []
+    sample = type(policy).sample_each
+    monkeypatch.setattr(type(policy), "sample_each", lambda *given: drawn.append(1) or sample(*given))
+    options = {"n": 4, "max_tokens": 4}
+
+    def draws(*judges, **more):
+        drawn.clear()
+        found = assay.api.best_of_n(policy, judges[0], PROMPTS, tmp_path / "a.jsonl", **options, **more)
+        return bool(drawn), found
+
+    first = draws(model)
+    assert first[0]
+    again = draws(model)
+    assert not again[0]
+    assert again[1].estimates == first[1].estimates
+    assert draws(model, gold=brevity)[0]
+    assert draws(model, gold=brevity)[0]
+    assert draws(kindness)[0]
+    assert draws(kindness)[0]
+
+
 def test_a_folder_that_another_process_writes_is_refused(tiny_dir, tmp_path):
     script = f"""
         import sys

@@ -255,7 +255,7 @@ class Memory:
 def remember(trunk: Trunk, prompts: Texts, n: int) -> tuple[Memory, Float[Tensor, "n x"]]:
     """Compute the prompts as a forest; returns what replies see of them, and the hidden state that each reply begins from."""
     kept: dict[int, tuple[Tensor, Tensor]] = {}
-    planted = replace(tree.plant(prompts, trunk.device, last=trunk.reads), kept=kept)
+    planted = replace(tree.plant(prompts, trunk.device, last=trunk.reads, varlen=trunk.varlen), kept=kept)
     hidden = trunk.body(
         input_ids=planted.input_ids, position_ids=planted.position_ids, use_cache=False, forest=planted
     ).last_hidden_state[0]

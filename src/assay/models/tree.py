@@ -28,7 +28,6 @@ KEEP_KEYS = (
     1024  # up to this many keys the attention weights are kept for the backward pass; beyond they are made again
 )
 GROUP_ELEMENTS = 1 << 22  # most attention weights of one product
-varlen = True  # False where the kernel was found to disagree
 MOST_KINDS = 40  # sizes of block told apart when groups are formed
 CALLS = 4096  # what a group's calls cost, in attention weights of one head
 
@@ -64,8 +63,8 @@ class Forest:
     """Texts laid out as trees. `ends` are the places in the row that are read, `which` says which of them is each reading.
 
     A text is read at its last token, or from a token of its own on; readings stand text by text. `places` are the ends on
-    the host, where plans are made. `last`, where given, is the layer that computes its queries at the ends only. `kept`,
-    where given, receives each layer's keys and values.
+    the host, where plans are made. `last`, where given, is the layer that computes its queries at the ends only. `varlen`
+    allows torch's kernel. `kept`, where given, receives each layer's keys and values.
     """
 
     input_ids: Int[Tensor, "1 t"]
@@ -75,6 +74,7 @@ class Forest:
     blocks: tuple[Block, ...]
     places: Int[np.ndarray, " m"]
     last: LastLayer | None = None
+    varlen: bool = True
     kept: dict[int, tuple[Tensor, Tensor]] | None = None
     plans: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -104,7 +104,7 @@ class Forest:
         only_read = self.last is not None and layer == self.last.index
         if self.last and only_read:
             self.last.planted = self
-        if has_varlen(q, v, softcap):
+        if self.varlen and has_varlen(q, v, softcap):
             return attend_varlen(q, k, v, runs(self, window, only_read=only_read), scale, window)
         walk = plan(self, q.shape[1], k.shape[1], window, q, only_read=only_read)
         with torch.autocast(q.device.type, enabled=False):
@@ -135,6 +135,7 @@ def plant(
     *,
     last: LastLayer | None = None,
     since: Sequence[int] | None = None,
+    varlen: bool = True,
 ) -> Forest:
     """Lay texts of at least one token out as trees; shared beginnings are found by comparing tokens.
 
@@ -154,7 +155,7 @@ def plant(
         return sent(values.astype(np.int64), device)
 
     return Forest(
-        tensor(ids[None]), tensor(positions[None]), tensor(ends), tensor(which), tuple(row.blocks), ends, last
+        tensor(ids[None]), tensor(positions[None]), tensor(ends), tensor(which), tuple(row.blocks), ends, last, varlen
     )
 
 
@@ -562,7 +563,7 @@ class Laid(torch.autograd.Function):
 
 @cache
 def kernel() -> tuple[Callable[..., Any], frozenset[str]] | None:
-    """torch's attention for sequences of unequal length (2.10 and newer), and the names of what it takes."""
+    """torch's attention for sequences of unequal length (there since 2.10, of use since 2.11), and the names of what it takes."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -572,7 +573,7 @@ def kernel() -> tuple[Callable[..., Any], frozenset[str]] | None:
 
 def has_varlen(q: Tensor, v: Tensor, softcap: float | None) -> bool:
     """Whether torch's flash kernel for sequences of unequal length takes these tensors (CUDA, half precision)."""
-    if not (varlen and q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and softcap is None):
+    if not (q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and softcap is None):
         return False
     found = kernel()
     return q.shape[-1] == v.shape[-1] <= 256 and found is not None and {"scale", "window_size"} <= found[1]

@@ -37,6 +37,7 @@ class Trunk:
         self.way = "padded" if encoder else ""
         self.attention = layout.attention_of(model)
         self.reads: _LastLayer | None = None
+        self.varlen = True  # False where torch's kernel was found to disagree
         self.windows: set[int | None] = set()
 
     def choose(self) -> str:
@@ -98,7 +99,7 @@ class Trunk:
 
     def forest(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
         """Unique tokens only, all in one row."""
-        planted = tree.plant(texts, self.device, last=self.reads, since=since)
+        planted = tree.plant(texts, self.device, last=self.reads, since=since, varlen=self.varlen)
         hidden = self.body(
             input_ids=planted.input_ids, position_ids=planted.position_ids, use_cache=False, forest=planted
         ).last_hidden_state[0]
@@ -144,10 +145,10 @@ class Trunk:
                 self._attend(tree.NAME)
                 if self._forest_agrees(texts, expected):
                     return "forest"
-                tree.varlen = False
+                self.varlen = False
                 if self._forest_agrees(texts, expected):
+                    log.info("%s: attention runs without torch's variable-length kernel", type(self.body).__name__)
                     return "forest"
-                tree.varlen = True  # it was not the kernel
                 self._attend(self.attention)
             way = "padded"
             if self._agrees(self.cached, texts[:2], expected[:2]) and self._agrees(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
@@ -94,20 +95,24 @@ def write_pool(
     *,
     gold: Reward | None = None,
     identity: Mapping[str, Any] | None = None,
+    made_of: Mapping[str, Any] | None = None,
 ) -> dict[str, int]:
     """Write a row a prompt, as `best_of_n` makes them; returns how many prompts, responses and excluded prompts.
 
     The file appears when it is whole. With an identity (names and JSON values that tell the policy, the rewards and the
-    prompts from others) a killed run goes on after its last whole group, and its file is the one of an unbroken run. A
-    finished one is drawn no second time: PATH.made.json says what it was made of.
+    prompts from others) a killed run goes on after its last whole group, and its file is the one of an unbroken run. With
+    `made_of` besides (what else a row depends on, all of it), a finished one is drawn no second time: PATH.made.json remembers it.
     """
-    made = Path(f"{path}.made.json")
+    target = Path(os.path.realpath(path))
+    made, whole = target.with_name(f"{target.name}.made.json"), None
     if identity is not None:
         identity = {
             **identity,
             "set of options": options.model_dump(include={"n", "max_tokens", "temperature", "seed"}),
         }
-        if counts := _counts_of(Path(path), made, identity):
+        if made_of is not None:
+            whole = json.loads(json.dumps({**identity, **made_of}))
+        if whole and (counts := _counts_of(target, made, whole)):
             note(f"{path}: whole already, nothing is drawn; delete it to draw anew")
             return counts
     with files.resumable_write(path, identity) as chunks:
@@ -123,17 +128,17 @@ def write_pool(
         best_of_n(policy, reward, prompts, options, gold=gold, sink=sink, skip=chunks.rows)
         excluded = chunks.rows - chunks.responses // options.n
     counts = {"prompts": chunks.rows, "responses": chunks.responses, "excluded": excluded}
-    if identity is not None and Path(path).is_file():
-        files.write_json(made, {"made of": identity, "file": _file_digest(Path(path)), **counts})
+    if whole and target.is_file():
+        files.write_json(made, {"made of": whole, "file": _file_digest(target), **counts})
     return counts
 
 
 def _counts_of(path: Path, made: Path, identity: Mapping[str, Any]) -> dict[str, int]:
-    """What the pool at `path` holds, if it is still the file that was made of this."""
+    """What the pool at `path` holds, if it is still the file that was made of this; else nothing."""
     if not (path.is_file() and made.is_file()):
         return {}
     said = files.read_json(made)
-    if not isinstance(said, Mapping) or said.get("made of") != json.loads(json.dumps(identity)):
+    if not isinstance(said, Mapping) or said.get("made of") != identity:
         return {}
     if said.get("file") != _file_digest(path):
         return {}

@@ -113,6 +113,8 @@ def optimise(
     run = _Run(folder, identity, accelerator, options, reference_scale)
     update = run.resume(weights)
     begin()
+    if folder and accelerator.is_main_process:
+        write_json(folder / "excluded.json", excluded)
     bar = Bar(options.updates, "optimize", "updates", initial=update)
 
     # 3. Updates

@@ -35,7 +35,7 @@ def join(model: ModelOptions, train: TrainOptions) -> ModelOptions:
     A model to be sharded is loaded into host memory: a device has room for a slice of it only.
     """
     device = pick_device(model.device)
-    _forget_device()
+    _forget_device(device)
     PartialState(cpu=device.type == "cpu")
     if not train.shard or device.type == "cpu":
         return model
@@ -43,9 +43,10 @@ def join(model: ModelOptions, train: TrainOptions) -> ModelOptions:
     return model.model_copy(update={"device": "cpu", "dtype": dtype})
 
 
-def _forget_device() -> None:
-    """accelerate keeps the device of a process's first run for all later ones; a process that is alone may use another."""
-    if PartialState._shared_state and PartialState().num_processes == 1:
+def _forget_device(wanted: torch.device) -> None:
+    """accelerate keeps the kind of device of a process's first run for all later ones; a process that is alone may use another."""
+    known = PartialState._shared_state
+    if known and PartialState().num_processes == 1 and known["device"].type != wanted.type:
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
@@ -66,7 +67,7 @@ def start(device: torch.device, *, shard: bool = False, **settings: Any) -> Acce
     Sharded training runs on accelerators where there are any, wherever the model was loaded.
     """
     on_cpu = device.type == "cpu" and not (shard and torch.cuda.is_available())
-    _forget_device()
+    _forget_device(torch.device("cpu") if on_cpu else device)
     accelerator = Accelerator(cpu=on_cpu, **settings)
     if accelerator.num_processes == 1:
         accelerator.state.device = device  # accelerate takes the first of several GPUs

@@ -185,7 +185,7 @@ def evaluate(
     with torch.no_grad(), autocast(accelerator.device, model.autocast):
         for rows, counts in _passes(network, table, np.arange(len(table)), options.micro_tokens * 2, accelerator):
             batch = collate(table, rows, accelerator.device)
-            rewards = network(batch.texts)
+            rewards = _rewards(network, batch.texts, _parts(network, batch.texts, options.micro_tokens, rows))
             if counts:
                 found[0, rows] = loss(rewards, batch, options, network.tie_threshold).cpu().double()
                 found[1, rows] = accuracy(rewards, batch).cpu().double()
@@ -364,7 +364,7 @@ def _accumulate(
     core = accelerator.unwrap_model(network)
     passes = _passes(core, table, rows, options.micro_tokens, accelerator)
     sharded = processes.is_sharded(network)
-    total = torch.zeros((), dtype=torch.float64, device=accelerator.device)  # read once: each look waits for the device
+    values = []  # read at the end: each look waits for the device
     for i, (chunk, counts) in enumerate(passes):
         batch = collate(table, chunk, accelerator.device)
 
@@ -373,9 +373,8 @@ def _accumulate(
                 losses = loss(rewards, batch, options, core.tie_threshold)
                 return (batch.weight * losses).sum() / denominator * (1.0 if counts else 0.0)
 
-        texts, parts = batch.texts, [list(range(len(batch.texts)))]
-        if len(chunk) == 1 and not sharded and core.trunk.cost(texts) > 2 * options.micro_tokens:
-            parts = core.trunk.batches(texts, options.micro_tokens)
+        texts = batch.texts
+        parts = _parts(core, texts, options.micro_tokens, chunk)
         if len(parts) > 1:
             with autocast(accelerator.device, model.autocast):
                 known, slope = _slope(core, texts, parts, mean)
@@ -391,8 +390,26 @@ def _accumulate(
                 else:
                     value = mean(rewards)
                     accelerator.backward(value * accelerator.num_processes)
-            total += value.detach()
-    return float(total if accelerator.num_processes == 1 else processes.total(total, accelerator))
+            values.append(value.detach())
+    total = float(torch.stack(values).cpu().double().sum())
+    if accelerator.num_processes == 1:
+        return total
+    return float(processes.total(torch.tensor(total, device=accelerator.device), accelerator))
+
+
+def _parts(network: ScalarNetwork, texts: Sequence[np.ndarray], tokens: int, rows: Sequence[int]) -> list[list[int]]:
+    """One pass over the texts of some comparisons; of one that takes more than two, passes of at most `tokens`."""
+    if len(rows) > 1 or processes.is_sharded(network) or network.trunk.cost(texts) <= 2 * tokens:
+        return [list(range(len(texts)))]
+    return network.trunk.batches(texts, tokens)
+
+
+def _rewards(network: ScalarNetwork, texts: Sequence[np.ndarray], parts: Sequence[Sequence[int]]) -> Tensor:
+    """Rewards in the order of the texts, computed part by part."""
+    found = torch.cat([network([texts[k] for k in part]) for part in parts])
+    rewards = torch.empty_like(found)
+    rewards[[k for part in parts for k in part]] = found
+    return rewards
 
 
 def _slope(
@@ -400,9 +417,7 @@ def _slope(
 ) -> tuple[Tensor, Tensor]:
     """All rewards, and what the mean loss gains for each."""
     with torch.no_grad():
-        found = torch.cat([network([texts[k] for k in part]) for part in parts])
-    rewards = torch.empty_like(found)
-    rewards[[k for part in parts for k in part]] = found
+        rewards = _rewards(network, texts, parts)
     with torch.enable_grad():
         known = rewards.clone().requires_grad_()
         (slope,) = torch.autograd.grad(mean(known), known)
