@@ -134,7 +134,7 @@ def fit(
                 "step": step,
                 "epoch": step / per_epoch,
                 "loss": value,
-                "lr": learning_rate(step - 1, total, options),
+                "lr": options.lr * learning_rate(step - 1, total, options),
                 "grad_norm": norm,
             }
         )
