@@ -28,6 +28,7 @@ from assay.formulas.policy import entropy
 from assay.models import decode, layout
 from assay.models.decode import Drawn
 from assay.models.machine import keep_freed_memory, pick_device, pick_dtype
+from assay.models.packed import packed
 from assay.models.scalar import refuse_nan, resolve
 from assay.models.text import PLAIN_TEMPLATE, ensure_pad_token, whole
 from assay.models.trunk import TOLERANCE, Texts, Trunk, pad, readings
@@ -192,14 +193,16 @@ class LanguagePolicy:
         texts = [np.concatenate([p, r[:-1]]) for p, r in zip(prompts, replies, strict=True)]
         since = [len(p) - 1 for p in prompts]
         target = torch.from_numpy(np.concatenate(replies).astype(np.int64)).to(self.device)
-        if self._shared():
-            hidden = self.trunk.states(texts, since)
-            found = [
-                self._judge(hidden[at], target[at], temperature) for at in _pieces(len(target), self._vocabulary())
-            ]
-        else:
-            hidden, logits = self._padded(texts, since)
-            found = [_log_probs(logits, target, temperature)]
+        shared = self._shared()
+        with nullcontext() if torch.is_grad_enabled() else packed(self.model):
+            if shared:
+                hidden = self.trunk.states(texts, since)
+                found = [
+                    self._judge(hidden[at], target[at], temperature) for at in _pieces(len(target), self._vocabulary())
+                ]
+            else:
+                hidden, logits = self._padded(texts, since)
+                found = [_log_probs(logits, target, temperature)]
         return Reading(torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found]), hidden)
 
     def log_probs(self, rollouts: Rollouts, micro_tokens: int = 4096) -> Float[np.ndarray, " n"]:
@@ -252,15 +255,16 @@ class LanguagePolicy:
         self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, seeds: Sequence[int], bar: Bar
     ) -> Drawn:
         if self._shared() and self.trunk.choose() == "forest":
-            return decode.draw(
-                self.trunk,
-                self._logits,
-                prompts,
-                chance,
-                temperature=temperature,
-                stops=sorted(self.stops),
-                advance=bar.advance,
-            )
+            with packed(self.model):
+                return decode.draw(
+                    self.trunk,
+                    self._logits,
+                    prompts,
+                    chance,
+                    temperature=temperature,
+                    stops=sorted(self.stops),
+                    advance=bar.advance,
+                )
         return self._generate(prompts, len(chance) // len(prompts), chance.shape[1], temperature, seeds, bar)
 
     def _generate(

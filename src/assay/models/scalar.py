@@ -24,6 +24,7 @@ from assay.contracts import AssayError, PromptLike, ResponseLike, Scores, digest
 from assay.formulas.ensemble import spread as between
 from assay.models import layout, uncertainty
 from assay.models.machine import autocast, keep_freed_memory, pick_device
+from assay.models.packed import packed
 from assay.models.pairs import margin_std
 from assay.models.scaled import Calibration
 from assay.models.text import Encoded, Text, ensure_pad_token
@@ -256,7 +257,7 @@ class ScalarModel:
         rewards = np.zeros((len(encoded), heads), dtype=np.float64)
         self.network.eval()
         texts = [e.ids for e in encoded]
-        with torch.inference_mode(), autocast(self.device, self.autocast):
+        with torch.inference_mode(), autocast(self.device, self.autocast), packed(self.network):
             for rows in self.network.trunk.batches(texts, self.batch_tokens):
                 batch = [texts[i] for i in rows]
                 if keep is None:
