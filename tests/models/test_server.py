@@ -672,7 +672,7 @@ def test_options_reach_the_server(serve, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     server = serve()
     policy = api.policy(
-        MODEL, server=server.url, server_timeout=7.5, server_retries=2, server_workers=3,
+        "tiny-chat", server=server.url, server_timeout=7.5, server_retries=2, server_workers=3,
         server_key_from_env=True, server_log_probs=True,
     )  # fmt: skip
     assert (policy.timeout, policy.retries, policy.workers, policy.log_probs) == (7.5, 2, 3, True)
