@@ -84,7 +84,7 @@ def quickstart(
 ) -> None:
     """Train, calibrate and audit a reward model, end to end.
 
-    About ten minutes on two CPU cores. Writes the model and a page to look at; the first run fetches the starter kit
+    About twelve minutes on two CPU cores. Writes the model and a page to look at; the first run fetches the starter kit
     (95 MB), later ones need no network. With --data, the same on your own comparisons.
 
     Example: assay quickstart --data pairs.jsonl --out runs/mine
