@@ -882,8 +882,7 @@ def _kept(folder: Path, model: Any, comparisons: Sequence[Comparison], options: 
     if fingerprint is None:
         return Memory()
     inner = model.model if isinstance(model, Scaled) else model
-    doubt = inner.uncertainty if isinstance(inner, ScalarModel) else None  # changes no score, but what is known of it
-    identity = digest([fingerprint, dict(doubt.provenance) if doubt else None])
+    identity = digest([fingerprint, _doubt_of(inner)])
     seen = digest_all(digest(files.to_row(comparison)) for comparison in comparisons)
     key = digest([identity, seen, options.model_dump(exclude={"only", "skip"}), __version__])
     return Memory(KeptScores(folder / "scores.jsonl", identity), KeptReports(folder, key))
@@ -982,6 +981,12 @@ def _value_network(
     return ValueNetwork(copy.deepcopy(inner.network), calibration.reference_mean, weight / unit)
 
 
+def _doubt_of(model: Any) -> dict[str, Any] | None:
+    """Where a model's uncertainty comes from: it changes no score, but what is known of it."""
+    known = model.uncertainty if isinstance(model, ScalarModel) else None
+    return dict(known.provenance) if known else None
+
+
 def _all_of_it(policy: Any, judges: Sequence[Reward]) -> dict[str, Any] | None:
     """What a pool depends on besides its identity; None where that cannot be known, of a function, say."""
     from assay import __version__
@@ -992,7 +997,7 @@ def _all_of_it(policy: Any, judges: Sequence[Reward]) -> dict[str, Any] | None:
     models = [model for model in inner if isinstance(model, ScalarModel)]
     if len(models) < len(inner) or not hasattr(policy, "fingerprint"):
         return None
-    doubt = [dict(model.uncertainty.provenance) if model.uncertainty else None for model in models]
+    doubt = [_doubt_of(model) for model in models]
     dtype = str(next(policy.model.parameters()).dtype) if isinstance(policy, LanguagePolicy) else None
     types = [str(next(model.network.parameters()).dtype) for model in models]
     told = [doubt, types, dtype, bool(getattr(policy, "log_probs", False)), __version__]

@@ -605,7 +605,9 @@ def _key(api_key: str | None, from_env: bool) -> str | None:
         raise AssayError("api_key: given, and key_from_env too; remedy: one of them")
     key = os.environ.get("OPENAI_API_KEY") if from_env else api_key
     if from_env and not key:
-        raise AssayError("key_from_env: OPENAI_API_KEY is not set; remedy: set it, or give api_key")
+        raise AssayError(
+            "key_from_env (policy.server_key_from_env): OPENAI_API_KEY is not set; remedy: export it, or leave the option out"
+        )
     if key is not None and not re.fullmatch(r"[!-~]+", key):
         raise AssayError(
             "api_key: is printable ASCII without spaces; remedy: strip the line end of a key read from a file"
