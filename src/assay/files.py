@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import difflib
 import errno
-import functools
 import gzip
 import io
 import json
@@ -22,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ParamSpec, TypeVar, cast, get_args
+from typing import IO, Any, cast, get_args
 
 from assay.config import Config, ImportOptions
 from assay.contracts import AssayError, Comparison, FinishReason, Message, Prompt, Response, Role, Rollouts, Verdict
@@ -37,7 +36,7 @@ __all__ = [
     "count_rows",
     "from_row",
     "held",
-    "holds_folder",
+    "make_folder",
     "nearest",
     "number",
     "read_comparisons",
@@ -886,27 +885,21 @@ def _go_on(chunks: Chunks, partial: Path) -> None:
 def held(folder: Path | None) -> Iterator[None]:
     """Make a run's folder and keep other processes from it meanwhile; one that was made and stays empty is removed.
 
-    Who holds a folder may hold it again. Of the processes of one launcher the first holds it for all.
+    Of the processes of one launcher the first holds it for all.
     """
     follows = os.environ.get("RANK", "0") != "0" and os.environ.get("WORLD_SIZE", "1") != "1"
-    if folder is None or follows or folder.resolve() in _HELD:
+    if folder is None or follows:
         yield
         return
-    try:
-        made = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = None if sys.platform == "win32" else os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise AssayError(f"cannot write {folder}: {error.strerror}; remedy: another --out") from None
-    place = folder.resolve()
+    made = not folder.exists()
+    make_folder(folder)
+    handle = None if sys.platform == "win32" else os.open(folder, os.O_RDONLY)
     try:
         if handle is not None:
             _lock(handle, folder)
-        _HELD.add(place)
         try:
             yield
         finally:
-            _HELD.discard(place)
             with suppress(OSError):
                 if made:
                     folder.rmdir()
@@ -915,22 +908,12 @@ def held(folder: Path | None) -> Iterator[None]:
             os.close(handle)
 
 
-_HELD: set[Path] = set()  # by this process
-
-
-P = ParamSpec("P")
-Done = TypeVar("Done")
-
-
-def holds_folder(run: Callable[P, Done]) -> Callable[P, Done]:
-    """A run that holds its keyword `folder` until it ends."""
-
-    @functools.wraps(run)
-    def alone(*args: P.args, **kwargs: P.kwargs) -> Done:
-        with held(cast("Path | None", kwargs.get("folder"))):
-            return run(*args, **kwargs)
-
-    return alone
+def make_folder(folder: Path) -> None:
+    """A run's folder, made or found; one that cannot be is a line with its remedy."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AssayError(f"cannot write {folder}: {error.strerror}; remedy: another --out") from None
 
 
 def _lock(log: IO[bytes] | int, partial: Path) -> None:

@@ -706,11 +706,12 @@ def test_a_folder_that_another_process_writes_is_refused(tiny_dir, tmp_path):
         assert process.stdout.readline() == b"1\n"
         for _ in range(2):
             with pytest.raises(AssayError, match="another process is writing it; remedy: wait, or pass another --out"):
-                run(tiny_dir, folder=tmp_path)
+                assay.optimize(speaking(tiny_dir), kindness, PROMPTS, held_out=HELD_OUT, out=tmp_path, **SMALL)
         assert list(tmp_path.iterdir()) == []
     finally:
         process.communicate()
-    assert run(tiny_dir, folder=tmp_path).updates == 3
+    done = assay.optimize(speaking(tiny_dir), kindness, PROMPTS, held_out=HELD_OUT, out=tmp_path, **SMALL)
+    assert done.updates == 3
 
 
 def test_a_run_whose_gold_falls_beyond_doubt_is_stopped(tiny_dir, monkeypatch):

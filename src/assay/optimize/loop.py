@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from assay.config import OptimizeOptions
 from assay.contracts import AssayError, Prompt, digest, prompt_digest
-from assay.files import append_jsonl, holds_folder, read_json, write_json
+from assay.files import append_jsonl, make_folder, read_json, write_json
 from assay.formulas import kl
 from assay.formulas.advantage import RunningScale
 from assay.formulas.policy import clip_fraction, clipped_policy_loss, clipped_value_loss, explained_variance
@@ -71,7 +71,6 @@ class Optimised:
     excluded: dict[str, int] = field(default_factory=dict)
 
 
-@holds_folder
 def optimise(
     policy: LanguagePolicy,
     reward: Reward,
@@ -406,6 +405,7 @@ class _Run:
     def _claim(self, folder: Path) -> None:
         """Refuse a folder that holds something else; leave a note of whose it is. Of a run that ended before its first
         update, over a mistake in its reward, say, there is nothing to lose."""
+        make_folder(folder)
         note = folder / "run.json"
         names = () if note.exists() else ("metrics.jsonl", "checkpoint", "config.yaml", "config.json")
         taken = [name for name in names if (folder / name).exists()]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from assay.config import TrainOptions
 from assay.contracts import AssayError, Comparison, Estimate, digest, digest_all
-from assay.files import append_jsonl, holds_folder
+from assay.files import append_jsonl, make_folder
 from assay.formulas.estimation import bootstrap_mean
 from assay.models import layout
 from assay.models.machine import autocast
@@ -57,7 +57,6 @@ class TrainResult:
     work: Work
 
 
-@holds_folder
 def fit(
     model: ScalarModel,
     comparisons: Sequence[Comparison],
@@ -269,6 +268,8 @@ class _Run:
         self.best: dict[str, Tensor] | None = None
         self.average: float | None = None
         self.began = time.monotonic()
+        if folder is not None:
+            make_folder(folder)
         if options.report_to:
             accelerator.init_trackers("assay", config={k: str(v) for k, v in options.model_dump().items()})
 
