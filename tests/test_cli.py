@@ -60,6 +60,8 @@ def desk(tiny_dir, tmp_path_factory):
     (place / "blank.jsonl").write_text('{"prompt": ""}\n{"prompt": "  "}\n')
     (place / "numbers.jsonl").write_text('{"prompt": 3}\n')
     (place / "rule.py").write_text(RULES)
+    (place / "no-python.py").write_text("def f(:\n")
+    (place / "no-module.py").write_text("import nobody\n")
     (place / "broken.yaml").write_text("train: [1\n")
     (place / "list.yaml").write_text("- 1\n")
     (place / "unknown.yaml").write_text("train:\n  bach_size: 1\n")
@@ -208,8 +210,18 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         # a policy and its reward
         (pushed("--reward", "{desk}/nothing"), "nothing: holds no config.json, so it is no model"),
         (pushed("--reward", "{desk}/tiny"), "tiny: architecture LlamaForCausalLM has no reward head"),
-        (pushed("--reward", "{desk}/none.py:f"), "--reward {desk}/none.py:f: no such file or function; remedy: FILE.py:FUNCTION"),
-        (pushed("--reward", "{desk}/rule.py:g"), "rule.py:g: no such file or function"),
+        (pushed("--reward", "{desk}/none.py:f"), "{desk}/none.py: cannot be read ([Errno 2] No such file"),
+        (pushed("--reward", "{desk}/rule.py:lenght"), "rule.py: has no function lenght; the nearest is length; remedy: FILE.py"),
+        (pushed("--reward", "{desk}/no-python.py:f"), "no-python.py: raised SyntaxError ("),
+        (pushed("--reward", "{desk}/no-module.py:f"), "no-module.py: raised ModuleNotFoundError (No module named 'nobody'); remedy: mend"),
+        (pushed("--gold", "{desk}/model/../rule.py:length", "optimize.check_every=1"), "is in the reward itself, and would agree with it"),
+        (pushed("optimize.betas=[0.9, 2]"), "optimize.betas.1: input should be less than 1"),
+        (pushed("optimize.seed=99999999999999999999"), "optimize.seed: input should be less than"),
+        (pushed("optimize.value_warmup=1"), "optimize.value_warmup=1: of 1 updates none would move the policy; remedy: fewer"),
+        (pushed("optimize.min_length=9", "optimize.max_length=9"), "optimize.min_length=9: is not below optimize.max_length=9"),
+        (pushed("best_of_n.most_n=5", "best_of_n.n=4", verb="best-of-n"), "best_of_n.most_n=5: only best_of_n.n=4 are drawn"),
+        (pushed("--out", "{out}/pool.txt", verb="best-of-n"), "pool.txt: a pool is written as .jsonl; remedy: change the ending"),
+        (pushed("--out", "{desk}/rule.py", verb="best-of-n"), "--comparisons are files of their own"),
         (pushed("--weight", "1", "--weight", "2"), "--weight: 2 for 1 --reward; remedy: one each, or none"),
         (pushed(prompts="empty"), "empty.jsonl: holds no rows"),
         (pushed(prompts="blank"), "none of 2 prompts can be answered (empty); remedy: other prompts"),
@@ -217,7 +229,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (pushed("--policy", "{desk}/missing"), "missing: no directory, and no model from the hub"),
         (pushed("--policy", "{desk}/nan-lm"), "nan-lm: weight model.norm.weight holds NaN or infinity"),
         (pushed("--policy", "{desk}/model"), "model: is a reward model or classifier, so it cannot speak; remedy"),
-        (pushed("--sft", "{desk}/good.jsonl", verb="best-of-n"), "--prompts, --out, --sft and --comparisons are files of their own"),
+        (pushed("--sft", "{desk}/good.jsonl", verb="best-of-n"), "--out, --sft and --comparisons are files of their own"),
         (pushed("optimize.samples=1", verb="rloo"), "optimize.samples=1: optimize.baseline=leave_one_out compares"),
         (pushed("optimize.baseline=group"), "optimize.baseline=group: this command is value's"),
         (pushed("optimize.keep=best_gold"), "optimize.keep: needs a gold judge"),
@@ -407,7 +419,10 @@ def test_check_cuts_as_the_saved_model_does(tmp_path, tiny_dir):
     ("words", "complaint"),
     [
         (pushed("--reward", "{desk}/rule.py:raises"), "raises: raised ValueError"),
-        (pushed("--reward", "{desk}/rule.py:nan"), "nan: none of"),
+        (
+            pushed("--reward", "{desk}/rule.py:nan"),
+            "no prompt has a finite reward for each of its 1 replies, for this update; remedy",
+        ),
         (pushed("--reward", "{desk}/rule.py:short"), "short: "),
     ],
 )

@@ -39,6 +39,7 @@ from assay.config import (
 from assay.contracts import (
     AssayError,
     Comparison,
+    Finding,
     Judge,
     Policy,
     Prompt,
@@ -586,8 +587,12 @@ def best_of_n(
 
     chosen = make(BestOfNOptions, options)
     asked = [as_prompt(prompt) for prompt in prompts]
-    target, judge = _reward(reward), None if gold is None else _reward(gold)
-    _refuse_other_templates(policy, target)
+    target, judge = _judges(reward, gold)
+    _refuse_other_templates(policy, target, judge)
+    if chosen.most_n is not None and chosen.most_n > chosen.n:
+        raise AssayError(
+            f"best_of_n.most_n={chosen.most_n}: only best_of_n.n={chosen.n} are drawn; remedy: 1 to {chosen.n}"
+        )
     identity = {
         "policy": getattr(policy, "fingerprint", repr(policy)),
         "reward": target.fingerprint,
@@ -642,14 +647,12 @@ def optimize(
     kept = [as_prompt(prompt) for prompt in held_out]
     if not kept and chosen.check_every:
         asked, kept = _tenth(asked)
-    target, judge = _reward(reward), None if gold is None else _reward(gold)
-    if judge and judge.fingerprint == target.fingerprint:
-        raise AssayError("gold is the reward itself, and would always agree; remedy: a judge that nothing learns from")
+    target, judge = _judges(reward, gold)
     if both := set(asked) & set(kept):
         log.warning("%d held-out prompts are also learnt from; they are left out of learning", len(both))
         asked = [prompt for prompt in asked if prompt not in both]
     ours = _only_scaled(target)
-    _refuse_other_templates(policy, target)
+    _refuse_other_templates(policy, target, judge)
 
     def begin() -> None:
         if folder and PartialState().is_main_process:
@@ -672,11 +675,21 @@ def optimize(
         )
         if folder and PartialState().is_main_process:
             save_policy(done.policy, folder / "policy")
-            if len(done.checks) > 1:
-                write_report(overoptimise(folder), folder)
-            else:
-                write_report(_course(folder, done.checks), folder)
+            write_report(run_report(folder), folder)
     return done
+
+
+def run_report(folder: str | Path) -> Report:
+    """What a run of `optimize` says at its end: `overoptimise`, or its course alone where the checks allow no more."""
+    from assay.optimize import monitor
+
+    try:
+        return overoptimise(folder)
+    except AssayError as error:
+        place = Path(folder)
+        course = _course(place, monitor.read_checks(place / "checks.jsonl"))
+        said = Finding("note", "Whether the reward stayed true is not known", str(error))
+        return dataclasses.replace(course, findings=(said, *course.findings))
 
 
 def overoptimise(place: str | Path, *, pool: str | Path | None = None, **options: Any) -> Report:
@@ -853,13 +866,14 @@ def refuse_other_template(policy: LanguagePolicy, model: ScalarModel) -> None:
     raise AssayError(f"the policy and the reward model have one tokenizer but not one {where}; remedy: {remedy}")
 
 
-def _refuse_other_templates(policy: Any, reward: Reward) -> None:
-    """As refuse_other_template, of every reward model of ours in the reward; a policy behind a server renders by itself."""
+def _refuse_other_templates(policy: Any, reward: Reward, gold: Reward | None) -> None:
+    """As refuse_other_template, of every reward model of ours that judges; a policy behind a server renders by itself."""
     from assay.models.policy import LanguagePolicy
 
-    for source in reward.sources.values():
-        if isinstance(policy, LanguagePolicy) and isinstance(source, Scaled) and isinstance(source.model, ScalarModel):
-            refuse_other_template(policy, source.model)
+    for judge in (reward, gold):
+        for model in judge.models if judge is not None and isinstance(policy, LanguagePolicy) else ():
+            if isinstance(model, ScalarModel):
+                refuse_other_template(policy, model)
 
 
 def _tokens_seen(model: Any) -> dict[str, Any]:
@@ -913,6 +927,16 @@ def _reward(given: Any) -> Reward:
     return given if isinstance(given, Reward) else combined(given)
 
 
+def _judges(reward: Any, gold: Any) -> tuple[Reward, Reward | None]:
+    """The reward and a gold that has nothing of it."""
+    target, judge = _reward(reward), None if gold is None else _reward(gold)
+    if judge is not None and (name := judge.in_common(target)):
+        raise AssayError(
+            f"gold {name} is in the reward itself, and would agree with it; remedy: a judge that nothing learns from"
+        )
+    return target, judge
+
+
 def _rule(name: str, strength: float | None) -> EnsembleRule:
     from assay.formulas.ensemble import RULES
     from assay.models.rules import ensemble_rule
@@ -949,10 +973,9 @@ def _member(
 
 
 def _only_scaled(reward: Reward) -> Scaled | None:
-    """The one reward model of ours that the reward is; None where it is more, or something else."""
-    models = list(reward.sources.values())
-    ours = len(models) == 1 and isinstance(models[0], Scaled) and isinstance(models[0].model, ScalarModel)
-    return models[0] if ours else None  # type: ignore[return-value]
+    """The one calibrated model that the reward is; None where it is more, or something else."""
+    (only, *more) = reward.sources.values()
+    return only if isinstance(only, Scaled) and not more and reward.members is None else None
 
 
 def _reference_scale(model: Scaled | None, weight: float) -> tuple[float, float] | None:
@@ -971,7 +994,11 @@ def _value_network(
     if options.baseline != "value" or options.value != "reward" or model is None:
         return None
     inner, calibration = model.model, model.calibration
-    assert isinstance(inner, ScalarModel)
+    if not isinstance(inner, ScalarModel) or inner.heads > 1:
+        raise AssayError(
+            "optimize.value=reward: the reward is an ensemble, and a value model starts as one model; "
+            "remedy: optimize.value=head"
+        )
     if inner.network.encoder or policy.tokenizer.get_vocab() != inner.text.tokenizer.get_vocab():
         raise AssayError(
             "optimize.value=reward: the policy and the reward model have different tokenizers; remedy: optimize.value=head"
@@ -1005,11 +1032,10 @@ def _all_of_it(policy: Any, judges: Sequence[Reward]) -> dict[str, Any] | None:
 
 
 def _left_out(folder: Path) -> dict[str, str]:
-    """Prompts that a run could not learn from, by reason."""
+    """Prompts that a run could not use, by reason."""
     place = folder / "excluded.json"
-    return (
-        {f"prompts left out ({why})": str(num) for why, num in files.read_json(place).items()} if place.exists() else {}
-    )
+    found = files.read_json(place) if place.exists() else {}
+    return {f"prompts left out ({why})": str(num) for why, num in found.items()} if isinstance(found, dict) else {}
 
 
 def _course(folder: Path, checks: Sequence[Check]) -> Report:
@@ -1089,6 +1115,7 @@ def _candidates(place: str | Path) -> Candidates:
         pool.log_prob,
         std=pool.std,
         shift_p=pool.shift_p,
+        partly_read=pool.partly_read,
     )
 
 

@@ -726,12 +726,14 @@ def best_of_n(
     from assay import api, files
     from assay.optimize import read_pool, to_comparisons, to_sft_rows
 
-    places = [place.resolve() for place in (prompts, out, sft, comparisons) if place]
-    if len(set(places)) < len(places):
+    judged_by = {Path(_source(name)[0]).resolve() for name in (*reward, *([gold] if gold else []))}
+    taken = [*judged_by, *(place.resolve() for place in (prompts, out, sft, comparisons, config) if place)]
+    if len(set(taken)) < len(taken):
         from assay.contracts import AssayError
 
         raise AssayError(
-            "--prompts, --out, --sft and --comparisons are files of their own; remedy: another name for each"
+            "--reward, --gold, --prompts, --config, --out, --sft and --comparisons are files of their own; "
+            "remedy: another name for each"
         )
     settings = _config(config, None, overrides, best_of_n=_given(n=n), policy=_given(base=policy))
     speaker = api.policy(**settings.policy.model_dump(exclude_unset=True))
@@ -796,7 +798,7 @@ def _optimize(
         _print(facts, json)
         return
     if len(done.checks) > 1:
-        _show(api.overoptimise(out), False)
+        _show(api.run_report(out), False)
         facts["report"] = str((out / "report.html").resolve())
     _print(facts, False)
 
@@ -1072,15 +1074,15 @@ def _judge(named: list[str], weights: list[float] | None = None, rule: str = "su
         raise AssayError(f"--reward: {max(named, key=named.count)} is given twice; remedy: once, with --weight")
     sources: dict[str, Any] = {}
     for name in named:
-        file, colon, function = name.rpartition(":")
-        if not (colon and file.endswith(".py")):
-            sources[name] = api.load(name, truncation="left")
-            continue
-        try:
-            sources[name] = from_file(file, function)
-        except (OSError, KeyError):
-            raise AssayError(f"--reward {name}: no such file or function; remedy: FILE.py:FUNCTION") from None
+        file, function = _source(name)
+        sources[name] = from_file(file, function) if function else api.load(name, truncation="left")
     return combined(sources, dict(zip(sources, weights, strict=True)) if weights else None, rule)
+
+
+def _source(name: str) -> tuple[str, str]:
+    """FILE.py and FUNCTION, or a directory and nothing."""
+    file, _, function = name.rpartition(":")
+    return (file, function) if file.endswith(".py") else (name, "")
 
 
 def _columns(pairs: list[str] | None) -> dict[str, str] | None:

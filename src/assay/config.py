@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from assay.contracts import AssayError
+
+Moment = Annotated[float, Field(ge=0, lt=1)]  # of AdamW: the share that a running mean keeps
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what every generator takes
 
 
 class Options(BaseModel):
@@ -142,7 +145,7 @@ class TrainOptions(Options):
     )
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of steps over which the learning rate rises from 0.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay; not on the head, norms or biases.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moments.")
+    betas: tuple[Moment, Moment] = Field((0.9, 0.999), description="AdamW's moments.")
     eps: float = Field(1e-8, gt=0, description="AdamW's denominator floor.")
     clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0 does not clip.")
     compile: bool = Field(
@@ -162,7 +165,7 @@ class TrainOptions(Options):
         0, ge=0, description="Stop after this many evaluations without a better held-out loss; 0 never stops early."
     )
     save_every: int = Field(50, ge=0, description="Steps between checkpoints; 0 saves none.")
-    seed: int = Field(0, ge=0, description="Seeds the head, the order of the data and nothing else (dropout is 0).")
+    seed: Seed = Field(0, description="Seeds the head, the order of the data and nothing else (dropout is 0).")
     report_to: list[str] = Field(
         default_factory=list, description="Trackers besides metrics.jsonl: trackio, tensorboard, wandb, mlflow."
     )
@@ -177,7 +180,7 @@ class CalibrateOptions(Options):
     )
     temperature: bool = Field(True, description="Fit one temperature by held-out likelihood.")
     bins: int = Field(15, ge=2, description="Equal-mass bins of the calibration error.")
-    seed: int = Field(0, ge=0, description="Seeds the simulated null and the bootstrap.")
+    seed: Seed = Field(0, description="Seeds the simulated null and the bootstrap.")
 
 
 class UncertaintyOptions(Options):
@@ -219,7 +222,7 @@ class AuditOptions(Options):
         ge=0,
         description="Replies made strange in each of four ways, to see whether the model notices; 0 makes none.",
     )
-    seed: int = Field(0, ge=0, description="Seeds the bootstrap and the null.")
+    seed: Seed = Field(0, description="Seeds the bootstrap and the null.")
 
 
 class BenchmarkOptions(Options):
@@ -230,7 +233,7 @@ class BenchmarkOptions(Options):
     hub_split: str | None = Field(
         None, description="Split to read of a data set on the hub; the published one of a known benchmark unless given."
     )
-    seed: int = Field(0, ge=0, description="Seeds the bootstrap.")
+    seed: Seed = Field(0, description="Seeds the bootstrap.")
 
 
 class ScoreOptions(Options):
@@ -311,9 +314,7 @@ class BestOfNOptions(Options):
         None, ge=1, description="Largest n of the curve; N/4 unless given, because close to N it is one lucky draw."
     )
     draws: int = Field(2000, ge=100, description="Bootstrap draws, by prompt, for every interval.")
-    seed: int = Field(
-        0, ge=0, description="Seeds the draws; those of a prompt depend on it and the prompt's place only."
-    )
+    seed: Seed = Field(0, description="Seeds the draws; those of a prompt depend on it and the prompt's place only.")
 
 
 class OptimizeOptions(Options):
@@ -337,7 +338,7 @@ class OptimizeOptions(Options):
     value_lr: float | None = Field(
         None, gt=0, description="Peak learning rate of the value head; the same as lr unless given."
     )
-    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moments.")
+    betas: tuple[Moment, Moment] = Field((0.9, 0.999), description="AdamW's moments.")
     eps: float = Field(1e-5, gt=0, description="AdamW's denominator floor.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled decay; not on heads, norms or biases.")
     grad_clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0 does not clip.")
@@ -391,8 +392,8 @@ class OptimizeOptions(Options):
     keep: Literal["last", "best_gold"] = Field(
         "last", description="Which policy is saved: the last, or the best by gold."
     )
-    save_every: int = Field(10, ge=0, description="Updates between checkpoints; 0 saves none.")
-    seed: int = Field(0, ge=0, description="Seeds prompts, draws and the order of minibatches.")
+    save_every: int = Field(10, ge=0, description="Updates between checkpoints; 0 saves the last only.")
+    seed: Seed = Field(0, description="Seeds prompts, draws and the order of minibatches.")
 
 
 class TaxOptions(Options):
@@ -419,9 +420,7 @@ class TaxOptions(Options):
     )
     lm_eval_limit: int | None = Field(None, ge=1, description="Documents of each such task; all unless given.")
     draws: int = Field(2000, ge=100, description="Bootstrap draws, by item, for every interval.")
-    seed: int = Field(
-        0, ge=0, description="Seeds the items made from templates, the sampled replies and the bootstrap."
-    )
+    seed: Seed = Field(0, description="Seeds the items made from templates, the sampled replies and the bootstrap.")
 
 
 class QuickstartOptions(Options):

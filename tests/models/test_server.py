@@ -494,6 +494,31 @@ def test_a_dead_server_loses_no_reply_that_came_before(serve):
     assert [response.text[0] for response in arrived[1]] == ["b", "b"]
 
 
+@pytest.mark.parametrize("log_probs", [False, True])
+def test_an_error_says_whose_it_is_and_brings_the_log_probabilities_too(serve, log_probs):
+    nats = {"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -0.25}]}
+
+    def answer(handler, body, number):
+        if last(body) == "c":
+            return 500, b"dead"
+        return 200, {"choices": [choice(body, "a", index=i, logprobs=nats) for i in range(body["n"])]}
+
+    policy = RemotePolicy(serve(answer).url, "m", workers=1, retries=0, log_probs=log_probs)
+    with pytest.raises(ServerError) as raised:
+        policy.sample(["a", "b", "c"], 2, 5)
+    assert raised.value.prompt == 2
+    assert raised.value.log_prob == ({0: [-0.75] * 2, 1: [-0.75] * 2} if log_probs else {})
+    assert policy.answers("a")
+    assert not policy.answers("c")
+    assert policy.retries == 0
+
+
+def test_whether_a_server_answers_is_asked_once(serve):
+    server = serve(TROUBLE["500"])
+    assert not RemotePolicy(server.url, "m", retries=8).answers("a")
+    assert len(server.seen) == 1
+
+
 def test_a_prompt_that_came_in_part_is_kept_in_part(serve):
     server = serve(first(1, lambda handler, body, number: (200, choices(body, 2)), then=TROUBLE["500"]))
     arrived = []

@@ -352,7 +352,7 @@ def test_a_prompt_that_a_server_refuses_costs_itself_only_and_no_reply_is_drawn_
     prompts = ["prompt 0", "a long one", "prompt 2", "prompt 3", "prompt 4", "a long one"]
     rows, counts = drawn(prompts, service)
     assert counts == {"prompts": 6, "responses": 16, "excluded": 2}
-    assert rows[1]["excluded"] == "http://localhost/v1: prompt 0: HTTP 400: too long; remedy: drop it"
+    assert rows[1]["excluded"] == "http://localhost/v1: HTTP 400: too long; remedy: drop it"
     assert [rows[i] for i in (0, 2, 3, 4)] == [drawn(["prompt 0", "x", *prompts[2:5]])[0][i] for i in (0, 2, 3, 4)]
     assert service.asked == 4 + 1  # one more to see that it still speaks
     with pytest.raises(PromptRefused):
@@ -428,7 +428,8 @@ def test_a_killed_run_goes_on_without_gaps_or_repeats(tmp_path):
     assert 0 < policy.calls < 100
     assert counts == {"prompts": 300, "responses": 1200, "excluded": 0}
     assert body == written(tmp_path / "whole.jsonl", 300)[1]
-    assert {path.name for path in tmp_path.iterdir()} == {"pool.jsonl", "whole.jsonl"}
+    names = {"pool.jsonl", "whole.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == names | {f"{name}.made.json" for name in names}
 
 
 def test_a_finished_pool_is_drawn_no_second_time(tmp_path):
@@ -444,12 +445,129 @@ def test_a_finished_pool_is_drawn_no_second_time(tmp_path):
     assert draws(made_of=all_of_it) == (False, first)
     assert draws()[0]  # where not all is known that a row depends on
     assert draws(made_of={"and": "2"})[0]
-    assert draws(made_of=all_of_it, seed=1)[1][1] != first[1]
-    out.write_bytes(out.read_bytes()[:-1])  # no longer the file that was made
-    assert draws(made_of=all_of_it, seed=1)[0]
-    assert not draws(made_of=all_of_it, seed=1)[0]
-    (tmp_path / "pool.jsonl.made.json").write_text("[]")
-    assert draws(made_of=all_of_it, seed=1)[0]
+    assert draws(made_of=all_of_it)[0]
+    assert not draws(made_of=all_of_it)[0]
+
+
+def test_a_pool_that_was_made_of_something_else_stays(tmp_path):
+    out = tmp_path / "pool.jsonl"
+    _, body = written(out)
+    policy = Parrot()
+    with pytest.raises(
+        AssayError, match="was drawn with another set of options; remedy: delete it, or pass another --out"
+    ):
+        written(out, policy=policy, seed=1)
+    for change in (
+        lambda: (tmp_path / "pool.jsonl.made.json").write_text("[]"),
+        lambda: (tmp_path / "pool.jsonl.made.json").unlink(),
+        lambda: out.write_bytes(body[:-1]),
+    ):
+        change()
+        with pytest.raises(AssayError, match="is not a pool that was drawn by this command"):
+            written(out, policy=policy)
+    assert policy.calls == 0
+    assert out.read_bytes() == body[:-1]
+
+
+def test_a_pool_goes_to_a_file_that_can_be_read_again(tmp_path):
+    policy = Parrot()
+    with pytest.raises(AssayError, match=r"r\.py: a pool is written as \.jsonl"):
+        written(tmp_path / "r.py", policy=policy)
+    assert policy.calls == 0
+
+
+class Slow(Service):
+    """A service that never answers one prompt, and keeps log-probabilities where it is asked for them."""
+
+    def __init__(self, log_probs=False, lives=10**9) -> None:
+        super().__init__(lives)
+        self.log_probs, self.tried = log_probs, 0
+
+    def sample_each(self, prompts, n, max_tokens, temperature, seeds):
+        partial, nats = {}, {}
+        for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+            text = as_prompt(prompt)[-1].content
+            if self.asked >= self.lives or "stuck" in text:
+                self.tried += "stuck" in text
+                raise ServerError(f"http://localhost/v1: prompt {i}: no answer", partial, nats, i)
+            self.asked += 1
+            partial[i] = Parrot.sample_each(self, [prompt], n, max_tokens, temperature, [seed]).responses
+            if self.log_probs:
+                nats[i] = [-float(len(each.text)) for each in partial[i]]
+        log_prob = np.array([x for each in nats.values() for x in each]) if self.log_probs else None
+        found = Rollouts(tuple(as_prompt(p) for p in prompts for _ in range(n)), sum(partial.values(), ()))
+        return dataclasses.replace(found, log_prob=log_prob)
+
+    def answers(self, prompt):
+        return self.asked < self.lives
+
+
+def test_a_prompt_on_which_a_server_gives_up_costs_itself_only():
+    service = Slow()
+    prompts = ["prompt 0", "stuck", "prompt 2", "prompt 3"]
+    rows, counts = drawn(prompts, service)
+    assert counts["excluded"] == 1
+    assert rows[1]["excluded"] == "http://localhost/v1: no answer"
+    assert [rows[i] for i in (0, 2, 3)] == [drawn(["prompt 0", "x", *prompts[2:]])[0][i] for i in (0, 2, 3)]
+    assert (service.tried, service.asked) == (1, 3)
+
+
+@pytest.mark.parametrize("log_probs", [False, True])
+def test_replies_wait_for_the_prompts_before_theirs_when_a_server_dies(tmp_path, log_probs):
+    """A group of three in which the first comes last: what the others were answered is not asked for again."""
+
+    class Unfair(Slow):
+        def sample_each(self, prompts, n, max_tokens, temperature, seeds):
+            if len(prompts) < 2:
+                return super().sample_each(prompts, n, max_tokens, temperature, seeds)
+            try:
+                turned = super().sample_each(prompts[::-1], n, max_tokens, temperature, seeds[::-1])
+            except ServerError as error:
+                back = lambda given: {len(prompts) - 1 - at: each for at, each in given.items()}  # noqa: E731
+                raise ServerError("gone", back(error.partial), back(error.log_prob), 0) from None
+            order = [i * n + j for i in range(len(prompts))[::-1] for j in range(n)]
+            responses = tuple(turned.responses[i] for i in order)
+            nats = None if turned.log_prob is None else turned.log_prob[order]
+            return dataclasses.replace(turned, prompts=(), responses=responses, log_prob=nats)
+
+    out = tmp_path / "pool.jsonl"
+    with pytest.raises(ServerError, match="gone"):
+        written(out, 3, policy=Unfair(log_probs, lives=2))
+    assert {path.name for path in tmp_path.iterdir()} == {"pool.jsonl.replies.json"}
+    again = Unfair(log_probs)
+    found = written(out, 3, policy=again)
+    assert again.asked == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"pool.jsonl", "pool.jsonl.made.json"}
+    assert found == written(tmp_path / "whole.jsonl", 3, policy=Slow(log_probs))
+
+
+def test_a_bad_prompt_that_stands_last_is_seen_to_be_one_by_those_before_it():
+    """A reward that would not take an invented text either."""
+
+    def picky(prompts, responses):
+        if not all(prompt[-1].content in ("prompt 0", "prompt 1") for prompt in prompts):
+            raise ValueError("unknown prompt")
+        return [0.0] * len(responses)
+
+    rows, counts = drawn(["prompt 0", "prompt 1", "prompt 9"], reward=combined(picky))
+    assert counts["excluded"] == 1
+    assert "unknown prompt" in rows[2]["excluded"]
+
+
+def test_what_the_reward_did_not_see_whole_is_told(tmp_path):
+    class Short(Good):
+        def score(self, prompts, responses):
+            found = super().score(prompts, responses)
+            return dataclasses.replace(found, truncated=np.array(["1" in p[-1].content for p in prompts]))
+
+    out = tmp_path / "pool.jsonl"
+    write_pool(out, Parrot(), combined(Short()), asked(3), options())
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row.get("partly_read") for row in rows] == [None, [1] * 4, None]
+    pool = read_pool(out)
+    assert pool.partly_read.tolist() == [[False] * 4, [True] * 4, [False] * 4]
+    finding = next(f for f in to_report(pool).findings if f.title == "The reward saw only a part of some texts")
+    assert finding.evidence == "of 33.3 % of replies, with their prompts, the beginning was left out"
 
 
 def test_a_run_with_other_options_does_not_go_on_from_this_one(tmp_path):

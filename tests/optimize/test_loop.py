@@ -25,6 +25,7 @@ from assay.config import ModelOptions, OptimizeOptions, PolicyOptions, build
 from assay.contracts import as_prompt
 from assay.formulas import best_of_n, kl
 from assay.formulas.advantage import RunningScale, gae, token_rewards, whiten
+from assay.models.ensemble import Ensemble
 from assay.models.policy import load_policy
 from assay.models.scalar import create
 from assay.models.scaled import Calibration, Scaled
@@ -284,8 +285,6 @@ def test_the_reward_model_reads_the_very_tokens_that_were_drawn(tiny_dir):
     drawn = policy.draw([policy.encode(p) for p in PROMPTS], 8, 4, seeds=1)
     asked = [p for p in PROMPTS for _ in range(8)]
     for prompt, ids, finish in zip(asked, drawn.replies, drawn.finish, strict=True):
-        if set(ids[: len(ids) - (finish == "stop")].tolist()) & set(policy.tokenizer.all_special_ids):
-            continue  # a special token in the middle of a reply has no text
         read = model.text.encode([prompt], [policy.response(ids, finish)])[0].ids
         assert read[: len(policy.encode(prompt)) + len(ids)].tolist() == [*policy.encode(prompt), *ids]
         assert (policy.end_of_turn in read[len(policy.encode(prompt)) :]) == (finish == "stop")
@@ -684,10 +683,12 @@ def test_a_finished_pool_of_reward_models_is_drawn_once(tiny_dir, tmp_path, monk
     again = draws(model)
     assert not again[0]
     assert again[1].estimates == first[1].estimates
-    assert draws(model, gold=brevity)[0]
-    assert draws(model, gold=brevity)[0]
-    assert draws(kindness)[0]
-    assert draws(kindness)[0]
+    for judges, more in (([model], {"gold": brevity}), ([kindness], {})):
+        with pytest.raises(AssayError, match=r"was drawn with another (reward|gold).*; remedy: delete it"):
+            draws(*judges, **more)
+        (tmp_path / "a.jsonl").unlink()
+        assert draws(*judges, **more)[0]
+        assert draws(*judges, **more)[0]
 
 
 def test_a_folder_that_another_process_writes_is_refused(tiny_dir, tmp_path):
@@ -732,7 +733,7 @@ def test_a_batch_is_left_when_the_policy_has_moved_far_enough_from_the_one_that_
 LOGGED = {
     "update", "score", "proxy", "kl", "kl_per_token", "kl_k3", "kl_coef", "kl_step", "entropy", "clipped", "ratio",
     "ratio_var", "ratio_first", "ratio_far", "length", "finished", "truncated", "unique", "unusable", "grad_norm", "lr",
-    "loss", "policy_loss", "value_loss", "value_clipped", "steps",
+    "loss", "policy_loss", "value_loss", "value_clipped", "steps", "partly_read",
 }  # fmt: skip
 
 
@@ -863,11 +864,15 @@ def raises(prompts, responses):
     [
         (raises, {}, r"reward raises: raised RuntimeError \(the judge is out\)"),
         (lambda p, r: [1.0], {}, r"returned 1 numbers for 8 responses; remedy"),
-        (lambda p, r: [math.nan] * len(r), {}, r"none of 8 responses gets a finite number"),
+        (
+            lambda p, r: [math.nan] * len(r),
+            {},
+            r"at update 3, no prompt has a finite reward .*, for 3 updates in a row",
+        ),
         (
             lambda p, r: [math.nan, 1.0] * (len(r) // 2),
             {"baseline": "leave_one_out"},
-            r"in update 1 no prompt has a reward for each of its 2 replies; remedy",
+            r"at update 3, no prompt has a finite reward for each of its 2 replies, for 3 updates in a row; remedy",
         ),
     ],
 )
@@ -1029,3 +1034,143 @@ def test_a_scale_that_the_model_stores_is_taken(tiny_dir, monkeypatch):
     run(tiny_dir, updates=1, reward_scale="reference", reference_scale=(1.0, 4.0), unfinished=0.0)
     expected = [(x - 1) / 4 for x in kindness(None, batches[0].turns.responses)]
     assert batches[0].score.tolist() == pytest.approx(expected)
+
+
+# ---- Judges that fail now and then ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["reward", "gold"])
+def test_a_judge_without_numbers_at_a_check_costs_neither_the_run_nor_its_report(tiny_dir, tmp_path, which):
+    """All NaN at one check, and single ones throughout."""
+    asked = iter(range(10**6))
+
+    def unlucky(prompts, responses):
+        held_out = prompts[0] in HELD_OUT
+        call = next(asked) if held_out else -1
+        lost = {0: (1,), 2: range(9)}.get(call, ())
+        return [math.nan if i in lost else x for i, x in enumerate(kindness(prompts, responses))]
+
+    judges = (unlucky, brevity) if which == "reward" else (brevity, unlucky)
+    config = build({"optimize": {**SMALL, "updates": 4, "check_every": 1, "keep": "best_gold"}})
+    done = assay.optimize(
+        speaking(tiny_dir), judges[0], PROMPTS, gold=judges[1], held_out=HELD_OUT, out=tmp_path, config=config
+    )
+    assert done.updates == 4
+    assert len(done.checks) == 5
+    assert np.isnan(getattr(done.checks[2], "proxy" if which == "reward" else "gold")).all()
+    said = assay.api.overoptimise(tmp_path).about
+    assert said["checks left out"].startswith("1 of 5")
+    assert said["prompts left out"].startswith("1 of 4")
+    assert (tmp_path / "report.html").exists()
+
+
+def test_a_run_without_a_verdict_ends_with_its_course(tiny_dir, tmp_path):
+    config = build({"optimize": {**SMALL, "check_every": 1}})
+    given = {"held_out": HELD_OUT, "out": tmp_path, "config": config}
+    assay.optimize(speaking(tiny_dir), kindness, PROMPTS, **given)
+    (tmp_path / "checks.jsonl").unlink()
+    (tmp_path / "excluded.json").write_text("[]")
+    report = assay.api.run_report(tmp_path)
+    assert report.findings[0].title == "Whether the reward stayed true is not known"
+    assert "update_score" in report.curves
+    assay.optimize(
+        speaking(tiny_dir), kindness, PROMPTS, **given
+    )  # it is whole: nothing is learnt, a report is written
+    assert "1 checks" in (tmp_path / "report.md").read_text()
+
+
+def test_an_update_without_a_usable_reward_is_counted_and_teaches_nothing(tiny_dir, tmp_path, caplog):
+    batch = iter(range(10**6))
+
+    def unlucky(prompts, responses):
+        return [math.nan] * len(responses) if next(batch) == 1 else kindness(prompts, responses)
+
+    done = run(tiny_dir, unlucky, folder=tmp_path, kl_target=0.05, min_entropy=1e-3)
+    assert (done.updates, done.stopped) == (3, None)
+    rows = metrics(tmp_path)
+    assert set(rows[1]) == {"update", "unusable"}
+    assert rows[1]["unusable"] == 8
+    assert [row["unusable"] for row in rows[::2]] == [0, 0]
+    assert "at update 2, no prompt has a finite reward for each of its 2 replies: nothing is learnt" in caplog.text
+
+
+def test_held_out_prompts_that_do_not_fit_are_told_and_others_take_their_place(tiny_dir, caplog):
+    policy = speaking(tiny_dir, max_prompt=40)
+    long = as_prompt("write " * 60)
+    done = run(tiny_dir, policy=policy, held_out=[long, *HELD_OUT], check_every=3, check_prompts=4)
+    assert done.excluded == {"held out, too long for policy.max_prompt or the context": 1}
+    assert len(done.checks[0].prompts) == 4
+    assert "held-out prompts left out: 1 too long" in caplog.text
+    with pytest.raises(AssayError, match="none of 1 held-out prompts can be answered"):
+        run(tiny_dir, policy=policy, held_out=[long], check_every=3)
+
+
+def test_a_gold_of_few_prompts_is_warned_of_at_the_start(tiny_dir, caplog):
+    run(tiny_dir, gold=brevity, held_out=HELD_OUT, check_every=3)
+    assert "gold judges 4 different prompts; a verdict needs 8 or more" in caplog.text
+
+
+def test_a_reward_of_another_scale_is_blamed_for_what_it_does(tiny_dir):
+    with pytest.raises(
+        AssayError, match=r"remedy: optimize\.reward_clip or a reward of another scale: scores reach 1e\+38"
+    ):
+        run(tiny_dir, lambda prompts, responses: [1e38 * (i % 2) for i in range(len(responses))])
+
+
+def test_what_the_judges_did_not_see_whole_is_in_metrics_and_checks(tiny_dir, tmp_path):
+    config = build({"optimize": {**SMALL, "check_every": 1}})
+    model = Scaled(create(ModelOptions(base=str(tiny_dir), max_length=12, truncation="left")), Calibration())
+    assay.optimize(speaking(tiny_dir), model, PROMPTS, held_out=HELD_OUT, out=tmp_path, config=config)
+    assert metrics(tmp_path)[0]["partly_read"] == 1
+    assert "A judge saw only a part of some texts" in (tmp_path / "report.md").read_text()
+
+
+# ---- Judges that are the same, and those that are not --------------------------------------------------------------
+
+
+def test_gold_is_nothing_of_the_reward_whatever_it_is_called_and_weighted(tiny_dir, tmp_path):
+    model, other = (create(ModelOptions(base=str(tiny_dir)), seed=seed) for seed in (0, 1))
+    whole = Scaled(model, Calibration())
+    wider = Scaled(model, Calibration(temperature=2.0))
+    both = Ensemble([whole, Scaled(other, Calibration())])
+    cases = [
+        (combined({"a": whole}, [2.0]), combined({"b": whole})),
+        (whole, wider),
+        (combined({"a": whole, "b": kindness}), combined({"k": kindness})),
+        (both, Scaled(other, Calibration())),
+    ]
+    for reward, gold in cases:
+        for work in (assay.optimize, assay.api.best_of_n):
+            more = [] if work is assay.optimize else [tmp_path / "x.jsonl"]
+            with pytest.raises(AssayError, match="is in the reward itself"):
+                work(speaking(tiny_dir), reward, PROMPTS, *more, gold=gold)
+    kept_out = combined({"a": whole, "b": kindness}, [1.0, 0.0])
+    assert combined(kindness).in_common(kept_out) is None
+    assert combined({"a": whole}).in_common(combined({"b": Scaled(other, Calibration())})) is None
+
+
+def test_a_name_changes_no_fingerprint(tiny_dir):
+    model = Scaled(create(ModelOptions(base=str(tiny_dir))), Calibration())
+    assert combined({"./rm": model}).fingerprint == combined({"rm": model}).fingerprint
+    assert combined({"rm": model}, [2.0]).fingerprint != combined({"rm": model}).fingerprint
+
+
+def test_a_template_is_compared_with_that_of_members_and_of_gold(tiny_dir, tmp_path):
+    model = Scaled(create(ModelOptions(base=str(tiny_dir))), Calibration())
+    other = speaking(tiny_dir, system="be kind")
+    for given in ({"reward": Ensemble([model, model])}, {"reward": kindness, "gold": model}):
+        with pytest.raises(AssayError, match=r"not one system message .* remedy: policy\.system=null"):
+            assay.api.best_of_n(other, given.pop("reward"), PROMPTS, tmp_path / "x.jsonl", **given)
+
+
+def test_an_ensemble_has_a_scale_of_its_own_but_starts_no_value_model(tiny_dir, monkeypatch):
+    models = [create(ModelOptions(base=str(tiny_dir)), seed=seed) for seed in (0, 1)]
+    calibration = Calibration(reference_mean=0.5, reference_spread=2.0, provenance={"policy": "toy"})
+    both = Scaled(Ensemble([Scaled(model, Calibration()) for model in models]), calibration)
+    with pytest.raises(AssayError, match=r"the reward is an ensemble, and a value model starts as one model"):
+        assay.optimize(speaking(tiny_dir), both, PROMPTS, **SMALL, value="reward")
+    batches = seen_by_learn(monkeypatch)
+    assay.optimize(speaking(tiny_dir), both, PROMPTS, **{**SMALL, "reward_scale": "reference", "unfinished": 0.0})
+    turns = batches[0].turns
+    expected = both.score(turns.asked, turns.responses).value / 2.0
+    np.testing.assert_allclose(batches[0].score.numpy(), expected, atol=1e-5)

@@ -122,8 +122,41 @@ def test_prompts_without_gold_at_one_check_are_left_out_of_all():
     found = judge(checks)
     assert found.verdict.gain.n == 70
     assert found.kind == "over-optimised"
-    nothing = dataclasses.replace(checks[4], gold=np.full(80, math.nan))
-    assert "No prompt has gold" in judge([*checks[:4], nothing]).text
+
+
+def test_a_check_without_gold_is_left_out_and_costs_no_prompt():
+    checks = run()
+    for lost in (4, 2):
+        nothing = dataclasses.replace(checks[lost], gold=np.full(80, math.nan))
+        kept = [check for i, check in enumerate(checks) if i != lost]
+        assert judge([*checks[:lost], nothing, *checks[lost + 1 :]]) == judge(kept)
+    first = dataclasses.replace(checks[0], gold=np.full(80, math.nan))
+    assert "No prompt has gold" in judge([first, *checks[1:]]).text
+
+
+def test_gold_that_is_missing_now_and_then_still_gives_a_verdict():
+    """A tenth of all numbers, at random: over all checks hardly a prompt has every number."""
+    draw = np.random.default_rng(0)
+    checks = [
+        dataclasses.replace(check, gold=np.where(draw.random(80) < 0.1, math.nan, check.gold))
+        for check in [run()[0], *(dataclasses.replace(run()[1 + i // 3], update=i + 1) for i in range(24))]
+    ]
+    assert np.isfinite([check.gold for check in checks]).all(axis=0).sum() < 10
+    found = judge(checks)
+    assert found.kind == "over-optimised"
+    assert found.verdict.gain.n >= 35
+    assert best(checks) in range(1, 25)
+    assert lead(checks).value > 0
+
+
+def test_texts_that_a_judge_did_not_see_whole_are_told():
+    checks = run()
+    partly = np.arange(80) < 3
+    checks[-1] = dataclasses.replace(checks[-1], partly_read=partly)
+    (found,) = [a for a in alerts(checks) if a.title == "A judge saw only a part of some texts"]
+    assert found.evidence.startswith("3 of 80 prompts with their replies")
+    assert measures(checks[-1])["partly_read"].value == 3 / 80
+    assert from_row(json.loads(json.dumps(to_row(checks[-1])))).partly_read.tolist() == partly.tolist()
 
 
 def test_a_prompt_asked_twice_counts_once():

@@ -22,7 +22,7 @@ from assay.contracts import AssayError, Curve, Estimate, Example, Finding, Repor
 from assay.report import from_json, to_html, to_json, to_markdown
 from assay.report.card import is_ours, model_card
 from assay.report.charts import chart_svg
-from assay.report.console import brief, summary
+from assay.report.console import brief, examples, summary
 from assay.report.words import rank
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>```\n# not a heading | [x](javascript:alert(3))"
@@ -326,3 +326,18 @@ def test_a_card_is_written_over_and_a_foreign_readme_is_not(tmp_path):
     (tmp_path / "README.md").write_text("# My own words\n", "utf-8")
     assert not api.write_card(report, tmp_path)
     assert (tmp_path / "README.md").read_text("utf-8") == "# My own words\n"
+
+
+def test_no_text_of_a_model_steers_a_terminal():
+    hostile = "\x1b[2Jgone\x07\r\x9b31m\x7f"
+    report = Report(
+        title=hostile,
+        about={"run": hostile},
+        findings=(Finding("warning", hostile, hostile, hostile),),
+        examples=(Example(hostile, as_prompt(hostile), (Response(hostile),), (hostile,), (1.0,)),),
+    )
+    console = Console(file=io.StringIO(), width=200)
+    console.print(summary(report), examples(report), brief(report, (), ("run",)))
+    for text in (to_html(report), to_markdown(report), console.file.getvalue()):
+        assert not set(text) & set("\x1b\x07\r\x9b\x7f")
+        assert "␛[2Jgone" in text

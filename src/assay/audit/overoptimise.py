@@ -19,7 +19,7 @@ from assay.formulas import best_of_n, drift, scaling
 from assay.formulas.estimation import bootstrap_mean
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
     from assay.formulas.scaling import FitWithDoubt, Law, Verdict
 
@@ -72,7 +72,7 @@ class Candidates:
 
     texts: [p][N]. log_prob: nats of each candidate under the policy that drew it. length: tokens; words are counted where
     it is not given. std: spread of the proxy's members. shift_p: conformal p-value of being in the reward model's training
-    distribution.
+    distribution. partly_read: whether the proxy saw only a part of a text that was too long for it.
     """
 
     prompts: Sequence[Prompt]
@@ -83,6 +83,7 @@ class Candidates:
     length: Float[np.ndarray, "p N"] | None = None
     std: Float[np.ndarray, "p N"] | None = None
     shift_p: Float[np.ndarray, "p N"] | None = None
+    partly_read: Bool[np.ndarray, "p N"] | None = None
 
     def __post_init__(self) -> None:
         shape = self.proxy.shape
@@ -90,7 +91,7 @@ class Candidates:
             raise AssayError(
                 f"pool: proxy has shape {shape} for {len(self.prompts)} prompts; remedy: give [prompts, N]"
             )
-        for name in ("gold", "log_prob", "length", "std", "shift_p"):
+        for name in ("gold", "log_prob", "length", "std", "shift_p", "partly_read"):
             table = getattr(self, name)
             if table is not None and table.shape != shape:
                 raise AssayError(f"pool: {name} has shape {table.shape} where proxy has {shape}")
@@ -129,10 +130,7 @@ def overoptimise_run(
     path = _run_path(run)
     asked = _Asked(draws, seed)
     report = _report("Was the reward still true? The run", path, asked, alerts)
-    facts = {"checks": str(len(run.updates)), "updates": f"{run.updates[0]} to {run.updates[-1]}"}
-    left_out = len(run.names) - _kept(run)
-    if left_out:
-        facts["prompts left out"] = f"{left_out} of {len(run.names)}: a number is missing at some check"
+    facts = {"checks": str(len(run.updates)), "updates": f"{run.updates[0]} to {run.updates[-1]}", **_left_out(run)}
     estimates, findings, curves = dict(report.estimates), list(report.findings), dict(report.curves)
     sections: tuple[Report, ...] = ()
     if pool is not None:
@@ -142,6 +140,10 @@ def overoptimise_run(
             estimates |= found
             findings += said
             curves |= drawn
+        else:
+            which = "run" if path.gold is None else "pool"
+            evidence = f"the {which} has no gold, and a forecast is of gold"
+            findings.append(Finding("note", "No forecast beside the run", evidence, f"Give the {which} a gold judge."))
     return replace(
         report,
         about={**report.about, **(about or {}), **facts},
@@ -163,11 +165,12 @@ def overoptimise_pool(
 ) -> Report:
     """What is known of a reward from best-of-n on a pool, at n = 1, 2, 4, ... up to `most_n` (N / 4 unless given).
 
-    Keys and curves as for a run, at the largest n, and how often the chosen repeat themselves (repetition, repetition_gain),
-    how far an ensemble's members disagree on them (spread, spread_gain) and what share of them is outside the reward model's
-    training distribution (shifted, shifted_gain); with gold the forecast of KL-regularised RL too (gold_by_proxy_forecast,
-    and forecast_turn where gold turns within reach). KL is estimated from log-probabilities where the pool has them, from
-    how often candidates repeat where more than 5 % do, and bounded otherwise.
+    Keys and curves as for a run, at the largest n, and how often the chosen repeat themselves (repetition,
+    repetition_gain), how various they are together (distinct_1, distinct_2), how far an ensemble's members disagree
+    on them (spread, spread_gain) and what share of them is outside the reward model's training distribution (shifted,
+    shifted_gain); with gold the forecast of KL-regularised RL too (gold_by_proxy_forecast, and forecast_turn where
+    gold turns within reach). KL is estimated from log-probabilities where the pool has them, from how often
+    candidates repeat where more than 5 % do, and bounded otherwise.
     """
     if most_n is not None and not 1 <= most_n <= pool.proxy.shape[1]:
         raise AssayError(f"most_n={most_n}: the pool has {pool.proxy.shape[1]} candidates a prompt; remedy: fewer")
@@ -230,9 +233,12 @@ def _run_path(run: Trajectory) -> _Path:
     if len(run.updates) < 2:
         raise AssayError(f"a run of {len(run.updates)} checks has no course; remedy: check it at least twice")
     tables = [run.proxy, run.kl, run.length, *([] if run.gold is None else [run.gold])]
-    proxy, kl, length, *rest = drift.comparable(run.names, *tables)
+    rows = drift.known_rows(*tables)
+    proxy, kl, length, *rest = drift.comparable(run.names, *(table[rows] for table in tables))
     if proxy.shape[1] == 0:
-        raise AssayError("no prompt has every number at every check; remedy: see why rewards are not finite")
+        raise AssayError(
+            "no prompt has every number at the first check and a later one; remedy: see why rewards are not finite"
+        )
     d = np.sqrt(np.maximum(kl.mean(axis=1), 0.0))
     if run.updates[0] != 0 or d[0] >= scaling.LEAST_D:
         raise AssayError(
@@ -240,14 +246,22 @@ def _run_path(run: Trajectory) -> _Path:
         )
     d[0] = 0.0  # the policy and itself, whatever rounding says
     order = np.argsort(d, kind="stable")
-    points = tuple(f"update {run.updates[i]}" for i in order)
+    points = tuple(f"update {run.updates[rows[i]]}" for i in order)
     gold = rest[0][order] if rest else None
     return _Path(d[order], proxy[order], gold, length[order], "rl", points)
 
 
-def _kept(run: Trajectory) -> int:
+def _left_out(run: Trajectory) -> dict[str, str]:
+    """Checks and prompts that lack numbers, where there are any."""
     tables = [table for table in (run.proxy, run.kl, run.length, run.gold) if table is not None]
-    return int(np.all([np.isfinite(table).all(axis=0) for table in tables], axis=0).sum())
+    rows = drift.known_rows(*tables)
+    found = {}
+    if missing := len(run.updates) - len(rows):
+        found["checks left out"] = f"{missing} of {len(run.updates)}: too many prompts lack a number there"
+    kept = int(np.all([np.isfinite(table[rows]).all(axis=0) for table in tables], axis=0).sum())
+    if missing := len(run.names) - kept:
+        found["prompts left out"] = f"{missing} of {len(run.names)}: a number is missing at some check"
+    return found
 
 
 def _pool_path(pool: Candidates, ns: Sequence[int]) -> tuple[_Path, str]:
@@ -447,15 +461,22 @@ DRIFTS: Mapping[str, str] = {
     "repetition": "share of repeated 4-grams in a reply",
     "spread": "disagreement of the reward's members",
     "shifted": "share outside the reward model's training distribution",
+    "partly_read": "share that the reward did not see whole",
+    "distinct_1": "share of different words, over all replies",
+    "distinct_2": "share of different pairs of words, over all replies",
 }
 
 
 def _drifts(
     pool: Candidates, ns: Sequence[int], path: _Path, asked: _Asked
 ) -> tuple[dict[str, Estimate], list[Finding], dict[str, Curve]]:
-    """Of the reply that the proxy chooses from n, by n: unbiased, as the rewards are."""
+    """Of the reply that the proxy chooses from n, by n: unbiased, as the rewards are. Variety is of a set of replies, one a
+    prompt: of those chosen from the first n."""
     outside = None if pool.shift_p is None else (pool.shift_p <= drift.ALPHA).astype(np.float64)
-    tables = {"repetition": pool.each(drift.repetition), "spread": pool.std, "shifted": outside}
+    partly = None if pool.partly_read is None else pool.partly_read.astype(np.float64)
+    tables = {
+        "repetition": pool.each(drift.repetition), "spread": pool.std, "shifted": outside, "partly_read": partly,
+    }  # fmt: skip
     found: dict[str, Estimate] = {}
     curves: dict[str, Curve] = {}
     for name, table in tables.items():
@@ -464,6 +485,11 @@ def _drifts(
         (by_n,) = drift.comparable(pool.names, best_of_n.curve(pool.proxy, table, ns).T)
         found |= {name: asked.mean(by_n[-1]), f"{name}_gain": asked.mean(by_n[-1] - by_n[0])}
         curves[f"{name}_by_kl"] = _curve(path, by_n, DRIFTS[name], asked)
+    chosen = [[texts[at] for texts, at in zip(pool.texts, pool.proxy[:, :n].argmax(axis=1), strict=True)] for n in ns]
+    for k in (1, 2):
+        y = tuple(Estimate(*drift.distinct(texts, k)) for texts in chosen)
+        found[f"distinct_{k}"] = y[-1]
+        curves[f"distinct_{k}_by_kl"] = Curve(tuple(path.d.tolist()), y, OF_SEQUENCE, DRIFTS[f"distinct_{k}"])
     gain = asked.mean(path.proxy[-1] - path.proxy[0])
     return found, _drift_findings(found, gain), curves
 
@@ -476,6 +502,10 @@ def _drift_findings(found: Mapping[str, Estimate], gain: Estimate) -> list[Findi
         made.append(
             Finding("warning", "The chosen replies repeat themselves", evidence, "Read them before you use them.")
         )
+    if "partly_read" in found and found["partly_read"].value > 0:
+        evidence = f"share of the chosen replies that were longer, with their prompt, than the reward reads: {_said(found['partly_read'])}"
+        remedy = "Shorter replies (best_of_n.max_tokens) or prompts, or a reward model with a larger max_length."
+        made.append(Finding("warning", "The reward saw only a part of some texts", evidence, remedy))
     if "spread" in found and found["spread_gain"].low > 0 and found["spread_gain"].value > gain.value:
         evidence = f"spread of the members has grown by {_said(found['spread_gain'])}, their mean by {_said(gain)}"
         remedy = "Choose by a cautious rule (min, or mean less a multiple of the variance)."
@@ -626,8 +656,9 @@ def _run_examples(run: Trajectory) -> tuple[Example, ...]:
     stops: tuple[int, ...] = (0, last)
     moved, title = run.proxy[-1] - run.proxy[0], "Where the proxy rose most"
     if run.gold is not None:
-        usable = np.isfinite(run.gold).all(axis=0)
-        best = int(np.argmax(run.gold[:, usable].mean(axis=1)))
+        rows = drift.known_rows(run.gold)
+        usable = np.isfinite(run.gold[rows]).all(axis=0)
+        best = int(rows[np.argmax(run.gold[rows][:, usable].mean(axis=1))])
         stops = tuple(sorted({0, best, last}))
         if best < last:
             moved, title = run.gold[best] - run.gold[-1], "Where gold fell most"

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import ndtri
 
 from assay.formulas.estimation import Interval, clopper_pearson
@@ -26,6 +26,7 @@ __all__ = [
     "comparable",
     "copies",
     "distinct",
+    "known_rows",
     "length_part",
     "repetition",
     "sentence",
@@ -66,6 +67,21 @@ def comparable(names: Sequence[Hashable], *values: Float[np.ndarray, "_ p"]) -> 
     share[np.arange(len(code)), code] = 1.0
     share /= np.maximum(share.sum(axis=0), 1.0)
     return tuple(table[:, whole] @ share for table in values)
+
+
+def known_rows(*values: Float[np.ndarray, "m p"]) -> Int[np.ndarray, " k"]:
+    """Tables in, the rows to compare out: all, unless together they leave fewer than half of the first row's prompts.
+
+    A prompt counts where every table has a number for it in every row that is compared. While too few do, the row with
+    the fewest numbers is given up: the first never, the last only where it knows less than half of what the first does.
+    """
+    known = np.all([np.isfinite(table) for table in values], axis=0)
+    counts, rows = known.sum(axis=1), list(range(len(known)))
+    enough = counts[0] / 2
+    while len(rows) > 2 and known[rows].all(axis=0).sum() < enough:
+        loose = [row for row in rows[1:] if row != len(known) - 1 or counts[row] < enough]
+        rows.remove(min(loose, key=lambda row: int(counts[row])))
+    return np.array(rows)
 
 
 def copies(texts: Sequence[Hashable]) -> Float[np.ndarray, " n"]:

@@ -141,7 +141,9 @@ class LanguagePolicy:
             raise AssayError(
                 f"the chat template refuses a prompt of roles {roles}: {error}; remedy: reorder or merge the turns"
             ) from None
-        return np.asarray(self.tokenizer(whole(text), add_special_tokens=False)["input_ids"], dtype=np.int32)
+        return np.asarray(
+            self.tokenizer(whole(text), add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int32
+        )
 
     def unfit(self, prompt: Int[np.ndarray, " t"], max_tokens: int) -> str | None:
         """Why a prompt cannot be answered; None where it can."""
@@ -160,9 +162,9 @@ class LanguagePolicy:
         return None
 
     def response(self, ids: Int[np.ndarray, " t"], finish: FinishReason) -> Response:
-        """The reply as text: what was drawn, without its end token."""
+        """The reply as text: what was drawn, without its end token. Other special tokens show: a judge reads them too."""
         kept = ids[:-1] if finish == "stop" else ids
-        text = self.tokenizer.decode(kept.tolist(), skip_special_tokens=True)
+        text = self.tokenizer.decode(kept.tolist(), skip_special_tokens=False)
         return Response(text, finish=finish, author=self.name or None)
 
     @property
@@ -339,7 +341,7 @@ class LanguagePolicy:
         return found.hidden_states[-1][at], found.logits[at]
 
     def _reply_ids(self, response: Response) -> Int[np.ndarray, " t"]:
-        ids = self.tokenizer(whole(response.text), add_special_tokens=False)["input_ids"]
+        ids = self.tokenizer(whole(response.text), add_special_tokens=False, verbose=False)["input_ids"]
         end = [] if response.finish == "length" else [self.end_of_turn]
         return np.asarray([*ids, *end], dtype=np.int32)
 

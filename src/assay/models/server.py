@@ -5,6 +5,7 @@ What a server sends is plain text, hostile until escaped. Log-probabilities are 
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import logging
@@ -52,11 +53,18 @@ class ServerError(AssayError):
     """A server that cannot be sampled from, or not any longer.
 
     partial: the replies that came before, by the place of their prompt; the last of these may have fewer than were asked.
+    log_prob: theirs, where they were asked for. prompt: the place of the one that was given up.
     """
 
-    def __init__(self, line: str, partial: Mapping[int, tuple[Response, ...]] | None = None) -> None:
+    def __init__(
+        self,
+        line: str,
+        partial: Mapping[int, tuple[Response, ...]] | None = None,
+        log_prob: Mapping[int, list[float]] | None = None,
+        prompt: int | None = None,
+    ) -> None:
         super().__init__(line)
-        self.partial = dict(partial or {})
+        self.partial, self.log_prob, self.prompt = dict(partial or {}), dict(log_prob or {}), prompt
 
 
 class PromptRefused(ServerError):
@@ -158,6 +166,16 @@ class RemotePolicy:
         """
         return self._sample(prompts, n, max_tokens, temperature, [(seed, i) for i in range(len(prompts))], received)
 
+    def answers(self, prompt: PromptLike) -> bool:
+        """Whether the server gives one token to a prompt at the first try."""
+        once = copy.copy(self)
+        once.retries = 0
+        try:
+            once.sample([prompt], 1, 1)
+        except ServerError:
+            return False
+        return True
+
     def sample_each(
         self, prompts: Sequence[PromptLike], n: int, max_tokens: int, temperature: float, seeds: Sequence[int]
     ) -> Rollouts:
@@ -199,7 +217,9 @@ class RemotePolicy:
             self._draw(bodies, drawn, seeds, received)
         except _Failed as error:
             line = f"{self.url}: prompt {error.prompt}: {error.problem}; remedy: {error.remedy}"
-            raise (PromptRefused if error.of_prompt else ServerError)(line, drawn.partial()) from None
+            nats = drawn.log_prob() if self.log_probs else {}
+            kind = PromptRefused if error.of_prompt else ServerError
+            raise kind(line, drawn.partial(), nats, error.prompt) from None
         if asked:
             drawn.warn(self.url, alike=temperature > 0)
         log_prob = np.array([c.log_prob for i in range(len(asked)) for c in drawn.choices(i)], dtype=np.float64)
@@ -391,6 +411,9 @@ class _Drawn:
 
     def partial(self) -> dict[int, tuple[Response, ...]]:
         return {i: self.responses(i) for i, found in enumerate(self.found) if found}
+
+    def log_prob(self) -> dict[int, list[float]]:
+        return {i: [choice.log_prob for choice in self.choices(i)] for i, found in enumerate(self.found) if found}
 
     def warn(self, url: str, alike: bool) -> None:
         """Say what a reader of the rollouts could not see: odd endings, and draws that are no draws."""

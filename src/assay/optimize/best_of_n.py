@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
@@ -46,7 +47,7 @@ from assay.models.server import PromptRefused, ServerError
 from assay.progress import Bar, note
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
     from assay.config import BestOfNOptions
     from assay.optimize.rewards import Reward, Rewarded
@@ -67,7 +68,9 @@ __all__ = [
 
 Row = dict[str, Any]
 MANY_DUPLICATES = 0.05  # share of replies from which on the KL bound is too loose to stand alone
-KEYS = ("id", "prompt", "responses", "reward", "gold", "log_prob", "std", "shift_p", "best", "excluded")
+KEYS = (
+    "id", "prompt", "responses", "reward", "gold", "log_prob", "std", "shift_p", "partly_read", "best", "excluded",
+)  # fmt: skip
 NOWHERE = 1 << 62  # the place of a prompt that only finds out whether the policy still speaks
 HELLO = (as_prompt("Hello."), Response("Hello.", finish="stop"))
 
@@ -102,17 +105,22 @@ def write_pool(
     The file appears when it is whole. With an identity (names and JSON values that tell the policy, the rewards and the
     prompts from others) a killed run goes on after its last whole group, and its file is the one of an unbroken run. With
     `made_of` besides (what else a row depends on, all of it), a finished one is drawn no second time: PATH.made.json remembers it.
+    A file that was made of something else stays, and is an error. Replies that came before a server failed, and could not
+    be written yet, wait in PATH.replies.json.
     """
     target = Path(os.path.realpath(path))
+    if target.suffix not in (".jsonl", ".ndjson") and not (target.exists() and not target.is_file()):
+        raise AssayError(f"{path}: a pool is written as .jsonl; remedy: change the ending")
     made, whole = target.with_name(f"{target.name}.made.json"), None
+    waiting = target.with_name(f"{target.name}.replies.json")
     if identity is not None:
         identity = {
             **identity,
             "set of options": options.model_dump(include={"n", "max_tokens", "temperature", "seed"}),
         }
-        if made_of is not None:
-            whole = json.loads(json.dumps({**identity, **made_of}))
-        if whole and (counts := _counts_of(target, made, whole)):
+        identity = json.loads(json.dumps(identity))
+        whole = json.loads(json.dumps({**identity, **made_of})) if made_of is not None else None
+        if counts := _counts_of(target, made, identity, whole):
             note(f"{path}: whole already, nothing is drawn; delete it to draw anew")
             return counts
     with files.resumable_write(path, identity) as chunks:
@@ -125,24 +133,56 @@ def write_pool(
             body = "".join(lines).encode("utf-8", "backslashreplace")
             chunks.add(body, len(rows), sum(len(row.get("responses", ())) for row in rows))
 
-        best_of_n(policy, reward, prompts, options, gold=gold, sink=sink, skip=chunks.rows)
+        kept = _read_kept(waiting, identity)
+        best_of_n(
+            policy, reward, prompts, options, gold=gold, sink=sink, skip=chunks.rows, kept=kept,
+            keep=None if identity is None else lambda kept: _write_kept(waiting, identity, kept),
+        )  # fmt: skip
         excluded = chunks.rows - chunks.responses // options.n
     counts = {"prompts": chunks.rows, "responses": chunks.responses, "excluded": excluded}
-    if whole and target.is_file():
-        files.write_json(made, {"made of": whole, "file": _file_digest(target), **counts})
+    if identity is not None and target.is_file():
+        files.write_json(made, {"made of": whole or identity, "file": _file_digest(target), **counts})
+        waiting.unlink(missing_ok=True)
     return counts
 
 
-def _counts_of(path: Path, made: Path, identity: Mapping[str, Any]) -> dict[str, int]:
-    """What the pool at `path` holds, if it is still the file that was made of this; else nothing."""
-    if not (path.is_file() and made.is_file()):
+def _counts_of(path: Path, made: Path, identity: Mapping[str, Any], whole: Mapping[str, Any] | None) -> dict[str, int]:
+    """What the pool at `path` holds, if it is still the file that was made of all this; nothing, if it has to be drawn.
+
+    A file that was made of something else, or by somebody else, is an error.
+    """
+    if not path.is_file() or not path.stat().st_size:
         return {}
-    said = files.read_json(made)
+    said = files.read_json(made) if made.is_file() else None
+    of = said.get("made of") if isinstance(said, Mapping) else None
+    if not isinstance(of, Mapping) or said is None or said.get("file") != _file_digest(path):
+        raise AssayError(
+            f"{path}: is not a pool that was drawn by this command; remedy: delete it, or pass another --out"
+        )
+    if differs := [name for name in identity if of.get(name) != identity[name]]:
+        raise AssayError(
+            f"{path}: was drawn with another {' and another '.join(differs)}; remedy: delete it, or pass another --out"
+        )
+    return {name: int(said[name]) for name in ("prompts", "responses", "excluded")} if of == whole else {}
+
+
+def _write_kept(path: Path, identity: Mapping[str, Any], kept: Mapping[int, _Replies]) -> None:
+    rows = {
+        str(place): {"responses": [_response_row(each) for each in replies.responses], "log_prob": replies.log_prob}
+        for place, replies in kept.items()
+    }
+    files.write_json(path, {"made of": identity, "replies": rows})
+
+
+def _read_kept(path: Path, identity: Mapping[str, Any] | None) -> dict[int, _Replies]:
+    """Replies of an earlier try of this very pool."""
+    said = files.read_json(path) if identity is not None and path.is_file() else None
     if not isinstance(said, Mapping) or said.get("made of") != identity:
         return {}
-    if said.get("file") != _file_digest(path):
-        return {}
-    return {name: int(said[name]) for name in ("prompts", "responses", "excluded")}
+    return {
+        int(place): _Replies(tuple(Response(**each) for each in row["responses"]), row["log_prob"])
+        for place, row in said["replies"].items()
+    }
 
 
 def _file_digest(path: Path) -> str:
@@ -159,21 +199,26 @@ def best_of_n(
     gold: Reward | None = None,
     sink: Callable[[Sequence[Row]], None],
     skip: int = 0,
+    kept: Mapping[int, _Replies] | None = None,
+    keep: Callable[[Mapping[int, _Replies]], None] | None = None,
 ) -> dict[str, int]:
     """Draw options.n replies to each prompt, score them, and give the rows to the sink, a group of prompts at a time.
 
     {id, prompt: [{role, content}], responses: [{text, finish}], reward: [N], gold?: [N], log_prob?: [N], std?: [N],
-     shift_p?: [N], best: index of the first reply with the highest reward}, or {id, prompt, excluded: reason}.
+     shift_p?: [N], partly_read?: [N] of 0 and 1 where the reward did not see all of a text, best: index of the first reply
+     with the highest reward}, or {id, prompt, excluded: reason}.
 
     Excluded are empty prompts, prompts of which a reply has no finite reward, and those that the policy or a reward
-    refuses (too long, say) while another prompt still goes through; an error that befalls every prompt is raised. When a
-    server dies, the prompts that begin the group and have all their replies are given to the sink first.
+    refuses (too long, say) while another prompt still goes through; an error that befalls every prompt is raised. A prompt
+    on which a server gives up while it answers another is one of these. When a server dies, the prompts that begin the
+    group and have all their replies are given to the sink first, and all other whole sets of replies to `keep`, by the
+    place of their prompt; `kept` are those of an earlier try.
     Draws depend on the seed and on a prompt's place only, so a run that skips the first `skip` prompts gives the same
     rows. No rows are kept: memory does not grow with the prompts. Returns how many prompts, responses and exclusions.
     """
     total = len(prompts) if isinstance(prompts, Sized) else None
     counts = {"prompts": 0, "responses": 0, "excluded": 0}
-    desk = _Desk(policy, reward, gold, options)
+    desk = _Desk(policy, reward, gold, options, kept)
     numbered = islice(enumerate(prompts), skip, None)
     with closing(Bar(total, "best of n", "prompts", initial=skip)) as bar:
         # By place, not by count: wherever a run goes on, the same prompts are sampled and scored together.
@@ -182,8 +227,12 @@ def best_of_n(
             try:
                 rows = desk.rows(asked)
             except ServerError:
-                if came := desk.came(asked):
+                came = desk.came(asked)
+                left = {place: each for place, each in desk.kept.items() if place not in {one.place for one in came}}
+                if came:
                     sink(desk.rows(came))
+                if keep is not None:
+                    keep(left)
                 raise
             sink(rows)
             excluded = sum("excluded" in row for row in rows)
@@ -208,6 +257,13 @@ class _Drawn(NamedTuple):
     log_prob: list[float] | None
 
 
+class _Replies(NamedTuple):
+    """All that one prompt was answered."""
+
+    responses: tuple[Response, ...]
+    log_prob: list[float] | None
+
+
 class _Done(NamedTuple):
     place: int
     row: Row
@@ -221,10 +277,18 @@ Made = TypeVar("Made", _Drawn, _Done)
 class _Desk:
     """Where groups of prompts become rows. Remembers one prompt that went well, to tell a bad prompt from a dead policy."""
 
-    def __init__(self, policy: Policy, reward: Reward, gold: Reward | None, options: BestOfNOptions) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        reward: Reward,
+        gold: Reward | None,
+        options: BestOfNOptions,
+        kept: Mapping[int, _Replies] | None = None,
+    ) -> None:
         self.policy, self.reward, self.gold, self.options = policy, reward, gold, options
         self.good = _Drawn(0, HELLO[0], (HELLO[1],) * options.n, None)
-        self.kept: dict[int, tuple[Response, ...]] = {}  # whole sets of replies that came before a server failed
+        self.kept = dict(kept or {})  # whole sets of replies of prompts that have no row yet
+        self.stuck: dict[int, str] = {}  # prompts on which a server gave up that answers others, and what it said
 
     def came(self, group: Sequence[_Asked]) -> list[_Asked]:
         """The prompts that begin the group and need no more draws."""
@@ -242,7 +306,8 @@ class _Desk:
         found |= {done.place: done.row for done in scored}
         well = [each for each in drawn if "excluded" not in found[each.place]]
         self.good = well[-1] if well else self.good
-        self.kept.clear()
+        for each in group:
+            self.kept.pop(each.place, None)
         return [found[each.place] for each in group]
 
     def _each(
@@ -256,7 +321,7 @@ class _Desk:
         """What the work makes of the items at once; where that fails, of each alone, and the failed are excluded.
 
         An error is an item's own only if the work still does something: the last failure is followed by another item
-        that goes through, or the probe does.
+        that goes through, or one that went through before does so again, or the probe does.
         """
         if together or not items:
             try:
@@ -268,27 +333,42 @@ class _Desk:
         for item in items:
             try:
                 made += work([item])
-                failure = None
+                failure, probe = None, self._again(item)
             except AssayError as error:
                 if _is_gone(error):
                     raise
                 failure = error
-                found[item.place] = _excluded(item.prompt, str(error).removeprefix("prompt 0: "))
+                found[item.place] = _excluded(item.prompt, _said(error))
         if failure is not None and not _works(work, probe):
             raise failure
         return made
 
+    @staticmethod
+    def _again(item: Item) -> Item:
+        """An item that went through, to be tried once more; a draw is made anew."""
+        return _Asked(NOWHERE, item.prompt) if isinstance(item, _Asked) else item
+
     def _draw(self, asked: Sequence[_Asked]) -> list[_Drawn]:
+        if stuck := [self.stuck[each.place] for each in asked if each.place in self.stuck]:
+            raise PromptRefused(stuck[0])
         missing = [each for each in asked if each.place not in self.kept]
         try:
             drawn = {each.place: each for each in self._ask(missing)} if missing else {}
         except ServerError as error:
-            if not getattr(self.policy, "log_probs", False):  # they do not come with the error
-                whole = {at: replies for at, replies in error.partial.items() if len(replies) == self.options.n}
-                self.kept |= {missing[at].place: replies for at, replies in whole.items()}
+            whole = {at: replies for at, replies in error.partial.items() if len(replies) == self.options.n}
+            self.kept |= {missing[at].place: _Replies(each, error.log_prob.get(at)) for at, each in whole.items()}
+            if error.prompt is not None and _is_gone(error) and self._answers():
+                self.stuck[missing[error.prompt].place] = str(error)
+                raise PromptRefused(str(error)) from None
             raise
-        self.kept |= {place: each.responses for place, each in drawn.items() if each.log_prob is None}
-        return [drawn.get(each.place) or _Drawn(*each, self.kept[each.place], None) for each in asked]
+        self.kept |= {each.place: _Replies(each.responses, each.log_prob) for each in drawn.values()}
+        self.kept.pop(NOWHERE, None)
+        return [drawn.get(each.place) or _Drawn(*each, *self.kept[each.place]) for each in asked]
+
+    def _answers(self) -> bool:
+        """Whether a server that gave up on one prompt still answers one that went well before."""
+        ask = getattr(self.policy, "answers", None)
+        return ask is not None and bool(ask(self.good.prompt))
 
     def _ask(self, asked: Sequence[_Asked]) -> list[_Drawn]:
         options = self.options
@@ -337,6 +417,8 @@ def _row(drawn: _Drawn, proxy: Rewarded, gold: Rewarded | None, at: slice) -> Ro
         "std": None if proxy.std is None else proxy.std[at],
         "shift_p": None if proxy.shift_p is None else proxy.shift_p[at],
     }
+    if proxy.truncated[at].any():
+        columns["partly_read"] = proxy.truncated[at].astype(int)
     return {
         "id": prompt_digest(drawn.prompt),
         "prompt": _messages(drawn.prompt),
@@ -367,6 +449,11 @@ def _excluded(prompt: Prompt, reason: str) -> Row:
     return {"id": prompt_digest(prompt), "prompt": _messages(prompt), "excluded": reason}
 
 
+def _said(error: AssayError) -> str:
+    """An error about one prompt alone, without the place that it had there."""
+    return re.sub(r"(^|: )prompt \d+: ", r"\1", str(error), count=1)
+
+
 def _works(work: Callable[[Sequence[Item]], list[Made]], probe: Item) -> bool:
     try:
         work([probe])
@@ -395,6 +482,7 @@ class Pool:
     """N replies to each of p prompts, with their rewards.
 
     proxy, and where known gold, log_prob (nats under the policy that drew them), std (of the proxy) and shift_p: [p, N].
+    partly_read: [p, N], whether the proxy saw only a part of a text; None where it saw all of all.
     excluded: the place of each prompt that was left out, and why.
     """
 
@@ -405,6 +493,7 @@ class Pool:
     log_prob: Float[np.ndarray, "p N"] | None = None
     std: Float[np.ndarray, "p N"] | None = None
     shift_p: Float[np.ndarray, "p N"] | None = None
+    partly_read: Bool[np.ndarray, "p N"] | None = None
     excluded: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -425,6 +514,7 @@ COLUMNS: Mapping[str, Mapping[str, Any]] = {
     "log_prob": {"claim": "is a log-probability, a finite number <= 0", "high": 1e-3},  # sums of float32 may pass 0
     "std": {"claim": "is a number >= 0", "low": 0.0},
     "shift_p": {"claim": "is a probability between 0 and 1", "low": 0.0, "high": 1.0},
+    "partly_read": {"claim": "is 0 or 1", "low": 0.0, "high": 1.0},
 }
 
 
@@ -436,6 +526,7 @@ def read_pool(path: str | Path) -> Pool:
     prompts: list[Prompt] = []
     responses: list[tuple[Response, ...]] = []
     columns: dict[str, list[np.ndarray]] = {}
+    partly: list[np.ndarray] = []
     excluded: list[tuple[str, str]] = []
     first = ""
     for place, row in files.read_rows(path):
@@ -452,10 +543,11 @@ def read_pool(path: str | Path) -> Pool:
                 f"{place}: has {len(replies)} replies where {first} has {len(responses[0])}; "
                 "remedy: draw all prompts with one n, or divide the file"
             )
-        if prompts and found.keys() != columns.keys():
-            name = sorted(found.keys() ^ columns.keys())[0]
+        if prompts and (differs := (found.keys() ^ columns.keys()) - {"partly_read"}):
+            name = sorted(differs)[0]
             raise AssayError(f"{place}: {name} is in some rows and not in others; remedy: give it in all, or in none")
         first = first or place
+        partly.append(found.pop("partly_read", np.zeros(len(replies))) > 0)
         prompts.append(prompt)
         responses.append(tuple(replies))
         for name, values in found.items():
@@ -463,8 +555,9 @@ def read_pool(path: str | Path) -> Pool:
     if not prompts:
         raise AssayError(f"{path}: every prompt was left out ({excluded[0][1]}); remedy: see the reasons in the file")
     stacked = {name: np.stack(rows) for name, rows in columns.items()}
-    proxy = stacked.pop("reward")
-    return Pool(tuple(prompts), tuple(responses), proxy, excluded=tuple(excluded), **stacked)
+    proxy, seen = stacked.pop("reward"), np.stack(partly)
+    partly_read = seen if seen.any() else None
+    return Pool(tuple(prompts), tuple(responses), proxy, partly_read=partly_read, excluded=tuple(excluded), **stacked)
 
 
 def _columns(row: Mapping[str, Any], n: int) -> dict[str, Float[np.ndarray, " N"]]:
@@ -699,10 +792,16 @@ def _findings(pool: Pool, found: PoolCurve) -> tuple[Finding, ...]:
         )
     cut = np.mean([reply.finish == "length" for replies in pool.responses for reply in replies])
     if cut > 0:
-        evidence = f"{100 * cut:.1f} % of replies were cut at max_tokens and scored as unfinished"
+        evidence = f"{100 * cut:.1f} % of replies were cut at max_tokens; a reward model reads them as unfinished"
         notes.append(
             Finding("note", "Some replies did not end", evidence, "Raise best_of_n.max_tokens if that matters.")
         )
+    if pool.partly_read is not None:
+        evidence = (
+            f"of {100 * pool.partly_read.mean():.1f} % of replies, with their prompts, the beginning was left out"
+        )
+        remedy = "Shorter replies (best_of_n.max_tokens) or prompts, or a reward model with a larger max_length."
+        notes.append(Finding("warning", "The reward saw only a part of some texts", evidence, remedy))
     return tuple(notes)
 
 

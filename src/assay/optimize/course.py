@@ -19,6 +19,7 @@ OF_UPDATES: Mapping[str, str] = {
     "unique": "share of replies that differ",
     "truncated": "share of replies that were cut",
     "unusable": "replies without a reward",
+    "partly_read": "share that the reward did not see whole",
     "ratio": "mean ratio to the policy that drew",
     "ratio_var": "variance of that ratio",
     "clipped": "share of tokens that are clipped",
@@ -30,7 +31,9 @@ OF_CHECKS: Mapping[str, str] = {
     "spread": "disagreement of the reward's members",
     "shifted": "share outside the reward model's training distribution",
     "repetition": "share of repeated 4-grams in a reply",
-    "distinct_2": "share of different pairs of tokens",
+    "distinct_1": "share of different words, over all replies",
+    "distinct_2": "share of different pairs of words, over all replies",
+    "partly_read": "share that a judge did not see whole",
     "unique_replies": "share of replies that differ",
 }
 

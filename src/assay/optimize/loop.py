@@ -27,6 +27,7 @@ from assay.files import append_jsonl, make_folder, read_json, write_json
 from assay.formulas import kl
 from assay.formulas.advantage import RunningScale
 from assay.formulas.policy import clip_fraction, clipped_policy_loss, clipped_value_loss, explained_variance
+from assay.formulas.scaling import LEAST_PROMPTS
 from assay.models import layout
 from assay.models.policy import LanguagePolicy
 from assay.models.trunk import Texts
@@ -56,6 +57,8 @@ log = logging.getLogger("assay")
 MEANS = ("loss", "policy_loss", "value_loss", "clipped", "value_clipped", "kl_step", "ratio", "ratio_square")
 # Options that only a value model reads
 VALUE_ONLY = ("value", "value_lr", "value_clip", "value_coef", "value_warmup", "gamma", "lam", "whiten_rewards")
+BARREN = 3  # updates in a row without a usable reward, from which on the reward is broken and not unlucky
+HUGE = 1e4  # of a score, from where on it, and not the learning rate, is to blame for a gradient that is no number
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,13 @@ def optimise(
     if not prompts:
         raise AssayError("optimize: there is no prompt to learn from; remedy: prompts that are not all held out")
     asked, ids, excluded = answerable(policy, prompts, options.max_tokens)
-    check_asked, check_ids, _ = answerable(policy, held_out[: options.check_prompts], options.max_tokens)
+    check_asked, check_ids, unasked = answerable(policy, held_out, options.max_tokens, "held-out prompts")
+    check_asked, check_ids = check_asked[: options.check_prompts], check_ids[: options.check_prompts]
+    excluded |= {f"held out, {why}": num for why, num in unasked.items()}
+    if gold is not None and len(set(check_asked)) < LEAST_PROMPTS:
+        log.warning(
+            "gold judges %d different prompts; a verdict needs %d or more", len(set(check_asked)), LEAST_PROMPTS
+        )
     adapted = hasattr(policy.model, "peft_config")
     reference = policy if adapted else frozen_copy(policy)
     values = _value_model(policy, options, value)
@@ -133,15 +142,14 @@ def optimise(
         batch, run.scale = prepare(
             policy, reference, values, turns, reward, run.scale, run.beta.beta, options, accelerator
         )
-        row = learn(policy, values, batch, weights, options, update, accelerator)
-        row |= summary(batch, options, accelerator) | {"kl_coef": run.beta.beta}
-        run.beta = run.beta.update(row["kl"], options.prompts * options.samples)
+        learnt = learn(policy, values, batch, weights, options, update, accelerator)
+        told = summary(batch, options, accelerator) | {"kl_coef": run.beta.beta}
         update += 1
-        run.log({"update": update, **row})
-        run.stopped = stop_reason(row, options)
-        if options.save_every and (update % options.save_every == 0 or update == options.updates or run.stopped):
+        run.learnt(update, learnt, told)
+        at_end = update == options.updates or run.stopped
+        if at_end or (options.save_every and update % options.save_every == 0):
             run.save(update, weights)
-        bar.advance(1, score=row["score"], kl=row["kl"], length=row["length"])
+        bar.advance(1, score=told["score"], kl=told["kl"], length=told["length"])
     bar.close()
 
     # 4. The policy to keep
@@ -159,7 +167,10 @@ def learn(
     update: int,
     accelerator: Accelerator,
 ) -> dict[str, float]:
-    """All optimiser steps on one batch; returns their means. Raises before a NaN reaches a weight."""
+    """All optimiser steps on one batch; returns their means, nothing where no reply could be learnt from.
+
+    Raises before a NaN reaches a weight.
+    """
     warming = update < options.value_warmup
     factor = 1.0 - (update / options.updates)
     seen: list[dict[str, float]] = []
@@ -171,19 +182,21 @@ def learn(
                 continue
             norm = _step(weights, factor, accelerator) if math.isfinite(row["loss"]) else math.nan
             if not math.isfinite(norm):
+                most = float(batch.score.abs().max())
                 raise AssayError(
-                    f"optimize: the gradient of update {update + 1} is {norm}, its loss {row['loss']}; "
-                    f"remedy: a smaller optimize.lr (now {options.lr}), or policy.dtype=float32"
+                    f"optimize: the gradient of update {update + 1} is {norm}, its loss {row['loss']}; remedy: "
+                    + (
+                        f"optimize.reward_clip or a reward of another scale: scores reach {most:.3g}"
+                        if most > HUGE
+                        else f"a smaller optimize.lr (now {options.lr}), or policy.dtype=float32"
+                    )
                 )
             seen.append(row | {"grad_norm": norm})
             moved = row["kl_step"]
         if options.max_kl_step and moved > options.max_kl_step:
             break
     if not seen:
-        raise AssayError(
-            f"optimize: in update {update + 1} no prompt has a reward for each of its {options.samples} replies; "
-            "remedy: a reward that is finite for more of them"
-        )
+        return {}
     first = {"ratio_first": seen[0]["ratio"], "ratio_far": seen[0]["ratio_far"]}
     means = {name: float(np.mean([row[name] for row in seen])) for name in seen[0] if name != "ratio_far"}
     return means | first | {"steps": float(len(seen)), "lr": options.lr * factor}
@@ -269,7 +282,7 @@ def choose(num: int, wanted: int, seed: int, update: int) -> list[int]:
 
 
 def answerable(
-    policy: LanguagePolicy, prompts: Sequence[Prompt], max_tokens: int
+    policy: LanguagePolicy, prompts: Sequence[Prompt], max_tokens: int, what: str = "prompts"
 ) -> tuple[list[Prompt], list[Any], dict[str, int]]:
     """Prompts that fit, their token ids, and how many were left out for which reason. All left out is an error."""
     kept: list[Prompt] = []
@@ -292,10 +305,10 @@ def answerable(
         kept.append(prompt)
         ids.append(row)
     if excluded:
-        log.warning("prompts left out: %s", ", ".join(f"{n} {why}" for why, n in excluded.items()))
+        log.warning("%s left out: %s", what, ", ".join(f"{n} {why}" for why, n in excluded.items()))
     if prompts and not kept:
         raise AssayError(
-            f"none of {len(prompts)} prompts can be answered ({'; '.join(excluded)}){refused or '; remedy: other prompts'}"
+            f"none of {len(prompts)} {what} can be answered ({'; '.join(excluded)}){refused or '; remedy: other prompts'}"
         )
     return kept, ids, excluded
 
@@ -326,8 +339,9 @@ def look(
     mine, _, _ = read_all(policy, None, turns, options)
     with reference.as_reference():
         theirs, _, _ = read_all(reference, None, turns, options)
-    found = reward.score(turns.asked, responses)
-    second = gold.score(turns.asked, responses) if gold is not None else None
+    # At first a judge without a number is broken; later it is unlucky, and no reason to lose a run
+    found = reward.score(turns.asked, responses, strict=update == 0)
+    second = gold.score(turns.asked, responses, strict=update == 0) if gold is not None else None
     return Check(
         update=update,
         kl_coef=beta.beta,
@@ -340,6 +354,7 @@ def look(
         std=found.std,
         shift_p=found.shift_p,
         texts=tuple(response.text for response in responses),
+        partly_read=found.truncated | (second.truncated if second is not None else False),
     )
 
 
@@ -355,12 +370,13 @@ def summary(batch: Batch, options: OptimizeOptions, accelerator: Accelerator) ->
         "k3": kl.k3(log_ratio)[mask].sum(), "entropy": batch.entropy[mask].sum(),
         "length": torch.tensor(turns.lengths, dtype=torch.float64).sum(),
         "finished": finished.sum(), "replies": torch.tensor(len(turns.replies)),
+        "partly_read": torch.from_numpy(np.asarray(batch.rewarded.truncated, dtype=bool)).sum(),
     }  # fmt: skip
     total = dict(zip(sums, _totals([float(x) for x in sums.values()], accelerator), strict=True))
     replies, tokens, kept = total["replies"], max(1.0, total["tokens"]), max(1.0, total["rows"])
     row = {name: total[name] / kept for name in ("proxy", "score", "kl")}
     row |= {"kl_per_token": total["kl"] / tokens, "kl_k3": total["k3"] / kept, "entropy": total["entropy"] / tokens}
-    row |= {"length": total["length"] / replies, "finished": total["finished"] / replies}
+    row |= {name: total[name] / replies for name in ("length", "finished", "partly_read")}
     row |= {"truncated": 1 - row["finished"], "unusable": total["unusable"]}
     row["unique"] = len(set(everyone([response.text for response in turns.responses]))) / replies
     if options.baseline == "value":
@@ -398,6 +414,7 @@ class _Run:
         self.checks: list[Check] = []
         self.best: tuple[int, dict[str, Tensor] | None] | None = None
         self.stopped: str | None = None
+        self.barren = 0  # updates in a row that found nothing to learn from
         self.began = time.monotonic()
         if folder is not None:
             self._claim(folder)
@@ -440,6 +457,8 @@ class _Run:
         if state["running"] is not None:
             self.scale = Scale(self.scale.mean, self.scale.spread, RunningScale(*state["running"]))
         self.stopped = state["stopped"]
+        self.barren = state["barren"]
+        self.began -= state["seconds"]
         self._cut(state["bytes"])
         self.accelerator.wait_for_everyone()  # who reads the checks must not read those that are being cut
         self.checks = monitor.read_checks(self._place("checks.jsonl")) if self.folder else []
@@ -460,6 +479,8 @@ class _Run:
             "running": None if running is None else [running.count, running.mean, running.m2],
             "best": self.best[0] if self.best else None,
             "stopped": self.stopped,
+            "barren": self.barren,
+            "seconds": self._seconds(),
             "bytes": {name: _size(self._place(name)) for name in ("metrics.jsonl", "checks.jsonl")},
         }
         weights.save(self.folder, state, main=self.accelerator.is_main_process, moments=True)
@@ -492,12 +513,31 @@ class _Run:
             weights.publish()
         return update
 
+    def learnt(self, update: int, row: dict[str, float], told: dict[str, float]) -> None:
+        """Log an update; let it move the price of KL, or end the run. One without a usable reward does neither."""
+        self.barren = 0 if row else self.barren + 1
+        if not row:
+            samples, ago = self.options.samples, f"{self.barren} updates in a row" if self.barren > 1 else "this update"
+            line = f"optimize: at update {update}, no prompt has a finite reward for each of its {samples} replies"
+            if self.barren >= min(BARREN, self.options.updates):
+                raise AssayError(f"{line}, for {ago}; remedy: a reward that is finite for more of them")
+            log.warning("%s: nothing is learnt", line)
+            self.log({"update": update, "unusable": told["unusable"]})
+            return
+        self.beta = self.beta.update(told["kl"], self.options.prompts * self.options.samples)
+        self.stopped = stop_reason(told, self.options)
+        self.log({"update": update, **row, **told})
+
     def log(self, row: dict[str, float]) -> None:
         """Append a line to metrics.jsonl."""
         if self.folder is None or not self.accelerator.is_main_process:
             return
         known = {name: value if math.isfinite(value) else None for name, value in row.items()}
-        append_jsonl(self._place("metrics.jsonl"), known | {"seconds": round(time.monotonic() - self.began, 3)})
+        append_jsonl(self._place("metrics.jsonl"), known | {"seconds": self._seconds()})
+
+    def _seconds(self) -> float:
+        """Since the run began, without the time between a kill and going on."""
+        return round(time.monotonic() - self.began, 3)
 
     def _remember(self, update: int, weights: Weights) -> None:
         if self.folder is None:
@@ -584,6 +624,16 @@ def _refuse_contradictions(
                 raise AssayError(
                     f"optimize.{name}: optimize.baseline={options.baseline} has no value model to use it; remedy: leave it out"
                 )
+    if options.value_warmup >= options.updates:
+        raise AssayError(
+            f"optimize.value_warmup={options.value_warmup}: of {options.updates} updates none would move the policy; "
+            "remedy: fewer"
+        )
+    if options.min_length is not None and options.max_length is not None and options.min_length >= options.max_length:
+        raise AssayError(
+            f"optimize.min_length={options.min_length:g}: is not below optimize.max_length={options.max_length:g}, "
+            "so every length would stop the run; remedy: a smaller one"
+        )
     if options.value_warmup and options.weight_decay:
         raise AssayError(
             f"optimize.weight_decay={options.weight_decay}: it would shrink a policy that optimize.value_warmup holds still; "

@@ -59,7 +59,8 @@ class Check:
 
     prompts: digests. proxy: the reward that is optimised. gold: of a judge that is not. kl: k1 summed over a reply's tokens.
     finished: whether the reply ended by itself. std: spread of the proxy's members. shift_p: conformal p-value of the reply
-    being in the reward model's training distribution. kl_coef: what a nat of KL cost at that time.
+    being in the reward model's training distribution. kl_coef: what a nat of KL cost at that time. partly_read: whether the
+    reward or gold saw only a part of the text, which was too long for it.
     """
 
     update: int
@@ -73,6 +74,7 @@ class Check:
     std: Float[np.ndarray, " p"] | None
     shift_p: Float[np.ndarray, " p"] | None
     texts: tuple[str, ...]
+    partly_read: Bool[np.ndarray, " p"] | None = None
 
     def __post_init__(self) -> None:
         p = len(self.prompts)
@@ -86,7 +88,7 @@ class Check:
 
 NUMBERS = ("proxy", "gold", "kl", "length", "std", "shift_p")
 OPTIONAL = ("gold", "std", "shift_p")
-LISTS = (*NUMBERS, "finished", "texts")
+LISTS = (*NUMBERS, "finished", "texts", "partly_read")
 
 
 def to_row(check: Check) -> dict[str, Any]:
@@ -96,17 +98,19 @@ def to_row(check: Check) -> dict[str, Any]:
         if row[name] is not None:
             row[name] = [float(x) if math.isfinite(x) else None for x in row[name]]
     plain = {"prompts": list(check.prompts), "texts": list(check.texts), "finished": [bool(x) for x in check.finished]}
+    plain["partly_read"] = None if check.partly_read is None else [bool(x) for x in check.partly_read]
     return row | plain | {"update": int(check.update), "kl_coef": float(check.kl_coef)}
 
 
 def from_row(row: object) -> Check:
     """The inverse of to_row. An unknown, missing or wrong key is an AssayError that names it."""
     known = [field.name for field in fields(Check)]
+    needed = [name for name in known if name != "partly_read"]
     if not isinstance(row, Mapping):
         raise AssayError(f"a check is an object, got {files.shown(row)}; remedy: use the file as the run wrote it")
     if unknown := [key for key in row if key not in known]:
         raise AssayError(f"field {unknown[0]} is not known; the nearest is {files.nearest(unknown[0], known)}")
-    if missing := [name for name in known if name not in row]:
+    if missing := [name for name in needed if name not in row]:
         raise AssayError(f"field {missing[0]} is missing; remedy: use the file as the run wrote it")
     update = row["update"]
     if isinstance(update, bool) or not isinstance(update, int) or update < 0:
@@ -115,6 +119,8 @@ def from_row(row: object) -> Check:
     for name, kind in (("prompts", str), ("texts", str), ("finished", bool)):
         values[name] = tuple(_listed(row[name], name, kind))
     values["finished"] = np.array(values["finished"], dtype=bool)
+    if row.get("partly_read") is not None:
+        values["partly_read"] = np.array(_listed(row["partly_read"], "partly_read", bool), dtype=bool)
     for name in NUMBERS:
         values[name] = None if row[name] is None and name in OPTIONAL else _numbers(row[name], name)
     return Check(**values)
@@ -169,8 +175,9 @@ def measures(check: Check, first: Check | None = None, *, draws: int = 2000, see
     """A check, and the first one, in; what describes its replies, with intervals by prompt, out.
 
     Keys: proxy, gold, kl, sqrt_kl, length, finished, shifted (share of replies outside the reward model's training
-    distribution at ALPHA, which is also the share expected without any shift), spread, repetition, distinct_1, distinct_2,
-    unique_replies; with the first check proxy_gain, gold_gain and length_gain too, prompt by prompt. What was not measured
+    distribution at ALPHA, which is also the share expected without any shift), partly_read (share that a judge did not see
+    whole), spread, repetition, distinct_1, distinct_2, unique_replies; with the first check proxy_gain, gold_gain and
+    length_gain too, prompt by prompt. What was not measured
     is absent.
     """
 
@@ -188,6 +195,8 @@ def measures(check: Check, first: Check | None = None, *, draws: int = 2000, see
     found["sqrt_kl"] = Estimate(value, low, high, kl.n)
     found["length"] = mean(check.length)
     found["finished"] = share(check.finished.astype(np.float64))
+    if check.partly_read is not None:
+        found["partly_read"] = share(check.partly_read.astype(np.float64))
     if check.shift_p is not None:
         found["shifted"] = share(np.where(np.isnan(check.shift_p), math.nan, check.shift_p <= ALPHA))
     if check.std is not None:
@@ -253,6 +262,7 @@ def alerts(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -> tupl
         ),
         _spread_alert(first, last, draws, seed),
         _shift_alert(last),
+        _reading_alert(last),
         _variance_alert(first, last),
     ]
     return tuple(finding for finding in found if finding is not None)
@@ -300,6 +310,19 @@ def _shift_alert(last: Check) -> Finding | None:
     )
 
 
+def _reading_alert(last: Check) -> Finding | None:
+    if last.partly_read is None or not last.partly_read.any():
+        return None
+    outside = int(last.partly_read.sum())
+    return Finding(
+        "warning",
+        "A judge saw only a part of some texts",
+        f"{outside} of {len(last.partly_read)} prompts with their replies are longer than a reward model reads: the "
+        "beginning was left out",
+        "Shorter replies (optimize.max_tokens) or prompts (policy.max_prompt), or a reward model with a larger max_length.",
+    )
+
+
 def _variance_alert(first: Check, last: Check) -> Finding | None:
     before, now = float(np.nanvar(first.proxy)), float(np.nanvar(last.proxy))
     return _alert(
@@ -329,7 +352,8 @@ class Judgement:
 def judge(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -> Judgement:
     """Checks in, the verdict of their gold out, by the rule of `scaling.verdict`.
 
-    Prompts that lack a number at any check are left out. Without a gold nothing is concluded.
+    Prompts that lack a number at any check are left out, and first the checks that lack most (`drift.known_rows`). Without
+    a gold nothing is concluded.
     """
 
     def unable(text: str) -> Judgement:
@@ -344,7 +368,7 @@ def judge(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -> Judge
         )
     if len(checks) < 2:
         return unable("Too little evidence for a verdict: one check; remedy: go on to the next.")
-    gold, kl = _columns(checks, "gold", "kl")
+    _, gold, kl = _columns(checks, "gold", "kl")
     if gold.shape[1] == 0:
         return unable("No prompt has gold and KL at every check; remedy: see why the judge gives no finite number.")
     d = _distance(checks, kl)
@@ -374,8 +398,8 @@ def should_stop(checks: Sequence[Check], *, patience: int = PATIENCE, draws: int
 
 def best(checks: Sequence[Check]) -> int:
     """Checks in, the update with the highest mean gold out (the earliest of equals). `lead` says what that is worth."""
-    gold = _gold(checks)
-    return checks[int(np.argmax(gold.mean(axis=1)))].update
+    rows, gold = _gold(checks)
+    return checks[int(rows[np.argmax(gold.mean(axis=1))])].update
 
 
 def lead(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -> Estimate:
@@ -383,37 +407,39 @@ def lead(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -> Estima
 
     The best was chosen because it is high; the interval allows for that, as the drop of `scaling.verdict` does.
     """
-    gold = _gold(checks)
-    if len(checks) < 2:
+    rows, gold = _gold(checks)
+    if len(rows) < 2:
         return Estimate(0.0, math.nan, math.nan, gold.shape[1])
-    in_time = np.arange(len(checks), dtype=np.float64)  # the last in time, not the farthest, is what would be kept
+    in_time = rows.astype(np.float64)  # the last in time, not the farthest, is what would be kept
     return Estimate(*verdict(in_time, gold.T, seed, draws).drop)
 
 
-def _gold(checks: Sequence[Check]) -> np.ndarray:
-    """Gold [m, u] by check and different prompt."""
+def _gold(checks: Sequence[Check]) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the checks that are compared, and gold [m, u] by such check and different prompt."""
     if not checks or any(check.gold is None for check in checks):
         raise AssayError("the best check is the one with the best gold, and there is none; remedy: name a gold judge")
-    (gold,) = _columns(checks, "gold")
+    rows, gold = _columns(checks, "gold")
     if gold.shape[1] == 0:
         raise AssayError("gold: no prompt has a finite number at every check; remedy: see why the judge gives none")
-    return gold
+    return rows, gold
 
 
 def _gains(checks: Sequence[Check]) -> tuple[np.ndarray, np.ndarray, range]:
     """Proxy and length [m, u], and a name for each different prompt."""
     if not checks:
         raise AssayError("no check has been made; remedy: give at least one")
-    proxy, length = _columns(checks, "proxy", "length")
+    _, proxy, length = _columns(checks, "proxy", "length")
     return proxy, length, range(proxy.shape[1])
 
 
 def _columns(checks: Sequence[Check], *names: str) -> tuple[np.ndarray, ...]:
-    """Each named number [m, u] at every check, for the prompts that have all of them at all checks; equal ones as one."""
+    """Places of the checks that are compared, then each named number [m, u] there, for the prompts that have all of them at
+    all of these; equal ones as one."""
     for check in checks:
         _refuse_other(checks[0], check)
-    tables = (np.stack([np.asarray(getattr(check, name), dtype=np.float64) for check in checks]) for name in names)
-    return drift.comparable(checks[0].prompts, *tables)
+    tables = [np.stack([np.asarray(getattr(check, name), dtype=np.float64) for check in checks]) for name in names]
+    rows = drift.known_rows(*tables)
+    return rows, *drift.comparable(checks[0].prompts, *(table[rows] for table in tables))
 
 
 def _distance(checks: Sequence[Check], kl: np.ndarray) -> np.ndarray:

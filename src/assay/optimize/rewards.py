@@ -5,6 +5,7 @@ Axes: n responses, k sources or ensemble members. Rewards are nats where the sou
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import inspect
 import math
@@ -18,6 +19,7 @@ import numpy as np
 from assay.contracts import AssayError, Prompt, Response, RewardModel, as_prompt, as_response, digest
 from assay.formulas.ensemble import RULES, most_suspect, spread
 from assay.models.rules import Rule, ensemble_rule, where_finite
+from assay.models.scaled import Scaled
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -88,9 +90,9 @@ def combined(
 class FromFile:
     """A function of a Python file, known by the file's content."""
 
-    def __init__(self, function: RewardFunction, content: bytes) -> None:
+    def __init__(self, function: RewardFunction, content: bytes, name: str) -> None:
         self.function = function
-        self.fingerprint = hashlib.sha256(content).hexdigest()[:16]
+        self.fingerprint = hashlib.sha256(b"\0".join([content, name.encode()])).hexdigest()[:16]
         self.__name__ = getattr(function, "__name__", "function")
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Iterable[float]:
@@ -99,11 +101,23 @@ class FromFile:
 
 
 def from_file(path: str, function: str) -> FromFile:
-    """FUNCTION of FILE.py; raises OSError or KeyError where there is none."""
+    """FUNCTION of FILE.py. AssayError where there is none, or the file does not run."""
     import runpy
 
-    content = Path(path).read_bytes()
-    return FromFile(runpy.run_path(path)[function], content)
+    try:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise AssayError(f"{path}: cannot be read ({error}); remedy: FILE.py:FUNCTION") from None
+    try:
+        names = runpy.run_path(path)
+    except (Exception, SystemExit) as error:  # somebody's program: whatever it raises is the user's to see, and chained
+        what = " ".join(str(error).split())[:200]
+        raise AssayError(f"{path}: raised {type(error).__name__} ({what}); remedy: mend the file") from error
+    if not callable(names.get(function)):
+        near = difflib.get_close_matches(function, [name for name, value in names.items() if callable(value)], 1)
+        nearest = f"; the nearest is {near[0]}" if near else ""
+        raise AssayError(f"{path}: has no function {function}{nearest}; remedy: FILE.py:FUNCTION")
+    return FromFile(names[function], content, function)
 
 
 @final
@@ -122,15 +136,36 @@ class Reward:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the sources, as far as they can be told apart: a model by its weights, a function by its source."""
-        told = {name: _told(source) for name, source in self.sources.items()}
-        rules = [getattr(rule, "__qualname__", rule and repr(rule)) for rule in (self.rule, self.members)]
-        return digest([told, dict(self.weights), rules, self.clip])
+        """Changes with the sources, as far as they can be told apart: a model by its weights, a function by its source.
 
-    def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Rewarded:
+        What they are called changes nothing.
+        """
+        told = [[_told(source), self.weights[name]] for name, source in self.sources.items()]
+        rules = [getattr(rule, "__qualname__", rule and repr(rule)) for rule in (self.rule, self.members)]
+        return digest([told, rules, self.clip])
+
+    @property
+    def models(self) -> tuple[Any, ...]:
+        """What it is made of, a model without its calibration and an ensemble by its members; functions too."""
+        return tuple(each for source in self.sources.values() for each in _within(source))
+
+    def in_common(self, other: Reward) -> str | None:
+        """The name here of a source, or of the ensemble of a member, that has a weight there too; None where there is none."""
+        theirs = [each for name, source in other.sources.items() if other.weights[name] for each in _within(source)]
+        told = {getattr(each, "fingerprint", None) for each in theirs} - {None}
+        for name, source in self.sources.items():
+            for each in _within(source) if self.weights[name] else ():
+                if getattr(each, "fingerprint", None) in told or any(each == one for one in theirs):
+                    return name
+        return None
+
+    def score(
+        self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike], *, strict: bool = True
+    ) -> Rewarded:
         """The reward of response i to prompt i.
 
-        Raises AssayError where a function raises or returns no n numbers, and where no response gets a finite reward.
+        Raises AssayError where a function raises or returns no n numbers, and, if strict, where no response gets a finite
+        reward.
         """
         if len(prompts) != len(responses):
             raise AssayError(
@@ -148,7 +183,7 @@ class Reward:
         weighted = np.stack([self.weights[name] * found[name].value for name in heard])
         value = where_finite(self.rule or _sum, weighted)
         usable = np.isfinite(value)
-        if not usable.any():
+        if strict and not usable.any():
             raise AssayError(
                 f"reward {', '.join(heard)}: none of {len(asked)} responses gets a finite number, "
                 f"the first got {found[heard[0]].value[0]}; remedy: look at what it computes for {said[0].text!r:.60}"
@@ -290,6 +325,13 @@ def _as_float(value: SupportsFloat) -> float:
         return float(value)
     except OverflowError:  # an integer beyond all floats
         return math.inf
+
+
+def _within(source: Any) -> list[Any]:
+    """What a source is made of, down to models without members: a model without its calibration, an ensemble's members."""
+    inner = source.model if isinstance(source, Scaled) else source
+    members = getattr(inner, "models", ())
+    return [part for member in members for part in _within(member)] or [inner]
 
 
 def _told(source: Source) -> str:

@@ -215,7 +215,7 @@ def prepare(
     accelerator: Accelerator,
 ) -> tuple[Batch, Scale]:
     """Score and read the turns, and compute advantages; also the scale with these rewards in it."""
-    rewarded = reward.score(turns.asked, turns.responses)
+    rewarded = reward.score(turns.asked, turns.responses, strict=False)
     usable = np.asarray(rewarded.usable, dtype=bool)
     if options.baseline != "value":  # a group is judged whole or not at all
         usable = np.repeat(usable.reshape(-1, options.samples).all(1), options.samples)

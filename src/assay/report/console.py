@@ -16,12 +16,14 @@ from assay.report.words import (
     rank,
     rules_of,
     verdict,
+    visible,
     without_gate,
 )
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
     from assay.contracts import Finding, Report
 
@@ -30,40 +32,46 @@ TONES = {"fit": "bold green", "fit with limits": "bold yellow", "not fit": "bold
 STATES = {"passed": "green", "failed": "red", "not shown": "yellow", "unknown": "dim"}
 
 
+def _line(text: str, style: str = "") -> Text:
+    """A text that is neither read as markup nor steers the terminal."""
+    from rich.text import Text
+
+    return Text(visible(text), style)
+
+
 def brief(report: Report, keys: Sequence[str], facts: Sequence[str] = ()) -> RenderableType:
     """The verdict, the chosen estimates and facts in one table, and the titles of what was found: a first screen."""
     from rich.console import Group
-    from rich.text import Text
 
     table = _table()
     for key in keys:
         if key in report.estimates:
             known, e = quantity(key), report.estimates[key]
             table.add_row(
-                Text(known.label), Text(number(e.value, known.unit)), Text(interval(e, known.unit), "dim"), str(e.n)
+                _line(known.label), _line(number(e.value, known.unit)), _line(interval(e, known.unit), "dim"), str(e.n)
             )
     for fact in facts:
         if fact in report.about:
-            table.add_row(Text(fact), Text(report.about[fact]))
-    lines: list[RenderableType] = [Text(report.title, style="bold"), Text(verdict(report)), *_gate(report), Text("")]
-    lines += [table, Text("")]
+            table.add_row(_line(fact), _line(report.about[fact]))
+    lines: list[RenderableType] = [_line(report.title, style="bold"), _line(verdict(report)), *_gate(report), _line("")]
+    lines += [table, _line("")]
     for finding in _findings(report):
         if finding.severity != "note" or finding.cost:
             cost = f" ({costs(finding.cost)})" if finding.cost else ""
-            lines.append(Text(f"{finding.severity}: {finding.title}{cost}", style=COLOURS[finding.severity]))
+            lines.append(_line(f"{finding.severity}: {finding.title}{cost}", style=COLOURS[finding.severity]))
     return Group(*lines)
 
 
 def examples(report: Report, width: int = 100) -> RenderableType:
     """Each example's texts with their rewards, a line each, cut to the width."""
     from rich.console import Group
-    from rich.text import Text
 
     lines: list[RenderableType] = []
     for example in report.examples:
-        lines.append(Text(f"\n{example.title}", style="bold"))
+        lines.append(_line(f"\n{example.title}", style="bold"))
         for label, response, reward in zip(example.labels, example.responses, example.rewards, strict=True):
-            lines.append(Text(f"  {label:<13} {reward:+6.2f}  {' '.join(response.text.split())[:width]}"))
+            said = " ".join(response.text.split())[:width]
+            lines.append(_line(f"  {label:<13} {reward:+6.2f}  {said}"))
     return Group(*lines)
 
 
@@ -71,23 +79,22 @@ def summary(report: Report, *, hoisted: bool = False) -> RenderableType:
     """What rich prints. Texts are never read as markup. `hoisted` says that the findings stand further up already."""
     from rich.console import Group
     from rich.padding import Padding
-    from rich.text import Text
 
     gate = gate_of(report)
-    rows: list[RenderableType] = [Text(report.title, style="bold")]
-    rows += [Text(verdict(report, counted=not hoisted)), *_gate(report)]
+    rows: list[RenderableType] = [_line(report.title, style="bold")]
+    rows += [_line(verdict(report, counted=not hoisted)), *_gate(report)]
     if gate is not None:
         rows.append(Padding(_rules(gate), (1, 0, 0, 0)))
     for finding in [] if hoisted else _findings(report):
-        line = Text.assemble((f"{finding.severity}: ", COLOURS[finding.severity]), (finding.title, "bold"))
+        line = _line(f"{finding.severity}: ", COLOURS[finding.severity]).append_text(_line(finding.title, "bold"))
         said = [costs(finding.cost)] if finding.cost else []
         said += [finding.evidence, *([finding.remedy] if finding.remedy else [])]
-        rows.append(Padding(Group(line, Padding(Text("\n".join(said)), (0, 0, 0, 2))), (1, 0, 0, 0)))
+        rows.append(Padding(Group(line, Padding(_line("\n".join(said)), (0, 0, 0, 2))), (1, 0, 0, 0)))
     for part, estimates in parts(report):
         table = _table(part)
         for known, e in estimates:
             table.add_row(
-                Text(known.label), Text(number(e.value, known.unit)), Text(interval(e, known.unit), "dim"), str(e.n)
+                _line(known.label), _line(number(e.value, known.unit)), _line(interval(e, known.unit), "dim"), str(e.n)
             )
         rows.append(Padding(table, (1, 0, 0, 0)))
     for section in without_gate(report).sections:
@@ -103,7 +110,6 @@ def _findings(report: Report) -> list[Finding]:
 
 def _gate(report: Report) -> Iterator[RenderableType]:
     """The verdict, why, the limits, and what would help."""
-    from rich.text import Text
 
     gate = gate_of(report)
     if gate is None:
@@ -111,30 +117,28 @@ def _gate(report: Report) -> Iterator[RenderableType]:
     about = gate.about
     decision = about["verdict"]
     head = f"\n{decision[:1].upper()}{decision[1:]}"
-    yield Text.assemble((head, TONES.get(decision, "bold")), f": {about['why']}" if "why" in about else "")
-    yield from (Text(f"  limit: {value}") for key, value in about.items() if key.startswith("limit "))
+    yield _line(head, TONES.get(decision, "bold")).append_text(_line(f": {about['why']}" if "why" in about else ""))
+    yield from (_line(f"  limit: {value}") for key, value in about.items() if key.startswith("limit "))
     if "data that would help most" in about:
-        yield Text(f"  data that would help most: {about['data that would help most']}")
+        yield _line(f"  data that would help most: {about['data that would help most']}")
 
 
 def _rules(gate: Report) -> Table:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("rule", "state", "measured"):
         table.add_column(heading, header_style="dim")
     for name, state, measured, _ in rules_of(gate):
-        table.add_row(Text(name), Text(state, STATES.get(state, "")), Text(measured))
+        table.add_row(_line(name), _line(state, STATES.get(state, "")), _line(measured))
     return table
 
 
 def _table(title: str = "") -> Table:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(
-        title=Text(title, style="dim") if title else None, title_justify="left", box=None, padding=(0, 2, 0, 0)
+        title=_line(title, style="dim") if title else None, title_justify="left", box=None, padding=(0, 2, 0, 0)
     )
     for heading, side in (("", "left"), ("value", "right"), ("95 % interval", "left"), ("n", "right")):
         table.add_column(heading, justify="right" if side == "right" else "left", header_style="dim")

@@ -24,6 +24,7 @@ from assay.report.words import (
     rank,
     rules_of,
     verdict,
+    visible,
     without_gate,
 )
 
@@ -76,7 +77,8 @@ def to_html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(report=_Page(report).view(report, "report", outermost=True))
+    page = environment.get_template("page.html.j2")
+    return visible(page.render(report=_Page(report).view(report, "report", outermost=True)))
 
 
 def to_markdown(report: Report, level: int = 1) -> str:
@@ -104,7 +106,7 @@ def to_markdown(report: Report, level: int = 1) -> str:
         lines += ["", to_markdown(section, level + 1).rstrip()]
     if report.about:
         lines += ["", *(f"* {inline(key)}: {inline(value)}" for key, value in report.about.items())]
-    return "\n".join(lines) + "\n"
+    return visible("\n".join(lines) + "\n")
 
 
 def _finding_lines(finding: Finding) -> list[str]:

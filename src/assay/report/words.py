@@ -11,6 +11,14 @@ from assay.contracts import Estimate, Finding, Report
 
 Unit = Literal["share", "nats", "number"]
 PERCENT = "\N{NO-BREAK SPACE}%"
+# Control characters, which steer a terminal, as the pictures of them; tab and line end stay
+PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
+PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+
+
+def visible(text: str) -> str:
+    """A text that only shows: no character of it steers a terminal."""
+    return text.translate(PICTURES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,12 @@ QUANTITIES: Mapping[str, Quantity] = {
         "repetition", "share", PUSHED, "runs of four words in a chosen reply that stood in it before"
     ),
     "repetition_gain": Quantity("repetition, gain", "share", PUSHED, "the same, less that of any reply"),
+    "distinct_1": Quantity("different words", "share", PUSHED, "among all words in the chosen replies' beginnings"),
+    "distinct_2": Quantity("different pairs of words", "share", PUSHED, "among all in the chosen replies' beginnings"),
+    "partly_read": Quantity(
+        "seen in part", "share", PUSHED, "chosen replies of which the reward did not see the beginning"
+    ),
+    "partly_read_gain": Quantity("seen in part, gain", "share", PUSHED, "the same, less that of any reply"),
     "spread": Quantity("members' spread", "nats", PUSHED, "standard deviation between an ensemble's members"),
     "spread_gain": Quantity("members' spread, gain", "nats", PUSHED, "of a chosen reply, less that of any reply"),
     "shifted": Quantity(

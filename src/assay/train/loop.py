@@ -121,22 +121,10 @@ def fit(
     while step < total and not stopped:
         rows = step_rows(len(table), options.batch_size, options.seed, step)
         value = _accumulate(network, table, rows, options, accelerator, model)
+        rate = learning_rate(step, total, options)
         step += 1
-        norm = weights.step(learning_rate(step - 1, total, options)) if math.isfinite(value) else value
-        if not math.isfinite(norm):
-            what = "gradient" if math.isfinite(value) else "loss"
-            raise AssayError(
-                f"train: the {what} at step {step} is {norm}; remedy: a smaller train.lr (now {options.lr}), or model.dtype=float32"
-            )
-        run.log(
-            {
-                "step": step,
-                "epoch": step / per_epoch,
-                "loss": value,
-                "lr": options.lr * learning_rate(step - 1, total, options),
-                "grad_norm": norm,
-            }
-        )
+        norm = _step(weights, value, rate, f"step {step}", options.lr)
+        run.log({"step": step, "epoch": step / per_epoch, "loss": value, "lr": options.lr * rate, "grad_norm": norm})
         at_end = step == total
         if check is not None and (at_end or step % (options.eval_every or per_epoch) == 0):
             last_check = evaluate(core, check, options, model, accelerator)
@@ -155,6 +143,28 @@ def fit(
         run.restore_best(weights)
     if check is not None and (last_check is None or options.patience):
         last_check = evaluate(core, check, options, model, accelerator)
+    core = _whole(core, given, home, accelerator)
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    tie = core.tie_threshold.item() if options.loss == "rao_kupper" else None
+    card = dataclasses.replace(model.card, data_hash=run.identity["data"], tie_threshold=tie)
+    trained = ScalarModel(core, model.text, card, autocast=model.autocast, batch_tokens=model.batch_tokens)
+    return TrainResult(trained, step, last_check, stopped, table.dropped, time.monotonic() - started, tokens)
+
+
+def _step(weights: Weights, value: float, rate: float, place: str, lr: float) -> float:
+    """One optimiser step at a share of the learning rate; returns the gradient's norm. What is no number never enters the weights."""
+    norm = weights.step(rate) if math.isfinite(value) else value
+    if not math.isfinite(norm):
+        what = "gradient" if math.isfinite(value) else "loss"
+        raise AssayError(
+            f"train: the {what} at {place} is {norm}; remedy: a smaller train.lr (now {lr}), or model.dtype=float32"
+        )
+    return norm
+
+
+def _whole(core: ScalarNetwork, given: ScalarNetwork, home: torch.device, accelerator: Accelerator) -> ScalarNetwork:
+    """The trained network in one piece, to score with: shards gathered, adapters folded in."""
     if processes.is_sharded(core):
         processes.gather(core, given, home)
         core = given
@@ -162,12 +172,7 @@ def fit(
         core.float()  # bfloat16 scores depend on their batch by rounding, and would round merged adapters away
     core.merge()
     core.eval()
-    for tracker in accelerator.trackers:
-        tracker.finish()
-    tie = core.tie_threshold.item() if options.loss == "rao_kupper" else None
-    card = dataclasses.replace(model.card, data_hash=run.identity["data"], tie_threshold=tie)
-    trained = ScalarModel(core, model.text, card, autocast=model.autocast, batch_tokens=model.batch_tokens)
-    return TrainResult(trained, step, last_check, stopped, table.dropped, time.monotonic() - started, tokens)
+    return core
 
 
 def evaluate(
