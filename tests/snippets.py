@@ -76,10 +76,11 @@ def make_desk(folder: Path, base: Path) -> Path:
         assay.write(folder / "parts" / f"{name}.jsonl", part)
         assay.write(folder / "runs" / "quickstart" / f"{name}.jsonl", part)
     _write_others(folder, rows)
-    model = assay.train(parts["train"], base=str(base), lr=3e-3, micro_tokens=8192)
-    model, _ = assay.calibrate(model, parts["calibrate"])
-    for name in ("runs/mine/model", "runs/quickstart/model", "my-model", "old-model"):
-        assay.save(model, folder / name)
+    for seed, names in enumerate((("runs/mine/model", "runs/quickstart/model", "my-model"), ("old-model",))):
+        model = assay.train(parts["train"], base=str(base), lr=3e-3, micro_tokens=8192, seed=seed)
+        model, _ = assay.calibrate(model, parts["calibrate"])
+        for name in names:
+            assay.save(model, folder / name)
     return folder
 
 
