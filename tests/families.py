@@ -58,6 +58,21 @@ PECULIAR: dict[str, tuple[str, str, dict[str, Any]]] = {  # attention that is mo
     "gemma2": ("Gemma2Config", "Gemma2ForCausalLM", WINDOW | {"attn_logit_softcapping": 2.0}),
     "gpt_oss": ("GptOssConfig", "GptOssForCausalLM", WINDOW | {"num_local_experts": 2, "num_experts_per_tok": 1}),
     "phimoe": ("PhimoeConfig", "PhimoeForCausalLM", GROUPED | {"sliding_window": 50, "num_local_experts": 2}),
+    "longrope": (  # a text of more than 24 tokens turns the rotary embedding of its whole pass
+        "Phi3Config",
+        "Phi3ForCausalLM",
+        GROUPED
+        | {
+            "original_max_position_embeddings": 24,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 1e4,
+                "original_max_position_embeddings": 24,
+                "short_factor": [1.0] * 4,
+                "long_factor": [2.0, 3.0, 5.0, 8.0],
+            },
+        },
+    ),
     "bloom": ("BloomConfig", "BloomForCausalLM", {"n_layer": 2, "n_head": 4}),
 }
 STATEFUL: dict[str, tuple[str, str, dict[str, Any]]] = {

@@ -343,6 +343,24 @@ def test_order_grouping_and_budget_change_no_score(folders, name):
 
 
 @pytest.mark.parametrize("way", ["forest", "cache", "padded"])
+def test_a_rotary_embedding_that_turns_with_a_long_text_leaves_the_short_ones_alone(fresh, doubled, way):
+    """What each text gives alone, where it shares its beginning with texts on the other side of the turn."""
+    network = fresh("longrope")
+    network.trunk.choose()
+    assert (network.trunk.way, network.trunk.turn) == ("forest", 24)
+    shared = np.arange(5, 20)
+    texts = [np.concatenate([shared, np.arange(30, 30 + more)]) for more in (3, 20, 9, 10, 40)]
+    alone = torch.cat([network.trunk.states([text], [12]) for text in texts])
+    if way != "forest":
+        network.trunk.way = way
+        network.trunk._attend(network.trunk.attention)
+    torch.testing.assert_close(network.trunk.states(texts, [12] * 5), alone, atol=1e-10, rtol=0)
+    assert difference(network, texts, way) < 1e-10
+    network.trunk.turn = None
+    assert (network.trunk.states(texts, [12] * 5) - alone).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("way", ["forest", "cache", "padded"])
 def test_gradients_add_up_over_any_division_into_batches(fresh, doubled, way, monkeypatch):
     network = fresh()
     if way != "forest":

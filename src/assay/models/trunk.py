@@ -39,6 +39,7 @@ class Trunk:
         self.reads: _LastLayer | None = None
         self.varlen = True  # False where torch's kernel was found to disagree
         self.windows: set[int | None] = set()
+        self.turn = _rotary_turn(self.body.config)
 
     def choose(self) -> str:
         """Name of the way in use; found out on first use."""
@@ -48,8 +49,21 @@ class Trunk:
 
     def states(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
         """Hidden state at the last token of each text; or at its tokens from since[i] on, text after text."""
+        short = [self.turn is None or len(text) <= self.turn for text in texts]
+        if all(short) or not any(short):
+            return self._states(texts, since)
+        sizes = [1] * len(texts) if since is None else [len(t) - at for t, at in zip(texts, since, strict=True)]
+        found: dict[int, Tensor] = {}
+        for kind in (True, False):
+            rows = [i for i, each in enumerate(short) if each == kind]
+            states = self._states([texts[i] for i in rows], since and [since[i] for i in rows])
+            found |= zip(rows, states.split([sizes[i] for i in rows]), strict=True)
+        return torch.cat([found[i] for i in range(len(texts))])
+
+    def _states(self, texts: Texts, since: Sequence[int] | None) -> Float[Tensor, "r h"]:
         way = self.choose()
-        if way == "cache" and getattr(self.body, "gradient_checkpointing", False):
+        turns = self.turn is not None and max(map(len, texts)) > self.turn  # after the keys of the beginning were made
+        if way == "cache" and (turns or getattr(self.body, "gradient_checkpointing", False)):
             way = "padded"  # a layer that is computed again would find its cache already filled
         return {"forest": self.forest, "cache": self.cached, "padded": self.padded}[way](texts, since)
 
@@ -321,6 +335,17 @@ def pad(rows: Texts, pad_id: int) -> tuple[Int[Tensor, "n t"], Int[Tensor, "n t"
         ids[i, : len(row)] = torch.from_numpy(row.astype(np.int64))
         mask[i, : len(row)] = 1
     return ids, mask
+
+
+def _rotary_turn(config: Any) -> int | None:
+    """Tokens beyond which the longest text of a pass changes the rotary embedding of all (longrope); None where none does.
+
+    `dynamic` does so beyond max_position_embeddings only, which no text passes.
+    """
+    given = getattr(config, "rope_parameters", None) or {}
+    each = given.values() if all(isinstance(value, dict) for value in given.values()) else [given]
+    turns = [r.get("original_max_position_embeddings") for r in each if r.get("rope_type") == "longrope"]
+    return min((int(turn) for turn in turns if turn), default=None)
 
 
 def _attends_only(body: Any) -> bool:
