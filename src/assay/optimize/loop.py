@@ -101,15 +101,9 @@ def optimise(
     if not prompts:
         raise AssayError("optimize: there is no prompt to learn from; remedy: prompts that are not all held out")
     asked, ids, excluded = answerable(policy, prompts, options.max_tokens)
-    check_asked, check_ids, unasked = answerable(policy, held_out, options.max_tokens, "held-out prompts")
-    check_asked, check_ids = check_asked[: options.check_prompts], check_ids[: options.check_prompts]
+    check_asked, check_ids, unasked = _to_check(policy, held_out, options, gold)
     excluded |= {f"held out, {why}": num for why, num in unasked.items()}
-    if gold is not None and len(set(check_asked)) < LEAST_PROMPTS:
-        log.warning(
-            "gold judges %d different prompts; a verdict needs %d or more", len(set(check_asked)), LEAST_PROMPTS
-        )
-    adapted = hasattr(policy.model, "peft_config")
-    reference = policy if adapted else frozen_copy(policy)
+    reference = policy if hasattr(policy.model, "peft_config") else frozen_copy(policy)
     values = _value_model(policy, options, value)
     weights = _weights(policy, values, options)
     policy.model.train()
@@ -311,6 +305,17 @@ def answerable(
             f"none of {len(prompts)} {what} can be answered ({'; '.join(excluded)}){refused or '; remedy: other prompts'}"
         )
     return kept, ids, excluded
+
+
+def _to_check(
+    policy: LanguagePolicy, held_out: Sequence[Prompt], options: OptimizeOptions, gold: Reward | None
+) -> tuple[list[Prompt], list[Any], dict[str, int]]:
+    """The first check_prompts of the held-out prompts that fit; a warning where they are too few for a verdict."""
+    asked, ids, excluded = answerable(policy, held_out, options.max_tokens, "held-out prompts")
+    asked, ids = asked[: options.check_prompts], ids[: options.check_prompts]
+    if gold is not None and (num := len(set(asked))) < LEAST_PROMPTS:
+        log.warning("gold judges %d different prompts; a verdict needs %d or more", num, LEAST_PROMPTS)
+    return asked, ids, excluded
 
 
 def frozen_copy(policy: LanguagePolicy) -> LanguagePolicy:
