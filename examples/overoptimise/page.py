@@ -20,17 +20,24 @@ COLOURS = ("#9a3412", "#b7791f", "#0f766e", "#1d4ed8", "#6d28d9", "#475569")
 TURNED, FELL, ROSE, FLAT = "rose, then fell", "only fell", "rose, no fall shown", "neither shown"
 
 
-def write(out: Path, pools: Sequence[str], runs: Sequence[str], asked: argparse.Namespace, settings: Any) -> None:
+def runs(asked: argparse.Namespace) -> dict[str, tuple[str, float]]:
+    """Each PPO run's folder, with the proxy that it pushes and its price of KL."""
+    middle = {f"ppo-{coef:g}": (str(asked.middle), coef) for coef in asked.kl_coef}
+    first = asked.kl_coef[0]
+    return middle | {f"ppo-{proxy}-{first:g}": (proxy, first) for proxy in asked.pushed}
+
+
+def write(
+    out: Path, pools: Sequence[str], runs: Mapping[str, tuple[str, float]], asked: argparse.Namespace, settings: Any
+) -> None:
     """summary.md, best-of-n.svg and ppo.svg in the folder, from the reports and pools that are there."""
     best = {name: read_report(out / f"best-of-n-{name}" / "report.json") for name in pools}
     held = {name: read_pool(out / f"pool-{name}.jsonl") for name in pools}
     ran = {name: read_report(out / name / "forecast" / "report.json") for name in runs}
     units = {name: spread(pool.proxy) for name, pool in held.items()}
     draw_curves(out / "best-of-n.svg", best, units, "best of n", {name: label(name, asked) for name in pools})
-    unit = units[str(asked.middle)]
-    draw_curves(
-        out / "ppo.svg", ran, dict.fromkeys(ran, unit), "PPO", {name: name.replace("-", ", β = ") for name in ran}
-    )
+    names = {name: f"{label(proxy, asked)}, β = {coef:g}" for name, (proxy, coef) in runs.items()}
+    draw_curves(out / "ppo.svg", ran, {name: units[proxy] for name, (proxy, _) in runs.items()}, "PPO", names)
     sections = [
         "# What optimisation did to the reward",
         conditions(asked, settings),
@@ -43,10 +50,10 @@ def write(out: Path, pools: Sequence[str], runs: Sequence[str], asked: argparse.
         later([str(size) for size in asked.sizes], best, asked.n),
         "## What the proxies chose",
         chosen_table(held, settings, asked),
-        f"## PPO against the proxy of {asked.middle} comparisons",
+        "## PPO",
         "![Gold and proxy against √KL, PPO](ppo.svg)",
-        run_table(ran),
-        *(said(name.replace("ppo-", "PPO, β = "), report) for name, report in ran.items()),
+        run_table(ran, names),
+        *(said(f"PPO, {names[name]}", report) for name, report in ran.items()),
         "## Did gold rise and then fall?",
         answer(best, ran),
     ]
@@ -144,13 +151,13 @@ def best_table(best: Mapping[str, Report], held: Mapping[str, Pool], asked: argp
     return table(head, rows)
 
 
-def run_table(ran: Mapping[str, Report]) -> str:
+def run_table(ran: Mapping[str, Report], names: Mapping[str, str]) -> str:
     rows = []
     for name, report in ran.items():
         course = report.curves["gold_by_kl"]
         top = peak(course)
         cells = [
-            name.removeprefix("ppo-"),
+            names[name],
             f"{course.x[top] ** 2:.2f}",
             short(course.y[top]),
             f"{course.x[-1] ** 2:.2f}",
@@ -158,7 +165,7 @@ def run_table(ran: Mapping[str, Report]) -> str:
         error = report.estimates.get("forecast_error")
         rows.append([*cells, short(course.y[-1]), short(report.estimates["gold_drop"]), short(error) if error else "-"])
     head = [
-        "β",
+        "proxy and price of KL",
         "KL at the best",
         "gold there",
         "KL at the end",

@@ -36,7 +36,8 @@ from assay.recipes import quickstart
 
 SMALL: dict[str, Any] = {
     "sizes": [16, 32, 64], "middle": 32, "members": 2, "steps": 4, "prompts": 40, "pool_prompts": 8, "n": 16,
-    "tokens": 8, "kl_coef": [0.0, 0.2], "updates": 2, "batch": 8, "check_every": 1, "check_prompts": 8, "draws": 100,
+    "tokens": 8, "kl_coef": [0.0, 0.2], "pushed": ["64", "mean"], "updates": 2,
+    "batch": 8, "check_every": 1, "check_prompts": 8, "draws": 100,
 }  # fmt: skip
 RULES = {"mean": "mean", "uncertainty": "cautious"}  # an ensemble's rule, and what its pool is called
 
@@ -126,17 +127,18 @@ def main(words: list[str] | None = None) -> None:
             ),
         )
 
-    # 4. PPO against the proxy of the middle size
-    for coef in asked.kl_coef:
+    # 4. PPO against the proxy of the middle size at each price of KL, and against others at the first
+    runs = page.runs(asked)
+    for name, (proxy, coef) in runs.items():
         do(
-            out / f"ppo-{coef:g}" / "forecast" / "report.html",
-            f"PPO against proxy {asked.middle}, a nat of KL costs {coef:g}",
+            out / name / "forecast" / "report.html",
+            f"PPO against proxy {proxy}, a nat of KL costs {coef:g}",
             asked.updates * asked.batch * asked.tokens / TOKENS_OF_PPO,
-            lambda coef=coef: ppo(out, asked, judge, taught, checked, coef),
+            lambda name=name, proxy=proxy, coef=coef: ppo(out, asked, judge, taught, checked, name, proxy, coef),
         )
 
     # 5. What came of it
-    page.write(out, pools, [f"ppo-{coef:g}" for coef in asked.kl_coef], asked, settings)
+    page.write(out, pools, runs, asked, settings)
     print((out / "summary.md").read_text(encoding="utf-8"))
 
 
@@ -251,6 +253,14 @@ def unite(out: Path, asked: argparse.Namespace, rule: str, name: str) -> None:
     rewrite(out / "pool.jsonl", out / f"pool-{name}.jsonl", ensemble_rule(rule)(scaled).reshape(each[0].shape))
 
 
+def united(out: Path, asked: argparse.Namespace, name: str) -> Reward:
+    """The ensemble as a reward: each member in its own standard deviations over the untouched policy's replies."""
+    rule = next(rule for rule, called in RULES.items() if called == name)
+    models = {member: load(out / member) for member in members(asked)}
+    units = {each: m.calibration.reference_spread / m.calibration.temperature for each, m in models.items()}
+    return combined(models, {each: 1 / unit for each, unit in units.items()}, rule)
+
+
 def rewrite(source: Path, place: Path, reward: np.ndarray) -> None:
     rows = [row for _, row in files.read_rows(source) if "excluded" not in row]
     new = ({"reward": value.tolist(), "gold": row["reward"]} for row, value in zip(rows, reward, strict=True))
@@ -266,26 +276,28 @@ def ppo(
     judge: Reward,
     prompts: Sequence[str],
     checked: Sequence[str],
+    name: str,
+    proxy: str,
     coef: float,
 ) -> None:
     """One run, and its report with what the pool foretold beside it. Rewards are divided by their spread over the untouched
     policy's replies, so coef is in such units; a reply that is cut costs nothing, because gold does not mind either."""
-    folder, name = out / f"ppo-{coef:g}", str(asked.middle)
+    folder = out / name
     chosen = {
         "updates": asked.updates, "prompts": asked.batch, "max_tokens": asked.tokens, "lr": asked.lr, "kl_coef": coef,
-        "reward_scale": "reference", "unfinished": 0.0, "seed": asked.seed,
+        "reward_scale": "none" if proxy in RULES.values() else "reference", "unfinished": 0.0, "seed": asked.seed,
         "check_every": asked.check_every, "check_prompts": asked.check_prompts,
     }  # fmt: skip
     api.optimize(
         speaker(asked, adapters=True),
-        load(out / name),
+        united(out, asked, proxy) if proxy in RULES.values() else load(out / proxy),
         prompts,
         gold=judge,
         held_out=checked,
         out=folder,
         config=build({"optimize": chosen}),
     )
-    report = api.overoptimise(folder, pool=out / f"pool-{name}.jsonl", draws=asked.draws, seed=asked.seed)
+    report = api.overoptimise(folder, pool=out / f"pool-{proxy}.jsonl", draws=asked.draws, seed=asked.seed)
     api.write_report(report, folder / "forecast")
 
 
@@ -303,12 +315,15 @@ def options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--members", type=int, default=3, help="proxies in the ensemble: other seeds, the same data")
     parser.add_argument("--steps", type=int, default=30, help="fewest optimiser steps of a proxy; else one epoch")
     parser.add_argument("--proxy-lr", type=float, default=3e-4)
-    parser.add_argument("--prompts", type=int, default=304, help="that comparisons and PPO are about")
-    parser.add_argument("--pool-prompts", type=int, default=16, help="others, for best of n")
+    parser.add_argument("--prompts", type=int, default=288, help="that comparisons and PPO are about")
+    parser.add_argument("--pool-prompts", type=int, default=64, help="others, for best of n")
     parser.add_argument("--n", type=int, default=256, help="replies to each of them")
     parser.add_argument("--tokens", type=int, default=24, help="most tokens of a reply")
     parser.add_argument("--kl-coef", type=float, nargs="+", default=[0.0, 0.1, 0.4], help="one PPO run each")
-    parser.add_argument("--updates", type=int, default=16)
+    parser.add_argument(
+        "--pushed", nargs="*", default=["100", "1600"], help="other proxies for PPO, at the first --kl-coef"
+    )
+    parser.add_argument("--updates", type=int, default=40)
     parser.add_argument("--batch", type=int, default=32, help="prompts an update")
     parser.add_argument("--lr", type=float, default=2e-4, help="of PPO")
     parser.add_argument("--check-every", type=int, default=2)
@@ -321,6 +336,9 @@ def options(words: list[str] | None) -> argparse.Namespace:
     asked = parser.parse_args(words)
     if asked.middle not in asked.sizes:
         parser.error(f"--middle {asked.middle} is none of --sizes {asked.sizes}")
+    known = [*(str(size) for size in asked.sizes if size != asked.middle), *RULES.values()]
+    if unknown := [name for name in asked.pushed if name not in known]:
+        parser.error(f"--pushed {unknown[0]} is none of {', '.join(known)}")
     return asked
 
 
