@@ -39,6 +39,7 @@ SMALL: dict[str, Any] = {
     "tokens": 8, "kl_coef": [0.0, 0.2], "pushed": ["64", "mean"], "updates": 2,
     "batch": 8, "check_every": 1, "check_prompts": 8, "draws": 100,
 }  # fmt: skip
+ENDS = (".", "!", "?", '."', '!"', '?"', ".'", ".)", "Ċ", "ĊĊ")  # tokens that end a sentence, and so a reply
 RULES = {"mean": "mean", "uncertainty": "cautious"}  # an ensemble's rule, and what its pool is called
 
 # Guesses for two cores with bfloat16 products and the starter model. Only the estimates of time depend on them.
@@ -318,12 +319,12 @@ def options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=288, help="that comparisons and PPO are about")
     parser.add_argument("--pool-prompts", type=int, default=64, help="others, for best of n")
     parser.add_argument("--n", type=int, default=256, help="replies to each of them")
-    parser.add_argument("--tokens", type=int, default=24, help="most tokens of a reply")
+    parser.add_argument("--tokens", type=int, default=64, help="most tokens of a reply")
     parser.add_argument("--kl-coef", type=float, nargs="+", default=[0.0, 0.1, 0.4], help="one PPO run each")
     parser.add_argument(
-        "--pushed", nargs="*", default=["100", "1600"], help="other proxies for PPO, at the first --kl-coef"
+        "--pushed", nargs="*", default=["100", "1600", "mean"], help="other proxies for PPO, at the first --kl-coef"
     )
-    parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--updates", type=int, default=24)
     parser.add_argument("--batch", type=int, default=32, help="prompts an update")
     parser.add_argument("--lr", type=float, default=2e-4, help="of PPO")
     parser.add_argument("--check-every", type=int, default=2)
@@ -375,8 +376,11 @@ def replies_each(asked: argparse.Namespace) -> int:
 
 
 def speaker(asked: argparse.Namespace, adapters: bool = False) -> Any:
-    """The policy; like the proxies without a system message, which would cost each text twenty tokens."""
-    return api.policy(asked.policy, adapters=adapters, seed=asked.seed, system="", dtype="auto")
+    """The policy, which says one sentence; like the proxies without a system message, which would cost each text twenty tokens."""
+    policy: Any = api.policy(asked.policy, adapters=adapters, seed=asked.seed, system="", dtype="auto")
+    vocabulary = policy.tokenizer.get_vocab()
+    policy.stops |= {vocabulary[end] for end in ENDS if end in vocabulary}
+    return policy
 
 
 def load(folder: Path) -> Any:
