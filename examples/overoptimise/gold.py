@@ -19,7 +19,7 @@ import numpy as np
 import assay
 from assay.contracts import Prompt
 
-FEW = 0.2  # about the share of the policy's replies that have more words than are enough
+FEW = 0.05  # about the share of the policy's replies that have more words than are enough
 BEYOND, ON_TOPIC, REPEATED = (
     2.0,
     2.0,
