@@ -576,13 +576,17 @@ def test_ctrl_c_stops_at_once_and_what_came_was_handed_over(serve):
         return well(handler, body, number) if last(body) == "a" else sleepy(handler, body, number)
 
     arrived = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        RemotePolicy(serve(answer).url, "m", timeout=60).sample(
-            ["a", "b", "c"], 1, 5, received=lambda i, _: arrived.append(i)
-        )
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            RemotePolicy(serve(answer).url, "m", timeout=60).sample(
+                ["a", "b", "c"], 1, 5, received=lambda i, _: arrived.append(i)
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - started < 5
     assert arrived == [0]
     waiting = [thread for thread in threading.enumerate() if "(_work)" in thread.name]
