@@ -186,6 +186,37 @@ def test_the_first_token_is_drawn_from_the_models_own_distribution(tiny_dir, pol
     assert share == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 4000) ** 0.5)
 
 
+@pytest.mark.parametrize("cap", [None, 0.8])
+@pytest.mark.parametrize("kernel", [True, False])
+@pytest.mark.parametrize("window", [None, 6])
+def test_what_is_seen_of_prompt_and_reply_together_is_the_formula(cap, kernel, window, monkeypatch):
+    """Replies of 7 tokens to prompts of 9 and 4: behind a window of 6 the prompts are out of sight."""
+    if not kernel:
+        monkeypatch.setattr(decode, "has_kernel", lambda *_: False)
+    draw = torch.Generator().manual_seed(0)
+
+    def some(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=draw, dtype=torch.float64)
+
+    lengths, of, size = [9, 4], np.array([0, 0, 1]), 6
+    keys, values = some(2, 2, 9, 8), some(2, 2, 9, 8)
+    shelf = decode.Shelf(np.arange(2), torch.tensor(lengths), {0: keys}, {0: values}, of).arranged()
+    own = [some(3, 2, decode.BEGIN, 8) for _ in range(2)]
+    memory = decode.Memory((shelf,), torch.arange(3), torch.tensor(lengths)[of], size, {0: own[0]}, {0: own[1]})
+    q, k, v = some(3, 4, 8), some(3, 2, 8), some(3, 2, 8)
+    out = memory.attended(0, q, k, v, 0.5, window, cap)
+    for row, at in enumerate(of):
+        for head in range(4):
+            seen = [
+                torch.cat([x[at, head // 2, : lengths[at]], y[row, head // 2, :size], z[row, None, head // 2]])
+                for x, y, z in ((keys, own[0], k), (values, own[1], v))
+            ]
+            seen = [x[-window:] if window else x for x in seen]
+            scores = seen[0] @ q[row, head] * 0.5
+            scores = cap * torch.tanh(scores / cap) if cap else scores
+            torch.testing.assert_close(out[row, head], scores.softmax(0) @ seen[1], rtol=0, atol=1e-12)
+
+
 def test_no_chance_draws_a_token_that_cannot_come():
     """The largest chances round to 1 in single precision; a vocabulary often ends with ids that nothing says."""
     logits = torch.tensor([[-math.inf, 0.0, 2.0, -math.inf, -200.0]]).expand(4, -1)
