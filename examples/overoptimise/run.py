@@ -320,10 +320,8 @@ def options(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--pool-prompts", type=int, default=32, help="others, for best of n")
     parser.add_argument("--n", type=int, default=256, help="replies to each of them")
     parser.add_argument("--tokens", type=int, default=96, help="most tokens of a reply")
-    parser.add_argument("--kl-coef", type=float, nargs="+", default=[0.0, 0.1, 0.4], help="one PPO run each")
-    parser.add_argument(
-        "--pushed", nargs="*", default=["100", "1600", "mean"], help="other proxies for PPO, at the first --kl-coef"
-    )
+    parser.add_argument("--kl-coef", type=float, nargs="+", default=[0.0, 0.4], help="one PPO run each")
+    parser.add_argument("--pushed", nargs="*", default=["100"], help="other proxies for PPO, at the first --kl-coef")
     parser.add_argument("--updates", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32, help="prompts an update")
     parser.add_argument("--lr", type=float, default=3e-4, help="of PPO")
