@@ -33,13 +33,14 @@ def main() -> None:
     """Run every set-up in turn, keep the numbers and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, action="append", default=[], help="pairs: prompt, chosen, rejected a row")
-    parser.add_argument("--n", type=int, default=64, help="pairs")
+    parser.add_argument("--n", type=int, default=64, help="pairs to train on")
+    parser.add_argument("--scored", type=int, default=256, help="pairs to score; workers get 256 replies at a time")
     parser.add_argument("--batch", type=int, default=16, help="pairs an optimiser step")
     parser.add_argument("--max-length", type=int, default=384, help="longer pairs are left out")
     measure.add_options(parser, "processes.json")
     a = parser.parse_args()
     if a.smoke:
-        a.n, a.batch, a.repeats, a.max_length, a.threads = 8, 4, 1, 128, 2
+        a.n, a.scored, a.batch, a.repeats, a.max_length, a.threads = 8, 8, 4, 1, 128, 2
     source = rows.made_up(40) if a.smoke and not a.data else rows.read_rows(a.data)
     setups = {"1 process, 1 thread": (1, 1), f"1 process, {a.threads} threads": (1, a.threads)}
     setups[f"{a.threads} processes, 1 thread each"] = (a.threads, 1)
@@ -49,8 +50,8 @@ def main() -> None:
         place = Path(scratch)
         start = rows.start(a.model, place / "start", 0)
         pairs = rows.pairs(source, rows.text_of(start), a.n, a.max_length, 0)
-        few = pairs[: min(FEW, a.n // 2)]
-        for name, some in (("pairs.jsonl", pairs), ("few.jsonl", few)):
+        many = rows.pairs(source, rows.text_of(start), a.scored, a.max_length, 1)
+        for name, some in (("pairs.jsonl", pairs), ("many.jsonl", many), ("few.jsonl", many[: few(a)])):
             write_comparisons(place / name, [rows.comparison(pair) for pair in some])
         for kind, run in (("train", trained), ("score", scored)):
             answers = interleave({n: (lambda s=s, r=run: r(a, place, start, *s)) for n, s in setups.items()}, a.repeats)
@@ -84,7 +85,7 @@ def trained(a: argparse.Namespace, place: Path, start: Path, processes: int, thr
 def scored(a: argparse.Namespace, place: Path, start: Path, processes: int, threads: int) -> Answer:
     """One run of `assay score` over both replies of every pair."""
     taken = []
-    for data in ("few.jsonl", "pairs.jsonl"):
+    for data in ("few.jsonl", "many.jsonl"):
         with tempfile.TemporaryDirectory(dir=place) as out:
             command = ["-m", "assay", "score", str(start), "--data", str(place / data), "--out", f"{out}/scores.jsonl"]
             began = time.perf_counter()
@@ -94,7 +95,12 @@ def scored(a: argparse.Namespace, place: Path, start: Path, processes: int, thre
             taken.append(time.perf_counter() - began)
             if done.returncode:
                 return {"error": (done.stderr.strip().splitlines() or ["?"])[-1][:300]}
-    return {"pairs_a_second": (a.n - min(FEW, a.n // 2)) / max(1e-9, taken[1] - taken[0])}
+    return {"pairs_a_second": (a.scored - few(a)) / max(1e-9, taken[1] - taken[0])}
+
+
+def few(a: argparse.Namespace) -> int:
+    """Pairs of the run that is taken off."""
+    return int(min(FEW, a.scored // 2))
 
 
 def said(command: list[str], threads: int) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,6 @@
 """Scores for more rows than memory holds: a file through several processes in order, or batches of a Ray data set.
 
-Axes: n responses of a chunk. A chunk is as many whole rows as ask for some 1024 responses, so that rows with many responses
+Axes: n responses of a chunk. A chunk is as many whole rows as ask for some 1024 responses (256 with several workers), so that rows with many responses
 stay bounded too. Two chunks a worker are held at most, scored or waiting for their turn.
 """
 
@@ -37,6 +37,7 @@ from assay.progress import Bar, note
 Asked = tuple[Prompt, list[Response], bool]  # what files.asked_row finds in a row
 Values = Float[np.ndarray, " n"]
 OpenModel = Callable[[int], RewardModel]  # the number of a worker -> the model on that worker's device
+ALONE, SHARED = 1024, 256  # responses of a chunk: for one worker, and for several, who would else idle over a short file
 AHEAD = 2  # chunks a worker that are held at most
 SMALL = 2**20  # bytes; a larger file of a model is known by its size and time, a smaller one by its content
 
@@ -125,7 +126,7 @@ def score_rows(
     identity: Mapping[str, Any] | None,
     *,
     workers: int = 1,
-    chunk: int = 1024,
+    chunk: int | None = None,
 ) -> dict[str, int]:
     """Write every row of the source with its reward(s), in order; returns how many rows and responses.
 
@@ -137,7 +138,7 @@ def score_rows(
         if sink.rows:
             _refuse_other_rows(Path(sink.file.name), rows)
             note(f"{out}: goes on after {sink.rows:,} rows")
-        chunks = in_chunks(rows, chunk)
+        chunks = in_chunks(rows, chunk or (ALONE if workers == 1 else SHARED))
         bar = Bar(files.count_rows(source), "score", "rows", initial=sink.rows)
         with closing(bar), closing(in_order(chunks, open_model, workers)) as scored:
             for part, values in scored:
