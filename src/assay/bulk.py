@@ -1,7 +1,7 @@
 """Scores for more rows than memory holds: a file through several processes in order, or batches of a Ray data set.
 
-Axes: n responses of a chunk. A chunk is as many whole rows as ask for some 1024 responses (256 with several workers), so that rows with many responses
-stay bounded too. Two chunks a worker are held at most, scored or waiting for their turn.
+Axes: n responses of a chunk. A chunk is as many whole rows as ask for some 1024 responses (256 with several workers), so
+that rows with many responses stay bounded too. Two chunks a worker are held at most, scored or waiting for their turn.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ from assay.progress import Bar, note
 Asked = tuple[Prompt, list[Response], bool]  # what files.asked_row finds in a row
 Values = Float[np.ndarray, " n"]
 OpenModel = Callable[[int], RewardModel]  # the number of a worker -> the model on that worker's device
-ALONE, SHARED = 1024, 256  # responses of a chunk: for one worker, and for several, who would else idle over a short file
+ALONE, SHARED = (
+    1024,
+    256,
+)  # responses of a chunk: for one worker, and for several, who would else idle over a short file
 AHEAD = 2  # chunks a worker that are held at most
 SMALL = 2**20  # bytes; a larger file of a model is known by its size and time, a smaller one by its content
 
