@@ -528,7 +528,7 @@ def recalibrate(model: Scaled, folder: str | Path, out: str | Path | None = None
 
 
 def score_file(
-    model: BulkScorer | RewardModel, source: str | Path, out: str | Path, *, workers: int = 1, chunk: int | None = None
+    model: BulkScorer | RewardModel, source: str | Path, out: str | Path, *, workers: int = 1, chunk: int = bulk.CHUNK
 ) -> dict[str, int]:
     """Score every row of a file and write it with its reward(s), streaming; returns how many rows and responses.
 

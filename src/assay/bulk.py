@@ -1,7 +1,7 @@
 """Scores for more rows than memory holds: a file through several processes in order, or batches of a Ray data set.
 
-Axes: n responses of a chunk. A chunk is as many whole rows as ask for some 1024 responses (256 with several workers), so
-that rows with many responses stay bounded too. Two chunks a worker are held at most, scored or waiting for their turn.
+Axes: n responses of a chunk. A chunk is as many whole rows as ask for some 256 responses, so that rows with many responses
+stay bounded too. Two chunks a worker are held at most, scored or waiting for their turn.
 """
 
 from __future__ import annotations
@@ -37,10 +37,9 @@ from assay.progress import Bar, note
 Asked = tuple[Prompt, list[Response], bool]  # what files.asked_row finds in a row
 Values = Float[np.ndarray, " n"]
 OpenModel = Callable[[int], RewardModel]  # the number of a worker -> the model on that worker's device
-ALONE, SHARED = (
-    1024,
-    256,
-)  # responses of a chunk: for one worker, and for several, who would else idle over a short file
+CHUNK = (
+    256  # responses; the same for any number of workers (the last bits depend on it), and few: a short file is shared
+)
 AHEAD = 2  # chunks a worker that are held at most
 SMALL = 2**20  # bytes; a larger file of a model is known by its size and time, a smaller one by its content
 
@@ -129,7 +128,7 @@ def score_rows(
     identity: Mapping[str, Any] | None,
     *,
     workers: int = 1,
-    chunk: int | None = None,
+    chunk: int = CHUNK,
 ) -> dict[str, int]:
     """Write every row of the source with its reward(s), in order; returns how many rows and responses.
 
@@ -141,7 +140,7 @@ def score_rows(
         if sink.rows:
             _refuse_other_rows(Path(sink.file.name), rows)
             note(f"{out}: goes on after {sink.rows:,} rows")
-        chunks = in_chunks(rows, chunk or (ALONE if workers == 1 else SHARED))
+        chunks = in_chunks(rows, chunk)
         bar = Bar(files.count_rows(source), "score", "rows", initial=sink.rows)
         with closing(bar), closing(in_order(chunks, open_model, workers)) as scored:
             for part, values in scored:

@@ -42,7 +42,7 @@ def test_every_family_keeps_the_contract(tmp_path, name):
     check_policy(speaking(save_family(tmp_path, name)))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, "longrope"])
 def test_greedy_tokens_are_those_of_transformers_generate(tmp_path, name):
     policy = speaking(save_family(tmp_path, name))
     prompts = prompts_for(policy)
@@ -118,6 +118,17 @@ def test_a_prompts_draws_do_not_depend_on_its_company(policy):
     for i, prompt in enumerate(prompts):
         alone = policy.draw([prompt], 4, 10, seeds=2)
         assert [r.tolist() for r in alone.replies] == [r.tolist() for r in together.replies[4 * i : 4 * i + 4]]
+
+
+def test_a_reply_that_passes_a_turn_of_the_positions_does_not_depend_on_its_company(tmp_path):
+    """From 25 tokens on this model turns every position another way; some replies stay before that, begin behind it, or pass it."""
+    policy = speaking(save_family(tmp_path, "longrope"))
+    prompts = [np.random.default_rng(size).integers(10, 60, size).astype(np.int32) for size in (5, 40, 20)]
+    together = policy.draw(prompts, 3, 8, seeds=[1, 2, 3])
+    for i, prompt in enumerate(prompts):
+        alone = policy.draw([prompt], 3, 8, seeds=[i + 1])
+        assert [r.tolist() for r in alone.replies] == [r.tolist() for r in together.replies[3 * i : 3 * i + 3]]
+        np.testing.assert_allclose(alone.log_prob, together.log_prob[3 * i : 3 * i + 3], atol=1e-4)
 
 
 def test_the_same_prompt_twice_is_answered_anew(policy):

@@ -68,6 +68,39 @@ def draw(
     return _drawn(tokens.cpu().numpy(), nats.cpu().numpy(), set(stops))
 
 
+def draw_anew(
+    trunk: Trunk,
+    logits: Callable[[Float[Tensor, "n x"]], Float[Tensor, "n v"]],
+    prompts: Texts,
+    chance: Float[np.ndarray, "n t"],
+    *,
+    temperature: float,
+    stops: Sequence[int],
+    advance: Callable[[int], None] = lambda count: None,
+) -> Drawn:
+    """As `draw`, with nothing remembered: each text is computed whole for each token, its prompt once for all its replies.
+
+    For texts that pass a place from which a model turns all positions another way, so that keys from before are void.
+    """
+    n = len(chance) // len(prompts)
+    uniform = torch.from_numpy(chance).to(trunk.device)
+    texts = [prompt for prompt in prompts for _ in range(n)]
+    tokens, nats = np.full(chance.shape, -1), np.zeros(len(chance))
+    growing = np.arange(len(texts))
+    for t in range(chance.shape[1]):
+        chosen, log_prob = pick(logits(trunk.states([texts[i] for i in growing])), uniform[growing, t], temperature)
+        tokens[growing, t] = chosen.cpu().numpy()
+        nats[growing] += log_prob.cpu().numpy()
+        for i in growing:
+            texts[i] = np.append(texts[i], tokens[i, t]).astype(texts[i].dtype)
+        left = growing[~np.isin(tokens[growing, t], list(stops))]
+        advance(len(growing) if t + 1 == chance.shape[1] else len(growing) - len(left))
+        growing = left
+        if not len(growing):
+            break
+    return _drawn(tokens, nats, set(stops))
+
+
 def chances(prompts: Texts, n: int, max_tokens: int, seeds: Sequence[int]) -> Float[np.ndarray, "n t"]:
     """A uniform number for every token that may be drawn.
 

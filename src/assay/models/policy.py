@@ -260,16 +260,29 @@ class LanguagePolicy:
     ) -> Drawn:
         if self._shared() and self.trunk.choose() == "forest":
             with packed(self.model):
-                return decode.draw(
-                    self.trunk,
-                    self._logits,
-                    prompts,
-                    chance,
-                    temperature=temperature,
-                    stops=sorted(self.stops),
-                    advance=bar.advance,
-                )
+                return self._draw_shared(prompts, chance, temperature, bar)
         return self._generate(prompts, len(chance) // len(prompts), chance.shape[1], temperature, seeds, bar)
+
+    def _draw_shared(self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, bar: Bar) -> Drawn:
+        """Over the forest. Prompts before a turn of the positions, behind it and on the way to it do not meet in one pass."""
+        turn, n = self.trunk.turn, len(chance) // len(prompts)
+        kinds = ["" if turn is None else _side(len(p), len(p) + chance.shape[1], turn) for p in prompts]
+        found: dict[int, tuple[np.ndarray, FinishReason, float]] = {}
+        for kind in sorted(set(kinds)):
+            some = [i for i, each in enumerate(kinds) if each == kind]
+            rows = [i * n + j for i in some for j in range(n)]
+            drawn = (decode.draw_anew if kind == "across" else decode.draw)(
+                self.trunk,
+                self._logits,
+                [prompts[i] for i in some],
+                chance[rows],
+                temperature=temperature,
+                stops=sorted(self.stops),
+                advance=bar.advance,
+            )
+            found |= zip(rows, zip(drawn.replies, drawn.finish, drawn.log_prob.tolist(), strict=True), strict=True)
+        replies, finish, nats = zip(*(found[row] for row in range(len(chance))), strict=True)
+        return Drawn(list(replies), list(finish), np.array(nats))
 
     def _generate(
         self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: Bar
@@ -365,6 +378,11 @@ class LanguagePolicy:
             yield
         finally:
             self.model.train(training)
+
+
+def _side(start: int, end: int, turn: int) -> str:
+    """Where a text that grows from `start` to `end` tokens stands to a turn."""
+    return "before" if end <= turn else "behind" if start > turn else "across"
 
 
 def save_policy(policy: LanguagePolicy, folder: Path) -> None:
