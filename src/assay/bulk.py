@@ -135,6 +135,10 @@ def score_rows(
     With an identity, a killed run goes on after its last whole chunk, if the source begins with the rows that are
     scored. open_model is pickled if there are several workers.
     """
+    if Path(out).suffix not in (".jsonl", ".ndjson"):
+        raise AssayError(f"{out}: rows are written as JSON lines; remedy: a name that ends in .jsonl")
+    if Path(out).resolve() == Path(source).resolve():
+        raise AssayError(f"{out}: is what is scored, and would be replaced; remedy: another --out")
     rows = files.read_rows(source)
     with files.resumable_write(out, identity) as sink:
         if sink.rows:

@@ -108,9 +108,9 @@ class LanguagePolicy:
         self, prompts: Texts, n: int, max_tokens: int, temperature: float = 1.0, seeds: int | Sequence[int] = 0
     ) -> Drawn:
         """The same in token ids."""
-        if temperature < 0 or n < 1 or max_tokens < 1:
+        if not (temperature == 0 or 1e-6 <= temperature < np.inf) or n < 1 or max_tokens < 1:
             raise AssayError(
-                f"sample: n and max_tokens are above 0 and temperature is not below, got {n}, {max_tokens}, {temperature}"
+                f"sample: n and max_tokens are above 0 and temperature is 0 or from 1e-6 up, got {n}, {max_tokens}, {temperature}"
             )
         each = [seeds] * len(prompts) if isinstance(seeds, int) else list(seeds)
         chance = decode.chances(prompts, n, max_tokens, each)
@@ -121,6 +121,8 @@ class LanguagePolicy:
                 texts, rows = [prompts[i] for i in some], slice(some[0] * n, (some[-1] + 1) * n)
                 parts.append(self._draw(texts, chance[rows], temperature, [each[i] for i in some], bar))
         bar.close()
+        if any(np.isnan(part.log_prob).any() for part in parts):
+            raise AssayError("sample: the model gives NaN; remedy: policy.dtype=float32, or weights that are sound")
         return Drawn(
             [reply for part in parts for reply in part.replies],
             [finish for part in parts for finish in part.finish],
