@@ -434,7 +434,7 @@ def test_the_documented_ray_data_set_has_the_scores_of_one_process(here):
         np.testing.assert_allclose(found[prompt], rewards, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["scores.parquet", "scores.csv", "scores.jsonl.gz", "scores"])
+@pytest.mark.parametrize("name", ["scores.parquet", "scores.csv", "scores.jsonl.gz"])
 def test_a_name_that_promises_another_format_is_refused(tmp_path, name):
     source = tmp_path / "in.jsonl"
     source.write_text('{"prompt": "a", "response": "b"}\n')
