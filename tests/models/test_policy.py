@@ -42,8 +42,10 @@ def test_every_family_keeps_the_contract(tmp_path, name):
     check_policy(speaking(save_family(tmp_path, name)))
 
 
+@pytest.mark.parametrize("shelf", [0, decode.SHELF])  # no two lengths on one shelf, and all that are alike
 @pytest.mark.parametrize("name", [*FAMILIES, "longrope"])
-def test_greedy_tokens_are_those_of_transformers_generate(tmp_path, name):
+def test_greedy_tokens_are_those_of_transformers_generate(tmp_path, name, shelf, monkeypatch):
+    monkeypatch.setattr(decode, "SHELF", shelf)
     policy = speaking(save_family(tmp_path, name))
     prompts = prompts_for(policy)
     ours = policy.draw(prompts, 1, 12, temperature=0)
@@ -165,11 +167,13 @@ def test_dropping_replies_that_ended_changes_nothing(policy, monkeypatch, share)
     assert {"stop", "length"} == set(expected.finish)
 
 
-def test_more_tokens_than_there_was_room_for(policy):
+def test_more_tokens_than_there_was_room_for(policy, monkeypatch):
     prompt = prompts_for(policy)[:2]
-    long = policy.draw(prompt, 2, 3 * decode.BEGIN, seeds=0)
-    short = policy.draw(prompt, 2, 3 * decode.BEGIN, seeds=0)
-    assert [r.tolist() for r in long.replies] == [r.tolist() for r in short.replies]
+    size = 3 * decode.BEGIN
+    long = policy.draw(prompt, 2, size, seeds=0)
+    monkeypatch.setattr(decode, "BEGIN", size)
+    roomy = policy.draw(prompt, 2, size, seeds=0)
+    assert [r.tolist() for r in long.replies] == [r.tolist() for r in roomy.replies]
     with torch.no_grad():
         sums = policy.read([p for p in prompt for _ in range(2)], long.replies).log_prob
     lengths = [len(r) for r in long.replies]
@@ -271,6 +275,31 @@ def test_adapters_off_is_the_reference(tiny_dir):
             off = adapted.read(prompts, replies).log_prob
     torch.testing.assert_close(off, plain)
     assert (on - plain).abs().max() > 0.01
+
+
+def test_rounding_between_forest_and_rows_takes_no_sharing_away(tiny_dir, monkeypatch):
+    """A policy trained far, in bfloat16, differed by 16 % of its logits between the two; the unembedding is the same in both."""
+    policy = speaking(tiny_dir)
+    exact = policy.trunk.states
+    monkeypatch.setattr(policy.trunk, "states", lambda *given: exact(*given) * 1.5)
+    policy.draw(prompts_for(policy)[:2], 1, 2)
+    assert policy.shares
+    assert policy.trunk.way == "forest"
+
+
+@pytest.mark.parametrize("temperature", [math.nan, math.inf, 1e-40, -1.0])
+def test_a_temperature_that_means_nothing_is_refused(policy, temperature):
+    with pytest.raises(AssayError, match="temperature is 0 or from 1e-6 up, got"):
+        policy.draw(prompts_for(policy)[:1], 1, 2, temperature)
+
+
+def test_a_model_that_gives_nan_draws_nothing(tiny_dir):
+    policy = speaking(tiny_dir)
+    prompts = prompts_for(policy)[:3]
+    policy.draw(prompts, 2, 2)
+    policy.model.get_output_embeddings().weight.data[7] = math.nan
+    with pytest.raises(AssayError, match="prompt 0: the model gives NaN for its reply; remedy"):
+        policy.draw(prompts, 2, 2)
 
 
 def test_a_family_whose_logits_are_not_its_unembeddings_alone_is_still_read_exactly(tiny_dir, caplog):

@@ -34,6 +34,19 @@ class Drawn:
     finish: list[FinishReason]
     log_prob: Float[np.ndarray, " n"]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Drawn]) -> Drawn:
+        """The replies of all parts, part by part."""
+        return cls(
+            [reply for part in parts for reply in part.replies],
+            [finish for part in parts for finish in part.finish],
+            np.concatenate([part.log_prob for part in parts]) if parts else np.zeros(0),
+        )
+
+    def taken(self, rows: Int[np.ndarray, " m"]) -> Drawn:
+        """Of these rows, in their order."""
+        return Drawn([self.replies[i] for i in rows], [self.finish[i] for i in rows], self.log_prob[rows])
+
 
 def draw(
     trunk: Trunk,
@@ -45,13 +58,18 @@ def draw(
     stops: Sequence[int],
     advance: Callable[[int], None] = lambda count: None,
 ) -> Drawn:
-    """Draw replies, as many to each prompt, by their chances in [0, 1). Temperature 0 takes the likeliest token."""
+    """Draw replies, as many to each prompt, by their chances in [0, 1). Temperature 0 takes the likeliest token.
+
+    Prompts stand alike to a turn of the positions (`side`): what a pass computes depends on its longest text there.
+    """
     uniform = torch.from_numpy(chance).to(trunk.device)
     max_tokens = chance.shape[1]
     ends = torch.tensor(sorted(stops), device=trunk.device)
     tokens = torch.full(chance.shape, -1, device=trunk.device)
     nats = torch.zeros(len(tokens), dtype=torch.float64, device=trunk.device)
-    memory, hidden = remember(trunk, prompts, len(chance) // len(prompts))
+    across = {side(len(prompt), max_tokens, trunk.turn) for prompt in prompts} == {"across"}
+    memory: Memory | Anew
+    memory, hidden = (begin_anew if across else remember)(trunk, prompts, len(chance) // len(prompts))
     grows = torch.ones(len(tokens), dtype=torch.bool, device=trunk.device)
     for t in range(max_tokens):
         chosen, log_prob = pick(logits(hidden), uniform[memory.alive, t], temperature)
@@ -66,39 +84,6 @@ def draw(
             memory, chosen, grows = memory.only(grows), chosen[grows], grows[grows]
         memory, hidden = memory.step(trunk, chosen)
     return _drawn(tokens.cpu().numpy(), nats.cpu().numpy(), set(stops))
-
-
-def draw_anew(
-    trunk: Trunk,
-    logits: Callable[[Float[Tensor, "n x"]], Float[Tensor, "n v"]],
-    prompts: Texts,
-    chance: Float[np.ndarray, "n t"],
-    *,
-    temperature: float,
-    stops: Sequence[int],
-    advance: Callable[[int], None] = lambda count: None,
-) -> Drawn:
-    """As `draw`, with nothing remembered: each text is computed whole for each token, its prompt once for all its replies.
-
-    For texts that pass a place from which a model turns all positions another way, so that keys from before are void.
-    """
-    n = len(chance) // len(prompts)
-    uniform = torch.from_numpy(chance).to(trunk.device)
-    texts = [prompt for prompt in prompts for _ in range(n)]
-    tokens, nats = np.full(chance.shape, -1), np.zeros(len(chance))
-    growing = np.arange(len(texts))
-    for t in range(chance.shape[1]):
-        chosen, log_prob = pick(logits(trunk.states([texts[i] for i in growing])), uniform[growing, t], temperature)
-        tokens[growing, t] = chosen.cpu().numpy()
-        nats[growing] += log_prob.cpu().numpy()
-        for i in growing:
-            texts[i] = np.append(texts[i], tokens[i, t]).astype(texts[i].dtype)
-        left = growing[~np.isin(tokens[growing, t], list(stops))]
-        advance(len(growing) if t + 1 == chance.shape[1] else len(growing) - len(left))
-        growing = left
-        if not len(growing):
-            break
-    return _drawn(tokens, nats, set(stops))
 
 
 def chances(prompts: Texts, n: int, max_tokens: int, seeds: Sequence[int]) -> Float[np.ndarray, "n t"]:
@@ -276,6 +261,40 @@ class Memory:
         return torch.lerp(reply, prompt, torch.sigmoid(above - below).to(q.dtype)).flatten(1, 2)
 
 
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """Texts of which nothing is remembered: each step computes them whole, a prompt once for all its replies.
+
+    For texts that pass a turn of the positions, behind which keys from before are void.
+    """
+
+    texts: list[Int[np.ndarray, " t"]]
+    alive: Int[Tensor, " n"]
+
+    def step(self, trunk: Trunk, tokens: Int[Tensor, " n"]) -> tuple[Anew, Float[Tensor, "n x"]]:
+        """The same texts with one more token each, and the hidden states there."""
+        new = tokens.cpu().numpy().astype(self.texts[0].dtype)
+        texts = [np.append(text, token) for text, token in zip(self.texts, new, strict=True)]
+        return replace(self, texts=texts), trunk.states(texts)
+
+    def only(self, grows: Tensor) -> Anew:
+        """Without the replies that ended."""
+        return Anew([text for text, kept in zip(self.texts, grows.tolist(), strict=True) if kept], self.alive[grows])
+
+
+def begin_anew(trunk: Trunk, prompts: Texts, n: int) -> tuple[Anew, Float[Tensor, "n x"]]:
+    """As `remember`, with nothing remembered."""
+    texts = [prompt for prompt in prompts for _ in range(n)]
+    return Anew(texts, torch.arange(len(texts), device=trunk.device)), trunk.states(texts)
+
+
+def side(size: int, max_tokens: int, turn: int | None) -> str:
+    """Where a prompt of so many tokens and its replies stand to a length from which a model turns all positions another way."""
+    if turn is None or size + max_tokens <= turn:
+        return "before"
+    return "behind" if size > turn else "across"
+
+
 def glance(
     q: Float[Tensor, "n g r d"],
     k: Float[Tensor, "n g t d"],
@@ -315,14 +334,14 @@ def remember(trunk: Trunk, prompts: Texts, n: int) -> tuple[Memory, Float[Tensor
     ).last_hidden_state[0]
     hidden = hidden[planted.which if trunk.reads else planted.read]
     places = tree.plant(prompts, since=[0] * len(prompts)).read.split([len(prompt) for prompt in prompts])
-    shelves = tuple(_shelf(some, places, kept, n) for some in alike([len(p) for p in prompts], n))
+    shelves = tuple(_shelf(some, places, kept, n) for some in alike([len(p) for p in prompts]))
     order = torch.from_numpy(np.concatenate([shelf.prompts[shelf.of] for shelf in shelves])).to(trunk.device)
     turn = torch.arange(n, device=trunk.device).repeat(len(prompts))
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=trunk.device)
     return Memory(shelves, order * n + turn, lengths[order]), hidden[order]
 
 
-def alike(lengths: Sequence[int], n: int) -> list[list[int]]:
+def alike(lengths: Sequence[int]) -> list[list[int]]:
     """Divide texts by length so that padding within a shelf costs less than a shelf more would."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     groups = [[i] for i in order]

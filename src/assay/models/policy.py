@@ -121,13 +121,12 @@ class LanguagePolicy:
                 texts, rows = [prompts[i] for i in some], slice(some[0] * n, (some[-1] + 1) * n)
                 parts.append(self._draw(texts, chance[rows], temperature, [each[i] for i in some], bar))
         bar.close()
-        if any(np.isnan(part.log_prob).any() for part in parts):
-            raise AssayError("sample: the model gives NaN; remedy: policy.dtype=float32, or weights that are sound")
-        return Drawn(
-            [reply for part in parts for reply in part.replies],
-            [finish for part in parts for finish in part.finish],
-            np.concatenate([part.log_prob for part in parts]) if parts else np.zeros(0),
-        )
+        drawn = Drawn.joined(parts)
+        if len(bad := np.flatnonzero(np.isnan(drawn.log_prob))):
+            raise AssayError(
+                f"prompt {bad[0] // n}: the model gives NaN for its reply; remedy: policy.dtype=float32, or an earlier checkpoint"
+            )
+        return drawn
 
     def encode(self, prompt: Prompt) -> Int[np.ndarray, " t"]:
         """Token ids of a prompt up to where the reply begins."""
@@ -266,25 +265,25 @@ class LanguagePolicy:
         return self._generate(prompts, len(chance) // len(prompts), chance.shape[1], temperature, seeds, bar)
 
     def _draw_shared(self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, bar: Bar) -> Drawn:
-        """Over the forest. Prompts before a turn of the positions, behind it and on the way to it do not meet in one pass."""
-        turn, n = self.trunk.turn, len(chance) // len(prompts)
-        kinds = ["" if turn is None else _side(len(p), len(p) + chance.shape[1], turn) for p in prompts]
-        found: dict[int, tuple[np.ndarray, FinishReason, float]] = {}
-        for kind in sorted(set(kinds)):
-            some = [i for i, each in enumerate(kinds) if each == kind]
-            rows = [i * n + j for i in some for j in range(n)]
-            drawn = (decode.draw_anew if kind == "across" else decode.draw)(
+        """Over the forest. Prompts that stand otherwise to a turn of the positions do not meet in one pass."""
+        n = len(chance) // len(prompts)
+        sides = np.array([decode.side(len(p), chance.shape[1], self.trunk.turn) for p in prompts])
+        parts, order = [], []
+        for each in np.unique(sides):
+            some = np.flatnonzero(sides == each)
+            rows = (some[:, None] * n + np.arange(n)).ravel()
+            drawn = decode.draw(
                 self.trunk,
                 self._logits,
-                [prompts[i] for i in some],
+                [prompts[i] for i in some.tolist()],
                 chance[rows],
                 temperature=temperature,
                 stops=sorted(self.stops),
                 advance=bar.advance,
             )
-            found |= zip(rows, zip(drawn.replies, drawn.finish, drawn.log_prob.tolist(), strict=True), strict=True)
-        replies, finish, nats = zip(*(found[row] for row in range(len(chance))), strict=True)
-        return Drawn(list(replies), list(finish), np.array(nats))
+            parts.append(drawn)
+            order.append(rows)
+        return Drawn.joined(parts).taken(np.argsort(np.concatenate(order)))
 
     def _generate(
         self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: Bar
@@ -380,11 +379,6 @@ class LanguagePolicy:
             yield
         finally:
             self.model.train(training)
-
-
-def _side(start: int, end: int, turn: int) -> str:
-    """Where a text that grows from `start` to `end` tokens stands to a turn."""
-    return "before" if end <= turn else "behind" if start > turn else "across"
 
 
 def save_policy(policy: LanguagePolicy, folder: Path) -> None:
