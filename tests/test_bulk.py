@@ -434,11 +434,11 @@ def test_the_documented_ray_data_set_has_the_scores_of_one_process(here):
         np.testing.assert_allclose(found[prompt], rewards, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["scores.parquet", "scores.csv", "scores.jsonl.gz"])
+@pytest.mark.parametrize("name", ["scores.parquet", "scores.csv", "scores.jsonl.gz", "scores"])
 def test_a_name_that_promises_another_format_is_refused(tmp_path, name):
     source = tmp_path / "in.jsonl"
     source.write_text('{"prompt": "a", "response": "b"}\n')
-    with pytest.raises(AssayError, match=r"JSON lines; remedy: a name that ends in \.jsonl"):
+    with pytest.raises(AssayError, match=r"scores are written as \.jsonl; remedy: change the ending"):
         bulk.score_rows(good_worker, source, tmp_path / name, None)
     assert not (tmp_path / name).exists()
 

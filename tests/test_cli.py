@@ -96,7 +96,8 @@ def train(data: str = "good", base: str = "tiny", *more: str) -> tuple[str, ...]
 
 def on(verb: str, data: str = "good", model: str = "model") -> tuple[str, ...]:
     """calibrate, audit or score a file."""
-    return (verb, f"{{desk}}/{model}", "--data", f"{{desk}}/{data}.jsonl", *OUT)
+    out = ("--out", "{out}/x.jsonl") if verb == "score" else OUT
+    return (verb, f"{{desk}}/{model}", "--data", f"{{desk}}/{data}.jsonl", *out)
 
 
 def pushed(*more: str, verb: str = "ppo", prompts: str = "good", rule: bool = True) -> tuple[str, ...]:
@@ -244,9 +245,9 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (("import", "{desk}/good.jsonl", "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/"),
         (("split", "{desk}/good.jsonl", "--out", "/proc/nobody"), "cannot write /proc/nobody/"),
         ((*train()[:-2], "--out", "/proc/nobody"), "cannot write /proc/nobody"),
-        ((*on("calibrate")[:-2], "--out", "/proc/nobody/x"), "cannot write /proc/nobody/x"),
+        ((*on("calibrate")[:-2], "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/x.jsonl"),
         ((*on("audit")[:-2], "--out", "/proc/nobody/x"), "cannot write /proc/nobody/x/"),
-        ((*on("score")[:-2], "--out", "/proc/nobody/x"), "cannot write /proc/nobody/x"),
+        ((*on("score")[:-2], "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/x.jsonl"),
         (("doctor", "{desk}/model", "--mend", "/proc/nobody/x"), "cannot write /proc/nobody/x"),
     ],
 )  # fmt: skip

@@ -40,7 +40,6 @@ OpenModel = Callable[[int], RewardModel]  # the number of a worker -> the model 
 CHUNK = (
     256  # responses; the same for any number of workers (the last bits depend on it), and few: a short file is shared
 )
-OTHERS = {".csv", ".tsv", ".parquet", ".arrow", ".json", ".gz"}  # endings of formats that are not written
 AHEAD = 2  # chunks a worker that are held at most
 SMALL = 2**20  # bytes; a larger file of a model is known by its size and time, a smaller one by its content
 
@@ -137,8 +136,7 @@ def score_rows(
     scored. open_model is pickled if there are several workers.
     """
     rows = files.read_rows(source)
-    if Path(out).suffix in OTHERS:
-        raise AssayError(f"{out}: rows are written as JSON lines; remedy: a name that ends in .jsonl")
+    files.refuse_other_ending(out, "scores are")
     if Path(out).resolve() == Path(source).resolve():
         raise AssayError(f"{out}: is what is scored, and would be replaced; remedy: another --out")
     with files.resumable_write(out, identity) as sink:

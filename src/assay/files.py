@@ -45,6 +45,7 @@ __all__ = [
     "read_prompts",
     "read_rollouts",
     "read_rows",
+    "refuse_other_ending",
     "resumable_write",
     "set_aside",
     "shown",
@@ -164,6 +165,13 @@ def write_rollouts(path: str | Path, rollouts: Rollouts) -> int:
     return len(rollouts.responses)
 
 
+def refuse_other_ending(path: str | Path, what: str) -> None:
+    """An error unless the file's name tells that it holds JSON lines; what is no file, such as a pipe, may have any name."""
+    target = Path(os.path.realpath(path))
+    if target.suffix not in (".jsonl", ".ndjson") and not (target.exists() and not target.is_file()):
+        raise AssayError(f"{path}: {what} written as .jsonl; remedy: change the ending")
+
+
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write one JSON object a line; returns how many."""
     num = 0
@@ -218,6 +226,8 @@ def asked_row(place: str, row: Any) -> tuple[Prompt, list[Response], bool]:
             return tuple(before), [Response(last.content)], True
         if not isinstance(row, Mapping) or "prompt" not in row or not {"response", "responses"} & set(row):
             raise wrong("row", "holds prompt and response", row, remedy)
+        if {"response", "responses"} <= set(row):
+            raise wrong("row", "holds response or responses, not both", row, "leave one out")
         if "responses" in row:
             values = _list(row["responses"], "responses", "is a list of texts")
             return (

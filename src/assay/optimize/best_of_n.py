@@ -109,8 +109,7 @@ def write_pool(
     be written yet, wait in PATH.replies.json.
     """
     target = Path(os.path.realpath(path))
-    if target.suffix not in (".jsonl", ".ndjson") and not (target.exists() and not target.is_file()):
-        raise AssayError(f"{path}: a pool is written as .jsonl; remedy: change the ending")
+    files.refuse_other_ending(path, "a pool is")
     made, whole = target.with_name(f"{target.name}.made.json"), None
     waiting = target.with_name(f"{target.name}.replies.json")
     if identity is not None:
