@@ -19,12 +19,17 @@ SIZES: dict[str, Any] = {
     "initializer_range": 0.2,  # wide, so that random rewards differ visibly
 }
 GROUPED = {"num_key_value_heads": 2}
+MIXED = ["sliding_attention", "full_attention"]
 
 # name -> configuration class, model class, what differs from SIZES
 DECODERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", "LlamaForCausalLM", GROUPED),
     "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", GROUPED | {"head_dim": 8}),
-    "gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM", GROUPED | {"head_dim": 8, "sliding_window": 16}),
+    "gemma3": (
+        "Gemma3TextConfig",
+        "Gemma3ForCausalLM",
+        GROUPED | {"head_dim": 8, "sliding_window": 16, "layer_types": MIXED},
+    ),
     "mistral": ("MistralConfig", "MistralForCausalLM", GROUPED),
     "phi3": ("Phi3Config", "Phi3ForCausalLM", GROUPED),
     "gpt2": ("GPT2Config", "GPT2LMHeadModel", {}),

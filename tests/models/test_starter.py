@@ -9,6 +9,7 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from assay.contracts import AssayError
@@ -188,6 +189,23 @@ def test_the_real_starter_model_answers_a_question():
     answer = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     assert tokenizer.decode(answer) == "The capital of France is Paris.<|im_end|>"
     assert tokenizer.pad_token_id not in (tokenizer.eos_token_id, tokenizer.bos_token_id)
+
+
+@pytest.mark.skipif(not (REAL_HOME / starter.starter_name()).is_dir(), reason="the starter model is not in ASSAY_HOME")
+def test_the_real_starter_models_rewards_are_those_of_padded_rows():
+    import torch
+
+    from assay.config import ModelOptions
+    from assay.models.scalar import create
+
+    model = create(ModelOptions(base=str(starter.starter_model())), seed=0)
+    prompts = ["What is the capital of France?"] * 3 + ["Name a colour."] * 2
+    replies = ["Paris.", "It is Paris, on the Seine.", "", "Blue", "Blue, like the sky on a day in June."]
+    shared = model.score(prompts, replies).value
+    assert model.network.trunk.way == "forest"
+    model.network.trunk.give_up()
+    with torch.inference_mode():
+        np.testing.assert_allclose(shared, model.score(prompts, replies).value, atol=1e-5)
 
 
 @pytest.mark.skipif(

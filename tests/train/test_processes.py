@@ -99,7 +99,12 @@ def write_result(result: loop.TrainResult, folder: Path) -> None:
 
 def launch(*command: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
     """Run by torchrun, with one thread a process."""
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *command]
+    return started("torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *command)
+
+
+def started(launcher: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a module that starts processes."""
+    run = [sys.executable, "-m", launcher, *words]
     path = os.pathsep.join([str(HERE.parent), str(HERE), str(HERE.parents[1] / "src")])
     given = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(run, env=given, capture_output=True, text=True, check=False)
@@ -174,6 +179,20 @@ def test_a_run_goes_on_with_another_number_of_processes(tiny_dir, launched):
     for key, value in whole.network.state_dict().items():
         torch.testing.assert_close(found[key], value, rtol=0, atol=1e-6)
     assert not list(launched.glob("hands/.*"))
+
+
+def test_accelerate_launch_starts_them_too(tiny_dir, tmp_path):
+    data, out = tmp_path / "data.jsonl", tmp_path / "run"
+    assay.write(data, uneven())
+    how = ("--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")
+    options = [f"train.{key}={value}" for key, value in CHANGING.items()]
+    words = ("-m", "assay", "train", f"--data={data}", f"--out={out}", f"--base={tiny_dir}", *options)
+    done = started("accelerate.commands.launch", *how, *words)
+    assert done.stderr.count("tokens an epoch") == 1
+    whole = assay.train(assay.read(data), base=str(tiny_dir), **CHANGING)
+    found = load(out / "model").network.state_dict()
+    for key, value in whole.network.state_dict().items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-6)
 
 
 def test_slices_of_one_process_are_refused(tiny_dir):
