@@ -863,7 +863,9 @@ def refuse_other_template(policy: LanguagePolicy, model: ScalarModel) -> None:
     else:
         own = "null" if text.system is None else repr(text.system)
         where = f"system message ({policy.system!r} and {text.system!r})"
-        remedy = f"policy.system={own}" if text.system is None else f'"policy.system={own}", with these quotes in a shell'
+        remedy = (
+            f"policy.system={own}" if text.system is None else f'"policy.system={own}", with these quotes in a shell'
+        )
     raise AssayError(f"the policy and the reward model have one tokenizer but not one {where}; remedy: {remedy}")
 
 
