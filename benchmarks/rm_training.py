@@ -10,11 +10,13 @@ TRL's settings, by name: `random` batches in an order drawn once (and given to u
 `grouped` by length (its fastest), both without gradient checkpointing; `defaults` is what it does unasked: bfloat16 autocast
 with gradient checkpointing, random. `grouped/2` makes forward passes of 2 pairs and accumulates their gradients.
 
-Share of the limit = FLOP a second on unique tokens / FLOP a second of the model's own matrix products, timed alone as plain
-products at the token count of a step, in the same precision. A unique token is one of a pair's shared prefix, counted once,
-or of a reply. With P weights in the trunk's linear layers and A in the adapters, a token costs 6 P FLOP in full training
-(forward, gradient of the input, gradient of the weight: 2 P each) and 4 P + 6 A with LoRA (no gradient of P). Attention,
-norms and the optimiser count as time, and as no FLOP.
+Share of the limit = FLOP a second on unique tokens / FLOP a second of the model's own matrix products, timed alone at the
+token count of a step, in the same precision: each product by the fastest way that torch has, its own or oneDNN's with the
+weight laid out before. A unique token is one of a pair's shared prefix, counted once, or of a reply. With P weights in the
+trunk's linear layers and A in the adapters, a token costs 6 P FLOP in full training (forward, gradient of the input,
+gradient of the weight: 2 P each) and 4 P + 6 A with LoRA (no gradient of P). What is not computed is not counted: of the
+last layer, behind its keys and values, the two tokens of a pair that are read. Attention, norms and the optimiser count as
+time, and as no FLOP.
 
 Results go to benchmarks/results/rm_training.json by case (fp32 or bf16 / batch / full or lora). Each case takes
 (number of contestants) x (repeats) x (a few minutes) on two cores: begin with --batches 8 --tuning full --repeats 1.
@@ -117,6 +119,7 @@ def measure_case(
     tokens = rows.count_tokens([pair["ids"] for pair in pairs])
     step = round(tokens["unique"] / -(-len(pairs) // batch))
     limit: Job = {"kind": "limit", "start": str(start), "tokens": step, "precision": dtype, "lora": common["lora"]}
+    limit["read"] = 2 * len(pairs) / tokens["unique"]
     contestants["limit"] = lambda: runner.ours(limit)
     answers = interleave(contestants, a.repeats)
     settings = {
@@ -209,21 +212,23 @@ def limit(job: Job) -> Answer:
     """FLOP a second of the trunk's matrix products at the token count of a step, each timed alone, the best of five."""
     import torch
 
-    shapes, copies = linear_shapes(job["start"])
+    shapes = linear_shapes(job["start"])
     dtype = torch.float32 if job["precision"] == "fp32" else torch.bfloat16
     tokens, flop, seconds = job["tokens"], 0.0, 0.0
-    for (wide_out, wide_in), count in zip(shapes, copies, strict=True):
+    for (wide_out, wide_in), (count, _) in shapes.items():
         x, w = torch.randn(tokens, wide_in).to(dtype), torch.randn(wide_out, wide_in).to(dtype)
         dy = torch.randn(tokens, wide_out).to(dtype)
-        products = [lambda x=x, w=w: x @ w.t(), lambda dy=dy, w=w: dy @ w]
+        products = [ways(x, w), ways(dy, w.t().contiguous())]
         if not job["lora"]:  # a frozen weight has no gradient
-            products.append(lambda dy=dy, x=x: dy.t() @ x)
+            products.append([lambda dy=dy, x=x: dy.t() @ x])
         for product in products:
-            seconds += count * best_of(product, 5)
+            seconds += count * min(best_of(way, 5) for way in product)
             flop += count * 2.0 * tokens * wide_in * wide_out
-    weights = sum(o * i * count for (o, i), count in zip(shapes, copies, strict=True))
     rank = job["lora"]["rank"] if job["lora"] else 0
-    adapters = sum(rank * (o + i) * count for (o, i), count in zip(shapes, copies, strict=True))
+    # of `late` layers only the tokens that are read are computed
+    done = {shape: count - late * (1 - job["read"]) for shape, (count, late) in shapes.items()}
+    weights = sum(o * i * count for (o, i), count in done.items())
+    adapters = sum(rank * (o + i) * count for (o, i), count in done.items())
     return {
         "flop_per_second": flop / seconds,
         "flop_per_token": 4.0 * weights + 6.0 * adapters if job["lora"] else 6.0 * weights,
@@ -233,19 +238,34 @@ def limit(job: Job) -> Answer:
     }
 
 
-def linear_shapes(folder: str) -> tuple[list[tuple[int, int]], list[int]]:
-    """(outputs, inputs) of the trunk's linear layers, and how many layers have each shape."""
+def ways(x: Any, w: Any) -> list[Any]:
+    """How torch can multiply x [t, i] by w [o, i]."""
+    import torch
+
+    found = [lambda: x @ w.t()]
+    if hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        laid_out = torch.ops.mkldnn._reorder_linear_weight(w, len(x))
+        found.append(lambda: torch.ops.mkldnn._linear_pointwise(x, laid_out, None, "none", [], ""))
+    return found
+
+
+def linear_shapes(folder: str) -> dict[tuple[int, int], tuple[int, int]]:
+    """By (outputs, inputs): how many linear layers of the trunk have them, how many of those stand behind the last attention."""
     import torch
     from transformers import AutoConfig, AutoModel
 
+    from assay.models.trunk import decoder_layers
+
     with torch.device("meta"):
         trunk = AutoModel.from_config(AutoConfig.from_pretrained(folder))
-    found: dict[tuple[int, int], int] = {}
-    for module in trunk.modules():
+    last = f"layers.{len(decoder_layers(trunk)) - 1}."
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    for name, module in trunk.named_modules():
         if isinstance(module, torch.nn.Linear):
             shape = (module.out_features, module.in_features)
-            found[shape] = found.get(shape, 0) + 1
-    return list(found), list(found.values())
+            count, late = found.get(shape, (0, 0))
+            found[shape] = count + 1, late + (name.startswith(last) and (".mlp." in name or name.endswith("o_proj")))
+    return found
 
 
 def best_of(work: Any, times: int) -> float:

@@ -10,7 +10,7 @@ of 16 or of 8, whichever is faster.
 Bulk: a JSONL file of real prompts, each with its replies (lengths as they come), written here; the source's rows repeat in the
 same order until there are enough, so that each pass over them is the same work. Ours is score_file. Peers read the same file
 and score
-  sorted      by length inside a chunk of the same size as ours, fixed batches: a strong plain loop
+  sorted      by length inside a chunk four times the size of ours, fixed batches: a strong plain loop
   rewardbench in RewardBench's order: batches of rows in file order, the first replies together, then the second ones, each
               batch padded to its longest; our own few lines after its published loop, without its progress bar and device moves
 Ratios come from the first --bulk-peer replies, which all contestants score in turn. Then ours alone scores all --bulk replies
@@ -37,7 +37,7 @@ import rows
 from measure import Answer, Job, interleave, ratio, shown, spread
 
 LENGTHS = ((500, 65), (130, 65))  # tokens of the prompt, of a reply
-CHUNK = 1024  # replies, in whole rows, that score_file and the sorted peer hold at a time
+CHUNK = 1024  # replies, in whole rows, that the sorted peer holds at a time; score_file holds 256
 PRECISIONS: dict[str, dict[str, str]] = {
     "fp32": {"dtype": "float32"},
     "autocast": {"dtype": "float32", "autocast": "bfloat16"},
@@ -393,7 +393,7 @@ def score_file(job: Job) -> Answer:
     memory, watch = measure.Memory(), measure.Watch()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "scored.jsonl"
-        library(Watched(model, watch), job["file"], out, chunk=CHUNK)
+        library(Watched(model, watch), job["file"], out)
         seconds = time.perf_counter() - watch.began
         with out.open() as file:
             total = sum(sum(json.loads(line)["rewards"]) for line in file)

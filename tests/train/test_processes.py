@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from families import save_family
 from safetensors.torch import load_file, save_file
 from toys import liked
 
@@ -198,3 +199,18 @@ def test_accelerate_launch_starts_them_too(tiny_dir, tmp_path):
 def test_slices_of_one_process_are_refused(tiny_dir):
     with pytest.raises(AssayError, match=r"train\.shard=True: there is one process only; remedy: torchrun"):
         fit(create(ModelOptions(base=str(tiny_dir))), liked(4), TrainOptions(shard=True))
+
+
+def test_slices_of_a_model_whose_positions_turn_are_refused_with_texts_on_both_sides(tmp_path):
+    base = str(save_family(tmp_path, "longrope"))
+    model, options = create(ModelOptions(base=base, truncation="left")), TrainOptions(shard=True)
+    both = tabulate(model.text, uneven(8), options)
+    with pytest.raises(AssayError, match=r"of \d+ to \d+ tokens.* longer than 24; remedy: model\.max_length=24, or"):
+        loop._refuse_mixed_passes(model.network, options, both, None)
+    sizes = np.diff(both.starts)
+    assert sizes.min() <= 24 < sizes.max()
+    loop._refuse_mixed_passes(model.network, TrainOptions(), both, None)  # whole weights: each side has its own passes
+    short = dataclasses.replace(both, starts=np.array([0, 20, 44]))
+    loop._refuse_mixed_passes(model.network, options, short, None)
+    with pytest.raises(AssayError, match="of 20 to 25 tokens"):  # held-out texts are computed by the same rule
+        loop._refuse_mixed_passes(model.network, options, short, dataclasses.replace(both, starts=np.array([0, 25])))

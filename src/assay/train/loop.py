@@ -93,6 +93,8 @@ def fit(
             model.text.max_length,
         )
 
+    _refuse_mixed_passes(model.network, options, table, check)
+
     # 2. Network, optimiser
     home, given = model.device, model.network
     core = given.train()
@@ -236,6 +238,19 @@ def _refuse_ignored(options: TrainOptions, attributes: Sequence[str], heads: int
             raise AssayError(
                 f"train.{name}={value}: not used by train.loss={options.loss}; remedy: train.{name}=0, or train.loss={losses[0]}"
             )
+
+
+def _refuse_mixed_passes(network: ScalarNetwork, options: TrainOptions, *tables: Table | None) -> None:
+    """Processes that hold slices make the same passes, so texts on the two sides of a rotary embedding's turn could not be kept apart."""
+    turn = network.trunk.turn
+    if not options.shard or turn is None:
+        return
+    sizes = np.concatenate([np.diff(table.starts) for table in tables if table is not None])
+    if sizes.min(initial=turn) <= turn < sizes.max(initial=0):
+        raise AssayError(
+            f"train.shard=True: texts of {sizes.min()} to {sizes.max()} tokens, and this model's positions (longrope) change for "
+            f"a whole pass where one is longer than {turn}; remedy: model.max_length={turn}, or train.shard=false"
+        )
 
 
 def _recompute_activations(network: ScalarNetwork) -> None:
