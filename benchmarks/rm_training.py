@@ -11,8 +11,8 @@ TRL's settings, by name: `random` batches in an order drawn once (and given to u
 with gradient checkpointing, random. `grouped/2` makes forward passes of 2 pairs and accumulates their gradients.
 
 Share of the limit = FLOP a second on unique tokens / FLOP a second of the model's own matrix products, timed alone at the
-token count of a step, in the same precision: each product by the fastest way that torch has, its own or oneDNN's with the
-weight laid out before. A unique token is one of a pair's shared prefix, counted once, or of a reply. With P weights in the
+token count of a step, in the same precision: each product by torch's own way, or by oneDNN's with the weight laid out before
+where that is faster. A unique token is one of a pair's shared prefix, counted once, or of a reply. With P weights in the
 trunk's linear layers and A in the adapters, a token costs 6 P FLOP in full training (forward, gradient of the input,
 gradient of the weight: 2 P each) and 4 P + 6 A with LoRA (no gradient of P). What is not computed is not counted: of the
 last layer, behind its keys and values, the two tokens of a pair that are read. Attention, norms and the optimiser count as
@@ -218,12 +218,11 @@ def limit(job: Job) -> Answer:
     for (wide_out, wide_in), (count, _) in shapes.items():
         x, w = torch.randn(tokens, wide_in).to(dtype), torch.randn(wide_out, wide_in).to(dtype)
         dy = torch.randn(tokens, wide_out).to(dtype)
-        products = [ways(x, w), ways(dy, w.t().contiguous())]
+        products = [fastest(x, w), fastest(dy, w.t())]
         if not job["lora"]:  # a frozen weight has no gradient
-            products.append([lambda dy=dy, x=x: dy.t() @ x])
-        for product in products:
-            seconds += count * min(best_of(way, 5) for way in product)
-            flop += count * 2.0 * tokens * wide_in * wide_out
+            products.append(best_of(lambda dy=dy, x=x: dy.t() @ x, 5))
+        seconds += count * sum(products)
+        flop += count * len(products) * 2.0 * tokens * wide_in * wide_out
     rank = job["lora"]["rank"] if job["lora"] else 0
     # of `late` layers only the tokens that are read are computed
     done = {shape: count - late * (1 - job["read"]) for shape, (count, late) in shapes.items()}
@@ -238,33 +237,35 @@ def limit(job: Job) -> Answer:
     }
 
 
-def ways(x: Any, w: Any) -> list[Any]:
-    """How torch can multiply x [t, i] by w [o, i]."""
+def fastest(x: Any, w: Any) -> float:
+    """Least seconds of x [t, i] times w [o, i], transposed: by torch's own product, or by the one that scores take where it is faster."""
     import torch
 
-    found = [lambda: x @ w.t()]
-    if hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
-        laid_out = torch.ops.mkldnn._reorder_linear_weight(w, len(x))
-        found.append(lambda: torch.ops.mkldnn._linear_pointwise(x, laid_out, None, "none", [], ""))
-    return found
+    from assay.models.packed import packed
+
+    layer = torch.nn.Linear(w.shape[1], w.shape[0], bias=False)
+    layer.weight = torch.nn.Parameter(w.contiguous())
+    with torch.no_grad(), packed(layer):
+        return min(best_of(lambda: x @ w.t(), 5), best_of(lambda: layer(x), 5))
 
 
 def linear_shapes(folder: str) -> dict[tuple[int, int], tuple[int, int]]:
-    """By (outputs, inputs): how many linear layers of the trunk have them, how many of those stand behind the last attention."""
+    """By (outputs, inputs): how many linear layers of the trunk have them, how many of those the last layer has behind its attention."""
     import torch
     from transformers import AutoConfig, AutoModel
 
-    from assay.models.trunk import decoder_layers
+    from assay.models.trunk import PER_TOKEN, decoder_layers
 
     with torch.device("meta"):
         trunk = AutoModel.from_config(AutoConfig.from_pretrained(folder))
-    last = f"layers.{len(decoder_layers(trunk)) - 1}."
+    last = decoder_layers(trunk)[-1]
+    behind = {module for name, module in last.named_modules() if name.startswith(PER_TOKEN)}
     found: dict[tuple[int, int], tuple[int, int]] = {}
-    for name, module in trunk.named_modules():
+    for module in trunk.modules():
         if isinstance(module, torch.nn.Linear):
             shape = (module.out_features, module.in_features)
             count, late = found.get(shape, (0, 0))
-            found[shape] = count + 1, late + (name.startswith(last) and (".mlp." in name or name.endswith("o_proj")))
+            found[shape] = count + 1, late + (module in behind)
     return found
 
 

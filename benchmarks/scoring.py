@@ -250,7 +250,7 @@ def bulk_case(
         result["long"] = (
             answer if "error" in answer else long_numbers(answer, total, sum(len(r["replies"]) for r in mixed))
         )
-    settings = {"replies": count, "chunk": CHUNK, "max_length": a.max_length, "precision": a.bulk_precision}
+    settings = {"replies": count, "chunk_of_sorted": CHUNK, "max_length": a.max_length, "precision": a.bulk_precision}
     settings |= {
         "model": Path(a.model).name,
         "malloc": a.malloc,

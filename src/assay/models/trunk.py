@@ -27,6 +27,8 @@ log = logging.getLogger("assay")
 Texts = Sequence[Int[np.ndarray, " t"]]
 EXACT_LAYERS = {"full_attention", "sliding_attention"}  # what the forest's masks know
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
+# modules of a decoder layer, in the families' several names, that stand behind its attention and look at one token at a time
+PER_TOKEN = ("mlp", "feed_forward", "self_attn.o_proj", "attention.dense", "attn.c_proj")
 
 
 class Trunk:
@@ -218,8 +220,6 @@ class _LastLayer:
     pass finds its own.
     """
 
-    PER_TOKEN = ("mlp", "feed_forward", "self_attn.o_proj", "attention.dense", "attn.c_proj")
-
     def __init__(self, body: nn.Module, layer: nn.Module, index: int) -> None:
         self.index = index
         self.planted: tree.Forest | None = None
@@ -227,7 +227,7 @@ class _LastLayer:
             body.register_forward_pre_hook(self._enter, with_kwargs=True),
             layer.register_forward_hook(self._leave),
         ]
-        for name in self.PER_TOKEN:
+        for name in PER_TOKEN:
             try:
                 module = layer.get_submodule(name)
             except AttributeError:

@@ -101,7 +101,6 @@ def shard(network: ScalarNetwork, accelerator: Accelerator) -> ScalarNetwork:
     shared = {id(p): p for p in network.parameters()}
     sharded: ScalarNetwork = copy.deepcopy(network, shared)  # new modules around the same parameters
     body = sharded.trunk.body
-    sharded.trunk.turn = None  # all processes make the same passes, whatever their texts
     trunk = next(body.parameters()).dtype
     replicated = {p for p in sharded.parameters() if p.ndim == 0 or p.dtype != trunk}
     given: dict[str, Any] = {
