@@ -125,14 +125,15 @@ class OneToken:
         self.words = [
             self.policy.response(np.array([t]), "stop" if t in self.policy.stops else "length").text for t in tokens
         ]
-        self.worth = np.array([self._drawn(word) for word in self.words])
-        if within_reach:  # adapters move hidden states only: not every distribution has one
-            unembedding = self.policy.model.get_output_embeddings().weight.detach().double().numpy()
-            along = unembedding @ np.random.default_rng(0).normal(size=unembedding.shape[1])
-            means = {word: along[[w == word for w in self.words]].mean() for word in self.words}
-            self.worth = np.array([means[word] for word in self.words]) / along.std()
-        self.worths = dict(zip(self.words, self.worth, strict=True))
         self.first = self.log_probs()
+        self.worth = np.array([self._drawn(word) for word in self.words])
+        if within_reach:  # adapters turn the last hidden state, the norm before the unembedding keeps its length
+            unembedding = self.policy.model.get_output_embeddings().weight.detach().double().numpy()
+            state = self.policy.trunk.states([self.policy.encode(self.PROMPT)])[0].detach().double().numpy()
+            turned = np.random.default_rng(0).normal(size=len(state))
+            turned *= np.linalg.norm(state) / np.linalg.norm(turned)
+            self.worth = self.PRICE * (unembedding @ (turned - state))
+        self.worths = dict(zip(self.words, self.worth, strict=True))
         optimum = self.first + self.worth / self.PRICE
         self.optimum = optimum - logsumexp(optimum)
 
@@ -166,7 +167,7 @@ def test_the_policy_comes_to_the_known_optimum(tiny_dir, baseline, lora_rank):
     """KL(policy || optimum) times the price is what is left to gain, so it must be small beside what there was."""
     world = OneToken(tiny_dir, lora_rank, within_reach=lora_rank > 0)
     groups = {} if baseline == "value" else {"prompts": 8, "samples": 8, "value_lr": None}
-    options = OptimizeOptions(**{**ONE_TOKEN, **groups, "baseline": baseline})
+    options = OptimizeOptions(**{**ONE_TOKEN, **groups, "baseline": baseline, "updates": 90})
     optimise(world.policy, combined(world.reward), [world.PROMPT], options)
     found = world.log_probs()
     at_first = divergence(world.first, world.optimum)
