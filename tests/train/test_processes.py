@@ -212,5 +212,6 @@ def test_slices_of_a_model_whose_positions_turn_are_refused_with_texts_on_both_s
     loop._refuse_mixed_passes(model.network, TrainOptions(), both, None)  # whole weights: each side has its own passes
     short = dataclasses.replace(both, starts=np.array([0, 20, 44]))
     loop._refuse_mixed_passes(model.network, options, short, None)
+    loop._refuse_mixed_passes(model.network, options, dataclasses.replace(both, starts=np.array([0, 25, 60])), None)
     with pytest.raises(AssayError, match="of 20 to 25 tokens"):  # held-out texts are computed by the same rule
         loop._refuse_mixed_passes(model.network, options, short, dataclasses.replace(both, starts=np.array([0, 25])))

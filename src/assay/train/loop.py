@@ -246,7 +246,7 @@ def _refuse_mixed_passes(network: ScalarNetwork, options: TrainOptions, *tables:
     if not options.shard or turn is None:
         return
     sizes = np.concatenate([np.diff(table.starts) for table in tables if table is not None])
-    if sizes.min(initial=turn) <= turn < sizes.max(initial=0):
+    if sizes.min() <= turn < sizes.max():
         raise AssayError(
             f"train.shard=True: texts of {sizes.min()} to {sizes.max()} tokens, and this model's positions (longrope) change for "
             f"a whole pass where one is longer than {turn}; remedy: model.max_length={turn}, or train.shard=false"
