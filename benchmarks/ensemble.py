@@ -1,4 +1,4 @@
-"""What five heads on one trunk cost beside one: optimiser steps and scoring, same pairs, same trunk.
+"""What five heads on one trunk cost beside one: optimizer steps and scoring, same pairs, same trunk.
 
     python benchmarks/ensemble.py --data hh_pairs.jsonl.gz
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, action="append", default=[], help="pairs: prompt, chosen, rejected a row")
     parser.add_argument("--heads", type=int, default=5, help="how many heads are compared with one")
     parser.add_argument("--n", type=int, default=32, help="pairs a training run")
-    parser.add_argument("--batch", type=int, default=8, help="pairs an optimiser step")
+    parser.add_argument("--batch", type=int, default=8, help="pairs an optimizer step")
     parser.add_argument("--max-length", type=int, default=512, help="longer pairs are left out")
     parser.add_argument("--precisions", default="fp32,autocast", help="of fp32, autocast and bf16, one case each")
     measure.add_options(parser, "ensemble.json")
@@ -90,7 +90,7 @@ def measure_case(
 
 def handle(job: Job) -> Answer:
     """One run."""
-    from assay.models.layout import is_ensemble
+    from guerdon.models.directory.layout import is_ensemble
 
     return score(job) if is_ensemble(job["start"]) else (rm_training if job["kind"] == "train" else scoring).handle(job)
 
@@ -99,9 +99,9 @@ def score(job: Job) -> Answer:
     """Seconds and scores of each set of candidates by a saved ensemble, as scoring.py has them of one model."""
     import torch
 
-    from assay.config import build
-    from assay.models.ensemble import load
-    from assay.progress import QUIET
+    from guerdon.config import build
+    from guerdon.models.ensemble import load
+    from guerdon.progress import QUIET
 
     QUIET["on"] = True
     torch.set_num_threads(job["threads"])

@@ -60,9 +60,9 @@ def main() -> None:
 
 def some_prompts(a: argparse.Namespace, source: list[dict[str, Any]], num: int) -> list[list[int]]:
     """Token ids of different prompts in an order drawn once."""
-    from assay.config import PolicyOptions
-    from assay.contracts import as_prompt
-    from assay.models.policy import load_policy
+    from guerdon.config import PolicyOptions
+    from guerdon.contracts import as_prompt
+    from guerdon.models.policy import load_policy
 
     policy = load_policy(PolicyOptions(base=a.model, device="cpu"))
     found: list[list[int]] = []
@@ -79,8 +79,8 @@ def handle(job: Job) -> Answer:
     """One run: load, warm up, draw once on the clock."""
     import torch
 
-    from assay.config import PolicyOptions
-    from assay.models.policy import load_policy
+    from guerdon.config import PolicyOptions
+    from guerdon.models.policy import load_policy
 
     torch.set_num_threads(job["threads"])
     policy = load_policy(PolicyOptions(base=job["model"], dtype=job["dtype"], device="cpu"))

@@ -3,9 +3,9 @@
     python benchmarks/gpu.py --data hh_pairs.jsonl.gz --model DIR --shapes 1.5b,7b
 
 Weights are random (speed does not depend on them), in bfloat16; texts are real, as DIR's tokenizer and chat template make them.
-Everything runs in this process, which needs TRL beside Assay (without it, ours only).
+Everything runs in this process, which needs TRL beside Guerdon (without it, ours only).
 
-Training: one pass over the same pairs, the same optimiser steps; full (AdamW; ours keeps float32 master weights and moments,
+Training: one pass over the same pairs, the same optimizer steps; full (AdamW; ours keeps float32 master weights and moments,
 TRL's are bfloat16 as its weights are) or LoRA of rank 16 on every linear layer. TRL's batches are grouped by length, without
 checkpointing, with sdpa. A run is warmed up on one step.
 
@@ -13,7 +13,7 @@ Scoring: 16 candidates of one prompt, and single replies of mixed length, beside
 
 Share of the limit (and of the chip's promise, --peak) = FLOP a second on unique tokens / that of plain bfloat16 products at the
 model's shapes. With P weights in linear layers and A in adapters a token costs 6 P FLOP in full training, 4 P + 6 A with LoRA and
-2 P in scoring; attention, norms, the optimiser and recomputing count as time, and as no FLOP.
+2 P in scoring; attention, norms, the optimizer and recomputing count as time, and as no FLOP.
 """
 
 from __future__ import annotations
@@ -33,13 +33,18 @@ import rows
 import torch
 from measure import ratio, spread
 
-from assay.config import ModelOptions, TrainOptions
-from assay.models import layout
-from assay.models.scalar import Card, ScalarModel, ScalarNetwork, init_head
-from assay.models.text import Encoded, Text, ensure_pad_token
-from assay.models.trunk import by_length, pad
-from assay.progress import QUIET
-from assay.train.loop import fit
+from guerdon.config import ModelOptions, TrainOptions
+from guerdon.models.chat import Encoded, Text, ensure_pad_token
+from guerdon.models.directory import layout
+from guerdon.models.engine.backbone import by_length, pad
+from guerdon.models.reward_model import (
+    Card,
+    ScalarModel,
+    ScalarNetwork,
+    init_head,
+)
+from guerdon.progress import QUIET
+from guerdon.training.loop import fit
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
@@ -60,7 +65,7 @@ def main() -> None:
     parser.add_argument("--shapes", default="1.5b,7b", help=f"of {', '.join(SHAPES)}")
     parser.add_argument("--cases", default="score,full,lora", help="what to do with each shape")
     parser.add_argument("--n", type=int, default=512, help="pairs")
-    parser.add_argument("--batch", type=int, default=64, help="pairs an optimiser step")
+    parser.add_argument("--batch", type=int, default=64, help="pairs an optimizer step")
     parser.add_argument("--max-length", type=int, default=1024, help="longer pairs are left out")
     parser.add_argument("--micro-tokens", type=int, default=8192, help="tokens of one pass of ours")
     parser.add_argument("--passes", default="8,16", help="pairs of one pass of TRL's")
@@ -116,7 +121,7 @@ def made(a: argparse.Namespace, shape: str, text: Text, *, float32_head: bool = 
 
 
 def ours(a: argparse.Namespace, classifier: Any, text: Text, case: str) -> ScalarModel:
-    """The classifier as Assay's model, with adapters for LoRA."""
+    """The classifier as Guerdon's model, with adapters for LoRA."""
     if case == "lora":
         classifier = layout.with_adapters(classifier, ModelOptions(lora_rank=RANK, lora_alpha=2 * RANK), SEED)
     network = ScalarNetwork(classifier, encoder=False).to(a.device)
@@ -225,7 +230,7 @@ def train_trl(
     lora = {"rank": RANK, "alpha": 2 * RANK} if case == "lora" else None
     job = {
         "setting": f"grouped/{size}", "precision": "bf16", "batch": a.batch, "lr": LR, "clip": 1.0, "seed": SEED,
-        "centring": 0.01, "lora": lora, "start": str(a.model), "cpu": a.smoke,
+        "centering": 0.01, "lora": lora, "start": str(a.model), "cpu": a.smoke,
     }  # fmt: skip
     clock = trl_rm.Clock()
     reset_peak(a)
@@ -312,7 +317,7 @@ def padded(a: argparse.Namespace, model: ScalarModel, texts: list[np.ndarray]) -
         hidden = trunk.body(input_ids=ids.to(a.device), attention_mask=mask.to(a.device), use_cache=False)
         last = hidden.last_hidden_state[torch.arange(len(batch)), mask.sum(1) - 1]
         found[batch] = model.network.project(last)[:, 0].float().cpu().numpy()
-    trunk._attend("assay_forest")
+    trunk._attend("guerdon_forest")
     return found
 
 

@@ -29,12 +29,20 @@ from typing import Any
 import numpy as np
 from measure import HEAP, processor
 
-from assay.config import ModelOptions, TrainOptions
-from assay.contracts import Comparison, Estimate, Response, Verdict, as_prompt, digest, digest_all
+from guerdon.config import ModelOptions, TrainOptions
+from guerdon.contracts import (
+    Comparison,
+    Estimate,
+    Preference,
+    Response,
+    as_prompt,
+    digest,
+    digest_all,
+)
 
 HERE = Path(__file__).resolve().parent
 MAX_LENGTH = 512
-BATCH, WARMUP, CLIP, CENTRING, SEED = 8, 0.05, 1.0, 0.01, 0
+BATCH, WARMUP, CLIP, CENTERING, SEED = 8, 0.05, 1.0, 0.01, 0
 MICRO_PAIRS, MICRO_TOKENS = 2, 1024  # small forward passes: fastest on a CPU for both, and no result depends on them
 BINS, DRAWS = 15, 2000
 
@@ -54,7 +62,7 @@ def main() -> None:
     parser.add_argument("--lrs", default="1e-5,3e-5,1e-4", help="tried in order until one is worse")
     parser.add_argument("--precision", choices=["autocast", "float32"], default="autocast", help="of training")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "assay_hh_accuracy")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "guerdon_hh_accuracy")
     parser.add_argument("--out", type=Path, default=HERE / "results/hh_accuracy.json")
     a = parser.parse_args()
     if any(os.environ.get(name) != value for name, value in HEAP.items()):  # read by malloc before Python starts
@@ -87,7 +95,7 @@ class Bench:
         self.work: Path = a.work
         self.start = self.work / "start"
         if not (self.start / "config.json").is_file():
-            from assay.models.scalar import create, save
+            from guerdon.models.reward_model import create, save
 
             save(create(self.model_options, seed=SEED), self.start)
 
@@ -117,7 +125,7 @@ class Bench:
 
     def run(self, side: str, lr: float, train: Sequence[Comparison]) -> Path:
         """The folder of a finished training run, with model/ and run.json."""
-        settings = [side, lr, self.a.base, self.a.precision, BATCH, WARMUP, CLIP, CENTRING, SEED, MAX_LENGTH]
+        settings = [side, lr, self.a.base, self.a.precision, BATCH, WARMUP, CLIP, CENTERING, SEED, MAX_LENGTH]
         folder = self.work / f"{side}_{lr:g}_{len(train)}_{digest([*settings, digest_all(c.id for c in train)], 8)}"
         if not (folder / "run.json").is_file():
             folder.mkdir(parents=True, exist_ok=True)
@@ -126,9 +134,9 @@ class Bench:
         return folder
 
     def run_ours(self, folder: Path, lr: float, train: Sequence[Comparison]) -> None:
-        """Train with Assay."""
-        from assay.models.scalar import load, save
-        from assay.train import fit
+        """Train with Guerdon."""
+        from guerdon.models.reward_model import load, save
+        from guerdon.training import fit
 
         model = load(self.start, self.model_options)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -146,9 +154,9 @@ class Bench:
         (folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
 
     def run_trl(self, folder: Path, lr: float, train: Sequence[Comparison]) -> None:
-        """Train with TRL, in its own environment, on the ids that Assay would train on."""
-        from assay.models.scalar import create
-        from assay.train.batches import tabulate
+        """Train with TRL, in its own environment, on the ids that Guerdon would train on."""
+        from guerdon.models.reward_model import create
+        from guerdon.training.batches import tabulate
 
         if not self.a.peer_python:
             raise SystemExit("--peer-python is needed to run TRL; see benchmarks/peers/README.md")
@@ -157,7 +165,14 @@ class Bench:
         rows = [[table.tokens(2 * c).tolist(), table.tokens(2 * c + 1).tolist()] for c in range(len(table))]
         ids = folder / "ids.json"
         ids.write_text(json.dumps({"train": [{"chosen_ids": c, "rejected_ids": r} for c, r in rows]}))
-        wanted = {"lr": lr, "batch": BATCH, "micro": MICRO_PAIRS, "warmup": WARMUP, "clip": CLIP, "centring": CENTRING}
+        wanted = {
+            "lr": lr,
+            "batch": BATCH,
+            "micro": MICRO_PAIRS,
+            "warmup": WARMUP,
+            "clip": CLIP,
+            "centering": CENTERING,
+        }
         wanted |= {"seed": SEED, "threads": self.a.threads, "precision": self.a.precision}
         flags = [f"--{name}={value}" for name, value in wanted.items()]
         peer = [str(self.a.peer_python), str(HERE / "peers/trl_hh.py")]
@@ -187,7 +202,7 @@ class Bench:
                 "warmup": WARMUP,
                 "clip": CLIP,
                 "weight_decay": 0.0,
-                "centring": CENTRING,
+                "centering": CENTERING,
                 "precision": f"{self.a.precision} (bfloat16 products over float32 weights)"
                 if self.a.precision == "autocast"
                 else "float32",
@@ -204,7 +219,7 @@ class Bench:
 
     def measure(self, side: str) -> dict[str, Any]:
         """One side's test margins and what they say, before and after a temperature fitted on the calibrate part."""
-        from assay.formulas.calibration import fit_temperature
+        from guerdon.formulas.calibration import fit_temperature
 
         lr, train = self.tuned(side), self.parts["train"]
         held, margin = self.margins(side, lr, train, "calibrate"), self.margins(side, lr, train, "test")
@@ -225,8 +240,8 @@ class Bench:
 
     def odds(self, margin: np.ndarray) -> dict[str, Any]:
         """NLL, Brier, calibration error and its mean under perfect calibration, on the test part."""
-        from assay.formulas.calibration import ece_null, ece_p_value
-        from assay.models.odds import measure_odds
+        from guerdon.formulas.calibration import ece_null, ece_p_value
+        from guerdon.models.calibration_error import measure_odds
 
         ones, groups = np.ones_like(margin), np.array(self.groups("test"))
         found = measure_odds(margin, ones, ones, groups, bins=BINS, draws=DRAWS, seed=SEED)
@@ -258,8 +273,8 @@ def cut(a: argparse.Namespace, options: ModelOptions) -> tuple[dict[str, list[Co
     """The parts, disjoint by prompt group, and how many rows were left out why. The first response is the chosen one."""
     from transformers import AutoTokenizer
 
-    from assay.models.scalar import resolve
-    from assay.models.text import Text
+    from guerdon.models.chat import Text
+    from guerdon.models.reward_model import resolve
 
     with gzip.open(a.data, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
@@ -277,7 +292,7 @@ def cut(a: argparse.Namespace, options: ModelOptions) -> tuple[dict[str, list[Co
             counts[f"{split}_too_long"] += 1
             continue
         responses = (Response(replies[0]), Response(replies[1]))
-        best_first = Verdict(groups=((0,), (1,)))
+        best_first = Preference(groups=((0,), (1,)))
         pairs[split].append(Comparison(prompt, responses, best_first, source=row["source"], id=row["id"]))
     kept, used = [], {c.group for c in pairs["test"]}
     for i in np.random.default_rng(SEED).permutation(len(pairs["train"])):
@@ -303,7 +318,7 @@ def train_options(lr: float) -> TrainOptions:
         schedule="cosine",
         warmup=WARMUP,
         clip=CLIP,
-        centring=CENTRING,
+        centering=CENTERING,
         seed=SEED,
         save_every=0,
     )
@@ -311,8 +326,8 @@ def train_options(lr: float) -> TrainOptions:
 
 def score(folder: Path, options: ModelOptions, pairs: Sequence[Comparison]) -> np.ndarray:
     """Margin of each pair by a saved model, whoever trained it: one loader, one read-out, right-padded by length."""
-    from assay.models.pairs import score_comparisons
-    from assay.models.scalar import load
+    from guerdon.models.reward_model import load
+    from guerdon.models.scored_pairs import score_comparisons
 
     model = load(folder, options)
     model.batch_tokens = 2048
@@ -321,14 +336,14 @@ def score(folder: Path, options: ModelOptions, pairs: Sequence[Comparison]) -> n
 
 def accuracy(margin: np.ndarray, groups: Sequence[str]) -> Estimate:
     """Share of pairs ordered rightly, equal scores half, with an interval by prompt group."""
-    from assay.formulas.estimation import bootstrap_mean
+    from guerdon.formulas.estimation import bootstrap_mean
 
     return Estimate(*bootstrap_mean(right(margin), groups, draws=DRAWS, seed=SEED))
 
 
 def paired(ours: np.ndarray, theirs: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
     """Ours minus TRL's on the same pairs, with McNemar's exact test."""
-    from assay.formulas.estimation import mcnemar, paired_difference
+    from guerdon.formulas.estimation import mcnemar, paired_difference
 
     only_ours, only_theirs = int(((ours > 0) & (theirs <= 0)).sum()), int(((ours <= 0) & (theirs > 0)).sum())
     difference = Estimate(*paired_difference(right(ours), right(theirs), groups, draws=DRAWS, seed=SEED))
@@ -367,7 +382,7 @@ def show(found: dict[str, Any]) -> None:
     def cell(e: dict[str, float]) -> str:
         return f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
 
-    print(f"{'':28}{'Assay':>26}{'TRL':>26}")
+    print(f"{'':28}{'Guerdon':>26}{'TRL':>26}")
     rows: dict[str, Callable[[dict[str, Any]], str]] = {
         "learning rate": lambda s: f"{s['lr']:g}",
         "test accuracy": lambda s: cell(s["accuracy"]),

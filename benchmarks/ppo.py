@@ -13,7 +13,7 @@ objective is reward less KL at its price. At like KL means: each side's points a
 other's. What still differs: TRL pays the score one place behind the end token, where its value model learns too; it
 divides by n - 1 when it whitens; the two draw other replies and visit prompts in another order.
 
-`speed`: seconds an update (replies drawn, judged by a reward model of the policy's shape, learnt from in 4 passes)
+`speed`: seconds an update (replies drawn, judged by a reward model of the policy's shape, learned from in 4 passes)
 with LoRA on all linear layers, the first --warmup updates left out. Ours by its value model: `head` on the policy's
 own trunk, or `reward`, a second model of which every weight trains, as TRL's. TRL's settings by name: `full` is that,
 `adapters` gives its value model LoRA as well; `/m` makes forward and backward passes of m replies. In bf16 TRL runs
@@ -61,7 +61,7 @@ def main() -> None:
     tiny.add_argument("--tiny-updates", type=int, default=60, help="updates a run, of 32 prompts and 24 tokens")
     tiny.add_argument("--lr", type=float, default=3e-4, help="peak learning rate")
     tiny.add_argument("--marks", type=int, default=4, help="points on a run's way that are judged, the last included")
-    tiny.add_argument("--judged", type=int, default=512, help="replies a judgement")
+    tiny.add_argument("--judged", type=int, default=512, help="replies a judgment")
     speed = parser.add_argument_group("speed")
     speed.add_argument("--data", type=Path, action="append", default=[], help="rows with a prompt")
     speed.add_argument("--max-prompt", type=int, default=128, help="longer prompts are left out")
@@ -100,9 +100,9 @@ def main() -> None:
 
 def measure_tiny(a: argparse.Namespace, runner: measure.Runner, folder: Path) -> dict[str, Any]:
     """Both sides' runs, one a seed, each judged at its marks."""
-    from assay.config import PolicyOptions
-    from assay.contracts import as_prompt
-    from assay.models.policy import load_policy
+    from guerdon.config import PolicyOptions
+    from guerdon.contracts import as_prompt
+    from guerdon.models.policy import load_policy
 
     policy, reward = make_tiny(folder / "policy"), folder / "reward"
     teach_liking(policy, reward, pairs=64 if a.smoke else 1024)
@@ -230,10 +230,10 @@ def some_rows(size: int, seed: int) -> list[dict[str, Any]]:
 
 def teach_liking(policy: Path, folder: Path, pairs: int) -> None:
     """Write the reward model: the policy's trunk with a head, trained on such pairs."""
-    from assay.config import ModelOptions, TrainOptions
-    from assay.models.scalar import create, save
-    from assay.progress import QUIET
-    from assay.train import fit
+    from guerdon.config import ModelOptions, TrainOptions
+    from guerdon.models.reward_model import create, save
+    from guerdon.progress import QUIET
+    from guerdon.training import fit
 
     QUIET["on"] = True
     model = create(ModelOptions(base=str(policy), device="cpu", max_length=256), seed=SEED)
@@ -295,10 +295,10 @@ def interval(values: Sequence[float]) -> dict[str, float]:
 
 def speed_job(a: argparse.Namespace, folder: Path) -> Job:
     """What all contestants share: a policy, a reward model of its shape with a random head, prompts."""
-    from assay.config import PolicyOptions
-    from assay.contracts import as_prompt
-    from assay.models.policy import load_policy
-    from assay.models.scalar import resolve
+    from guerdon.config import PolicyOptions
+    from guerdon.contracts import as_prompt
+    from guerdon.models.policy import load_policy
+    from guerdon.models.reward_model import resolve
 
     start = resolve(a.model)
     updates = a.warmup + a.updates
@@ -387,7 +387,7 @@ def handle(job: Job) -> Answer:
     """One job of ours."""
     import torch
 
-    from assay.progress import QUIET
+    from guerdon.progress import QUIET
 
     QUIET["on"] = True
     torch.set_num_threads(job["threads"])
@@ -395,12 +395,12 @@ def handle(job: Job) -> Answer:
 
 
 def train(job: Job) -> Answer:
-    """Load, optimise, keep the policy at each mark; the clock starts when the warm-up updates are over."""
-    from assay.config import build
-    from assay.contracts import as_prompt
-    from assay.models.policy import load_policy, save_policy
-    from assay.optimize import combined, loop
-    from assay.optimize.rollouts import ValueNetwork
+    """Load, optimize, keep the policy at each mark; the clock starts when the warm-up updates are over."""
+    from guerdon.config import build
+    from guerdon.contracts import as_prompt
+    from guerdon.models.policy import load_policy, save_policy
+    from guerdon.optimization import combined, loop
+    from guerdon.optimization.rollouts import ValueNetwork
 
     given = {"base": job["policy"], "dtype": DTYPES[job["precision"]], "device": "cpu", **adapters(job)}
     options = job["options"] | {"value": job["value"], "check_every": 0, "save_every": 0}
@@ -428,7 +428,7 @@ def train(job: Job) -> Answer:
 
     summary = loop.summary
     with patch.multiple(loop, summary=noted, **clocks):
-        loop.optimise(policy, combined(reward_model), asked, config.optimize, value=value)
+        loop.optimize(policy, combined(reward_model), asked, config.optimize, value=value)
         end = time.perf_counter()
     starts = [*clocks["take_turns"].began, end]
     return {
@@ -447,8 +447,8 @@ def adapters(job: Job) -> dict[str, int]:
 
 def scorer(folder: str, dtype: str) -> Any:
     """The reward model, raw scores."""
-    from assay.config import ModelOptions
-    from assay.models.scalar import load
+    from guerdon.config import ModelOptions
+    from guerdon.models.reward_model import load
 
     return load(folder, ModelOptions(dtype=dtype, device="cpu"))
 
@@ -469,11 +469,11 @@ class Clock:
 
 def judge(job: Job) -> Answer:
     """Reward, KL to the start, length and ends of each policy's replies to the same prompts by the same chances."""
-    from assay.config import OptimizeOptions, PolicyOptions
-    from assay.contracts import Response, as_prompt
-    from assay.formulas.kl import AdaptiveKL
-    from assay.models.policy import load_policy
-    from assay.optimize import combined, loop
+    from guerdon.config import OptimizeOptions, PolicyOptions
+    from guerdon.contracts import Response, as_prompt
+    from guerdon.formulas.kl import AdaptiveKL
+    from guerdon.models.policy import load_policy
+    from guerdon.optimization import combined, loop
 
     options = OptimizeOptions(**job["options"])
     reward_model = scorer(job["reward"], "float32")

@@ -1,9 +1,9 @@
-"""Throughput over processes on one machine: training under torchrun, and `assay score --workers`.
+"""Throughput over processes on one machine: training under torchrun, and `guerdon score --workers`.
 
     python benchmarks/processes.py --data hh_pairs.jsonl.gz
 
 Each run is the command line that a user gives, on the same pairs: one process with one thread, one with all threads, and as
-many processes as there are cores with one thread each. Training is timed between its first and last optimiser step by
+many processes as there are cores with one thread each. Training is timed between its first and last optimizer step by
 its own metrics, scoring from start to end with the time of a run over a handful of rows taken off. Every run takes
 the same steps, so its losses must agree. Results go to benchmarks/results/processes.json.
 """
@@ -24,7 +24,7 @@ import measure
 import rows
 from measure import Answer, interleave, ratio, shown, spread
 
-from assay.files import write_comparisons
+from guerdon.io.writers import write_comparisons
 
 FEW = 8
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, action="append", default=[], help="pairs: prompt, chosen, rejected a row")
     parser.add_argument("--n", type=int, default=64, help="pairs to train on")
     parser.add_argument("--scored", type=int, default=256, help="pairs to score; workers get 256 replies at a time")
-    parser.add_argument("--batch", type=int, default=16, help="pairs an optimiser step")
+    parser.add_argument("--batch", type=int, default=16, help="pairs an optimizer step")
     parser.add_argument("--max-length", type=int, default=384, help="longer pairs are left out")
     measure.add_options(parser, "processes.json")
     a = parser.parse_args()
@@ -69,10 +69,10 @@ def main() -> None:
 
 
 def trained(a: argparse.Namespace, place: Path, start: Path, processes: int, threads: int) -> Answer:
-    """One run of `assay train` under torchrun."""
+    """One run of `guerdon train` under torchrun."""
     with tempfile.TemporaryDirectory(dir=place) as out:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        command = [*launcher, "-m", "assay", "train", "--data", str(place / "pairs.jsonl"), "--out", out]
+        command = [*launcher, "-m", "guerdon", "train", "--data", str(place / "pairs.jsonl"), "--out", out]
         options = [f"model.max_length={a.max_length}", f"train.batch_size={a.batch}", "train.save_every=0"]
         done = said([*command, "--base", str(start), *options, *a.set], threads)
         if done.returncode:
@@ -83,11 +83,20 @@ def trained(a: argparse.Namespace, place: Path, start: Path, processes: int, thr
 
 
 def scored(a: argparse.Namespace, place: Path, start: Path, processes: int, threads: int) -> Answer:
-    """One run of `assay score` over both replies of every pair."""
+    """One run of `guerdon score` over both replies of every pair."""
     taken = []
     for data in ("few.jsonl", "many.jsonl"):
         with tempfile.TemporaryDirectory(dir=place) as out:
-            command = ["-m", "assay", "score", str(start), "--data", str(place / data), "--out", f"{out}/scores.jsonl"]
+            command = [
+                "-m",
+                "guerdon",
+                "score",
+                str(start),
+                "--data",
+                str(place / data),
+                "--out",
+                f"{out}/scores.jsonl",
+            ]
             began = time.perf_counter()
             done = said(
                 [*command, "--workers", str(processes), f"model.max_length={a.max_length}"], threads * processes

@@ -2,8 +2,8 @@
 
     python benchmarks/rm_training.py --data hh_pairs.jsonl.gz --trl-python PEER/bin/python
 
-Both sides start from the same weights and head, see the same token ids and take the same optimiser steps (AdamW, fused,
-constant rate, clip 1, centring 0.01). A run is a fresh process: load, train on a batch or two to warm up, load again, and
+Both sides start from the same weights and head, see the same token ids and take the same optimizer steps (AdamW, fused,
+constant rate, clip 1, centering 0.01). A run is a fresh process: load, train on a batch or two to warm up, load again, and
 time all steps. Contestants run in turn, round after round; the table gives medians with the least and greatest value.
 
 TRL's settings, by name: `random` batches in an order drawn once (and given to us too: the step losses must then agree),
@@ -15,7 +15,7 @@ token count of a step, in the same precision: each product by torch's own way, o
 where that is faster. A unique token is one of a pair's shared prefix, counted once, or of a reply. With P weights in the
 trunk's linear layers and A in the adapters, a token costs 6 P FLOP in full training (forward, gradient of the input,
 gradient of the weight: 2 P each) and 4 P + 6 A with LoRA (no gradient of P). What is not computed is not counted: of the
-last layer, behind its keys and values, the two tokens of a pair that are read. Attention, norms and the optimiser count as
+last layer, behind its keys and values, the two tokens of a pair that are read. Attention, norms and the optimizer count as
 time, and as no FLOP.
 
 Results go to benchmarks/results/rm_training.json by case (fp32 or bf16 / batch / full or lora). Each case takes
@@ -36,7 +36,7 @@ import measure
 import rows
 from measure import Answer, Job, interleave, ratio, shown, spread
 
-SEED, LR, CLIP, CENTRING = 0, 1e-5, 1.0, 0.01
+SEED, LR, CLIP, CENTERING = 0, 1e-5, 1.0, 0.01
 LORA = {"rank": 8, "alpha": 16}
 TOLERANCE = 1e-4  # nats, between our float32 step losses and TRL's on the same batches
 GROUPS = {"fp32": ["fp32"], "bf16": ["autocast", "bf16"]}
@@ -57,7 +57,7 @@ def main() -> None:
     )
     parser.add_argument("--n", type=int, default=64, help="pairs a run, one pass")
     parser.add_argument("--max-length", type=int, default=512, help="longer pairs are left out for both sides")
-    parser.add_argument("--batches", default="8,16", help="pairs an optimiser step")
+    parser.add_argument("--batches", default="8,16", help="pairs an optimizer step")
     parser.add_argument("--dtypes", default="fp32,bf16", help="bf16 runs both autocast and bfloat16 weights")
     parser.add_argument("--tuning", default="full,lora", help="every weight, or LoRA of rank 8 on all linear layers")
     parser.add_argument("--trl", default="grouped,grouped/2,random,defaults", help="TRL's settings, see above")
@@ -106,7 +106,7 @@ def measure_case(
         "max_length": a.max_length,
         "set": a.set,
     }
-    theirs = common | {"pairs": pairs, "seed": SEED, "lr": LR, "clip": CLIP, "centring": CENTRING}
+    theirs = common | {"pairs": pairs, "seed": SEED, "lr": LR, "clip": CLIP, "centering": CENTERING}
     contestants = {}
     for precision in GROUPS[dtype]:
         job = common | {"kind": "train", "model": OURS[precision], "train": train_options(batch)}
@@ -130,20 +130,27 @@ def measure_case(
         "max_length": a.max_length,
         "lora": common["lora"],
     }
-    settings |= {"subset": a.subset, "malloc": a.malloc, "lr": LR, "clip": CLIP, "centring": CENTRING, "seed": SEED}
+    settings |= {"subset": a.subset, "malloc": a.malloc, "lr": LR, "clip": CLIP, "centering": CENTERING, "seed": SEED}
     settings |= {"warmup": a.warmup, "set": a.set, "model": Path(a.model).name, "tokens": tokens}
     return {"settings": settings, "machine": measure.machine(a.threads), **conclude(answers, tokens, len(pairs))}
 
 
 def train_options(batch: int) -> dict[str, Any]:
     """Our settings; peers/trl_rm.py has the same in TRL's words."""
-    options = {"lr": LR, "batch_size": batch, "schedule": "constant", "warmup": 0.0, "clip": CLIP, "centring": CENTRING}
+    options = {
+        "lr": LR,
+        "batch_size": batch,
+        "schedule": "constant",
+        "warmup": 0.0,
+        "clip": CLIP,
+        "centering": CENTERING,
+    }
     return options | {"seed": SEED, "save_every": 0}
 
 
 def in_our_order(pairs: list[rows.Pair]) -> list[rows.Pair]:
     """The pairs such that our training, which draws its own order, visits them as they stand in `pairs`."""
-    from assay.train.batches import order
+    from guerdon.training.batches import order
 
     placed: list[Any] = [None] * len(pairs)
     for pair, i in zip(pairs, order(len(pairs), SEED, 0), strict=True):
@@ -170,11 +177,11 @@ def handle(job: Job) -> Answer:
 
 
 def train(job: Job) -> Answer:
-    """Load, warm up, load again, train on all pairs; seconds are those of the optimiser steps."""
-    from assay.config import build
-    from assay.models.scalar import create
-    from assay.progress import QUIET
-    from assay.train import fit
+    """Load, warm up, load again, train on all pairs; seconds are those of the optimizer steps."""
+    from guerdon.config import build
+    from guerdon.models.reward_model import create
+    from guerdon.progress import QUIET
+    from guerdon.training import fit
 
     QUIET["on"] = True
     lora = {"lora_rank": job["lora"]["rank"], "lora_alpha": job["lora"]["alpha"]} if job["lora"] else {}
@@ -199,8 +206,8 @@ def train(job: Job) -> Answer:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         steps = [json.loads(line) for line in (Path(folder) / "run/metrics.jsonl").read_text().splitlines()]
     return {
-        "seconds": steps[-1]["seconds"],  # from the optimiser's making to the last step's end
-        "call_seconds": wall,  # with tokenising before and merging adapters after
+        "seconds": steps[-1]["seconds"],  # from the optimizer's making to the last step's end
+        "call_seconds": wall,  # with tokenizing before and merging adapters after
         "cpu_seconds": cpu,
         "step_seconds": [b["seconds"] - a["seconds"] for a, b in zip([{"seconds": 0.0}, *steps], steps, strict=False)],
         "losses": [step["loss"] for step in steps],
@@ -241,7 +248,7 @@ def fastest(x: Any, w: Any) -> float:
     """Least seconds of x [t, i] times w [o, i], transposed: by torch's own product, or by the one that scores take where it is faster."""
     import torch
 
-    from assay.models.packed import packed
+    from guerdon.models.engine.prepacked import packed
 
     layer = torch.nn.Linear(w.shape[1], w.shape[0], bias=False)
     layer.weight = torch.nn.Parameter(w.contiguous())
@@ -254,7 +261,7 @@ def linear_shapes(folder: str) -> dict[tuple[int, int], tuple[int, int]]:
     import torch
     from transformers import AutoConfig, AutoModel
 
-    from assay.models.trunk import PER_TOKEN, decoder_layers
+    from guerdon.models.engine.backbone import PER_TOKEN, decoder_layers
 
     with torch.device("meta"):
         trunk = AutoModel.from_config(AutoConfig.from_pretrained(folder))

@@ -14,8 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from assay.config import ModelOptions
-from assay.contracts import Comparison, Response, Verdict, as_prompt
+from guerdon.config import ModelOptions
+from guerdon.contracts import (
+    Comparison,
+    Preference,
+    Response,
+    as_prompt,
+)
 
 Pair = dict[str, Any]
 WORDS = "the people see this good film and they like it but one was not so great when we have time with you".split()
@@ -62,12 +67,12 @@ def pairs(rows: Sequence[Mapping[str, Any]], text: Any, size: int, max_length: i
 
 
 def comparison(pair: Pair, attributes: Sequence[str] = ()) -> Comparison:
-    """The pair as Assay takes it: the first reply is the better one, and rated 1 against 0 in every attribute."""
+    """The pair as Guerdon takes it: the first reply is the better one, and rated 1 against 0 in every attribute."""
     responses = tuple(
         Response(reply, ratings=dict.fromkeys(attributes, rating))
         for reply, rating in zip(pair["replies"], (1.0, 0.0), strict=True)
     )
-    return Comparison(as_prompt(pair["prompt"]), responses, Verdict(groups=((0,), (1,))))
+    return Comparison(as_prompt(pair["prompt"]), responses, Preference(groups=((0,), (1,))))
 
 
 def shared(rows: Sequence[Sequence[int]]) -> int:
@@ -84,7 +89,7 @@ def count_tokens(trees: Sequence[Sequence[Sequence[int]]]) -> dict[str, int]:
 
 def start(model: str, folder: Path, seed: int = 0, **options: Any) -> Path:
     """Write the reward model that every contestant starts from: the base with a head drawn by the seed."""
-    from assay.models.scalar import create, save
+    from guerdon.models.reward_model import create, save
 
     save(create(ModelOptions(base=model, device="cpu", **options), seed=seed), folder)
     return folder
@@ -94,6 +99,6 @@ def text_of(folder: Path, max_length: int = 10**9, truncation: str = "refuse") -
     """How conversations become token ids for that model."""
     from transformers import AutoTokenizer
 
-    from assay.models.text import Text
+    from guerdon.models.chat import Text
 
     return Text(AutoTokenizer.from_pretrained(folder), max_length, truncation)

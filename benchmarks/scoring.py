@@ -3,7 +3,7 @@
     python benchmarks/scoring.py --data hh_pairs.jsonl.gz --data qa_feedback_kway.jsonl.gz
     python benchmarks/scoring.py --data hh_pairs.jsonl.gz --bulk 100000 --only bulk
 
-Candidates: 16 replies of about 65 tokens to one prompt of about 500, or 130. Ours is the public score() on text, tokenising
+Candidates: 16 replies of about 65 tokens to one prompt of about 500, or 130. Ours is the public score() on text, tokenizing
 included; the peer is AutoModelForSequenceClassification on the same token ids, right-padded, sdpa, inference_mode, in batches
 of 16 or of 8, whichever is faster.
 
@@ -331,7 +331,7 @@ def handle(job: Job) -> Answer:
     """One run, ours or a plain peer's."""
     import torch
 
-    from assay.progress import QUIET
+    from guerdon.progress import QUIET
 
     QUIET["on"] = True
     torch.set_num_threads(job["threads"])
@@ -340,9 +340,9 @@ def handle(job: Job) -> Answer:
 
 
 def load_ours(job: Job) -> Any:
-    """The start as `assay score` loads it, weights read."""
-    from assay.config import build
-    from assay.models.scalar import load
+    """The start as `guerdon score` loads it, weights read."""
+    from guerdon.config import build
+    from guerdon.models.reward_model import load
 
     config = build({"model": {**PRECISIONS[job["precision"]], "device": "cpu"}}, overrides=job["set"])
     model = load(job["start"], config.model)
@@ -386,7 +386,7 @@ def timed_sets(job: Job, scored: Any) -> Answer:
 
 def score_file(job: Job) -> Answer:
     """Score a file with the library's score_file; marks are made after each of its calls of the model."""
-    from assay.api import score_file as library
+    from guerdon.api.scoring import score_file as library
 
     model = load_ours(job)
     model.score(["Hello"] * 2, ["Hi", "Hello there"])  # warm up
@@ -415,7 +415,7 @@ class Watched:
 
 def plain_file(job: Job) -> Answer:
     """Score the file by a plain padded loop: in chunks sorted by length, or in RewardBench's order."""
-    from assay.contracts import as_prompt
+    from guerdon.contracts import as_prompt
 
     text, scorer = rows.text_of(Path(job["start"]), job["max_length"], "left"), Plain(job)
     scorer([[1, 2], [1]])  # warm up

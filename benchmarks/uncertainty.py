@@ -6,7 +6,7 @@
 Uncertainty is measured on the comparisons that the model was trained on and on held-out ones. Then, on comparisons that
 nothing has seen: AUROC of each signal for the model's own errors, mean error by how many are answered, the margin from
 which few answers are wrong; and for sets of another kind (yours, and four made of the comparisons) how well their replies
-are told from the comparisons'. Comparisons are {prompt, chosen, rejected} rows or any form that `assay import` knows; a set
+are told from the comparisons'. Comparisons are {prompt, chosen, rejected} rows or any form that `guerdon import` knows; a set
 may also have rows of `text`. At last the same replies are scored with and without doubt, in turn.
 
 Writes benchmarks/results/uncertainty.json by the name of the model. A model that has its uncertainty stored is measured anew.
@@ -24,12 +24,13 @@ from typing import Any
 import measure
 import rows
 
-from assay import api, files
-from assay.audit.shift import measure_uncertainty
-from assay.config import AuditOptions, ModelOptions
-from assay.contracts import Comparison, as_prompt, as_response
-from assay.models.pairs import score_comparisons
-from assay.models.scalar import create, save
+from guerdon.api import data, saved_models, uncertainty
+from guerdon.auditing.measures.uncertainty import measure_uncertainty
+from guerdon.config import AuditOptions, ModelOptions
+from guerdon.contracts import Comparison, as_prompt, as_response
+from guerdon.io import readers
+from guerdon.models.reward_model import create, save
+from guerdon.models.scored_pairs import score_comparisons
 
 HERE = Path(__file__).resolve().parent
 ASKED = "Write a short text."  # what a row of text alone is taken to answer
@@ -67,7 +68,7 @@ def main() -> None:
             save(create(ModelOptions(base=a.model, device="cpu")), folder)
         else:
             folder = Path(a.model)
-            parts = {name: api.read(place) for name, place in
+            parts = {name: data.read(place) for name, place in
                      (("train", a.train), ("held_out", a.held_out), ("audit", a.audit))}  # fmt: skip
         shifted = {name: replies(Path(place), a.rows) for name, _, place in (s.partition("=") for s in a.shifted)}
         case = measure_case(a, folder, parts, shifted)
@@ -80,9 +81,9 @@ def measure_case(
     a: argparse.Namespace, folder: Path, parts: dict[str, list[Comparison]], shifted: dict[str, Replies]
 ) -> dict[str, Any]:
     """Every number of one model."""
-    bare = api.load(folder, uncertain=False, truncation="left")
+    bare = saved_models.load(folder, uncertain=False, truncation="left")
     started = time.monotonic()
-    model = api.measure_uncertainty(bare, parts["train"], held_out=parts["held_out"], most=a.most)
+    model = uncertainty.measure_uncertainty(bare, parts["train"], held_out=parts["held_out"], most=a.most)
     seconds = {"measured": time.monotonic() - started}
     started = time.monotonic()
     pairs = score_comparisons(model, parts["audit"])
@@ -123,12 +124,12 @@ def time_of_doubt(bare: Any, model: Any, comparisons: Sequence[Comparison], a: a
 def replies(place: Path, most: int) -> Replies:
     """Prompts and replies of a file of comparisons, or of rows of text, spread evenly over it."""
     found: list[tuple[Any, Any]] = []
-    for _, row in files.read_rows(place):
+    for _, row in readers.read_rows(place):
         if isinstance(row, dict) and isinstance(row.get("text"), str) and "prompt" not in row:
             found.append((as_prompt(ASKED), as_response(row["text"])))
         else:
             break
-    found = found or [(c.prompt, r) for c in api.read(place) for r in c.responses]
+    found = found or [(c.prompt, r) for c in data.read(place) for r in c.responses]
     chosen = found[:: max(1, len(found) // most)][:most]
     return [p for p, _ in chosen], [r for _, r in chosen]
 

@@ -10,22 +10,22 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from assay.config import Config, known_keys
+from guerdon.config import Config, known_keys
 
 OPTIONS_HEAD = """\
 # Options
 
-Generated from `src/assay/config.py` by `make docs`. Give an option on the command line as `stage.name=value`, or in a
+Generated from `src/guerdon/config.py` by `make docs`. Give an option on the command line as `stage.name=value`, or in a
 YAML file with `--config`; a run writes all of them into its `config.yaml`.
 """
 COMMANDS_HEAD = """\
 # Commands
 
-Generated from `assay COMMAND --help` by `make docs`. Every command also takes options as `STAGE.NAME=VALUE`, all of them
+Generated from `guerdon COMMAND --help` by `make docs`. Every command also takes options as `STAGE.NAME=VALUE`, all of them
 in [options.md](options.md), after its own; defaults come first, then `--recipe`, then `--config`, then flags, then these.
 
 Exit codes: 0 all well; 1 something wrong was found (`check`, `audit`, `doctor`); 2 a mistake in what was given, told in
-one line with its remedy. Results go to stdout, progress to stderr; `assay --quiet COMMAND` shows no progress.
+one line with its remedy. Results go to stdout, progress to stderr; `guerdon --quiet COMMAND` shows no progress.
 """
 OVERRIDES = "overrides"  # the trailing STAGE.NAME=VALUE words, which every command takes
 
@@ -41,10 +41,10 @@ def options_page() -> str:
 
 
 def commands_page() -> str:
-    """docs/cli.md as text: one section a command, in the order of `assay --help`."""
+    """docs/cli.md as text: one section a command, in the order of `guerdon --help`."""
     from typer.main import get_command
 
-    from assay.cli import app
+    from guerdon.cli.app import app
 
     commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
     return "\n".join([COMMANDS_HEAD, *(_command_section(name, command) for name, command in commands.items())])
@@ -75,7 +75,7 @@ def _command_section(name: str, command: Any) -> str:
     parameters = [p for p in command.params if p.name not in (OVERRIDES, "help")]
     rows = [f"| {_spelling(p)} | {p.help}{_parameter_default(p)} |" for p in parameters]
     words = re.sub(r"Example: (.+)", r"```bash\n\1\n```", _reflowed(command.help))
-    return "\n".join([f"## assay {name}", "", words, "", "| | |", "| --- | --- |", *rows, ""])
+    return "\n".join([f"## guerdon {name}", "", words, "", "| | |", "| --- | --- |", *rows, ""])
 
 
 def _reflowed(text: str) -> str:

@@ -3,7 +3,7 @@
     python examples/rank_candidates.py runs/mine/model replies.jsonl
 
 Each row of the file holds a prompt (text or messages) and responses (texts). Where the best is not clearly better than the
-second, the line says so: on such prompts the choice is nearly a coin's, and a person's judgement is worth most.
+second, the line says so: on such prompts the choice is nearly a coin's, and a person's judgment is worth most.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import assay
-from assay.contracts import PromptLike
+import guerdon
+from guerdon.contracts import PromptLike
 
 
 def main(words: list[str] | None = None) -> None:
@@ -25,7 +25,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--sure", type=float, default=0.75, help="chance below which a choice is marked as unsure")
     asked = parser.parse_args(words)
 
-    model = assay.load(asked.model)
+    model = guerdon.load(asked.model)
     for line in asked.replies.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         order, chance = ranked(model, row["prompt"], row["responses"])
@@ -33,7 +33,7 @@ def main(words: list[str] | None = None) -> None:
         print(f"{chance:.0%}  {row['responses'][order[0]][:80]}{mark}")
 
 
-def ranked(model: assay.RewardModel, prompt: PromptLike, responses: Sequence[str]) -> tuple[list[int], float]:
+def ranked(model: guerdon.RewardModel, prompt: PromptLike, responses: Sequence[str]) -> tuple[list[int], float]:
     """Numbers of the responses, best first, and P(the best is better than the second)."""
     value = model.score([prompt] * len(responses), responses).value
     order = sorted(range(len(responses)), key=lambda i: -value[i])

@@ -15,22 +15,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import assay
-from assay import Response
+import guerdon
+from guerdon import Response
 
 Turns = Sequence[dict[str, str]]
 
 
 def reward_function(
-    model: str | Path | assay.RewardModel, *, max_completion_length: int | None = None
+    model: str | Path | guerdon.RewardModel, *, max_completion_length: int | None = None
 ) -> Callable[..., list[float]]:
     """What TRL calls with prompts and completions (texts or messages); it returns a reward in nats for each.
 
     max_completion_length: the trainer's own; a completion of that many tokens is taken as cut.
     """
-    scorer = assay.load(model, truncation="left") if isinstance(model, str | Path) else model
+    scorer = guerdon.load(model, truncation="left") if isinstance(model, str | Path) else model
 
-    def assay_reward(
+    def guerdon_reward(
         prompts: Sequence[str | Turns],
         completions: Sequence[str | Turns],
         completion_ids: Sequence[Sequence[int]] | None = None,
@@ -45,7 +45,7 @@ def reward_function(
         rewards: list[float] = scorer.score(prompts, replies).value.tolist()
         return rewards
 
-    return assay_reward
+    return guerdon_reward
 
 
 def text_of(completion: str | Turns) -> str:

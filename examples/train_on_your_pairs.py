@@ -1,8 +1,8 @@
-"""Your judgements to a calibrated reward model and a page that says how far to trust it.
+"""Your judgments to a calibrated reward model and a page that says how far to trust it.
 
     python examples/train_on_your_pairs.py pairs.jsonl --out runs/mine --base org/model
 
-`pairs.jsonl` may be any format that docs/collect.md names. The same as `assay quickstart --data`, in the open, so that you
+`pairs.jsonl` may be any format that docs/collect.md names. The same as `guerdon quickstart --data`, in the open, so that you
 can change a step.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import assay
+import guerdon
 
 
 def main(words: list[str] | None = None) -> None:
@@ -22,27 +22,27 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=2e-5)
     asked = parser.parse_args(words)
 
-    comparisons = assay.read(asked.data)
-    show(assay.check(comparisons))
+    comparisons = guerdon.read(asked.data)
+    show(guerdon.check(comparisons))
 
     # By prompt: the audit part stays unseen until the last step, or its numbers mean nothing.
-    parts = assay.split(comparisons, train=0.7, calibrate=0.15, audit=0.15)
+    parts = guerdon.split(comparisons, train=0.7, calibrate=0.15, audit=0.15)
 
     # With a folder, a killed run goes on from its last checkpoint.
-    model = assay.train(parts["train"], out=asked.out, base=asked.base, lr=asked.lr, truncation="drop")
+    model = guerdon.train(parts["train"], out=asked.out, base=asked.base, lr=asked.lr, truncation="drop")
 
-    calibrated, odds = assay.calibrate(model, parts["calibrate"])
+    calibrated, odds = guerdon.calibrate(model, parts["calibrate"])
     print(f"one nat is {odds.estimates['temperature']} raw units of reward")
-    assay.save(calibrated, asked.out / "model")
+    guerdon.save(calibrated, asked.out / "model")
 
-    report = assay.audit(calibrated, parts["audit"])
+    report = guerdon.audit(calibrated, parts["audit"])
     show(report)
     print(f"accuracy {report.estimates['accuracy']}" if report.estimates else "refused: see above")
-    (asked.out / "report.html").write_text(assay.to_html(report), encoding="utf-8")
+    (asked.out / "report.html").write_text(guerdon.to_html(report), encoding="utf-8")
     print(f"model {asked.out / 'model'}, page {asked.out / 'report.html'}")
 
 
-def show(report: assay.Report) -> None:
+def show(report: guerdon.Report) -> None:
     for finding in report.findings:
         print(f"{finding.severity}: {finding.title}: {finding.evidence}")
 

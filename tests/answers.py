@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from assay.contracts import Comparison, Response, Verdict, as_prompt
+from guerdon.contracts import (
+    Comparison,
+    Preference,
+    Response,
+    as_prompt,
+)
 
 ROWS = (
     (
         "How long should I boil an egg?",
         "For a soft yolk, boil a large egg for 6 minutes. For a hard one, give it 10 minutes. Put it into cold "
-        "water afterwards, because it keeps cooking in its shell.",
+        "water afterward, because it keeps cooking in its shell.",
         "It depends on the egg. Some people like them soft and others like them hard. You can boil it for a "
         "while and see.",
     ),
@@ -45,7 +50,7 @@ ROWS = (
         "No. Chocolate is dangerous for dogs, because they break down theobromine very slowly. Even 50 grams "
         "of dark chocolate can make a small dog ill. Call a vet if yours has eaten some.",
         "A little bit should be fine if your dog likes it. Dogs eat all kinds of things and most of them are "
-        "happy afterwards.",
+        "happy afterward.",
     ),
     (
         "How do I center a div in CSS?",
@@ -326,7 +331,7 @@ ROWS = (
         "In French it is bonjour. Italian and Spanish are very similar to it, so people will understand you.",
     ),
     (
-        "How do noise-cancelling headphones work?",
+        "How do noise-canceling headphones work?",
         "A microphone picks up the noise around you. The headphones play the same wave upside down, and the "
         "two cancel each other. It works better for steady low sounds, such as engines, than for voices.",
         "They have very thick pads that keep the noise outside. The more expensive they are, the thicker the pads.",
@@ -391,6 +396,6 @@ def answered(num: int = len(ROWS)) -> list[Comparison]:
         first = i % 2 == 0
         texts = (better, worse) if first else (worse, better)
         made.append(
-            Comparison(as_prompt(prompt), (Response(texts[0]), Response(texts[1])), Verdict(q=1.0 if first else 0.0))
+            Comparison(as_prompt(prompt), (Response(texts[0]), Response(texts[1])), Preference(q=1.0 if first else 0.0))
         )
     return made

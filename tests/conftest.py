@@ -15,10 +15,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 # Before the first import of a formula: from here on the shapes in their signatures are executed.
-install_import_hook("assay.formulas", "beartype.beartype")
+install_import_hook("guerdon.formulas", "beartype.beartype")
 
-settings.register_profile("assay", derandomize=True, deadline=None, database=None)
-settings.load_profile("assay")
+settings.register_profile("guerdon", derandomize=True, deadline=None, database=None)
+settings.load_profile("guerdon")
 torch.set_num_threads(1)  # models this small wait longer for a second thread than they work
 os.environ["OMP_NUM_THREADS"] = "1"  # and so in the processes that tests start
 
@@ -36,7 +36,7 @@ def desk(tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every file that the documentation's snippets and the examples read. Read it; do not write into it."""
     from snippets import make_desk
 
-    from assay import progress
+    from guerdon import progress
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(progress.QUIET, "on", True)
@@ -48,7 +48,7 @@ def here(desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with a desk of its own."""
     import shutil
 
-    from assay import progress
+    from guerdon import progress
 
     monkeypatch.setitem(progress.QUIET, "on", True)
     shutil.copytree(desk, tmp_path, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""A tiny random model of each kind of transformer that Assay promises to read, on disk with the tiny tokenizer; and the
+"""A tiny random model of each kind of transformer that Guerdon promises to read, on disk with the tiny tokenizer; and the
 distance in float64 between two ways of running one."""
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def save_family(path: Path, name: str, **more: Any) -> Path:
     """Write a two-layer model of width 32 and the tiny tokenizer into path."""
     import transformers
 
-    from assay.models.layout import quiet
+    from guerdon.models.directory.layout import quiet
     from tiny import tiny_tokenizer
 
     tokenizer = tiny_tokenizer()
@@ -162,11 +162,11 @@ def rewards_and_gradients(
     network: Any, texts: list[np.ndarray], way: str
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Rewards one of the trunk's ways, and what a weighted sum of them asks of each weight. The network is as before."""
-    from assay.models import tree
+    from guerdon.models.engine import prefix_tree
 
     trunk, chosen = network.trunk, network.trunk.way
     trunk.way = way
-    trunk._attend(tree.NAME if way == "forest" else trunk.attention)
+    trunk._attend(prefix_tree.NAME if way == "forest" else trunk.attention)
     network.zero_grad()
     try:
         rewards = network(texts)
@@ -174,7 +174,7 @@ def rewards_and_gradients(
         (rewards[:, 0] * weights).sum().backward()
     finally:
         trunk.way = chosen
-        trunk._attend(tree.NAME if chosen == "forest" else trunk.attention)
+        trunk._attend(prefix_tree.NAME if chosen == "forest" else trunk.attention)
     return rewards.detach(), {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 

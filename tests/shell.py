@@ -18,12 +18,12 @@ class Ran:
     err: str
 
 
-def assay(*words: object) -> Ran:
-    """Run `assay WORDS`."""
-    from assay.cli import main
+def guerdon(*words: object) -> Ran:
+    """Run `guerdon WORDS`."""
+    from guerdon.cli.app import main
 
     out, err, code = io.StringIO(), io.StringIO(), 0
-    with patch.object(sys, "argv", ["assay", *map(str, words)]), contextlib.redirect_stdout(out):
+    with patch.object(sys, "argv", ["guerdon", *map(str, words)]), contextlib.redirect_stdout(out):
         with contextlib.redirect_stderr(err):
             try:
                 main()

@@ -30,9 +30,9 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def commands(block: Block) -> Iterator[tuple[str, str]]:
-    """(command, comment behind it) of each `assay` line of a bash block, continued lines joined."""
+    """(command, comment behind it) of each `guerdon` line of a bash block, continued lines joined."""
     for line in block.text.replace("\\\n", " ").splitlines():
-        found = re.match(r"\s*(?:\$ )?assay (.*?)(?:\s+# (.*))?$", line)
+        found = re.match(r"\s*(?:\$ )?guerdon (.*?)(?:\s+# (.*))?$", line)
         if found:
             yield " ".join(found[1].split()), found[2] or ""
 
@@ -62,30 +62,30 @@ def judged_pairs(count: int, seed: int = 0) -> list[dict[str, str]]:
 
 
 def make_desk(folder: Path, base: Path) -> Path:
-    """Fill a folder with every file that a snippet reads: judgements in several formats, their parts, and a trained model."""
-    import assay
+    """Fill a folder with every file that a snippet reads: judgments in several formats, their parts, and a trained model."""
+    import guerdon
 
     rows = judged_pairs(200)
     _write_jsonl(folder / "pairs.jsonl", rows)
-    comparisons = assay.read(folder / "pairs.jsonl")
+    comparisons = guerdon.read(folder / "pairs.jsonl")
     for name in ("all.jsonl", "comparisons.jsonl"):
-        assay.write(folder / name, comparisons)
-    parts = assay.split(comparisons, train=0.6, calibrate=0.2, audit=0.2)
+        guerdon.write(folder / name, comparisons)
+    parts = guerdon.split(comparisons, train=0.6, calibrate=0.2, audit=0.2)
     for name, part in parts.items():
-        assay.write(folder / f"{name}.jsonl", part)
-        assay.write(folder / "parts" / f"{name}.jsonl", part)
-        assay.write(folder / "runs" / "quickstart" / f"{name}.jsonl", part)
+        guerdon.write(folder / f"{name}.jsonl", part)
+        guerdon.write(folder / "parts" / f"{name}.jsonl", part)
+        guerdon.write(folder / "runs" / "quickstart" / f"{name}.jsonl", part)
     _write_others(folder, rows)
     for seed, names in enumerate((("runs/mine/model", "runs/quickstart/model", "my-model"), ("old-model",))):
-        model = assay.train(parts["train"], base=str(base), lr=3e-3, micro_tokens=8192, seed=seed)
-        model, _ = assay.calibrate(model, parts["calibrate"])
+        model = guerdon.train(parts["train"], base=str(base), lr=3e-3, micro_tokens=8192, seed=seed)
+        model, _ = guerdon.calibrate(model, parts["calibrate"])
         for name in names:
-            assay.save(model, folder / name)
+            guerdon.save(model, folder / name)
     return folder
 
 
 def _write_others(folder: Path, rows: list[dict[str, str]]) -> None:
-    """The same judgements as a table and as votes, and replies without a judgement."""
+    """The same judgments as a table and as votes, and replies without a judgment."""
     _write_jsonl(folder / "prompts.jsonl", [{"prompt": r["prompt"]} for r in rows[:40]])
     lines = ["question,first,second,label"]
     lines += [

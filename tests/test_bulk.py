@@ -16,14 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shell import assay as command
+from shell import guerdon as command
 from snippets import blocks
 from toys import Good, absent_worker, good_worker, mortal_worker, slow_worker
 
-from assay import AssayError, api, bulk, files, progress
-from assay.bulk import BulkScorer
-from assay.config import ModelOptions
-from assay.models.scalar import create, save
+from guerdon import GuerdonError, progress
+from guerdon.api import saved_models, scoring
+from guerdon.config import ModelOptions
+from guerdon.io import readers, run_folder, schema
+from guerdon.models.reward_model import create, save
+from guerdon.scoring import bulk
+from guerdon.scoring.bulk import BulkScorer
 
 TESTS = Path(__file__).parent
 TEXTS = ("a good film", "a bad film, and a good one", "Grüße\u2028 😀 good", "we love it")
@@ -77,16 +80,16 @@ def whole(source: Path, out: Path) -> bytes:
 def test_two_workers_write_what_one_writes(model, tmp_path):
     source = write(tmp_path / "in.jsonl.gz", rows(50))
     scorer = BulkScorer(model)
-    one = api.score_file(scorer, source, tmp_path / "one.jsonl", chunk=16)
-    two = api.score_file(scorer, source, tmp_path / "two.jsonl", workers=2, chunk=16)
+    one = scoring.score_file(scorer, source, tmp_path / "one.jsonl", chunk=16)
+    two = scoring.score_file(scorer, source, tmp_path / "two.jsonl", workers=2, chunk=16)
     assert one == two == {"rows": 50, "responses": 84}
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     assert names(tmp_path) == {"in.jsonl.gz", "one.jsonl", "two.jsonl"}
     found = [json.loads(line) for line in (tmp_path / "one.jsonl").read_text("utf-8").split("\n")[:-1]]
     assert [row["id"] for row in found] == list(range(50))
-    loaded = api.load(model)
+    loaded = saved_models.load(model)
     for row in found[:6]:
-        prompts, responses, single = files.asked_row("", row)[0], files.asked_row("", row)[1], "reward" in row
+        prompts, responses, single = schema.asked_row("", row)[0], schema.asked_row("", row)[1], "reward" in row
         values = loaded.score([prompts] * len(responses), responses).value
         np.testing.assert_allclose([row["reward"]] if single else row["rewards"], values, atol=1e-5)
 
@@ -136,7 +139,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 def test_a_killed_run_goes_on_and_its_workers_end(tmp_path):
     source, out = write(tmp_path / "in.jsonl", rows(400)), tmp_path / "out.jsonl"
     script = (
-        "from assay import bulk; from toys import slow_worker; import sys\n"
+        "from guerdon import bulk; from toys import slow_worker; import sys\n"
         f"bulk.score_rows(slow_worker, sys.argv[1], sys.argv[2], {SPEC!r}, workers=2, chunk=8)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, source, out], cwd=TESTS)
@@ -186,7 +189,7 @@ def test_workers_end_with_the_main_process_though_they_are_in_the_middle_of_a_ch
         "def worker(index):\n"
         "    return Stuck()\n"
     )
-    script = "from assay import bulk; from stuck import worker; bulk.score_rows(worker, 'in.jsonl', 'out.jsonl', {}, workers=2, chunk=8)"
+    script = "from guerdon import bulk; from stuck import worker; bulk.score_rows(worker, 'in.jsonl', 'out.jsonl', {}, workers=2, chunk=8)"
     process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("busy-*"))) < 2 and time.monotonic() < deadline:
@@ -204,7 +207,7 @@ def test_a_worker_that_dies_names_its_rows_and_loses_nothing(tmp_path):
     made[30]["response"] = "poison"
     source, out = write(tmp_path / "in.jsonl", made), tmp_path / "out.jsonl"
     with pytest.raises(
-        AssayError, match=r"in\.jsonl:29 to .*in\.jsonl:32: a worker process died \(killed by SIGKILL\)"
+        GuerdonError, match=r"in\.jsonl:29 to .*in\.jsonl:32: a worker process died \(killed by SIGKILL\)"
     ):
         bulk.score_rows(mortal_worker, source, out, SPEC, workers=2, chunk=4)
     assert (tmp_path / "out.jsonl.partial").read_bytes().count(b"\n") == 28
@@ -215,7 +218,7 @@ def test_a_worker_that_dies_names_its_rows_and_loses_nothing(tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_model_that_cannot_be_loaded_is_one_line_from_any_process(tmp_path, workers):
     source = write(tmp_path / "in.jsonl", rows(3))
-    with pytest.raises(AssayError, match=r"^model\.device=cuda:7: no such device"):
+    with pytest.raises(GuerdonError, match=r"^model\.device=cuda:7: no such device"):
         bulk.score_rows(absent_worker, source, tmp_path / "out.jsonl", SPEC, workers=workers)
     assert names(tmp_path) == {"in.jsonl"}
 
@@ -223,7 +226,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line_from_any_process(tmp_path, wo
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_bad_row_is_told_with_its_place_after_the_rows_before_it_are_safe(tmp_path, workers):
     source = write(tmp_path / "in.jsonl", [*rows(20), {"prompt": "p", "answer": "a"}])
-    with pytest.raises(AssayError, match=r"in\.jsonl:21: field row holds prompt and response"):
+    with pytest.raises(GuerdonError, match=r"in\.jsonl:21: field row holds prompt and response"):
         bulk.score_rows(good_worker, source, tmp_path / "out.jsonl", SPEC, workers=workers, chunk=4)
     assert (tmp_path / "out.jsonl.partial").read_bytes().count(b"\n") >= 16
 
@@ -233,7 +236,7 @@ def test_once_a_bad_row_is_mended_the_run_goes_on_with_the_rows_before_it(tmp_pa
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     lines = write(source, rows(40)).read_bytes().splitlines(keepends=True)
     source.write_bytes(b"".join([*lines[:25], b'{"prompt": "half', *lines[26:]]))
-    with pytest.raises(AssayError, match=r"in\.jsonl:26: is not valid JSON"):
+    with pytest.raises(GuerdonError, match=r"in\.jsonl:26: is not valid JSON"):
         bulk.score_rows(good_worker, source, out, SPEC, workers=workers, chunk=4)
     kept = (tmp_path / "out.jsonl.partial").read_bytes()
     assert 20 <= kept.count(b"\n") <= 25
@@ -245,8 +248,8 @@ def test_once_a_bad_row_is_mended_the_run_goes_on_with_the_rows_before_it(tmp_pa
 
 def test_a_text_that_the_model_refuses_is_told_with_its_rows(model, tmp_path):
     source = write(tmp_path / "in.jsonl", [*rows(2), {"prompt": "write " * 600, "response": "good"}])
-    with pytest.raises(AssayError, match=r"in\.jsonl:3 to .*in\.jsonl:3: model\.max_length=512"):
-        api.score_file(BulkScorer(model), source, tmp_path / "out.jsonl", chunk=4)
+    with pytest.raises(GuerdonError, match=r"in\.jsonl:3 to .*in\.jsonl:3: model\.max_length=512"):
+        scoring.score_file(BulkScorer(model), source, tmp_path / "out.jsonl", chunk=4)
 
 
 def test_a_full_disk_is_one_line_and_the_same_call_goes_on(tmp_path, monkeypatch):
@@ -262,7 +265,9 @@ def test_a_full_disk_is_one_line_and_the_same_call_goes_on(tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        with pytest.raises(AssayError, match=r"cannot write .*out\.jsonl: No space left on device; remedy: free space"):
+        with pytest.raises(
+            GuerdonError, match=r"cannot write .*out\.jsonl: No space left on device; remedy: free space"
+        ):
             bulk.score_rows(good_worker, source, out, SPEC, chunk=8)
     assert names(tmp_path) == {"in.jsonl", "out.jsonl.partial", "out.jsonl.journal"}
     bulk.score_rows(good_worker, source, out, SPEC, chunk=8)
@@ -274,7 +279,7 @@ def interrupted(scorer: BulkScorer, source: Path, out: Path, monkeypatch) -> Non
     with monkeypatch.context() as patch:
         patch.setattr(bulk.Bar, "advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            api.score_file(scorer, source, out, chunk=8)
+            scoring.score_file(scorer, source, out, chunk=8)
 
 
 def test_a_partial_of_something_else_is_refused_with_the_remedy(model, tiny_dir, tmp_path, monkeypatch):
@@ -286,21 +291,23 @@ def test_a_partial_of_something_else_is_refused_with_the_remedy(model, tiny_dir,
     other = tmp_path / "other"
     save(create(ModelOptions(base=str(tiny_dir)), seed=1), other)
     for what, scorer in (("model", BulkScorer(other)), ("set of options", BulkScorer(model, calibrated=False))):
-        with pytest.raises(AssayError, match=rf"out\.jsonl\.partial: was begun with another {what}; remedy: delete it"):
-            api.score_file(scorer, source, out)
+        with pytest.raises(
+            GuerdonError, match=rf"out\.jsonl\.partial: was begun with another {what}; remedy: delete it"
+        ):
+            scoring.score_file(scorer, source, out)
         assert partial.read_bytes() == held
     for at, changed in ((3, [*rows(2), {**rows(3)[2], "id": -1}, *rows(20)[3:]]), (2, [rows(1)[0], *rows(20)[2:]])):
         write(source, changed)
         told = rf"partial: row {at} is not that of .*in\.jsonl:{at}: begun with other data"
-        with pytest.raises(AssayError, match=told):
-            api.score_file(BulkScorer(model), source, out)
+        with pytest.raises(GuerdonError, match=told):
+            scoring.score_file(BulkScorer(model), source, out)
         assert partial.read_bytes() == held
     write(source, rows(3))
-    with pytest.raises(AssayError, match=r"partial: row 4 is not that of its end"):
-        api.score_file(BulkScorer(model), source, out)
+    with pytest.raises(GuerdonError, match=r"partial: row 4 is not that of its end"):
+        scoring.score_file(BulkScorer(model), source, out)
     partial.unlink()
     write(source, rows(20))
-    assert api.score_file(BulkScorer(other), source, out)["rows"] == 20
+    assert scoring.score_file(BulkScorer(other), source, out)["rows"] == 20
     assert names(tmp_path) == {"in.jsonl", "out.jsonl", "other"}
 
 
@@ -308,7 +315,7 @@ def test_a_run_goes_on_with_other_memory_and_says_so(model, tmp_path, monkeypatc
     source, out = write(tmp_path / "in.jsonl", rows(20)), tmp_path / "out.jsonl"
     interrupted(BulkScorer(model), source, out, monkeypatch)
     monkeypatch.setitem(progress.QUIET, "on", False)
-    assert api.score_file(BulkScorer(model, batch_tokens=64), source, out)["rows"] == 20
+    assert scoring.score_file(BulkScorer(model, batch_tokens=64), source, out)["rows"] == 20
     assert "out.jsonl: goes on after 4 rows" in capsys.readouterr().err
 
 
@@ -317,7 +324,7 @@ def test_files_of_others_are_left_alone(tmp_path):
     for ending in ("partial", "journal"):
         theirs = tmp_path / f"out.jsonl.{ending}"
         theirs.write_text("mine\n")
-        with pytest.raises(AssayError, match=rf"out\.jsonl\.{ending}: is in the way"):
+        with pytest.raises(GuerdonError, match=rf"out\.jsonl\.{ending}: is in the way"):
             bulk.score_rows(good_worker, source, out, SPEC)
         assert theirs.read_text() == "mine\n"
         assert names(tmp_path) == {"in.jsonl", theirs.name}
@@ -328,16 +335,16 @@ def test_files_of_others_are_left_alone(tmp_path):
 def test_two_runs_do_not_write_one_file(tmp_path):
     source, out = write(tmp_path / "in.jsonl", rows(3)), tmp_path / "out.jsonl"
     with (
-        files.resumable_write(out, SPEC),
-        pytest.raises(AssayError, match="another process is writing it"),
+        run_folder.resumable_write(out, SPEC),
+        pytest.raises(GuerdonError, match="another process is writing it"),
     ):
         bulk.score_rows(good_worker, source, out, SPEC)
 
 
 def test_an_empty_file_is_an_error_and_leaves_nothing(model, tmp_path):
     (tmp_path / "in.jsonl").write_text("")
-    with pytest.raises(AssayError, match=r"in\.jsonl: holds no rows"):
-        api.score_file(BulkScorer(model), tmp_path / "in.jsonl", tmp_path / "out.jsonl", workers=2)
+    with pytest.raises(GuerdonError, match=r"in\.jsonl: holds no rows"):
+        scoring.score_file(BulkScorer(model), tmp_path / "in.jsonl", tmp_path / "out.jsonl", workers=2)
     assert names(tmp_path) == {"in.jsonl"}
 
 
@@ -354,7 +361,7 @@ def test_every_kind_of_file_is_scored_alike(tmp_path):
     }
     assert len(found) == 1
     assert "Grüße\u2028 😀 good" in found.pop().decode("utf-8")
-    totals = {source.name: files.count_rows(source) for source in sorted(tmp_path.glob("in.*"))}
+    totals = {source.name: readers.count_rows(source) for source in sorted(tmp_path.glob("in.*"))}
     assert totals == {"in.jsonl": 30, "in.jsonl.gz": None, "in.parquet": 30, "in.json": None}
 
 
@@ -391,15 +398,15 @@ def test_a_batch_of_columns_gets_its_rewards(model):
     column = np.empty(1, dtype=object)
     column[0] = turns
     assert scorer({"messages": column})["reward"].tolist() == pytest.approx([good], abs=1e-5)
-    with pytest.raises(AssayError, match="row 1 of the batch: field "):
+    with pytest.raises(GuerdonError, match="row 1 of the batch: field "):
         scorer({"prompt": ["a", "b"], "response": ["c", None]})
 
 
 def test_a_loaded_model_scores_a_file_in_its_own_process(tmp_path):
     source = write(tmp_path / "in.jsonl", rows(3))
-    assert api.score_file(Good(), source, tmp_path / "out.jsonl") == {"rows": 3, "responses": 5}
-    with pytest.raises(AssayError, match="workers=2: a loaded model stays in its process; remedy"):
-        api.score_file(Good(), source, tmp_path / "out.jsonl", workers=2)
+    assert scoring.score_file(Good(), source, tmp_path / "out.jsonl") == {"rows": 3, "responses": 5}
+    with pytest.raises(GuerdonError, match="workers=2: a loaded model stays in its process; remedy"):
+        scoring.score_file(Good(), source, tmp_path / "out.jsonl", workers=2)
 
 
 def test_workers_are_for_files_only(model):
@@ -418,7 +425,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(monkeypatch, capsys)
 
 @pytest.mark.filterwarnings("default")  # Ray's own
 def test_the_documented_ray_data_set_has_the_scores_of_one_process(here):
-    ray = pytest.importorskip("ray", reason="needs pip install 'assay-rm[ray]'")
+    ray = pytest.importorskip("ray", reason="needs pip install 'guerdon[ray]'")
     (snippet,) = [block.text for block in blocks(TESTS.parent / "docs" / "score.md") if block.language == "py"]
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)  # two actors, and room to read
     try:
@@ -426,7 +433,7 @@ def test_the_documented_ray_data_set_has_the_scores_of_one_process(here):
         exec(snippet, namespace)
     finally:
         ray.shutdown()
-    api.score_file(BulkScorer("my-model"), "replies.jsonl", "scored.jsonl")
+    scoring.score_file(BulkScorer("my-model"), "replies.jsonl", "scored.jsonl")
     expected = {row["prompt"]: row["rewards"] for row in map(json.loads, Path("scored.jsonl").read_text().splitlines())}
     found = {row["prompt"]: list(row["rewards"]) for row in namespace["rows"]}
     assert found.keys() == expected.keys()
@@ -438,7 +445,7 @@ def test_the_documented_ray_data_set_has_the_scores_of_one_process(here):
 def test_a_name_that_promises_another_format_is_refused(tmp_path, name):
     source = tmp_path / "in.jsonl"
     source.write_text('{"prompt": "a", "response": "b"}\n')
-    with pytest.raises(AssayError, match=r"scores are written as \.jsonl; remedy: change the ending"):
+    with pytest.raises(GuerdonError, match=r"scores are written as \.jsonl; remedy: change the ending"):
         bulk.score_rows(good_worker, source, tmp_path / name, None)
     assert not (tmp_path / name).exists()
 
@@ -446,6 +453,6 @@ def test_a_name_that_promises_another_format_is_refused(tmp_path, name):
 def test_what_is_scored_is_not_replaced(tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text('{"prompt": "a", "response": "b"}\n')
-    with pytest.raises(AssayError, match="would be replaced"):
+    with pytest.raises(GuerdonError, match="would be replaced"):
         bulk.score_rows(good_worker, source, source, None)
     assert source.read_text().startswith('{"prompt"')

@@ -13,15 +13,17 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
-from shell import assay
+from shell import guerdon
 from toys import liked
 
-from assay import Comparison, Response, Verdict, api, files
-from assay.config import ModelOptions
-from assay.contracts import as_prompt
-from assay.models.scalar import create, save
+from guerdon import Comparison, Preference, Response
+from guerdon.api import data, saved_models
+from guerdon.config import ModelOptions
+from guerdon.contracts import as_prompt
+from guerdon.io import readers
+from guerdon.models.reward_model import create, save
 
-TIE = Verdict(q=0.5)
+TIE = Preference(q=0.5)
 RULES = """
 def length(prompts, responses):
     return [len(r.text) for r in responses]
@@ -46,12 +48,12 @@ def desk(tiny_dir, tmp_path_factory):
     rows = {
         "good": few,
         "one": few[:1],
-        "ties": [dataclasses.replace(c, verdict=TIE, id="") for c in few],
+        "ties": [dataclasses.replace(c, preference=TIE, id="") for c in few],
         "same": [dataclasses.replace(c, responses=c.responses[:1] * 2, id="") for c in few],
-        "long": [*few, Comparison(as_prompt("write " * 600), (Response("good"), Response("bad")), Verdict(q=1.0))],
+        "long": [*few, Comparison(as_prompt("write " * 600), (Response("good"), Response("bad")), Preference(q=1.0))],
     }
     for name, comparisons in rows.items():
-        api.write(place / f"{name}.jsonl", comparisons)
+        data.write(place / f"{name}.jsonl", comparisons)
     (place / "empty.jsonl").write_text("")
     (place / "words.jsonl").write_text("hello\n")
     (place / "photo.jsonl").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
@@ -83,7 +85,7 @@ def desk(tiny_dir, tmp_path_factory):
 
 def run(desk: Path, out: Path, *words: str):
     """The command with {desk} and {out} filled in."""
-    return assay(*(word.replace("{desk}", str(desk)).replace("{out}", str(out)) for word in words))
+    return guerdon(*(word.replace("{desk}", str(desk)).replace("{out}", str(out)) for word in words))
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -239,8 +241,8 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (pushed("optimize.minibatches=99"), "optimize.minibatches=99: a batch has 32 replies; remedy: fewer"),
         (pushed("--reward", "{desk}/model", "policy.system=x", rule=False), "one tokenizer but not one system message ('x' and None)"),
         (pushed(verb="best-of-n", prompts="empty")[:-3], "empty.jsonl: holds no rows"),
-        (("audit", "overoptimise", "{desk}/nothing"), "nothing: 0 checks; remedy: a run with optimize.check_every"),
-        (("audit", "overoptimise", "{desk}/good.jsonl"), "good.jsonl:1"),
+        (("audit", "overoptimization", "{desk}/nothing"), "nothing: 0 checks; remedy: a run with optimize.check_every"),
+        (("audit", "overoptimization", "{desk}/good.jsonl"), "good.jsonl:1"),
         # places that cannot be written
         (("import", "{desk}/good.jsonl", "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/"),
         (("split", "{desk}/good.jsonl", "--out", "/proc/nobody"), "cannot write /proc/nobody/"),
@@ -277,7 +279,7 @@ def test_the_quickstart_refuses_what_it_cannot_use(desk, tmp_path, data, complai
 
 @pytest.mark.parametrize("words", [("quickstart", *OUT), ("train", "--data", "{desk}/good.jsonl", *OUT)])
 def test_a_first_run_without_network_says_what_is_missing(desk, tmp_path, monkeypatch, words):
-    monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GUERDON_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     ran = run(desk, tmp_path / "out", *words)
@@ -294,11 +296,11 @@ def test_a_first_run_without_network_says_what_is_missing(desk, tmp_path, monkey
 @pytest.mark.parametrize("words", [("quickstart", *OUT), ("train", "--data", "{desk}/good.jsonl", *OUT)])
 def test_a_cache_that_cannot_be_written_is_named(desk, tmp_path, monkeypatch, home, words):
     home = home.replace("{desk}", str(desk))
-    monkeypatch.setenv("ASSAY_HOME", home)
+    monkeypatch.setenv("GUERDON_HOME", home)
     ran = run(desk, tmp_path, *words)
     assert ran.code == 2
     assert f"error: {home}: cannot write the cache" in ran.err.splitlines()[-1]
-    assert "remedy: set ASSAY_HOME to a folder you can write" in ran.err
+    assert "remedy: set GUERDON_HOME to a folder you can write" in ran.err
 
 
 WRITERS = {
@@ -366,7 +368,7 @@ def test_ctrl_c_says_that_the_command_may_be_given_again(desk, tmp_path, monkeyp
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "doctor", interrupt)
+    monkeypatch.setattr(saved_models, "doctor", interrupt)
     ran = run(desk, tmp_path, "doctor", "{desk}/model")
     assert ran.code != 0
     assert "Traceback" not in ran.err
@@ -382,17 +384,17 @@ def test_bad_rows_are_set_aside_with_their_reason_and_the_rest_goes_on(desk, tmp
     (row,) = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text("utf-8").splitlines()]
     assert row["place"] == f"{tmp_path / 'some.jsonl'}:2"
     assert row["row"] == "hello"
-    assert len(list(files.read_comparisons(tmp_path / "all.jsonl"))) == 2
+    assert len(list(readers.read_comparisons(tmp_path / "all.jsonl"))) == 2
 
 
 def test_the_folder_one_stands_in_is_a_model_like_any_other(desk, tmp_path, monkeypatch):
     shutil.copytree(desk / "model", tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
-    ran = assay("score", ".", "--prompt", "a", "--response", "b", "--json")
+    ran = guerdon("score", ".", "--prompt", "a", "--response", "b", "--json")
     assert ran.code == 0
-    assert assay("doctor", ".").code == 0
-    assert assay("calibrate", ".", "--data", desk / "good.jsonl", "--out", ".").code == 0
-    assert assay("score", tmp_path / "here", "--prompt", "a", "--response", "b", "--json").code == 0
+    assert guerdon("doctor", ".").code == 0
+    assert guerdon("calibrate", ".", "--data", desk / "good.jsonl", "--out", ".").code == 0
+    assert guerdon("score", tmp_path / "here", "--prompt", "a", "--response", "b", "--json").code == 0
 
 
 def test_the_rejected_rows_do_not_share_a_file_with_the_kept(desk, tmp_path):
@@ -412,7 +414,7 @@ def test_a_score_option_that_would_be_ignored_is_refused(desk, tmp_path):
 
 def test_check_cuts_as_the_saved_model_does(tmp_path, tiny_dir):
     save(create(ModelOptions(base=str(tiny_dir), max_length=16)), tmp_path / "model")
-    count = api.token_counter(ModelOptions(base=str(tmp_path / "model")))
+    count = data.token_counter(ModelOptions(base=str(tmp_path / "model")))
     assert len(count(as_prompt("w1 " * 40), "w2")) == 16
 
 

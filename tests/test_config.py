@@ -6,9 +6,19 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from assay import AssayError, api, files
-from assay.config import Config, ModelOptions, SplitOptions, TrainOptions, build, known_keys, make
-from assay.recipes import RECIPES
+from guerdon import GuerdonError
+from guerdon.api import training
+from guerdon.config import (
+    Config,
+    ModelOptions,
+    SplitOptions,
+    TrainOptions,
+    build,
+    known_keys,
+    make,
+)
+from guerdon.io import readers, writers
+from guerdon.recipes import RECIPES
 
 KEYS = dict(known_keys())
 
@@ -67,16 +77,16 @@ def test_an_override_is_read_as_yaml(override, stage, name, value):
     ],
 )
 def test_a_wrong_override_is_one_line_with_the_way_out(override, complaint):
-    with pytest.raises(AssayError) as refusal:
+    with pytest.raises(GuerdonError) as refusal:
         build(overrides=[override])
     assert str(refusal.value).startswith(complaint)
     assert "\n" not in str(refusal.value)
 
 
 def test_a_wrong_layer_is_named_too():
-    with pytest.raises(AssayError, match=r"train: holds options such as train\.NAME=VALUE, got 3"):
+    with pytest.raises(GuerdonError, match=r"train: holds options such as train\.NAME=VALUE, got 3"):
         build({"train": 3})
-    with pytest.raises(AssayError, match="scoring: no such option; the nearest is score"):
+    with pytest.raises(GuerdonError, match="scoring: no such option; the nearest is score"):
         build({"scoring": {}})
 
 
@@ -85,8 +95,8 @@ def test_the_file_a_run_writes_is_taken_back(tmp_path):
         {"model": {"system": "be kind: \u00e9 \n#", "attributes": ["a", "b"]}, "imports": {"columns": {"prompt": "q"}}},
         overrides=["train.betas=[0.8, 0.99]", "train.lr=3e-7", "train.head_lr=1e-3"],
     )
-    files.write_config(tmp_path / "config.yaml", config)
-    again = build(files.read_config(tmp_path / "config.yaml"))
+    writers.write_config(tmp_path / "config.yaml", config)
+    again = build(readers.read_config(tmp_path / "config.yaml"))
     assert again == config
     assert set(again.model_fields_set) == set(Config.model_fields)
     written = yaml.safe_load((tmp_path / "config.yaml").read_text("utf-8"))
@@ -96,7 +106,7 @@ def test_the_file_a_run_writes_is_taken_back(tmp_path):
 def test_scientific_notation_in_a_file_is_a_number(tmp_path):
     """YAML 1.1 reads 1e-5 as text: it has no dot."""
     (tmp_path / "c.yaml").write_text("train: {lr: 1e-5}\n")
-    assert build(files.read_config(tmp_path / "c.yaml")).train.lr == 1e-5
+    assert build(readers.read_config(tmp_path / "c.yaml")).train.lr == 1e-5
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -130,16 +140,16 @@ def test_options_are_frozen():
 
 def test_keywords_are_checked_by_name_and_value():
     assert make(SplitOptions, {"salt": "x"}).salt == "x"
-    with pytest.raises(AssayError, match="slat: no such option of SplitOptions; the nearest is salt"):
+    with pytest.raises(GuerdonError, match="slat: no such option of SplitOptions; the nearest is salt"):
         make(SplitOptions, {"slat": "x"})
-    with pytest.raises(AssayError, match="train: input should be less than or equal to 1, got 2"):
+    with pytest.raises(GuerdonError, match="train: input should be less than or equal to 1, got 2"):
         make(SplitOptions, {"train": 2})
 
 
 def test_keywords_of_training_find_their_stage():
-    config = api.with_options(Config(), {"lr": 1.0, "base": "x", "max_length": 99})
+    config = training.with_options(Config(), {"lr": 1.0, "base": "x", "max_length": 99})
     assert (config.train.lr, config.model.base, config.model.max_length) == (1.0, "x", 99)
     assert config.model.model_fields_set == {"base", "max_length"}
-    with pytest.raises(AssayError, match=r"train\.bach_size: no such option; the nearest is train\.batch_size"):
-        api.with_options(Config(), {"bach_size": 1})
+    with pytest.raises(GuerdonError, match=r"train\.bach_size: no such option; the nearest is train\.batch_size"):
+        training.with_options(Config(), {"bach_size": 1})
     assert not set(ModelOptions.model_fields) & set(TrainOptions.model_fields)

@@ -14,9 +14,9 @@ from snippets import blocks, commands, with_tiny_models
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from assay.cli import app
-from assay.config import Config, build, known_keys
-from assay.recipes import RECIPES
+from guerdon.cli.app import app
+from guerdon.config import Config, build, known_keys
+from guerdon.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,7 +48,7 @@ def test_the_commands_of_a_page_exist_with_their_options(name):
         for command, _ in commands(block):
             words = [word for word in shlex.split(command) if word not in ("--quiet", "-q")]
             known = next((n for n in (" ".join(words[:2]), words[0]) if n in group.commands), None)
-            assert known or words[0].startswith("--"), f"{name}:{block.line}: assay {command}"
+            assert known or words[0].startswith("--"), f"{name}:{block.line}: guerdon {command}"
             if known and "--help" not in words:
                 given = group.commands[known].make_context(known, words[len(known.split()) :]).params
                 build(overrides=given.get("overrides") or [])
@@ -66,7 +66,7 @@ def test_the_commands_of_a_page_run_in_order(name, here, tiny_dir):
             small = SMALL if command.startswith("optimize") else ""
             done = CliRunner().invoke(app, shlex.split(f"{local} {small}"))
             problem = done.exception if done.exit_code != 1 or done.exception else None
-            assert done.exit_code == 0, f"{name}:{block.line}: assay {command}: {done.output} {problem!r}"
+            assert done.exit_code == 0, f"{name}:{block.line}: guerdon {command}: {done.output} {problem!r}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -111,8 +111,8 @@ def test_the_generated_pages_are_current():
 def test_every_command_is_told_in_a_line_and_shows_an_example():
     for name, command in get_command(app).commands.items():
         first, *rest = command.help.split("\n\n")
-        assert len(first) <= 60, f"assay {name}: {first}"
-        assert any(paragraph.strip().startswith(f"Example: assay {name} ") for paragraph in rest), f"assay {name}"
+        assert len(first) <= 60, f"guerdon {name}: {first}"
+        assert any(paragraph.strip().startswith(f"Example: guerdon {name} ") for paragraph in rest), f"guerdon {name}"
 
 
 def _anchors(page: Path) -> set[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import assay
-from assay import Response
+import guerdon
+from guerdon import Response
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -26,13 +26,15 @@ def test_every_example_is_tested_here():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         "train_on_your_pairs", "rank_candidates", "rewards_for_trl",
     }  # fmt: skip
-    assert {path.name for path in EXAMPLES.iterdir() if path.is_dir() and path.name[0] not in "._"} == {"overoptimise"}
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_dir() and path.name[0] not in "._"} == {
+        "overoptimization"
+    }
 
 
 def test_training_on_your_pairs_leaves_a_calibrated_model_and_a_page(here, tiny_dir, capsys):
     load("train_on_your_pairs").main(["pairs.jsonl", "--out", "runs/new", "--base", str(tiny_dir), "--lr", "3e-3"])
     assert "accuracy" in capsys.readouterr().out
-    assert assay.load("runs/new/model").calibration.temperature != 1.0
+    assert guerdon.load("runs/new/model").calibration.temperature != 1.0
     assert (here / "runs/new/report.html").read_text("utf-8").startswith("<!")
 
 
@@ -42,7 +44,7 @@ def test_ranking_names_the_best_and_says_when_it_is_unsure(here, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
     assert all("unsure" in line for line in lines)
-    model = assay.load("my-model")
+    model = guerdon.load("my-model")
     row = json.loads((here / "replies.jsonl").read_text("utf-8").splitlines()[0])
     order, chance = rank.ranked(model, row["prompt"], row["responses"])
     values = model.score([row["prompt"]] * 3, row["responses"]).value
@@ -53,7 +55,7 @@ def test_ranking_names_the_best_and_says_when_it_is_unsure(here, capsys):
 
 def test_trl_gets_the_models_own_rewards_for_texts_and_for_messages(here):
     reward = load("rewards_for_trl").reward_function("my-model")
-    model = assay.load("my-model")
+    model = guerdon.load("my-model")
     prompts, texts = ["Write a tweet.", "Write a review."], ["We love it.", "We hate it."]
     expected = model.score(prompts, texts).value.tolist()
     assert reward(prompts=prompts, completions=texts, trainer_state=None) == expected
@@ -64,22 +66,22 @@ def test_trl_gets_the_models_own_rewards_for_texts_and_for_messages(here):
 
 def test_trls_cut_completions_are_shown_as_cut(here):
     reward = load("rewards_for_trl").reward_function("my-model", max_completion_length=3)
-    cut = assay.load("my-model").score(["Write a tweet."], [Response("We love it", finish="length")]).value.tolist()
+    cut = guerdon.load("my-model").score(["Write a tweet."], [Response("We love it", finish="length")]).value.tolist()
     assert reward(["Write a tweet."], ["We love it"], completion_ids=[[5, 6, 7]]) == cut
     assert reward(["Write a tweet."], ["We love it"], completion_ids=[[5, 6]]) != cut
 
 
 @pytest.fixture
-def overoptimise(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES / "overoptimise"))
+def overoptimize(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES / "overoptimization"))
     for name in ("gold", "page"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    return load("overoptimise/run")
+    return load("overoptimization/run")
 
 
-def test_overoptimisation_runs_from_gold_to_summary_and_does_nothing_twice(overoptimise, here, tiny_dir, capsys):
+def test_overoptimization_runs_from_gold_to_summary_and_does_nothing_twice(overoptimize, here, tiny_dir, capsys):
     words = ["--small", "--policy", str(tiny_dir), "--out", "runs/over"]
-    overoptimise.main(words)
+    overoptimize.main(words)
     out = here / "runs/over"
     said = (out / "summary.md").read_text("utf-8")
     assert said.count("| proxy and price of KL |") == 1
@@ -90,45 +92,45 @@ def test_overoptimisation_runs_from_gold_to_summary_and_does_nothing_twice(overo
         assert "<svg" in (out / name).read_text("utf-8")
     capsys.readouterr()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".jsonl", ".html")}
-    overoptimise.main(words)
+    overoptimize.main(words)
     steps = [line for line in capsys.readouterr().out.split("# What")[0].splitlines() if line]
     assert steps
     assert all(line.endswith("done before") for line in steps)
     assert before == {path: path.stat().st_mtime_ns for path in before}
-    with pytest.raises(assay.AssayError, match="other noise"):
-        overoptimise.main([*words, "--noise", "0.1"])
+    with pytest.raises(guerdon.GuerdonError, match="other noise"):
+        overoptimize.main([*words, "--noise", "0.1"])
 
 
-def test_gold_may_be_a_reward_model(overoptimise, here):
+def test_gold_may_be_a_reward_model(overoptimize, here):
     gold = sys.modules["gold"]
-    asked = [assay.contracts.as_prompt("Write a tweet.")] * 3
-    said = [assay.Response(text) for text in ("We love it.", "We hate it.", "It is.")]
-    settings = gold.measured("my-model", assay.Rollouts(tuple(asked), tuple(said)))
+    asked = [guerdon.contracts.as_prompt("Write a tweet.")] * 3
+    said = [guerdon.Response(text) for text in ("We love it.", "We hate it.", "It is.")]
+    settings = gold.measured("my-model", guerdon.Rollouts(tuple(asked), tuple(said)))
     value = gold.judge(settings)(asked, said)
     assert abs(value.mean()) < 1e-9
     assert value.std() == pytest.approx(1.0)
 
 
-def test_gold_likes_words_up_to_enough_and_no_more(overoptimise):
+def test_gold_likes_words_up_to_enough_and_no_more(overoptimize):
     gold = sys.modules["gold"]
-    (asked,) = {assay.contracts.as_prompt("Write one sentence about a stray cat.")}
+    (asked,) = {guerdon.contracts.as_prompt("Write one sentence about a stray cat.")}
     tails = ("", " now", " now too", " now too soon")
-    worth = [gold.worth(gold.parts(asked, assay.Response(f"The cat is here{tail}.")), 5) for tail in tails]
+    worth = [gold.worth(gold.parts(asked, guerdon.Response(f"The cat is here{tail}.")), 5) for tail in tails]
     assert worth == [6.0, 7.0, 5.0, 3.0]
-    seen = gold.parts(asked, assay.Response("Awful weather, awful weather."))
+    seen = gold.parts(asked, guerdon.Response("Awful weather, awful weather."))
     assert (seen.words, seen.on_topic, seen.repeated) == (4, False, 0.5)
 
 
-def test_comparisons_follow_gold_but_for_the_noise(overoptimise):
+def test_comparisons_follow_gold_but_for_the_noise(overoptimize):
     import random
 
-    prompts = tuple(assay.contracts.as_prompt(f"Write about {i}.") for i in range(50) for _ in range(20))
-    replies = assay.Rollouts(prompts, tuple(assay.Response(str(i % 20 // 2)) for i in range(1000)))
-    from assay.optimize import combined
+    prompts = tuple(guerdon.contracts.as_prompt(f"Write about {i}.") for i in range(50) for _ in range(20))
+    replies = guerdon.Rollouts(prompts, tuple(guerdon.Response(str(i % 20 // 2)) for i in range(1000)))
+    from guerdon.optimization import combined
 
-    pairs = overoptimise.pairs(replies, combined(lambda p, r: [float(x.text) for x in r]), random.Random(0))
+    pairs = overoptimize.pairs(replies, combined(lambda p, r: [float(x.text) for x in r]), random.Random(0))
     assert len(pairs) > 450  # equal replies are never compared, few are left over
     assert all(float(c.responses[c.ranks.index(0)].text) > float(c.responses[c.ranks.index(1)].text) for c in pairs)
     assert 0.3 < sum(c.ranks[0] == 0 for c in pairs) / len(pairs) < 0.7
-    turned = [overoptimise.noisy(c, 0.25, random.Random(i)) for i, c in enumerate(pairs)]
+    turned = [overoptimize.noisy(c, 0.25, random.Random(i)) for i, c in enumerate(pairs)]
     assert 0.17 < sum(a.ranks != b.ranks for a, b in zip(pairs, turned, strict=True)) / len(pairs) < 0.33

@@ -12,16 +12,21 @@ import torch
 from families import rewards_and_gradients, save_family
 from toys import KIND, liked
 
-import assay
-from assay import api
-from assay.config import ModelOptions, OptimizeOptions, PolicyOptions, TrainOptions
-from assay.contracts import as_prompt
-from assay.models import tree
-from assay.models.policy import load_policy
-from assay.models.scalar import create
-from assay.optimize.loop import optimise
-from assay.optimize.rewards import combined
-from assay.train.loop import fit
+import guerdon
+from guerdon.api import auditing, calibration, training
+from guerdon.config import (
+    ModelOptions,
+    OptimizeOptions,
+    PolicyOptions,
+    TrainOptions,
+)
+from guerdon.contracts import as_prompt
+from guerdon.models.engine import prefix_tree
+from guerdon.models.policy import load_policy
+from guerdon.models.reward_model import create
+from guerdon.optimization.loop import optimize
+from guerdon.optimization.rewards import combined
+from guerdon.training.loop import fit
 
 pytestmark = [
     pytest.mark.gpu,
@@ -60,14 +65,14 @@ def metrics(folder: Path) -> list[dict]:
 @pytest.fixture
 def calls(monkeypatch):
     """Calls of the kernel."""
-    seen, attend = [], tree.attend_varlen
-    monkeypatch.setattr(tree, "attend_varlen", lambda *given: seen.append(1) or attend(*given))
+    seen, attend = [], prefix_tree.attend_varlen
+    monkeypatch.setattr(prefix_tree, "attend_varlen", lambda *given: seen.append(1) or attend(*given))
     return seen
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_kernel_errs_no_more_than_padded_rows(tmp_path, name, calls):
-    if tree.kernel() is None:
+    if prefix_tree.kernel() is None:
         pytest.skip("this torch has no variable-length attention")
     place = save_family(tmp_path, name, hidden_size=128, **({"head_dim": 32} if name in ("qwen3", "gemma3") else {}))
     exact, network = (
@@ -115,7 +120,7 @@ def test_training_in_bfloat16_and_with_adapters_learns(tiny_dir, tmp_path, dtype
     done = fit(model, data, options, held_out=liked(60, 1), folder=tmp_path)
     assert done.model.device.type == "cuda"
     assert done.held_out.accuracy.value > 0.8
-    assert bool(calls) == (dtype == "bfloat16" and tree.kernel() is not None)
+    assert bool(calls) == (dtype == "bfloat16" and prefix_tree.kernel() is not None)
 
 
 def test_greedy_tokens_are_those_of_generate(tmp_path):
@@ -145,18 +150,18 @@ def test_ppo_runs_and_the_reward_rises(tiny_dir, tmp_path, dtype, lora_rank):
     options = OptimizeOptions(
         updates=8, prompts=4, samples=8, max_tokens=6, epochs=2, minibatches=2, lr=1e-2, check_every=0, save_every=0
     )
-    optimise(policy, combined(kindness), asked, options, folder=tmp_path)
+    optimize(policy, combined(kindness), asked, options, folder=tmp_path)
     rewards = [row["score"] for row in metrics(tmp_path)]
     assert rewards[-1] > rewards[0]
 
 
 def test_train_calibrate_audit_and_score_on_the_device(tiny_dir, tmp_path):
-    model = api.train(liked(200), base=str(tiny_dir), lr=3e-3, batch_size=16, epochs=2, out=tmp_path / "run")
+    model = training.train(liked(200), base=str(tiny_dir), lr=3e-3, batch_size=16, epochs=2, out=tmp_path / "run")
     assert model.device.type == "cuda"
-    again = assay.load(tmp_path / "run/model")
+    again = guerdon.load(tmp_path / "run/model")
     asked = ["write a review of film 1"] * 2
     found = again.score(asked, ["good great nice", "bad awful worst"]).value
     assert found[0] > found[1]
-    calibrated, _ = api.calibrate(again, liked(120, 2))
-    report = api.audit(calibrated, liked(120, 3), draws=100, null_draws=100)
+    calibrated, _ = calibration.calibrate(again, liked(120, 2))
+    report = auditing.audit(calibrated, liked(120, 3), draws=100, null_draws=100)
     assert report.estimates["accuracy"].value > 0.8

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from toys import BatchNorm, Constant, Forgetful, Good, PaddedRows, PaddingLeak, WrongPosition
 
-from assay.contracts import Response, Rollouts, Scores, as_prompt, as_response
-from assay.testing import check_judge, check_policy, check_reward_model
+from guerdon.contracts import (
+    Response,
+    Rollouts,
+    Scores,
+    as_prompt,
+    as_response,
+)
+from guerdon.testing import check_judge, check_policy, check_reward_model
 
 
 @pytest.mark.parametrize("model", [PaddedRows(), Good(), Constant()])

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shell import assay as command
+from shell import guerdon as command
 from toys import liked
 
-import assay
-from assay import api, files
-from assay.config import build
-from assay.recipes import quickstart as recipe
+import guerdon
+from guerdon.api import auditing, data
+from guerdon.config import build
+from guerdon.io import readers
+from guerdon.recipes import quickstart as recipe
 
 FAST = {"lr": 3e-3, "batch_size": 16, "micro_tokens": 1024}
 WORDS = [f"train.{name}={value}" for name, value in FAST.items()]
@@ -32,7 +33,7 @@ def trl_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("theirs") / "pairs.jsonl"
     rows = []
     for c in liked(400):
-        best, worst = (c.responses[group[0]].text for group in c.verdict.groups)
+        best, worst = (c.responses[group[0]].text for group in c.preference.groups)
         rows.append({"prompt": c.prompt[0].content, "chosen": best, "rejected": worst})
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "a", "chosen": "b"}]))
     return path
@@ -59,42 +60,42 @@ def assert_good(report_json: dict, at_least: float = 0.8) -> None:
 
 
 def test_every_stage_through_python(tiny_dir, trl_file, tmp_path):
-    with pytest.raises(assay.AssayError, match=r"pairs\.jsonl:401"):
-        assay.read(trl_file)
+    with pytest.raises(guerdon.GuerdonError, match=r"pairs\.jsonl:401"):
+        guerdon.read(trl_file)
     rows = trl_file.read_text("utf-8").splitlines(keepends=True)[:-1]
     (tmp_path / "pairs.jsonl").write_text("".join(rows))
-    comparisons = assay.read(tmp_path / "pairs.jsonl")
+    comparisons = guerdon.read(tmp_path / "pairs.jsonl")
     assert len(comparisons) == 400
-    assert assay.write(tmp_path / "all.parquet", comparisons) == 400
-    assert assay.read(tmp_path / "all.parquet") == comparisons
+    assert guerdon.write(tmp_path / "all.parquet", comparisons) == 400
+    assert guerdon.read(tmp_path / "all.parquet") == comparisons
 
-    parts = assay.split(comparisons, train=0.6, calibrate=0.2, audit=0.2)
+    parts = guerdon.split(comparisons, train=0.6, calibrate=0.2, audit=0.2)
     others = {name: parts[name] for name in ("calibrate", "audit")}
-    checked = assay.check(parts["train"], against=others)
+    checked = guerdon.check(parts["train"], against=others)
     assert not [finding for finding in checked.findings if finding.severity == "error"]
 
-    model = assay.train(parts["train"], held_out=parts["calibrate"], out=tmp_path / "run", base=str(tiny_dir), **FAST)
-    before = assay.load(tmp_path / "run/model")
+    model = guerdon.train(parts["train"], held_out=parts["calibrate"], out=tmp_path / "run", base=str(tiny_dir), **FAST)
+    before = guerdon.load(tmp_path / "run/model")
     assert (before.calibration.temperature, before.calibration.reference_mean) == (1.0, 0.0)
-    calibrated, calibration = assay.calibrate(model, parts["calibrate"])
+    calibrated, calibration = guerdon.calibrate(model, parts["calibrate"])
     assert calibration.estimates["nll_after"].value <= calibration.estimates["nll_before"].value + 0.05
-    assay.save(calibrated, tmp_path / "model")
+    guerdon.save(calibrated, tmp_path / "model")
 
-    loaded = assay.load(tmp_path / "model")
+    loaded = guerdon.load(tmp_path / "model")
     prompts, responses = ["write a review"] * 2, ["a good and great film", "a bad and awful film"]
-    values = assay.score(loaded, prompts, responses).value
+    values = guerdon.score(loaded, prompts, responses).value
     assert np.array_equal(values, calibrated.score(prompts, responses).value)
     assert values[0] > values[1]
     np.testing.assert_allclose(before.score(prompts, responses).value, values * loaded.calibration.temperature)
 
-    report = assay.audit(loaded, parts["audit"], **AUDIT)
-    api.write_report(report, tmp_path / "report")
+    report = guerdon.audit(loaded, parts["audit"], **AUDIT)
+    auditing.write_report(report, tmp_path / "report")
     assert_good(json.loads((tmp_path / "report/report.json").read_text("utf-8")))
     assert_page(tmp_path / "report/report.html")
-    assert "[" in assay.to_markdown(report)
+    assert "[" in guerdon.to_markdown(report)
 
-    assert [f for f in assay.doctor(tmp_path / "model").findings if f.severity != "note"] == []
-    assay.check_reward_model(loaded)
+    assert [f for f in guerdon.doctor(tmp_path / "model").findings if f.severity != "note"] == []
+    guerdon.check_reward_model(loaded)
 
 
 def test_every_stage_through_the_command_line(tiny_dir, trl_file, tmp_path):
@@ -146,15 +147,15 @@ def test_every_stage_through_the_command_line(tiny_dir, trl_file, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text("utf-8").splitlines()]
     assert found["rows"] == len(rows)
     assert found["responses"] == 2 * len(rows)
-    originals = list(files.read_comparisons(part["audit"]))
-    right = [r["rewards"][c.verdict.groups[0][0]] == max(r["rewards"]) for r, c in zip(rows, originals, strict=True)]
+    originals = list(readers.read_comparisons(part["audit"]))
+    right = [r["rewards"][c.preference.groups[0][0]] == max(r["rewards"]) for r, c in zip(rows, originals, strict=True)]
     assert np.mean(right) > 0.8
     assert run("doctor", model)["findings"] == []
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_tables_are_printed_for_people_and_json_for_programs(tiny_dir, tmp_path, words):
-    api.write(tmp_path / "all.jsonl", liked(30))
+    data.write(tmp_path / "all.jsonl", liked(30))
     ran = command("check", tmp_path / "all.jsonl", *words)
     assert ran.code == 0
     if words:
@@ -188,12 +189,12 @@ def test_the_quickstart_leaves_a_model_and_a_page(quick):
     assert_page(out / "report.html")
     assert json.loads((out / "report.json").read_text("utf-8")) == report
     assert "accuracy" in (out / "report.md").read_text("utf-8").lower()
-    loaded = assay.load(out / "model")
+    loaded = guerdon.load(out / "model")
     assert loaded.calibration.temperature != 1.0
     values = loaded.score(["write a review"] * 2, ["a good and great film", "a bad and awful film"]).value
     assert values[0] > values[1]
     assert (out / "model/README.md").read_text("utf-8").startswith("---\nlibrary_name: transformers\n")
-    assert [f for f in assay.doctor(out / "model").findings if f.severity != "note"] == []
+    assert [f for f in guerdon.doctor(out / "model").findings if f.severity != "note"] == []
     assert len((out / "rejected.jsonl").read_text("utf-8").splitlines()) == 1
 
 
@@ -212,7 +213,7 @@ def test_a_second_quickstart_does_nothing_again(quick):
 def test_a_quickstart_refuses_a_folder_of_other_options_or_data(quick, tmp_path):
     out, words, _ = quick
     for change, named in ((["train.seed=5"], "options"), (["--data", tmp_path / "other.jsonl"], "data")):
-        api.write(tmp_path / "other.jsonl", liked(30))
+        data.write(tmp_path / "other.jsonl", liked(30))
         before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
         ran = command(*words, *change)
         assert ran.code == 2
@@ -230,7 +231,7 @@ def test_a_quickstart_that_trained_nothing_takes_mended_options(trl_file, tiny_d
 
 def test_a_quickstart_goes_on_from_every_step(quick, tiny_dir, trl_file, tmp_path, monkeypatch):
     """Stopped before each step in turn, it ends with the report of a run that was never stopped."""
-    quickstart = sys.modules["assay.quickstart"]
+    quickstart = sys.modules["guerdon.api.pipeline"]
 
     class Stopped(Exception):
         pass
@@ -249,7 +250,7 @@ def test_a_quickstart_goes_on_from_every_step(quick, tiny_dir, trl_file, tmp_pat
     monkeypatch.setattr(quickstart._Steps, "do", once)
     for _ in range(10):
         try:
-            report = quickstart.run(tmp_path / "run", **given)
+            report = quickstart.quickstart(tmp_path / "run", **given)
             break
         except Stopped:
             continue
@@ -263,19 +264,19 @@ def test_a_quickstart_goes_on_from_every_step(quick, tiny_dir, trl_file, tmp_pat
 
 
 def test_importing_loads_no_torch():
-    script = (
-        "import sys, assay, assay.config, assay.recipes; assert assay.Comparison and assay.Config; print(*sys.modules)"
-    )
+    script = "import sys, guerdon, guerdon.config, guerdon.recipes; assert guerdon.Comparison and guerdon.Config; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "transformers", "scipy", "matplotlib", "pyarrow", "accelerate", "peft"} & set(loaded)
 
 
 def test_help_comes_at_once():
-    words = [sys.executable, "-X", "importtime", "-m", "assay.cli", "--help"]
+    words = [sys.executable, "-X", "importtime", "-m", "guerdon.cli", "--help"]
     seconds, ran = [], None
     for _ in range(3):
         started = time.perf_counter()
-        ran = subprocess.run([sys.executable, "-m", "assay.cli", "--help"], capture_output=True, text=True, check=True)
+        ran = subprocess.run(
+            [sys.executable, "-m", "guerdon.cli", "--help"], capture_output=True, text=True, check=True
+        )
         seconds.append(time.perf_counter() - started)
     assert "quickstart" in ran.stdout
     assert "Usage: " in ran.stdout
@@ -285,9 +286,9 @@ def test_help_comes_at_once():
 
 
 def test_every_public_name_is_there():
-    for name in assay.__all__:
-        assert getattr(assay, name) is not None
-    assert set(assay.__all__) <= set(dir(assay))
+    for name in guerdon.__all__:
+        assert getattr(guerdon, name) is not None
+    assert set(guerdon.__all__) <= set(dir(guerdon))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        assay.nonsense  # noqa: B018
-    assert command("--version").out.strip() == assay.__version__
+        guerdon.nonsense  # noqa: B018
+    assert command("--version").out.strip() == guerdon.__version__

@@ -9,7 +9,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from assay.contracts import AssayError, Comparison, Response, Scores, Verdict, as_prompt, as_response
+from guerdon.contracts import (
+    Comparison,
+    GuerdonError,
+    Preference,
+    Response,
+    Scores,
+    as_prompt,
+    as_response,
+)
 
 WORDS = ("river", "small", "often", "answer", "bright", "seven", "history", "people", "always", "water")
 
@@ -61,7 +69,7 @@ def slow_worker(index: int) -> Slow:
 
 
 def absent_worker(index: int) -> Good:
-    raise AssayError("model.device=cuda:7: no such device; remedy: cpu")
+    raise GuerdonError("model.device=cuda:7: no such device; remedy: cpu")
 
 
 def mortal_worker(index: int) -> Mortal:
@@ -143,12 +151,12 @@ def comparisons(
         logit = odds * (goods[0] - goods[1]) + by_length * (len(texts[0]) - len(texts[1]))
         p = 1 / (1 + np.exp(-logit))
         first, tie, second = (int(v) for v in rng.multinomial(people, [p * (1 - ties), ties, (1 - p) * (1 - ties)]))
-        verdict = Verdict(q=(first + tie / 2) / people, votes=(first, tie, second) if people > 1 else None)
+        preference = Preference(q=(first + tie / 2) / people, votes=(first, tie, second) if people > 1 else None)
         made.append(
             Comparison(
                 as_prompt(f"Question {i}"),
                 (Response(texts[0]), Response(texts[1])),
-                verdict,
+                preference,
                 source=("forum", "lab")[i % 2],
             )
         )
@@ -171,5 +179,5 @@ def liked(num: int = 300, seed: int = 0, k: int = 2) -> list[Comparison]:
         ]
         best_first = tuple((int(j),) for j in np.argsort(-worths))
         prompt = as_prompt(f"write a review of film {' '.join(str(i))} {' '.join(str(seed))}")
-        made.append(Comparison(prompt, tuple(Response(str(t)) for t in texts), Verdict(groups=best_first)))
+        made.append(Comparison(prompt, tuple(Response(str(t)) for t in texts), Preference(groups=best_first)))
     return made

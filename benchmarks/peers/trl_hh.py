@@ -1,4 +1,4 @@
-"""TRL's RewardTrainer on token ids that Assay wrote: one run, its trained model saved. Run with the peer's python (README.md here).
+"""TRL's RewardTrainer on token ids that Guerdon wrote: one run, its trained model saved. Run with the peer's python (README.md here).
 
 In: --ids a JSON file {"train": [{"chosen_ids": [...], "rejected_ids": [...]}, ...]}, --start a directory with a
 sequence-classification model and its tokenizer. Out: --out, a directory with the trained model and run.json
@@ -27,12 +27,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--lr", type=float, required=True)
     parser.add_argument("--epochs", type=float, default=1.0)
-    parser.add_argument("--batch", type=int, default=8, help="pairs an optimiser step")
+    parser.add_argument("--batch", type=int, default=8, help="pairs an optimizer step")
     parser.add_argument("--micro", type=int, default=2, help="pairs a forward pass; divides --batch")
     parser.add_argument("--warmup", type=float, default=0.05, help="share of steps")
     parser.add_argument("--schedule", default="cosine", choices=["constant", "linear", "cosine"])
     parser.add_argument("--clip", type=float, default=1.0)
-    parser.add_argument("--centring", type=float, default=0.01)
+    parser.add_argument("--centering", type=float, default=0.01)
     parser.add_argument("--precision", default="autocast", choices=["float32", "autocast", "bfloat16"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--limit", type=int, default=0, help="train on the first LIMIT pairs only; 0 is all")
@@ -67,7 +67,7 @@ def main() -> None:
         optim="adamw_torch_fused",
         adam_beta2=0.999,
         seed=a.seed,
-        center_rewards_coefficient=a.centring or None,
+        center_rewards_coefficient=a.centering or None,
         logging_steps=1,
         save_strategy="no",
         report_to="none",

@@ -3,7 +3,7 @@
     cd benchmarks && PEER/bin/python -m peers.trl_ppo --job job.json
 
 The job holds the folder of an unpacked trl 1.12.0 (it goes before the installed one), directories of policy and reward
-model, token ids of prompts, the options in Assay's words, the precision (fp32, autocast, bf16) and the setting: `full`
+model, token ids of prompts, the options in Guerdon's words, the precision (fp32, autocast, bf16) and the setting: `full`
 trains every weight of the value model, `adapters` gives it LoRA like the policy's, each with "/m" for m replies a pass.
 """
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def run(job: measure.Job) -> measure.Answer:
-    """Load, optimise, keep the policy at each mark; the clock starts when the warm-up updates are over."""
+    """Load, optimize, keep the policy at each mark; the clock starts when the warm-up updates are over."""
     sys.path.insert(0, job["trl112"])
     import datasets  # noqa: F401  # what training imports counts as the baseline's memory
     import peft  # noqa: F401
@@ -85,7 +85,7 @@ def load(job: measure.Job) -> dict[str, Any]:
 
 
 def make_trainer(job: measure.Job, models: dict[str, Any], folder: str) -> Any:
-    """TRL's trainer on pretokenised prompts, with the job's options."""
+    """TRL's trainer on pretokenized prompts, with the job's options."""
     import torch
     from datasets import Dataset
     from transformers import AutoTokenizer

@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def run(job: measure.Job) -> measure.Answer:
-    """Load, warm up, load again, train on all pairs; seconds are those of the optimiser steps."""
+    """Load, warm up, load again, train on all pairs; seconds are those of the optimizer steps."""
     import datasets  # noqa: F401  # what training imports counts as the baseline's memory
     import peft  # noqa: F401
     import torch
@@ -77,7 +77,7 @@ def load(job: measure.Job) -> Any:
 
 
 def make_trainer(job: measure.Job, model: Any, pairs: list[dict[str, Any]], folder: str) -> Any:
-    """TRL's trainer on pretokenised pairs, in the job's setting."""
+    """TRL's trainer on pretokenized pairs, in the job's setting."""
     import torch
     import trl
     from datasets import Dataset
@@ -98,7 +98,7 @@ def make_trainer(job: measure.Job, model: Any, pairs: list[dict[str, Any]], fold
         optim="adamw_torch_fused",
         adam_beta2=0.999,
         seed=job["seed"],
-        center_rewards_coefficient=job["centring"],
+        center_rewards_coefficient=job["centering"],
         logging_steps=1,
         save_strategy="no",
         report_to="none",
@@ -144,7 +144,7 @@ def adapters(job: measure.Job, model: Any) -> Any:
 
 
 class Clock:
-    """When training began and when each optimiser step ended."""
+    """When training began and when each optimizer step ended."""
 
     def __init__(self) -> None:
         self.times: list[float] = []

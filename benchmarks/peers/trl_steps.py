@@ -42,7 +42,7 @@ SETTINGS: dict[str, Any] = {
     "warmup": 0.0,
     "batch_size": 8,
     "order": "sequential",
-    "optimiser": "AdamW, betas 0.9 and 0.999, eps 1e-8, weight decay 0",
+    "optimizer": "AdamW, betas 0.9 and 0.999, eps 1e-8, weight decay 0",
     "clip": 0.0,
     "dtype": "float32",
 }
@@ -101,7 +101,7 @@ def model() -> Any:
     return made
 
 
-def losses(centring: float) -> list[float]:
+def losses(centering: float) -> list[float]:
     """TRL's 32 step losses."""
     import trl
     from datasets import Dataset
@@ -136,7 +136,7 @@ def losses(centring: float) -> list[float]:
             max_length=None,
             train_sampling_strategy="sequential",
             dataloader_pin_memory=False,
-            center_rewards_coefficient=centring or None,
+            center_rewards_coefficient=centering or None,
         )
         trainer = trl.RewardTrainer(
             model=model(), args=config, train_dataset=Dataset.from_list(pairs()), processing_class=tokenizer
@@ -170,8 +170,8 @@ def main() -> None:
         "weights_sha256": digest,
         "pairs_sha256": ids,
         "losses": losses(0.0),
-        "centring": 0.01,
-        "losses_centred": losses(0.01),
+        "centering": 0.01,
+        "losses_centered": losses(0.01),
     }
     out.write_text(json.dumps(case, indent=1) + "\n")
     print(out, case["losses"][0], case["losses"][-1])

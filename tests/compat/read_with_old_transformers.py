@@ -1,7 +1,7 @@
 """Score a saved reward model's own self-test with whatever transformers this Python has, and compare.
 
 Run by `make compat` with transformers 4.51: `python read_with_old_transformers.py DIR`. Prints one JSON line; exits 1 when
-a score differs by more than 1e-3 nats. Uses nothing of Assay: it is the plain reader that others are.
+a score differs by more than 1e-3 nats. Uses nothing of Guerdon: it is the plain reader that others are.
 """
 
 import json

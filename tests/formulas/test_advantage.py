@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from assay.formulas.advantage import (
+from guerdon.formulas.advantage import (
     LEAST_SCORES,
     RunningScale,
     gae,
-    group_normalised,
+    group_normalized,
     leave_one_out,
     moments,
     token_rewards,
@@ -166,15 +166,15 @@ def test_leave_one_out_is_what_its_name_says_and_shifts_do_not_show(k: int, seed
 def test_groups_are_put_on_one_scale() -> None:
     scores = torch.tensor([[1.0, 3.0], [10.0, 30.0], [0.1, 0.1]])
     half = 1 / math.sqrt(2)
-    assert group_normalised(scores, eps=0.0)[:2].tolist() == [pytest.approx([-half, half])] * 2
-    assert group_normalised(scores)[2].tolist() == pytest.approx([0.0, 0.0], abs=1e-9)
+    assert group_normalized(scores, eps=0.0)[:2].tolist() == [pytest.approx([-half, half])] * 2
+    assert group_normalized(scores)[2].tolist() == pytest.approx([0.0, 0.0], abs=1e-9)
     many = random(4, 16)
-    assert torch.allclose(group_normalised(many, 0.0).std(dim=1), torch.ones(4, dtype=torch.float64))
-    assert torch.allclose(group_normalised(3 * many + 5, 0.0), group_normalised(many, 0.0))
+    assert torch.allclose(group_normalized(many, 0.0).std(dim=1), torch.ones(4, dtype=torch.float64))
+    assert torch.allclose(group_normalized(3 * many + 5, 0.0), group_normalized(many, 0.0))
 
 
 def test_a_single_sample_has_nobody_to_compare_with() -> None:
-    for baseline in (leave_one_out, group_normalised):
+    for baseline in (leave_one_out, group_normalized):
         with pytest.raises(ValueError, match="at least 2 samples a prompt, got 1"):
             baseline(torch.ones(3, 1))
 

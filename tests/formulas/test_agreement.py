@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.formulas.agreement import (
+from guerdon.formulas.agreement import (
     krippendorff_alpha_nominal,
     leave_one_out,
     majority_stands,
@@ -88,7 +88,7 @@ def test_nominal_alpha_matches_the_worked_case() -> None:
 
 
 def test_alpha_does_not_hang_on_which_side_was_called_first() -> None:
-    """The better side always first makes the plain alpha of the same votes fall far below the symmetrised one."""
+    """The better side always first makes the plain alpha of the same votes fall far below the symmetrized one."""
     rng = np.random.default_rng(1)
     first = rng.binomial(3, rng.beta(6, 2, size=400))
     votes = np.stack([first, np.zeros_like(first), 3 - first], axis=1)

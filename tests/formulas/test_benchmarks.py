@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.formulas.benchmarks import (
+from guerdon.formulas.benchmarks import (
     LENGTH_BIAS,
     SECTIONS,
     TIES_TERMS,
@@ -167,8 +167,8 @@ def test_effects_are_those_of_least_squares():
     scores = np.concatenate([chosen[0], rejected[0]])
     quality, length, markdown = np.repeat([0.5, -0.5], 3), np.tile([0, 1, 1], 2), np.tile([0, 0, 1], 2)
     # sum-to-zero interaction columns leave the main effects where the balanced design has them
-    centred = [quality * (each - each.mean()) for each in (length, markdown)]
-    design = np.stack([np.ones(6), quality, length, markdown, *centred], axis=1)
+    centered = [quality * (each - each.mean()) for each in (length, markdown)]
+    design = np.stack([np.ones(6), quality, length, markdown, *centered], axis=1)
     fitted = np.linalg.lstsq(design, scores, rcond=None)[0]
     found = substance_and_style(chosen, rejected)
     assert [each[0] for each in found] == pytest.approx(fitted[1:].tolist())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.formulas.best_of_n import (
+from guerdon.formulas.best_of_n import (
     best_of_n,
     chance_of_outcome,
     curve,
@@ -27,7 +27,7 @@ laws = settings(derandomize=True, deadline=None, max_examples=40)
 
 
 def by_enumeration(proxy: np.ndarray, carried: np.ndarray, n: int) -> float:
-    """The mean over all subsets of n of what the proxy's favourites among them carry, ties at their mean."""
+    """The mean over all subsets of n of what the proxy's favorites among them carry, ties at their mean."""
     chosen = []
     for subset in itertools.combinations(range(len(proxy)), n):
         index = np.array(subset)
@@ -77,7 +77,7 @@ def test_weights_are_ratios_of_binomial_coefficients(n: int, pool: int) -> None:
     assert weights(n, pool) == pytest.approx(exact, rel=1e-11)
 
 
-def test_one_draw_is_the_mean_and_all_draws_the_favourite() -> None:
+def test_one_draw_is_the_mean_and_all_draws_the_favorite() -> None:
     proxy, gold = np.array(VECTOR["proxy"]), np.array(VECTOR["gold"])
     assert best_of_n(proxy, gold, 1) == pytest.approx(gold.mean())
     assert best_of_n(proxy, gold, 8) == gold[proxy.argmax()]

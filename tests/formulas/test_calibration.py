@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from assay.formulas.calibration import (
+from guerdon.formulas.calibration import (
     LOG_TEMPERATURE_RANGE,
     brier,
     ece,

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from assay.formulas import uncertainty
-from assay.formulas.cues import (
+from guerdon.formulas import uncertainty
+from guerdon.formulas.cues import (
     MeanTest,
     at_length,
     bootstrap_sums,
@@ -28,7 +28,7 @@ from assay.formulas.cues import (
     smallest_effect,
     within_spread,
 )
-from assay.formulas.estimation import bootstrap_mean
+from guerdon.formulas.estimation import bootstrap_mean
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "cues.json").read_text(encoding="utf-8"))
 laws = settings(derandomize=True, deadline=None, max_examples=40)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from assay.formulas.drift import (
+from guerdon.formulas.drift import (
     comparable,
     copies,
     distinct,
@@ -15,7 +15,7 @@ from assay.formulas.drift import (
     unique_share,
     words,
 )
-from assay.formulas.scaling import verdict
+from guerdon.formulas.overoptimization import gold_trend
 
 RNG = np.random.default_rng(7)
 
@@ -153,12 +153,12 @@ def test_a_verdict_reads_as_a_sentence_with_its_interval():
     d, rng = np.linspace(0, 3, 7), np.random.default_rng(0)
 
     def say(curve, p=60):
-        return sentence(verdict(d, curve + 0.2 * rng.normal(size=(p, 7))), 9.0)
+        return sentence(gold_trend(d, curve + 0.2 * rng.normal(size=(p, 7))), 9.0)
 
-    assert say(d * (2 - 0.8 * d)).startswith("Over-optimised since KL = 1 nats/sequence: from there to KL = 9 ")
-    assert say(-d).startswith("Over-optimised from the start")
+    assert say(d * (2 - 0.8 * d)).startswith("Over-optimized since KL = 1 nats/sequence: from there to KL = 9 ")
+    assert say(-d).startswith("Over-optimized from the start")
     assert say(d).startswith("Fine up to KL = 9 nats/sequence: gold has risen by")
     assert say(1 - np.exp(-4 * d)).startswith("Flattening: up to KL = 9 nats/sequence gold has risen by")
     assert "not shown to have risen" in say(0 * d)
     assert say(d, p=3) == "Too little evidence for a verdict: 3 prompts, and 8 are the fewest that are judged."
-    assert "same KL" in sentence(verdict(np.zeros(3), rng.normal(size=(20, 3))), 0.0)
+    assert "same KL" in sentence(gold_trend(np.zeros(3), rng.normal(size=(20, 3))), 0.0)

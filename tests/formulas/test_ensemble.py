@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from assay.formulas import best_of_n
-from assay.formulas.ensemble import (
+from guerdon.formulas import best_of_n
+from guerdon.formulas.ensemble import (
     RULES,
     common_scale,
     disagreement,
@@ -21,7 +21,7 @@ from assay.formulas.ensemble import (
     most_suspect,
     soft_min,
 )
-from assay.formulas.estimation import bootstrap
+from guerdon.formulas.estimation import bootstrap
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "ensemble.json").read_text(encoding="utf-8"))
 MEMBERS = arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.floats(-20, 20))
@@ -177,7 +177,7 @@ def test_disagreement_by_hand(case):
     assert disagreement(numbers(case["margins"])[:1]).tolist() == [0.0] * 4
 
 
-# ---- Against optimisation ----------------------------------------------------------------------------------------
+# ---- Against optimization ----------------------------------------------------------------------------------------
 
 
 def world(rho, prompts=80, pool=2048, k=5, seed=0):
@@ -199,16 +199,16 @@ def gold_reached(rho, rule, n):
 
 def test_averaging_suffices_where_members_err_apart():
     assert gold_reached(0.0, "single", 64) > 1.4
-    assert gold_reached(0.0, "single", 2048) < 0.7  # over-optimised
+    assert gold_reached(0.0, "single", 2048) < 0.7  # over-optimized
     assert gold_reached(0.0, "mean", 2048) > 2.8
     assert gold_reached(0.0, "min", 2048) == pytest.approx(gold_reached(0.0, "mean", 2048), abs=0.3)
 
 
 def test_caution_is_needed_where_members_err_in_part_together():
-    mean, least, penalised = (gold_reached(0.5, rule, 2048) for rule in ("mean", "min", "uncertainty"))
+    mean, least, penalized = (gold_reached(0.5, rule, 2048) for rule in ("mean", "min", "uncertainty"))
     assert mean < 2.0
     assert least > mean + 0.6
-    assert penalised > mean + 0.3
+    assert penalized > mean + 0.3
 
 
 def test_nothing_helps_against_an_error_that_all_share():

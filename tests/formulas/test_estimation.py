@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.formulas.estimation import (
+from guerdon.formulas.estimation import (
     benjamini_hochberg,
     bootstrap,
     bootstrap_mean,
@@ -84,7 +84,7 @@ def test_the_general_bootstrap_of_a_mean_is_the_bootstrap_mean(rows: tuple) -> N
 def test_chunks_do_not_show_in_the_result(rows: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     values, groups = rows
     expected = bootstrap_mean(values, groups)
-    monkeypatch.setattr("assay.formulas.estimation._CHUNK", 70)
+    monkeypatch.setattr("guerdon.formulas.estimation._CHUNK", 70)
     assert bootstrap_mean(values, groups) == expected
 
 

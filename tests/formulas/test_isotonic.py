@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from assay.formulas.isotonic import bend, fit_isotonic
+from guerdon.formulas.isotonic import bend, fit_isotonic
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "isotonic.json").read_text(encoding="utf-8"))
 tables = st.lists(st.tuples(st.integers(-9, 9), st.sampled_from([0.0, 0.3, 0.5, 1.0])), min_size=1, max_size=30)

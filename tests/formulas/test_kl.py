@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from assay.formulas.kl import AdaptiveKL, k1, k2, k3, sequence_kl
+from guerdon.formulas.kl import (
+    AdaptiveKL,
+    k1,
+    k2,
+    k3,
+    sequence_kl,
+)
 
 
 def test_a_log_ratio_of_ln_2_is_worked_by_hand() -> None:

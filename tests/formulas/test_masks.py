@@ -7,7 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.formulas.masks import at_least_float32, last_real_token, masked_mean, masked_var
+from guerdon.formulas.masks import (
+    at_least_float32,
+    last_real_token,
+    masked_mean,
+    masked_var,
+)
 
 laws = settings(derandomize=True, deadline=None, max_examples=40)
 masked_values = st.lists(st.tuples(st.floats(-100.0, 100.0), st.booleans()), min_size=1, max_size=12)

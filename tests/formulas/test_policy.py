@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from assay.formulas.policy import clip_fraction, clipped_policy_loss, clipped_value_loss, entropy, explained_variance
+from guerdon.formulas.policy import (
+    clip_fraction,
+    clipped_policy_loss,
+    clipped_value_loss,
+    entropy,
+    explained_variance,
+)
 
 
 def of(*values: float) -> torch.Tensor:
@@ -79,7 +85,7 @@ def test_any_shape_of_tokens_will_do() -> None:
     [
         (1.0, 1.0, 3.0, 2.0),  # half of 2 squared
         (1.1, 1.0, 3.0, 1.805),  # within the clip: half of 1.9 squared
-        (2.5, 1.0, 3.0, 1.62),  # moved far towards the return: counts as 1.2, half of 1.8 squared
+        (2.5, 1.0, 3.0, 1.62),  # moved far toward the return: counts as 1.2, half of 1.8 squared
         (-1.0, 1.0, 3.0, 8.0),  # moved away: the free error is the larger
     ],
 )

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from assay.formulas.preference import (
+from guerdon.formulas.preference import (
     LARGEST_TIE,
     all_pairs,
     attribute_regression,
     bradley_terry,
-    centring,
+    centering,
     plackett_luce,
     rao_kupper,
     tie_probabilities,
@@ -115,22 +115,22 @@ def test_bradley_terry_gradients_match_finite_differences() -> None:
 
 @laws
 @given(rewards_of, rewards_of)
-def test_centring_of_two_is_the_squared_sum(a: float, b: float) -> None:
-    assert close(centring(f64(a, b)[None], torch.ones(1, 2, dtype=torch.bool)), f64((a + b) ** 2))
+def test_centering_of_two_is_the_squared_sum(a: float, b: float) -> None:
+    assert close(centering(f64(a, b)[None], torch.ones(1, 2, dtype=torch.bool)), f64((a + b) ** 2))
 
 
-def test_centring_ignores_padding_and_empty_rows() -> None:
+def test_centering_ignores_padding_and_empty_rows() -> None:
     rewards = torch.tensor([[1.0, 2.0, math.nan], [5.0, math.nan, 7.0]], dtype=torch.float64, requires_grad=True)
-    loss = centring(rewards, torch.tensor([[True, True, False], [False, False, False]]))
+    loss = centering(rewards, torch.tensor([[True, True, False], [False, False, False]]))
     loss.sum().backward()
     assert loss.tolist() == [9.0, 0.0]
     assert rewards.grad is not None
     assert rewards.grad.tolist() == [[6.0, 6.0, 0.0], [0.0, 0.0, 0.0]]
 
 
-def test_centring_gradients_match_finite_differences() -> None:
+def test_centering_gradients_match_finite_differences() -> None:
     mask = torch.tensor([[True, False, True]])
-    assert torch.autograd.gradcheck(lambda r: centring(r, mask), [f64(0.4, 1.0, -2.0)[None].requires_grad_()])
+    assert torch.autograd.gradcheck(lambda r: centering(r, mask), [f64(0.4, 1.0, -2.0)[None].requires_grad_()])
 
 
 @pytest.mark.parametrize("case", CASES["tie_probabilities"], ids=lambda case: case["says"])

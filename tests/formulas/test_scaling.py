@@ -1,4 +1,4 @@
-"""Laws of over-optimisation on worlds whose answer is known, the tilt oracle, and the verdict on planted curves."""
+"""Laws of over-optimization on worlds whose answer is known, the tilt oracle, and the verdict on planted curves."""
 
 import json
 import math
@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assay.formulas.best_of_n import curve, kl_bound
-from assay.formulas.scaling import (
+from guerdon.formulas.best_of_n import curve, kl_bound
+from guerdon.formulas.overoptimization import (
     LEAST_PROMPTS,
     Fit,
     aicc,
     fit,
     fit_with_doubt,
+    gold_trend,
     rl_law,
     tilt,
     tilt_frontier,
     turning_point,
-    verdict,
 )
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "evaluation_golden.json").read_text(encoding="utf-8"))
@@ -225,7 +225,7 @@ def test_the_same_seed_gives_the_same_doubt_and_one_prompt_gives_none() -> None:
 def test_chunks_of_resampling_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     gold = noisy(HUMP, 20)
     expected = fit_with_doubt(D, gold, draws=100)
-    monkeypatch.setattr("assay.formulas.scaling._CHUNK", 70)
+    monkeypatch.setattr("guerdon.formulas.overoptimization._CHUNK", 70)
     assert fit_with_doubt(D, gold, draws=100).peak == pytest.approx(expected.peak)
 
 
@@ -240,7 +240,7 @@ def test_chunks_of_resampling_do_not_show(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_curves_without_a_reference_or_without_gold_are_refused(d: list, gold: list, says: str) -> None:
-    for judge in (fit_with_doubt, verdict):
+    for judge in (fit_with_doubt, gold_trend):
         with pytest.raises(ValueError, match=says):
             judge(np.array(d), np.array(gold))
 
@@ -294,7 +294,7 @@ def test_a_shift_of_the_proxy_changes_no_tilt_and_a_scale_is_a_strength() -> Non
         assert other.ess == pytest.approx(here.ess)
 
 
-def test_no_tilt_passes_the_log_of_its_pool_and_an_infinite_one_is_the_favourite() -> None:
+def test_no_tilt_passes_the_log_of_its_pool_and_an_infinite_one_is_the_favorite() -> None:
     rng = np.random.default_rng(3)
     proxy, gold = rng.normal(size=16), rng.normal(size=16)
     found = tilt(proxy, gold, np.array([1.0, 1e3, 1e6]))
@@ -365,12 +365,12 @@ def test_tilting_and_best_of_n_agree_on_gold_for_the_same_proxy() -> None:
     assert tilted.gold / tilted.proxy == pytest.approx([0.5, 0.5], abs=0.02)
 
 
-# --- Verdict ------------------------------------------------------------------------------------------------------------
+# --- GoldTrend ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_planted_hump_is_over_optimised_since_its_peak() -> None:
-    found = verdict(D, noisy(HUMP, 64), draws=500)
-    assert found.kind == "over-optimised"
+def test_a_planted_hump_is_over_optimized_since_its_peak() -> None:
+    found = gold_trend(D, noisy(HUMP, 64), draws=500)
+    assert found.kind == "over-optimized"
     assert found.since_kl is not None
     assert 1.2 <= found.since_kl <= 3.2
     assert found.drop.low > 0.5
@@ -379,7 +379,7 @@ def test_a_planted_hump_is_over_optimised_since_its_peak() -> None:
 
 
 def test_a_steady_rise_is_fine() -> None:
-    found = verdict(D, noisy(1.3 * D, 64), draws=500)
+    found = gold_trend(D, noisy(1.3 * D, 64), draws=500)
     assert (found.kind, found.since_d, found.since_kl) == ("fine", None, None)
     assert found.gain.low > 0
     assert found.early.low <= 1.3 <= found.early.high
@@ -388,7 +388,7 @@ def test_a_steady_rise_is_fine() -> None:
 
 def test_a_rise_that_saturates_is_flattening() -> None:
     for mean in (1 - np.exp(-3 * D), np.minimum(D, 0.8) + 0.1 * D):
-        found = verdict(D, noisy(mean, 200, noise=0.05), draws=500)
+        found = gold_trend(D, noisy(mean, 200, noise=0.05), draws=500)
         assert found.kind == "flattening"
         assert found.late.high < found.early.value / 3
 
@@ -399,39 +399,39 @@ def test_the_worlds_of_best_of_n_get_their_verdicts() -> None:
     gold = rng.normal(size=(64, 1024))
     ns = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     d = np.sqrt([kl_bound(n) for n in ns])
-    assert verdict(d, curve(gold + rng.normal(size=gold.shape), gold, ns), draws=500).kind == "fine"
+    assert gold_trend(d, curve(gold + rng.normal(size=gold.shape), gold, ns), draws=500).kind == "fine"
     proxy = rng.normal(size=(64, 1024))
-    found = verdict(d, curve(proxy, proxy - 0.3 * (proxy**2 - 1), ns), draws=500)
-    assert found.kind == "over-optimised"
+    found = gold_trend(d, curve(proxy, proxy - 0.3 * (proxy**2 - 1), ns), draws=500)
+    assert found.kind == "over-optimized"
     assert found.since_kl == pytest.approx(kl_bound(16), abs=0.8)
 
 
 @pytest.mark.parametrize(("prompts", "points"), [(8, 25), (40, 12)])
-def test_noise_alone_is_hardly_ever_called_over_optimised(prompts: int, points: int) -> None:
+def test_noise_alone_is_hardly_ever_called_over_optimized(prompts: int, points: int) -> None:
     """The best of many flat points always looks higher than the last; the interval must allow for the choice."""
     d = np.linspace(0.0, 2.0, points)
     alarms = naive = 0
     for seed in range(200):
         gold = np.random.default_rng(seed).normal(size=(prompts, points))
-        alarms += verdict(d, gold, seed=seed, draws=300).kind == "over-optimised"
+        alarms += gold_trend(d, gold, seed=seed, draws=300).kind == "over-optimized"
         lost = gold[:, gold.mean(axis=0).argmax()] - gold[:, -1]
         naive += lost.mean() > 1.96 * lost.std(ddof=1) / math.sqrt(prompts)
     assert alarms <= 10
     assert naive > 20
 
 
-def test_a_proxy_that_is_bad_from_the_start_is_over_optimised_since_nought() -> None:
-    found = verdict(D, noisy(-D, 30), draws=500)
-    assert (found.kind, found.since_d, found.since_kl) == ("over-optimised", 0.0, 0.0)
+def test_a_proxy_that_is_bad_from_the_start_is_over_optimized_since_nought() -> None:
+    found = gold_trend(D, noisy(-D, 30), draws=500)
+    assert (found.kind, found.since_d, found.since_kl) == ("over-optimized", 0.0, 0.0)
     assert found.gain.high < 0
 
 
 def test_few_prompts_or_no_distance_are_insufficient() -> None:
     gold = noisy(HUMP, LEAST_PROMPTS, noise=0.0)
-    assert verdict(D, gold, draws=200).kind == "over-optimised"
-    assert verdict(D, gold[:-1], draws=200).kind == "insufficient"
-    assert verdict(np.zeros(len(D)), gold, draws=200).kind == "insufficient"
-    alone = verdict(D, gold[:1], draws=200)
+    assert gold_trend(D, gold, draws=200).kind == "over-optimized"
+    assert gold_trend(D, gold[:-1], draws=200).kind == "insufficient"
+    assert gold_trend(np.zeros(len(D)), gold, draws=200).kind == "insufficient"
+    alone = gold_trend(D, gold[:1], draws=200)
     assert alone.kind == "insufficient"
     assert math.isnan(alone.drop.low)
     assert math.isnan(alone.gain.low)
@@ -439,9 +439,9 @@ def test_few_prompts_or_no_distance_are_insufficient() -> None:
 
 def test_the_order_of_checkpoints_and_a_prompts_own_level_do_not_matter() -> None:
     gold = noisy(HUMP, 20)
-    expected = verdict(D, gold, draws=200)
+    expected = gold_trend(D, gold, draws=200)
     order = np.array([0, *np.random.default_rng(9).permutation(np.arange(1, len(D)))])
-    shuffled = verdict(D[order], gold[:, order] + 50 * np.arange(20.0)[:, None], draws=200)
+    shuffled = gold_trend(D[order], gold[:, order] + 50 * np.arange(20.0)[:, None], draws=200)
     assert (shuffled.kind, shuffled.since_d) == (expected.kind, expected.since_d)
     assert shuffled.drop == pytest.approx(expected.drop)
     assert shuffled.late == pytest.approx(expected.late)
@@ -450,13 +450,13 @@ def test_the_order_of_checkpoints_and_a_prompts_own_level_do_not_matter() -> Non
 def test_two_checkpoints_at_one_distance_count_as_their_mean_in_the_slopes() -> None:
     d = np.array([0.0, 1.0, 1.0, 2.0, 3.0])
     gold = np.tile([0.0, 0.5, 1.5, 2.0, 3.0], (10, 1)) + np.arange(10.0)[:, None]
-    found = verdict(d, gold, draws=200)
+    found = gold_trend(d, gold, draws=200)
     assert (found.early.value, found.late.value) == pytest.approx((1.0, 1.0))
     assert found.kind == "fine"
 
 
 def test_gold_that_never_varies_between_prompts_leaves_no_doubt() -> None:
-    found = verdict(D, np.tile(HUMP, (10, 1)), draws=200)
-    assert found.kind == "over-optimised"
+    found = gold_trend(D, np.tile(HUMP, (10, 1)), draws=200)
+    assert found.kind == "over-optimized"
     assert found.since_d == D[HUMP.argmax()]
     assert found.drop[:3] == pytest.approx((HUMP.max() - HUMP[-1],) * 3)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from assay.formulas import drift
-from assay.formulas.tax import (
-    linearised,
+from guerdon.formulas import drift
+from guerdon.formulas.alignment_tax import (
+    linearized,
     mean_and_worst,
     task_correlation,
     tax_of_mean,
@@ -71,19 +71,19 @@ def test_a_model_that_lost_nothing_is_seldom_called_taxed():
 def test_scores_that_do_not_change_have_no_tax_and_no_evidence():
     tax = tax_of_mean(np.arange(5.0), np.arange(5.0))
     assert tax.difference == (0.0, 0.0, 0.0, 5)
-    assert (tax.standardised, tax.p) == (0.0, 1.0)
+    assert (tax.standardized, tax.p) == (0.0, 1.0)
 
 
 def test_items_that_all_lose_alike_are_strong_evidence_and_not_infinitely_strong():
     for n in (2, 10, 100):
         tax = tax_of_mean(np.ones(n), np.zeros(n))
-        assert tax.standardised == pytest.approx(math.sqrt(n * (n + 1)))
+        assert tax.standardized == pytest.approx(math.sqrt(n * (n + 1)))
 
 
-def test_a_standardised_tax_does_not_depend_on_the_unit():
+def test_a_standardized_tax_does_not_depend_on_the_unit():
     before, after = np.random.default_rng(3).normal(size=(2, 30))
     one, thousand = tax_of_mean(before, after), tax_of_mean(1000 * before, 1000 * after)
-    assert thousand.standardised == pytest.approx(one.standardised)
+    assert thousand.standardized == pytest.approx(one.standardized)
     assert thousand.difference.value == pytest.approx(1000 * one.difference.value)
 
 
@@ -113,15 +113,15 @@ def test_tasks_of_one_bank_go_together_and_those_of_others_are_apart():
 
 def test_influence_values_of_a_mean_are_the_values():
     rows = [1.0, 5.0, 2.0]
-    assert linearised(rows, lambda some: sum(some) / len(some)) == pytest.approx(rows)
-    assert linearised(["only"], len).tolist() == [1.0]
-    assert linearised([], lambda some: 7.0).tolist() == []
+    assert linearized(rows, lambda some: sum(some) / len(some)) == pytest.approx(rows)
+    assert linearized(["only"], len).tolist() == [1.0]
+    assert linearized([], lambda some: 7.0).tolist() == []
 
 
 def test_influence_values_have_the_mean_of_the_statistic_and_the_spread_of_its_jackknife():
     rng = np.random.default_rng(5)
     texts = [" ".join(rng.choice(list("abcdefghijklmnop"), size=12)) for _ in range(20)]
-    values = linearised(texts, lambda some: drift.distinct(some, 2).value)
+    values = linearized(texts, lambda some: drift.distinct(some, 2).value)
     known = drift.distinct(texts, 2)
     assert values.mean() == pytest.approx(known.value)
     half = 1.959964 * values.std(ddof=1) / math.sqrt(len(texts))

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import kstest
 
-from assay.formulas.uncertainty import (
+from guerdon.formulas.uncertainty import (
     aurc,
     auroc,
     cholesky,

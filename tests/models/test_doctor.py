@@ -1,4 +1,4 @@
-"""The doctor names each planted fault, and has nothing to say of a directory that Assay saved."""
+"""The doctor names each planted fault, and has nothing to say of a directory that Guerdon saved."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from families import save_family
 from safetensors.torch import load_file, save_file
 from toys import liked
 
-from assay import AssayError, api
-from assay.config import ModelOptions
-from assay.models import layout
-from assay.models.doctor import examine
-from assay.models.scalar import create, save
+from guerdon import GuerdonError
+from guerdon.api import training
+from guerdon.config import ModelOptions
+from guerdon.models.directory import layout
+from guerdon.models.directory.doctor import examine
+from guerdon.models.reward_model import create, save
 
 
 @pytest.fixture(scope="module")
 def saved(tiny_dir, tmp_path_factory):
     """A saved directory; read it, do not write into it."""
     folder = tmp_path_factory.mktemp("saved") / "model"
-    save(api.with_self_test(create(ModelOptions(base=str(tiny_dir))), liked(4)), folder)
+    save(training.with_self_test(create(ModelOptions(base=str(tiny_dir))), liked(4)), folder)
     return folder
 
 
@@ -130,7 +131,7 @@ def test_each_planted_fault_is_found_with_its_remedy(saved, tmp_path, plant, sev
     assert report.about[f"{severity}s"] != "0"
 
 
-def test_a_directory_that_assay_saved_is_healthy(saved):
+def test_a_directory_that_guerdon_saved_is_healthy(saved):
     report = examine(saved)
     assert report.findings == ()
     assert (report.about["errors"], report.about["warnings"]) == ("0", "0")
@@ -141,7 +142,7 @@ def test_a_directory_that_assay_saved_is_healthy(saved):
 )
 def test_so_is_one_that_was_made_otherwise(tiny_dir, tmp_path, options):
     model = create(ModelOptions(base=str(tiny_dir), **options))
-    save(api.with_self_test(model, liked(4)), tmp_path / "model")
+    save(training.with_self_test(model, liked(4)), tmp_path / "model")
     assert examine(tmp_path / "model").findings == ()
 
 
@@ -149,7 +150,7 @@ def test_so_is_one_that_was_made_otherwise(tiny_dir, tmp_path, options):
 def test_so_are_other_families(tmp_path, name):
     base = save_family(tmp_path / "base", name)
     model = create(ModelOptions(base=str(base), template="plain"))
-    save(api.with_self_test(model, liked(4)), tmp_path / "model")
+    save(training.with_self_test(model, liked(4)), tmp_path / "model")
     assert examine(tmp_path / "model").findings == ()
 
 
@@ -170,10 +171,10 @@ def test_what_plain_transformers_saves_has_faults(saved, tmp_path):
 
 
 def test_what_is_no_model_is_refused(tmp_path):
-    with pytest.raises(AssayError, match="no such directory; remedy"):
+    with pytest.raises(GuerdonError, match="no such directory; remedy"):
         examine(tmp_path / "missing")
-    with pytest.raises(AssayError, match=r"holds no config\.json, so it is no model; remedy"):
+    with pytest.raises(GuerdonError, match=r"holds no config\.json, so it is no model; remedy"):
         examine(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(AssayError, match=r"config\.json: not valid JSON .*; remedy"):
+    with pytest.raises(GuerdonError, match=r"config\.json: not valid JSON .*; remedy"):
         examine(tmp_path)

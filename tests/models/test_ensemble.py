@@ -12,13 +12,19 @@ from families import save_family
 from toys import Constant, Good, as_scores, liked
 from transformers import AutoModelForSequenceClassification
 
-from assay import AssayError, api
-from assay.bulk import BulkScorer
-from assay.config import ModelOptions, TrainOptions
-from assay.contracts import Scores, as_response
-from assay.models import ensemble as ensembles
-from assay.models.doctor import examine
-from assay.models.ensemble import (
+from guerdon import GuerdonError
+from guerdon.api import (
+    calibration,
+    saved_models,
+    scoring,
+    training,
+)
+from guerdon.config import ModelOptions, TrainOptions
+from guerdon.contracts import Scores, as_response
+from guerdon.models import ensemble as ensembles
+from guerdon.models.calibrated import Calibration, Scaled
+from guerdon.models.directory.doctor import examine
+from guerdon.models.ensemble import (
     CommonScale,
     Ensemble,
     average_weights,
@@ -28,13 +34,13 @@ from assay.models.ensemble import (
     scale_by_comparisons,
     scale_by_samples,
 )
-from assay.models.rules import ensemble_rule
-from assay.models.scalar import create
-from assay.models.scalar import load as load_scalar
-from assay.models.scalar import save as save_scalar
-from assay.models.scaled import Calibration, Scaled
-from assay.testing import check_reward_model
-from assay.train import fit
+from guerdon.models.ensemble_rules import ensemble_rule
+from guerdon.models.reward_model import create
+from guerdon.models.reward_model import load as load_scalar
+from guerdon.models.reward_model import save as save_scalar
+from guerdon.scoring.bulk import BulkScorer
+from guerdon.testing import check_reward_model
+from guerdon.training import fit
 
 PROMPTS = ["write a good film review", "is it a sad film ?", "i love the people"]
 RESPONSES = ["yes , it is great and we love it very much .", "no", "they love you , and so do we !"]
@@ -65,7 +71,7 @@ def heads(tiny_dir):
 def saved(heads, tmp_path_factory):
     """The same on disk, calibrated, with texts to prove its scores by; read it, do not write into it."""
     folder = tmp_path_factory.mktemp("heads") / "model"
-    tested = api.with_self_test(heads, liked(4))
+    tested = training.with_self_test(heads, liked(4))
     ensemble = scale_by_comparisons(Ensemble([tested], ensemble_rule("uncertainty", 0.25)), liked(20))
     save(ensemble, folder, Calibration(temperature=2.0))
     return folder
@@ -155,23 +161,23 @@ def test_the_scale_is_that_of_the_samples_within_a_prompt():
 def test_above_their_baselines_members_differ_by_no_constant_of_the_prompt():
     prompts, responses = ["a", "a", "bbbbbb", "bbbbbb"], ["x", "xxx", "xx", "xxxx"]
     ensemble = scale_by_samples(Ensemble([Length(), Length(1.0, 5.0, by_prompt=3)]), prompts, responses)
-    found = ensemble.centred(prompts, responses).score(["a", "bbbbbb"], ["xx", "xx"])
+    found = ensemble.centered(prompts, responses).score(["a", "bbbbbb"], ["xx", "xx"])
     np.testing.assert_allclose(found.std, 0, atol=1e-9)
     assert ensemble.score(["a", "bbbbbb"], ["xx", "xx"]).std.max() > 1
-    with pytest.raises(AssayError, match="no reference samples for prompt 'c'"):
-        ensemble.centred(prompts, responses).score(["c"], ["x"])
+    with pytest.raises(GuerdonError, match="no reference samples for prompt 'c'"):
+        ensemble.centered(prompts, responses).score(["c"], ["x"])
 
 
 def test_what_gives_no_scale_is_refused():
-    with pytest.raises(AssayError, match=r"member 2 do not differ within any prompt .*remedy: leave it out"):
+    with pytest.raises(GuerdonError, match=r"member 2 do not differ within any prompt .*remedy: leave it out"):
         scale_by_comparisons(Ensemble([Length(), Constant()]), liked(5))
-    with pytest.raises(AssayError, match="no prompt has two responses"):
+    with pytest.raises(GuerdonError, match="no prompt has two responses"):
         scale_by_samples(Ensemble([Length()]), PROMPTS, RESPONSES)
-    with pytest.raises(AssayError, match="a spread above 0"):
+    with pytest.raises(GuerdonError, match="a spread above 0"):
         CommonScale((0.0,), (0.0,))
-    with pytest.raises(AssayError, match="scale for 1 members, but there are 2"):
+    with pytest.raises(GuerdonError, match="scale for 1 members, but there are 2"):
         Ensemble([Length(), Good()], scale=CommonScale((0.0,), (1.0,))).score(PROMPTS, RESPONSES)
-    with pytest.raises(AssayError, match="no members"):
+    with pytest.raises(GuerdonError, match="no members"):
         Ensemble([])
 
 
@@ -223,12 +229,12 @@ def test_the_trunk_is_written_once_and_linked(saved):
 
 
 def test_what_was_saved_scores_alike_in_one_pass(heads, saved):
-    model = api.load(saved)
+    model = saved_models.load(saved)
     (inner,) = model.model.models
     assert inner.model.heads == 3
     raw = heads.score(PROMPTS, RESPONSES).members
     scale = model.model.scale
-    expected = (raw - np.array(scale.centre)[:, None]) / np.array(scale.spread)[:, None]
+    expected = (raw - np.array(scale.center)[:, None]) / np.array(scale.spread)[:, None]
     expected *= np.exp(np.log(scale.spread).mean())
     np.testing.assert_allclose(model.score(PROMPTS, RESPONSES).members, expected / 2, atol=1e-5)
     np.testing.assert_allclose(
@@ -249,7 +255,8 @@ def test_a_copy_without_links_is_still_loaded_once(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "copy")
     assert len(load(tmp_path / "copy").model.models) == 1
     np.testing.assert_allclose(
-        load(tmp_path / "copy").score(PROMPTS, RESPONSES).value, api.load(saved).score(PROMPTS, RESPONSES).value
+        load(tmp_path / "copy").score(PROMPTS, RESPONSES).value,
+        saved_models.load(saved).score(PROMPTS, RESPONSES).value,
     )
 
 
@@ -265,8 +272,11 @@ def test_a_member_that_was_replaced_is_loaded_by_itself(saved, tiny_dir, tmp_pat
 
 
 def test_a_loaded_ensemble_is_saved_again_as_it_was(saved, tmp_path):
-    api.save(api.load(saved), tmp_path / "again")
-    one, other = api.load(saved).score(PROMPTS, RESPONSES), api.load(tmp_path / "again").score(PROMPTS, RESPONSES)
+    saved_models.save(saved_models.load(saved), tmp_path / "again")
+    one, other = (
+        saved_models.load(saved).score(PROMPTS, RESPONSES),
+        saved_models.load(tmp_path / "again").score(PROMPTS, RESPONSES),
+    )
     np.testing.assert_allclose(one.members, other.members, atol=1e-6)
     np.testing.assert_allclose(one.value, other.value, atol=1e-6)
     assert (saved / "ensemble.json").read_text() == (tmp_path / "again" / "ensemble.json").read_text()
@@ -284,11 +294,13 @@ def test_heads_of_other_families_are_read_back(tmp_path, family):
 
 def test_heads_that_cannot_share_a_trunk_are_refused(tiny_dir, saved, tmp_path):
     base = save_family(tmp_path / "base", "roberta")
-    with pytest.raises(AssayError, match=r"its head is a RobertaClassificationHead.*remedy: train members one by one"):
+    with pytest.raises(
+        GuerdonError, match=r"its head is a RobertaClassificationHead.*remedy: train members one by one"
+    ):
         create(ModelOptions(base=str(base), template="plain", heads=2))
-    with pytest.raises(AssayError, match=r"model.heads=2: with model.attributes there is one head an attribute"):
+    with pytest.raises(GuerdonError, match=r"model.heads=2: with model.attributes there is one head an attribute"):
         create(ModelOptions(base=str(tiny_dir), heads=2, attributes=["kind"]))
-    with pytest.raises(AssayError, match=r"model.heads=2: .*member-1 has a head already \(1 of them\)"):
+    with pytest.raises(GuerdonError, match=r"model.heads=2: .*member-1 has a head already \(1 of them\)"):
         create(ModelOptions(base=str(saved / "member-1"), heads=2))
 
 
@@ -301,16 +313,16 @@ def members(tiny_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("members")
     for seed in (0, 1):
         model = create(ModelOptions(base=str(tiny_dir)), seed=seed)
-        api.save(Scaled(model, Calibration(temperature=1.0 + seed)), folder / str(seed))
+        saved_models.save(Scaled(model, Calibration(temperature=1.0 + seed)), folder / str(seed))
     return [folder / "0", folder / "1"]
 
 
 def test_members_are_bound_without_writing_their_weights_again(members, tmp_path):
-    loaded = [api.load(place) for place in members]
+    loaded = [saved_models.load(place) for place in members]
     like = scale_by_comparisons(Ensemble(loaded, ensemble_rule("min")), liked(10))
     bind(members, tmp_path / "both", like)
     assert (tmp_path / "both/member-2/model.safetensors").samefile(members[1] / "model.safetensors")
-    found = api.load(tmp_path / "both").score(PROMPTS, RESPONSES)
+    found = saved_models.load(tmp_path / "both").score(PROMPTS, RESPONSES)
     np.testing.assert_allclose(found.members, like.score(PROMPTS, RESPONSES).members, atol=1e-5)
     np.testing.assert_allclose(found.value, found.members.min(axis=0))
     save(like, tmp_path / "written")
@@ -318,10 +330,10 @@ def test_members_are_bound_without_writing_their_weights_again(members, tmp_path
 
 
 def test_an_ensemble_is_calibrated_as_a_whole_and_in_place(members, tmp_path):
-    bind(members, tmp_path / "both", Ensemble([api.load(place) for place in members]))
-    raw = api.load(tmp_path / "both")
-    api.recalibrate(Scaled(raw.model, Calibration(temperature=3.0)), tmp_path / "both")
-    found, before = (model.score(PROMPTS, RESPONSES) for model in (api.load(tmp_path / "both"), raw))
+    bind(members, tmp_path / "both", Ensemble([saved_models.load(place) for place in members]))
+    raw = saved_models.load(tmp_path / "both")
+    calibration.recalibrate(Scaled(raw.model, Calibration(temperature=3.0)), tmp_path / "both")
+    found, before = (model.score(PROMPTS, RESPONSES) for model in (saved_models.load(tmp_path / "both"), raw))
     np.testing.assert_allclose(found.value, before.value / 3, atol=1e-6)
     np.testing.assert_allclose(found.members, before.members / 3, atol=1e-6)
 
@@ -331,13 +343,13 @@ def test_a_file_is_scored_by_an_ensemble_as_by_any_model(saved, tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     scorer = BulkScorer(saved)
     assert len(scorer.identity()["model"]) > 10
-    api.score_file(scorer, tmp_path / "rows.jsonl", tmp_path / "out.jsonl")
+    scoring.score_file(scorer, tmp_path / "rows.jsonl", tmp_path / "out.jsonl")
     told = [json.loads(line)["reward"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    np.testing.assert_allclose(told, api.load(saved).score(PROMPTS, RESPONSES).value, atol=1e-5)
+    np.testing.assert_allclose(told, saved_models.load(saved).score(PROMPTS, RESPONSES).value, atol=1e-5)
 
 
 def test_a_directory_of_members_is_named_as_such_where_one_model_is_wanted(saved):
-    with pytest.raises(AssayError, match=r"is an ensemble, a directory of models; remedy: `assay.load`"):
+    with pytest.raises(GuerdonError, match=r"is an ensemble, a directory of models; remedy: `guerdon.load`"):
         load_scalar(saved)
 
 
@@ -348,14 +360,14 @@ def test_a_directory_of_members_is_named_as_such_where_one_model_is_wanted(saved
         ({"members": ["../elsewhere"]}, "names of folders beside it"),
         ({"members": []}, "names of folders beside it"),
         ({"rule": {"name": "median", "strength": None}}, "rule 'median' is not known"),
-        ({"scale": {"centre": [0.0]}}, "no readable ensemble"),
-        ({"scale": {"centre": [0.0], "spread": [-1.0], "provenance": {}}}, "spread above 0"),
+        ({"scale": {"center": [0.0]}}, "no readable ensemble"),
+        ({"scale": {"center": [0.0], "spread": [-1.0], "provenance": {}}}, "spread above 0"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(saved, tmp_path, change, said):
     manifest = json.loads((saved / "ensemble.json").read_text()) | change
     (tmp_path / "ensemble.json").write_text(json.dumps(manifest))
-    with pytest.raises(AssayError, match=said):
+    with pytest.raises(GuerdonError, match=said):
         load(tmp_path)
 
 
@@ -363,15 +375,15 @@ def test_a_killed_save_leaves_the_old_ensemble(heads, tmp_path, monkeypatch):
     save_scalar(heads, tmp_path / "model")
     before = (tmp_path / "model/ensemble.json").read_bytes()
     monkeypatch.setattr(ensembles, "_link_files", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(AssayError, match=r"cannot write .*No space left"):
+    with pytest.raises(GuerdonError, match=r"cannot write .*No space left"):
         save_scalar(heads, tmp_path / "model")
     assert (tmp_path / "model/ensemble.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_model_that_is_not_ours_cannot_be_saved(members, tmp_path):
-    with pytest.raises(AssayError, match="member 2 is Good, no model of ours"):
-        save(Ensemble([api.load(members[0]), Good()]), tmp_path / "x")
+    with pytest.raises(GuerdonError, match="member 2 is Good, no model of ours"):
+        save(Ensemble([saved_models.load(members[0]), Good()]), tmp_path / "x")
 
 
 def test_files_are_copied_where_the_disk_knows_no_links(heads, tmp_path, monkeypatch):
@@ -433,29 +445,29 @@ def test_to_first_order_the_average_predicts_as_the_ensemble(tiny_dir):
 
 def test_models_whose_weights_mean_something_else_are_refused_by_what_differs(tuned, tiny_dir, tmp_path):
     other = create(ModelOptions(base=str(save_family(tmp_path / "gpt2", "gpt2")), template="plain"))
-    with pytest.raises(AssayError, match="member 2 is a gpt2, the first a llama"):
+    with pytest.raises(GuerdonError, match="member 2 is a gpt2, the first a llama"):
         average_weights([tuned[0], other])
     wide = create(ModelOptions(base=str(save_family(tmp_path / "llama", "llama")), template="plain"))
-    with pytest.raises(AssayError, match=r"weight model.embed_tokens.weight of member 2 has shape \(\d+, 32\)"):
+    with pytest.raises(GuerdonError, match=r"weight model.embed_tokens.weight of member 2 has shape \(\d+, 32\)"):
         average_weights([tuned[0], wide])
     several = create(ModelOptions(base=str(tiny_dir), heads=2))
     with pytest.raises(
-        AssayError, match=r"weight score.weight of member 3 has shape \(2, 64\), of the first \(1, 64\)"
+        GuerdonError, match=r"weight score.weight of member 3 has shape \(2, 64\), of the first \(1, 64\)"
     ):
         average_weights([*tuned, several])
     plain = create(ModelOptions(base=str(tiny_dir), system="be kind"))
-    with pytest.raises(AssayError, match="member 2 has another template_hash"):
+    with pytest.raises(GuerdonError, match="member 2 has another template_hash"):
         average_weights([tuned[0], plain])
-    with pytest.raises(AssayError, match="two models or more"):
+    with pytest.raises(GuerdonError, match="two models or more"):
         average_weights(tuned[:1])
-    with pytest.raises(AssayError, match="shares that sum to 1"):
+    with pytest.raises(GuerdonError, match="shares that sum to 1"):
         average_weights(tuned, [0.5, 0.6])
 
 
 def test_the_command_refuses_options_that_it_would_ignore(tmp_path):
     from typer.testing import CliRunner
 
-    from assay.cli import app
+    from guerdon.cli.app import app
 
     ran = CliRunner().invoke(app, ["ensemble", "a", "b", "--out", str(tmp_path / "e"), "model.max_length=8"])
     assert "model.max_length=8: ensemble reads audit.* only" in str(ran.exception)

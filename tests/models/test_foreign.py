@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from shell import assay
+from shell import guerdon
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from assay import AssayError, api
-from assay.config import ModelOptions
-from assay.models.doctor import examine
-from assay.models.foreign import find_head, load_foreign
-from assay.models.scalar import load
+from guerdon import GuerdonError
+from guerdon.api import saved_models
+from guerdon.config import ModelOptions
+from guerdon.models.directory.doctor import examine
+from guerdon.models.directory.foreign import find_head, load_foreign
+from guerdon.models.reward_model import load
 
 PROMPTS = ["write a good film review", "is it a sad film ?"]
 RESPONSES = ["yes , it is great", "no"]
@@ -78,8 +79,10 @@ def test_a_head_with_a_bias_keeps_its_scores_and_the_bias_becomes_the_reference_
     model, calibration = load_foreign(folder)
     assert calibration.reference_mean == -BIAS
     np.testing.assert_allclose(model.score(PROMPTS, RESPONSES).value, by_hand, atol=1e-5)
-    api.mend(folder, tmp_path / "ours")
-    np.testing.assert_allclose(api.load(tmp_path / "ours").score(PROMPTS, RESPONSES).value, by_hand + BIAS, atol=1e-5)
+    saved_models.mend(folder, tmp_path / "ours")
+    np.testing.assert_allclose(
+        saved_models.load(tmp_path / "ours").score(PROMPTS, RESPONSES).value, by_hand + BIAS, atol=1e-5
+    )
     assert examine(tmp_path / "ours").findings == ()
 
 
@@ -90,7 +93,7 @@ def test_a_head_under_a_configured_name_keeps_its_scores(tiny_dir, tmp_path, hea
     model, calibration = load_foreign(folder)
     assert calibration.reference_mean == 0.0
     np.testing.assert_allclose(model.score(PROMPTS, RESPONSES).value, by_hand, atol=1e-5)
-    with pytest.raises(AssayError, match=r"the first score\.weight; remedy: .*assay doctor"):
+    with pytest.raises(GuerdonError, match=r"the first score\.weight; remedy: .*guerdon doctor"):
         load(folder)  # never a random head in its place
 
 
@@ -101,50 +104,54 @@ def test_a_head_called_score_needs_no_mending(tiny_dir, tmp_path, head, by_hand)
 
 def test_the_doctor_finds_the_fault_and_mends_it(tiny_dir, tmp_path, head, by_hand):
     folder = llama_factory(tiny_dir, tmp_path / "theirs", head)
-    ran = assay("doctor", folder, "--json")
+    ran = guerdon("doctor", folder, "--json")
     assert ran.code == 1
     assert (
         "v_head.summary"
         in {f["title"]: f for f in json.loads(ran.out)["findings"]}["not a sequence classifier"]["evidence"]
     )
-    ran = assay("doctor", folder, "--mend", tmp_path / "ours", "--json")
+    ran = guerdon("doctor", folder, "--mend", tmp_path / "ours", "--json")
     assert (ran.code, ran.err) == (0, "")
     assert json.loads(ran.out)["findings"] == []
-    values = api.load(tmp_path / "ours").score(PROMPTS, RESPONSES).value
+    values = saved_models.load(tmp_path / "ours").score(PROMPTS, RESPONSES).value
     np.testing.assert_allclose(values, by_hand + BIAS, atol=1e-5)
 
 
 def test_a_classifier_of_ours_or_of_plain_transformers_is_mended_with_equal_scores(tiny_dir, tmp_path, head, by_hand):
-    api.mend(llama_factory(tiny_dir, tmp_path / "theirs", head), tmp_path / "first")
+    saved_models.mend(llama_factory(tiny_dir, tmp_path / "theirs", head), tmp_path / "first")
     config = json.loads((tmp_path / "first/config.json").read_text("utf-8"))
     del config["rope_theta"], config["torch_dtype"], config["problem_type"]
     (tmp_path / "first/config.json").write_text(json.dumps(config), "utf-8")
     assert len(examine(tmp_path / "first").findings) == 3
     for out in ("second", "first"):  # elsewhere, and in place
-        assert assay("doctor", tmp_path / "first", "--mend", tmp_path / out).code == 0
-        values = api.load(tmp_path / out).score(PROMPTS, RESPONSES).value
+        assert guerdon("doctor", tmp_path / "first", "--mend", tmp_path / out).code == 0
+        values = saved_models.load(tmp_path / out).score(PROMPTS, RESPONSES).value
         np.testing.assert_allclose(values, by_hand + BIAS, atol=1e-5)
     (tmp_path / "first/reward.json").unlink()
-    assert assay("doctor", tmp_path / "first", "--mend", tmp_path / "third").code == 0
-    np.testing.assert_allclose(api.load(tmp_path / "third").score(PROMPTS, RESPONSES).value, by_hand, atol=1e-5)
+    assert guerdon("doctor", tmp_path / "first", "--mend", tmp_path / "third").code == 0
+    np.testing.assert_allclose(
+        saved_models.load(tmp_path / "third").score(PROMPTS, RESPONSES).value, by_hand, atol=1e-5
+    )
 
 
 def test_what_cannot_be_imported_says_why(tiny_dir, tmp_path, head):
-    with pytest.raises(AssayError, match=r"no scalar head among its tensors .*; remedy: copy value_head\.safetensors"):
+    with pytest.raises(
+        GuerdonError, match=r"no scalar head among its tensors .*; remedy: copy value_head\.safetensors"
+    ):
         load_foreign(tiny_dir)
     pickled = Path(shutil.copytree(tiny_dir, tmp_path / "pickled"))
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
-    with pytest.raises(AssayError, match=r"pickled \.bin weights, which are never loaded; remedy"):
+    with pytest.raises(GuerdonError, match=r"pickled \.bin weights, which are never loaded; remedy"):
         load_foreign(pickled)
     wide = llama_factory(tiny_dir, tmp_path / "wide", (torch.ones(1, 32), head[1]))
-    with pytest.raises(AssayError, match=r"v_head\.summary\.weight has shape \(1, 32\), the trunk needs \(1, 64\)"):
+    with pytest.raises(GuerdonError, match=r"v_head\.summary\.weight has shape \(1, 32\), the trunk needs \(1, 64\)"):
         load_foreign(wide)
     bare = llama_factory(tiny_dir, tmp_path / "bare", head)
     (bare / "chat_template.jinja").unlink()
-    with pytest.raises(AssayError, match=r"remedy: model\.template=plain"):
+    with pytest.raises(GuerdonError, match=r"remedy: model\.template=plain"):
         load_foreign(bare)
     assert load_foreign(bare, ModelOptions(template="plain"))[0].card.template == "plain"
     broken = llama_factory(tiny_dir, tmp_path / "broken", head)
     (broken / "value_head.safetensors").write_text("half")
-    with pytest.raises(AssayError, match=r"value_head\.safetensors: not readable .*; remedy"):
+    with pytest.raises(GuerdonError, match=r"value_head\.safetensors: not readable .*; remedy"):
         load_foreign(broken)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from toys import Good
 
-from assay.contracts import AssayError, Judge, RewardModel
-from assay.formulas.isotonic import Bend, fit_isotonic
-from assay.models.isotonic import Isotonic
-from assay.testing import check_judge
+from guerdon.contracts import GuerdonError, Judge, RewardModel
+from guerdon.formulas.isotonic import Bend, fit_isotonic
+from guerdon.models.isotonic import Isotonic
+from guerdon.testing import check_judge
 
 CURVE = Bend(np.array([-3.0, -1.0, 1.0, 3.0]), np.array([-1.0, -0.5, 0.5, 1.0]))
 PROMPTS, FIRST = ["p"] * 4, ["good", "good good good", "no", "good good"]
@@ -71,5 +71,5 @@ def test_a_curve_survives_its_dictionary_and_its_fingerprint_follows_it():
     ],
 )
 def test_what_is_no_curve_is_refused(values, said):
-    with pytest.raises(AssayError, match=said):
+    with pytest.raises(GuerdonError, match=said):
         Isotonic.from_dict(Good(), values)

@@ -9,11 +9,22 @@ import pytest
 import torch
 from families import save_family
 
-from assay.config import PolicyOptions
-from assay.contracts import AssayError, Response, Rollouts, as_prompt
-from assay.models import likelihood as reading
-from assay.models.likelihood import beginning, likelihood, read_pairs, split_ids, text_likelihood
-from assay.models.policy import load_policy
+from guerdon.config import PolicyOptions
+from guerdon.contracts import (
+    GuerdonError,
+    Response,
+    Rollouts,
+    as_prompt,
+)
+from guerdon.models import likelihood as reading
+from guerdon.models.likelihood import (
+    beginning,
+    likelihood,
+    read_pairs,
+    split_ids,
+    text_likelihood,
+)
+from guerdon.models.policy import load_policy
 
 CONTEXTS = ["the film was", "the film was", "people love the", ""]
 CONTINUATIONS = [" very good .", " bad", " answer", "we see the film ."]
@@ -147,7 +158,7 @@ def test_a_text_begins_as_its_tokenizer_begins_texts(policy):
     assert beginning(policy.tokenizer, needed=False) == []
     assert beginning(policy.tokenizer, needed=True) == [policy.tokenizer.bos_token_id]
     assert beginning(Bare(), needed=False) == []
-    with pytest.raises(AssayError, match="no token to begin a text with; remedy"):
+    with pytest.raises(GuerdonError, match="no token to begin a text with; remedy"):
         beginning(Bare(), needed=True)
 
 

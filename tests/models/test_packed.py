@@ -11,11 +11,11 @@ import torch
 from families import save_family
 from torch import nn
 
-from assay.config import ModelOptions, PolicyOptions
-from assay.models import packed as module
-from assay.models.packed import COPIES, packed
-from assay.models.policy import load_policy
-from assay.models.scalar import create
+from guerdon.config import ModelOptions, PolicyOptions
+from guerdon.models.engine import prepacked as module
+from guerdon.models.engine.prepacked import COPIES, packed
+from guerdon.models.policy import load_policy
+from guerdon.models.reward_model import create
 
 pytestmark = pytest.mark.skipif(not module._has_onednn(), reason="this torch has no oneDNN")
 

@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 from toys import Good, as_scores
 
-from assay.contracts import AssayError, Comparison, Response, Verdict, as_prompt, as_response
-from assay.models.pairs import comparable_pairs, score_comparisons
+from guerdon.contracts import (
+    Comparison,
+    GuerdonError,
+    Preference,
+    Response,
+    as_prompt,
+    as_response,
+)
+from guerdon.models.scored_pairs import comparable_pairs, score_comparisons
 
 
 def compared(groups, num, **more):
     texts = tuple(Response("good " * i) for i in range(num))
-    return Comparison(as_prompt("p"), texts, Verdict(groups=groups), **more)
+    return Comparison(as_prompt("p"), texts, Preference(groups=groups), **more)
 
 
 @pytest.mark.parametrize(
@@ -65,12 +72,12 @@ def test_a_margin_that_is_no_number_is_refused_with_its_comparison():
         def score(self, prompts, responses):
             return as_scores([np.nan] * len(prompts))
 
-    with pytest.raises(AssayError, match="comparison row-7: the margin is nan"):
+    with pytest.raises(GuerdonError, match="comparison row-7: the margin is nan"):
         score_comparisons(Broken(), [compared(((0,), (1,)), 2, id="row-7")])
 
 
 def test_uncounted_votes_are_minus_one():
-    counted = Comparison(as_prompt("p"), (Response("a"), Response("b")), Verdict(q=0.75, votes=(3, 0, 1)))
+    counted = Comparison(as_prompt("p"), (Response("a"), Response("b")), Preference(q=0.75, votes=(3, 0, 1)))
     pairs = score_comparisons(Good(), [counted, compared(((0,), (1,)), 2)])
     assert pairs.votes.tolist() == [[3, 0, 1], [-1, -1, -1]]
     assert pairs.is_tie.tolist() == [False, False]

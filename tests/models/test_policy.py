@@ -12,11 +12,11 @@ import pytest
 import torch
 from families import save_family
 
-from assay import AssayError, Message
-from assay.config import PolicyOptions
-from assay.models import decode
-from assay.models.policy import closing_token, load_policy
-from assay.testing import check_policy
+from guerdon import GuerdonError, Message
+from guerdon.config import PolicyOptions
+from guerdon.models.engine import kv_cache
+from guerdon.models.policy import closing_token, load_policy
+from guerdon.testing import check_policy
 
 FAMILIES = ["llama", "gpt2", "gemma3", "gemma2", "granite", "qwen3", "mistral", "phi3", "gpt_neox"]
 
@@ -42,10 +42,10 @@ def test_every_family_keeps_the_contract(tmp_path, name):
     check_policy(speaking(save_family(tmp_path, name)))
 
 
-@pytest.mark.parametrize("shelf", [0, decode.SHELF])  # no two lengths on one shelf, and all that are alike
+@pytest.mark.parametrize("shelf", [0, kv_cache.SHELF])  # no two lengths on one shelf, and all that are alike
 @pytest.mark.parametrize("name", [*FAMILIES, "longrope"])
 def test_greedy_tokens_are_those_of_transformers_generate(tmp_path, name, shelf, monkeypatch):
-    monkeypatch.setattr(decode, "SHELF", shelf)
+    monkeypatch.setattr(kv_cache, "SHELF", shelf)
     policy = speaking(save_family(tmp_path, name))
     prompts = prompts_for(policy)
     ours = policy.draw(prompts, 1, 12, temperature=0)
@@ -107,7 +107,7 @@ def test_log_probabilities_and_their_gradients_are_those_of_padded_rows(policy):
     try:
         expected = gradient(padded)
     finally:
-        policy.trunk._attend("assay_forest")
+        policy.trunk._attend("guerdon_forest")
     assert way == "forest"
     torch.testing.assert_close(found[0], expected[0], atol=2e-5, rtol=1e-4)
     for name, value in expected[1].items():
@@ -143,7 +143,7 @@ def test_the_same_prompt_twice_is_answered_anew(policy):
 def test_how_many_are_drawn_at_once_changes_nothing(policy, monkeypatch, budget):
     prompts = prompts_for(policy)[:6]
     whole = policy.draw(prompts, 3, 8, seeds=1)
-    monkeypatch.setattr("assay.models.policy.AT_ONCE", budget)
+    monkeypatch.setattr("guerdon.models.policy.AT_ONCE", budget)
     parts = policy.draw(prompts, 3, 8, seeds=1)
     assert [r.tolist() for r in parts.replies] == [r.tolist() for r in whole.replies]
     assert parts.finish == whole.finish
@@ -157,11 +157,11 @@ def test_dropping_replies_that_ended_changes_nothing(policy, monkeypatch, share)
 
     def drawn():
         chance = np.random.default_rng(0).random((3 * len(prompts), 20))
-        return decode.draw(policy.trunk, policy._logits, prompts, chance, temperature=1.0, stops=stops)
+        return kv_cache.draw(policy.trunk, policy._logits, prompts, chance, temperature=1.0, stops=stops)
 
     with torch.inference_mode():
         expected = drawn()
-        monkeypatch.setattr(decode, "SHED", share)
+        monkeypatch.setattr(kv_cache, "SHED", share)
         found = drawn()
     assert [r.tolist() for r in found.replies] == [r.tolist() for r in expected.replies]
     assert {"stop", "length"} == set(expected.finish)
@@ -169,9 +169,9 @@ def test_dropping_replies_that_ended_changes_nothing(policy, monkeypatch, share)
 
 def test_more_tokens_than_there_was_room_for(policy, monkeypatch):
     prompt = prompts_for(policy)[:2]
-    size = 3 * decode.BEGIN
+    size = 3 * kv_cache.BEGIN
     long = policy.draw(prompt, 2, size, seeds=0)
-    monkeypatch.setattr(decode, "BEGIN", size)
+    monkeypatch.setattr(kv_cache, "BEGIN", size)
     roomy = policy.draw(prompt, 2, size, seeds=0)
     assert [r.tolist() for r in long.replies] == [r.tolist() for r in roomy.replies]
     with torch.no_grad():
@@ -207,7 +207,7 @@ def test_the_first_token_is_drawn_from_the_models_own_distribution(tiny_dir, pol
 def test_what_is_seen_of_prompt_and_reply_together_is_the_formula(cap, kernel, window, monkeypatch):
     """Replies of 7 tokens to prompts of 9 and 4: behind a window of 6 the prompts are out of sight."""
     if not kernel:
-        monkeypatch.setattr(decode, "has_kernel", lambda *_: False)
+        monkeypatch.setattr(kv_cache, "has_kernel", lambda *_: False)
     draw = torch.Generator().manual_seed(0)
 
     def some(*shape: int) -> torch.Tensor:
@@ -215,9 +215,9 @@ def test_what_is_seen_of_prompt_and_reply_together_is_the_formula(cap, kernel, w
 
     lengths, of, size = [9, 4], np.array([0, 0, 1]), 6
     keys, values = some(2, 2, 9, 8), some(2, 2, 9, 8)
-    shelf = decode.Shelf(np.arange(2), torch.tensor(lengths), {0: keys}, {0: values}, of).arranged()
-    own = [some(3, 2, decode.BEGIN, 8) for _ in range(2)]
-    memory = decode.Memory((shelf,), torch.arange(3), torch.tensor(lengths)[of], size, {0: own[0]}, {0: own[1]})
+    shelf = kv_cache.Shelf(np.arange(2), torch.tensor(lengths), {0: keys}, {0: values}, of).arranged()
+    own = [some(3, 2, kv_cache.BEGIN, 8) for _ in range(2)]
+    memory = kv_cache.Memory((shelf,), torch.arange(3), torch.tensor(lengths)[of], size, {0: own[0]}, {0: own[1]})
     q, k, v = some(3, 4, 8), some(3, 2, 8), some(3, 2, 8)
     out = memory.attended(0, q, k, v, 0.5, window, cap)
     for row, at in enumerate(of):
@@ -236,7 +236,7 @@ def test_no_chance_draws_a_token_that_cannot_come():
     """The largest chances round to 1 in single precision; a vocabulary often ends with ids that nothing says."""
     logits = torch.tensor([[-math.inf, 0.0, 2.0, -math.inf, -200.0]]).expand(4, -1)
     chance = torch.tensor([0.0, 1 - 2**-24, 1 - 2**-30, 1 - 2**-53], dtype=torch.float64)
-    chosen, nats = decode.pick(logits, chance, 1.0)
+    chosen, nats = kv_cache.pick(logits, chance, 1.0)
     assert chosen.tolist() == [1, 2, 2, 2]
     assert torch.isfinite(nats).all()
 
@@ -289,7 +289,7 @@ def test_rounding_between_forest_and_rows_takes_no_sharing_away(tiny_dir, monkey
 
 @pytest.mark.parametrize("temperature", [math.nan, math.inf, 1e-40, -1.0])
 def test_a_temperature_that_means_nothing_is_refused(policy, temperature):
-    with pytest.raises(AssayError, match="temperature is 0 or from 1e-6 up, got"):
+    with pytest.raises(GuerdonError, match="temperature is 0 or from 1e-6 up, got"):
         policy.draw(prompts_for(policy)[:1], 1, 2, temperature)
 
 
@@ -298,7 +298,7 @@ def test_a_model_that_gives_nan_draws_nothing(tiny_dir):
     prompts = prompts_for(policy)[:3]
     policy.draw(prompts, 2, 2)
     policy.model.get_output_embeddings().weight.data[7] = math.nan
-    with pytest.raises(AssayError, match="prompt 0: the model gives NaN for its reply; remedy"):
+    with pytest.raises(GuerdonError, match="prompt 0: the model gives NaN for its reply; remedy"):
         policy.draw(prompts, 2, 2)
 
 
@@ -336,12 +336,12 @@ def test_the_end_of_turn_is_found_in_the_template(policy):
     ],
 )
 def test_what_cannot_be_sampled_is_refused(policy, given, said):
-    with pytest.raises(AssayError, match=said):
+    with pytest.raises(GuerdonError, match=said):
         policy.sample(*given)
 
 
 def test_a_stop_that_is_no_token_is_refused(tiny_dir):
-    with pytest.raises(AssayError, match=r"policy\.stop: 'never' is no token of this tokenizer; remedy"):
+    with pytest.raises(GuerdonError, match=r"policy\.stop: 'never' is no token of this tokenizer; remedy"):
         speaking(tiny_dir, stop=["never"])
 
 
@@ -383,7 +383,7 @@ def test_a_directory_of_adapters_speaks_as_the_adapted_model(tiny_dir, tmp_path)
         torch.testing.assert_close(speaking(tmp_path).model(ids).logits, expected, atol=1e-4, rtol=1e-4)
     assert (expected - plain).abs().max() > 0.1
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(AssayError, match="no base_model_name_or_path; remedy"):
+    with pytest.raises(GuerdonError, match="no base_model_name_or_path; remedy"):
         speaking(tmp_path)
 
 
@@ -409,17 +409,17 @@ def test_what_has_no_unembedding_of_its_own_is_refused(tiny_dir, tmp_path):
         if i == 1:  # one that does not say what it is
             config = json.loads((tmp_path / "1" / "config.json").read_text())
             (tmp_path / "1" / "config.json").write_text(json.dumps(config | {"architectures": None}))
-        with pytest.raises(AssayError, match=f"no causal language model.*{said}|{said}.*remedy: the language model"):
+        with pytest.raises(GuerdonError, match=f"no causal language model.*{said}|{said}.*remedy: the language model"):
             speaking(tmp_path / str(i))
 
 
 def test_errors_of_loading_name_the_policys_own_options(tiny_dir):
-    with pytest.raises(AssayError, match=r"policy\.lora_targets: no linear layer is called 'nosuch'"):
+    with pytest.raises(GuerdonError, match=r"policy\.lora_targets: no linear layer is called 'nosuch'"):
         load_policy(PolicyOptions(base=str(tiny_dir), lora_targets=["nosuch"]), adapters=True)
-    with pytest.raises(AssayError, match=r"policy\.device=nowhere: .*; remedy"):
+    with pytest.raises(GuerdonError, match=r"policy\.device=nowhere: .*; remedy"):
         speaking(tiny_dir, device="nowhere")
 
 
 def test_a_limit_that_leaves_no_room_for_a_prompt_is_told_as_that(policy):
-    with pytest.raises(AssayError, match="max_tokens=600 leaves no room for a prompt in a context of 512 tokens"):
+    with pytest.raises(GuerdonError, match="max_tokens=600 leaves no room for a prompt in a context of 512 tokens"):
         policy.sample(["write"], 1, 600)

@@ -19,14 +19,26 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from assay import AssayError, Message, Response, RewardModel
-from assay.config import ModelOptions
-from assay.contracts import as_prompt, as_response
-from assay.models import layout, tree
-from assay.models.scalar import ScalarModel, create, init_head, load, save
-from assay.models.text import Text
-from assay.models.trunk import pad
-from assay.testing import check_reward_model
+from guerdon import (
+    GuerdonError,
+    Message,
+    Response,
+    RewardModel,
+)
+from guerdon.config import ModelOptions
+from guerdon.contracts import as_prompt, as_response
+from guerdon.models.chat import Text
+from guerdon.models.directory import layout
+from guerdon.models.engine import prefix_tree
+from guerdon.models.engine.backbone import pad
+from guerdon.models.reward_model import (
+    ScalarModel,
+    create,
+    init_head,
+    load,
+    save,
+)
+from guerdon.testing import check_reward_model
 from tiny import tiny_tokenizer
 
 PROMPTS = ["write a good film review", "is it a sad film ?", "i love the people"]
@@ -107,7 +119,7 @@ def test_plain_transformers_gives_the_same_scores_whatever_side_it_pads(model, s
 def test_a_family_that_neither_speaks_nor_classifies_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "clip_vision_model", "architectures": ["CLIPVisionModel"]}')
     tiny_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(AssayError, match=r"clip_vision_model.*choose a text model"):
+    with pytest.raises(GuerdonError, match=r"clip_vision_model.*choose a text model"):
         create(ModelOptions(base=str(tmp_path)))
 
 
@@ -130,18 +142,18 @@ def reads_the_last_column(network, texts):
     return network.classifier.score(hidden_states(network, *pad(texts, 3))[:, -1])
 
 
-def centres_the_batch(network, texts):
+def centers_the_batch(network, texts):
     rewards = type(network).forward(network, texts)
     return rewards - rewards.mean()
 
 
-@pytest.mark.parametrize("fault", [ignores_the_mask, reads_the_last_column, centres_the_batch])
+@pytest.mark.parametrize("fault", [ignores_the_mask, reads_the_last_column, centers_the_batch])
 def test_the_conformance_check_finds_a_planted_fault_in_the_real_model(model, fault, monkeypatch):
     check_reward_model(model)
     monkeypatch.setattr(model.network, "forward", lambda *given: fault(model.network, *given))
     with pytest.raises(AssertionError, match="a score changed by"):
         check_reward_model(model)
-    model.network.trunk._attend(tree.NAME)
+    model.network.trunk._attend(prefix_tree.NAME)
 
 
 # ---- What is scored ------------------------------------------------------------------------------------------------
@@ -162,7 +174,7 @@ def test_strings_messages_mappings_and_responses_score_alike(model):
 
 
 def test_prompts_and_responses_of_unequal_number_are_refused(model):
-    with pytest.raises(AssayError, match="2 prompts but 1 responses"):
+    with pytest.raises(GuerdonError, match="2 prompts but 1 responses"):
         model.score(["a", "b"], ["c"])
 
 
@@ -200,7 +212,7 @@ def test_a_system_message_stands_before_prompts_that_have_none_and_is_stored(tin
 
 def test_too_long_texts_are_refused_with_their_count(tiny_dir):
     model = create(ModelOptions(base=str(tiny_dir), max_length=16))
-    with pytest.raises(AssayError, match=r"max_length=16: 2 of 3 texts are longer \(longest \d+ tokens\); remedy"):
+    with pytest.raises(GuerdonError, match=r"max_length=16: 2 of 3 texts are longer \(longest \d+ tokens\); remedy"):
         model.score(["a", "a " * 20, "a " * 30], ["b", "b", "b"])
 
 
@@ -218,14 +230,14 @@ def test_a_cut_prompt_loses_its_beginning_and_says_so(tiny_dir, truncation):
 
 
 def test_a_prompt_longer_than_the_models_context_is_refused(tiny_dir):
-    with pytest.raises(AssayError, match=r"context of 512 tokens; remedy: model.max_length=512"):
+    with pytest.raises(GuerdonError, match=r"context of 512 tokens; remedy: model.max_length=512"):
         create(ModelOptions(base=str(tiny_dir), max_length=513))
 
 
 def test_a_template_that_refuses_a_conversation_says_which(tiny_dir):
     model = create(ModelOptions(base=str(tiny_dir)))
     model.text.tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(AssayError, match=r"roles user,assistant: roles must alternate; remedy"):
+    with pytest.raises(GuerdonError, match=r"roles user,assistant: roles must alternate; remedy"):
         model.score(["a"], ["b"])
 
 
@@ -337,7 +349,7 @@ def test_a_save_that_is_killed_leaves_a_model(saved, tmp_path):
         shutil.copytree(saved, folder)
         child = textwrap.dedent(f"""
             import os, pathlib, signal
-            from assay.models import layout, scalar
+            from guerdon.models import layout, scalar
             model = scalar.load({str(folder)!r})
             layout.head(model.network.classifier).weight.data.zero_()
             die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -363,7 +375,7 @@ def test_saving_replaces_a_model_and_nothing_else(model, tmp_path):
     (tmp_path / "letters" / "to_ada.txt").write_text("dear Ada")
     (tmp_path / "file").write_text("mine")
     for name in ("letters", "file"):
-        with pytest.raises(AssayError, match="is no model, so it is not replaced; remedy: write elsewhere"):
+        with pytest.raises(GuerdonError, match="is no model, so it is not replaced; remedy: write elsewhere"):
             save(model, tmp_path / name)
     assert (tmp_path / "letters" / "to_ada.txt").read_text() == "dear Ada"
     (tmp_path / "empty").mkdir()
@@ -375,7 +387,7 @@ def test_saving_replaces_a_model_and_nothing_else(model, tmp_path):
 @pytest.mark.parametrize("name", ["/proc/nobody/model", "file/model"])
 def test_a_place_that_cannot_be_written_is_named(model, tmp_path, name):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(AssayError, match=r"cannot write .*remedy: free space, or write elsewhere"):
+    with pytest.raises(GuerdonError, match=r"cannot write .*remedy: free space, or write elsewhere"):
         save(model, tmp_path / name)
 
 
@@ -391,13 +403,13 @@ def test_weights_that_are_no_numbers_are_refused_by_name(saved, tmp_path):
     tensors = load_file(folder / "model.safetensors")
     tensors["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(AssayError, match=r"weight model.layers.1.mlp.up_proj.weight holds NaN or infinity; remedy"):
+    with pytest.raises(GuerdonError, match=r"weight model.layers.1.mlp.up_proj.weight holds NaN or infinity; remedy"):
         load(folder)
 
 
 def test_scores_that_are_no_numbers_are_refused(model, monkeypatch):
     monkeypatch.setattr(model.network, "forward", lambda texts: torch.full((len(texts), 1), float("inf")))
-    with pytest.raises(AssayError, match="score of response 0 is inf; remedy"):
+    with pytest.raises(GuerdonError, match="score of response 0 is inf; remedy"):
         model.score(["a"], ["b"])
 
 
@@ -437,13 +449,13 @@ def without_head(folder: Path) -> None:
         (with_text("reward.json", "{"), r"reward.json: not valid JSON .*; remedy"),
         (with_text("reward.json", "[]"), "reward.json: holds no object; remedy"),
         (with_key("reward.json", version=99), "reward.json: version is 1 here, got 99; remedy"),
-        (with_key("reward.json", colour="red"), "reward.json: unknown key 'colour'; remedy"),
+        (with_key("reward.json", color="red"), "reward.json: unknown key 'color'; remedy"),
     ],
 )
 def test_a_directory_that_is_no_reward_model_is_refused_in_one_line(saved, tmp_path, break_it, complaint):
     folder = copied(saved, tmp_path)
     break_it(folder)
-    with pytest.raises(AssayError, match=complaint) as refusal:
+    with pytest.raises(GuerdonError, match=complaint) as refusal:
         load(folder)
     assert str(folder) in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -451,20 +463,20 @@ def test_a_directory_that_is_no_reward_model_is_refused_in_one_line(saved, tmp_p
 
 def test_a_file_a_missing_directory_and_a_language_model_are_no_reward_model(tiny_dir, tmp_path):
     (tmp_path / "file").write_text("hello")
-    with pytest.raises(AssayError, match="a reward model is a directory, this is a file; remedy"):
+    with pytest.raises(GuerdonError, match="a reward model is a directory, this is a file; remedy"):
         load(tmp_path / "file")
-    with pytest.raises(AssayError, match="no directory, and no model from the hub"):
+    with pytest.raises(GuerdonError, match="no directory, and no model from the hub"):
         load(tmp_path / "missing")
-    with pytest.raises(AssayError, match=r"no such directory; remedy: .* or a hub name such as org/model"):
+    with pytest.raises(GuerdonError, match=r"no such directory; remedy: .* or a hub name such as org/model"):
         load("missing")
-    with pytest.raises(AssayError, match="LlamaForCausalLM has no reward head; remedy: `assay train`"):
+    with pytest.raises(GuerdonError, match="LlamaForCausalLM has no reward head; remedy: `guerdon train`"):
         load(tiny_dir)
 
 
 def test_a_tokenizer_without_chat_template_is_refused_with_the_way_out(tiny_dir, tmp_path):
     folder = Path(shutil.copytree(tiny_dir, tmp_path / "bare"))
     (folder / "chat_template.jinja").unlink()
-    with pytest.raises(AssayError, match=r"bare: the tokenizer has no chat template; remedy: model.template=plain"):
+    with pytest.raises(GuerdonError, match=r"bare: the tokenizer has no chat template; remedy: model.template=plain"):
         create(ModelOptions(base=str(folder)))
     model = create(ModelOptions(base=str(folder), template="plain"))
     save(model, tmp_path / "model")
@@ -523,7 +535,7 @@ def test_a_tokenizer_that_pads_with_its_end_gets_a_pad_token_of_its_own(tiny_dir
 def test_a_device_that_is_not_there_is_refused(tiny_dir):
     if torch.cuda.is_available():
         pytest.skip("this machine has one")
-    with pytest.raises(AssayError, match=r"no CUDA device is available; remedy: model.device=cpu"):
+    with pytest.raises(GuerdonError, match=r"no CUDA device is available; remedy: model.device=cpu"):
         create(ModelOptions(base=str(tiny_dir), device="cuda"))
 
 

@@ -8,9 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import Good, PaddedRows, as_scores
 
-from assay.contracts import AssayError, Judge, RewardModel, Scores
-from assay.models.scaled import Calibration, Scaled, per_prompt_baseline
-from assay.testing import check_judge, check_reward_model
+from guerdon.contracts import (
+    GuerdonError,
+    Judge,
+    RewardModel,
+    Scores,
+)
+from guerdon.models.calibrated import Calibration, Scaled, per_prompt_baseline
+from guerdon.testing import check_judge, check_reward_model
 
 TEXTS = ["good", "good good", "no", "good no good good", "well"]
 
@@ -58,17 +63,17 @@ def test_swapping_two_responses_flips_the_odds():
     assert back == pytest.approx(-forth)
 
 
-def test_normalised_rewards_have_the_references_mean_and_spread():
+def test_normalized_rewards_have_the_references_mean_and_spread():
     raw = Good().score(["p"] * 5, TEXTS).value
     model = Scaled(Good(), Calibration(3.0, raw.mean(), raw.std(), {"policy": "toy"}))
-    normal = model.normalised(["p"] * 5, TEXTS)
+    normal = model.normalized(["p"] * 5, TEXTS)
     assert normal.mean() == pytest.approx(0)
     assert normal.std() == pytest.approx(1)
 
 
-def test_without_a_reference_there_is_no_normalising():
-    with pytest.raises(AssayError, match="remedy: calibrate with samples"):
-        Scaled(Good(), Calibration()).normalised(["p"], ["x"])
+def test_without_a_reference_there_is_no_normalizing():
+    with pytest.raises(GuerdonError, match="remedy: calibrate with samples"):
+        Scaled(Good(), Calibration()).normalized(["p"], ["x"])
 
 
 def test_a_calibration_survives_its_dictionary():
@@ -87,14 +92,14 @@ def test_a_calibration_survives_its_dictionary():
     ],
 )
 def test_a_bad_calibration_is_refused_by_name(change, said):
-    with pytest.raises(AssayError, match=said):
+    with pytest.raises(GuerdonError, match=said):
         Calibration.from_dict(Calibration().as_dict() | change)
 
 
 def test_a_missing_key_is_refused_by_name():
     values = Calibration().as_dict()
     del values["reference_mean"]
-    with pytest.raises(AssayError, match="reference_mean is missing"):
+    with pytest.raises(GuerdonError, match="reference_mean is missing"):
         Calibration.from_dict(values)
 
 
@@ -118,9 +123,9 @@ def test_each_member_has_its_own_baseline():
 
 def test_an_unknown_prompt_has_no_baseline():
     model = per_prompt_baseline(Good(), ["p", "p"], ["a", "b"])
-    with pytest.raises(AssayError, match="no reference samples for prompt 'other'"):
+    with pytest.raises(GuerdonError, match="no reference samples for prompt 'other'"):
         model.score(["other"], ["a"])
-    with pytest.raises(AssayError, match="needs 2 reference samples or more, got 1"):
+    with pytest.raises(GuerdonError, match="needs 2 reference samples or more, got 1"):
         per_prompt_baseline(Good(), ["p", "p", "q"], ["a", "b", "c"])
     assert model.score([], []).value.shape == as_scores([]).value.shape
 
@@ -131,7 +136,7 @@ def within(rule, **texts):
     return per_prompt_baseline(Good(), ["p"] * 4 + ["q"] * 4, [*low, *high], rule)
 
 
-@pytest.mark.parametrize("rule", ["centre", "zscore", "quantile", "logsigmoid"])
+@pytest.mark.parametrize("rule", ["center", "zscore", "quantile", "logsigmoid"])
 def test_every_rule_gives_the_same_place_to_the_same_distance_from_a_prompts_samples(rule):
     model = within(rule)
     check_reward_model(model, ["p", "q", "p"], ["good b", "good good good b", "a"])
@@ -144,7 +149,7 @@ def test_every_rule_gives_the_same_place_to_the_same_distance_from_a_prompts_sam
 def test_rules_give_the_numbers_that_they_name():
     at = (["p"], ["good good good good x"])  # 4, where the samples are 0, 1, 2, 3
     spread = np.sqrt((4 * 5 / 3 + 4 * 5 / 4) / 8)
-    assert within("centre").score(*at).value == pytest.approx([2.5])
+    assert within("center").score(*at).value == pytest.approx([2.5])
     assert within("zscore").score(*at).value == pytest.approx([2.5 / spread])
     assert within("quantile").score(*at).value == pytest.approx([0.9])
     assert within("logsigmoid").score(*at).value == pytest.approx([-np.log1p(np.exp(-2.5))])
@@ -159,8 +164,8 @@ def test_a_spread_stays_in_its_units_or_is_not_given():
     prompts, texts = ["p"] * 3, ["abc", "defgh", "ij"]
     raw = Members().score(["p"], ["xyz"])
     by = {rule: per_prompt_baseline(Members(), prompts, texts, rule).score(["p"], ["xyz"]) for rule in
-          ("centre", "zscore", "quantile", "logsigmoid")}  # fmt: skip
-    assert by["centre"].std == pytest.approx(raw.std)
+          ("center", "zscore", "quantile", "logsigmoid")}  # fmt: skip
+    assert by["center"].std == pytest.approx(raw.std)
     shifted = per_prompt_baseline(Members(), prompts, texts, "zscore").score(["p"], ["xyzz"])
     per_unit = (shifted.value - by["zscore"].value) / (Members().score(["p"], ["xyzz"]).value - raw.value)
     assert by["zscore"].std == pytest.approx(raw.std * per_unit)
@@ -170,7 +175,7 @@ def test_a_spread_stays_in_its_units_or_is_not_given():
 
 
 def test_an_unknown_rule_and_samples_without_a_spread_are_refused():
-    with pytest.raises(AssayError, match="no such rule 'rank'; known are centre, zscore, quantile, logsigmoid"):
+    with pytest.raises(GuerdonError, match="no such rule 'rank'; known are center, zscore, quantile, logsigmoid"):
         per_prompt_baseline(Good(), ["p", "p"], ["a", "b"], "rank")
-    with pytest.raises(AssayError, match="are all equal; remedy: rule='centre'"):
+    with pytest.raises(GuerdonError, match="are all equal; remedy: rule='center'"):
         per_prompt_baseline(Good(), ["p", "p"], ["a", "b"], "zscore").score(["p"], ["good"])

@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 from families import save_family
 
-from assay import AssayError, Message, api
-from assay.config import PolicyOptions
-from assay.contracts import Policy
-from assay.models import server as module
-from assay.models.policy import load_policy
-from assay.models.server import PromptRefused, RemotePolicy, ServerError
-from assay.optimize.best_of_n import SeededPolicy
-from assay.testing import check_policy
+from guerdon import GuerdonError, Message
+from guerdon.api import optimization
+from guerdon.config import PolicyOptions
+from guerdon.contracts import Policy
+from guerdon.models import remote_policy as module
+from guerdon.models.policy import load_policy
+from guerdon.models.remote_policy import PromptRefused, RemotePolicy, ServerError
+from guerdon.optimization.best_of_n import SeededPolicy
+from guerdon.testing import check_policy
 
 KEY = "sk-very-secret-0123456789"
 
@@ -102,7 +103,7 @@ def well(handler, body, number):
 
 
 def first(num, bad, then=well):
-    """Misbehave towards the first `num` requests."""
+    """Misbehave toward the first `num` requests."""
     return lambda handler, body, number: (bad if number <= num else then)(handler, body, number)
 
 
@@ -196,11 +197,11 @@ def test_a_plain_template_can_be_asked_for_and_one_that_raises_is_the_prompts_fa
     assert server.bodies[0]["prompt"] == tokenizer("User: write\n\nAssistant:", add_special_tokens=False)["input_ids"]
     tokenizer.chat_template = "{{ messages[0]['content'] }}{{ raise_exception('no') if messages|length > 1 }}"
     two = [Message("user", "a"), Message("user", "b")]
-    with pytest.raises(AssayError, match=r"prompt 1: the chat template refuses a prompt of roles user,user"):
+    with pytest.raises(GuerdonError, match=r"prompt 1: the chat template refuses a prompt of roles user,user"):
         RemotePolicy(server.url, "m", tokenizer=tokenizer).sample(["write", two], 1, 5)
-    with pytest.raises(AssayError, match="without a tokenizer"):
+    with pytest.raises(GuerdonError, match="without a tokenizer"):
         RemotePolicy(server.url, "m", template="plain")
-    with pytest.raises(AssayError, match="is model or plain"):
+    with pytest.raises(GuerdonError, match="is model or plain"):
         RemotePolicy(server.url, "m", tokenizer=tokenizer, template="{{ messages }}")
 
 
@@ -216,11 +217,11 @@ def test_nothing_is_asked_for_no_prompts_and_nonsense_is_refused_before_a_reques
     policy = RemotePolicy("http://127.0.0.1:9", "m", log_probs=True)
     assert policy.sample([], 3, 5).responses == ()
     for n, max_tokens, temperature in ((0, 5, 1.0), (1, 0, 1.0), (1, 5, -1.0), (1, 5, float("nan"))):
-        with pytest.raises(AssayError, match="temperature is not below"):
+        with pytest.raises(GuerdonError, match="temperature is not below"):
             policy.sample(["hi"], n, max_tokens, temperature)
-    with pytest.raises(AssayError, match=r"log_probs: .* got 0.5"):
+    with pytest.raises(GuerdonError, match=r"log_probs: .* got 0.5"):
         policy.sample(["hi"], 1, 5, 0.5)
-    with pytest.raises(AssayError, match="prompt 0: holds no messages"):
+    with pytest.raises(GuerdonError, match="prompt 0: holds no messages"):
         policy.sample([[]], 1, 5)
 
 
@@ -300,9 +301,9 @@ def test_a_server_that_refuses_many_choices_is_asked_for_fewer(serve, status):
     server = serve(answer)
     policy = RemotePolicy(server.url, "m", retries=0, workers=1)
     one = policy.sample(["a", "b"], 10, 5)
-    learnt = len(server.seen)
-    assert texts(policy.sample(["a", "b"], 10, 5)) == texts(one), "what was learnt of a server changes no draw"
-    assert len(server.seen) - learnt == 10, "and is not learnt twice"
+    learned = len(server.seen)
+    assert texts(policy.sample(["a", "b"], 10, 5)) == texts(one), "what was learned of a server changes no draw"
+    assert len(server.seen) - learned == 10, "and is not learned twice"
     assert len(set(texts(one))) == 20
 
 
@@ -652,20 +653,20 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(serve, tmp_pat
 
 
 def test_the_key_comes_from_the_environment_only_if_told_to(serve, monkeypatch):
-    with pytest.raises(AssayError, match="OPENAI_API_KEY is not set"):
+    with pytest.raises(GuerdonError, match="OPENAI_API_KEY is not set"):
         RemotePolicy("http://h", "m", key_from_env=True)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     server = serve()
     for more in ({}, {"key_from_env": True}, {"api_key": "other"}):
         RemotePolicy(server.url, "m", **more).sample(["hi"], 1, 5)
     assert [headers.get("Authorization") for *_, headers in server.seen] == [None, f"Bearer {KEY}", "Bearer other"]
-    with pytest.raises(AssayError, match="one of them"):
+    with pytest.raises(GuerdonError, match="one of them"):
         RemotePolicy(server.url, "m", api_key=KEY, key_from_env=True)
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", f"{KEY}\n", "schlüssel"])
 def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(key):
-    with pytest.raises(AssayError, match="api_key: is printable ASCII") as raised:
+    with pytest.raises(GuerdonError, match="api_key: is printable ASCII") as raised:
         RemotePolicy("http://h", "m", api_key=key)
     assert KEY not in str(raised.value)
 
@@ -674,20 +675,20 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(key):
     "url", ["localhost:8000", "", "ftp://h", "http://", "http://h:port", "file:///etc", "http://[::1"]
 )
 def test_a_url_that_leads_nowhere_is_refused(url):
-    with pytest.raises(AssayError, match=r"^url: "):
+    with pytest.raises(GuerdonError, match=r"^url: "):
         RemotePolicy(url, "m")
 
 
 def test_secrets_in_the_url_are_refused_without_showing_them():
     for url in (f"http://me:{KEY}@h", f"http://h/?key={KEY}"):
-        with pytest.raises(AssayError, match="a key goes into api_key") as raised:
+        with pytest.raises(GuerdonError, match="a key goes into api_key") as raised:
             RemotePolicy(url, "m")
         assert KEY not in str(raised.value)
 
 
 def test_options_out_of_range_are_refused():
     for more in ({"timeout": 0}, {"retries": -1}, {"workers": 0}, {"per_request": 0}):
-        with pytest.raises(AssayError, match="timeout is above 0"):
+        with pytest.raises(GuerdonError, match="timeout is above 0"):
             RemotePolicy("http://h", "m", **more)
 
 
@@ -700,12 +701,12 @@ def test_options_reach_the_server(serve, monkeypatch):
     """As PolicyOptions name them; what only a server reads is refused without one."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     server = serve()
-    policy = api.policy(
+    policy = optimization.load_policy(
         "tiny-chat", server=server.url, server_timeout=7.5, server_retries=2, server_workers=3,
         server_key_from_env=True, server_log_probs=True,
     )  # fmt: skip
     assert (policy.timeout, policy.retries, policy.workers, policy.log_probs) == (7.5, 2, 3, True)
     policy.check()
     assert server.gets[0]["Authorization"] == "Bearer sk-test"
-    with pytest.raises(AssayError, match=r"policy.server_timeout: used with policy.server only"):
-        api.policy("tiny", server_timeout=7.5)
+    with pytest.raises(GuerdonError, match=r"policy.server_timeout: used with policy.server only"):
+        optimization.load_policy("tiny", server_timeout=7.5)

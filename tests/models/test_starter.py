@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assay.contracts import AssayError
-from assay.models import starter
+from guerdon.contracts import GuerdonError
+from guerdon.models.directory import starter
 
 TEXTS = "1\t-3.0\tMy dog died.\r\n2\t2.5\tYay &amp; hooray\r\n"
 RATINGS = "1\t-3.0\t0.0\t[-3, -3]\r\n2\t2.5\t0.5\t[2, 3]\r\n"
@@ -21,11 +21,11 @@ RATINGS = "1\t-3.0\t0.0\t[-3, -3]\r\n2\t2.5\t0.5\t[2, 3]\r\n"
 
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
-    """An empty ASSAY_HOME, and a pip that looks nowhere but in tmp_path/index."""
+    """An empty GUERDON_HOME, and a pip that looks nowhere but in tmp_path/index."""
     (tmp_path / "index").mkdir()
     for name in [name for name in os.environ if name.upper().startswith("PIP_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GUERDON_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
@@ -50,7 +50,7 @@ def source_archive(mark: Path) -> bytes:
     outer = {
         "vaderSentiment-3.3.2/setup.py": setup.encode(),
         "vaderSentiment-3.3.2/PKG-INFO": b"Metadata-Version: 1.0\nName: vaderSentiment\nVersion: 3.3.2\n",
-        starter.RATINGS.licence_member: b"The MIT License",
+        starter.RATINGS.license_member: b"The MIT License",
         starter.RATINGS_MEMBER: targz({name: text.encode() for name, text in inner.items()}),
     }
     return targz(outer)
@@ -93,13 +93,15 @@ def test_pip_prints_nothing(home, archive, capfd):
 def test_a_file_with_another_hash_is_refused_before_it_is_opened(home, archive):
     (home / "kit").mkdir(parents=True)
     (home / "kit" / archive.filename).write_bytes(b"not an archive at all")
-    with pytest.raises(AssayError, match=r"vaderSentiment-3.3.2.tar.gz: sha256 is .*, expected .*; remedy: delete it"):
+    with pytest.raises(
+        GuerdonError, match=r"vaderSentiment-3.3.2.tar.gz: sha256 is .*, expected .*; remedy: delete it"
+    ):
         list(starter.starter_ratings())
 
 
 def test_an_index_that_serves_another_file_is_refused(home, archive):
     (home.parent / "index" / archive.filename).write_bytes(source_archive(mark=home.parent / "elsewhere"))
-    with pytest.raises(AssayError, match=r"another sha256; remedy: place .* by hand in"):
+    with pytest.raises(GuerdonError, match=r"another sha256; remedy: place .* by hand in"):
         list(starter.starter_ratings())
     assert not (home.parent / "elsewhere").exists()
     assert list((home / "kit").iterdir()) == []
@@ -108,7 +110,7 @@ def test_an_index_that_serves_another_file_is_refused(home, archive):
 @pytest.mark.parametrize("read", [starter.starter_model, lambda: list(starter.starter_ratings())])
 def test_without_a_network_the_remedy_names_the_file_and_the_folder(home, read):
     with pytest.raises(
-        AssayError, match=r"pip could not fetch it .*; remedy: connect .*, or place .* by hand in .*kit"
+        GuerdonError, match=r"pip could not fetch it .*; remedy: connect .*, or place .* by hand in .*kit"
     ) as error:
         read()
     assert "\n" not in str(error.value)
@@ -120,15 +122,15 @@ def test_a_python_without_pip_is_told_so(home, archive, monkeypatch, tmp_path):
     fake.write_text('#!/bin/sh\necho "$0: No module named pip"\nexit 1\n')
     fake.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(fake))
-    with pytest.raises(AssayError, match="python has no pip; remedy: run python -m ensurepip"):
+    with pytest.raises(GuerdonError, match="python has no pip; remedy: run python -m ensurepip"):
         list(starter.starter_ratings())
 
 
 def test_a_cache_that_cannot_be_written_is_told_with_the_remedy(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("a file where a folder should be")
     for where in (tmp_path / "file", tmp_path / "file" / "below"):
-        monkeypatch.setenv("ASSAY_HOME", str(where))
-        with pytest.raises(AssayError, match=r"cannot write the cache .*; remedy: set ASSAY_HOME"):
+        monkeypatch.setenv("GUERDON_HOME", str(where))
+        with pytest.raises(GuerdonError, match=r"cannot write the cache .*; remedy: set GUERDON_HOME"):
             starter.starter_model()
 
 
@@ -137,13 +139,13 @@ def test_a_full_disk_is_told_with_the_remedy(home, archive, monkeypatch):
         raise OSError(starter.errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(starter.os, "replace", full)
-    with pytest.raises(AssayError, match="the disk is full; remedy"):
+    with pytest.raises(GuerdonError, match="the disk is full; remedy"):
         list(starter.starter_ratings())
 
 
 def test_too_little_room_is_told_before_anything_is_fetched(home, monkeypatch):
     monkeypatch.setattr(starter, "NEEDED_BYTES", 1 << 60)
-    with pytest.raises(AssayError, match="MiB free, the starter model needs"):
+    with pytest.raises(GuerdonError, match="MiB free, the starter model needs"):
         starter.starter_model()
 
 
@@ -175,10 +177,12 @@ def test_an_old_leftover_is_swept_and_a_young_one_is_left_to_its_owner(home, arc
     assert [path.name for path in home.glob(".partial-*")] == [".partial-young"]
 
 
-REAL_HOME = starter.assay_home()
+REAL_HOME = starter.guerdon_home()
 
 
-@pytest.mark.skipif(not (REAL_HOME / starter.starter_name()).is_dir(), reason="the starter model is not in ASSAY_HOME")
+@pytest.mark.skipif(
+    not (REAL_HOME / starter.starter_name()).is_dir(), reason="the starter model is not in GUERDON_HOME"
+)
 def test_the_real_starter_model_answers_a_question():
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -191,15 +195,17 @@ def test_the_real_starter_model_answers_a_question():
     assert tokenizer.pad_token_id not in (tokenizer.eos_token_id, tokenizer.bos_token_id)
 
 
-@pytest.mark.skipif(not (REAL_HOME / starter.starter_name()).is_dir(), reason="the starter model is not in ASSAY_HOME")
+@pytest.mark.skipif(
+    not (REAL_HOME / starter.starter_name()).is_dir(), reason="the starter model is not in GUERDON_HOME"
+)
 def test_the_real_starter_models_rewards_are_those_of_padded_rows():
     import torch
 
-    from assay.config import ModelOptions
-    from assay.models.scalar import create
+    from guerdon.config import ModelOptions
+    from guerdon.models.reward_model import create
 
     model = create(ModelOptions(base=str(starter.starter_model())), seed=0)
-    prompts = ["What is the capital of France?"] * 3 + ["Name a colour."] * 2
+    prompts = ["What is the capital of France?"] * 3 + ["Name a color."] * 2
     replies = ["Paris.", "It is Paris, on the Seine.", "", "Blue", "Blue, like the sky on a day in June."]
     shared = model.score(prompts, replies).value
     assert model.network.trunk.way == "forest"
@@ -209,7 +215,7 @@ def test_the_real_starter_models_rewards_are_those_of_padded_rows():
 
 
 @pytest.mark.skipif(
-    not (REAL_HOME / "kit" / starter.RATINGS.filename).exists(), reason="the ratings are not in ASSAY_HOME"
+    not (REAL_HOME / "kit" / starter.RATINGS.filename).exists(), reason="the ratings are not in GUERDON_HOME"
 )
 def test_the_real_ratings_are_read_whole():
     rows = list(starter.starter_ratings())

@@ -13,9 +13,9 @@ from families import farthest, keep_double, rewards_and_gradients, save_family
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from assay.config import ModelOptions
-from assay.models import tree
-from assay.models.scalar import create
+from guerdon.config import ModelOptions
+from guerdon.models.engine import prefix_tree
+from guerdon.models.reward_model import create
 
 FAMILIES = ["llama", "qwen3", "gemma3", "gpt_neox", "phi3", "mistral", "gpt2", "granite"]
 WINDOWED = {"mistral": {"sliding_window": 9}}
@@ -49,7 +49,7 @@ def shapes() -> dict[str, list[np.ndarray]]:
 # ---- The layout ----------------------------------------------------------------------------------------------------
 
 
-def visible(forest: tree.Forest) -> dict[int, list[int]]:
+def visible(forest: prefix_tree.Forest) -> dict[int, list[int]]:
     """For each place in the row, the places that its block lets it see, in order."""
     seen = {}
     for block in forest.blocks:
@@ -64,7 +64,7 @@ def num_shared_once(texts: list[np.ndarray]) -> int:
     return len({tuple(text[:stop]) for text in texts for stop in range(1, len(text) + 1)})
 
 
-def refuse_wrong_layout(texts: list[np.ndarray], forest: tree.Forest) -> None:
+def refuse_wrong_layout(texts: list[np.ndarray], forest: prefix_tree.Forest) -> None:
     ids, positions = forest.input_ids[0].numpy(), forest.position_ids[0].numpy()
     assert [at for block in forest.blocks for at in range(block.start, block.stop)] == list(range(forest.tokens))
     assert forest.tokens == len(ids) == len(positions)
@@ -84,9 +84,9 @@ def refuse_wrong_layout(texts: list[np.ndarray], forest: tree.Forest) -> None:
 @pytest.mark.parametrize("shape", shapes())
 @pytest.mark.parametrize("chunk", [128, 16, 1])
 def test_every_token_sees_exactly_its_own_beginning(shape, chunk, monkeypatch):
-    monkeypatch.setattr(tree, "CHUNK", chunk)
+    monkeypatch.setattr(prefix_tree, "CHUNK", chunk)
     texts = shapes()[shape]
-    refuse_wrong_layout(texts, tree.plant(texts))
+    refuse_wrong_layout(texts, prefix_tree.plant(texts))
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_every_token_sees_exactly_its_own_beginning(shape, chunk, monkeypatch):
     }.items(),
 )
 def test_tokens_computed_by_hand(shape, computed):
-    assert tree.plant(shapes()[shape]).tokens == computed
+    assert prefix_tree.plant(shapes()[shape]).tokens == computed
 
 
 def test_a_conversation_shares_its_earlier_turns():
     first, second, third, a, b, c = tokens(20, 15, 10, 9, 8, 11)
     one = np.concatenate
     texts = [one([first, a]), one([first, second, b]), one([first, second, third, c]), one([first, second, third])]
-    forest = tree.plant(texts)
+    forest = prefix_tree.plant(texts)
     refuse_wrong_layout(texts, forest)
     assert forest.tokens == 20 + 15 + 10 + 9 + 8 + 11
     assert forest.position_ids.max() == 20 + 15 + 10 + 11 - 1
@@ -118,14 +118,14 @@ def test_a_conversation_shares_its_earlier_turns():
 
 def test_sliding_windows_and_reads_keep_the_keys_they_need():
     texts = branches(tokens(50)[0], *tokens(30, 9, 17, seed=1))
-    forest = tree.plant(texts)
+    forest = prefix_tree.plant(texts)
     whole = visible(forest)
-    for block in tree.read_blocks(forest):
+    for block in prefix_tree.read_blocks(forest):
         assert [at for run in block.keys for at in range(*run)] == whole[block.start]
         assert block.stop == block.start + 1
-    assert [block.start for block in tree.read_blocks(forest)] == forest.ends.tolist()
+    assert [block.start for block in prefix_tree.read_blocks(forest)] == forest.ends.tolist()
     for window in (1, 2, 7, 60, 1000):
-        for block in map(lambda block: tree.trimmed(block, window), forest.blocks):
+        for block in map(lambda block: prefix_tree.trimmed(block, window), forest.blocks):
             keys = [at for run in block.keys for at in range(*run)]
             assert keys == whole[block.stop - 1][-len(keys) :]
             assert len(keys) == min(len(whole[block.stop - 1]), block.num_queries + window - 1)
@@ -152,40 +152,40 @@ NESTED = [
 @settings(max_examples=300)
 def test_any_texts_are_laid_out_rightly(texts, shared, chunk):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tree, "MIN_SHARED", shared)
-        patch.setattr(tree, "CHUNK", chunk)
-        forest = tree.plant(texts)
+        patch.setattr(prefix_tree, "MIN_SHARED", shared)
+        patch.setattr(prefix_tree, "CHUNK", chunk)
+        forest = prefix_tree.plant(texts)
         refuse_wrong_layout(texts, forest)
         fewest, computed = num_shared_once(texts), forest.tokens
-        assert fewest <= tree.unique(texts) <= computed <= fewest + (shared - 1) * len(texts)
+        assert fewest <= prefix_tree.unique(texts) <= computed <= fewest + (shared - 1) * len(texts)
         if shared == 1:
-            assert tree.unique(texts) == computed == fewest
+            assert prefix_tree.unique(texts) == computed == fewest
 
 
 @given(texts=alike_texts())
 @example(texts=[np.array(t, dtype=np.int32) for t in ([4] * 30, [4] * 19 + [5] * 9, [4] * 12 + [6] * 9)])
 def test_unique_is_what_a_forest_computes(texts):
-    assert tree.unique(texts) == tree.plant(texts).tokens
+    assert prefix_tree.unique(texts) == prefix_tree.plant(texts).tokens
 
 
 @given(texts=alike_texts(), budget=st.sampled_from([1, 10, 40, 100, 10**6]))
 @settings(max_examples=200)
 def test_batches_hold_every_text_once_in_order_and_their_tokens(texts, budget):
-    batches = tree.by_tokens(texts, budget)
+    batches = prefix_tree.by_tokens(texts, budget)
     flat = [i for batch in batches for i in batch]
-    assert flat == tree.in_order(texts)
+    assert flat == prefix_tree.in_order(texts)
     assert sorted(flat) == list(range(len(texts)))
     assert [tuple(texts[i]) for i in flat] == sorted(tuple(text) for text in texts)
     for batch, later in pairwise([*batches, []]):
         held = [texts[i] for i in batch]
-        assert len(batch) == 1 or tree.unique(held) <= budget
-        assert not later or tree.unique([*held, texts[later[0]]]) > budget  # none is closed early
+        assert len(batch) == 1 or prefix_tree.unique(held) <= budget
+        assert not later or prefix_tree.unique([*held, texts[later[0]]]) > budget  # none is closed early
 
 
 def test_alike_texts_stay_together_in_a_batch():
     families = [branches(p, *tokens(9, 9, seed=i)) for i, p in enumerate(tokens(60, 60, 60, 60))]
     texts = [family[reply] for reply in range(2) for family in families]
-    batches = tree.by_tokens(texts, 60 + 9 + 9)
+    batches = prefix_tree.by_tokens(texts, 60 + 9 + 9)
     assert sorted(map(sorted, batches)) == [[i, i + 4] for i in range(4)]
 
 
@@ -193,8 +193,8 @@ def test_batching_twenty_thousand_texts_takes_a_moment():
     shared, *texts = tokens(200, *[150] * 20_000)
     texts[::2] = branches(shared, *texts[::2])
     began = time.process_time()
-    batches = tree.by_tokens(texts, 4096)
-    count = tree.unique(texts)
+    batches = prefix_tree.by_tokens(texts, 4096)
+    count = prefix_tree.unique(texts)
     assert time.process_time() - began < 2
     assert sum(map(len, batches)) == 20_000
     assert count == pytest.approx(200 + 150 * 20_000, rel=0.02)  # a few letters after the prompt agree by chance
@@ -203,7 +203,7 @@ def test_batching_twenty_thousand_texts_takes_a_moment():
 def test_a_thousand_nested_beginnings_are_laid_out():
     (text,) = tokens(8 * 1100)
     texts = [text[: 8 * n] for n in range(1, 1101)]
-    assert tree.plant(texts).tokens == len(text)
+    assert prefix_tree.plant(texts).tokens == len(text)
 
 
 # ---- Against padded rows -------------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def difference(network, texts: list[np.ndarray]) -> float:
 @pytest.mark.parametrize("shape", shapes())
 @pytest.mark.parametrize("chunk", [128, 16])
 def test_rewards_and_gradients_equal_padded_rows(network, shape, chunk, monkeypatch):
-    monkeypatch.setattr(tree, "CHUNK", chunk)
+    monkeypatch.setattr(prefix_tree, "CHUNK", chunk)
     assert difference(network, shapes()[shape]) < 1e-12
 
 
@@ -246,8 +246,8 @@ def test_rewards_and_gradients_equal_padded_rows(network, shape, chunk, monkeypa
 @settings(max_examples=60)
 def test_any_texts_have_the_rewards_and_gradients_of_padded_rows(llama, texts, shared, chunk):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tree, "MIN_SHARED", shared)
-        patch.setattr(tree, "CHUNK", chunk)
+        patch.setattr(prefix_tree, "MIN_SHARED", shared)
+        patch.setattr(prefix_tree, "CHUNK", chunk)
         assert difference(llama, texts) < 1e-12
 
 
@@ -264,7 +264,7 @@ def test_three_hundred_trees_in_one_row(llama):
     draw = np.random.default_rng(0)
     prompts = tokens(*draw.integers(1, 30, 300).tolist())
     texts = [t for i, p in enumerate(prompts) for t in branches(p, *tokens(*draw.integers(1, 12, 1 + i % 2), seed=i))]
-    forest = tree.plant(texts)
+    forest = prefix_tree.plant(texts)
     refuse_wrong_layout(texts, forest)
     assert forest.tokens < sum(map(len, texts))
     assert difference(llama, texts) < 1e-12
@@ -273,7 +273,7 @@ def test_three_hundred_trees_in_one_row(llama):
 def test_a_long_text_is_exact_and_so_are_weights_made_again(llama, monkeypatch):
     texts = branches(tokens(1900)[0], *tokens(100, 37, seed=1))
     made_again = rewards_and_gradients(llama, texts, "forest")
-    monkeypatch.setattr(tree, "KEEP_KEYS", 10**9)
+    monkeypatch.setattr(prefix_tree, "KEEP_KEYS", 10**9)
     kept = rewards_and_gradients(llama, texts, "forest")
     assert farthest(kept, made_again) == 0
     assert farthest(kept, rewards_and_gradients(llama, texts, "padded")) < 1e-12
@@ -284,14 +284,14 @@ def test_how_the_work_is_grouped_changes_nothing(llama, setting, monkeypatch):
     texts = [text for shape in shapes().values() for text in shape]
     usual = rewards_and_gradients(llama, texts, "forest")
     for name, value in setting.items():
-        monkeypatch.setattr(tree, name, value)
+        monkeypatch.setattr(prefix_tree, name, value)
     assert farthest(rewards_and_gradients(llama, texts, "forest"), usual) < 1e-13
 
 
 # ---- The attention alone -------------------------------------------------------------------------------------------
 
 
-def attention_inputs(forest: tree.Forest, size: int = 3) -> list[torch.Tensor]:
+def attention_inputs(forest: prefix_tree.Forest, size: int = 3) -> list[torch.Tensor]:
     draw = torch.Generator().manual_seed(0)
     return [
         torch.randn(forest.tokens, heads, size, generator=draw, dtype=torch.float64, requires_grad=True)
@@ -305,20 +305,20 @@ def attention_inputs(forest: tree.Forest, size: int = 3) -> list[torch.Tensor]:
 @pytest.mark.parametrize("keep", [1024, 0])
 def test_gradients_are_finite_differences(softcap, window, only_read, keep, monkeypatch):
     for name, value in {"MIN_SHARED": 2, "CHUNK": 4, "KEEP_KEYS": keep}.items():
-        monkeypatch.setattr(tree, name, value)
-    forest = tree.plant([*branches(tokens(3)[0], *tokens(3, 2, 0, seed=1)), *tokens(2, seed=2)])
+        monkeypatch.setattr(prefix_tree, name, value)
+    forest = prefix_tree.plant([*branches(tokens(3)[0], *tokens(3, 2, 0, seed=1)), *tokens(2, seed=2)])
     q, k, v = attention_inputs(forest)
-    walk = tree.plan(forest, 4, 2, window, q, only_read=only_read)
-    assert torch.autograd.gradcheck(lambda *x: tree.TreeAttention.apply(*x, walk, 0.7, softcap), (q, k, v))
+    walk = prefix_tree.plan(forest, 4, 2, window, q, only_read=only_read)
+    assert torch.autograd.gradcheck(lambda *x: prefix_tree.TreeAttention.apply(*x, walk, 0.7, softcap), (q, k, v))
 
 
 @pytest.mark.parametrize("softcap", [None, 1.5])
 @pytest.mark.parametrize("window", [None, 5])
 def test_attention_is_the_formula_written_down(softcap, window, monkeypatch):
-    monkeypatch.setattr(tree, "CHUNK", 7)
-    forest = tree.plant([text for shape in shapes().values() for text in shape])
+    monkeypatch.setattr(prefix_tree, "CHUNK", 7)
+    forest = prefix_tree.plant([text for shape in shapes().values() for text in shape])
     q, k, v = (x.detach() for x in attention_inputs(forest))
-    out = tree.TreeAttention.apply(q, k, v, tree.plan(forest, 4, 2, window, q), 0.7, softcap)
+    out = prefix_tree.TreeAttention.apply(q, k, v, prefix_tree.plan(forest, 4, 2, window, q), 0.7, softcap)
     for at, keys in visible(forest).items():
         keys = keys[-window:] if window else keys
         for head in range(4):
@@ -331,12 +331,14 @@ def test_the_gradient_of_a_trunk_in_bfloat16_is_summed_over_its_branches_without
     draw = torch.Generator().manual_seed(0)
 
     def trunk_gradients(branch_count: int) -> list[float]:
-        forest = tree.plant(branches(tokens(50)[0], *tokens(*[20] * branch_count, seed=1)))
+        forest = prefix_tree.plant(branches(tokens(50)[0], *tokens(*[20] * branch_count, seed=1)))
         inputs = [torch.randn(forest.tokens, heads, 16, generator=draw).bfloat16() for heads in (4, 2, 2)]
         asked, found = torch.randn(forest.tokens, 4, 16, generator=draw).bfloat16(), []
         for dtype in (torch.bfloat16, torch.float64):
             q, k, v = (x.to(dtype).detach().requires_grad_() for x in inputs)
-            tree.TreeAttention.apply(q, k, v, tree.plan(forest, 4, 2, None, q), 0.25, None).backward(asked.to(dtype))
+            prefix_tree.TreeAttention.apply(q, k, v, prefix_tree.plan(forest, 4, 2, None, q), 0.25, None).backward(
+                asked.to(dtype)
+            )
             found.append([x.grad[:50].double() for x in (k, v)])
         return [float((a - b).norm() / b.norm()) for a, b in zip(*found, strict=True)]
 
@@ -346,10 +348,10 @@ def test_the_gradient_of_a_trunk_in_bfloat16_is_summed_over_its_branches_without
 
 def test_what_is_kept_for_the_backward_pass_grows_with_the_length():
     def kept(length: int) -> int:
-        forest, sizes = tree.plant(tokens(length)), []
+        forest, sizes = prefix_tree.plant(tokens(length)), []
         q, k, v = attention_inputs(forest)
         with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()), lambda x: x):
-            tree.TreeAttention.apply(q, k, v, tree.plan(forest, 4, 2, None, q), 1.0, None)
+            prefix_tree.TreeAttention.apply(q, k, v, prefix_tree.plan(forest, 4, 2, None, q), 1.0, None)
         return sum(sizes)
 
     short, long, longer = kept(2000), kept(3000), kept(4000)

@@ -14,11 +14,12 @@ import torch
 from families import ENCODERS, STATEFUL, farthest, keep_double, rewards_and_gradients, save_family
 from transformers import AttentionInterface, DynamicCache
 
-from assay.config import ModelOptions
-from assay.models import layout, tree
-from assay.models.scalar import create
-from assay.models.trunk import pad
-from assay.train.loop import _recompute_activations
+from guerdon.config import ModelOptions
+from guerdon.models.directory import layout
+from guerdon.models.engine import prefix_tree
+from guerdon.models.engine.backbone import pad
+from guerdon.models.reward_model import create
+from guerdon.training.loop import _recompute_activations
 
 FALLBACK = "cannot share the tokens of a prompt exactly"
 
@@ -70,7 +71,7 @@ def doubled(monkeypatch):
 
 
 def warnings_in(caplog) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == "assay" and r.levelno >= logging.WARNING]
+    return [r.getMessage() for r in caplog.records if r.name == "guerdon" and r.levelno >= logging.WARNING]
 
 
 def difference(network, texts: list[np.ndarray], way: str) -> float:
@@ -82,12 +83,12 @@ def difference(network, texts: list[np.ndarray], way: str) -> float:
 
 def planted(patch, change) -> None:
     """Let every forest be changed once it is laid out."""
-    sound = tree.plant
-    patch.setattr(tree, "plant", lambda *args, **kwargs: change(sound(*args, **kwargs)))
+    sound = prefix_tree.plant
+    patch.setattr(prefix_tree, "plant", lambda *args, **kwargs: change(sound(*args, **kwargs)))
 
 
 def one_future_key(patch) -> None:
-    sound = tree._plan
+    sound = prefix_tree._plan
 
     def faulty(*args):
         made = sound(*args)
@@ -96,7 +97,7 @@ def one_future_key(patch) -> None:
             group.bias[..., 0] = 0
         return made
 
-    patch.setattr(tree, "_plan", faulty)
+    patch.setattr(prefix_tree, "_plan", faulty)
 
 
 def siblings_seen(patch) -> None:
@@ -125,21 +126,21 @@ def read_too_early(patch) -> None:
 
 
 def a_window_ignored(patch) -> None:
-    sound = tree.plan
-    patch.setattr(tree, "plan", lambda f, h, g, window, like, **more: sound(f, h, g, None, like, **more))
+    sound = prefix_tree.plan
+    patch.setattr(prefix_tree, "plan", lambda f, h, g, window, like, **more: sound(f, h, g, None, like, **more))
 
 
 def a_window_one_too_wide(patch) -> None:
-    sound = tree.plan
+    sound = prefix_tree.plan
 
     def faulty(forest, heads, key_heads, window, like, **more):
         return sound(forest, heads, key_heads, window and window + 1, like, **more)
 
-    patch.setattr(tree, "plan", faulty)
+    patch.setattr(prefix_tree, "plan", faulty)
 
 
 def last_layer_blind_to_itself(patch) -> None:
-    sound = tree.read_blocks
+    sound = prefix_tree.read_blocks
 
     def faulty(forest):
         short = [(b, [(lo, min(hi, b.start)) for lo, hi in b.keys]) for b in sound(forest)]
@@ -147,7 +148,7 @@ def last_layer_blind_to_itself(patch) -> None:
             dataclasses.replace(b, keys=tuple(run for run in runs if run[0] < run[1]) or b.keys) for b, runs in short
         )
 
-    patch.setattr(tree, "read_blocks", faulty)
+    patch.setattr(prefix_tree, "read_blocks", faulty)
 
 
 FAULTS = [
@@ -225,7 +226,7 @@ def test_layers_with_a_state_are_padded_by_design(folders, name, caplog):
     network = create(ModelOptions(base=str(folders(name)), dtype="float32", device="cpu")).network
     assert network.trunk.choose() == "padded"
     assert not warnings_in(caplog)
-    assert network.trunk.attention == layout.attention_of(network.classifier) != tree.NAME
+    assert network.trunk.attention == layout.attention_of(network.classifier) != prefix_tree.NAME
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -233,7 +234,7 @@ def test_encoders_are_padded_by_design(folders, name, caplog):
     network = create(ModelOptions(base=str(folders(name)), dtype="float32", device="cpu")).network
     assert network.trunk.choose() == "padded"
     assert network(TEXTS).shape == (len(TEXTS), 1)
-    assert layout.attention_of(network.classifier) != tree.NAME
+    assert layout.attention_of(network.classifier) != prefix_tree.NAME
     assert not warnings_in(caplog)
 
 
@@ -245,7 +246,7 @@ def refuses(network, patch) -> None:
     def attend(*args, **kwargs):
         raise NotImplementedError("planted")
 
-    patch.setitem(AttentionInterface._global_mapping, tree.NAME, attend)
+    patch.setitem(AttentionInterface._global_mapping, prefix_tree.NAME, attend)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3", "mistral", "gpt2", "gpt_neox"])
@@ -505,9 +506,9 @@ def test_the_layout_for_the_gpu_kernel_gives_what_padded_rows_give(
     network = fresh(name)
     assert network.trunk.choose() == "forest"
     takes = {"scale", "window_size", *(["enable_gqa"] if asks_for_groups else [])}
-    monkeypatch.setattr(tree, "kernel", lambda: (plain_varlen, frozenset(takes)))
+    monkeypatch.setattr(prefix_tree, "kernel", lambda: (plain_varlen, frozenset(takes)))
     asked = []
-    monkeypatch.setattr(tree, "has_varlen", lambda *given: asked.append(given) or True)
+    monkeypatch.setattr(prefix_tree, "has_varlen", lambda *given: asked.append(given) or True)
     if not reads_last_layer and network.trunk.reads:
         network.trunk.reads.remove()
         network.trunk.reads = None
@@ -523,9 +524,9 @@ def test_a_kernel_is_dropped_only_where_the_forest_is_exact_without_it(fresh, do
     def faulty(*given, **named):
         return plain_varlen(*given, **named) * 1.5
 
-    monkeypatch.setattr(tree, "has_varlen", lambda *given: True)
+    monkeypatch.setattr(prefix_tree, "has_varlen", lambda *given: True)
     monkeypatch.setattr(
-        tree, "kernel", lambda: (plain_varlen if sound else faulty, frozenset({"scale", "window_size"}))
+        prefix_tree, "kernel", lambda: (plain_varlen if sound else faulty, frozenset({"scale", "window_size"}))
     )
     network = fresh(name)
     assert network.trunk.choose() == "forest"
@@ -537,18 +538,18 @@ def test_a_kernel_is_dropped_only_where_the_forest_is_exact_without_it(fresh, do
 def test_gradients_of_keys_laid_out_many_times_are_summed_in_float32():
     x = torch.zeros(3, 1, 1, dtype=torch.bfloat16, requires_grad=True)
     index = torch.tensor([0] * 300 + [2])
-    tree.Laid.apply(x, index).backward(torch.ones(301, 1, 1, dtype=torch.bfloat16))
+    prefix_tree.Laid.apply(x, index).backward(torch.ones(301, 1, 1, dtype=torch.bfloat16))
     assert x.grad.flatten().tolist() == [300, 0, 1]  # in bfloat16, 256 + 1 is 256
 
 
 def test_a_kernel_that_cannot_be_told_of_scale_and_window_is_not_used(monkeypatch):
     q = types.SimpleNamespace(is_cuda=True, dtype=torch.bfloat16, shape=(5, 4, 64))
-    monkeypatch.setattr(tree, "kernel", lambda: (plain_varlen, frozenset({"scale", "window_size"})))
-    assert tree.has_varlen(q, q, None)
-    assert not tree.has_varlen(q, q, 30.0)
+    monkeypatch.setattr(prefix_tree, "kernel", lambda: (plain_varlen, frozenset({"scale", "window_size"})))
+    assert prefix_tree.has_varlen(q, q, None)
+    assert not prefix_tree.has_varlen(q, q, 30.0)
     for found in ((plain_varlen, frozenset({"is_causal"})), None):
-        monkeypatch.setattr(tree, "kernel", lambda found=found: found)
-        assert not tree.has_varlen(q, q, None)
+        monkeypatch.setattr(prefix_tree, "kernel", lambda found=found: found)
+        assert not prefix_tree.has_varlen(q, q, None)
 
 
 # ---- Reading anywhere ----------------------------------------------------------------------------------------------
@@ -564,13 +565,13 @@ def test_states_from_any_token_on_are_those_of_padded_rows(fresh, doubled, name,
     for since in ([0] * len(texts), [len(t) - 1 for t in texts], [min(5 * i, len(t) - 1) for i, t in enumerate(texts)]):
         found = {}
         for each in (way, "padded"):
-            trunk._attend(tree.NAME if each == "forest" else trunk.attention)
+            trunk._attend(prefix_tree.NAME if each == "forest" else trunk.attention)
             network.zero_grad()
             states = {"forest": trunk.forest, "cache": trunk.cached, "padded": trunk.padded}[each](texts, since)
             states.square().mean().backward()
             grads = {n: p.grad.clone() for n, p in trunk.body.named_parameters() if p.grad is not None}
             found[each] = (states.detach(), grads)
-        trunk._attend(tree.NAME)
+        trunk._attend(prefix_tree.NAME)
         assert found[way][0].shape[0] == sum(len(t) - s for t, s in zip(texts, since, strict=True))
         assert farthest(found[way], found["padded"]) < 1e-12
 
@@ -592,5 +593,5 @@ def test_compiled_layers_give_the_same_rewards_and_gradients(fresh):
     try:
         assert farthest(rewards_and_gradients(network, TEXTS, "forest"), expected) < 1e-5
     finally:
-        AttentionInterface.register(tree.NAME, tree.attend)
+        AttentionInterface.register(prefix_tree.NAME, prefix_tree.attend)
         torch._dynamo.reset()

@@ -13,19 +13,36 @@ import pytest
 import torch
 from families import save_family
 from safetensors.numpy import load_file
-from shell import assay
+from shell import guerdon
 from toys import Good, liked
 
-from assay import AssayError, Response, Rollouts, api
-from assay.config import ModelOptions, UncertaintyOptions
-from assay.contracts import Comparison, as_prompt
-from assay.formulas.uncertainty import cholesky, laplace_information, ledoit_wolf, mahalanobis, moments
-from assay.models import uncertainty
-from assay.models.pairs import PairScorer, score_comparisons
-from assay.models.scalar import ScalarModel, create, load, save
-from assay.models.scaled import Calibration, Scaled
-from assay.models.uncertainty import PLACE, features, fit_uncertainty
-from assay.testing import check_reward_model
+from guerdon import GuerdonError, Response, Rollouts
+from guerdon.api import (
+    calibration,
+    data,
+    saved_models,
+    uncertainty,
+)
+from guerdon.config import ModelOptions, UncertaintyOptions
+from guerdon.contracts import Comparison, as_prompt
+from guerdon.formulas.uncertainty import (
+    cholesky,
+    laplace_information,
+    ledoit_wolf,
+    mahalanobis,
+    moments,
+)
+from guerdon.models import laplace
+from guerdon.models.calibrated import Calibration, Scaled
+from guerdon.models.laplace import PLACE, features, fit_uncertainty
+from guerdon.models.reward_model import (
+    ScalarModel,
+    create,
+    load,
+    save,
+)
+from guerdon.models.scored_pairs import PairScorer, score_comparisons
+from guerdon.testing import check_reward_model
 
 OPTIONS = UncertaintyOptions()
 EVERY = liked(220, seed=1)
@@ -41,14 +58,14 @@ def bare(tiny_dir) -> ScalarModel:
 @pytest.fixture(scope="module")
 def model(bare) -> Scaled:
     """A model that knows its doubt, at a temperature of 2; shared, so nobody changes it."""
-    return api.measure_uncertainty(Scaled(bare, Calibration(2.0, 0.5)), TRAIN, held_out=HELD_OUT)
+    return uncertainty.measure_uncertainty(Scaled(bare, Calibration(2.0, 0.5)), TRAIN, held_out=HELD_OUT)
 
 
 @pytest.fixture(scope="module")
 def saved(model, tmp_path_factory) -> Path:
     """Its directory; read it, do not write into it."""
     folder = tmp_path_factory.mktemp("saved") / "model"
-    api.save(model, folder)
+    saved_models.save(model, folder)
     return folder
 
 
@@ -88,9 +105,9 @@ def test_doubt_is_the_formulas_on_the_models_features(bare, model):
 
 
 def test_chunks_do_not_show(bare, model, monkeypatch):
-    """The centre is another one, and so are the roundings of the features; the scale of the target is that of the first chunk."""
+    """The center is another one, and so are the roundings of the features; the scale of the target is that of the first chunk."""
     whole = fit_uncertainty(bare, TRAIN, HELD_OUT, OPTIONS)
-    monkeypatch.setattr(uncertainty, "CHUNK", 50)
+    monkeypatch.setattr(laplace, "CHUNK", 50)
     parts = fit_uncertainty(bare, TRAIN, HELD_OUT, OPTIONS)
     np.testing.assert_allclose(parts.mean, whole.mean, atol=1e-5)
     np.testing.assert_allclose(
@@ -107,7 +124,7 @@ def test_memory_holds_a_chunk_of_features_not_all(bare, monkeypatch):
     sizes = []
     read = ScalarModel.read
     monkeypatch.setattr(ScalarModel, "read", lambda self, p, r, t=None: (sizes.append(len(p)), read(self, p, r, t))[1])
-    monkeypatch.setattr(uncertainty, "CHUNK", 16)
+    monkeypatch.setattr(laplace, "CHUNK", 16)
     fit_uncertainty(bare, TRAIN, HELD_OUT, OPTIONS)
     assert max(sizes) == 32
     assert sum(sizes) == 2 * (len(TRAIN) + len(HELD_OUT))  # every text once
@@ -135,7 +152,7 @@ def test_rankings_and_attribute_models_are_measured_too(tiny_dir, bare):
     found = fit_uncertainty(bare, ranked, HELD_OUT, OPTIONS)
     assert found.provenance["replies"] == 160
     several = create(ModelOptions(base=str(tiny_dir), attributes=["kind", "true"]))
-    known = api.measure_uncertainty(several, TRAIN, held_out=HELD_OUT)
+    known = uncertainty.measure_uncertainty(several, TRAIN, held_out=HELD_OUT)
     assert (known.score(*asked(NEW)).std > 0).all()
 
 
@@ -148,7 +165,7 @@ def test_replies_of_a_policy_may_stand_for_the_held_out_comparisons(bare):
 
 def test_comparisons_that_were_not_trained_on_are_noticed(bare, caplog):
     known = ScalarModel(bare.network, bare.text, dataclasses.replace(bare.card, data_hash="other"))
-    with caplog.at_level(logging.WARNING, "assay"):
+    with caplog.at_level(logging.WARNING, "guerdon"):
         fit_uncertainty(known, TRAIN, HELD_OUT, OPTIONS)
     assert "not exactly the comparisons that the model was trained on" in caplog.text
 
@@ -213,7 +230,9 @@ def test_a_model_without_doubt_says_how_to_get_it(bare):
     assert spread is None
     assert scores.std is None
     for each in (bare, Scaled(bare, Calibration()), Scaled(Good(), Calibration())):
-        with pytest.raises(AssayError, match="no uncertainty is stored with this model; remedy: `assay uncertainty"):
+        with pytest.raises(
+            GuerdonError, match="no uncertainty is stored with this model; remedy: `guerdon uncertainty"
+        ):
             each.margin_std(["a"], ["b"], ["c"])
     pairs = score_comparisons(Scaled(Good(), Calibration()), NEW)
     assert pairs.margin_std is None
@@ -224,14 +243,14 @@ def test_a_model_without_doubt_says_how_to_get_it(bare):
 
 
 def test_a_loaded_model_answers_as_the_one_that_was_saved(model, saved):
-    again = api.load(saved)
+    again = saved_models.load(saved)
     here, there = model.score(*asked(NEW)), again.score(*asked(NEW))
     np.testing.assert_allclose(there.std, here.std, rtol=1e-3)
     np.testing.assert_allclose(there.shift_p, here.shift_p, atol=0.05)
     assert again.model.uncertainty.provenance == model.model.uncertainty.provenance
     card = json.loads((saved / "reward.json").read_text("utf-8"))
     assert card["uncertainty"]["comparisons"] == len(TRAIN)
-    assert api.load(saved, uncertain=False).score(*asked(NEW)).std is None
+    assert saved_models.load(saved, uncertain=False).score(*asked(NEW)).std is None
 
 
 def test_no_reader_of_weights_meets_the_file(saved):
@@ -250,9 +269,9 @@ def test_cards_without_it_are_as_before(bare, tmp_path):
 
 def test_a_calibration_keeps_it_and_training_on_drops_it(model, saved, tmp_path):
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
-    loaded = api.load(folder)
-    api.recalibrate(Scaled(loaded.model, Calibration(4.0)), folder)
-    again = api.load(folder)
+    loaded = saved_models.load(folder)
+    calibration.recalibrate(Scaled(loaded.model, Calibration(4.0)), folder)
+    again = saved_models.load(folder)
     np.testing.assert_allclose(again.score(*asked(NEW)).std, model.score(*asked(NEW)).std / 2, rtol=1e-3)
     assert create(ModelOptions(base=str(folder))).uncertainty is None
 
@@ -271,7 +290,7 @@ def test_doubt_that_belongs_to_another_model_is_refused(saved, tmp_path, change)
     save(other, folder)
     shutil.copytree((saved / PLACE).parent, (folder / PLACE).parent)
     with pytest.raises(
-        AssayError, match="was measured on other weights or with another chat template; remedy: delete it"
+        GuerdonError, match="was measured on other weights or with another chat template; remedy: delete it"
     ):
         load(folder)
     assert load(folder, uncertain=False).uncertainty is None
@@ -286,18 +305,18 @@ def test_a_number_type_is_no_other_model(saved):
 def test_a_file_that_cannot_be_read_or_is_gone_is_told(saved, tmp_path, caplog):
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
     (folder / PLACE).write_bytes(b"half")
-    with pytest.raises(AssayError, match=r"uncertainty.safetensors: is not readable \(.*\); remedy: delete it"):
+    with pytest.raises(GuerdonError, match=r"uncertainty.safetensors: is not readable \(.*\); remedy: delete it"):
         load(folder)
     (folder / PLACE).unlink()
-    with caplog.at_level(logging.WARNING, "assay"):
+    with caplog.at_level(logging.WARNING, "guerdon"):
         assert load(folder).uncertainty is None
     assert "reward.json names it" in caplog.text
 
 
 def test_a_file_of_another_version_is_refused(model, saved, tmp_path, monkeypatch):
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
-    monkeypatch.setattr(uncertainty, "VERSION", 2)
-    with pytest.raises(AssayError, match="version is 2 here, got 1; remedy: install the Assay that wrote it"):
+    monkeypatch.setattr(laplace, "VERSION", 2)
+    with pytest.raises(GuerdonError, match="version is 2 here, got 1; remedy: install the Guerdon that wrote it"):
         load(folder)
 
 
@@ -306,7 +325,7 @@ def test_the_command_stores_it_in_place_and_measures_anew_what_is_stale(bare, tm
     save(bare, folder)
     weights = (folder / "model.safetensors").read_bytes()
     for name, rows in (("train", TRAIN), ("held", HELD_OUT)):
-        api.write(tmp_path / f"{name}.jsonl", rows)
+        data.write(tmp_path / f"{name}.jsonl", rows)
     command = (
         "uncertainty",
         folder,
@@ -316,21 +335,21 @@ def test_the_command_stores_it_in_place_and_measures_anew_what_is_stale(bare, tm
         tmp_path / "held.jsonl",
         "--json",
     )
-    first = assay(*map(str, command))
+    first = guerdon(*map(str, command))
     assert first.code == 0, first.err
     assert json.loads(first.out)["comparisons"] == len(TRAIN)
     assert (folder / "model.safetensors").read_bytes() == weights
-    known = api.load(folder)
+    known = saved_models.load(folder)
     assert known.score(*asked(NEW)).shift_p is not None
     with torch.no_grad():
         known.model.network.classifier.score.weight[0, 0] += 1.0
     known.model.uncertainty = None
     other = tmp_path / "other"
-    api.save(known, other)
+    saved_models.save(known, other)
     shutil.copytree((folder / PLACE).parent, (other / PLACE).parent)
-    again = assay(*map(str, ("uncertainty", other, *command[2:])))
+    again = guerdon(*map(str, ("uncertainty", other, *command[2:])))
     assert again.code == 0, again.err
-    assert api.load(other).score(*asked(NEW)).std is not None
+    assert saved_models.load(other).score(*asked(NEW)).std is not None
 
 
 # ---- Refusals ------------------------------------------------------------------------------------------------------
@@ -338,35 +357,35 @@ def test_the_command_stores_it_in_place_and_measures_anew_what_is_stale(bare, tm
 
 def test_what_cannot_be_measured_is_refused_in_one_line(bare, tiny_dir, tmp_path):
     encoder = create(ModelOptions(base=str(save_family(tmp_path, "bert")), template="plain"))
-    with pytest.raises(AssayError, match=r"pools the text in a way of its own.*remedy: a causal model"):
+    with pytest.raises(GuerdonError, match=r"pools the text in a way of its own.*remedy: a causal model"):
         fit_uncertainty(encoder, TRAIN, HELD_OUT, OPTIONS)
-    with pytest.raises(AssayError, match="pools the text in a way of its own"):
+    with pytest.raises(GuerdonError, match="pools the text in a way of its own"):
         features(encoder, ["a"], ["b"])
     heads = create(ModelOptions(base=str(tiny_dir), heads=3))
-    with pytest.raises(AssayError, match="3 heads have their spread"):
+    with pytest.raises(GuerdonError, match="3 heads have their spread"):
         fit_uncertainty(heads, TRAIN, HELD_OUT, OPTIONS)
     adapted = create(ModelOptions(base=str(tiny_dir), lora_rank=2))
-    with pytest.raises(AssayError, match="adapters are not folded in yet; remedy"):
+    with pytest.raises(GuerdonError, match="adapters are not folded in yet; remedy"):
         fit_uncertainty(adapted, TRAIN, HELD_OUT, OPTIONS)
     adapted.network.merge()
     assert fit_uncertainty(adapted, TRAIN, HELD_OUT, OPTIONS).distance.size == 80
-    with pytest.raises(AssayError, match="Good is no model of ours"):
-        api.measure_uncertainty(Good(), TRAIN, held_out=HELD_OUT)
+    with pytest.raises(GuerdonError, match="Good is no model of ours"):
+        uncertainty.measure_uncertainty(Good(), TRAIN, held_out=HELD_OUT)
 
 
 def test_held_out_replies_must_be_held_out_and_enough(bare):
-    with pytest.raises(AssayError, match="1 of 41 held-out groups are among the training comparisons; remedy"):
+    with pytest.raises(GuerdonError, match="1 of 41 held-out groups are among the training comparisons; remedy"):
         fit_uncertainty(bare, TRAIN, [*HELD_OUT, TRAIN[0]], OPTIONS)
-    with pytest.raises(AssayError, match="18 held-out groups cannot tell 1 reply in 20; remedy: hold out 19 or more"):
+    with pytest.raises(GuerdonError, match="18 held-out groups cannot tell 1 reply in 20; remedy: hold out 19 or more"):
         fit_uncertainty(bare, TRAIN, HELD_OUT[:18], OPTIONS)
     assert fit_uncertainty(bare, TRAIN, HELD_OUT[:19], OPTIONS).distance.size == 38
 
 
 def test_training_comparisons_must_say_something(bare):
-    with pytest.raises(AssayError, match="no comparable pair; remedy"):
+    with pytest.raises(GuerdonError, match="no comparable pair; remedy"):
         fit_uncertainty(bare, [], HELD_OUT, OPTIONS)
-    same = [Comparison(as_prompt("a"), (Response("b"), Response("b")), TRAIN[0].verdict)] * 3
-    with pytest.raises(AssayError, match="6 replies look all the same to the model's head; remedy"):
+    same = [Comparison(as_prompt("a"), (Response("b"), Response("b")), TRAIN[0].preference)] * 3
+    with pytest.raises(GuerdonError, match="6 replies look all the same to the model's head; remedy"):
         fit_uncertainty(bare, same, HELD_OUT, OPTIONS)
 
 

@@ -1,1 +1,0 @@
-"""Judgements in, comparisons out: importers, human ratings, hygiene, the split by prompt group."""

@@ -1,1 +1,0 @@
-"""Everything that fulfils a contract: reward models, judges, policies, and what wraps them."""

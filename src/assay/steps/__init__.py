@@ -1,1 +1,0 @@
-"""What every training loop stands on: weights under an optimiser, checkpoints, several processes."""

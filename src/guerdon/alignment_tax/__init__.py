@@ -1,0 +1,1 @@
+"""What a policy lost while it was optimized."""

@@ -1,0 +1,198 @@
+"""Audit a reward model, compare two, and write the report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guerdon.config import (
+    AuditOptions,
+    ImportOptions,
+    make,
+)
+from guerdon.contracts import (
+    Comparison,
+    GuerdonError,
+    Report,
+    RewardModel,
+    digest,
+    digest_all,
+)
+from guerdon.io import (
+    readers,
+    schema,
+    writers,
+)
+from guerdon.models.calibrated import Scaled
+from guerdon.models.reward_model import ScalarModel
+from guerdon.progress import Bar, note
+
+if TYPE_CHECKING:
+    from guerdon.auditing import Memory
+
+from guerdon.api.overoptimization import measure_overoptimization
+from guerdon.progress import bar
+
+
+def audit(
+    model: Any,
+    comparisons: Sequence[Comparison],
+    *,
+    out: str | Path | None = None,
+    pushed: str | Path | Report | None = None,
+    **options: Any,
+) -> Report:
+    """How far the model can be trusted, measured on comparisons that nothing else has seen. Keywords are AuditOptions.
+
+    `pushed`: what optimizing it came to, a run folder of `optimize`, a file of `best_of_n`, or the report of one; the
+    verdict then knows how hard it may be pushed. With `out`, finished parts and scores are kept in out/parts, and the
+    same call goes on from a killed run.
+    """
+    from guerdon.auditing import (
+        Memory,
+        Recorded,
+        hygiene_gate,
+        hygiene_rows,
+    )
+    from guerdon.auditing import audit as measure
+
+    chosen = make(AuditOptions, options)
+    memory = Memory() if out is None else _kept(Path(out) / "parts", model, comparisons, chosen)
+    hygiene = None
+    if comparisons and isinstance(model, RewardModel) and not isinstance(model, Recorded):
+        if "hygiene" not in memory.parts:
+            rows = hygiene_rows(comparisons, chosen.hygiene_rows)
+            found = hygiene_gate(model, *rows, chosen, **_tokens_seen(model))
+            memory.parts["hygiene"] = Report("Hygiene", findings=found)
+        hygiene = memory.parts["hygiene"].findings
+    beside = () if pushed is None else (pushed if isinstance(pushed, Report) else measure_overoptimization(pushed),)
+    try:
+        with _Parts("audit") as watch:
+            return measure(model, comparisons, chosen, hygiene=hygiene, beside=beside, memory=memory, watch=watch)
+    except GuerdonError:
+        if out is not None and not memory.scores:  # nothing to go on from: a mistake leaves nothing behind
+            shutil.rmtree(Path(out) / "parts", ignore_errors=True)
+        raise
+
+
+def compare(
+    a: Any, b: Any, comparisons: Sequence[Comparison], *, names: tuple[str, str] = ("A", "B"), **options: Any
+) -> Report:
+    """Two models on the same comparisons: which is right more often, whose odds say more, and where they disagree.
+
+    Keywords are AuditOptions; draws, bins, worst and seed count.
+    """
+    from guerdon.auditing.compare import compare as measure
+
+    with bar("compare", 2 * len(comparisons)) as progress:
+        return measure(a, b, comparisons, make(AuditOptions, options), names=names, progress=progress)
+
+
+def read_scores(source: str | Path) -> tuple[list[Comparison], Any]:
+    """A file of scored comparisons in; its comparisons, and a model that knows their scores, out: `audit(model, comparisons)`.
+
+    Rows: comparisons with `rewards`, one a response, as `score_file` writes them; or prompt, chosen, rejected with
+    scores_chosen and scores_rejected; or either with `margin`, how much better, in nats, the first or the chosen is.
+    """
+    from guerdon.auditing.score_cache import SCORE_KEYS, from_rows
+    from guerdon.data.importers import import_rows
+
+    def rows() -> Iterator[tuple[str, Comparison, Mapping[str, Any]]]:
+        for place, row in readers.read_rows(source):
+            if isinstance(row, schema.Rejected):
+                raise GuerdonError(f"{row.place}: {row.reason}")
+            bare = {key: row[key] for key in row if key not in SCORE_KEYS} if isinstance(row, Mapping) else row
+            for made in import_rows([(place, bare)], ImportOptions(strict=True)):
+                assert isinstance(made, Comparison)
+                yield place, made, row
+
+    return from_rows(rows(), str(source))
+
+
+def write_card(report: Report, folder: str | Path) -> bool:
+    """README.md of a saved model from its audit; False where one stands there that is not ours, which then stays."""
+    from guerdon.reporting.card import is_ours, model_card
+
+    place = Path(folder) / "README.md"
+    if place.exists() and not is_ours(place.read_text("utf-8", "replace")):
+        return False
+    stored = Path(folder) / "reward.json"
+    facts = readers.read_json(stored) if stored.is_file() else {}
+    writers.write_text(place, model_card(report, facts if isinstance(facts, Mapping) else {}, name=_model_name(folder)))
+    return True
+
+
+def write_report(report: Report, folder: str | Path) -> None:
+    """report.html, report.md and report.json in a folder."""
+    from guerdon.io.reports import to_json
+    from guerdon.reporting import to_html, to_markdown
+
+    place = Path(folder)
+    writers.write_json(place / "report.json", to_json(report))
+    writers.write_text(place / "report.md", to_markdown(report))
+    writers.write_text(place / "report.html", to_html(report))
+
+
+def _tokens_seen(model: Any) -> dict[str, Any]:
+    """What the hygiene gate asks of a model of ours: the tokens that it reads, and which are special. Empty for others."""
+    inner = model.model if isinstance(model, Scaled) else model
+    if not isinstance(inner, ScalarModel):
+        return {}
+    text = inner.text
+    special = {name: getattr(text.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    return {"tokenize": lambda p, r: text.encode([p], [r])[0].ids.tolist(), "special": special}
+
+
+def _kept(folder: Path, model: Any, comparisons: Sequence[Comparison], options: AuditOptions) -> Memory:
+    """What an audit of this model on these comparisons had finished in the folder; nothing, of a model without a fingerprint."""
+    from guerdon import __version__
+    from guerdon.auditing import Memory
+    from guerdon.auditing.kept import KeptReports, KeptScores
+
+    fingerprint = getattr(model, "fingerprint", None)
+    if fingerprint is None:
+        return Memory()
+    inner = model.model if isinstance(model, Scaled) else model
+    identity = digest([fingerprint, _doubt_of(inner)])
+    seen = digest_all(digest(schema.to_row(comparison)) for comparison in comparisons)
+    key = digest([identity, seen, options.model_dump(exclude={"only", "skip"}), __version__])
+    return Memory(KeptScores(folder / "scores.jsonl", identity), KeptReports(folder, key))
+
+
+def _model_name(folder: str | Path) -> str:
+    """What to call the model of a directory: RUN for RUN/model."""
+    place = Path(folder).resolve()
+    return place.parent.name if place.name == "model" else place.name
+
+
+def _doubt_of(model: Any) -> dict[str, Any] | None:
+    """Where a model's uncertainty comes from: it changes no score, but what is known of it."""
+    known = model.uncertainty if isinstance(model, ScalarModel) else None
+    return dict(known.provenance) if known else None
+
+
+class _Parts:
+    """Tells of an audit's parts as they begin: a bar on a terminal, a line elsewhere."""
+
+    def __init__(self, label: str) -> None:
+        self.label, self.part = label, ""
+        self.bar: Bar | None = None
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __call__(self, part: str, done: int, total: int | None) -> None:
+        """So much is done of a part."""
+        if part != self.part or self.bar is None:
+            self.__exit__()
+            self.part = part
+            self.bar = Bar(total, f"{self.label}: {part}", "texts" if total is None else "comparisons")
+            if self.bar.bar is None:
+                note(f"{self.label}: {part}")
+        self.bar.advance(done - self.bar.done)
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,85 @@
+"""Read, write, check and split comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from guerdon.config import (
+    CheckOptions,
+    ImportOptions,
+    ModelOptions,
+    SplitOptions,
+    make,
+)
+from guerdon.contracts import (
+    Comparison,
+    Report,
+)
+from guerdon.io import (
+    readers,
+    writers,
+)
+
+PARTS = ("train", "calibrate", "audit")
+
+
+def read(source: str | Path, **options: Any) -> list[Comparison]:
+    """Comparisons from a file in any known format, or a hub data set's name. A bad row raises GuerdonError with its place.
+
+    Keywords are ImportOptions: format, columns, hub_split, source.
+    """
+    from guerdon.data.importers import import_rows
+
+    chosen = make(ImportOptions, {"strict": True, **options})
+    return [row for row in import_rows(readers.read_rows(source, chosen), chosen) if isinstance(row, Comparison)]
+
+
+def write(path: str | Path, comparisons: Iterable[Comparison]) -> int:
+    """Write comparisons as JSONL or Parquet by the path's ending; returns how many."""
+    return writers.write_comparisons(path, comparisons)
+
+
+def check(
+    comparisons: Iterable[Comparison],
+    *,
+    against: Mapping[str, Iterable[Comparison]] | None = None,
+    tokens: Any = None,
+    **options: Any,
+) -> Report:
+    """What is wrong with these comparisons, and which leak into other parts. Keywords are CheckOptions.
+
+    tokens: (prompt, response text) -> ids as a model would see them, from `token_counter`.
+    """
+    from guerdon.data.checks import check as look
+
+    return look(comparisons, make(CheckOptions, options), against=against or {}, tokens=tokens)
+
+
+def token_counter(options: ModelOptions) -> Any:
+    """The ids that a model would see of a prompt and a response, truncated as it would; loads the tokenizer only."""
+    from guerdon.models.directory import layout
+    from guerdon.models.reward_model import (
+        read_card,
+        resolve,
+        text_for,
+        with_stored,
+    )
+
+    source = resolve(options.base)
+    card = read_card(source)
+    options = (with_stored(options, card) if card else options).model_copy(update={"truncation": "left"})
+    text = text_for(layout.read_tokenizer(source, options), layout.read_config(source, options), options)
+    return lambda prompt, response: text.encode([prompt], [response])[0].ids.tolist()
+
+
+def split(comparisons: Iterable[Comparison], **options: Any) -> dict[str, list[Comparison]]:
+    """Train, calibrate and audit parts by prompt group, the same on any machine. Keywords are SplitOptions."""
+    from guerdon.data.split import part_of
+
+    chosen = make(SplitOptions, options)
+    parts: dict[str, list[Comparison]] = {name: [] for name in PARTS}
+    for comparison in comparisons:
+        parts[part_of(comparison.group, chosen)].append(comparison)
+    return parts

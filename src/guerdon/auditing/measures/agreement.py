@@ -1,0 +1,50 @@
+"""How far do people agree, and so how well could any model do? Axis: n pairs with votes (first, tie, second)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from guerdon.auditing.measures.accuracy import is_right, mean_or_share
+from guerdon.contracts import Finding, Report
+from guerdon.formulas.agreement import leave_one_out, majority_stands, raw_agreement
+
+if TYPE_CHECKING:
+    from guerdon.config import AuditOptions
+    from guerdon.models.scored_pairs import ScoredPairs
+
+
+def measure_people(pairs: ScoredPairs, options: AuditOptions) -> Report:
+    """What people reach on the pairs that two or more of them judged; a note where there is none.
+
+    Keys: ceiling_majority, person_vs_others, person_vs_person, model_vs_person, and accuracy_voted where some pairs
+    have no votes.
+    """
+    voted = (pairs.votes >= 0).all(axis=1) & (pairs.votes.sum(axis=1) >= 2)
+    if not voted.any():
+        return Report("People", findings=(_no_votes(),))
+    votes, margin, q = pairs.votes[voted], pairs.margin[voted], pairs.q[voted]
+    first, tie, second = votes.T
+    sides = np.where(margin > 0, first, np.where(margin < 0, second, (first + second) / 2))
+    values = {
+        "ceiling_majority": majority_stands(votes),
+        "person_vs_others": leave_one_out(votes),
+        "model_vs_person": (sides + tie / 2) / votes.sum(axis=1),
+        "person_vs_person": raw_agreement(votes),
+    }
+    if not voted.all():
+        values["accuracy_voted"] = is_right(margin, q)
+    group, weight = pairs.group[voted], pairs.weight[voted]
+    return Report(
+        "People", estimates={name: mean_or_share(each, group, weight, options) for name, each in values.items()}
+    )
+
+
+def _no_votes() -> Finding:
+    return Finding(
+        "note",
+        "No ceiling is known",
+        "no pair was judged by two people or more; on data such as HH two people agree on about 63 % of pairs",
+        "Have some pairs judged again by others: an accuracy means little without what people themselves reach.",
+    )

@@ -1,0 +1,23 @@
+"""The command line: one small function per command that reads, calls a verb of `guerdon.api`, and writes.
+
+Commands end with any number of overrides such as train.lr=1e-5.
+"""
+
+# Importing a module registers its commands, in the order in which --help lists them.
+from guerdon.cli import (  # noqa: F401, I001
+    pipeline,
+    data,
+    training,
+    calibration,
+    auditing,
+    benchmarks,
+    scoring,
+    ensembles,
+    optimization,
+    overoptimization,
+    alignment_tax,
+    saved_models,
+)
+from guerdon.cli.app import main
+
+__all__ = ["main"]

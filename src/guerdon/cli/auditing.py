@@ -1,0 +1,145 @@
+"""guerdon audit and compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from guerdon.cli.app import app
+from guerdon.cli.options import AsJson, ConfigFile, FailOn, Overrides, Scored, settings_from
+from guerdon.cli.output import exit_on_broken, exit_on_errors, print_report, write_card
+
+
+@app.command()
+def audit(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="Directory of a saved reward model, or a hub name; none with --from.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Comparisons: .jsonl, .jsonl.gz or .parquet, as `guerdon import` writes them.",
+            show_default=False,
+        ),
+    ] = None,
+    scores: Scored = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder for report.html, report.md and report.json; the same command goes on from a killed run.",
+            show_default=False,
+        ),
+    ] = None,
+    pushed: Annotated[
+        str | None,
+        typer.Option(
+            "--pushed",
+            help="Run folder of `optimize`, or a file of best-of-n: how hard the model may be pushed.",
+            show_default=False,
+        ),
+    ] = None,
+    fail_on: FailOn = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Say how far a reward model can be trusted.
+
+    A verdict with the rules behind it, what it gets wrong and what that costs, and every number with its interval. With
+    --out, a directory of ours also gets its model card. Exit 1 when a score depends on its company, since no number
+    counts then, and where a rule of --fail-on holds.
+
+    Example: guerdon audit runs/mine/model --data audit.jsonl --out runs/mine
+    """
+    from guerdon.api import auditing, saved_models
+    from guerdon.auditing.demands import parse
+    from guerdon.contracts import GuerdonError
+    from guerdon.io import readers
+
+    if scores and model and "=" in model:  # with --from the first word is an override
+        overrides, model = [model, *(overrides or [])], None
+    settings = settings_from(config, None, overrides)
+    demands = [parse(each) for each in fail_on or []]
+    if (scores is None) != (model is not None and data is not None) or (scores is not None and (model or data)):
+        raise GuerdonError("audit: give MODEL with --data FILE, or --from FILE of scored comparisons")
+    judged: Any
+    if scores is not None:
+        comparisons, judged = auditing.read_scores(scores)
+    else:
+        judged = saved_models.load(str(model), **settings.model.model_dump(exclude_unset=True))
+        comparisons = list(readers.read_comparisons(str(data)))
+    report = auditing.audit(judged, comparisons, out=out, pushed=pushed, **settings.audit.model_dump())
+    if out:
+        auditing.write_report(report, out)
+        if model is not None and Path(model).is_dir():
+            write_card(report, Path(model))
+    print_report(report, json)
+    if out and not json:
+        print(f"\nreport  {(out / 'report.html').resolve()}")
+    exit_on_errors(report)
+    exit_on_broken(report, demands)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="Directory of a reward model, a hub name, or a score file.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What stands beside it, likewise.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="Comparisons that neither has seen; a score file holds its own.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for report.html, report.md and report.json.", show_default=False),
+    ] = None,
+    fail_on: FailOn = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Say which of two reward models is better, and where.
+
+    On the same comparisons, pair by pair: accuracy, log loss, calibration, agreement, and the texts on which they
+    disagree most. Options are those of the audit.
+
+    Example: guerdon compare my-model runs/mine/model --data audit.jsonl --out runs/beside
+    """
+    from guerdon.api import auditing, saved_models
+    from guerdon.auditing.demands import parse
+    from guerdon.contracts import GuerdonError
+    from guerdon.io import readers
+
+    settings = settings_from(config, None, overrides)
+    demands = [parse(each) for each in fail_on or []]
+    comparisons = list(readers.read_comparisons(data)) if data else []
+    models: list[Any] = []
+    for name in (a, b):
+        if name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".json", ".csv", ".tsv", ".parquet")):
+            found, model = auditing.read_scores(name)
+            comparisons = comparisons or found
+        else:
+            model = saved_models.load(name, **settings.model.model_dump(exclude_unset=True))
+        models.append(model)
+    if not comparisons:
+        raise GuerdonError(
+            "compare: no comparisons; remedy: give --data FILE, or a file of scored comparisons as A or B"
+        )
+    report = auditing.compare(models[0], models[1], comparisons, names=(a, b), **settings.audit.model_dump())
+    if out:
+        auditing.write_report(report, out)
+    print_report(report, json)
+    if out and not json:
+        print(f"\nreport  {(out / 'report.html').resolve()}")
+    exit_on_broken(report, demands)

@@ -1,0 +1,76 @@
+"""guerdon benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import typer.core
+
+from guerdon.cli.app import app
+from guerdon.cli.options import AsJson, ConfigFile, Overrides, settings_from
+from guerdon.cli.output import exit_on_errors, print_report, print_subsets
+
+
+@app.command()
+def benchmark(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="Directory of a saved reward model, or a hub name; none with --scores.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data", help="The benchmark's file as published, or its hub name; repeatable.", show_default=False
+        ),
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", help="Which benchmark, such as rewardbench2; auto sees it from the rows.")
+    ] = "auto",
+    scores: Annotated[
+        Path | None,
+        typer.Option("--scores", help="Scores made elsewhere, matched by id, instead of MODEL.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for report.html, report.md and report.json.", show_default=False),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Put a reward model on a public benchmark.
+
+    RewardBench 1 and 2, RM-Bench, JudgeBench, RMB, LLMBar, EvalBiasBench, HHH, XSTest and pairs, each by its own rule, with
+    intervals and what the longer answer would get. Exit 1 when a score depends on its company.
+
+    Example: guerdon benchmark my-model --data pairs.jsonl --out runs/bench
+    """
+    from dataclasses import replace
+
+    from guerdon.api import auditing, benchmarks, saved_models
+    from guerdon.contracts import GuerdonError
+
+    if model and "=" in model:  # with --scores the first word is an override
+        overrides = [model, *(overrides or [])]
+        model = None
+    settings = settings_from(config, None, overrides)
+    if not data or (model is None) == (scores is None):
+        raise GuerdonError("benchmark: give MODEL with --data FILE, or --data FILE with --scores FILE")
+    loaded = saved_models.load(model, **settings.model.model_dump(exclude_unset=True)) if model else None
+    report = benchmarks.benchmark(loaded, data, name, scores, **settings.benchmark.model_dump())
+    if out:
+        auditing.write_report(report, out)
+    if json:
+        print_report(report, json)
+    else:
+        print_report(replace(report, sections=()), json)
+        print_subsets(report)
+        if out:
+            print(f"\nreport  {(out / 'report.html').resolve()}")
+    exit_on_errors(report)

@@ -1,0 +1,44 @@
+"""guerdon audit overoptimization."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import typer.core
+
+from guerdon.cli.app import app
+from guerdon.cli.options import AsJson, ConfigFile, Overrides, settings_from
+from guerdon.cli.output import print_report
+
+
+@app.command("audit overoptimization")
+def measure_overoptimization(
+    place: Annotated[Path, typer.Argument(metavar="PLACE", help="Run folder of `optimize`, or a file of best-of-n.")],
+    pool: Annotated[
+        Path | None,
+        typer.Option("--pool", help="A best-of-n file beside the run: its forecast is compared.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for report.html, .md and .json.", show_default=False)
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Say whether a reward stayed true while it was optimized.
+
+    And since which KL it did not. Needs a gold judge in the run or the file; without one only warnings can be given.
+
+    Example: guerdon audit overoptimization runs/ppo --out runs/ppo
+    """
+    from guerdon.api import auditing, overoptimization
+
+    settings = settings_from(config, None, overrides)
+    report = overoptimization.measure_overoptimization(
+        place, pool=pool, **settings.best_of_n.model_dump(exclude_unset=True)
+    )
+    if out:
+        auditing.write_report(report, out)
+    print_report(report, json)

@@ -1,0 +1,41 @@
+"""guerdon doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import typer.core
+
+from guerdon.cli.app import app
+from guerdon.cli.options import AsJson, ConfigFile, Overrides, settings_from
+from guerdon.cli.output import exit_on_errors, print_report
+
+
+@app.command()
+def doctor(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a reward model, ours or another's.")],
+    mend: Annotated[
+        Path | None,
+        typer.Option("--mend", help="Write a copy here that every reader loads with equal scores.", show_default=False),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Check that every reader scores a saved model alike.
+
+    Looks at pad token, rope keys, template, number types, labels, weights and stored scores. Exit 1 on errors.
+
+    Example: guerdon doctor old-model --mend new-model
+    """
+    from guerdon.api import saved_models
+
+    settings = settings_from(config, None, overrides)
+    if mend:
+        saved_models.mend(folder, mend, **settings.model.model_dump(exclude_unset=True))
+        folder = mend
+    report = saved_models.doctor(folder)
+    print_report(report, json)
+    exit_on_errors(report)

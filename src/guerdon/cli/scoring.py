@@ -1,0 +1,70 @@
+"""guerdon score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import typer.core
+
+from guerdon.cli.app import app
+from guerdon.cli.options import AsJson, ConfigFile, ModelDir, Overrides, given_options, settings_from
+from guerdon.cli.output import print_facts, print_rows
+
+
+@app.command()
+def score(
+    model: ModelDir,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Rows of prompt and response (or responses, or messages).", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="JSONL: each row with its reward added.", show_default=False)
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="One prompt, instead of --data.", show_default=False)
+    ] = None,
+    response: Annotated[
+        list[str] | None, typer.Option("--response", help="A response to it; repeatable.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Processes that share the file; same as score.workers=.", show_default=False),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Score responses with a reward model.
+
+    Rewards are nats of preference log-odds; only differences within a prompt mean anything. A killed run goes on where
+    it was when the same command is given again.
+
+    Example: guerdon score my-model --prompt "2 + 2?" --response 4 --response 5
+    """
+    from guerdon.api.scoring import score_file
+    from guerdon.contracts import GuerdonError
+    from guerdon.scoring.bulk import BulkScorer
+
+    settings = settings_from(config, None, overrides, score=given_options(workers=workers))
+    if (
+        (data is None) == (prompt is None)
+        or (data is not None and out is None)
+        or (data is not None and response)
+        or (prompt is not None and not response)
+        or (prompt is not None and (out is not None or workers is not None))
+    ):
+        raise GuerdonError("score: give --data FILE with --out FILE, or --prompt TEXT with one --response TEXT or more")
+    scorer_options = settings.score.model_dump(exclude={"workers"})
+    scorer = BulkScorer(model, **settings.model.model_dump(exclude_unset=True), **scorer_options)
+    if data is not None and out is not None:
+        print_facts({**score_file(scorer, data, out, workers=settings.score.workers), "out": str(out)}, json)
+        return
+    answers = response or []
+    values = scorer.score([prompt or ""] * len(answers), answers).value.tolist()
+    if json:
+        print_facts({"rewards": values}, json)
+        return
+    print_rows((answer[:60], f"{value:+.4f}") for answer, value in zip(answers, values, strict=True))

@@ -1,0 +1,54 @@
+"""guerdon train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import typer.core
+
+from guerdon.cli.app import app
+from guerdon.cli.options import AsJson, ConfigFile, Data, Overrides, RecipeName, given_options, settings_from
+from guerdon.cli.output import last_metrics, print_facts
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Run folder: config, metrics, checkpoint, model. A killed run goes on from it."),
+    ],
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--held-out", help="Comparisons to measure on while training, and to stop early by.", show_default=False
+        ),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Model to start from; same as model.base=.", show_default=False)
+    ] = None,
+    recipe: RecipeName = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: AsJson = False,
+) -> None:
+    """Train a scalar reward model on comparisons.
+
+    A killed run goes on where it was when the same command is given again.
+
+    Example: guerdon train --data train.jsonl --out runs/mine --base org/model
+    """
+    from accelerate import PartialState
+
+    from guerdon.api import training
+    from guerdon.io import readers
+
+    settings = settings_from(config, recipe, overrides, model=given_options(base=base))
+    comparisons = list(readers.read_comparisons(data))
+    checked = list(readers.read_comparisons(held_out)) if held_out else []
+    training.train(comparisons, held_out=checked, out=out, config=settings)
+    if PartialState().is_main_process:
+        last = last_metrics(out / "metrics.jsonl")
+        print_facts({"comparisons": len(comparisons), **last, "model": str(out / "model")}, json)

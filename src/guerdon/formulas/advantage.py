@@ -1,0 +1,163 @@
+"""From scores to advantages: a token's reward, what it was worth beyond expectation, and one scale for all.
+
+Axes: b sequences, t tokens, p prompts, k samples of one prompt, n scores. A mask is True at response tokens, the end
+token included; places outside hold 0.0 in every result, and what they hold in an argument changes nothing.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from guerdon.formulas.masks import at_least_float32, last_real_token
+
+__all__ = [
+    "LEAST_SCORES",
+    "RunningScale",
+    "gae",
+    "group_normalized",
+    "leave_one_out",
+    "moments",
+    "token_rewards",
+    "whiten",
+]
+
+LEAST_SCORES = 8
+"""Scores below which a running scale leaves scores as they are."""
+
+
+def token_rewards(
+    log_ratio: Float[Tensor, "b t"], mask: Bool[Tensor, "b t"], score: Float[Tensor, " b"], beta: float
+) -> Float[Tensor, "b t"]:
+    """Log ratios to the reference (nats), mask and sequence scores in; the reward of each token out.
+
+    -beta log_ratio, plus the whole score once, at the sequence's last token (Ziegler et al. 2019, arXiv 1909.08593,
+    eq. 2). The sum over a sequence is score - beta KL.
+
+    Raises:
+        ValueError: a sequence without tokens, whose score would be lost.
+    """
+    charge = torch.where(mask, -beta * at_least_float32(log_ratio), 0.0)
+    last = last_real_token(mask)[:, None]
+    return charge.scatter_add(1, last, score.to(charge.dtype)[:, None])
+
+
+def gae(
+    rewards: Float[Tensor, "b t"], values: Float[Tensor, "b t"], mask: Bool[Tensor, "b t"], gamma: float, lam: float
+) -> tuple[Float[Tensor, "b t"], Float[Tensor, "b t"]]:
+    """Token rewards and the values before them in; advantages and returns = advantages + values out.
+
+    Schulman et al. 2015 (arXiv 1506.02438, eq. 16): A_t = sum of (gamma lam)^i (R + gamma V' - V)_(t+i), where V' is the
+    value before the sequence's next token, 0 after its last. A masked place between two tokens (another's turn in a
+    conversation) is stepped over.
+    """
+    rewards = torch.where(mask, at_least_float32(rewards), 0.0)
+    values = torch.where(mask, at_least_float32(values), 0.0)
+    next_value, following = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])
+    backward: list[Tensor] = []
+    for t in range(mask.shape[1] - 1, -1, -1):
+        present = mask[:, t]
+        advantage = rewards[:, t] + gamma * next_value - values[:, t] + gamma * lam * following
+        backward.append(torch.where(present, advantage, 0.0))
+        next_value = torch.where(present, values[:, t], next_value)
+        following = torch.where(present, advantage, following)
+    advantages = torch.stack(backward[::-1], dim=1)
+    return advantages, advantages + values
+
+
+def moments(x: Float[Tensor, "*s"], mask: Bool[Tensor, "*s"]) -> Float[Tensor, " 3"]:
+    """Values and mask in; their count, sum and sum of squares [3] out, in float64, to be added up over processes."""
+    present = torch.where(mask, x, 0.0).double()
+    return torch.stack([mask.sum().double(), present.sum(), present.square().sum()])
+
+
+def whiten(
+    x: Float[Tensor, "*s"],
+    mask: Bool[Tensor, "*s"],
+    shift_mean: bool = True,
+    moments: Float[Tensor, " 3"] | None = None,
+) -> Float[Tensor, "*s"]:
+    """Values and mask in; the values on a scale of mean 0 and (population) variance 1 out, over all that is present.
+
+    Values that are all alike become 0. `shift_mean` False puts the mean back after scaling (Ziegler et al. 2019's reward
+    whitening). `moments` are those of all processes together: with its own, each would whiten to another scale.
+    """
+    x = at_least_float32(x)
+    count, total, square_total = _moments(x, mask) if moments is None else moments
+    mean = total / count.clamp(min=1.0)
+    variance = (square_total / count.clamp(min=1.0) - mean.square()).clamp(min=0.0)
+    whitened = (x.double() - mean) * torch.rsqrt(variance + 1e-8)
+    whitened = whitened if shift_mean else whitened + mean
+    return torch.where(mask, whitened.to(x.dtype), 0.0)
+
+
+def leave_one_out(scores: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+    """Scores of each prompt's samples in; each less the mean of its prompt's other samples out.
+
+    RLOO's advantage (Kool et al. 2019; Ahmadian et al. 2024, arXiv 2402.14740). A prompt's sum to 0.
+
+    Raises:
+        ValueError: fewer than two samples a prompt: there is no other to compare with.
+    """
+    k = _at_least_two(scores, "leave-one-out")
+    scores = at_least_float32(scores)
+    return (scores - scores.mean(dim=1, keepdim=True)) * (k / (k - 1))
+
+
+def group_normalized(scores: Float[Tensor, "p k"], eps: float = 1e-4) -> Float[Tensor, "p k"]:
+    """Scores of each prompt's samples in; (score - mean) / (standard deviation + eps) within the prompt out.
+
+    GRPO's advantage (Shao et al. 2024, arXiv 2402.03300, sec. 4.1.2), with k - 1 under the deviation, as its public
+    implementations have it. 0 where a prompt's samples all score alike.
+
+    Raises:
+        ValueError: fewer than two samples a prompt.
+    """
+    _at_least_two(scores, "group")
+    wide = scores.double()  # in single precision the mean of equal scores may miss them by enough to show over eps
+    normalized = (wide - wide.mean(dim=1, keepdim=True)) / (wide.std(dim=1, keepdim=True) + eps)
+    return normalized.to(at_least_float32(scores).dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningScale:
+    """Count, mean and sum of squared deviations (m2) of all scores so far (Welford 1962; Chan et al. 1979)."""
+
+    count: int = 0
+    mean: float = 0.0
+    m2: float = 0.0
+
+    def update(self, batch: Float[Tensor, " n"]) -> "RunningScale":
+        """A batch of scores in, the moments with them out. A score that is not finite is a ValueError."""
+        batch = batch.double()
+        if not bool(batch.isfinite().all()):
+            raise ValueError("a running scale takes finite scores: leave out the NaN and the infinite ones")
+        n = len(batch)
+        if n == 0:
+            return self
+        count, batch_mean = self.count + n, float(batch.mean())
+        apart = batch_mean - self.mean
+        return RunningScale(
+            count=count,
+            mean=self.mean + apart * n / count,
+            m2=self.m2 + float((batch - batch_mean).square().sum()) + apart**2 * self.count * n / count,
+        )
+
+    def apply(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Scores in, divided by the (population) standard deviation so far, their mean not taken off, out.
+
+        As they are with fewer than LEAST_SCORES so far, or with scores that never varied (by more than rounding).
+        """
+        std = math.sqrt(self.m2 / self.count) if self.count >= LEAST_SCORES else 0.0
+        return x / std if std > 1e-8 * abs(self.mean) else x
+
+
+def _at_least_two(scores: Tensor, what: str) -> int:
+    if scores.shape[1] < 2:
+        raise ValueError(f"a {what} baseline needs at least 2 samples a prompt, got {scores.shape[1]}")
+    return scores.shape[1]
+
+
+_moments = moments  # `whiten` has an argument of that name

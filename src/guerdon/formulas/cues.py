@@ -1,0 +1,370 @@
+"""What an edit of an answer does to its reward: effects in the model's own spread, their tests, doses, length, prompts, RATE.
+
+Axes: n answers in groups that are not independent, k edits, m levels of a control. A gain is r(edited) - r(before), nats,
+NaN where the edit does not apply. A margin is r(better) - r(worse) of two unedited answers to one prompt, nats.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+from scipy.special import chdtri, expit, ndtri, stdtr
+
+from guerdon.formulas.estimation import Interval, bootstrap_mean
+
+__all__ = [
+    "LengthLogit",
+    "MeanTest",
+    "Rate",
+    "at_length",
+    "bootstrap_sums",
+    "effects",
+    "length_logit",
+    "mean_tests",
+    "naive_rate",
+    "pair_correlation",
+    "rate",
+    "ratio",
+    "smallest_effect",
+    "within_spread",
+]
+
+POWER = 0.8
+RIDGE = 1e-4  # of the rows' weight, on standardized columns: keeps a perfect model's slope finite
+_CHUNK = 2_000_000  # group counts held at once
+
+
+class MeanTest(NamedTuple):
+    """A two-sided test of a mean of 0: p-value, standard error, degrees of freedom (groups less one)."""
+
+    p: float
+    error: float
+    df: int
+
+
+class LengthLogit(NamedTuple):
+    """P(first is better) = sigmoid(slope x margin + length x tanh(difference of lengths / its spread)).
+
+    slope: verdict's nats for a nat of margin. per_margin: length / slope, the nats of margin at which people's verdicts rate
+    a longer answer beyond what the model does; below 0 the model pays more for length than they do. NaN interval where the
+    slope is not shown to be positive.
+    """
+
+    slope: Interval
+    per_margin: Interval
+
+
+class Rate(NamedTuple):
+    """Average effect of an attribute on the reward of answers that have it, of those that have not, and of all; nats."""
+
+    att: Interval
+    atu: Interval
+    ate: Interval
+
+
+def within_spread(margin: Float[np.ndarray, " n"]) -> float:
+    """Margins of pairs of answers to one prompt in, the pooled standard deviation of rewards within a prompt out, nats.
+
+    For two answers the variance is half the squared margin. An additive constant of each prompt leaves it unchanged.
+    """
+    return math.sqrt(float(np.mean(np.square(margin))) / 2.0) if len(margin) else math.nan
+
+
+def effects(
+    gain: Float[np.ndarray, "n k"],
+    margin: Float[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> list[Interval]:
+    """Mean gain of each edit, over the answers to which it applies, in units of `within_spread`.
+
+    The unit is the model's own, so that no change of its scale moves an effect. Groups are resampled (percentile interval),
+    spread and all edits on the same draws. A unit of 0 gives NaN; groups to which an edit applies are counted in n.
+    """
+    known = ~np.isnan(gain)
+    column = np.column_stack([np.where(known, gain, 0.0), known, np.square(margin), np.ones(len(margin))])
+    total = _by_group(column, groups)
+    k = gain.shape[1]
+    num = [int(np.count_nonzero(total[:, k + j])) for j in range(k)]
+    if not len(total):
+        return [Interval(math.nan, math.nan, math.nan, 0)] * k
+
+    def measured(sums: Float[np.ndarray, "d c"]) -> Float[np.ndarray, "d k"]:
+        unit = np.sqrt(sums[:, -2] / (2.0 * sums[:, -1]))[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: np.ndarray = np.where(unit > 0, sums[:, :k] / sums[:, k : 2 * k] / unit, np.nan)
+        return found
+
+    value = measured(total.sum(axis=0, keepdims=True))[0]
+    drawn = measured(_resampled(total, draws, seed))
+    low, high = _limits(drawn, level)
+    alone = [each < 2 for each in num]
+    return [
+        Interval(float(v), *((math.nan, math.nan) if one else (float(a), float(b))), count)
+        for v, a, b, count, one in zip(value, low, high, num, alone, strict=True)
+    ]
+
+
+def mean_tests(values: Float[np.ndarray, "n k"], groups: Shaped[np.ndarray, " n"]) -> list[MeanTest]:
+    """Columns of values (NaN left out) and the group of each row in; a t-test of a mean of 0 for each column out.
+
+    Errors are by group (Liang & Zeger 1986). Where all values of a column are equal the p-value is 0, or 1 if they are all 0.
+    NaN with fewer than two groups.
+    """
+    known = ~np.isnan(values)
+    count = known.sum(axis=0)
+    mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1)
+    total = _by_group(np.where(known, values - mean, 0.0), groups)
+    num_groups = (_by_group(known.astype(np.float64), groups) > 0).sum(axis=0)
+    found = []
+    for m, n, g, squares in zip(mean, count, num_groups, np.square(total).sum(axis=0), strict=True):
+        if g < 2:
+            found.append(MeanTest(math.nan, math.nan, max(0, int(g) - 1)))
+            continue
+        error = math.sqrt(g / (g - 1) * squares) / int(n)
+        if error <= 1e-12 * abs(m):
+            found.append(MeanTest(float(m == 0.0), error, int(g) - 1))
+        else:
+            found.append(MeanTest(float(2.0 * stdtr(g - 1, -abs(m) / error)), error, int(g) - 1))
+    return found
+
+
+def smallest_effect(test: MeanTest, unit: float, tests: int = 1) -> Interval:
+    """A test's error in; the smallest effect, in units, that `tests` tests at 5 % together would see four times in five out.
+
+    The interval is that of the error itself (chi-square, as of normal values).
+    """
+    if not (unit > 0 and test.df > 0):
+        return Interval(math.nan, math.nan, math.nan, test.df + 1)
+    value = float(ndtri(1.0 - 0.025 / tests) + ndtri(POWER)) * test.error / unit
+    low, high = (value * math.sqrt(test.df / float(chdtri(test.df, tail))) for tail in (0.025, 0.975))
+    return Interval(value, low, high, test.df + 1)
+
+
+def bootstrap_sums(
+    columns: Float[np.ndarray, "n c"],
+    groups: Shaped[np.ndarray, " n"],
+    statistic: Callable[[Float[np.ndarray, "d c"]], Float[np.ndarray, " d"]],
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """A quantity that depends on the rows through sums of columns alone: its value and its interval by groups.
+
+    `statistic` takes sums, a row a draw: a mean, a ratio, a correlation. Percentile interval; draws that are NaN are left out.
+    """
+    total = _by_group(columns, groups)
+    if not len(total):
+        return Interval(math.nan, math.nan, math.nan, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(statistic(total.sum(axis=0, keepdims=True))[0])
+        if len(total) == 1:
+            return Interval(value, math.nan, math.nan, 1)
+        low, high = _limits(statistic(_resampled(total, draws, seed)), level)
+        return Interval(value, float(low), float(high), len(total))
+
+
+def at_length(
+    longer: Float[np.ndarray, "n m"], gain: Float[np.ndarray, "n m"], length: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """What neutral text of a given length would have gained: piecewise linear through (0, 0) and the measured levels.
+
+    longer, gain: characters that each level of neutral text adds to an answer, increasing, and what it gains. length:
+    characters asked for; beyond the last level the last slope goes on, and below 0 the mirror image is taken.
+    """
+    n = len(length)
+    x = np.column_stack([np.zeros(n), longer])
+    y = np.column_stack([np.zeros(n), gain])
+    size = np.abs(length)
+    place = np.clip((x <= size[:, None]).sum(axis=1), 1, x.shape[1] - 1)
+    row = np.arange(n)
+    left, right = x[row, place - 1], x[row, place]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = (y[row, place] - y[row, place - 1]) / (right - left)
+        found: np.ndarray = np.sign(length) * (y[row, place - 1] + slope * (size - left))
+    return np.where(length == 0, 0.0, found)
+
+
+def ratio(
+    above: Float[np.ndarray, " n"],
+    below: Float[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Mean of `above` over mean of `below`, each over its own known rows. NaN limits where `below` is not shown to be > 0."""
+    known = [~np.isnan(x) for x in (above, below)]
+    columns = np.column_stack([*(np.where(k, x, 0.0) for k, x in zip(known, (above, below), strict=True)), *known])
+
+    def bottom(sums: Float[np.ndarray, "d 4"]) -> Float[np.ndarray, " d"]:
+        mean: np.ndarray = sums[:, 1] / sums[:, 3]
+        return mean
+
+    def quotient(sums: Float[np.ndarray, "d 4"]) -> Float[np.ndarray, " d"]:
+        found: np.ndarray = sums[:, 0] / sums[:, 2] / bottom(sums)
+        return found
+
+    used = known[0] | known[1]
+    found = bootstrap_sums(columns[used], groups[used], quotient, draws, seed, level)
+    shown = bootstrap_sums(columns[used], groups[used], bottom, draws, seed, level)
+    return found if shown.low > 0 else found._replace(low=math.nan, high=math.nan)
+
+
+def pair_correlation(
+    x: Float[np.ndarray, " n"],
+    y: Float[np.ndarray, " n"],
+    weight: Float[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+    given: Float[np.ndarray, " n"] | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Correlation within prompts of two quantities, from their differences over pairs: no mean is taken off.
+
+    Equal to the correlation after each prompt's mean is taken off; swapping a pair changes nothing. With `given`, a third
+    difference, what correlation is left once it is known. NaN where either quantity never differs.
+    """
+    z = np.zeros(len(x)) if given is None else given
+    columns = np.column_stack([weight * a * b for a, b in ((x, y), (x, x), (y, y), (x, z), (y, z), (z, z))])
+
+    def statistic(sums: Float[np.ndarray, "d 6"]) -> Float[np.ndarray, " d"]:
+        xy, xx, yy, xz, yz, zz = sums.T
+        r: np.ndarray = xy / np.sqrt(xx * yy)
+        if given is None:
+            return r
+        rx, ry = (np.where(zz > 0, c / np.sqrt(v * np.where(zz > 0, zz, 1.0)), 0.0) for c, v in ((xz, xx), (yz, yy)))
+        left = np.clip((1.0 - rx**2) * (1.0 - ry**2), 0.0, None)
+        found: np.ndarray = np.where(left > 1e-12, (r - rx * ry) / np.sqrt(left), np.nan)
+        return found
+
+    return bootstrap_sums(columns, groups, statistic, draws, seed)
+
+
+def length_logit(
+    margin: Float[np.ndarray, " n"],
+    longer: Int[np.ndarray, " n"],
+    q: Float[np.ndarray, " n"],
+    weight: Float[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+    draws: int = 2000,
+    seed: int = 0,
+) -> LengthLogit:
+    """The verdict explained by margin and length together (Dubois 2024, arXiv 2404.04475, without its model terms).
+
+    margin: first less second, nats. longer: characters of the first less the second. q: P(first is better). No intercept:
+    swapping a pair changes nothing. Groups are resampled, each draw one Newton step away from the fit on all.
+    """
+    num_groups = len(np.unique(groups))
+    scale = math.sqrt(float(np.mean(np.square(margin)))) if len(margin) else 0.0
+    spread = math.sqrt(float(np.mean(np.square(longer)))) if len(margin) else 0.0
+    if scale == 0 or spread == 0 or num_groups < 2:
+        nothing = Interval(math.nan, math.nan, math.nan, num_groups)
+        return LengthLogit(nothing, nothing)
+    x = np.column_stack([margin / scale, np.tanh(longer / spread)])
+    ridge = RIDGE * float(weight.sum())
+    b = np.zeros(2)
+    for _ in range(100):
+        score, curve = _logit_terms(x, q, weight, b)
+        step = np.linalg.solve(_matrix(curve.sum(axis=0)) + ridge * np.eye(2), score.sum(axis=0) - ridge * b)
+        step *= min(1.0, 2.0 / max(1e-300, float(np.abs(step).max())))
+        b = b + step
+        if float(np.abs(step).max()) < 1e-10:
+            break
+    score, curve = _logit_terms(x, q, weight, b)
+    drawn = _resampled(_by_group(np.column_stack([score, curve]), groups), draws, seed)
+    hessian = np.stack([_matrix(row[2:]) for row in drawn]) + ridge * np.eye(2)
+    found = b + np.linalg.solve(hessian, (drawn[:, :2] - ridge * b)[..., None])[..., 0]
+    low, high = _limits(found[:, 0] / scale, 0.95)
+    slope = Interval(float(b[0]) / scale, float(low), float(high), num_groups)
+    with np.errstate(divide="ignore"):
+        per_margin = scale * found[:, 1] / found[:, 0]
+    low, high = _limits(per_margin, 0.95) if slope.low > 0 else (math.nan, math.nan)
+    return LengthLogit(slope, Interval(scale * float(b[1] / b[0]), float(low), float(high), num_groups))
+
+
+def rate(
+    once: Float[np.ndarray, " n"],
+    twice: Float[np.ndarray, " n"],
+    has: Bool[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+    draws: int = 2000,
+    seed: int = 0,
+) -> Rate:
+    """Effect of an attribute from rewrites of rewrites (Reber 2024, arXiv 2410.11348).
+
+    once: reward of the answer rewritten to the other value of the attribute; twice: of that, rewritten back; has: whether
+    the original has the attribute. Both are rewrites, so what a rewriter changes besides cancels. Differences are taken
+    answer by answer and resampled by group: the authors' code takes the two means as independent.
+    """
+    effect = np.where(has, twice - once, once - twice)
+    parts = (bootstrap_mean(effect[rows], groups[rows], None, draws, seed) for rows in (has, ~has, has | ~has))
+    return Rate(*parts)
+
+
+def naive_rate(
+    original: Float[np.ndarray, " n"],
+    once: Float[np.ndarray, " n"],
+    has: Bool[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+    draws: int = 2000,
+    seed: int = 0,
+) -> Rate:
+    """The same from one rewrite, which takes everything that a rewriter changes for the attribute's effect."""
+    effect = np.where(has, original - once, once - original)
+    parts = (bootstrap_mean(effect[rows], groups[rows], None, draws, seed) for rows in (has, ~has, has | ~has))
+    return Rate(*parts)
+
+
+def _logit_terms(
+    x: Float[np.ndarray, "n 2"], q: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"], b: Float[np.ndarray, " 2"]
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 3"]]:
+    """Each row's gradient and curvature (xx, xy, yy) of the log-likelihood."""
+    p = expit(x @ b)
+    weighted = weight * p * (1.0 - p)
+    curve = np.column_stack([weighted * x[:, 0] ** 2, weighted * x[:, 0] * x[:, 1], weighted * x[:, 1] ** 2])
+    return (weight * (q - p))[:, None] * x, curve
+
+
+def _matrix(curve: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "2 2"]:
+    return np.array([[curve[0], curve[1]], [curve[1], curve[2]]])
+
+
+def _by_group(columns: Float[np.ndarray, "n c"], groups: Shaped[np.ndarray, " n"]) -> Float[np.ndarray, "g c"]:
+    """Sums over the rows of each group."""
+    names, code = np.unique(groups, return_inverse=True)
+    total = np.zeros((len(names), columns.shape[1]))
+    np.add.at(total, code, columns)
+    return total
+
+
+def _resampled(total: Float[np.ndarray, "g c"], draws: int, seed: int) -> Float[np.ndarray, "d c"]:
+    """Sums over groups drawn with replacement, once a draw."""
+    rng = np.random.default_rng(seed)
+    num_groups = len(total)
+    chunk = max(1, _CHUNK // num_groups)
+    parts = []
+    for start in range(0, draws, chunk):
+        size = min(chunk, draws - start)
+        chosen = rng.integers(num_groups, size=(size, num_groups)) + num_groups * np.arange(size)[:, None]
+        count = np.bincount(chosen.ravel(), minlength=size * num_groups).reshape(size, num_groups)
+        parts.append(count @ total)
+    return np.concatenate(parts)
+
+
+def _limits(drawn: Float[np.ndarray, "d *k"], level: float) -> Float[np.ndarray, "2 *k"]:
+    """Percentile limits of each column, lower first; draws that are not finite are left out, and of none NaN is left."""
+    tails = [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
+    if drawn.ndim == 1:
+        finite = drawn[np.isfinite(drawn)]
+        return np.quantile(finite, tails) if len(finite) else np.full(2, np.nan)
+    found = np.full((2, *drawn.shape[1:]), np.nan)
+    whole = np.isfinite(drawn).all(axis=0)
+    found[:, whole] = np.quantile(drawn[:, whole], tails, axis=0)
+    for column in np.flatnonzero(~whole):
+        found[:, column] = _limits(drawn[:, column], level)
+    return found

@@ -1,0 +1,308 @@
+"""Objects in, files out. A file appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from guerdon.config import Config
+from guerdon.contracts import (
+    Comparison,
+    GuerdonError,
+    Rollouts,
+)
+from guerdon.io.readers import BATCH
+from guerdon.io.schema import Rejected, response_to_row, to_row
+
+
+def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> int:
+    """Write comparisons, as they come, in the format of the path's ending; returns how many."""
+    count = 0
+    with comparison_writer(path) as write:
+        for comparison in comparisons:
+            write(comparison)
+            count += 1
+    return count
+
+
+def write_parts(folder: str | Path, parts: Iterable[tuple[str, Comparison]], names: Sequence[str]) -> dict[str, int]:
+    """Write each comparison to folder/NAME.jsonl by the name before it, all files at once; returns how many in each."""
+    counts = dict.fromkeys(names, 0)
+    with ExitStack() as stack:
+        writers = {name: stack.enter_context(comparison_writer(Path(folder) / f"{name}.jsonl")) for name in names}
+        for name, comparison in parts:
+            writers[name](comparison)
+            counts[name] += 1
+    return counts
+
+
+def write_rejected(path: str | Path, rejected: Iterable[Rejected]) -> int:
+    """Write {place, reason, row} a line; returns how many. An empty file says that nothing was rejected."""
+    count = 0
+    with atomic_write(path, "wb") as file:
+        for row in rejected:
+            file.write(_rejected_line(row))
+            count += 1
+    return count
+
+
+def set_aside(rows: Iterable[Comparison | Rejected], path: str | Path) -> Iterator[Comparison]:
+    """Comparisons and rejected rows in, the comparisons out; the rejected go to the path once all rows are read."""
+    with atomic_write(path, "wb") as file:
+        for row in rows:
+            if isinstance(row, Comparison):
+                yield row
+            else:
+                file.write(_rejected_line(row))
+
+
+@contextmanager
+def comparison_writer(path: str | Path) -> Iterator[Callable[[Comparison], None]]:
+    """A function that writes one comparison; the file appears, whole, when the block ends without an error."""
+    name = str(path)
+    if name.endswith(".parquet"):
+        with atomic_write(path, "wb") as file, _parquet_writer(file) as write:
+            yield write
+    elif name.endswith((".jsonl", ".jsonl.gz")):
+        with atomic_write(path, "wb") as file:
+            if not name.endswith(".gz"):
+                yield lambda comparison: _write(file, _comparison_line(comparison))
+                return
+            # No name and no time in the header: the same comparisons make the same bytes.
+            with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
+                yield lambda comparison: _write(packed, _comparison_line(comparison))
+    else:
+        raise GuerdonError(
+            f"{path}: comparisons are written as .jsonl, .jsonl.gz or .parquet; remedy: change the ending"
+        )
+
+
+def write_rollouts(path: str | Path, rollouts: Rollouts) -> int:
+    """Write a policy's responses, {prompt, response, reward?, kl?} a line; returns how many."""
+    with atomic_write(path, "wb") as file:
+        for i, (prompt, response) in enumerate(zip(rollouts.prompts, rollouts.responses, strict=True)):
+            row: dict[str, Any] = {
+                "prompt": [{"role": m.role, "content": m.content} for m in prompt],
+                "response": response_to_row(response),
+            }
+            for name, values in (("reward", rollouts.reward), ("kl", rollouts.kl)):
+                if values is not None:
+                    row[name] = float(values[i])
+            file.write(encode_json(row) + b"\n")
+    return len(rollouts.responses)
+
+
+def refuse_other_ending(path: str | Path, what: str) -> None:
+    """An error unless the file's name tells that it holds JSON lines; what is no file, such as a pipe, may have any name."""
+    target = Path(os.path.realpath(path))
+    if target.suffix not in (".jsonl", ".ndjson") and not (target.exists() and not target.is_file()):
+        raise GuerdonError(f"{path}: {what} written as .jsonl; remedy: change the ending")
+
+
+def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write one JSON object a line; returns how many."""
+    num = 0
+    with atomic_write(path, "wb") as file:
+        for row in rows:
+            file.write(encode_json(row) + b"\n")
+            num += 1
+    return num
+
+
+@contextmanager
+def _parquet_writer(file: IO[bytes]) -> Iterator[Callable[[Comparison], None]]:
+    """Nested typed columns, a row group every BATCH comparisons."""
+    import pyarrow.parquet as pq
+
+    schema = _parquet_schema()
+    held: list[dict[str, Any]] = []
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+
+        def flush() -> None:
+            writer.write_batch(_record_batch(held, schema))
+            held.clear()
+
+        def write(comparison: Comparison) -> None:
+            held.append({"weight": 1.0, **to_row(comparison)})
+            if len(held) == BATCH:
+                flush()
+
+        yield write
+        if held:
+            flush()
+
+
+def _record_batch(rows: list[dict[str, Any]], schema: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.RecordBatch.from_pylist(rows, schema=schema)
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.end]
+        raise GuerdonError(
+            f"Parquet cannot hold half a character ({half!r}); remedy: write .jsonl, or mend the text"
+        ) from None
+
+
+def _parquet_schema() -> Any:
+    import pyarrow as pa
+
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    ratings = pa.map_(pa.string(), pa.float64())
+    response = pa.struct(
+        [("text", pa.string()), ("finish", pa.string()), ("author", pa.string()), ("ratings", ratings)]
+    )
+    preference = pa.struct(
+        [
+            ("groups", pa.list_(pa.list_(pa.int32()))),
+            ("q", pa.float64()),
+            ("strength", pa.float64()),
+            ("votes", pa.list_(pa.int64())),
+        ]
+    )
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("group", pa.string()),
+            ("prompt", pa.list_(message)),
+            ("responses", pa.list_(response)),
+            ("preference", preference),
+            ("annotator", pa.string()),
+            ("source", pa.string()),
+            ("weight", pa.float64()),
+        ]
+    )
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file to write ("w" text, "wb" bytes) that takes its name only when it is whole and on the disk.
+
+    Until then it is a hidden file in the same folder, removed on any failure; an older file of that name stays. Missing
+    folders are made. A path that is no regular file (a pipe, /dev/stdout) is written to as it is.
+    """
+    target = Path(os.path.realpath(path))  # a link keeps pointing where it points
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with explain_os_errors(path):
+            if target.exists() and not target.is_file():
+                with _open_to_write(target, mode) as file:
+                    yield file
+                return
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _open_to_write(temporary, mode) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+            sync_folder(target.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def explain_os_errors(path: str | Path) -> Iterator[None]:
+    """A path that cannot be written is one line with its remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            raise
+        remedy = _REMEDIES[error.errno]
+        raise GuerdonError(f"cannot write {path}: {error.strerror}; remedy: {remedy}") from None
+
+
+_REMEDIES: Mapping[int | None, str] = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space or pass another --out"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT), "pass another --out, or change its permissions"
+    ),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "pass another --out: this one is in the way"),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.EIO), "pass another --out"),
+}
+
+
+def write_all(file: IO[bytes], content: bytes) -> None:
+    """Write every byte, however few a single call takes."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def write_text(path: str | Path, content: str) -> None:
+    """Write text as UTF-8, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write indented JSON, whole or not at all. NaN is refused: JSON has none."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def write_config(path: str | Path, config: Config) -> None:
+    """Write every option as YAML that read_config and --config take back."""
+    import yaml
+
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
+    """Add one line to a JSONL file and hand it to the system. A line that a killed run left half is ended first."""
+    line = encode_json(row) + b"\n"
+    try:
+        with Path(path).open("ab+") as file:
+            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                line = b"\n" + line
+            file.write(line)
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno, "pass another --out")
+        raise GuerdonError(f"cannot write {path}: {error.strerror}; remedy: {remedy}") from None
+
+
+def _comparison_line(comparison: Comparison) -> bytes:
+    try:
+        return encode_json(to_row(comparison)) + b"\n"
+    except ValueError:
+        raise GuerdonError(
+            f"comparison {comparison.id}: holds a number that is not finite; remedy: leave it out"
+        ) from None
+
+
+def _rejected_line(row: Rejected) -> bytes:
+    body = {"place": row.place, "reason": row.reason, "row": row.row}
+    return json.dumps(body, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def encode_json(value: object) -> bytes:
+    """JSON as UTF-8. Half a character (a lone surrogate) becomes its escape, which JSON reads back as it was."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+
+
+def _write(file: IO[bytes] | gzip.GzipFile, line: bytes) -> None:
+    file.write(line)
+
+
+def _open_to_write(path: Path, mode: str) -> IO[Any]:
+    if "b" in mode:
+        return path.open(mode)
+    return path.open(mode, encoding="utf-8", newline="\n", errors="backslashreplace")
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the folder's own entries on the disk, so that a rename survives a power cut."""
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Everything that fulfills a contract: reward models, judges, policies, and what wraps them."""

@@ -1,0 +1,67 @@
+"""How well margins mean their odds, each measure with its interval: what fitting and auditing both report.
+
+Axes: n counts pairs. Margins are nats, q is the share of people who say that the first is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from guerdon.contracts import Estimate
+from guerdon.formulas.calibration import (
+    brier,
+    ece,
+    ece_null,
+    ece_p_value,
+    nll,
+    oriented,
+)
+from guerdon.formulas.estimation import bootstrap, bootstrap_mean, clopper_pearson
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Shaped
+
+    from guerdon.models.scored_pairs import ScoredPairs
+
+COIN_NLL = float(np.log(2))
+
+
+def measure_odds(
+    margin: Float[np.ndarray, " n"],
+    q: Float[np.ndarray, " n"],
+    weight: Float[np.ndarray, " n"],
+    group: Shaped[np.ndarray, " n"],
+    *,
+    bins: int,
+    draws: int,
+    seed: int,
+) -> dict[str, Estimate]:
+    """Estimates nll, brier, ece, overconfidence (mean confidence minus accuracy). The ECE weighs every pair alike."""
+    confidence, correct = oriented(margin, q)
+    means = {"nll": nll(margin, q), "brier": brier(margin, q), "overconfidence": confidence - correct}
+    found = {name: Estimate(*bootstrap_mean(each, group, weight, draws, seed)) for name, each in means.items()}
+    resampled = bootstrap(lambda rows: ece(margin[rows], q[rows], bins), group, draws, seed)
+    # Resampling adds to the ECE the very bias that its null shows: its limits are shifted back to surround the value.
+    half = (resampled.high - resampled.low) / 2
+    found["ece"] = Estimate(resampled.value, max(0.0, resampled.value - half), resampled.value + half, resampled.n)
+    return {name: found[name] for name in ("nll", "brier", "ece", "overconfidence")}
+
+
+def measure_null(pairs: ScoredPairs, observed: float, *, bins: int, draws: int, seed: int) -> dict[str, Estimate]:
+    """Estimates ece_null (mean, central 95 % of the ECE under perfect calibration) and ece_p_value (n counts draws)."""
+    votes = np.maximum(1, pairs.votes.sum(axis=1))
+    null = ece_null(pairs.margin, votes=votes, bins=bins, draws=draws, seed=seed)
+    low, high = np.quantile(null, [0.025, 0.975])
+    as_large = clopper_pearson(int(np.count_nonzero(null >= observed)), draws)
+    return {
+        "ece_null": Estimate(float(null.mean()), float(low), float(high), pairs.num_groups),
+        "ece_p_value": Estimate(ece_p_value(observed, null), as_large.low, as_large.high, draws),
+    }
+
+
+def is_miscalibrated(estimates: Mapping[str, Estimate]) -> bool:
+    """True where the ECE is beyond what perfect calibration would show once in twenty times."""
+    return estimates["ece_p_value"].value <= 0.05

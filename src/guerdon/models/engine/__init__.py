@@ -1,0 +1,1 @@
+"""How a language model is run over many texts: no shared token computed twice, no padding."""

@@ -1,0 +1,581 @@
+"""A language model that speaks: prompts in, replies out with the reason each one ended; and how likely it finds given replies.
+
+Axes: n replies, r tokens of all replies one after another, v vocabulary, x hidden size. Log-probabilities are nats.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from guerdon.config import ModelOptions, PolicyOptions
+from guerdon.contracts import (
+    FinishReason,
+    GuerdonError,
+    Prompt,
+    PromptLike,
+    Response,
+    Rollouts,
+    as_prompt,
+    digest,
+)
+from guerdon.formulas.policy import entropy
+from guerdon.models.chat import PLAIN_TEMPLATE, ensure_pad_token, whole
+from guerdon.models.directory import layout
+from guerdon.models.engine import kv_cache
+from guerdon.models.engine.backbone import (
+    TOLERANCE,
+    Texts,
+    Trunk,
+    pad,
+    readings,
+)
+from guerdon.models.engine.device import keep_freed_memory, pick_device, pick_dtype
+from guerdon.models.engine.kv_cache import Drawn
+from guerdon.models.engine.prepacked import packed
+from guerdon.models.reward_model import refuse_nan, resolve
+from guerdon.progress import Bar
+
+log = logging.getLogger("guerdon")
+
+AT_ONCE = 1 << 16  # tokens of prompts and replies that are remembered at once while replies are drawn
+ROWS = 512  # replies drawn at once: more are no faster, and a row of logits each is held
+REMEDY = "remedy: the language model itself, not a reward model, an encoder or a translator"
+LOGITS = 1 << 26  # logits of one piece; more are computed again in the backward pass instead of kept
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a policy makes of given replies, token after token, reply after reply.
+
+    log_prob [r] of each token, entropy [r] of the distribution it was one of (no gradient), hidden [r, x] before it.
+    """
+
+    log_prob: Float[Tensor, " r"]
+    entropy: Float[Tensor, " r"]
+    hidden: Float[Tensor, "r x"]
+
+
+class LanguagePolicy:
+    """A causal language model with its tokenizer. Sampling is plain: temperature only, no top-k, top-p or penalties."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        system: str | None = None,
+        name: str = "",
+        max_prompt: int | None = None,
+        stop: Sequence[str] = (),
+        template: str = "model",
+    ) -> None:
+        self.model, self.tokenizer, self.system, self.name = model, tokenizer, system, name
+        self.max_prompt, self.template = max_prompt, template
+        self.trunk = Trunk(model)
+        self.stops = stop_tokens(model, tokenizer, stop)
+        self.shares = False if layout.is_encoder(model.config) else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with whatever changes what it says: weights, rendering, where replies end."""
+        return digest([layout.fingerprint(self.model), self.template_hash, sorted(self.stops), self.max_prompt])
+
+    # ---- Speaking ----------------------------------------------------------------------------------------------------
+
+    def sample(
+        self, prompts: Sequence[PromptLike], n: int, max_tokens: int, temperature: float = 1.0, seed: int = 0
+    ) -> Rollouts:
+        """Draw n responses to each prompt, at most max_tokens each; those of one prompt stand together.
+
+        Temperature 0 takes the likeliest token. The seed fixes every draw and leaves torch's own generator as it was.
+        Raises GuerdonError for a prompt that is too long, with its place.
+        """
+        return self.sample_each(prompts, n, max_tokens, temperature, [seed] * len(prompts))
+
+    def sample_each(
+        self, prompts: Sequence[PromptLike], n: int, max_tokens: int, temperature: float, seeds: Sequence[int]
+    ) -> Rollouts:
+        """The same with a seed for each prompt."""
+        asked = [as_prompt(p) for p in prompts]
+        ids = [self.encode(p) for p in asked]
+        for i, row in enumerate(ids):
+            if reason := self.unfit(row, max_tokens):
+                raise GuerdonError(f"prompt {i}: {reason}")
+        drawn = self.draw(ids, n, max_tokens, temperature, seeds)
+        responses = [self.response(r, f) for r, f in zip(drawn.replies, drawn.finish, strict=True)]
+        return Rollouts(tuple(p for p in asked for _ in range(n)), tuple(responses), log_prob=drawn.log_prob)
+
+    def draw(
+        self, prompts: Texts, n: int, max_tokens: int, temperature: float = 1.0, seeds: int | Sequence[int] = 0
+    ) -> Drawn:
+        """The same in token ids."""
+        if not (temperature == 0 or 1e-6 <= temperature < np.inf) or n < 1 or max_tokens < 1:
+            raise GuerdonError(
+                f"sample: n and max_tokens are above 0 and temperature is 0 or from 1e-6 up, got {n}, {max_tokens}, {temperature}"
+            )
+        each = [seeds] * len(prompts) if isinstance(seeds, int) else list(seeds)
+        chance = kv_cache.chances(prompts, n, max_tokens, each)
+        parts: list[Drawn] = []
+        bar = Bar(len(prompts) * n, "sample", "replies")
+        with torch.inference_mode(), self._at_rest():
+            for some in _at_once([len(p) + n * max_tokens for p in prompts], max(1, ROWS // n)):
+                texts, rows = [prompts[i] for i in some], slice(some[0] * n, (some[-1] + 1) * n)
+                parts.append(self._draw(texts, chance[rows], temperature, [each[i] for i in some], bar))
+        bar.close()
+        drawn = Drawn.joined(parts)
+        if len(bad := np.flatnonzero(np.isnan(drawn.log_prob))):
+            raise GuerdonError(
+                f"prompt {bad[0] // n}: the model gives NaN for its reply; remedy: policy.dtype=float32, or an earlier checkpoint"
+            )
+        return drawn
+
+    def encode(self, prompt: Prompt) -> Int[np.ndarray, " t"]:
+        """Token ids of a prompt up to where the reply begins."""
+        turns = [{"role": m.role, "content": m.content} for m in prompt]
+        if self.system is not None and prompt[:1] and prompt[0].role != "system":
+            turns.insert(0, {"role": "system", "content": self.system})
+        try:
+            text = self.tokenizer.apply_chat_template(
+                turns, chat_template=self.chat_template, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is somebody's program: whatever it raises is about this conversation
+            roles = ",".join(m.role for m in prompt)
+            raise GuerdonError(
+                f"the chat template refuses a prompt of roles {roles}: {error}; remedy: reorder or merge the turns"
+            ) from None
+        return np.asarray(
+            self.tokenizer(whole(text), add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int32
+        )
+
+    def unfit(self, prompt: Int[np.ndarray, " t"], max_tokens: int) -> str | None:
+        """Why a prompt cannot be answered; None where it can."""
+        context = layout.context_length(self.model.config)
+        most = min(self.max_prompt or 10**9, (context or 10**9) - max_tokens)
+        if len(prompt) == 0:
+            return "the prompt renders to no tokens; remedy: drop it"
+        if most < 1:
+            return (
+                f"max_tokens={max_tokens} leaves no room for a prompt in a context of {context} tokens; remedy: fewer"
+            )
+        if len(prompt) > most:
+            return (
+                f"{len(prompt)} tokens where {most} fit; remedy: drop it, or raise policy.max_prompt within the context"
+            )
+        return None
+
+    def response(self, ids: Int[np.ndarray, " t"], finish: FinishReason) -> Response:
+        """The reply as text: what was drawn, without its end token. Other special tokens show: a judge reads them too."""
+        kept = ids[:-1] if finish == "stop" else ids
+        text = self.tokenizer.decode(kept.tolist(), skip_special_tokens=False)
+        return Response(text, finish=finish, author=self.name or None)
+
+    @property
+    def chat_template(self) -> str:
+        """The tokenizer's own, or a plain one for a model that has none."""
+        own = self.tokenizer.chat_template
+        if isinstance(own, dict):
+            own = own.get("default")
+        return str(own or PLAIN_TEMPLATE) if self.template == "model" else PLAIN_TEMPLATE
+
+    @property
+    def template_hash(self) -> str:
+        """Equal to a reward model's where both render a conversation alike."""
+        return digest([self.chat_template, self.system])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.trunk.device
+
+    # ---- Reading what was said ----------------------------------------------------------------------------------------
+
+    def read(self, prompts: Texts, replies: Texts, temperature: float = 1.0) -> Reading:
+        """Log-probability of each reply's tokens after its prompt, with gradients if they are enabled.
+
+        Prompts, and what else texts begin with alike, are computed once.
+        """
+        texts = [np.concatenate([p, r[:-1]]) for p, r in zip(prompts, replies, strict=True)]
+        since = [len(p) - 1 for p in prompts]
+        target = torch.from_numpy(np.concatenate(replies).astype(np.int64)).to(self.device)
+        shared = self._shared()
+        with nullcontext() if torch.is_grad_enabled() else packed(self.model):
+            if shared:
+                hidden = self.trunk.states(texts, since)
+                found = [
+                    self._judge(hidden[at], target[at], temperature) for at in _pieces(len(target), self._vocabulary())
+                ]
+            else:
+                hidden, logits = self._padded(texts, since)
+                found = [_log_probs(logits, target, temperature)]
+        return Reading(torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found]), hidden)
+
+    def log_probs(self, rollouts: Rollouts, micro_tokens: int = 4096) -> Float[np.ndarray, " n"]:
+        """Nats of each response, its end token included where it ended, at temperature 1.
+
+        The text is split into tokens anew, which may differ from how it was drawn.
+        """
+        prompts = [self.encode(p) for p in rollouts.prompts]
+        replies = [self._reply_ids(r) for r in rollouts.responses]
+        found = np.zeros(len(prompts))
+        some = [i for i, reply in enumerate(replies) if len(reply)]
+        texts = [np.concatenate([prompts[i], replies[i]]) for i in some]
+        with torch.inference_mode(), self._at_rest():
+            for rows in self.batches(texts, micro_tokens) if some else []:
+                these = [some[row] for row in rows]
+                nats = self.read([prompts[i] for i in these], [replies[i] for i in these]).log_prob
+                found[these] = [float(part.double().sum()) for part in nats.split([len(replies[i]) for i in these])]
+        return found
+
+    def batches(self, texts: Texts, tokens: int) -> list[list[int]]:
+        """Divide texts into passes of at most `tokens` computed tokens, but at least one text each."""
+        self._shared()  # before the trunk chooses: it compares with rows that are padded
+        return self.trunk.batches(texts, tokens)
+
+    @contextmanager
+    def as_reference(self) -> Iterator[None]:
+        """The model without its adapters."""
+        with self.model.disable_adapter() if hasattr(self.model, "disable_adapter") else nullcontext():
+            yield
+
+    # ---- How -----------------------------------------------------------------------------------------------------------
+
+    def _shared(self) -> bool:
+        """Whether this model's own logits are its unembedding of its hidden states; found out on first use.
+
+        One pass answers both: rows that are computed differently differ by rounding, in bfloat16 by more than a fault would.
+        """
+        if self.shares is None:
+            draw = np.random.default_rng(0)
+            texts = [draw.integers(0, self.model.config.vocab_size, size).astype(np.int32) for size in (17, 9)]
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False), self._at_rest():
+                hidden, logits = self._padded(texts, [0, 0])
+                expected, found = logits.float(), self._logits(hidden).float()
+            limit = TOLERANCE[next(self.model.parameters()).dtype] * expected.abs().max()
+            self.shares = bool((found - expected).abs().max() <= limit)
+            if not self.shares:
+                self.trunk.give_up()
+                log.warning("%s: logits are not its unembedding's alone; rows are padded", type(self.model).__name__)
+        return self.shares
+
+    def _draw(
+        self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, seeds: Sequence[int], bar: Bar
+    ) -> Drawn:
+        if self._shared() and self.trunk.choose() == "forest":
+            with packed(self.model):
+                return self._draw_shared(prompts, chance, temperature, bar)
+        return self._generate(prompts, len(chance) // len(prompts), chance.shape[1], temperature, seeds, bar)
+
+    def _draw_shared(self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, bar: Bar) -> Drawn:
+        """Over the forest. Prompts that stand otherwise to a turn of the positions do not meet in one pass."""
+        n = len(chance) // len(prompts)
+        sides = np.array([kv_cache.side(len(p), chance.shape[1], self.trunk.turn) for p in prompts])
+        parts, order = [], []
+        for each in np.unique(sides):
+            some = np.flatnonzero(sides == each)
+            rows = (some[:, None] * n + np.arange(n)).ravel()
+            drawn = kv_cache.draw(
+                self.trunk,
+                self._logits,
+                [prompts[i] for i in some.tolist()],
+                chance[rows],
+                temperature=temperature,
+                stops=sorted(self.stops),
+                advance=bar.advance,
+            )
+            parts.append(drawn)
+            order.append(rows)
+        return Drawn.joined(parts).taken(np.argsort(np.concatenate(order)))
+
+    def _generate(
+        self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: Bar
+    ) -> Drawn:
+        """transformers' own loop, for families that the forest is not exact for; without what the model's makers shape draws by."""
+        from transformers import GenerationConfig
+
+        core = layout.unwrapped(self.model)
+        own, core.generation_config = core.generation_config, GenerationConfig()
+        try:
+            return self._generate_plain(prompts, n, max_tokens, temperature, seeds, bar)
+        finally:
+            core.generation_config = own
+
+    def _generate_plain(
+        self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: Bar
+    ) -> Drawn:
+        chosen = {"do_sample": False} if temperature == 0 else {"do_sample": True, "temperature": temperature}
+        replies: list[np.ndarray] = []
+        finish: list[FinishReason] = []
+        nats: list[float] = []
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []), layout.quiet():
+            for prompt, seed in zip(prompts, seeds, strict=True):
+                torch.manual_seed(seed)
+                ids = torch.from_numpy(prompt.astype(np.int64))[None].to(self.device)
+                rows = self.model.generate(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    top_k=0,
+                    top_p=1.0,
+                    num_return_sequences=1 if temperature == 0 else n,
+                    max_new_tokens=max_tokens,
+                    pad_token_id=self.tokenizer.pad_token_id,
+                    eos_token_id=sorted(self.stops),
+                    **chosen,
+                )[:, len(prompt) :]
+                for row in rows.tolist() * (n if temperature == 0 else 1):
+                    end = next((i for i, token in enumerate(row) if token in self.stops), None)
+                    replies.append(np.asarray(row if end is None else row[: end + 1], dtype=np.int32))
+                    finish.append("length" if end is None else "stop")
+                    nats.append(float(self.read([prompt], replies[-1:], temperature or 1.0).log_prob.double().sum()))
+                bar.advance(n)
+        return Drawn(replies, finish, np.asarray(nats))
+
+    def _logits(self, hidden: Float[Tensor, "r x"]) -> Float[Tensor, "r v"]:
+        """What the unembedding says, with the scale and cap that the family's configuration names."""
+        core = layout.unwrapped(self.model)
+        head, config = core.get_output_embeddings(), core.config
+        logits: Tensor = head(hidden.to(head.weight.dtype))
+        if scale := getattr(config, "logits_scaling", None):
+            logits = logits / scale
+        if scale := getattr(config, "logit_scale", None):
+            logits = logits * scale
+        if cap := getattr(config, "final_logit_softcapping", None):
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    def _judge(self, hidden: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        def judged(hidden: Tensor) -> tuple[Tensor, Tensor]:
+            return _log_probs(self._logits(hidden), target, temperature)
+
+        if torch.is_grad_enabled() and hidden.requires_grad:
+            found: tuple[Tensor, Tensor] = checkpoint(judged, hidden, use_reentrant=False)
+            return found
+        return judged(hidden)
+
+    def _padded(self, texts: Texts, since: Sequence[int]) -> tuple[Tensor, Tensor]:
+        ids, mask = (x.to(self.device) for x in pad(texts, self.tokenizer.pad_token_id))
+        found = self.model(input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=True)
+        at = readings([len(text) for text in texts], since)
+        return found.hidden_states[-1][at], found.logits[at]
+
+    def _reply_ids(self, response: Response) -> Int[np.ndarray, " t"]:
+        ids = self.tokenizer(whole(response.text), add_special_tokens=False, verbose=False)["input_ids"]
+        end = [] if response.finish == "length" else [self.end_of_turn]
+        return np.asarray([*ids, *end], dtype=np.int32)
+
+    @property
+    def end_of_turn(self) -> int:
+        """The token that the template closes a reply with, or the tokenizer's end."""
+        closes = closing_token(self.tokenizer)
+        return int(self.tokenizer.eos_token_id) if closes is None else closes
+
+    def _vocabulary(self) -> int:
+        return int(layout.unwrapped(self.model).get_output_embeddings().weight.shape[0])
+
+    @contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """Out of training mode, which a family may treat differently even without dropout."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(training)
+
+
+def save_policy(policy: LanguagePolicy, folder: Path) -> None:
+    """Write the policy, adapters folded into a copy of its weights, as a directory that transformers and servers load."""
+    core = copy.deepcopy(policy.model) if hasattr(policy.model, "merge_and_unload") else policy.model
+    tokenizer = copy.deepcopy(policy.tokenizer)
+    tokenizer.chat_template = policy.chat_template
+    layout.write_policy(layout.merged(core), tokenizer, folder)
+
+
+def load_policy(options: PolicyOptions, *, adapters: bool = False, seed: int = 0) -> LanguagePolicy:
+    """A policy from a hub name, a directory, 'starter' or a run of ours; with fresh adapters where they are to be trained.
+
+    A directory of peft's adapters alone is read with the model that they name, and folded into its weights.
+    """
+    source = resolve(options.base)
+    run = Path(source)
+    if (run / "run.json").is_file() and (run / "policy").is_dir() and not (run / "config.json").exists():
+        source = str(run / "policy")
+    with _of_policy():
+        return _loaded(source, options, adapters, seed)
+
+
+def _loaded(source: str, options: PolicyOptions, adapters: bool, seed: int) -> LanguagePolicy:
+    adapted = source if _is_adapters(source) else None
+    if adapted:
+        source = _named_base(source)
+    given = ModelOptions(
+        base=options.base,
+        revision=options.revision,
+        trust_remote_code=options.trust_remote_code,
+        lora_rank=options.lora_rank,
+        lora_alpha=options.lora_alpha,
+        lora_targets=options.lora_targets,
+    )
+    config = layout.read_config(source, given)
+    if any("ForSequenceClassification" in name for name in config.architectures or []):
+        raise GuerdonError(f"{source}: is a reward model or classifier, so it cannot speak; {REMEDY}")
+    tokenizer = layout.read_tokenizer(source, given)
+    ensure_pad_token(tokenizer)
+    device = pick_device(options.device)
+    model = _speaking(source, options, pick_dtype(options.dtype, device))
+    if adapted:
+        model = _folded(model, adapted)
+    refuse_nan(model, source)
+    layout.silence_dropout(model)
+    keep_freed_memory()
+    if adapters and options.lora_rank:
+        model = layout.with_adapters(model, given, seed, train_head=False)
+    model.to(device).eval()
+    return LanguagePolicy(
+        model,
+        tokenizer,
+        system=options.system,
+        name=options.base,
+        max_prompt=options.max_prompt,
+        stop=options.stop,
+        template=options.template,
+    )
+
+
+def _speaking(source: str, options: PolicyOptions, dtype: torch.dtype) -> Any:
+    """The causal language model, every weight of which was stored: one without its own unembedding would talk at random."""
+    from transformers import AutoModelForCausalLM
+
+    load: Any = AutoModelForCausalLM.from_pretrained
+    with layout.quiet():
+        try:
+            model, info = load(
+                source,
+                dtype=dtype,
+                revision=options.revision,
+                trust_remote_code=options.trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, KeyError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise GuerdonError(f"{source}: no causal language model ({line}); {REMEDY}") from None
+    if missing := sorted(info["missing_keys"]):
+        raise GuerdonError(f"{source}: no causal language model, it holds no {missing[0]}; {REMEDY}")
+    if layout.is_encoder(model.config):
+        raise GuerdonError(f"{source}: {type(model).__name__} sees what comes later, so it cannot speak; {REMEDY}")
+    return model
+
+
+def _is_adapters(source: str) -> bool:
+    folder = Path(source)
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def _named_base(folder: str) -> str:
+    """The model that a directory of adapters was trained on."""
+    try:
+        told = json.loads((Path(folder) / "adapter_config.json").read_text("utf-8"))
+        base = told.get("base_model_name_or_path")
+    except (ValueError, AttributeError):
+        base = None
+    if not base:
+        raise GuerdonError(
+            f"{folder}: adapter_config.json has no base_model_name_or_path; remedy: name the model there"
+        )
+    return str(base)
+
+
+def _folded(model: Any, folder: str) -> Any:
+    """The model with adapters from a directory added to its weights."""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    with layout.quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft's remarks on names that transformers is about to drop
+        try:
+            return PeftModel.from_pretrained(model, folder).merge_and_unload()
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise GuerdonError(f"{folder}: adapters that do not fit {model.config.name_or_path} ({line})") from None
+
+
+@contextmanager
+def _of_policy() -> Iterator[None]:
+    """Errors of options that reward models have too name the policy's."""
+    try:
+        yield
+    except GuerdonError as error:
+        raise GuerdonError(re.sub(r"\bmodel\.(device|lora_targets)\b", r"policy.\1", str(error))) from None
+
+
+def stop_tokens(model: Any, tokenizer: Any, more: Sequence[str] = ()) -> frozenset[int]:
+    """Tokens that end a reply: the model's, the tokenizer's, the template's end of turn, and those asked for by name."""
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    listed = ends if isinstance(ends, list) else [ends]
+    found = {*listed, tokenizer.eos_token_id, closing_token(tokenizer)}
+    vocabulary = tokenizer.get_vocab() if more else {}
+    for name in more:
+        if name not in vocabulary:
+            raise GuerdonError(
+                f"policy.stop: {name!r} is no token of this tokenizer; remedy: a single token such as <|im_end|>"
+            )
+        found.add(vocabulary[name])
+    return frozenset(int(token) for token in found if token is not None)
+
+
+def closing_token(tokenizer: Any) -> int | None:
+    """The special token that the chat template puts behind a reply; None where it puts none."""
+    if not tokenizer.chat_template:
+        return None
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    try:
+        ids = tokenizer(tokenizer.apply_chat_template(turns, tokenize=False), add_special_tokens=False)["input_ids"]
+    except Exception:  # a template that refuses this probe may still serve its own conversations
+        return None
+    content = tokenizer("b", add_special_tokens=False)["input_ids"]
+    special = set(tokenizer.all_special_ids)
+    last = max((i for i in range(len(ids)) if ids[i : i + len(content)] == content), default=None)
+    behind = ids[last + len(content) :] if last is not None else []
+    return next((int(token) for token in behind if token in special), None)
+
+
+def _log_probs(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    scaled = logits.float() / temperature
+    nats = torch.log_softmax(scaled, -1).gather(-1, target[:, None])[:, 0]
+    with torch.no_grad():
+        spread = entropy(scaled)
+    return nats, spread
+
+
+def _pieces(rows: int, width: int) -> list[slice]:
+    most = max(1, LOGITS // width)
+    return [slice(at, at + most) for at in range(0, rows, most)]
+
+
+def _at_once(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Indices in order, at most so many together, cut where what would be remembered passes AT_ONCE tokens."""
+    some: list[int] = []
+    used = 0
+    for i, size in enumerate(sizes):
+        if some and (len(some) == most or used + size > AT_ONCE):
+            yield some
+            some, used = [], 0
+        some.append(i)
+        used += size
+    if some:
+        yield some

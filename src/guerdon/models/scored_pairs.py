@@ -1,0 +1,232 @@
+"""Comparisons as a table of scored pairs, for every stage that fits or measures odds.
+
+Axes: n counts pairs; a comparison of K responses gives each of its comparable pairs, which share its weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from guerdon.contracts import Comparison, GuerdonError, RewardModel
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int, Shaped
+
+    from guerdon.contracts import (
+        Judge,
+        PromptLike,
+        ResponseLike,
+        Scores,
+    )
+
+Progress = Callable[[int, int], None]
+NO_VOTES = (-1, -1, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPairs:
+    """Pairs in the order shown, with what the model and the people said.
+
+    margin: nats that the first is better. q: P(first is better) by the verdict, 0.5 for a tie. weight: sums to the
+    comparison's weight over its pairs. first_reward, second_reward: nats, NaN for a judge. first_length, second_length:
+    characters. votes: (first, tie, second) counts, -1 where nobody counted. index, first, second: which comparison and
+    which of its responses. truncated: True where the model did not see one of the two whole; False for a judge.
+
+    Where the model knows its doubt: margin_std, nats; first_shift_p and second_shift_p, p-values of being in distribution;
+    members: margin by each ensemble member [k, n], nats. None where it does not.
+    """
+
+    margin: Float[np.ndarray, " n"]
+    q: Float[np.ndarray, " n"]
+    weight: Float[np.ndarray, " n"]
+    group: Shaped[np.ndarray, " n"]
+    source: Shaped[np.ndarray, " n"]
+    first_reward: Float[np.ndarray, " n"]
+    second_reward: Float[np.ndarray, " n"]
+    first_length: Int[np.ndarray, " n"]
+    second_length: Int[np.ndarray, " n"]
+    votes: Int[np.ndarray, "n 3"]
+    index: Int[np.ndarray, " n"]
+    first: Int[np.ndarray, " n"]
+    second: Int[np.ndarray, " n"]
+    truncated: Bool[np.ndarray, " n"]
+    margin_std: Float[np.ndarray, " n"] | None = None
+    first_shift_p: Float[np.ndarray, " n"] | None = None
+    second_shift_p: Float[np.ndarray, " n"] | None = None
+    members: Float[np.ndarray, "k n"] | None = None
+
+    @property
+    def is_tie(self) -> Bool[np.ndarray, " n"]:
+        """True where the verdict calls the two equal."""
+        return self.q == 0.5  # type: ignore[no-any-return]
+
+    @property
+    def num_groups(self) -> int:
+        """Independent units among the pairs."""
+        return len(np.unique(self.group))
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.margin)
+
+
+@runtime_checkable
+class PairScorer(Protocol):
+    """A reward model that may know how sure it is of a margin: the two rewards' own spreads do not tell it."""
+
+    def score_pairs(
+        self,
+        prompts: Sequence[PromptLike],
+        responses: Sequence[ResponseLike],
+        first: Int[np.ndarray, " p"],
+        second: Int[np.ndarray, " p"],
+    ) -> tuple[Scores, Float[np.ndarray, " p"] | None]:
+        """Scores of all responses, and the spread of the margins between responses first[i] and second[i], in one pass."""
+        ...
+
+
+def margin_std(
+    model: PairScorer, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
+) -> Float[np.ndarray, " n"]:
+    """Spread of each margin, in the model's units; an error where no uncertainty was measured."""
+    rows = np.arange(len(prompts))
+    _, spread = model.score_pairs([*prompts, *prompts], [*first, *second], rows, rows + len(rows))
+    if spread is None:
+        raise GuerdonError(
+            "no uncertainty is stored with this model; "
+            "remedy: `guerdon uncertainty MODEL --data train.jsonl --held-out calibrate.jsonl`"
+        )
+    return spread
+
+
+def score_comparisons(
+    model: RewardModel | Judge,
+    comparisons: Sequence[Comparison],
+    *,
+    chunk: int = 256,
+    progress: Progress | None = None,
+) -> ScoredPairs:
+    """Score every response once; of a judge, ask every pair once.
+
+    `progress(done, total)` is told after each chunk of comparisons.
+    A score that is not finite is refused, with the comparison's id.
+    """
+    if not comparisons:
+        raise GuerdonError("no comparisons to score; remedy: give at least one")
+    columns: list[_Columns] = []
+    for start in range(0, len(comparisons), chunk):
+        part = comparisons[start : start + chunk]
+        columns.append(_score_rewards(model, part) if isinstance(model, RewardModel) else _score_pairs(model, part))
+        if progress is not None:
+            progress(min(start + chunk, len(comparisons)), len(comparisons))
+    margin, first_reward, second_reward, truncated = (
+        np.concatenate([getattr(part, name) for part in columns])
+        for name in ("margin", "first_reward", "second_reward", "truncated")
+    )
+    pairs = [(c, *pair) for c, comparison in enumerate(comparisons) for pair in comparable_pairs(comparison)]
+    for bad in np.flatnonzero(~np.isfinite(margin))[:1]:
+        name = comparisons[pairs[bad][0]].id
+        raise GuerdonError(f"comparison {name}: the margin is {margin[bad]}; remedy: score it alone with the model")
+    share = np.bincount(np.array([c for c, *_ in pairs], dtype=np.int64), minlength=len(comparisons))
+    texts = [[response.text for response in comparison.responses] for comparison in comparisons]
+    return ScoredPairs(
+        margin=margin,
+        q=np.array([q for *_, q in pairs], dtype=np.float64),
+        weight=np.array([comparisons[c].weight / share[c] for c, *_ in pairs], dtype=np.float64),
+        group=np.array([comparisons[c].group for c, *_ in pairs], dtype=np.str_),
+        source=np.array([comparisons[c].source or "" for c, *_ in pairs], dtype=np.str_),
+        first_reward=first_reward,
+        second_reward=second_reward,
+        first_length=np.array([len(texts[c][i]) for c, i, _, _ in pairs], dtype=np.int64),
+        second_length=np.array([len(texts[c][j]) for c, _, j, _ in pairs], dtype=np.int64),
+        votes=np.array([comparisons[c].preference.votes or NO_VOTES for c, *_ in pairs], dtype=np.int64).reshape(-1, 3),
+        index=np.array([c for c, *_ in pairs], dtype=np.int64),
+        first=np.array([i for _, i, _, _ in pairs], dtype=np.int64),
+        second=np.array([j for _, _, j, _ in pairs], dtype=np.int64),
+        truncated=truncated,
+        **{name: _joined([getattr(part, name) for part in columns]) for name in DOUBT},
+    )
+
+
+def comparable_pairs(comparison: Comparison) -> Iterator[tuple[int, int, float]]:
+    """(i, j, P(i is better)) for each pair the verdict speaks of, i < j. Two unranked responses are not comparable."""
+    if comparison.q is not None and len(comparison.responses) == 2:
+        yield 0, 1, comparison.q
+        return
+    ranks = [rank if rank >= 0 else len(comparison.responses) for rank in comparison.ranks]
+    for i, j in combinations(range(len(ranks)), 2):
+        if ranks[i] == ranks[j] == len(comparison.responses):
+            continue
+        yield i, j, 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j])
+
+
+DOUBT = ("margin_std", "first_shift_p", "second_shift_p", "members")
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What a chunk of comparisons gives; names as of ScoredPairs."""
+
+    margin: np.ndarray
+    first_reward: np.ndarray
+    second_reward: np.ndarray
+    truncated: np.ndarray
+    margin_std: np.ndarray | None = None
+    first_shift_p: np.ndarray | None = None
+    second_shift_p: np.ndarray | None = None
+    members: np.ndarray | None = None
+
+
+def _score_rewards(model: RewardModel, comparisons: Sequence[Comparison]) -> _Columns:
+    prompts = [comparison.prompt for comparison in comparisons for _ in comparison.responses]
+    responses = [response for comparison in comparisons for response in comparison.responses]
+    starts = np.cumsum([0, *(len(comparison.responses) for comparison in comparisons)])
+    first, second = _places(comparisons, starts)
+    spread = None
+    if isinstance(model, PairScorer):
+        scores, spread = model.score_pairs(prompts, responses, first, second)
+    else:
+        scores = model.score(prompts, responses)
+    value = np.asarray(scores.value, dtype=np.float64)
+    truncated = np.asarray(scores.truncated, dtype=bool)
+    p, members = scores.shift_p, scores.members
+    return _Columns(
+        value[first] - value[second],
+        value[first],
+        value[second],
+        truncated[first] | truncated[second],
+        spread,
+        None if p is None else p[first],
+        None if p is None else p[second],
+        None if members is None else members[:, first] - members[:, second],
+    )
+
+
+def _score_pairs(judge: Judge, comparisons: Sequence[Comparison]) -> _Columns:
+    chosen = [(comparison, i, j) for comparison in comparisons for i, j, _ in comparable_pairs(comparison)]
+    margin = judge.log_odds(
+        [comparison.prompt for comparison, _, _ in chosen],
+        [comparison.responses[i] for comparison, i, _ in chosen],
+        [comparison.responses[j] for comparison, _, j in chosen],
+    )
+    unknown = np.full(len(chosen), np.nan)
+    return _Columns(np.asarray(margin, dtype=np.float64), unknown, unknown, np.zeros(len(chosen), dtype=bool))
+
+
+def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The chunks side by side; None where any lacks them."""
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known, axis=-1) if len(known) == len(parts) else None
+
+
+def _places(comparisons: Sequence[Comparison], starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pairs = [
+        (start + i, start + j) for start, c in zip(starts, comparisons, strict=False) for i, j, _ in comparable_pairs(c)
+    ]
+    table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]

@@ -1,0 +1,134 @@
+"""The model card of a saved reward model: what hubs read, how to load it, its scale, and its audit with the verdict."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from guerdon.contracts import Report
+from guerdon.reporting.page import inline
+from guerdon.reporting.words import (
+    costs,
+    gate_of,
+    inner_findings,
+    interval,
+    number,
+    quantity,
+    rank,
+    rules_of,
+    without_gate,
+)
+
+__all__ = ["is_ours", "model_card"]
+
+MARK = (
+    "<!-- Written by Guerdon from its audit, and written over by the next one: to keep changes, delete this line. -->"
+)
+HEAD = """\
+---
+library_name: transformers
+pipeline_tag: text-classification
+{base}tags:
+- reward-model
+- guerdon
+---
+"""
+LOAD = """\
+## Use
+
+```python
+import guerdon
+
+model = guerdon.load("PATH")
+scores = model.score(["a prompt"], ["a response"])
+```
+
+Rewards are nats of preference log-odds: a difference of 1 between two responses to one prompt means odds of e to 1. Only
+differences within a prompt mean anything.
+
+Plain transformers reads the same directory, and gives one raw logit, before the temperature in reward.json:
+
+```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("PATH")
+model = AutoModelForSequenceClassification.from_pretrained("PATH").eval()
+turns = [{"role": "user", "content": "a prompt"}, {"role": "assistant", "content": "a response"}]
+text = tokenizer.apply_chat_template(turns, tokenize=False)
+reward = model(**tokenizer(text, add_special_tokens=False, return_tensors="pt")).logits[0, 0]
+```
+"""
+KEYS = (
+    "accuracy", "longer_wins", "accuracy_above_longer", "ceiling_majority", "accuracy_shorter_preferred", "nll", "ece",
+    "ece_null",
+)  # fmt: skip
+
+
+def is_ours(text: str) -> bool:
+    """Whether a README was written here, and nobody asked to keep it."""
+    return MARK in text
+
+
+def model_card(report: Report, facts: Mapping[str, Any], *, name: str = "Reward model") -> str:
+    """README.md from an audit and what reward.json holds."""
+    base = facts.get("base")
+    known = f"base_model: {json.dumps(base)}\n" if isinstance(base, str) and base.count("/") == 1 else ""
+    lines = [HEAD.format(base=known) + MARK, "", f"# {inline(name)}", "", _opening(report), ""]
+    lines += [LOAD + _system(facts), *_scale(facts), *_audit(report)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _opening(report: Report) -> str:
+    gate = gate_of(report)
+    if gate is None:
+        return "A reward model that was not audited for optimization."
+    about = gate.about
+    lines = [f"**{inline(about['verdict']).capitalize()}**: {inline(about.get('why', ''))}."]
+    lines += [f"* {inline(value)}" for key, value in about.items() if key.startswith("limit ")]
+    return "\n".join([lines[0], *([""] if lines[1:] else []), *lines[1:]])
+
+
+def _system(facts: Mapping[str, Any]) -> str:
+    """What a reader must not forget."""
+    system = facts.get("system")
+    if not isinstance(system, str):
+        return ""
+    said = inline(json.dumps(system, ensure_ascii=False))
+    return f"\nIt was trained with the system message {said}; put it before the turns.\n"
+
+
+def _scale(facts: Mapping[str, Any]) -> list[str]:
+    scale = facts.get("calibration")
+    if not isinstance(scale, Mapping):
+        return []
+    lines = ["## Scale", "", f"* temperature: {scale.get('temperature', 1.0):.6g} raw units in one nat"]
+    if scale.get("provenance"):
+        mean, spread = scale.get("reference_mean", 0.0), scale.get("reference_spread", 1.0)
+        lines.append(f"* a reference policy's replies: mean {mean:.6g}, spread {spread:.6g}, in raw units")
+    if "max_length" in facts:
+        lines.append(f"* longest text: {facts['max_length']} tokens; longer ones: {facts.get('truncation', '?')}")
+    return [*lines, ""]
+
+
+def _audit(report: Report) -> list[str]:
+    lines = ["## Audit", "", "| | value | 95 % interval | n |", "|---|---:|---|---:|"]
+    for key in KEYS:
+        if key in report.estimates and math.isfinite(report.estimates[key].value):
+            known, e = quantity(key), report.estimates[key]
+            lines.append(
+                f"| {inline(known.label)} | {number(e.value, known.unit)} | {interval(e, known.unit)} | {e.n} |"
+            )
+    findings = sorted((f for f, *_ in inner_findings(without_gate(report))), key=rank)
+    if loud := [f for f in findings if f.severity != "note"]:
+        lines += ["", "What it does wrong, the costliest first:", ""]
+    for f in loud:
+        cost = f" ({inline(costs(f.cost))})" if f.cost else ""
+        lines.append(f"* **{inline(f.title)}**{cost}: {inline(f.evidence)}")
+    gate = gate_of(report)
+    if gate is not None:
+        lines += ["", "| Rule | State | Measured |", "|---|---|---|"]
+        lines += [f"| {' | '.join(inline(cell) for cell in row[:3])} |" for row in rules_of(gate)]
+    facts = [key for key in ("comparisons", "groups", "comparisons hash", "intervals") if key in report.about]
+    return [*lines, "", *(f"* {key}: {inline(report.about[key])}" for key in facts)]

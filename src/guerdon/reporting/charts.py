@@ -1,0 +1,189 @@
+"""A curve as an SVG drawing in the page's own colors, and a value with its interval as a small dot and whisker.
+
+Written by hand, in units of a pixel on a phone: a page with forty drawings is made in a moment and stays small.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from guerdon.contracts import Curve, Estimate
+
+WIDTH, HEIGHT = 360.0, 230.0
+TOP, RIGHT, BOTTOM = 10.0, 12.0, 40.0  # margins; the left one is as wide as what stands there
+ROW, LONGEST_NAME = 20.0, 30  # pixels and letters of a row of names
+LETTER = 5.7  # pixels of a letter of the 10 pixel font, taken wide
+TICKS = 5
+INK, ACCENT, MUTED, RULE = "currentColor", "var(--accent)", "var(--muted)", "var(--rule)"
+
+
+def chart_svg(curve: Curve, name: str) -> str:
+    """One self-contained <svg> element, the same for the same curve. `name` is read aloud to the blind."""
+    return (_name_chart if curve.x_names else _number_chart)(curve, name)
+
+
+def whisker_svg(estimate: Estimate, low: float, high: float, marks: tuple[float, ...] = ()) -> str:
+    """A dot with its interval on an axis from low to high, with faint marks; made of numbers, so safe to print."""
+    width, middle = 160.0, 9.0
+
+    def place(value: float) -> float:
+        return round(4 + (width - 8) * min(1.0, max(0.0, (value - low) / ((high - low) or 1.0))), 1)
+
+    lines = [f'<line class="axis" x1="4" x2="{width - 4:g}" y1="{middle:g}" y2="{middle:g}"/>']
+    lines += [
+        f'<line class="axis" x1="{place(m):g}" x2="{place(m):g}" y1="3" y2="15"/>' for m in marks if low <= m <= high
+    ]
+    if math.isfinite(estimate.low) and math.isfinite(estimate.high):
+        left, right = place(estimate.low), place(estimate.high)
+        lines.append(f'<line class="whisker" x1="{left:g}" x2="{right:g}" y1="{middle:g}" y2="{middle:g}"/>')
+    if math.isfinite(estimate.value):
+        lines.append(f'<circle class="dot" cx="{place(estimate.value):g}" cy="{middle:g}" r="3.6"/>')
+    size = f'viewBox="0 0 {width:g} 18" width="{width:g}" height="18"'
+    return f'<svg class="whiskers" {size} aria-hidden="true">{"".join(lines)}</svg>'
+
+
+def _number_chart(curve: Curve, name: str) -> str:
+    """Numbers along x: a line, points or bars over y, with intervals."""
+    points = [(x, e) for x, e in zip(curve.x, curve.y, strict=True) if math.isfinite(x) and math.isfinite(e.value)]
+    xs, gap = [x for x, _ in points], 0.0
+    if curve.kind == "bars":
+        gap = min((b - a for a, b in pairwise(sorted(set(xs)))), default=1.0)
+    seen = [e.value for _, e in points] + ([0.0] if curve.kind == "bars" else _bounds([e for _, e in points]))
+    seen += [min(xs), max(xs)] if curve.diagonal and xs else []
+    y_low, y_high, y_ticks = _axis(seen, grounded=curve.kind == "bars")
+    x_low, x_high, x_ticks = _axis([x for v in xs for x in (v - gap / 2, v + gap / 2)])
+    left = 26.0 + LETTER * max(len(label) for _, label in y_ticks)
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+
+    def across(x: float) -> float:
+        return left + (right - left) * (x - x_low) / (x_high - x_low)
+
+    def up(y: float) -> float:
+        return bottom - (bottom - TOP) * (y - y_low) / (y_high - y_low)
+
+    drawn = [
+        _lines(RULE, [f"M{left:.1f} {up(y):.1f}H{right:.1f}" for y, _ in y_ticks], 0.7),
+        _texts(MUTED, [(left - 5, up(y) + 3.5, label) for y, label in y_ticks], "end"),
+        _texts(MUTED, [(across(x), bottom + 14, label) for x, label in x_ticks], "middle"),
+        _texts(INK, [((left + right) / 2, HEIGHT - 8, curve.x_label)], "middle"),
+        f'<text transform="translate(11 {(TOP + bottom) / 2:.1f}) rotate(-90)" text-anchor="middle" '
+        f'style="fill: {INK}">{html.escape(curve.y_label)}</text>',
+    ]
+    if x_low < 0 < x_high:
+        drawn.append(_lines(MUTED, [f"M{across(0):.1f} {TOP}V{bottom}"], 0.8))
+    if curve.diagonal and xs:
+        ends = f"M{across(min(xs)):.1f} {up(min(xs)):.1f}L{across(max(xs)):.1f} {up(max(xs)):.1f}"
+        drawn.append(_lines(MUTED, [ends], 1.0, "stroke-dasharray: 4 3; "))
+    if curve.kind == "bars":
+        half = 0.43 * gap
+        bars = [
+            f"M{across(x - half):.1f} {up(0):.1f}V{up(e.value):.1f}H{across(x + half):.1f}V{up(0):.1f}Z"
+            for x, e in points
+        ]
+        drawn.append(f'<path style="fill: {ACCENT}" d="{"".join(bars)}"/>')
+    else:
+        spans = [(x, e) for x, e in points if _bounds([e])]
+        drawn.append(
+            _lines(
+                ACCENT, [f"M{across(x):.1f} {up(e.low):.1f}V{up(e.high):.1f}" for x, e in spans], 1.4, "opacity: .55; "
+            )
+        )
+        if curve.kind == "line":
+            drawn.append(_lines(ACCENT, ["M" + "L".join(f"{across(x):.1f} {up(e.value):.1f}" for x, e in points)], 1.6))
+        drawn.append(_dots([(across(x), up(e.value)) for x, e in points]))
+    return _svg(name, HEIGHT, drawn)
+
+
+def _name_chart(curve: Curve, name: str) -> str:
+    """A row a name, the first at the top: a dot and its interval along x, or a bar."""
+    names = [n if len(n) <= LONGEST_NAME else f"{n[: LONGEST_NAME - 1]}…" for n in curve.x_names]
+    seen = [e.value for e in curve.y if math.isfinite(e.value)]
+    low, high, ticks = _axis(
+        seen + ([0.0] if curve.kind == "bars" else _bounds(curve.y)), grounded=curve.kind == "bars"
+    )
+    left, right = min(190.0, 12.0 + LETTER * max(map(len, names))), WIDTH - RIGHT
+    height = TOP + ROW * len(names) + BOTTOM
+    wide = LETTER * len(curve.y_label) > right - left  # then it is centered under the names too
+    bottom = height - BOTTOM
+
+    def across(value: float) -> float:
+        return left + (right - left) * (value - low) / (high - low)
+
+    rows = [(TOP + ROW * (i + 0.5), e) for i, e in enumerate(curve.y)]
+    drawn = [
+        _lines(RULE, [f"M{across(x):.1f} {TOP}V{bottom:.1f}" for x, _ in ticks], 0.7),
+        _texts(INK, [(left - 7, y + 3.5, n) for (y, _), n in zip(rows, names, strict=True)], "end"),
+        _texts(MUTED, [(across(x), bottom + 14, label) for x, label in ticks], "middle"),
+        _texts(INK, [(WIDTH / 2 if wide else (left + right) / 2, height - 8, curve.y_label)], "middle"),
+    ]
+    if low < 0 < high:
+        drawn.append(_lines(MUTED, [f"M{across(0):.1f} {TOP}V{bottom:.1f}"], 0.8))
+    known = [(y, e) for y, e in rows if math.isfinite(e.value)]
+    if curve.kind == "bars":
+        bars = [f"M{across(0):.1f} {y - 7:.1f}H{across(e.value):.1f}V{y + 7:.1f}H{across(0):.1f}Z" for y, e in known]
+        drawn.append(f'<path style="fill: {ACCENT}" d="{"".join(bars)}"/>')
+    else:
+        spans = [f"M{across(e.low):.1f} {y:.1f}H{across(e.high):.1f}" for y, e in known if _bounds([e])]
+        drawn += [_lines(ACCENT, spans, 1.4, "opacity: .55; "), _dots([(across(e.value), y) for y, e in known])]
+    return _svg(name, height, drawn)
+
+
+# ---- Marks -------------------------------------------------------------------------------------------------------
+
+
+def _svg(name: str, height: float, drawn: Sequence[str]) -> str:
+    head = f'<svg class="chart" role="img" aria-label="{html.escape(name)}" viewBox="0 0 {WIDTH:g} {height:g}" font-size="10">'
+    return "\n".join([head, *(each for each in drawn if each), "</svg>"])
+
+
+def _lines(color: str, paths: Sequence[str], width: float, more: str = "") -> str:
+    """Strokes of one color, as one path."""
+    if not paths:
+        return ""
+    return f'<path style="{more}fill: none; stroke: {color}; stroke-width: {width:g}" d="{"".join(paths)}"/>'
+
+
+def _dots(places: Sequence[tuple[float, float]]) -> str:
+    """Filled circles: strokes of no length with round ends, as one path."""
+    if not places:
+        return ""
+    path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in places)
+    return f'<path style="fill: none; stroke: {ACCENT}; stroke-width: 4.8; stroke-linecap: round" d="{path}"/>'
+
+
+def _texts(color: str, placed: Sequence[tuple[float, float, str]], anchor: str) -> str:
+    lines = "".join(f'<text x="{x:.1f}" y="{y:.1f}">{html.escape(text)}</text>' for x, y, text in placed)
+    return f'<g style="fill: {color}" text-anchor="{anchor}">{lines}</g>'
+
+
+def _bounds(estimates: Sequence[Estimate]) -> list[float]:
+    """The ends of the intervals that are known."""
+    known = [e for e in estimates if math.isfinite(e.low) and math.isfinite(e.high)]
+    return [bound for e in known for bound in (e.low, e.high)]
+
+
+def _axis(values: Sequence[float], *, grounded: bool = False) -> tuple[float, float, list[tuple[float, str]]]:
+    """From where to where an axis goes that shows these values, and its ticks; with no room beyond 0 where `grounded`."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    room = 0.05 * (high - low)
+    step = _step((high - low) / TICKS)
+    low, high = low - (0.0 if grounded and low == 0 else room), high + (0.0 if grounded and high == 0 else room)
+    places = max(0, -math.floor(math.log10(step) + 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    marks = [(k * step, k) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+    return low, high, [(value, _label(value if k else 0.0, places)) for value, k in marks] or [(low, f"{low:.3g}")]
+
+
+def _step(wanted: float) -> float:
+    """The nearest of 1, 2, 5, 10, ... times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(wanted))
+    return power * next(each for each in (1.0, 2.0, 5.0, 10.0) if wanted <= each * power * 1.2)
+
+
+def _label(value: float, places: int) -> str:
+    return f"{value:.{places}f}" if abs(value) < 10_000 else f"{value:.4g}"

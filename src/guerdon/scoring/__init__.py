@@ -1,0 +1,1 @@
+"""A reward model and more rows than memory holds in, the same rows with their rewards out."""

@@ -1,0 +1,92 @@
+"""The losses a run can choose, one function each, all with the same shape: rewards and a batch in, one value a comparison out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from guerdon.config import TrainOptions
+from guerdon.formulas import preference
+from guerdon.training.batches import Batch
+
+Objective = Callable[[Float[Tensor, "r a"], Batch, TrainOptions, Float[Tensor, ""]], Float[Tensor, " c"]]
+
+
+def bradley_terry(rewards: Tensor, batch: Batch, options: TrainOptions, tau: Tensor) -> Tensor:
+    """Soft labels, margins and smoothing on pairs."""
+    first, second = _scalar(rewards)[batch.rows].unbind(1)
+    return preference.bradley_terry(first, second, q=batch.q, margin=batch.margin, smoothing=options.label_smoothing)
+
+
+def rao_kupper(rewards: Tensor, batch: Batch, options: TrainOptions, tau: Tensor) -> Tensor:
+    """Pairs with ties; the threshold is learned with the weights."""
+    first, second = _scalar(rewards)[batch.rows].unbind(1)
+    return preference.rao_kupper(first, second, batch.outcome, tau)
+
+
+def plackett_luce(rewards: Tensor, batch: Batch, options: TrainOptions, tau: Tensor) -> Tensor:
+    """Rankings of any length, with ties and unranked tails."""
+    return preference.plackett_luce(_scalar(rewards)[batch.rows], batch.ranks, batch.present)
+
+
+def all_pairs(rewards: Tensor, batch: Batch, options: TrainOptions, tau: Tensor) -> Tensor:
+    """Every comparable pair of a ranking, averaged within it."""
+    return preference.all_pairs(
+        _scalar(rewards)[batch.rows], batch.ranks, batch.present, smoothing=options.label_smoothing
+    )
+
+
+def attributes(rewards: Tensor, batch: Batch, options: TrainOptions, tau: Tensor) -> Tensor:
+    """Each response's rated attributes, averaged over the responses of a comparison."""
+    errors = preference.attribute_regression(rewards, batch.ratings)[batch.rows] * batch.present
+    rated = (~batch.ratings.isnan()).any(1)[batch.rows] & batch.present
+    return errors.sum(1) / rated.sum(1).clamp(min=1)
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "bradley_terry": bradley_terry,
+    "rao_kupper": rao_kupper,
+    "plackett_luce": plackett_luce,
+    "all_pairs": all_pairs,
+    "attributes": attributes,
+}
+
+
+def loss(
+    rewards: Float[Tensor, "r a"], batch: Batch, options: TrainOptions, tau: Float[Tensor, ""]
+) -> Float[Tensor, " c"]:
+    """The chosen loss of each comparison, nats, plus the centering penalty.
+
+    Of several heads on one trunk, the mean of theirs, or as the batch shares the comparison out between them. A head's gradient
+    comes from its own loss alone; the trunk's is the mean.
+    """
+    if options.loss == "attributes":
+        return attributes(rewards, batch, options, tau)
+    each = torch.stack([_of_one_head(head, batch, options, tau) for head in rewards.split(1, dim=1)], dim=1)
+    return each.mean(1) if batch.share is None else (batch.share * each).sum(1)
+
+
+def _of_one_head(
+    rewards: Float[Tensor, "r 1"], batch: Batch, options: TrainOptions, tau: Float[Tensor, ""]
+) -> Float[Tensor, " c"]:
+    values = OBJECTIVES[options.loss](rewards, batch, options, tau)
+    if options.centering:
+        values = values + options.centering * preference.centering(_scalar(rewards)[batch.rows], batch.present)
+    return values
+
+
+def accuracy(rewards: Float[Tensor, "r a"], batch: Batch) -> Float[Tensor, " c"]:
+    """Share of each comparison's decided pairs that the rewards order rightly, equal rewards half; NaN where none is decided."""
+    r = rewards.mean(1)[batch.rows]
+    rank = torch.where(batch.ranks < 0, 10**6, batch.ranks)
+    decided = (rank[:, :, None] < rank[:, None, :]) & batch.present[:, :, None] & batch.present[:, None, :]
+    margin = r[:, :, None] - r[:, None, :]
+    right = (margin > 0).float() + 0.5 * (margin == 0).float()
+    return (right * decided).sum((1, 2)) / decided.sum((1, 2))
+
+
+def _scalar(rewards: Float[Tensor, "r a"]) -> Float[Tensor, " r"]:
+    return rewards[:, 0]

@@ -1,0 +1,134 @@
+"""Rules of --fail-on: what breaks them, what keeps them, and what is no rule."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from shell import guerdon
+from toys import Good, comparisons
+
+from guerdon.auditing.demands import broken, parse
+from guerdon.contracts import (
+    Estimate,
+    Finding,
+    GuerdonError,
+    Report,
+)
+from guerdon.io import schema
+
+VERDICT = Report("Preference", {"verdict": "fit with limits"}, {"hidden": Estimate(0.0, 0.0, 0.0, 1)})
+CUES = Report(
+    "Cues", estimates={"worst_flips": Estimate(0.3, 0.2, 0.4, 100)}, findings=(Finding("warning", "Emoji", ""),)
+)
+REPORT = Report(
+    "Audit",
+    estimates={"accuracy": Estimate(0.62, 0.57, 0.67, 400), "unknown": Estimate(0.5, math.nan, math.nan, 1)},
+    sections=(VERDICT, CUES),
+)
+
+
+@pytest.mark.parametrize(
+    ("rule", "line"),
+    [
+        ("accuracy<0.6", ""),
+        ("accuracy.low<0.6", "accuracy.low<0.6: accuracy is 0.62 [0.57, 0.67] (n=400)"),
+        ("accuracy < 65%", "accuracy < 65%: accuracy is 0.62"),
+        ("accuracy.high>=0.67", "accuracy.high>=0.67: accuracy is"),
+        ("accuracy.n<=400", "accuracy.n<=400: accuracy is"),
+        ("accuracy>0.62", ""),
+        ("worst_flips>0.25", "worst_flips>0.25: worst_flips is 0.3"),
+        ("preference=not_fit", ""),
+        ("preference=fit_with_limits", "preference=fit_with_limits: the verdict is fit with limits"),
+        ("preference=fit with limits", "preference=fit with limits: the verdict is fit with limits"),
+        ("verdict!=fit", "verdict!=fit: the verdict is fit with limits"),
+        ("verdict!=fit-with-limits", ""),
+        ("warning", "warning: 1, the first “Emoji”"),
+        ("error", ""),
+        ("unknown.low<0.4", "unknown.low<0.4: unknown.low is not known"),
+    ],
+)
+def test_a_rule_is_broken_by_what_it_names(rule, line):
+    lines = broken(REPORT, [parse(rule)])
+    assert len(lines) == bool(line)
+    assert not line or lines[0].startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("accurcy<0.6", "nothing of that name was measured; the nearest is accuracy"),
+        ("hidden<1", "the nearest is"),
+        ("preference=unfit", "no such verdict; known are fit, fit_with_limits, not_fit"),
+        ("accuracy<high", "'high' is no number; remedy: write"),
+        ("accuracy", "not a rule; remedy: write preference=not_fit"),
+        ("", "not a rule"),
+        ("note", "not a rule"),
+    ],
+)
+def test_what_is_no_rule_or_about_nothing_is_an_error_with_the_nearest(rule, said):
+    with pytest.raises(GuerdonError, match=said):
+        broken(REPORT, [parse(rule)])
+
+
+def test_a_report_without_a_verdict_says_so():
+    with pytest.raises(GuerdonError, match="this report has no verdict"):
+        broken(CUES, [parse("preference=fit")])
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """A score file, and one whose model is worse."""
+    folder = tmp_path_factory.mktemp("scored")
+    rows = comparisons(300)
+    for name, model in (("good", Good()), ("bad", Good(-1.0))):
+        values = [model.score([r.prompt] * 2, list(r.responses)).value.tolist() for r in rows]
+        lines = [schema.to_row(row) | {"rewards": value} for row, value in zip(rows, values, strict=True)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return folder
+
+
+QUICK = ("audit.draws=100", "audit.null_draws=100")
+
+
+def test_the_command_exits_with_one_and_a_line_a_broken_rule(scored, tmp_path):
+    words = ("audit", "--from", scored / "bad.jsonl", "--out", tmp_path / "run", "--fail-on", "preference=not_fit")
+    ran = guerdon(*words, "--fail-on", "accuracy.low<0.6", "--fail-on", "accuracy.n<10", *QUICK)
+    assert ran.code == 1
+    lines = [line for line in ran.err.splitlines() if line.startswith("failed: ")]
+    assert [line.split(": ")[1] for line in lines] == ["preference=not_fit", "accuracy.low<0.6"]
+    report = json.loads((tmp_path / "run/report.json").read_text("utf-8"))
+    assert report["sections"][0]["about"]["verdict"] == "not fit"
+    assert (tmp_path / "run/report.html").exists()
+    kept = guerdon("audit", "--from", scored / "good.jsonl", "--fail-on", "preference=not_fit", *QUICK, "--json")
+    assert kept.code == 0, kept.err
+
+
+def test_a_rule_that_cannot_be_read_stops_the_command_before_it_measures(scored, tmp_path):
+    ran = guerdon("audit", "--from", scored / "good.jsonl", "--out", tmp_path / "run", "--fail-on", "accuracy")
+    assert ran.code == 2
+    assert "not a rule" in ran.err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+    ran = guerdon("audit", "--from", scored / "good.jsonl", "--fail-on", "acuracy<0.5", *QUICK)
+    assert ran.code == 2
+    assert "the nearest is accuracy" in ran.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [(), ("--from", "{good}", "--data", "{good}"), ("model",), ("--data", "{good}")])
+def test_a_model_with_data_or_a_file_of_scores_and_not_both(scored, words):
+    ran = guerdon("audit", *(word.replace("{good}", str(scored / "good.jsonl")) for word in words))
+    assert ran.code == 2
+    assert "give MODEL with --data FILE, or --from FILE" in ran.err.splitlines()[-1]
+
+
+def test_two_files_of_scores_are_compared(scored, tmp_path):
+    words = ("compare", scored / "good.jsonl", scored / "bad.jsonl", *QUICK)
+    ran = guerdon(*words, "--out", tmp_path, "--fail-on", "accuracy_difference.low>0", "--json")
+    assert ran.code == 1
+    found = json.loads(ran.out)
+    assert found["estimates"]["accuracy_difference"]["low"] > 0
+    assert "good.jsonl orders" in found["about"]["verdict"]
+    assert "prefers this, by" in (tmp_path / "report.html").read_text("utf-8")
+    alone = guerdon("compare", "a", "b")
+    assert alone.code == 2

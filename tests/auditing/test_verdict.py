@@ -1,0 +1,262 @@
+"""Each rule of the verdict has a report that breaks it and one that keeps it; the verdict follows from the rules alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from toys import Good, comparisons
+
+from guerdon.api import auditing
+from guerdon.auditing import audit
+from guerdon.auditing.gate import (
+    RULES,
+    all_estimates,
+    gate,
+    to_section,
+)
+from guerdon.config import AuditOptions
+from guerdon.contracts import (
+    Curve,
+    Estimate,
+    Finding,
+    GuerdonError,
+    Report,
+)
+from guerdon.io.reports import from_json, to_json
+
+CORE = AuditOptions(draws=100, null_draws=100, bins=10, only=["accuracy", "people", "odds", "mistakes"])
+LONGER = Good(scale=0.0, by_length=0.05)
+
+
+def sure(value: float, half: float = 0.02, n: int = 800) -> Estimate:
+    return Estimate(value, value - half, value + half, n)
+
+
+def pushed(gain: float = 0.5, drop: float = 0.0, peak: float | None = None) -> Report:
+    """A report of an optimization: gold by √KL up to 3, best at 2 where it drops."""
+    gold = {"gold_gain": sure(gain, 0.1), "gold_drop": sure(drop, 0.05)}
+    gold |= {"peak_kl": Estimate(peak, peak - 1, peak + 1, 64)} if peak else {}
+    heights = (0.0, gain, gain - drop) if drop else (0.0, gain / 2, gain)
+    curve = Curve((0.0, 2.0, 3.0), tuple(sure(y) for y in heights), "√KL", "gold, gain")
+    return Report("Was the reward still true?", estimates=gold, curves={"gold_by_kl": curve})
+
+
+def sound(*beside: Report, findings: tuple[Finding, ...] = (), **changed: Estimate | None) -> Report:
+    """A report that every rule passes, with some estimates changed or left out (None)."""
+    found = {
+        "accuracy": sure(0.75),
+        "longer_wins": sure(0.55),
+        "accuracy_above_longer": sure(0.2),
+        "ece": sure(0.03),
+        "ece_null": sure(0.02),
+        "ece_p_value": sure(0.3),
+        "truncated": Estimate(0.0, 0.0, 0.005, 800),
+    }
+    cues = {
+        "substance_sensitivity": sure(0.8),
+        "relevance_swap": sure(0.9),
+        "worst_flips": sure(0.02),
+        "temperature_spread": sure(1.2),
+        "error_auroc_margin": sure(0.7),
+        "error_correlation": sure(0.4),
+        "position_consistency": sure(0.97),
+    }
+    top = {key: each for key, each in {**found, **changed}.items() if each is not None and key not in cues}
+    inner = {key: each for key, each in {**cues, **changed}.items() if each is not None and key in cues}
+    part = Report("Parts", estimates=inner, findings=findings)
+    return Report("Audit", {"hygiene": "passed"}, top, sections=(part, *(beside or (pushed(),))))
+
+
+def fault(cost: Estimate, severity="warning", title="Flattery wins", remedy="Add such pairs as ties.") -> Finding:
+    return Finding(severity, title, "seen", remedy, cost)
+
+
+def test_a_report_that_passes_every_rule_is_fit():
+    found = gate(sound())
+    assert found.decision == "fit"
+    assert {ruling.state for ruling in found.rulings} <= {"passed", "unknown"}
+    assert any("no further than a KL of 9" in limit for limit in found.limits)
+
+
+REFUSED = Report("Audit", {"hygiene": "refused"}, findings=(Finding("error", "Scores are not finite", "3 of 8"),))
+BROKEN = {
+    "Scores are sound": (REFUSED, "failed", "not fit"),
+    "Enough evidence": (sound(accuracy=sure(0.75, 0.14, 40)), "not shown", "not enough evidence"),
+    "Better than a coin": (sound(accuracy=sure(0.45)), "failed", "not fit"),
+    "Better than preferring the longer": (sound(accuracy_above_longer=sure(-0.05)), "failed", "not fit"),
+    "It sees errors": (sound(substance_sensitivity=sure(0.4)), "failed", "not fit"),
+    "It reads the prompt": (sound(relevance_swap=sure(0.5)), "not shown", "not fit"),
+    "No fault turns many decisions": (sound(findings=(fault(sure(0.6)),)), "failed", "not fit"),
+    "Its odds mean odds": (sound(ece=sure(0.12), ece_p_value=sure(0.001)), "failed", "fit with limits"),
+    "One scale fits all sources": (sound(temperature_spread=sure(4.0)), "failed", "fit with limits"),
+    "It sees the whole text": (sound(truncated=sure(0.1)), "failed", "fit with limits"),
+    "The order shown does not matter": (sound(position_consistency=sure(0.7)), "failed", "fit with limits"),
+    "It knows where it errs": (sound(error_auroc_margin=sure(0.5)), "not shown", "fit with limits"),
+    "Its members err apart": (sound(error_correlation=sure(0.9)), "failed", "fit with limits"),
+    "Stays true when optimized": (sound(pushed(0.5, drop=0.3)), "failed", "fit with limits"),
+}
+
+
+def rule(report: Report, name: str):
+    return next(ruling for ruling in gate(report).rulings if ruling.rule == name)
+
+
+def test_every_rule_is_tried():
+    assert {each(sound()).rule for each in RULES} == set(BROKEN)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_each_rule_has_a_report_that_breaks_it_and_one_that_keeps_it(name):
+    report, state, decision = BROKEN[name]
+    assert rule(report, name).state == state
+    assert gate(report).decision == decision
+    assert rule(sound(), name).state == "passed"
+
+
+@pytest.mark.parametrize(
+    ("report", "state", "decision"),
+    [
+        (sound(accuracy=sure(0.51)), "not shown", "not fit"),
+        (sound(accuracy_above_longer=Estimate(0.0, 0.0, 0.0, 800)), "not shown", "not fit"),
+        (sound(substance_sensitivity=sure(0.51)), "not shown", "not fit"),
+        (sound(pushed(gain=0.05)), "not shown", "fit with limits"),
+        (sound(pushed(gain=-0.5)), "failed", "not fit"),
+    ],
+)
+def test_what_is_not_shown_with_enough_evidence_is_no_reason_to_trust(report, state, decision):
+    assert state in {ruling.state for ruling in gate(report).rulings}
+    assert gate(report).decision == decision
+
+
+def test_forty_pairs_are_refused_with_what_is_needed():
+    found = gate(sound(accuracy=sure(0.72, 0.139, 40), accuracy_above_longer=sure(0.1, 0.2, 40)))
+    assert found.decision == "not enough evidence"
+    assert found.why == "n = 40; about 310 needed to see 5 points"
+    assert found.help == "comparisons on about 270 more prompts, drawn as these were"
+    assert not found.limits
+
+
+def test_little_evidence_is_enough_to_see_that_a_model_is_wrong():
+    assert gate(sound(accuracy=sure(0.2, 0.14, 40))).decision == "not fit"
+
+
+def test_a_single_group_decides_nothing():
+    found = gate(sound(accuracy=Estimate(0.8, math.nan, math.nan, 1), accuracy_above_longer=None))
+    assert found.decision == "not enough evidence"
+
+
+def test_a_fault_counts_by_the_bound_of_its_cost():
+    name = "No fault turns many decisions"
+    small, some, wide, much = sure(0.03), sure(0.1), sure(0.55, 0.1), sure(0.55)
+    assert rule(sound(findings=(fault(small),)), name).state == "passed"
+    for cost in (some, wide):
+        found = gate(sound(findings=(fault(cost),)))
+        assert found.decision == "fit with limits"
+        assert found.limits[0].startswith("while optimizing watch for “Flattery wins”")
+    assert gate(sound(findings=(fault(some), fault(much, title="Bullets win")))).why.startswith(
+        "“Bullets win” turns 55.0"
+    )
+    assert gate(sound(findings=(fault(much, severity="note"),))).decision == "fit"
+
+
+def test_the_kl_of_the_peak_is_the_limit_and_without_a_peak_the_best_point():
+    assert "stop at a KL of 4 nats/sequence" in gate(sound(pushed(0.5, drop=0.3))).limits[0]
+    assert "stop at a KL of 2.5 nats/sequence" in gate(sound(pushed(0.5, drop=0.3, peak=3.5))).limits[0]
+
+
+def test_a_model_that_was_never_pushed_is_at_best_fit_with_limits():
+    found = gate(dataclasses.replace(sound(), sections=sound().sections[:1]))
+    assert found.decision == "fit with limits"
+    assert found.limits[0].startswith("optimize gently")
+    assert found.help.startswith("a best-of-n pool scored by a second judge")
+
+
+def test_abstention_and_the_worst_member_are_advised_but_limit_nothing():
+    doubt = {"abstain_threshold": sure(0.8), "abstain_coverage": sure(0.6), "abstain_error": sure(0.15)}
+    found = gate(sound(pushed(), Report("Uncertainty", estimates=doubt)))
+    assert found.decision == "fit"
+    assert any("abstain below a margin of 0.8 nats: it then answers 60.0" in limit for limit in found.limits)
+    assert any("worst member" in limit for limit in found.limits)
+
+
+def test_the_verdict_is_a_part_of_the_report_and_changes_no_verdict():
+    report = sound(findings=(fault(sure(0.1)),))
+    part = to_section(gate(report), report)
+    assert part.title == "Preference"
+    assert part.about["verdict"] == "fit with limits"
+    assert part.about["expectation"].startswith("accuracy 75.0")
+    assert [each.title for each in part.sections] == [ruling.rule for ruling in gate(report).rulings]
+    whole = dataclasses.replace(report, sections=(part, *report.sections))
+    assert gate(whole) == gate(report)
+    assert all_estimates(whole) == all_estimates(report)
+    assert to_json(to_section(gate(from_json(to_json(whole))), whole)) == to_json(part)
+
+
+# ---- Of real audits ----------------------------------------------------------------------------------------------
+
+
+def verdict_of(model, rows, **about):
+    report = audit(model, rows, CORE, **about)
+    return report.sections[0].about
+
+
+def test_an_honest_model_is_fit_but_for_what_was_not_measured():
+    about = verdict_of(Good(), comparisons(800), hygiene=())
+    assert about["verdict"] == "fit with limits"
+    assert about["why"] == "how far it may be pushed was not measured"
+    assert audit(Good(), comparisons(800), CORE, hygiene=(), beside=[pushed()]).sections[0].about["verdict"] == "fit"
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "why"),
+    [
+        (LONGER, comparisons(800), "accuracy less that of preferring the longer answer is 0.0"),
+        (Good(-1.0), comparisons(800), "accuracy, where a coin has 50"),
+    ],
+)
+def test_a_model_with_a_planted_fault_is_not_fit(model, rows, why):
+    about = verdict_of(model, rows)
+    assert about["verdict"] == "not fit"
+    assert why in about["why"]
+
+
+def test_a_small_audit_is_refused():
+    about = verdict_of(Good(), comparisons(40), hygiene=())
+    assert about["verdict"] == "not enough evidence"
+    assert about["why"].startswith("n = 40; about ")
+
+
+def test_what_the_gate_of_hygiene_refused_is_not_fit():
+    broken = Finding("error", "Scores are not finite", "3 of 8", "mend it")
+    about = verdict_of(Good(), comparisons(50), hygiene=(broken,))
+    assert about["verdict"] == "not fit"
+    assert about["why"] == "Scores are not finite"
+
+
+def test_a_part_that_lacks_its_data_is_a_note_and_no_crash():
+    ties = [dataclasses.replace(row, preference=dataclasses.replace(row.preference, q=0.5)) for row in comparisons(30)]
+    report = audit(Good(), ties, CORE.model_copy(update={"only": ["accuracy", "uncertainty"]}), hygiene=())
+    notes = [finding for finding in report.findings if finding.title == "Uncertainty: not measured"]
+    assert [(note.severity, note.remedy) for note in notes] == [("note", "Add pairs with a winner.")]
+
+
+def test_parts_are_chosen_by_name_and_an_unknown_one_is_told_with_the_nearest():
+    rows = comparisons(30)
+    few = audit(Good(), rows, CORE.model_copy(update={"only": ["odds"]}), hygiene=())
+    assert "nll" in few.estimates
+    assert "accuracy" not in few.estimates
+    none = audit(Good(), rows, CORE.model_copy(update={"skip": ["odds"]}), hygiene=())
+    assert "nll" not in none.estimates
+    for name in ("only", "skip"):
+        with pytest.raises(GuerdonError, match="no part is called 'cue'; the nearest is cues"):
+            audit(Good(), rows, CORE.model_copy(update={name: ["cue"]}), hygiene=())
+
+
+def test_what_optimizing_it_came_to_may_be_handed_in():
+    options = CORE.model_dump(exclude_unset=True)
+    report = auditing.audit(Good(), comparisons(800), pushed=pushed(), **options)
+    assert report.sections[0].about["verdict"] == "fit"
+    assert "no further than a KL of 9" in str(report.sections[0].about)
+    assert report.sections[-1].title == "Was the reward still true?"

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from guerdon.config import CheckOptions
+from guerdon.contracts import (
+    Comparison,
+    Preference,
+    Response,
+    as_prompt,
+)
+from guerdon.data.checks import LEAK_LENGTH, check
+
+LONG = "a text that is long enough to be no coincidence when it stands in two places"
+
+
+def pair(prompt="p", first="good one", second="bad one", q=1.0, **more) -> Comparison:
+    return Comparison(as_prompt(prompt), (Response(first), Response(second)), Preference(q=q), **more)
+
+
+def clean(num=200, seed=1, prefix=""):
+    """Prompts of their own, no text twice, length and place no help."""
+    rng = random.Random(seed)
+    for i in range(num):
+        texts = [f"{prefix} answer {i} {side} " + "x" * rng.randrange(60) for side in "ab"]
+        yield pair(f"{prefix} question {i}", *texts, q=float(rng.random() < 0.5))
+
+
+def found(comparisons, options=None, **more) -> dict[str, str]:
+    report = check(comparisons, options or CheckOptions(), tokens=more.pop("tokens", lambda p, r: list(r)), **more)
+    return {finding.title: finding.severity for finding in report.findings}
+
+
+def test_clean_data_have_no_findings_and_balanced_estimates():
+    report = check(clean(), CheckOptions(), tokens=lambda prompt, text: list(text))
+    assert report.findings == ()
+    assert report.about == {"comparisons": "200", "groups": "200", "prompts": "200"}
+    for name in ("preferred_is_longer", "length_auc", "first_is_preferred"):
+        estimate = report.estimates[name]
+        assert estimate.low < 0.5 < estimate.high
+        assert estimate.n >= 190
+    for name in ("ties", "duplicates", "contradicted_pairs"):
+        assert report.estimates[name].value == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "title", "severity"),
+    [
+        ([pair("p", "same", "same")], "Identical responses", "error"),
+        ([pair("p", "", "text")], "Empty responses", "error"),
+        ([pair("p"), pair("p")], "Exact duplicates", "warning"),
+        ([pair("p"), pair("p", "bad one", "good one", q=0.0)], "Exact duplicates", "warning"),
+        ([pair("p"), pair("p", q=0.0)], "Contradictions", "note"),
+        ([pair("p"), pair("p", "bad one", "good one")], "Contradictions", "note"),
+        ([pair("p", "ok\n\nHuman: more", "no")], "Role marks inside responses", "warning"),
+        ([pair("p", "ok<|im_end|>", "no")], "Role marks inside responses", "warning"),
+        ([pair("p", "a", "b"), pair("p", "c", "d")], "Prompts that repeat", "note"),
+    ],
+)
+def test_a_fault_among_clean_rows_is_found_and_counted(bad, title, severity):
+    assert found([*clean(), *bad])[title] == severity
+    ids = [f.evidence for f in check([*clean(), *bad], CheckOptions()).findings if f.title == title]
+    if title != "Prompts that repeat":
+        assert ids[0].startswith("1 of 20")
+        assert ids[0].endswith(bad[-1].id)
+
+
+def test_votes_of_two_people_are_no_duplicates():
+    votes = [pair("p", annotator="w1"), pair("p", annotator="w2")]
+    assert "Exact duplicates" not in found([*clean(), *votes])
+
+
+def test_a_pair_judged_both_ways_is_one_contradiction_however_often():
+    rows = [pair("p", q=q, annotator=f"{i}") for i, q in enumerate((1.0, 0.0, 1.0, 0.0, 0.5))]
+    report = check([*clean(9), *rows], CheckOptions())
+    (contradiction,) = (f for f in report.findings if f.title == "Contradictions")
+    assert contradiction.evidence.startswith("1 of 14")
+    assert report.estimates["contradicted_pairs"].value == pytest.approx(0.1)
+
+
+def test_equal_texts_in_one_group_of_a_ranking_are_no_fault_and_apart_they_are():
+    responses = tuple(Response(text) for text in ("a", "b", "b"))
+    tied = Comparison(as_prompt("p"), responses, Preference(groups=((0,), (1, 2))))
+    apart = Comparison(as_prompt("p"), responses, Preference(groups=((0, 1), (2,))))
+    assert "Identical responses" not in found([*clean(), tied])
+    assert found([*clean(), apart])["Identical responses"] == "error"
+
+
+def test_responses_that_the_cut_makes_identical_are_found_with_a_tokenizer_only():
+    rows = [*clean(), pair("q", LONG + " yes", LONG + " no")]
+    assert found(rows, tokens=lambda prompt, text: list(text)[:40])["Identical after truncation"] == "error"
+    assert "Identical after truncation" not in found(rows)
+    assert found(rows, tokens=None) == {"Not checked: identical after truncation": "note"}
+
+
+def test_leaks_are_found_by_group_by_prompt_and_by_response():
+    ours = list(clean())
+    theirs = list(clean(50, seed=2, prefix="other"))
+    assert found(ours, against={"audit": theirs}) == {}
+    group = pair("unlike", "u1", "u2", group=ours[0].group)
+    assert found(ours, against={"audit": [*theirs, group]}) == {"Groups leak into audit": "error"}
+    prompt = pair("  QUESTION\n 7", "u1", "u2")
+    assert found(ours, against={"audit": [*theirs, prompt]}) == {"Prompts leak into audit": "error"}
+    text = next(r.text for c in ours for r in c.responses if len(r.text.strip()) >= LEAK_LENGTH)
+    response = pair("unlike", text.upper() + " ", "u")
+    assert found(ours, against={"audit": [*theirs, response]}) == {"Responses leak into audit": "error"}
+    assert found([*ours, pair("x", LONG, "u")], against={"a": [pair("y", LONG, "v")]}) == {
+        "Responses leak into a": "error"
+    }
+
+
+def test_short_answers_that_two_splits_share_are_no_leak():
+    assert found([*clean(), pair("q1", "Yes.", "No.")], against={"audit": [pair("q2", "Yes.", "No.")]}) == {}
+
+
+def test_an_instruction_that_all_groups_share_by_design_is_a_warning():
+    ours = [pair("Rate it.", f"a {i}", f"b {i}", q=i % 2, group=f"g{i}") for i in range(20)]
+    theirs = [pair("Rate it.", f"c {i}", f"d {i}", group=f"h{i}") for i in range(20)]
+    assert found(ours, against={"audit": theirs}) == {"One prompt": "warning", "Prompts leak into audit": "warning"}
+
+
+@pytest.mark.parametrize(("longer_wins", "word"), [(0.8, "longer"), (0.2, "shorter")])
+def test_length_that_predicts_the_verdict_warns_with_its_interval(longer_wins, word):
+    rng = random.Random(0)
+    rows = [pair(f"{i}", "xx", "x", q=float(rng.random() < longer_wins)) for i in range(400)]
+    report = check(rows, CheckOptions(), tokens=lambda prompt, text: list(text))
+    assert [f.title for f in report.findings] == [f"The {word} response is preferred"]
+    assert report.estimates["length_auc"].low < longer_wins < report.estimates["length_auc"].high
+    assert found(rows, CheckOptions(length_auc_warn=0.9)) == {}
+
+
+def test_equal_lengths_count_half_in_the_auc_and_not_at_all_among_the_longer():
+    rows = [pair("1", "xx", "x"), pair("2", "xx", "x"), pair("3", "x", "xx"), pair("4", "x", "y")]
+    estimates = check(rows, CheckOptions()).estimates
+    assert estimates["preferred_is_longer"].value == pytest.approx(2 / 3)
+    assert estimates["length_auc"].value == pytest.approx(2.5 / 4)
+
+
+def test_intervals_count_groups_not_rows():
+    rows = [pair(f"{i % 5}", f"a {i} ", f"b {i}") for i in range(100)]
+    assert check(rows, CheckOptions()).estimates["length_auc"].n == 5
+
+
+def test_data_that_teach_nothing_are_named():
+    ties = [pair(f"{i}", q=0.5) for i in range(5)]
+    assert found(ties) == {"All ties": "error"}
+    assert found([]) == {"No comparisons": "error"}
+    assert found([pair()]) == {"The longer response is preferred": "warning"}
+    assert found([pair("p", f"a{i}", f"b{i}", q=i % 2) for i in range(4)]) == {"One prompt": "warning"}
+
+
+def test_no_more_examples_are_named_than_asked_for():
+    rows = [*clean(9), *(pair(f"same {i}", "x", "x", id=f"bad{i}") for i in range(9))]
+    (finding,) = (f for f in check(rows, CheckOptions(max_examples=2)).findings if f.severity == "error")
+    assert finding.evidence.endswith("bad0, bad1")
+
+
+def test_comparisons_are_read_once_and_not_kept():
+    assert (
+        check(iter(list(clean(20))), CheckOptions(), against={"a": clean(5, prefix="o")}).about["comparisons"] == "20"
+    )
+
+
+def test_odd_characters_are_no_trouble():
+    assert found([pair("\ud83d\x00", "\ud83d", "\x00"), pair("\ud83d", "\x00\ud83d", "b")])

@@ -1,0 +1,398 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from guerdon.config import ImportOptions
+from guerdon.contracts import Comparison, GuerdonError, Message
+from guerdon.data.importers import IMPORTERS, Rejected, import_rows
+from guerdon.io import readers, schema
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}
+
+
+def take(*rows, **options):
+    return list(import_rows(((f"a:{i}", row) for i, row in enumerate(rows, start=1)), ImportOptions(**options)))
+
+
+def one(row, **options) -> Comparison:
+    (found,) = take(row, **options)
+    assert isinstance(found, Comparison), found
+    return found
+
+
+def reason(row, **options) -> str:
+    (found,) = take(row, **options)
+    assert isinstance(found, Rejected), found
+    assert found.row is row
+    assert "remedy: " in found.reason
+    assert "\n" not in found.reason
+    return found.reason
+
+
+def preferred(comparison: Comparison) -> tuple[str, str]:
+    first, second = (response.text for response in comparison.responses)
+    return (first, second) if comparison.q == 1.0 else (second, first)
+
+
+def turns(comparison: Comparison) -> list[str]:
+    return [f"{m.role[0]}:{m.content}" for m in comparison.prompt]
+
+
+# ---- HH ----------------------------------------------------------------------------------------------------------
+
+
+def hh(chosen: str, rejected: str) -> dict[str, str]:
+    """H and A stand for the marks."""
+    marks = {"H": "\n\nHuman:", "A": "\n\nAssistant:"}
+    both = ("".join(marks.get(c, c) for c in each) for each in (chosen, rejected))
+    return dict(zip(("chosen", "rejected"), both, strict=True))
+
+
+def test_hh_is_cut_at_the_last_assistant_turn_that_both_share():
+    found = one(hh("H hiA hey H bye A see you", "H hiA hey H bye A no"))
+    assert turns(found) == ["u:hi", "a:hey", "u:bye"]
+    assert preferred(found) == ("see you", "no")
+
+
+def test_hh_does_not_need_the_space_after_a_mark_nor_the_blank_lines_before_the_first():
+    found = one({"chosen": "Human:hi\n\nAssistant:yes", "rejected": "\n\nHuman:hi\n\nAssistant: no"})
+    assert (turns(found), preferred(found)) == (["u:hi"], ("yes", "no"))
+
+
+def test_hh_marks_inside_a_response_are_its_text():
+    found = one(hh("H hi A one A two", "H hi A three"))
+    assert preferred(found) == ("one \n\nAssistant: two", "three")
+    start = "\n\nHuman: hi\n\nAssistant: "
+    found = one({"chosen": start + "the word Human: is text", "rejected": start + "Assistant: too"})
+    assert preferred(found) == ("the word Human: is text", "Assistant: too")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (hh("H hi A yes", "H hi A yes"), "identical transcripts"),
+        (hh("H hi A yes", "H hi A yes "), "identical responses"),
+        (hh("H hi A yes", "H hi A "), "field rejected is an empty response"),
+        (hh("H hi A", "H hi A yes"), "field chosen is an empty response"),
+        (hh("H hi A ", "H hi A"), "fields chosen and rejected hold empty responses"),
+        (hh("H hi A yes", "H ho A no"), "diverging transcripts: their first human turns differ"),
+        (hh("H hi A a H b A c", "H hi A a H d A e"), "field chosen goes on with a human turn after character 12"),
+        (hh("H hi A a", "H hi A a H d A e"), "field rejected goes on with a human turn after character 12"),
+        (hh("H hi A a H b A c", "H hi A x H b A c"), "diverging transcripts do not answer one prompt"),
+        (hh("A yes", "H hi A no"), 'field chosen starts with "\\n\\nHuman:", got'),
+        (hh("H hi", "H hi A no"), 'field chosen has an "\\n\\nAssistant:" turn, got'),
+        ({"chosen": 3, "rejected": "x"}, "field chosen is text, got 3"),
+        ({"chosen": "x"}, "field chosen starts"),
+        ({"rejected": "x"}, "field chosen is missing; remedy: add it, or say with columns"),
+    ],
+)
+def test_hh_rejects_a_row_with_the_true_reason(row, words):
+    assert words in reason(row, format="hh")
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real rows are not here")
+def test_every_real_hh_line_is_parsed_or_rejected_with_a_true_reason():
+    """Truth by other means: the same rows as prompt, chosen, rejected in hh_pairs."""
+    with gzip.open(DATA / "hh_pairs.jsonl.gz", "rt", encoding="utf-8") as lines:
+        pairs = [json.loads(line) for line in lines]
+    truth = Counter(json.dumps([pair["prompt"], pair["chosen"], pair["rejected"]]) for pair in pairs)
+    reasons: Counter[str] = Counter()
+    num_parsed = num_lines = 0
+    for path in sorted(DATA.glob("hh_raw_*.gz")):
+        said: list[str] = []
+        rows = list(import_rows(readers.read_rows(path), ImportOptions(), said.append))
+        assert said == ["format: hh (detected)"]
+        with gzip.open(path, "rb") as lines:
+            num_here = sum(1 for _ in lines)
+        assert len(rows) == num_here
+        num_lines += num_here
+        for row in rows:
+            if isinstance(row, Comparison):
+                num_parsed += 1
+                asked = [{"role": m.role, "content": m.content} for m in row.prompt]
+                truth[json.dumps([asked, *preferred(row)])] -= 1
+                continue
+            chosen, rejected = row.row["chosen"], row.row["rejected"]
+            if "identical" in row.reason:
+                assert chosen == rejected
+                reasons["identical"] += 1
+            else:
+                (key,) = (key for key in ("chosen", "rejected") if f"field {key} is an empty response" in row.reason)
+                assert row.row[key].endswith("\n\nAssistant: ")
+                reasons["empty"] += 1
+    assert min(truth.values()) == 0
+    assert truth.total() == 27, "the 27 rejected ones"
+    assert (num_lines, num_parsed, dict(reasons)) == (4424, 4397, {"empty": 7, "identical": 20})
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real rows are not here")
+@pytest.mark.parametrize(
+    ("name", "form", "num_kept", "num_rejected"),
+    [
+        ("polite_pairs", "trl", 814, 5),
+        ("raw_sharegpt_dpo_demo", "trl", 300, 0),
+        ("qa_feedback_kway", "scores", 220, 0),
+        ("pandalm_votes", "votes", 521, 28),
+    ],
+)
+def test_real_rows_of_other_forms_are_detected_and_counted(name, form, num_kept, num_rejected):
+    said: list[str] = []
+    rows = list(import_rows(readers.read_rows(DATA / f"{name}.jsonl.gz"), ImportOptions(), said.append))
+    assert said == [f"format: {form} (detected)"]
+    assert Counter(isinstance(row, Comparison) for row in rows) == Counter({True: num_kept, False: num_rejected})
+
+
+# ---- TRL ---------------------------------------------------------------------------------------------------------
+
+FORMS = [
+    {"prompt": "Hi", "chosen": "Hello!", "rejected": "No."},
+    {"prompt": [USER], "chosen": [ANSWER], "rejected": [{**ANSWER, "content": "No."}]},
+    {"chosen": [USER, ANSWER], "rejected": [USER, {**ANSWER, "content": "No."}]},
+    {"prompt": [USER], "chosen": "Hello!", "rejected": "No."},
+    {"prompt": "Hi", "chosen": [USER, ANSWER], "rejected": [USER, {**ANSWER, "content": "No."}]},
+    {"prompt": [USER], "chosen": [USER, ANSWER], "rejected": [USER, {**ANSWER, "content": "No."}]},
+    {"prompt": "\n\nHuman: Hi\n\nAssistant:", "chosen": "Hello!", "rejected": "No."},
+    {
+        "conversations": [{"from": "human", "value": "Hi"}],
+        "chosen": {"from": "gpt", "value": "Hello!"},
+        "rejected": {"from": "gpt", "value": "No."},
+    },
+    {"prompt": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}], "chosen": [ANSWER], "rejected": "No."},
+]
+
+
+@pytest.mark.parametrize("row", FORMS[:8])
+def test_every_form_of_a_preference_makes_the_same_comparison(row):
+    assert one(row) == one(FORMS[0])
+    assert one(row).prompt == (Message("user", "Hi"),)
+    assert preferred(one(row)) == ("Hello!", "No.")
+
+
+def test_implicit_text_is_cut_where_both_begin_to_differ_but_never_inside_a_word():
+    found = one({"chosen": "The sky is blue.", "rejected": "The sky is black."})
+    assert (turns(found), preferred(found)) == (["u:The sky is"], (" blue.", " black."))
+
+
+def test_implicit_text_that_reads_like_hh_is_read_as_hh():
+    assert turns(one(hh("H hi A a H b A c", "H hi A a H b A d"), format="trl")) == ["u:hi", "a:a", "u:b"]
+
+
+def test_a_system_message_and_earlier_turns_belong_to_the_prompt():
+    system, other = {"role": "system", "content": "Be kind."}, {**ANSWER, "content": "No."}
+    found = one({"chosen": [system, USER, ANSWER, USER, ANSWER], "rejected": [system, USER, ANSWER, USER, other]})
+    assert turns(found) == ["s:Be kind.", "u:Hi", "a:Hello!", "u:Hi"]
+    found = one({"prompt": [USER], "chosen": [ANSWER, USER, ANSWER], "rejected": [ANSWER, USER, other]})
+    assert turns(found) == ["u:Hi", "a:Hello!", "u:Hi"]
+    found = one({"prompt": "Hi", "chosen": [system, USER, ANSWER], "rejected": [system, USER, other]})
+    assert turns(found) == ["s:Be kind.", "u:Hi"]
+
+
+def test_margin_becomes_strength_and_the_row_keeps_its_names():
+    found = one(
+        {**FORMS[0], "margin": 1.5, "id": 7, "source": "s", "annotator": "w", "group": "g", "weight": 2, "split": 1}
+    )
+    assert (found.preference.strength, found.id, found.source, found.annotator) == (1.5, "7", "s", "w")
+    assert (found.group, found.weight) == ("g", 2.0)
+    assert one(FORMS[0], source="mine").source == "mine"
+    assert one({**FORMS[0], "source": "theirs"}, source="mine").source == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (FORMS[8], "field rejected has the form of chosen"),
+        ({**FORMS[0], "chosen": None}, "field chosen is missing"),
+        ({**FORMS[0], "chosen": "No. "}, "identical responses"),
+        ({**FORMS[0], "chosen": " "}, "field chosen is an empty response"),
+        ({**FORMS[0], "prompt": ""}, "field prompt holds text, got ''"),
+        ({**FORMS[0], "prompt": 3}, "field prompt is text or a list of messages, got 3"),
+        ({**FORMS[0], "margin": -1}, "field margin is a number >= 0, got -1"),
+        ({**FORMS[0], "margin": "x"}, "field margin is a number >= 0, got 'x'"),
+        ({**FORMS[0], "weight": float("nan")}, "field weight is a number > 0, got nan"),
+        ({"chosen": "a", "rejected": "b"}, "share no beginning; remedy: give a prompt"),
+        ({"chosen": "a", "rejected": "a"}, "identical texts"),
+        ({"chosen": "a b", "rejected": "a b c"}, "field chosen is an empty response"),
+        ({"chosen": [ANSWER], "rejected": [{**ANSWER, "content": "x"}]}, "chosen holds one message only"),
+        ({"chosen": [USER, ANSWER], "rejected": [ANSWER, ANSWER]}, "diverging: they differ before the last message"),
+        (
+            {"chosen": [ANSWER, USER], "rejected": [ANSWER, USER]},
+            "field chosen ends with an assistant message, got 'user'",
+        ),
+        ({**FORMS[2], "prompt": "Other"}, "field chosen repeats the prompt, got 'Hi'"),
+        ({**FORMS[0], "prompt": [{"role": "robot", "content": "x"}]}, "field prompt[0].role is system, user"),
+        ({**FORMS[0], "prompt": [{"role": "user", "content": None}]}, "field prompt[0].content is text, got nothing"),
+        ({**FORMS[0], "prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "images cannot be scored"),
+        ([1, 2], "field row is an object with named fields, got [1, 2]"),
+    ],
+)
+def test_a_bad_preference_is_rejected_with_the_true_reason(row, words):
+    assert words in reason(row, format="trl")
+
+
+# ---- Order of the two --------------------------------------------------------------------------------------------
+
+
+def test_the_chosen_one_stands_first_half_of_the_time_and_always_at_the_same_place():
+    rows = [{"prompt": f"p{i}", "chosen": "good", "rejected": "bad"} for i in range(2000)]
+    found = take(*rows)
+    assert abs(sum(c.q for c in found) / 2000 - 0.5) < 0.035, "three standard deviations"
+    assert found == take(*rows)
+
+
+def test_a_pair_judged_both_ways_stands_one_way():
+    for i in range(20):
+        row = {"prompt": f"p{i}", "chosen": "good", "rejected": "bad"}
+        turned = {**row, "chosen": "bad", "rejected": "good"}
+        assert one(row).responses == one(turned).responses
+        assert one(row).q == 1 - one(turned).q
+
+
+# ---- Tables, scores, votes, native -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("label", "q"),
+    [
+        ("a", 1.0),
+        ("first", 1.0),
+        ("1", 1.0),
+        ("B", 0.0),
+        ("second", 0.0),
+        ("2", 0.0),
+        ("Tie ", 0.5),
+        ("0.7", 0.7),
+        ("0", 0.0),
+    ],
+)
+def test_a_table_s_label_says_who_is_better(label, q, tmp_path):
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["question", "x", "y", "who"], ["Say, hi", "one\ntwo", '"quoted"', label]])
+    columns = {"prompt": "question", "first": "x", "second": "y", "label": "who"}
+    (found,) = import_rows(readers.read_rows(tmp_path / "a.csv"), ImportOptions(columns=columns))
+    assert isinstance(found, Comparison)
+    assert (found.q, [r.text for r in found.responses], turns(found)) == (q, ["one\ntwo", '"quoted"'], ["u:Say, hi"])
+
+
+def test_a_table_may_name_chosen_and_rejected(tmp_path):
+    (tmp_path / "a.csv").write_text("Q,good,bad,margin\nHi,Hello!,No.,2\n")
+    columns = {"prompt": "Q", "chosen": "good", "rejected": "bad"}
+    for form in ("auto", "csv"):
+        (found,) = import_rows(readers.read_rows(tmp_path / "a.csv"), ImportOptions(format=form, columns=columns))
+        assert isinstance(found, Comparison)
+        assert (preferred(found), found.preference.strength) == (("Hello!", "No."), 2.0)
+
+
+def test_equal_scores_tie_and_every_score_is_kept():
+    found = one({"prompt": "Hi", "responses": ["a", {"text": "b"}, "c", "d"], "scores": [1, 3.5, 1, -2]})
+    assert found.ranks == (1, 0, 1, 2)
+    assert [r.ratings["score"] for r in found.responses] == [1.0, 3.5, 1.0, -2.0]
+
+
+def test_votes_are_counted_and_a_tie_counts_half():
+    votes = [{"annotator": "w1", "label": "a"}, {"annotator": "w2", "label": "tie"}, {"annotator": "w3", "label": "A"}]
+    row = {"prompt": "Hi", "response_a": "x", "response_b": "y", "votes": votes}
+    found = one(row)
+    assert (found.q, found.preference.votes, found.annotator) == (2.5 / 3, (2, 1, 0), None)
+    assert one({**row, "votes": votes[:1]}).annotator == "w1"
+
+
+@pytest.mark.parametrize(
+    ("form", "row", "words"),
+    [
+        (
+            "csv",
+            {"prompt": "p", "first": "a", "second": "b", "label": "3"},
+            "field label is a, b, tie, first, second, 1",
+        ),
+        ("csv", {"prompt": "p", "first": "a", "second": "b", "label": "good"}, "got 'good'"),
+        ("csv", {"prompt": "p", "first": "", "second": "b", "label": "a"}, "field first is an empty response"),
+        ("csv", {"prompt": "p", "first": "b", "second": "b", "label": "a"}, "first and second are identical responses"),
+        ("csv", {"prompt": "p", "first": "b", "second": "c"}, "field label is missing"),
+        ("auto", {"prompt": "p", "responses": ["a", "b"], "scores": [1]}, "field scores has one number for each of 2"),
+        ("auto", {"prompt": "p", "responses": ["a", "b"], "scores": [1, None]}, "field scores[1] is a finite number"),
+        ("auto", {"prompt": "p", "responses": ["a", ""], "scores": [1, 2]}, "field responses[1] is an empty response"),
+        ("auto", {"prompt": "p", "responses": ["a", "a"], "scores": [1, 2]}, "holds identical texts only"),
+        ("auto", {"prompt": "p", "responses": "ab", "scores": [1, 2]}, "field responses is a list, got 'ab'"),
+        (
+            "auto",
+            {"prompt": "p", "response_a": "x", "response_b": "y", "votes": []},
+            "field votes holds at least one vote",
+        ),
+        (
+            "auto",
+            {"prompt": "p", "response_a": "x", "response_b": "y", "votes": [{"label": "c"}]},
+            "field votes[0].label",
+        ),
+        ("auto", {"prompt": "p", "responses": ["a", "b"], "preference": {"q": 3}}, "field q is a probability"),
+        ("native", {"chosen": "a", "rejected": "b"}, "field prompt is missing"),
+    ],
+)
+def test_a_bad_row_of_any_form_is_rejected_with_the_true_reason(form, row, words):
+    assert words in reason(row, format=form)
+
+
+def test_native_rows_come_back_as_they_were():
+    wanted = one({**FORMS[0], "margin": 2, "annotator": "w"})
+    assert one(schema.to_row(wanted)) == wanted
+
+
+def test_parquet_of_another_s_columns_is_read(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(FORMS[1:2] * 3), tmp_path / "a.parquet")
+    found = list(import_rows(readers.read_rows(tmp_path / "a.parquet"), ImportOptions()))
+    assert found == [one(FORMS[0])] * 3
+
+
+# ---- What is wrong is said, and nothing is lost ------------------------------------------------------------------
+
+
+def test_every_row_comes_out_as_one_or_the_other_in_order(tmp_path):
+    lines = [json.dumps(FORMS[0]), '{"half', json.dumps({**FORMS[0], "chosen": ""}), "3", json.dumps(FORMS[1])]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    found = list(import_rows(readers.read_rows(tmp_path / "a.jsonl"), ImportOptions()))
+    assert [isinstance(row, Comparison) for row in found] == [True, False, False, False, True]
+    assert [row.place for row in found[1:4]] == [f"{tmp_path / 'a.jsonl'}:{n}" for n in (2, 3, 4)]
+    assert found[1].row == '{"half'
+
+
+def test_strict_stops_at_the_first_bad_row_with_its_place():
+    with pytest.raises(GuerdonError, match=r"^a:2: field chosen is an empty response; remedy: drop the row$"):
+        take(FORMS[0], {**FORMS[0], "chosen": ""}, FORMS[0], strict=True)
+
+
+def test_the_format_most_of_the_first_rows_have_is_taken():
+    found = take(3, {"unlike": 1}, *FORMS[:3])
+    assert [isinstance(row, Comparison) for row in found] == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "words"),
+    [
+        ({"text": "a", "stars": 3}, {}, "a:1: columns 'text', 'stars' fit no known format; remedy: say which is which"),
+        (FORMS[0], {"columns": {"promt": "x"}}, "columns: promt is not a column of ours; the nearest is prompt"),
+        (FORMS[0], {"columns": {"prompt": "chose"}}, "columns: prompt=chose: no row has chose; the nearest is chosen"),
+    ],
+)
+def test_a_source_that_fits_nothing_is_refused_at_once(row, options, words):
+    with pytest.raises(GuerdonError) as error:
+        take(row, **options)
+    assert str(error.value).startswith(words)
+
+
+def test_a_row_without_a_mapped_column_is_rejected():
+    found = take({"q": "Hi", "chosen": "a", "rejected": "b"}, {"chosen": "a", "rejected": "b"}, columns={"prompt": "q"})
+    assert isinstance(found[0], Comparison)
+    assert "field q is missing" in found[1].reason
+
+
+def test_every_importer_says_what_it_takes():
+    assert all((importer.__doc__ or "").startswith("{") for name, importer in IMPORTERS.items() if name != "native")

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guerdon.config import SplitOptions
+from guerdon.contracts import (
+    Comparison,
+    GuerdonError,
+    Preference,
+    Response,
+    as_prompt,
+)
+from guerdon.data.split import part_of, split
+
+OPTIONS = SplitOptions()
+
+
+def comparison(prompt: str, text: str = "a") -> Comparison:
+    return Comparison(as_prompt(prompt), (Response(text), Response("b")), Preference(q=1.0))
+
+
+def test_the_split_is_the_same_on_every_machine():
+    parts = "".join(part_of(f"group {i}", OPTIONS)[0] for i in range(40))
+    assert parts == "aattttttatttaatttttttacttattttttttttcaat"
+
+
+@given(st.lists(st.text(max_size=3)), st.randoms(use_true_random=False))
+def test_a_part_hangs_on_the_group_alone_so_order_and_other_rows_move_none(prompts, random):
+    rows = [comparison(p, f"{i}") for i, p in enumerate(prompts)]
+    alone = {row.id: part_of(row.group, OPTIONS) for row in rows}
+    random.shuffle(rows)
+    together = list(split([comparison("one more"), *rows], OPTIONS))[1:]
+    assert {row.id: part for part, row in together} == alone
+
+
+def test_a_group_is_never_torn_apart():
+    rows = [comparison(f"prompt {i % 30}", f"{i}") for i in range(300)]
+    parts = {}
+    for part, row in split(rows, OPTIONS):
+        assert parts.setdefault(row.group, part) == part
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (1, 0, 0), (0, 0, 1), (0.7, 0.3, 0.0)])
+def test_shares_are_kept_and_an_empty_part_stays_empty(shares):
+    options = SplitOptions(train=shares[0], calibrate=shares[1], audit=shares[2])
+    counts = Counter(part_of(f"{i}", options) for i in range(5000))
+    for part, share in zip(("train", "calibrate", "audit"), shares, strict=True):
+        assert abs(counts[part] / 5000 - share) <= 4 * (share * (1 - share) / 5000) ** 0.5
+
+
+def test_another_salt_is_another_split():
+    salted = SplitOptions(salt="other")
+    assert any(part_of(f"{i}", OPTIONS) != part_of(f"{i}", salted) for i in range(50))
+
+
+def test_a_larger_train_share_only_takes_from_the_others():
+    larger = SplitOptions(train=0.9, calibrate=0.05, audit=0.05)
+    assert all(part_of(f"{i}", larger) == "train" for i in range(500) if part_of(f"{i}", OPTIONS) == "train")
+
+
+def test_half_a_character_has_a_part():
+    assert part_of("\ud83d", OPTIONS) in ("train", "calibrate", "audit")
+
+
+def test_shares_that_are_not_a_whole_are_refused():
+    with pytest.raises(GuerdonError, match=r"is 1, got 0\.8 \+ 0\.1 \+ 0\.2 = 1\.1; remedy: change the shares"):
+        part_of("g", SplitOptions(audit=0.2))
