@@ -336,14 +336,15 @@ def score(folder: Path, options: ModelOptions, pairs: Sequence[Comparison]) -> n
 
 def accuracy(margin: np.ndarray, groups: Sequence[str]) -> Estimate:
     """Share of pairs ordered rightly, equal scores half, with an interval by prompt group."""
-    from guerdon.formulas.estimation import bootstrap_mean
+    from guerdon.formulas.resampling import bootstrap_mean
 
     return Estimate(*bootstrap_mean(right(margin), groups, draws=DRAWS, seed=SEED))
 
 
 def paired(ours: np.ndarray, theirs: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
     """Ours minus TRL's on the same pairs, with McNemar's exact test."""
-    from guerdon.formulas.estimation import mcnemar, paired_difference
+    from guerdon.formulas.estimation import mcnemar
+    from guerdon.formulas.resampling import paired_difference
 
     only_ours, only_theirs = int(((ours > 0) & (theirs <= 0)).sum()), int(((ours <= 0) & (theirs > 0)).sum())
     difference = Estimate(*paired_difference(right(ours), right(theirs), groups, draws=DRAWS, seed=SEED))

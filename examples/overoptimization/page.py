@@ -11,7 +11,7 @@ import gold
 import numpy as np
 
 from guerdon.contracts import Curve, Estimate, Report
-from guerdon.formulas.estimation import bootstrap_mean
+from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.io import readers, writers
 from guerdon.io.reports import from_json
 from guerdon.optimization import Pool, read_pool

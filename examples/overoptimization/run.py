@@ -39,7 +39,7 @@ from guerdon.contracts import (
     Rollouts,
     as_prompt,
 )
-from guerdon.formulas.estimation import bootstrap_mean
+from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.io import readers, writers
 from guerdon.optimization import combined, ensemble_rule, read_pool
 from guerdon.optimization.rewards import Reward

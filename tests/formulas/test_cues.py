@@ -17,7 +17,6 @@ from guerdon.formulas import uncertainty
 from guerdon.formulas.cues import (
     MeanTest,
     at_length,
-    bootstrap_sums,
     effects,
     length_logit,
     mean_tests,
@@ -28,7 +27,7 @@ from guerdon.formulas.cues import (
     smallest_effect,
     within_spread,
 )
-from guerdon.formulas.estimation import bootstrap_mean
+from guerdon.formulas.resampling import bootstrap_mean, bootstrap_sums
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "cues.json").read_text(encoding="utf-8"))
 laws = settings(derandomize=True, deadline=None, max_examples=40)

@@ -21,7 +21,7 @@ from guerdon.formulas.ensemble import (
     most_suspect,
     soft_min,
 )
-from guerdon.formulas.estimation import bootstrap
+from guerdon.formulas.resampling import bootstrap
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "ensemble.json").read_text(encoding="utf-8"))
 MEMBERS = arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.floats(-20, 20))

@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 
 from guerdon.formulas.estimation import (
     benjamini_hochberg,
-    bootstrap,
-    bootstrap_mean,
     clopper_pearson,
     mcnemar,
-    paired_difference,
     wilson,
 )
+from guerdon.formulas.resampling import bootstrap, bootstrap_mean, paired_difference
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "estimation.json").read_text(encoding="utf-8"))
 laws = settings(derandomize=True, deadline=None, max_examples=40)
@@ -84,7 +82,7 @@ def test_the_general_bootstrap_of_a_mean_is_the_bootstrap_mean(rows: tuple) -> N
 def test_chunks_do_not_show_in_the_result(rows: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     values, groups = rows
     expected = bootstrap_mean(values, groups)
-    monkeypatch.setattr("guerdon.formulas.estimation._CHUNK", 70)
+    monkeypatch.setattr("guerdon.formulas.resampling.CHUNK", 70)
     assert bootstrap_mean(values, groups) == expected
 
 
@@ -150,7 +148,7 @@ def test_resamples_without_an_answer_are_left_out() -> None:
 
 
 def test_a_row_without_a_group_is_refused() -> None:
-    with pytest.raises(ValueError, match="2 values but 1 groups"):
+    with pytest.raises(ValueError, match="got 2 values and 1 groups"):
         bootstrap_mean(np.zeros(2), ["a"])
 
 

@@ -225,7 +225,7 @@ def test_the_same_seed_gives_the_same_doubt_and_one_prompt_gives_none() -> None:
 def test_chunks_of_resampling_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     gold = noisy(HUMP, 20)
     expected = fit_with_doubt(D, gold, draws=100)
-    monkeypatch.setattr("guerdon.formulas.overoptimization._CHUNK", 70)
+    monkeypatch.setattr("guerdon.formulas.resampling.CHUNK", 70)
     assert fit_with_doubt(D, gold, draws=100).peak == pytest.approx(expected.peak)
 
 

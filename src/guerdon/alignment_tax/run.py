@@ -38,7 +38,8 @@ from guerdon.formulas.alignment_tax import (
     tax_of_share,
     vocabulary_entropy,
 )
-from guerdon.formulas.estimation import benjamini_hochberg, bootstrap_mean, wilson
+from guerdon.formulas.estimation import benjamini_hochberg, wilson
+from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.models.engine.kv_cache import Drawn
 from guerdon.models.likelihood import likelihood, text_likelihood
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from guerdon.auditing.gate import gate, to_section
 from guerdon.auditing.measures.accuracy import measure_accuracy
 from guerdon.auditing.measures.agreement import measure_people
-from guerdon.auditing.measures.batch_invariance import hygiene_gate
 from guerdon.auditing.measures.calibration import measure_curves
 from guerdon.auditing.measures.cues import measure_cues
 from guerdon.auditing.measures.domains import measure_domains
@@ -39,6 +38,7 @@ from guerdon.contracts import (
     digest_all,
 )
 from guerdon.io.fields import nearest
+from guerdon.models.hygiene import hygiene_gate
 from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
 
 if TYPE_CHECKING:

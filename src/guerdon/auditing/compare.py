@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from guerdon.auditing.measures.accuracy import POWER_80, is_right, mean_or_share
+from guerdon.auditing.measures.accuracy import POWER_80
 from guerdon.contracts import (
     Curve,
     Estimate,
@@ -21,8 +21,11 @@ from guerdon.contracts import (
     Report,
     digest_all,
 )
+from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.calibration import ece, nll
-from guerdon.formulas.estimation import bootstrap, bootstrap_mean, mcnemar
+from guerdon.formulas.estimation import mcnemar
+from guerdon.formulas.resampling import bootstrap, bootstrap_mean
+from guerdon.models.estimates import estimate_share
 from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
 
 if TYPE_CHECKING:
@@ -56,10 +59,10 @@ def compare(
         names = (f"{names[0]} (a)", f"{names[1]} (b)")
     both = [score_comparisons(model, comparisons, progress=_half(progress, i)) for i, model in enumerate((a, b))]
     ours, theirs = both
-    right_a, right_b = (is_right(pairs.margin, pairs.q) for pairs in both)
+    right_a, right_b = (pair_accuracy(pairs.margin, pairs.q) for pairs in both)
 
     def mean(values: Float[np.ndarray, " n"]) -> Estimate:
-        return mean_or_share(values, ours.group, ours.weight, options)
+        return estimate_share(values, ours.group, ours.weight, options)
 
     estimates = {
         "accuracy_a": mean(right_a),

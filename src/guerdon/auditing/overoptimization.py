@@ -25,7 +25,7 @@ from guerdon.contracts import (
     Response,
 )
 from guerdon.formulas import best_of_n, drift, overoptimization
-from guerdon.formulas.estimation import bootstrap_mean
+from guerdon.formulas.resampling import bootstrap_mean, draw_counts
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -649,9 +649,7 @@ def _said(found: Sequence[float] | Estimate) -> str:
 
 def _counts(p: int, asked: _Asked) -> np.ndarray:
     """How often each of p prompts stands in each bootstrap draw, [draws, p]."""
-    rng = np.random.default_rng(asked.seed)
-    counts: np.ndarray = rng.multinomial(p, np.full(p, 1.0 / p), size=asked.draws).astype(np.float64)
-    return counts
+    return np.concatenate(list(draw_counts(p, asked.draws, asked.seed, "multinomial"))).astype(np.float64)
 
 
 # ---- To read -----------------------------------------------------------------------------------------------------

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.auditing.measures.accuracy import mean_or_share
-from guerdon.auditing.measures.batch_invariance import hygiene_gate
 from guerdon.benchmarks.readers import (
     DOMAINS,
     LLMBAR,
@@ -41,7 +39,10 @@ from guerdon.contracts import (
     digest_all,
 )
 from guerdon.formulas import benchmarks as rule
-from guerdon.formulas.estimation import bootstrap, bootstrap_mean, clopper_pearson
+from guerdon.formulas.estimation import clopper_pearson
+from guerdon.formulas.resampling import bootstrap, bootstrap_mean
+from guerdon.models.estimates import estimate_share
+from guerdon.models.hygiene import hygiene_gate
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -201,7 +202,7 @@ def _measure(known: Benchmark, items: Sequence[Item], table: ScoreTable, options
         one = np.ones(int(rows.sum()))
 
         def mean(values: np.ndarray) -> Estimate:
-            return mean_or_share(values[rows], groups[rows], one, options)
+            return estimate_share(values[rows], groups[rows], one, options)
 
         less = (pairs - longer_pairs)[rows, 1]
         difference = Estimate(*bootstrap_mean(less, groups[rows], draws=options.draws, seed=options.seed))
@@ -215,7 +216,7 @@ def _measure(known: Benchmark, items: Sequence[Item], table: ScoreTable, options
 
     everything = np.ones(len(items), dtype=bool)
     estimates = official | shares(everything)
-    estimates["truncated"] = mean_or_share(table.truncated.astype(float), groups, np.ones(len(items)), options)
+    estimates["truncated"] = estimate_share(table.truncated.astype(float), groups, np.ones(len(items)), options)
     extra = known.extra(items, table, options) if known.extra else Report("")
     sections = []
     for subset in dict.fromkeys(subsets.tolist()):
@@ -342,7 +343,7 @@ def _subset_score(
         return {f"score{end}": official[f"{key}{end}"] for end in ("", "_longer", "_constant")}
     one, chosen = np.ones(int(rows.sum())), np.flatnonzero(rows).tolist()
     return {
-        f"score{end}": mean_or_share(
+        f"score{end}": estimate_share(
             np.array([np.mean(list(each[i].values())) for i in chosen]), groups[rows], one, options
         )
         for end, each in zip(("", "_longer", "_constant"), points, strict=True)
@@ -584,8 +585,8 @@ def _games(items: Sequence[Item], table: ScoreTable, options: AuditOptions) -> R
     winner = np.array([np.sign(games[:, 0] - games[:, 1]) for _, games in twice])
     same = (winner[:, 0] == winner[:, 1]).astype(np.float64)
     found = {
-        "score_single": mean_or_share(first, groups, one, options),
-        "position_consistency": mean_or_share(same, groups, one, options),
+        "score_single": estimate_share(first, groups, one, options),
+        "position_consistency": estimate_share(same, groups, one, options),
     }
     return Report("", {}, found)
 

@@ -19,7 +19,7 @@ from guerdon.contracts import (
     prompt_digest,
 )
 from guerdon.formulas.calibration import LOG_TEMPERATURE_RANGE, fit_temperature
-from guerdon.formulas.estimation import bootstrap, bootstrap_mean
+from guerdon.formulas.resampling import bootstrap, bootstrap_mean
 from guerdon.models.calibrated import Calibration, Scaled
 from guerdon.models.calibration_error import is_miscalibrated, measure_null, measure_odds
 from guerdon.models.scored_pairs import Progress, ScoredPairs, score_comparisons

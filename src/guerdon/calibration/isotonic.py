@@ -23,8 +23,8 @@ from guerdon.contracts import (
     digest_all,
 )
 from guerdon.formulas.calibration import nll
-from guerdon.formulas.estimation import bootstrap_mean, paired_difference
 from guerdon.formulas.isotonic import bend, fit_isotonic
+from guerdon.formulas.resampling import bootstrap_mean, paired_difference
 from guerdon.models.calibrated import Scaled
 from guerdon.models.calibration_error import is_miscalibrated, measure_null, measure_odds
 from guerdon.models.isotonic import Isotonic

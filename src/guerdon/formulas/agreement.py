@@ -1,4 +1,4 @@
-"""How far do people agree, and how well could any model agree with them?
+"""How far people agree with each other, whether a model agrees with them, and how well any model could.
 
 Axes: n items, c categories. votes[n, 3] counts how many people said (first better, tie, second better) of an item. Who
 came first carries no meaning, so every function gives the same answer with the two sides swapped.
@@ -15,9 +15,16 @@ __all__ = [
     "leave_one_out",
     "majority_stands",
     "nominal_alpha",
+    "pair_accuracy",
     "raw_agreement",
     "single_rater_accuracy",
 ]
+
+
+def pair_accuracy(margin: Float[np.ndarray, " n"], q: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """1.0 where a model's margin and people's q = P(first is better) point the same way, 0.0 where not, 0.5 for a tie of either."""
+    accuracy: np.ndarray = (1.0 + np.sign(margin) * np.sign(q - 0.5)) / 2.0
+    return accuracy
 
 
 def raw_agreement(votes: Int[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from scipy.special import ndtr, ndtri
 
 from guerdon.formulas.drift import FIRST_WORDS, words
-from guerdon.formulas.estimation import Interval, mcnemar, paired_difference
+from guerdon.formulas.estimation import Interval, mcnemar
+from guerdon.formulas.resampling import paired_difference
 
 __all__ = [
     "Tax",

@@ -5,21 +5,20 @@ NaN where the edit does not apply. A margin is r(better) - r(worse) of two unedi
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import chdtri, expit, ndtri, stdtr
 
-from guerdon.formulas.estimation import Interval, bootstrap_mean
+from guerdon.formulas.estimation import Interval
+from guerdon.formulas.resampling import bootstrap_mean, bootstrap_sums, percentile_limits, resampled_sums, sums_by_group
 
 __all__ = [
     "LengthLogit",
     "MeanTest",
     "Rate",
     "at_length",
-    "bootstrap_sums",
     "effects",
     "length_logit",
     "mean_tests",
@@ -33,7 +32,6 @@ __all__ = [
 
 POWER = 0.8
 RIDGE = 1e-4  # of the rows' weight, on standardized columns: keeps a perfect model's slope finite
-_CHUNK = 2_000_000  # group counts held at once
 
 
 class MeanTest(NamedTuple):
@@ -87,7 +85,7 @@ def effects(
     """
     known = ~np.isnan(gain)
     column = np.column_stack([np.where(known, gain, 0.0), known, np.square(margin), np.ones(len(margin))])
-    total = _by_group(column, groups)
+    total = sums_by_group(column, groups)
     k = gain.shape[1]
     num = [int(np.count_nonzero(total[:, k + j])) for j in range(k)]
     if not len(total):
@@ -100,8 +98,8 @@ def effects(
         return found
 
     value = measured(total.sum(axis=0, keepdims=True))[0]
-    drawn = measured(_resampled(total, draws, seed))
-    low, high = _limits(drawn, level)
+    drawn = measured(resampled_sums(total, draws, seed))
+    low, high = percentile_limits(drawn, level)
     alone = [each < 2 for each in num]
     return [
         Interval(float(v), *((math.nan, math.nan) if one else (float(a), float(b))), count)
@@ -118,8 +116,8 @@ def mean_tests(values: Float[np.ndarray, "n k"], groups: Shaped[np.ndarray, " n"
     known = ~np.isnan(values)
     count = known.sum(axis=0)
     mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1)
-    total = _by_group(np.where(known, values - mean, 0.0), groups)
-    num_groups = (_by_group(known.astype(np.float64), groups) > 0).sum(axis=0)
+    total = sums_by_group(np.where(known, values - mean, 0.0), groups)
+    num_groups = (sums_by_group(known.astype(np.float64), groups) > 0).sum(axis=0)
     found = []
     for m, n, g, squares in zip(mean, count, num_groups, np.square(total).sum(axis=0), strict=True):
         if g < 2:
@@ -143,29 +141,6 @@ def smallest_effect(test: MeanTest, unit: float, tests: int = 1) -> Interval:
     value = float(ndtri(1.0 - 0.025 / tests) + ndtri(POWER)) * test.error / unit
     low, high = (value * math.sqrt(test.df / float(chdtri(test.df, tail))) for tail in (0.025, 0.975))
     return Interval(value, low, high, test.df + 1)
-
-
-def bootstrap_sums(
-    columns: Float[np.ndarray, "n c"],
-    groups: Shaped[np.ndarray, " n"],
-    statistic: Callable[[Float[np.ndarray, "d c"]], Float[np.ndarray, " d"]],
-    draws: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """A quantity that depends on the rows through sums of columns alone: its value and its interval by groups.
-
-    `statistic` takes sums, a row a draw: a mean, a ratio, a correlation. Percentile interval; draws that are NaN are left out.
-    """
-    total = _by_group(columns, groups)
-    if not len(total):
-        return Interval(math.nan, math.nan, math.nan, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(statistic(total.sum(axis=0, keepdims=True))[0])
-        if len(total) == 1:
-            return Interval(value, math.nan, math.nan, 1)
-        low, high = _limits(statistic(_resampled(total, draws, seed)), level)
-        return Interval(value, float(low), float(high), len(total))
 
 
 def at_length(
@@ -276,14 +251,14 @@ def length_logit(
         if float(np.abs(step).max()) < 1e-10:
             break
     score, curve = _logit_terms(x, q, weight, b)
-    drawn = _resampled(_by_group(np.column_stack([score, curve]), groups), draws, seed)
+    drawn = resampled_sums(sums_by_group(np.column_stack([score, curve]), groups), draws, seed)
     hessian = np.stack([_matrix(row[2:]) for row in drawn]) + ridge * np.eye(2)
     found = b + np.linalg.solve(hessian, (drawn[:, :2] - ridge * b)[..., None])[..., 0]
-    low, high = _limits(found[:, 0] / scale, 0.95)
+    low, high = percentile_limits(found[:, 0] / scale, 0.95)
     slope = Interval(float(b[0]) / scale, float(low), float(high), num_groups)
     with np.errstate(divide="ignore"):
         per_margin = scale * found[:, 1] / found[:, 0]
-    low, high = _limits(per_margin, 0.95) if slope.low > 0 else (math.nan, math.nan)
+    low, high = percentile_limits(per_margin, 0.95) if slope.low > 0 else (math.nan, math.nan)
     return LengthLogit(slope, Interval(scale * float(b[1] / b[0]), float(low), float(high), num_groups))
 
 
@@ -332,39 +307,3 @@ def _logit_terms(
 
 def _matrix(curve: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "2 2"]:
     return np.array([[curve[0], curve[1]], [curve[1], curve[2]]])
-
-
-def _by_group(columns: Float[np.ndarray, "n c"], groups: Shaped[np.ndarray, " n"]) -> Float[np.ndarray, "g c"]:
-    """Sums over the rows of each group."""
-    names, code = np.unique(groups, return_inverse=True)
-    total = np.zeros((len(names), columns.shape[1]))
-    np.add.at(total, code, columns)
-    return total
-
-
-def _resampled(total: Float[np.ndarray, "g c"], draws: int, seed: int) -> Float[np.ndarray, "d c"]:
-    """Sums over groups drawn with replacement, once a draw."""
-    rng = np.random.default_rng(seed)
-    num_groups = len(total)
-    chunk = max(1, _CHUNK // num_groups)
-    parts = []
-    for start in range(0, draws, chunk):
-        size = min(chunk, draws - start)
-        chosen = rng.integers(num_groups, size=(size, num_groups)) + num_groups * np.arange(size)[:, None]
-        count = np.bincount(chosen.ravel(), minlength=size * num_groups).reshape(size, num_groups)
-        parts.append(count @ total)
-    return np.concatenate(parts)
-
-
-def _limits(drawn: Float[np.ndarray, "d *k"], level: float) -> Float[np.ndarray, "2 *k"]:
-    """Percentile limits of each column, lower first; draws that are not finite are left out, and of none NaN is left."""
-    tails = [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
-    if drawn.ndim == 1:
-        finite = drawn[np.isfinite(drawn)]
-        return np.quantile(finite, tails) if len(finite) else np.full(2, np.nan)
-    found = np.full((2, *drawn.shape[1:]), np.nan)
-    whole = np.isfinite(drawn).all(axis=0)
-    found[:, whole] = np.quantile(drawn[:, whole], tails, axis=0)
-    for column in np.flatnonzero(~whole):
-        found[:, column] = _limits(drawn[:, column], level)
-    return found

@@ -16,6 +16,7 @@ from scipy.special import ndtri
 
 from guerdon.formulas.estimation import Interval, clopper_pearson
 from guerdon.formulas.overoptimization import LEAST_PROMPTS, GoldTrend
+from guerdon.formulas.resampling import draw_counts
 
 __all__ = [
     "ALPHA",
@@ -139,9 +140,9 @@ def length_part(
     none = Interval(math.nan, math.nan, math.nan, p)
     if m < 2 or p < 3:
         return LengthPart(none, none, none)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(p, np.full(p, 1.0 / p), size=draws).astype(np.float64)
-    count = np.concatenate([np.ones((1, p)), drawn])  # row 0: every prompt once, the estimate itself
+    count = np.concatenate(
+        [np.ones((1, p)), *draw_counts(p, draws, seed, "multinomial")]
+    )  # row 0: every prompt once, the estimate itself
 
     reward_own, length_own = proxy - proxy.mean(axis=0), length - length.mean(axis=0)
     reward_common, length_common = count @ reward_own.T / p, count @ length_own.T / p

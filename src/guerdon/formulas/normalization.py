@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import log_expit
 
-from guerdon.formulas.estimation import Interval, bootstrap
+from guerdon.formulas.estimation import Interval
+from guerdon.formulas.resampling import bootstrap
 
 __all__ = [
     "SHRINKAGE",

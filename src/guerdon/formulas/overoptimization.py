@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, stdtrit
 
 from guerdon.formulas.estimation import Interval
+from guerdon.formulas.resampling import resampled_sums
 
 __all__ = [
     "LEAST_D",
@@ -42,8 +43,6 @@ LEAST_D = 0.1
 
 LEAST_PROMPTS = 8
 """Prompts below which `gold_trend` does not judge, and `fit_with_doubt` observes no peak."""
-
-_CHUNK = 2_000_000  # resampling counts held at once: 16 MB, whatever the number of prompts is
 
 
 # --- The laws of Gao, Schulman & Hilton ------------------------------------------------------------------------------
@@ -449,16 +448,8 @@ def _gain(d: np.ndarray, gold_by_prompt: np.ndarray) -> np.ndarray:
 
 
 def _resampled_means(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """Rows of values [p, c] in, their means [draws, c] over rows drawn with replacement out."""
-    rng = np.random.default_rng(seed)
-    num_rows = len(values)
-    means = np.empty((draws, values.shape[1]))
-    chunk = max(1, _CHUNK // num_rows)
-    for start in range(0, draws, chunk):
-        size = min(chunk, draws - start)
-        counts = rng.multinomial(num_rows, np.full(num_rows, 1.0 / num_rows), size=size)
-        means[start : start + size] = counts @ values / num_rows
-    return means
+    """Means [draws, c] of values [p, c] over rows drawn with replacement."""
+    return resampled_sums(values, draws, seed, "multinomial") / len(values)
 
 
 def _percentiles(value: float, replicates: np.ndarray, n: int) -> Interval:

@@ -19,7 +19,8 @@ from guerdon.formulas.calibration import (
     nll,
     oriented,
 )
-from guerdon.formulas.estimation import bootstrap, bootstrap_mean, clopper_pearson
+from guerdon.formulas.estimation import clopper_pearson
+from guerdon.formulas.resampling import bootstrap, bootstrap_mean
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped

@@ -41,7 +41,7 @@ from guerdon.contracts import (
     prompt_digest,
 )
 from guerdon.formulas import best_of_n as formulas
-from guerdon.formulas.estimation import bootstrap_mean
+from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.io import (
     fields,
     readers,

@@ -23,8 +23,9 @@ from guerdon.formulas.drift import (
     OUTSIDE,
     REPEATS,
 )
-from guerdon.formulas.estimation import bootstrap_mean, clopper_pearson
+from guerdon.formulas.estimation import clopper_pearson
 from guerdon.formulas.overoptimization import LEAST_D, GoldTrend, gold_trend
+from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.io import fields as checks
 from guerdon.io import readers, schema
 

@@ -27,7 +27,7 @@ from guerdon.contracts import (
     digest,
     digest_all,
 )
-from guerdon.formulas.estimation import bootstrap_mean
+from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.io.run_folder import make_folder
 from guerdon.io.writers import append_jsonl
 from guerdon.models.directory import layout

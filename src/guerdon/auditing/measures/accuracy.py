@@ -16,37 +16,26 @@ from guerdon.contracts import (
     Finding,
     Report,
 )
-from guerdon.formulas.estimation import bootstrap_mean, clopper_pearson
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Shaped
+    from jaxtyping import Bool, Float
 
     from guerdon.config import AuditOptions
     from guerdon.models.scored_pairs import ScoredPairs
 
+from guerdon.formulas.agreement import pair_accuracy
+from guerdon.models.estimates import estimate_share
+
 LENGTH_BINS = 8
+
+
 FEWEST_IN_BIN = 20
+
+
 POINTS = 0.05  # the difference an audit should be able to see
+
+
 POWER_80 = 1.96 + 0.84  # standard errors between a difference and 0 for 80 % power at a two-sided 5 %
-
-
-def is_right(margin: Float[np.ndarray, " n"], q: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """1.0 where the margin and the verdict point the same way, 0.0 where they do not, 0.5 where either is a tie."""
-    right: np.ndarray = (1.0 + np.sign(margin) * np.sign(q - 0.5)) / 2.0
-    return right
-
-
-def mean_or_share(
-    values: Float[np.ndarray, " n"],
-    group: Shaped[np.ndarray, " n"],
-    weight: Float[np.ndarray, " n"],
-    options: AuditOptions,
-) -> Estimate:
-    """The weighted mean with its bootstrap; where all are 0 or all are 1, nothing to resample, the exact interval."""
-    if len(values) and (not values.any() or (values == 1.0).all()):
-        num_groups = len(np.unique(group))
-        return Estimate(*clopper_pearson(num_groups if values.any() else 0, num_groups))
-    return Estimate(*bootstrap_mean(values, group, weight, options.draws, options.seed))
 
 
 def measure_accuracy(pairs: ScoredPairs, options: AuditOptions) -> Report:
@@ -56,14 +45,14 @@ def measure_accuracy(pairs: ScoredPairs, options: AuditOptions) -> Report:
     accuracy_decided (where some verdicts are ties), accuracy_longer_preferred and accuracy_shorter_preferred (where
     there are such pairs), truncated.
     """
-    right = is_right(pairs.margin, pairs.q)
+    right = pair_accuracy(pairs.margin, pairs.q)
     longer = pairs.first_length - pairs.second_length
-    right_by_length = is_right(longer.astype(np.float64), pairs.q)
+    right_by_length = pair_accuracy(longer.astype(np.float64), pairs.q)
     decided, everyone = ~pairs.is_tie, np.ones(len(pairs), dtype=bool)
     toward_better = longer * np.sign(pairs.q - 0.5)
 
     def mean(values: Float[np.ndarray, " n"], chosen: Bool[np.ndarray, " n"] = everyone) -> Estimate:
-        return mean_or_share(values[chosen], pairs.group[chosen], pairs.weight[chosen], options)
+        return estimate_share(values[chosen], pairs.group[chosen], pairs.weight[chosen], options)
 
     estimates = {
         "accuracy": mean(right),
@@ -106,7 +95,7 @@ def _by_length(
     for each in np.unique(place[decided]):
         chosen = decided & (place == each)
         x.append(float(np.median(toward_better[chosen])))
-        y.append(mean_or_share(right[chosen], pairs.group[chosen], pairs.weight[chosen], options))
+        y.append(estimate_share(right[chosen], pairs.group[chosen], pairs.weight[chosen], options))
     return Curve(
         tuple(x),
         tuple(y),
@@ -122,7 +111,7 @@ def _by_source(right: Float[np.ndarray, " n"], pairs: ScoredPairs, options: Audi
     y = []
     for name in names:
         chosen = pairs.source == name
-        y.append(mean_or_share(right[chosen], pairs.group[chosen], pairs.weight[chosen], options))
+        y.append(estimate_share(right[chosen], pairs.group[chosen], pairs.weight[chosen], options))
     shown = tuple(str(name) or "no source" for name in names)
     return Curve(
         tuple(float(i) for i in range(len(names))), tuple(y), "source", "accuracy", kind="points", x_names=shown

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.auditing.measures.accuracy import is_right, mean_or_share
 from guerdon.contracts import Finding, Report
-from guerdon.formulas.agreement import leave_one_out, majority_stands, raw_agreement
+from guerdon.formulas.agreement import leave_one_out, majority_stands, pair_accuracy, raw_agreement
+from guerdon.models.estimates import estimate_share
 
 if TYPE_CHECKING:
     from guerdon.config import AuditOptions
@@ -34,10 +34,10 @@ def measure_people(pairs: ScoredPairs, options: AuditOptions) -> Report:
         "person_vs_person": raw_agreement(votes),
     }
     if not voted.all():
-        values["accuracy_voted"] = is_right(margin, q)
+        values["accuracy_voted"] = pair_accuracy(margin, q)
     group, weight = pairs.group[voted], pairs.weight[voted]
     return Report(
-        "People", estimates={name: mean_or_share(each, group, weight, options) for name, each in values.items()}
+        "People", estimates={name: estimate_share(each, group, weight, options) for name, each in values.items()}
     )
 
 

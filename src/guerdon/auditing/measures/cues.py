@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.auditing.measures.accuracy import mean_or_share
 from guerdon.auditing.probes.edits import (
     CUES,
     FILLERS,
@@ -54,12 +53,9 @@ from guerdon.formulas.cues import (
     smallest_effect,
     within_spread,
 )
-from guerdon.formulas.estimation import (
-    Interval,
-    benjamini_hochberg,
-    bootstrap_mean,
-    wilson,
-)
+from guerdon.formulas.estimation import Interval, benjamini_hochberg, wilson
+from guerdon.formulas.resampling import bootstrap_mean
+from guerdon.models.estimates import estimate_share
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -414,7 +410,7 @@ def _turned(name: str, effect: float, table: Table) -> np.ndarray:
 def _share(values: np.ndarray, table: Table, options: AuditOptions) -> Estimate:
     """The mean of the known values, by group."""
     known = ~np.isnan(values)
-    return mean_or_share(values[known], _groups(table)[known], np.ones(int(known.sum())), options)
+    return estimate_share(values[known], _groups(table)[known], np.ones(int(known.sum())), options)
 
 
 def _worst_flips(prices: Mapping[str, Price]) -> Estimate | None:
@@ -450,7 +446,7 @@ def _substance(table: Table, options: AuditOptions) -> dict[str, Estimate]:
         if name in ERRORS:
             parts.append((right[~np.isnan(right)], groups[~np.isnan(right)]))
     values, owners = (np.concatenate(column) for column in zip(*parts, strict=True))
-    seen["sensitivity"] = mean_or_share(values, owners, np.ones(len(values)), options)
+    seen["sensitivity"] = estimate_share(values, owners, np.ones(len(values)), options)
     return seen
 
 

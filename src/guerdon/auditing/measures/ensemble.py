@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from guerdon.auditing.gate import SHARED
-from guerdon.auditing.measures.accuracy import is_right, mean_or_share
 from guerdon.contracts import (
     Curve,
     Estimate,
@@ -21,9 +20,11 @@ from guerdon.contracts import (
     Report,
     RewardModel,
 )
+from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.ensemble import disagreement, error_correlation, error_left
-from guerdon.formulas.estimation import bootstrap, paired_difference
+from guerdon.formulas.resampling import bootstrap, paired_difference
 from guerdon.models.ensemble import average_weights
+from guerdon.models.estimates import estimate_share
 from guerdon.models.scored_pairs import score_comparisons
 
 if TYPE_CHECKING:
@@ -53,17 +54,17 @@ def measure_ensemble(
     members = pairs.members if pairs.members is not None else member_margins(model, comparisons, pairs)
     if members is None or len(members) < 2 or not len(pairs):
         return Report("Ensemble")
-    right = np.stack([is_right(margin, pairs.q) for margin in members])
-    each = [mean_or_share(row, pairs.group, pairs.weight, options) for row in right]
+    right = np.stack([pair_accuracy(margin, pairs.q) for margin in members])
+    each = [estimate_share(row, pairs.group, pairs.weight, options) for row in right]
     ranked = sorted(each, key=lambda estimate: estimate.value)
     correlation, how = _error_correlation(members, pairs, options)
     estimates = {
-        "member_accuracy_mean": mean_or_share(right.mean(axis=0), pairs.group, pairs.weight, options),
+        "member_accuracy_mean": estimate_share(right.mean(axis=0), pairs.group, pairs.weight, options),
         "member_accuracy_min": ranked[0],
         "member_accuracy_max": ranked[-1],
-        "ensemble_gain": _paired(is_right(pairs.margin, pairs.q), right.mean(axis=0), pairs, options),
+        "ensemble_gain": _paired(pair_accuracy(pairs.margin, pairs.q), right.mean(axis=0), pairs, options),
         "error_correlation": correlation,
-        "disagreement": mean_or_share(disagreement(members), pairs.group, pairs.weight, options),
+        "disagreement": estimate_share(disagreement(members), pairs.group, pairs.weight, options),
     }
     curve = Curve(
         tuple(float(i) for i in range(len(each))),
@@ -112,11 +113,11 @@ def measure_linear_mode(
     average = average_weights(models)
     scored = [score_comparisons(model, comparisons) for model in models]
     pairs = scored[0]
-    right = [is_right(each.margin, pairs.q) for each in scored]
+    right = [pair_accuracy(each.margin, pairs.q) for each in scored]
     mean = np.mean(right, axis=0)
 
     def right_of(model: ScalarModel) -> Float[np.ndarray, " n"]:
-        return is_right(score_comparisons(model, comparisons).margin, pairs.q)
+        return pair_accuracy(score_comparisons(model, comparisons).margin, pairs.q)
 
     one, other = max(
         itertools.combinations(range(len(models)), 2), key=lambda two: _distance(*(models[i] for i in two))
@@ -128,10 +129,10 @@ def measure_linear_mode(
         found = averaged if halfway else right_of(average_weights([models[one], models[other]], [1 - alpha, alpha]))
         gains[alpha] = _paired(found, (1 - alpha) * right[one] + alpha * right[other], pairs, options)
     gains[1.0] = gains[0.0]
-    together = is_right(np.mean([each.margin for each in scored], axis=0), pairs.q)
+    together = pair_accuracy(np.mean([each.margin for each in scored], axis=0), pairs.q)
     estimates = {
-        "member_accuracy_mean": mean_or_share(mean, pairs.group, pairs.weight, options),
-        "average_accuracy": mean_or_share(averaged, pairs.group, pairs.weight, options),
+        "member_accuracy_mean": estimate_share(mean, pairs.group, pairs.weight, options),
+        "average_accuracy": estimate_share(averaged, pairs.group, pairs.weight, options),
         "average_gain": _paired(averaged, mean, pairs, options),
         "path_gain": gains[0.5],
         "average_less_ensemble": _paired(averaged, together, pairs, options),

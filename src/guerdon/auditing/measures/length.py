@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import rankdata
 
-from guerdon.auditing.measures.accuracy import is_right, mean_or_share
 from guerdon.contracts import (
     Curve,
     Estimate,
     Finding,
     Report,
 )
+from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.cues import (
-    bootstrap_sums,
     length_logit,
     pair_correlation,
     within_spread,
 )
+from guerdon.formulas.resampling import bootstrap_sums
+from guerdon.models.estimates import estimate_share
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -48,11 +49,11 @@ def measure_length(pairs: ScoredPairs, options: AuditOptions) -> Report:
     """
     longer = pairs.first_length - pairs.second_length
     log_longer = np.log1p(pairs.first_length) - np.log1p(pairs.second_length)
-    right = is_right(pairs.margin, pairs.q)
+    right = pair_accuracy(pairs.margin, pairs.q)
     differ = longer != 0
 
     def mean(values: Float[np.ndarray, " n"], rows: Bool[np.ndarray, " n"]) -> Estimate:
-        return mean_or_share(values[rows], pairs.group[rows], pairs.weight[rows], options)
+        return estimate_share(values[rows], pairs.group[rows], pairs.weight[rows], options)
 
     def within(given: Float[np.ndarray, " n"] | None = None) -> Estimate:
         columns = pairs.margin, log_longer, pairs.weight, pairs.group
@@ -111,7 +112,7 @@ def _paid(pairs: ScoredPairs, longer: np.ndarray, options: AuditOptions) -> dict
         spread = math.sqrt(float(np.mean(np.square(longer)))) or 1.0
         paid = pairs.margin + logit.per_margin.value * np.tanh(longer / spread)
         turned = (np.sign(paid) != np.sign(pairs.margin)).astype(np.float64)
-        found["length_turns"] = mean_or_share(turned, pairs.group, pairs.weight, options)
+        found["length_turns"] = estimate_share(turned, pairs.group, pairs.weight, options)
     return found
 
 
@@ -141,7 +142,7 @@ def _by_match(right: np.ndarray, pairs: ScoredPairs, options: AuditOptions) -> C
         return None
     return Curve(
         tuple(min(reach, 1.0) for reach, _ in rows),
-        tuple(mean_or_share(right[c], pairs.group[c], pairs.weight[c], options) for _, c in rows),
+        tuple(estimate_share(right[c], pairs.group[c], pairs.weight[c], options) for _, c in rows),
         "largest difference of lengths, share of the longer",
         "accuracy",
         caption="Further left, length tells less. What is lost from right to left was length.",

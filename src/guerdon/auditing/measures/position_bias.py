@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.auditing.measures.accuracy import mean_or_share
 from guerdon.contracts import Estimate, Finding, Report
+from guerdon.models.estimates import estimate_share
 
 if TYPE_CHECKING:
     from guerdon.config import AuditOptions
@@ -33,7 +33,7 @@ def measure_order(judge: Judge, comparisons: Sequence[Comparison], pairs: Scored
     first = (2.0 + np.sign(pairs.margin) + np.sign(swapped)) / 4.0
 
     def mean(values: np.ndarray) -> Estimate:
-        return mean_or_share(values, pairs.group, pairs.weight, options)
+        return estimate_share(values, pairs.group, pairs.weight, options)
 
     estimates = {"position_consistency": mean(same), "first_position": mean(first)}
     notes = []

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.auditing.measures.accuracy import mean_or_share
 from guerdon.auditing.probes.sample import (
     Pair,
     Text,
@@ -28,8 +27,9 @@ from guerdon.contracts import (
     Response,
 )
 from guerdon.formulas.cues import pair_correlation
-from guerdon.formulas.estimation import bootstrap
+from guerdon.formulas.resampling import bootstrap
 from guerdon.formulas.uncertainty import auroc
+from guerdon.models.estimates import estimate_share
 
 if TYPE_CHECKING:
     from guerdon.config import AuditOptions
@@ -77,7 +77,7 @@ def measure_relevance(
     free = pair_correlation(margin, elsewhere, np.ones(len(margin)), twice, None, options.draws, options.seed)
     estimates = {
         "relevance_auroc": Estimate(*bootstrap(matched_above, groups, options.draws, options.seed)),
-        "relevance_swap": mean_or_share((1.0 + np.sign(fit)) / 2.0, groups, np.ones(len(fit)), options),
+        "relevance_swap": estimate_share((1.0 + np.sign(fit)) / 2.0, groups, np.ones(len(fit)), options),
         "prompt_free_share": Estimate(*free),
     }
     facts = {"prompts": str(2 * len(scored))}

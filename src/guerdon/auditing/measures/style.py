@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.auditing.measures.accuracy import mean_or_share
 from guerdon.auditing.measures.cues import ERRORS, bank_of
 from guerdon.auditing.probes.edits import (
     CUES,
@@ -36,7 +35,8 @@ from guerdon.contracts import (
 )
 from guerdon.formulas.benchmarks import style_grid, substance_and_style
 from guerdon.formulas.cues import ratio, within_spread
-from guerdon.formulas.estimation import bootstrap_mean
+from guerdon.formulas.resampling import bootstrap_mean
+from guerdon.models.estimates import estimate_share
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
@@ -93,7 +93,7 @@ def grid_report(
 
     names = ("grid_hard", "grid_normal", "grid_easy")
     ones = np.ones(len(shares))
-    estimates = {name: mean_or_share(shares[:, i], groups, ones, options) for i, name in enumerate(names)}
+    estimates = {name: estimate_share(shares[:, i], groups, ones, options) for i, name in enumerate(names)}
     estimates |= {
         "grid_substance": gain(parts.substance),
         "grid_longer": gain(parts.length),

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy.stats import beta
 
-from guerdon.auditing.measures.accuracy import is_right, mean_or_share
 from guerdon.contracts import (
     Curve,
     Estimate,
@@ -28,8 +27,10 @@ from guerdon.contracts import (
     digest,
     prompt_digest,
 )
-from guerdon.formulas.estimation import bootstrap
+from guerdon.formulas.agreement import pair_accuracy
+from guerdon.formulas.resampling import bootstrap
 from guerdon.formulas.uncertainty import aurc, auroc, selective_threshold
+from guerdon.models.estimates import estimate_share
 from guerdon.models.scored_pairs import DOUBT, score_comparisons
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class _Table:
         if pairs.members is not None:
             signals["members"] = pairs.members.std(axis=0)
         return _Table(
-            (1.0 - is_right(pairs.margin, pairs.q))[rows],
+            (1.0 - pair_accuracy(pairs.margin, pairs.q))[rows],
             margin[rows],
             pairs.group[rows],
             pairs.weight[rows],
@@ -189,7 +190,7 @@ def _judge_signals(table: _Table, options: AuditOptions) -> dict[str, Estimate]:
 
     found = {f"error_auroc_{name}": by_group(auroc, doubt) for name, doubt in table.signals.items()}
     found |= {f"aurc_{name}": by_group(aurc, -doubt) for name, doubt in table.signals.items()}
-    return found | {"aurc_random": mean_or_share(table.wrong, table.group, table.weight, options)}
+    return found | {"aurc_random": estimate_share(table.wrong, table.group, table.weight, options)}
 
 
 def _risk_curve(table: _Table, options: AuditOptions) -> Curve:
@@ -197,7 +198,7 @@ def _risk_curve(table: _Table, options: AuditOptions) -> Curve:
     order = np.argsort(-table.certainty, kind="stable")
     sizes = np.unique(np.ceil(np.linspace(0.05, 1.0, 20) * len(order)).astype(np.int64))
     y = [
-        mean_or_share(table.wrong[rows], table.group[rows], table.weight[rows], options)
+        estimate_share(table.wrong[rows], table.group[rows], table.weight[rows], options)
         for rows in (order[:size] for size in sizes)
     ]
     return Curve(
@@ -239,8 +240,8 @@ def _abstention(table: _Table, options: AuditOptions) -> dict[str, Estimate]:
     answered = table.certainty >= value
     return {
         "abstain_threshold": Estimate(*bootstrap(threshold, table.group[rows], options.draws, options.seed)),
-        "abstain_coverage": mean_or_share(answered.astype(np.float64), table.group, table.weight, options),
-        "abstain_error": mean_or_share(table.wrong[answered], table.group[answered], table.weight[answered], options),
+        "abstain_coverage": estimate_share(answered.astype(np.float64), table.group, table.weight, options),
+        "abstain_error": estimate_share(table.wrong[answered], table.group[answered], table.weight[answered], options),
     }
 
 
@@ -323,7 +324,7 @@ def _p_values(
 
 
 def _share(values: Bool[np.ndarray, " m"], group: Shaped[np.ndarray, " m"], options: AuditOptions) -> Estimate:
-    return mean_or_share(values.astype(np.float64), group, np.ones(len(values)), options)
+    return estimate_share(values.astype(np.float64), group, np.ones(len(values)), options)
 
 
 def _outside_findings(
@@ -337,12 +338,12 @@ def _outside_findings(
     if not outside.low > chance:
         return []
     unlike = (table.signals["shift"] >= -ALARM).astype(np.float64)
-    cost = mean_or_share(unlike * table.wrong, table.group, table.weight, options)
+    cost = estimate_share(unlike * table.wrong, table.group, table.weight, options)
     evidence = (
         f"{outside} of replies have p <= {ALARM}; of texts like those it was trained on it would be {ALARM}, by chance up "
         f"to {chance:.2g}"
     )
-    where = {kind: mean_or_share(table.wrong[c], table.group[c], table.weight[c], options) for kind, c in
+    where = {kind: estimate_share(table.wrong[c], table.group[c], table.weight[c], options) for kind, c in
              (("outside", unlike > 0), ("inside", unlike == 0)) if c.any()}  # fmt: skip
     evidence += "; wrong " + ", ".join(f"{kind} {error}" for kind, error in where.items())
     remedy = "Trust its scores of such texts only as far as the error there allows; train on comparisons of this kind."
