@@ -1,7 +1,8 @@
 """The objects that flow between stages, and the protocols that models implement. All frozen; none knows a file or a model.
 
-Axes: n counts responses (or comparisons, where stated), k ensemble members. Rewards are nats of preference log-odds: a
-difference of 1 between two responses to one prompt means odds of e : 1. Only differences within a prompt mean anything.
+Axes: n counts responses (or comparisons, where stated), p prompts, N responses per prompt, k ensemble members. Rewards are
+nats of preference log-odds: a difference of 1 between two responses to one prompt means odds of e : 1. Only differences
+within a prompt mean anything.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, SupportsIndex, overload, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Int, Shaped
 
 __all__ = [
     "Comparison",
@@ -281,10 +283,16 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
-    """n responses that a policy gave, prompts repeated beside them.
+    """n responses of a policy, with the prompt of each beside it. Replies per prompt have no other contract.
 
-    reward: [n] nats, or None before scoring. kl: [n] nats per sequence against the reference, or None where not measured.
-    log_prob: [n] nats of each response under the distribution that it was drawn from, or None where nobody kept it.
+    samples: N, the number of consecutive responses that answer one prompt. A prompt that was drawn twice has two groups.
+
+    All other fields are columns, one entry per response, or None where nothing was measured:
+    reward: nats; what a policy is optimized for, or the best of N chosen by. gold: a judge that nothing is optimized for.
+    kl: nats per sequence against the reference policy. log_prob: nats under the distribution the response was drawn from.
+    std: spread of the reward, nats. shift_p: conformal p-value of the response being in distribution.
+    truncated: True where the reward model did not see the whole text.
+    length: tokens, the end token included. prompt_ids, token_ids: the prompt and the response as the policy's token ids.
     """
 
     prompts: tuple[Prompt, ...]
@@ -292,6 +300,76 @@ class Rollouts:
     reward: Float[np.ndarray, " n"] | None = None
     kl: Float[np.ndarray, " n"] | None = None
     log_prob: Float[np.ndarray, " n"] | None = None
+    gold: Float[np.ndarray, " n"] | None = None
+    std: Float[np.ndarray, " n"] | None = None
+    shift_p: Float[np.ndarray, " n"] | None = None
+    truncated: Bool[np.ndarray, " n"] | None = None
+    length: Int[np.ndarray, " n"] | None = None
+    prompt_ids: tuple[Int[np.ndarray, " _"], ...] | None = None
+    token_ids: tuple[Int[np.ndarray, " _"], ...] | None = None
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        n = len(self.responses)
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            if column is not None and len(column) != n:
+                raise GuerdonError(f"rollouts: {name} must have one entry for each of {n} responses, got {len(column)}")
+        if self.samples < 1 or n % self.samples:
+            raise GuerdonError(f"rollouts: samples must be at least 1 and divide the {n} responses, got {self.samples}")
+
+    def __len__(self) -> int:
+        return len(self.responses)
+
+    @property
+    def prompts_once(self) -> tuple[Prompt, ...]:
+        """The prompt of each group of N responses, in order."""
+        return self.prompts[:: self.samples]
+
+    @property
+    def responses_by_prompt(self) -> list[tuple[Response, ...]]:
+        """The N responses of each group, in order."""
+        return [self.responses[at : at + self.samples] for at in range(0, len(self), self.samples)]
+
+    @overload
+    def by_prompt(self, column: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, "p N"]: ...
+
+    @overload
+    def by_prompt(self, column: None) -> None: ...
+
+    def by_prompt(self, column: Shaped[np.ndarray, " n"] | None) -> Shaped[np.ndarray, "p N"] | None:
+        """A column as a table [prompts, N]; None for a column that was not measured."""
+        return None if column is None else column.reshape(-1, self.samples)
+
+    def select(self, rows: Iterable[SupportsIndex], samples: int = 1) -> Rollouts:
+        """The responses at these positions, in this order, in groups of `samples`."""
+        chosen = [int(row) for row in rows]
+
+        def selected(column: Any) -> Any:
+            if column is None:
+                return None
+            return tuple(column[row] for row in chosen) if isinstance(column, tuple) else column[chosen]
+
+        return replace(self, samples=samples, **{name: selected(getattr(self, name)) for name in _COLUMNS})
+
+    @classmethod
+    def join(cls, parts: Sequence[Rollouts]) -> Rollouts:
+        """The responses of all parts, part after part. A column that any part lacks is left out; N is 1 where parts differ."""
+        import numpy as np
+
+        def joined(columns: list[Any]) -> Any:
+            if any(column is None for column in columns):
+                return None
+            return tuple(chain(*columns)) if isinstance(columns[0], tuple) else np.concatenate(columns)
+
+        if not parts:
+            return cls((), ())
+        sizes = {part.samples for part in parts}
+        samples = sizes.pop() if len(sizes) == 1 else 1
+        return cls(samples=samples, **{name: joined([getattr(part, name) for part in parts]) for name in _COLUMNS})
+
+
+_COLUMNS = tuple(column.name for column in fields(Rollouts) if column.name != "samples")
 
 
 @dataclass(frozen=True, slots=True)

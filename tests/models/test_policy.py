@@ -248,6 +248,17 @@ def test_the_seed_fixes_the_draws_and_leaves_the_global_generator_alone(policy):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def test_sampled_responses_come_with_their_tokens(policy):
+    drawn = policy.sample(["write", "a"], 3, 5, seed=1)
+    assert drawn.samples == 3
+    for prompt, ids, prompt_ids, length, response in zip(
+        drawn.prompts, drawn.token_ids, drawn.prompt_ids, drawn.length, drawn.responses, strict=True
+    ):
+        assert prompt_ids.tolist() == policy.encode(prompt).tolist()
+        assert length == len(ids)
+        assert policy.response(ids, response.finish) == response
+
+
 def test_a_system_message_is_said_before_prompts_that_have_none(tiny_dir, policy):
     spoken = speaking(tiny_dir, system="be kind")
     own = [Message("system", "be kind"), Message("user", "write")]

@@ -111,19 +111,38 @@ class LanguagePolicy:
         self, prompts: Sequence[PromptLike], n: int, max_tokens: int, temperature: float, seeds: Sequence[int]
     ) -> Rollouts:
         """The same with a seed for each prompt."""
-        asked = [as_prompt(p) for p in prompts]
-        ids = [self.encode(p) for p in asked]
-        for i, row in enumerate(ids):
+        messages = [as_prompt(p) for p in prompts]
+        prompt_ids = [self.encode(p) for p in messages]
+        for i, row in enumerate(prompt_ids):
             if reason := self.unfit(row, max_tokens):
                 raise GuerdonError(f"prompt {i}: {reason}")
-        drawn = self.draw(ids, n, max_tokens, temperature, seeds)
-        responses = [self.response(r, f) for r, f in zip(drawn.replies, drawn.finish, strict=True)]
-        return Rollouts(tuple(p for p in asked for _ in range(n)), tuple(responses), log_prob=drawn.log_prob)
+        return self.sample_encoded(messages, prompt_ids, n, max_tokens, temperature, seeds)
+
+    def sample_encoded(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_ids: Texts,
+        n: int,
+        max_tokens: int,
+        temperature: float,
+        seeds: int | Sequence[int],
+    ) -> Rollouts:
+        """`sample_each` of prompts that are encoded already, and known to fit."""
+        drawn = self.draw(prompt_ids, n, max_tokens, temperature, seeds)
+        return Rollouts(
+            tuple(prompt for prompt in prompts for _ in range(n)),
+            tuple(self.response(ids, finish) for ids, finish in zip(drawn.replies, drawn.finish, strict=True)),
+            samples=n,
+            log_prob=drawn.log_prob,
+            length=np.array([len(ids) for ids in drawn.replies], dtype=np.int64),
+            prompt_ids=tuple(ids for ids in prompt_ids for _ in range(n)),
+            token_ids=tuple(drawn.replies),
+        )
 
     def draw(
         self, prompts: Texts, n: int, max_tokens: int, temperature: float = 1.0, seeds: int | Sequence[int] = 0
     ) -> Drawn:
-        """The same in token ids."""
+        """Draw n replies to each prompt, in token ids."""
         if not (temperature == 0 or 1e-6 <= temperature < np.inf) or n < 1 or max_tokens < 1:
             raise GuerdonError(
                 f"sample: n and max_tokens are above 0 and temperature is 0 or from 1e-6 up, got {n}, {max_tokens}, {temperature}"

@@ -234,6 +234,7 @@ class RemotePolicy:
         return Rollouts(
             tuple(p for p in asked for _ in range(n)),
             tuple(r for i in range(len(asked)) for r in drawn.responses(i)),
+            samples=n,
             log_prob=log_prob if self.log_probs else None,
         )
 

@@ -27,6 +27,7 @@ BEGIN = 32  # tokens of room for replies at first; doubled when full
 class Drawn:
     """Replies as token ids, those of one prompt together; an end token is a reply's last.
 
+    The engine knows no text, so this is all it can say; `LanguagePolicy.sample_encoded` makes it `contracts.Rollouts`.
     log_prob: nats of each reply under the distribution that it was drawn from, at temperature 0 under that of temperature 1 [n].
     """
 
