@@ -39,8 +39,8 @@ from guerdon.models.directory import layout
 from guerdon.models.engine.backbone import by_length, pad
 from guerdon.models.reward_model import (
     Card,
-    ScalarModel,
     ScalarNetwork,
+    ScalarRewardModel,
     init_head,
 )
 from guerdon.progress import QUIET
@@ -120,12 +120,12 @@ def made(a: argparse.Namespace, shape: str, text: Text, *, float32_head: bool = 
     return classifier
 
 
-def ours(a: argparse.Namespace, classifier: Any, text: Text, case: str) -> ScalarModel:
+def ours(a: argparse.Namespace, classifier: Any, text: Text, case: str) -> ScalarRewardModel:
     """The classifier as Guerdon's model, with adapters for LoRA."""
     if case == "lora":
         classifier = layout.with_adapters(classifier, ModelOptions(lora_rank=RANK, lora_alpha=2 * RANK), SEED)
     network = ScalarNetwork(classifier, encoder=False).to(a.device)
-    return ScalarModel(network, text, Card(max_length=10**9))
+    return ScalarRewardModel(network, text, Card(max_length=10**9))
 
 
 # ---- Training ----------------------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ def score(a: argparse.Namespace, shape: str, text: Text, pairs: list[rows.Pair])
 
 
 @torch.inference_mode()
-def padded(a: argparse.Namespace, model: ScalarModel, texts: list[np.ndarray]) -> np.ndarray:
+def padded(a: argparse.Namespace, model: ScalarRewardModel, texts: list[np.ndarray]) -> np.ndarray:
     """Plain transformers: right-padded rows of similar length, sdpa, in batches of as many tokens as ours."""
     trunk = model.network.trunk
     found = np.zeros(len(texts))

@@ -81,7 +81,7 @@ def measure_case(
     a: argparse.Namespace, folder: Path, parts: dict[str, list[Comparison]], shifted: dict[str, Replies]
 ) -> dict[str, Any]:
     """Every number of one model."""
-    bare = saved_models.load(folder, uncertain=False, truncation="left")
+    bare = saved_models.load(folder, with_uncertainty=False, truncation="left")
     started = time.monotonic()
     model = uncertainty.measure_uncertainty(bare, parts["train"], held_out=parts["held_out"], most=a.most)
     seconds = {"measured": time.monotonic() - started}

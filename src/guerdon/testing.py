@@ -15,7 +15,7 @@ from guerdon.contracts import (
     Scores,
     as_prompt,
 )
-from guerdon.models.batch_invariance import compare_company
+from guerdon.models.batch_invariance import measure_batch_invariance
 
 if TYPE_CHECKING:
     from guerdon.contracts import PromptLike, ResponseLike
@@ -55,7 +55,7 @@ def check_reward_model(
     assert isinstance(model, RewardModel), f"{type(model).__name__} has no score(prompts, responses)"
     _check_shape(model.score([], []), 0)
     _check_shape(model.score(prompts, responses), len(prompts))
-    company = compare_company(model, prompts, responses)
+    company = measure_batch_invariance(model, prompts, responses)
     allowed = tolerance * (company.spread or 1.0)
     for name, changed in company.changes.items():
         assert changed <= allowed, (

@@ -18,7 +18,7 @@ from guerdon.contracts import (
     Rollouts,
     as_prompt,
 )
-from guerdon.models.calibrated import Calibration, Scaled
+from guerdon.models.calibrated import CalibratedModel, Calibration
 
 OPTIONS = CalibrateOptions(bins=10)
 
@@ -55,7 +55,7 @@ def test_calibrating_twice_starts_from_the_raw_rewards():
     twice, _ = fit(once, rows, OPTIONS)
     assert twice.calibration == once.calibration
     assert twice.model is once.model
-    assert isinstance(fit(Scaled(Good(), Calibration(7.0)), rows, OPTIONS)[0].model, Good)
+    assert isinstance(fit(CalibratedModel(Good(), Calibration(7.0)), rows, OPTIONS)[0].model, Good)
 
 
 def test_rankings_of_many_fit_the_same_temperature_as_their_pairs():

@@ -19,8 +19,8 @@ from guerdon.contracts import (
     Rollouts,
     as_prompt,
 )
-from guerdon.models.calibrated import Calibration, Scaled
-from guerdon.models.isotonic import Isotonic
+from guerdon.models.calibrated import CalibratedModel, Calibration
+from guerdon.models.isotonic import IsotonicJudge
 
 OPTIONS = CalibrateOptions(method="isotonic", bins=10)
 
@@ -77,7 +77,7 @@ def test_preferences_that_the_verdicts_do_not_bear_out_are_left_undecided():
 def test_calibrating_again_starts_from_the_raw_rewards():
     rows = saturating(1000)
     once, _ = fit_judge(Good(), rows, OPTIONS)
-    for model in (once, Scaled(Good(), Calibration(7.0))):
+    for model in (once, CalibratedModel(Good(), Calibration(7.0))):
         again, _ = fit_judge(model, rows, OPTIONS)
         assert isinstance(again.model, Good)
         assert again.as_dict() == once.as_dict()
@@ -91,7 +91,7 @@ def test_too_few_pairs_bend_nothing():
 def test_the_verb_gives_a_judge_that_no_model_directory_can_hold(tmp_path):
     rows = saturating(1000)
     judge, report = calibration.calibrate(Good(), rows, method="isotonic")
-    assert isinstance(judge, Isotonic)
+    assert isinstance(judge, IsotonicJudge)
     assert report.title == "Calibration by a curve"
     with pytest.raises(GuerdonError, match="gives a judge, which a saved reward model cannot hold; remedy"):
         calibration.recalibrate(judge, tmp_path)

@@ -198,7 +198,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (on("calibrate", "good", "good.jsonl"), "good.jsonl: a reward model is a directory, this is a file"),
         (("doctor", "{desk}/nothing"), "nothing: holds no config.json, so it is no model"),
         (("doctor", "{desk}/missing"), "missing: no such directory"),
-        (("doctor", "{desk}/tiny", "--mend", "{out}/x"), "tiny: no scalar head among its tensors"),
+        (("doctor", "{desk}/tiny", "--repair", "{out}/x"), "tiny: no scalar head among its tensors"),
         # options
         (train("good", "tiny", "train.bach_size=1"), "train.bach_size: no such option; the nearest is train.batch_size"),
         (train("good", "tiny", "trian.lr=1"), "trian: no such option; the nearest is train"),
@@ -257,7 +257,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         ((*on("calibrate")[:-2], "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/x.jsonl"),
         ((*on("audit")[:-2], "--out", "/proc/nobody/x"), "cannot write /proc/nobody/x/"),
         ((*on("score")[:-2], "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/x.jsonl"),
-        (("doctor", "{desk}/model", "--mend", "/proc/nobody/x"), "cannot write /proc/nobody/x"),
+        (("doctor", "{desk}/model", "--repair", "/proc/nobody/x"), "cannot write /proc/nobody/x"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_with_its_place_and_remedy(desk, tmp_path, words, complaint):
@@ -318,7 +318,7 @@ WRITERS = {
     "calibrate": on("calibrate"),
     "audit": on("audit"),
     "score": on("score"),
-    "doctor": ("doctor", "{desk}/model", "--mend", "{out}/x"),
+    "doctor": ("doctor", "{desk}/model", "--repair", "{out}/x"),
 }
 
 

@@ -22,7 +22,7 @@ from guerdon.api import (
 from guerdon.config import ModelOptions, TrainOptions
 from guerdon.contracts import Scores, as_response
 from guerdon.models import ensemble as ensembles
-from guerdon.models.calibrated import Calibration, Scaled
+from guerdon.models.calibrated import CalibratedModel, Calibration
 from guerdon.models.directory.doctor import examine
 from guerdon.models.ensemble import (
     CommonScale,
@@ -129,7 +129,7 @@ def test_a_model_with_members_brings_in_each_of_them(heads):
 
 def test_the_spread_of_a_margin_is_that_of_the_members_margins(heads):
     first, second = np.array([0, 1]), np.array([2, 0])
-    for model in (heads, Ensemble([heads]), Scaled(Ensemble([heads]), Calibration(4.0))):
+    for model in (heads, Ensemble([heads]), CalibratedModel(Ensemble([heads]), Calibration(4.0))):
         scores, spread = model.score_pairs(PROMPTS, RESPONSES, first, second)
         np.testing.assert_allclose(spread, (scores.members[:, first] - scores.members[:, second]).std(axis=0))
 
@@ -313,7 +313,7 @@ def members(tiny_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("members")
     for seed in (0, 1):
         model = create(ModelOptions(base=str(tiny_dir)), seed=seed)
-        saved_models.save(Scaled(model, Calibration(temperature=1.0 + seed)), folder / str(seed))
+        saved_models.save(CalibratedModel(model, Calibration(temperature=1.0 + seed)), folder / str(seed))
     return [folder / "0", folder / "1"]
 
 
@@ -332,7 +332,7 @@ def test_members_are_bound_without_writing_their_weights_again(members, tmp_path
 def test_an_ensemble_is_calibrated_as_a_whole_and_in_place(members, tmp_path):
     bind(members, tmp_path / "both", Ensemble([saved_models.load(place) for place in members]))
     raw = saved_models.load(tmp_path / "both")
-    calibration.recalibrate(Scaled(raw.model, Calibration(temperature=3.0)), tmp_path / "both")
+    calibration.recalibrate(CalibratedModel(raw.model, Calibration(temperature=3.0)), tmp_path / "both")
     found, before = (model.score(PROMPTS, RESPONSES) for model in (saved_models.load(tmp_path / "both"), raw))
     np.testing.assert_allclose(found.value, before.value / 3, atol=1e-6)
     np.testing.assert_allclose(found.members, before.members / 3, atol=1e-6)

@@ -79,7 +79,7 @@ def test_a_head_with_a_bias_keeps_its_scores_and_the_bias_becomes_the_reference_
     model, calibration = load_foreign(folder)
     assert calibration.reference_mean == -BIAS
     np.testing.assert_allclose(model.score(PROMPTS, RESPONSES).value, by_hand, atol=1e-5)
-    saved_models.mend(folder, tmp_path / "ours")
+    saved_models.repair(folder, tmp_path / "ours")
     np.testing.assert_allclose(
         saved_models.load(tmp_path / "ours").score(PROMPTS, RESPONSES).value, by_hand + BIAS, atol=1e-5
     )
@@ -110,7 +110,7 @@ def test_the_doctor_finds_the_fault_and_mends_it(tiny_dir, tmp_path, head, by_ha
         "v_head.summary"
         in {f["title"]: f for f in json.loads(ran.out)["findings"]}["not a sequence classifier"]["evidence"]
     )
-    ran = guerdon("doctor", folder, "--mend", tmp_path / "ours", "--json")
+    ran = guerdon("doctor", folder, "--repair", tmp_path / "ours", "--json")
     assert (ran.code, ran.err) == (0, "")
     assert json.loads(ran.out)["findings"] == []
     values = saved_models.load(tmp_path / "ours").score(PROMPTS, RESPONSES).value
@@ -118,17 +118,17 @@ def test_the_doctor_finds_the_fault_and_mends_it(tiny_dir, tmp_path, head, by_ha
 
 
 def test_a_classifier_of_ours_or_of_plain_transformers_is_mended_with_equal_scores(tiny_dir, tmp_path, head, by_hand):
-    saved_models.mend(llama_factory(tiny_dir, tmp_path / "theirs", head), tmp_path / "first")
+    saved_models.repair(llama_factory(tiny_dir, tmp_path / "theirs", head), tmp_path / "first")
     config = json.loads((tmp_path / "first/config.json").read_text("utf-8"))
     del config["rope_theta"], config["torch_dtype"], config["problem_type"]
     (tmp_path / "first/config.json").write_text(json.dumps(config), "utf-8")
     assert len(examine(tmp_path / "first").findings) == 3
     for out in ("second", "first"):  # elsewhere, and in place
-        assert guerdon("doctor", tmp_path / "first", "--mend", tmp_path / out).code == 0
+        assert guerdon("doctor", tmp_path / "first", "--repair", tmp_path / out).code == 0
         values = saved_models.load(tmp_path / out).score(PROMPTS, RESPONSES).value
         np.testing.assert_allclose(values, by_hand + BIAS, atol=1e-5)
     (tmp_path / "first/reward.json").unlink()
-    assert guerdon("doctor", tmp_path / "first", "--mend", tmp_path / "third").code == 0
+    assert guerdon("doctor", tmp_path / "first", "--repair", tmp_path / "third").code == 0
     np.testing.assert_allclose(
         saved_models.load(tmp_path / "third").score(PROMPTS, RESPONSES).value, by_hand, atol=1e-5
     )

@@ -10,7 +10,7 @@ from toys import Good
 
 from guerdon.contracts import GuerdonError, Judge, RewardModel
 from guerdon.formulas.isotonic import Bend, fit_isotonic
-from guerdon.models.isotonic import Isotonic
+from guerdon.models.isotonic import IsotonicJudge
 from guerdon.testing import check_judge
 
 CURVE = Bend(np.array([-3.0, -1.0, 1.0, 3.0]), np.array([-1.0, -0.5, 0.5, 1.0]))
@@ -26,28 +26,28 @@ class First:
 
 
 def test_it_keeps_a_judges_contract_and_is_no_reward_model():
-    judge = Isotonic(Good(), CURVE)
+    judge = IsotonicJudge(Good(), CURVE)
     check_judge(judge)
     assert isinstance(judge, Judge)
     assert not isinstance(judge, RewardModel)
 
 
 def test_margins_go_through_the_curve_and_swapping_turns_them():
-    judge = Isotonic(Good(), CURVE)
+    judge = IsotonicJudge(Good(), CURVE)
     odds = judge.log_odds(PROMPTS, FIRST, SECOND)
     assert odds == pytest.approx([0.5, 1.0, -1.0, 0.5])
     assert judge.log_odds(PROMPTS, SECOND, FIRST) == pytest.approx(-odds)
 
 
 def test_a_judge_is_bent_as_a_model_is_and_keeps_its_own_faults():
-    judge = Isotonic(First(), CURVE)
+    judge = IsotonicJudge(First(), CURVE)
     assert judge.log_odds(["p"], ["ab"], ["ab"]) == pytest.approx([0.5])
     assert judge.log_odds(["p"], ["ab"], ["abc"]) == pytest.approx([0.0])
 
 
 def test_gaps_that_are_bent_do_not_add_up():
     """Why no reward model can have these odds."""
-    judge = Isotonic(Good(), CURVE)
+    judge = IsotonicJudge(Good(), CURVE)
     a, b, c = "good good good", "good good", "no"
     ab, bc, ac = judge.log_odds(["p"] * 3, [a, b, a], [b, c, c])
     assert ab + bc > ac + 0.1
@@ -55,10 +55,10 @@ def test_gaps_that_are_bent_do_not_add_up():
 
 def test_a_curve_survives_its_dictionary_and_its_fingerprint_follows_it():
     rng = np.random.default_rng(0)
-    fitted = Isotonic(Good(), fit_isotonic(rng.normal(size=50), rng.integers(0, 2, 50).astype(float)))
-    again = Isotonic.from_dict(Good(), json.loads(json.dumps(fitted.as_dict())))
+    fitted = IsotonicJudge(Good(), fit_isotonic(rng.normal(size=50), rng.integers(0, 2, 50).astype(float)))
+    again = IsotonicJudge.from_dict(Good(), json.loads(json.dumps(fitted.as_dict())))
     np.testing.assert_array_equal(again.log_odds(PROMPTS, FIRST, SECOND), fitted.log_odds(PROMPTS, FIRST, SECOND))
-    assert again.fingerprint == fitted.fingerprint != Isotonic(Good(), CURVE).fingerprint
+    assert again.fingerprint == fitted.fingerprint != IsotonicJudge(Good(), CURVE).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -72,4 +72,4 @@ def test_a_curve_survives_its_dictionary_and_its_fingerprint_follows_it():
 )
 def test_what_is_no_curve_is_refused(values, said):
     with pytest.raises(GuerdonError, match=said):
-        Isotonic.from_dict(Good(), values)
+        IsotonicJudge.from_dict(Good(), values)

@@ -32,7 +32,7 @@ from guerdon.models.directory import layout
 from guerdon.models.engine import prefix_tree
 from guerdon.models.engine.backbone import pad
 from guerdon.models.reward_model import (
-    ScalarModel,
+    ScalarRewardModel,
     create,
     init_head,
     load,
@@ -76,7 +76,7 @@ def scores(model):
     return model.score(PROMPTS, RESPONSES).value
 
 
-def encode_as_others_do(model: ScalarModel, folder: Path, side: str):
+def encode_as_others_do(model: ScalarRewardModel, folder: Path, side: str):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.padding_side = side
     texts = [model.text.render(as_prompt(p), as_response(r)) for p, r in zip(PROMPTS, RESPONSES, strict=True)]

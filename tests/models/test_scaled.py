@@ -14,7 +14,7 @@ from guerdon.contracts import (
     RewardModel,
     Scores,
 )
-from guerdon.models.calibrated import Calibration, Scaled, per_prompt_baseline
+from guerdon.models.calibrated import CalibratedModel, Calibration, per_prompt_baseline
 from guerdon.testing import check_judge, check_reward_model
 
 TEXTS = ["good", "good good", "no", "good no good good", "well"]
@@ -32,7 +32,7 @@ class Members:
 @given(st.floats(0.02, 100), st.floats(-50, 50), st.lists(st.text(max_size=20), min_size=2, max_size=8))
 def test_a_temperature_never_changes_a_ranking_within_a_prompt(temperature, mean, texts):
     raw = Good(by_length=0.3).score(["p"] * len(texts), texts).value
-    model = Scaled(Good(by_length=0.3), Calibration(temperature, mean))
+    model = CalibratedModel(Good(by_length=0.3), Calibration(temperature, mean))
     margins = raw[:, None] - raw
     scaled = model.score(["p"] * len(texts), texts).value
     assert np.array_equal(np.sign(np.round(margins, 9)), np.sign(np.round((scaled[:, None] - scaled) * temperature, 9)))
@@ -40,7 +40,7 @@ def test_a_temperature_never_changes_a_ranking_within_a_prompt(temperature, mean
 
 def test_everything_that_has_a_unit_is_scaled_and_the_rest_passes():
     raw = Members().score(["p"] * 5, TEXTS)
-    scaled = Scaled(Members(), Calibration(2.0, 0.5)).score(["p"] * 5, TEXTS)
+    scaled = CalibratedModel(Members(), Calibration(2.0, 0.5)).score(["p"] * 5, TEXTS)
     assert np.allclose(scaled.value, (raw.value - 0.5) / 2)
     assert np.allclose(scaled.members, (raw.members - 0.5) / 2)
     assert np.allclose(scaled.std, raw.std / 2)
@@ -49,7 +49,7 @@ def test_everything_that_has_a_unit_is_scaled_and_the_rest_passes():
 
 
 def test_a_scaled_model_keeps_both_contracts():
-    model = Scaled(PaddedRows(), Calibration(0.5, 1.0))
+    model = CalibratedModel(PaddedRows(), Calibration(0.5, 1.0))
     assert isinstance(model, RewardModel)
     assert isinstance(model, Judge)
     check_reward_model(model)
@@ -57,7 +57,7 @@ def test_a_scaled_model_keeps_both_contracts():
 
 
 def test_swapping_two_responses_flips_the_odds():
-    model = Scaled(Good(), Calibration(2.0))
+    model = CalibratedModel(Good(), Calibration(2.0))
     forth, back = model.log_odds(["p"], ["good good"], ["no"]), model.log_odds(["p"], ["no"], ["good good"])
     assert forth == pytest.approx([1.0])
     assert back == pytest.approx(-forth)
@@ -65,7 +65,7 @@ def test_swapping_two_responses_flips_the_odds():
 
 def test_normalized_rewards_have_the_references_mean_and_spread():
     raw = Good().score(["p"] * 5, TEXTS).value
-    model = Scaled(Good(), Calibration(3.0, raw.mean(), raw.std(), {"policy": "toy"}))
+    model = CalibratedModel(Good(), Calibration(3.0, raw.mean(), raw.std(), {"policy": "toy"}))
     normal = model.normalized(["p"] * 5, TEXTS)
     assert normal.mean() == pytest.approx(0)
     assert normal.std() == pytest.approx(1)
@@ -73,7 +73,7 @@ def test_normalized_rewards_have_the_references_mean_and_spread():
 
 def test_without_a_reference_there_is_no_normalizing():
     with pytest.raises(GuerdonError, match="remedy: calibrate with samples"):
-        Scaled(Good(), Calibration()).normalized(["p"], ["x"])
+        CalibratedModel(Good(), Calibration()).normalized(["p"], ["x"])
 
 
 def test_a_calibration_survives_its_dictionary():

@@ -33,10 +33,10 @@ from guerdon.formulas.uncertainty import (
     moments,
 )
 from guerdon.models import laplace
-from guerdon.models.calibrated import Calibration, Scaled
+from guerdon.models.calibrated import CalibratedModel, Calibration
 from guerdon.models.laplace import PLACE, features, fit_uncertainty
 from guerdon.models.reward_model import (
-    ScalarModel,
+    ScalarRewardModel,
     create,
     load,
     save,
@@ -51,14 +51,14 @@ GIBBERISH = [") 7 ( ( ; - 0 / ' \" 3 3", "tool tool tool tool tool", "9 9 9 9 9 
 
 
 @pytest.fixture(scope="module")
-def bare(tiny_dir) -> ScalarModel:
+def bare(tiny_dir) -> ScalarRewardModel:
     return create(ModelOptions(base=str(tiny_dir)))
 
 
 @pytest.fixture(scope="module")
-def model(bare) -> Scaled:
+def model(bare) -> CalibratedModel:
     """A model that knows its doubt, at a temperature of 2; shared, so nobody changes it."""
-    return uncertainty.measure_uncertainty(Scaled(bare, Calibration(2.0, 0.5)), TRAIN, held_out=HELD_OUT)
+    return uncertainty.measure_uncertainty(CalibratedModel(bare, Calibration(2.0, 0.5)), TRAIN, held_out=HELD_OUT)
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +122,10 @@ def test_chunks_do_not_show(bare, model, monkeypatch):
 def test_memory_holds_a_chunk_of_features_not_all(bare, monkeypatch):
     """What is read at once is a chunk's replies, however many comparisons there are."""
     sizes = []
-    read = ScalarModel.read
-    monkeypatch.setattr(ScalarModel, "read", lambda self, p, r, t=None: (sizes.append(len(p)), read(self, p, r, t))[1])
+    read = ScalarRewardModel.read
+    monkeypatch.setattr(
+        ScalarRewardModel, "read", lambda self, p, r, t=None: (sizes.append(len(p)), read(self, p, r, t))[1]
+    )
     monkeypatch.setattr(laplace, "CHUNK", 16)
     fit_uncertainty(bare, TRAIN, HELD_OUT, OPTIONS)
     assert max(sizes) == 32
@@ -164,7 +166,7 @@ def test_replies_of_a_policy_may_stand_for_the_held_out_comparisons(bare):
 
 
 def test_comparisons_that_were_not_trained_on_are_noticed(bare, caplog):
-    known = ScalarModel(bare.network, bare.text, dataclasses.replace(bare.card, data_hash="other"))
+    known = ScalarRewardModel(bare.network, bare.text, dataclasses.replace(bare.card, data_hash="other"))
     with caplog.at_level(logging.WARNING, "guerdon"):
         fit_uncertainty(known, TRAIN, HELD_OUT, OPTIONS)
     assert "not exactly the comparisons that the model was trained on" in caplog.text
@@ -229,12 +231,12 @@ def test_a_model_without_doubt_says_how_to_get_it(bare):
     scores, spread = bare.score_pairs(*asked(NEW), np.array([0]), np.array([1]))
     assert spread is None
     assert scores.std is None
-    for each in (bare, Scaled(bare, Calibration()), Scaled(Good(), Calibration())):
+    for each in (bare, CalibratedModel(bare, Calibration()), CalibratedModel(Good(), Calibration())):
         with pytest.raises(
             GuerdonError, match="no uncertainty is stored with this model; remedy: `guerdon uncertainty"
         ):
             each.margin_std(["a"], ["b"], ["c"])
-    pairs = score_comparisons(Scaled(Good(), Calibration()), NEW)
+    pairs = score_comparisons(CalibratedModel(Good(), Calibration()), NEW)
     assert pairs.margin_std is None
     assert pairs.first_shift_p is None
 
@@ -250,7 +252,7 @@ def test_a_loaded_model_answers_as_the_one_that_was_saved(model, saved):
     assert again.model.uncertainty.provenance == model.model.uncertainty.provenance
     card = json.loads((saved / "reward.json").read_text("utf-8"))
     assert card["uncertainty"]["comparisons"] == len(TRAIN)
-    assert saved_models.load(saved, uncertain=False).score(*asked(NEW)).std is None
+    assert saved_models.load(saved, with_uncertainty=False).score(*asked(NEW)).std is None
 
 
 def test_no_reader_of_weights_meets_the_file(saved):
@@ -270,7 +272,7 @@ def test_cards_without_it_are_as_before(bare, tmp_path):
 def test_a_calibration_keeps_it_and_training_on_drops_it(model, saved, tmp_path):
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
     loaded = saved_models.load(folder)
-    calibration.recalibrate(Scaled(loaded.model, Calibration(4.0)), folder)
+    calibration.recalibrate(CalibratedModel(loaded.model, Calibration(4.0)), folder)
     again = saved_models.load(folder)
     np.testing.assert_allclose(again.score(*asked(NEW)).std, model.score(*asked(NEW)).std / 2, rtol=1e-3)
     assert create(ModelOptions(base=str(folder))).uncertainty is None
@@ -293,7 +295,7 @@ def test_doubt_that_belongs_to_another_model_is_refused(saved, tmp_path, change)
         GuerdonError, match="was measured on other weights or with another chat template; remedy: delete it"
     ):
         load(folder)
-    assert load(folder, uncertain=False).uncertainty is None
+    assert load(folder, with_uncertainty=False).uncertainty is None
 
 
 def test_a_number_type_is_no_other_model(saved):

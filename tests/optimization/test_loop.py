@@ -36,7 +36,7 @@ from guerdon.formulas.advantage import (
     token_rewards,
     whiten,
 )
-from guerdon.models.calibrated import Calibration, Scaled
+from guerdon.models.calibrated import CalibratedModel, Calibration
 from guerdon.models.ensemble import Ensemble
 from guerdon.models.policy import load_policy
 from guerdon.models.reward_model import create
@@ -683,7 +683,7 @@ def test_prompts_that_were_left_out_stand_in_the_report(tiny_dir, tmp_path):
 
 def test_a_finished_pool_of_reward_models_is_drawn_once(tiny_dir, tmp_path, monkeypatch):
     """Not so where a judge is a function, whose state nobody can see."""
-    model = Scaled(create(ModelOptions(base=str(tiny_dir))), Calibration())
+    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir))), Calibration())
     policy, drawn = speaking(tiny_dir, 0), []
     sample = type(policy).sample_each
     monkeypatch.setattr(type(policy), "sample_each", lambda *given: drawn.append(1) or sample(*given))
@@ -833,7 +833,7 @@ def test_a_warmed_up_value_model_explains_its_returns_before_the_policy_moves(ti
 
 
 def test_a_value_model_that_begins_as_the_reward_model_learns_on_its_own(tiny_dir, tmp_path):
-    model = Scaled(create(ModelOptions(base=str(tiny_dir))), Calibration(temperature=0.5))
+    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir))), Calibration(temperature=0.5))
     before = {n: p.detach().clone() for n, p in model.model.network.named_parameters()}
     policy = speaking(tiny_dir)
     config = build({"optimize": {**SMALL, "value": "reward", "check_every": 1}})
@@ -990,7 +990,7 @@ def test_a_weight_scales_what_is_stored_with_the_model_and_values_too(
 ):
     """A reward of 3 x the model's nats has 3 x their spread; values are in units of the score that is optimized."""
     calibration = Calibration(temperature=0.5, reference_mean=1.0, reference_spread=0.25, provenance={"rows": 9})
-    model = Scaled(create(ModelOptions(base=str(tiny_dir))), calibration)
+    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir))), calibration)
     batches, given = seen_by_learn(monkeypatch), []
     prepare = loop.prepare
     monkeypatch.setattr(loop, "prepare", lambda *args: (given.append(args), prepare(*args))[1])
@@ -1038,7 +1038,7 @@ def test_half_a_line_of_a_killed_run_spoils_no_report(tiny_dir, tmp_path):
 
 
 def test_a_template_is_compared_with_that_of_every_reward_model(tiny_dir, tmp_path):
-    model = Scaled(create(ModelOptions(base=str(tiny_dir))), Calibration())
+    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir))), Calibration())
     other = speaking(tiny_dir, system="be kind")
     for reward in (model, combined({"m": model, "k": kindness})):
         for work in (guerdon.optimize, guerdon.best_of_n):
@@ -1137,7 +1137,7 @@ def test_a_reward_of_another_scale_is_blamed_for_what_it_does(tiny_dir):
 
 def test_what_the_judges_did_not_see_whole_is_in_metrics_and_checks(tiny_dir, tmp_path):
     config = build({"optimize": {**SMALL, "check_every": 1}})
-    model = Scaled(create(ModelOptions(base=str(tiny_dir), max_length=12, truncation="left")), Calibration())
+    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir), max_length=12, truncation="left")), Calibration())
     guerdon.optimize(speaking(tiny_dir), model, PROMPTS, held_out=HELD_OUT, out=tmp_path, config=config)
     assert metrics(tmp_path)[0]["partly_read"] == 1
     assert "A judge saw only a part of some texts" in (tmp_path / "report.md").read_text()
@@ -1148,14 +1148,14 @@ def test_what_the_judges_did_not_see_whole_is_in_metrics_and_checks(tiny_dir, tm
 
 def test_gold_is_nothing_of_the_reward_whatever_it_is_called_and_weighted(tiny_dir, tmp_path):
     model, other = (create(ModelOptions(base=str(tiny_dir)), seed=seed) for seed in (0, 1))
-    whole = Scaled(model, Calibration())
-    wider = Scaled(model, Calibration(temperature=2.0))
-    both = Ensemble([whole, Scaled(other, Calibration())])
+    whole = CalibratedModel(model, Calibration())
+    wider = CalibratedModel(model, Calibration(temperature=2.0))
+    both = Ensemble([whole, CalibratedModel(other, Calibration())])
     cases = [
         (combined({"a": whole}, [2.0]), combined({"b": whole})),
         (whole, wider),
         (combined({"a": whole, "b": kindness}), combined({"k": kindness})),
-        (both, Scaled(other, Calibration())),
+        (both, CalibratedModel(other, Calibration())),
     ]
     for reward, gold in cases:
         for work in (guerdon.optimize, guerdon.best_of_n):
@@ -1164,17 +1164,17 @@ def test_gold_is_nothing_of_the_reward_whatever_it_is_called_and_weighted(tiny_d
                 work(speaking(tiny_dir), reward, PROMPTS, *more, gold=gold)
     kept_out = combined({"a": whole, "b": kindness}, [1.0, 0.0])
     assert combined(kindness).in_common(kept_out) is None
-    assert combined({"a": whole}).in_common(combined({"b": Scaled(other, Calibration())})) is None
+    assert combined({"a": whole}).in_common(combined({"b": CalibratedModel(other, Calibration())})) is None
 
 
 def test_a_name_changes_no_fingerprint(tiny_dir):
-    model = Scaled(create(ModelOptions(base=str(tiny_dir))), Calibration())
+    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir))), Calibration())
     assert combined({"./rm": model}).fingerprint == combined({"rm": model}).fingerprint
     assert combined({"rm": model}, [2.0]).fingerprint != combined({"rm": model}).fingerprint
 
 
 def test_a_template_is_compared_with_that_of_members_and_of_gold(tiny_dir, tmp_path):
-    model = Scaled(create(ModelOptions(base=str(tiny_dir))), Calibration())
+    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir))), Calibration())
     other = speaking(tiny_dir, system="be kind")
     for given in ({"reward": Ensemble([model, model])}, {"reward": kindness, "gold": model}):
         with pytest.raises(GuerdonError, match=r"not one system message .* remedy: policy\.system=null"):
@@ -1184,7 +1184,7 @@ def test_a_template_is_compared_with_that_of_members_and_of_gold(tiny_dir, tmp_p
 def test_an_ensemble_has_a_scale_of_its_own_but_starts_no_value_model(tiny_dir, monkeypatch):
     models = [create(ModelOptions(base=str(tiny_dir)), seed=seed) for seed in (0, 1)]
     calibration = Calibration(reference_mean=0.5, reference_spread=2.0, provenance={"policy": "toy"})
-    both = Scaled(Ensemble([Scaled(model, Calibration()) for model in models]), calibration)
+    both = CalibratedModel(Ensemble([CalibratedModel(model, Calibration()) for model in models]), calibration)
     with pytest.raises(GuerdonError, match=r"the reward is an ensemble, and a value model starts as one model"):
         guerdon.optimize(speaking(tiny_dir), both, PROMPTS, **SMALL, value="reward")
     batches = seen_by_learn(monkeypatch)

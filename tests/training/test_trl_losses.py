@@ -13,7 +13,7 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from guerdon.config import TrainOptions
-from guerdon.models.reward_model import Card, ScalarModel, ScalarNetwork
+from guerdon.models.reward_model import Card, ScalarNetwork, ScalarRewardModel
 from guerdon.training import fit, loop
 from guerdon.training.batches import Table
 
@@ -47,14 +47,14 @@ def recipe_pairs() -> list[dict[str, list[int]]]:
     return rows
 
 
-def the_model() -> ScalarModel:
+def the_model() -> ScalarRewardModel:
     network = LlamaForSequenceClassification(LlamaConfig(**{"num_labels": 1, **CASE["config"]}))
     values = recipe_weights({name: tuple(value.shape) for name, value in network.state_dict().items()})
     digest = hashlib.sha256(b"".join(values[name].astype("<f4").tobytes() for name in sorted(values))).hexdigest()
     assert digest == CASE["weights_sha256"]
     network.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
     text = SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=CASE["config"]["pad_token_id"]), max_length=512)
-    return ScalarModel(ScalarNetwork(network, encoder=False), text, Card())
+    return ScalarRewardModel(ScalarNetwork(network, encoder=False), text, Card())
 
 
 def the_table() -> Table:

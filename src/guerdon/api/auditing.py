@@ -25,8 +25,8 @@ from guerdon.io import (
     schema,
     writers,
 )
-from guerdon.models.calibrated import Scaled
-from guerdon.models.reward_model import ScalarModel
+from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.reward_model import ScalarRewardModel
 from guerdon.progress import Bar, note
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ def write_report(report: Report, folder: str | Path) -> None:
 
 def _tokens_seen(model: Any) -> dict[str, Any]:
     """What the hygiene gate asks of a model of ours: the tokens that it reads, and which are special. Empty for others."""
-    inner = model.model if isinstance(model, Scaled) else model
-    if not isinstance(inner, ScalarModel):
+    inner = model.model if isinstance(model, CalibratedModel) else model
+    if not isinstance(inner, ScalarRewardModel):
         return {}
     text = inner.text
     special = {name: getattr(text.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
@@ -154,7 +154,7 @@ def _kept(folder: Path, model: Any, comparisons: Sequence[Comparison], options: 
     fingerprint = getattr(model, "fingerprint", None)
     if fingerprint is None:
         return Memory()
-    inner = model.model if isinstance(model, Scaled) else model
+    inner = model.model if isinstance(model, CalibratedModel) else model
     identity = digest([fingerprint, _doubt_of(inner)])
     seen = digest_all(digest(schema.to_row(comparison)) for comparison in comparisons)
     key = digest([identity, seen, options.model_dump(exclude={"only", "skip"}), __version__])
@@ -169,7 +169,7 @@ def _model_name(folder: str | Path) -> str:
 
 def _doubt_of(model: Any) -> dict[str, Any] | None:
     """Where a model's uncertainty comes from: it changes no score, but what is known of it."""
-    known = model.uncertainty if isinstance(model, ScalarModel) else None
+    known = model.uncertainty if isinstance(model, ScalarRewardModel) else None
     return dict(known.provenance) if known else None
 
 

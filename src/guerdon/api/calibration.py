@@ -21,11 +21,11 @@ from guerdon.contracts import (
 from guerdon.io import (
     writers,
 )
-from guerdon.models.calibrated import Scaled
-from guerdon.models.reward_model import ScalarModel
+from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.reward_model import ScalarRewardModel
 
 if TYPE_CHECKING:
-    from guerdon.models.isotonic import Isotonic
+    from guerdon.models.isotonic import IsotonicJudge
 
 from guerdon.api.saved_models import save
 from guerdon.progress import bar
@@ -39,13 +39,13 @@ def calibrate(
     reference: Rollouts | None = None,
     method: Literal["temperature"] = "temperature",
     **options: Any,
-) -> tuple[Scaled, Report]: ...
+) -> tuple[CalibratedModel, Report]: ...
 
 
 @overload
 def calibrate(
     model: RewardModel | Judge, comparisons: Sequence[Comparison], *, method: Literal["isotonic"], **options: Any
-) -> tuple[Isotonic, Report]: ...
+) -> tuple[IsotonicJudge, Report]: ...
 
 
 def calibrate(
@@ -70,9 +70,9 @@ def calibrate(
         return fit(model, comparisons, chosen, reference=reference, progress=progress)
 
 
-def recalibrate(model: Scaled, folder: str | Path, out: str | Path | None = None) -> None:
+def recalibrate(model: CalibratedModel, folder: str | Path, out: str | Path | None = None) -> None:
     """Store a calibration: in place only reward.json (ensemble.json) is rewritten, elsewhere the whole directory is."""
-    if not isinstance(model, Scaled):
+    if not isinstance(model, CalibratedModel):
         raise GuerdonError(
             "calibrate.method=isotonic gives a judge, which a saved reward model cannot hold; "
             "remedy: calibrate.method=temperature, or use the judge in Python"
@@ -81,13 +81,15 @@ def recalibrate(model: Scaled, folder: str | Path, out: str | Path | None = None
     from guerdon.models.ensemble import Ensemble, recalibrated
 
     inner = model.model
-    several = isinstance(inner, ScalarModel) and inner.heads > 1  # each head is a member with a reward.json of its own
+    several = (
+        isinstance(inner, ScalarRewardModel) and inner.heads > 1
+    )  # each head is a member with a reward.json of its own
     if several or (out is not None and Path(out) != Path(folder)):
         save(model, out or folder)
         return
     if isinstance(inner, Ensemble):
         writers.write_text(Path(folder) / ENSEMBLE, recalibrated(folder, model.calibration))
         return
-    assert isinstance(inner, ScalarModel)
+    assert isinstance(inner, ScalarRewardModel)
     card = dataclasses.replace(inner.card, calibration=model.calibration)
     writers.write_json(Path(folder) / "reward.json", card.as_dict())

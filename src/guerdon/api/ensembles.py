@@ -23,8 +23,8 @@ from guerdon.io import (
     readers,
     writers,
 )
-from guerdon.models.calibrated import Scaled
-from guerdon.models.reward_model import ScalarModel
+from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.reward_model import ScalarRewardModel
 
 if TYPE_CHECKING:
     from guerdon.models.ensemble_rules import EnsembleRule
@@ -45,7 +45,7 @@ def train_ensemble(
     rule: str = "mean",
     strength: float | None = None,
     **options: Any,
-) -> Scaled:
+) -> CalibratedModel:
     """Several reward models of the same comparisons, as one. Keywords are ModelOptions and TrainOptions together.
 
     by: "seed" draws each member's head and order of the data, "bootstrap" a resample of the data too, "heads" puts them on one
@@ -63,7 +63,7 @@ def train_ensemble(
     plans = runs(with_options(config or Config(), options), members, by)
     places = [folder and (folder if by == "heads" else folder / f"member-{i + 1}") for i in range(len(plans))]
     trained = [_member(comparisons, held_out, plan, place) for plan, place in zip(plans, places, strict=True)]
-    whole = Ensemble([Scaled(model, model.card.calibration) for model in trained], chosen)
+    whole = Ensemble([CalibratedModel(model, model.card.calibration) for model in trained], chosen)
     name = "held-out comparisons" if held_out else "comparisons of the training"
     whole = scale_by_comparisons(whole, held_out or comparisons, name)
     if folder and PartialState().is_main_process:
@@ -71,7 +71,7 @@ def train_ensemble(
             save(whole, folder / "model")
         else:
             bind([place / "model" for place in places if place], folder / "model", whole)
-    return Scaled(whole, Calibration())
+    return CalibratedModel(whole, Calibration())
 
 
 def ensemble(
@@ -96,7 +96,7 @@ def ensemble(
         raise GuerdonError(f"ensemble: takes two different models or more, got {', '.join(map(str, models)) or 'none'}")
     loaded = [load(model) for model in models]
     for name, model in zip(models, loaded, strict=True):
-        if not Path(name).is_dir() or not isinstance(model.model, ScalarModel):
+        if not Path(name).is_dir() or not isinstance(model.model, ScalarRewardModel):
             raise GuerdonError(
                 f"{name}: a member is the directory of one saved reward model; remedy: give those, one by one"
             )
@@ -116,12 +116,12 @@ def ensemble(
 
 
 def warm(
-    models: Sequence[str | Path | Scaled | ScalarModel],
+    models: Sequence[str | Path | CalibratedModel | ScalarRewardModel],
     comparisons: Sequence[Comparison],
     *,
     out: str | Path | None = None,
     **options: Any,
-) -> tuple[Scaled, Report]:
+) -> tuple[CalibratedModel, Report]:
     """One model of the mean of several fine-tunings' weights, and whether they lie close enough for that. Not calibrated.
 
     Comparisons that none was trained on show it; see `measure_linear_mode`. Keywords are AuditOptions.
@@ -129,14 +129,14 @@ def warm(
     from guerdon.auditing.measures.ensemble import measure_linear_mode
 
     loaded = [load(model) if isinstance(model, str | Path) else model for model in models]
-    inner = [model.model if isinstance(model, Scaled) else model for model in loaded]
+    inner = [model.model if isinstance(model, CalibratedModel) else model for model in loaded]
     for model in inner:
-        if not isinstance(model, ScalarModel):
+        if not isinstance(model, ScalarRewardModel):
             raise GuerdonError(f"average: {type(model).__name__} has no weights of its own; remedy: give single models")
     average, report = measure_linear_mode(inner, comparisons, make(AuditOptions, options))  # type: ignore[arg-type]
     if out:
         save(average, out)
-    return Scaled(average, average.card.calibration), report
+    return CalibratedModel(average, average.card.calibration), report
 
 
 def _rule(name: str, strength: float | None) -> EnsembleRule:
@@ -150,7 +150,7 @@ def _rule(name: str, strength: float | None) -> EnsembleRule:
 
 def _member(
     comparisons: Sequence[Comparison], held_out: Sequence[Comparison], config: Config, place: Path | None
-) -> ScalarModel:
+) -> ScalarRewardModel:
     """Train a member of an ensemble, or load the one that an earlier call finished in its folder."""
     from accelerate import PartialState
 

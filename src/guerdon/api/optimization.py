@@ -31,8 +31,8 @@ from guerdon.io import (
     run_folder,
     writers,
 )
-from guerdon.models.calibrated import Scaled
-from guerdon.models.reward_model import ScalarModel
+from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.reward_model import ScalarRewardModel
 
 if TYPE_CHECKING:
     from guerdon.models.policy import LanguagePolicy
@@ -182,7 +182,7 @@ def optimize(
     return done
 
 
-def refuse_other_template(policy: LanguagePolicy, model: ScalarModel) -> None:
+def refuse_other_template(policy: LanguagePolicy, model: ScalarRewardModel) -> None:
     """A policy and a reward model with one tokenizer that render a conversation differently: one of them is set up wrongly."""
     text = model.text
     if policy.tokenizer.get_vocab() != text.tokenizer.get_vocab() or policy.template_hash == text.template_hash:
@@ -207,7 +207,7 @@ def _refuse_other_templates(policy: Any, reward: Reward, gold: Reward | None) ->
 
     for judge in (reward, gold):
         for model in judge.models if judge is not None and isinstance(policy, LanguagePolicy) else ():
-            if isinstance(model, ScalarModel):
+            if isinstance(model, ScalarRewardModel):
                 refuse_other_template(policy, model)
 
 
@@ -227,13 +227,13 @@ def _judges(reward: Any, gold: Any) -> tuple[Reward, Reward | None]:
     return target, judge
 
 
-def _only_scaled(reward: Reward) -> Scaled | None:
+def _only_scaled(reward: Reward) -> CalibratedModel | None:
     """The one calibrated model that the reward is; None where it is more, or something else."""
     (only, *more) = reward.sources.values()
-    return only if isinstance(only, Scaled) and not more and reward.members is None else None
+    return only if isinstance(only, CalibratedModel) and not more and reward.members is None else None
 
 
-def _reference_scale(model: Scaled | None, weight: float) -> tuple[float, float] | None:
+def _reference_scale(model: CalibratedModel | None, weight: float) -> tuple[float, float] | None:
     """Mean and spread, in weighted nats, of the rewards of the reference policy's replies, where the model stores them."""
     if model is None or not model.calibration.provenance:
         return None
@@ -241,7 +241,7 @@ def _reference_scale(model: Scaled | None, weight: float) -> tuple[float, float]
 
 
 def _value_network(
-    policy: LanguagePolicy, model: Scaled | None, options: OptimizeOptions, weight: float
+    policy: LanguagePolicy, model: CalibratedModel | None, options: OptimizeOptions, weight: float
 ) -> ValueNetwork | None:
     """A copy of the reward model that starts as a value model, in units of the optimized score."""
     from guerdon.optimization.rollouts import ValueNetwork
@@ -249,7 +249,7 @@ def _value_network(
     if options.baseline != "value" or options.value != "reward" or model is None:
         return None
     inner, calibration = model.model, model.calibration
-    if not isinstance(inner, ScalarModel) or inner.heads > 1:
+    if not isinstance(inner, ScalarRewardModel) or inner.heads > 1:
         raise GuerdonError(
             "optimize.value=reward: the reward is an ensemble, and a value model starts as one model; "
             "remedy: optimize.value=head"
@@ -269,8 +269,8 @@ def _all_of_it(policy: Any, judges: Sequence[Reward]) -> dict[str, Any] | None:
     from guerdon.models.policy import LanguagePolicy
 
     sources = [source for judge in judges for source in judge.sources.values()]
-    inner = [source.model if isinstance(source, Scaled) else source for source in sources]
-    models = [model for model in inner if isinstance(model, ScalarModel)]
+    inner = [source.model if isinstance(source, CalibratedModel) else source for source in sources]
+    models = [model for model in inner if isinstance(model, ScalarRewardModel)]
     if len(models) < len(inner) or not hasattr(policy, "fingerprint"):
         return None
     doubt = [_doubt_of(model) for model in models]

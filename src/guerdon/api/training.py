@@ -23,7 +23,7 @@ from guerdon.io import (
     run_folder,
     writers,
 )
-from guerdon.models.reward_model import ScalarModel
+from guerdon.models.reward_model import ScalarRewardModel
 
 
 def train(
@@ -33,7 +33,7 @@ def train(
     out: str | Path | None = None,
     config: Config | None = None,
     **options: Any,
-) -> ScalarModel:
+) -> ScalarRewardModel:
     """A reward model from comparisons. Keywords are ModelOptions and TrainOptions together; with `out`, a run folder.
 
     The folder holds config.yaml, metrics.jsonl, the newest checkpoint and the model; the same call goes on from a killed run.
@@ -73,7 +73,7 @@ def with_options(config: Config, options: Mapping[str, Any]) -> Config:
     return build(config.model_dump(exclude_unset=True), layers)
 
 
-def with_self_test(model: ScalarModel, comparisons: Sequence[Comparison], rows: int = 4) -> ScalarModel:
+def with_self_test(model: ScalarRewardModel, comparisons: Sequence[Comparison], rows: int = 4) -> ScalarRewardModel:
     """The model with a few texts and their scores in its card, so that a reader can prove that it scores the same."""
     short = [
         c for c in comparisons if len(c.prompt) == 1 and len(c.prompt[0].content) + len(c.responses[0].text) < 2000
@@ -85,4 +85,4 @@ def with_self_test(model: ScalarModel, comparisons: Sequence[Comparison], rows: 
     card = dataclasses.replace(
         model.card, self_test=tuple((p, r, float(v)) for (p, r), v in zip(texts, np.asarray(values), strict=True))
     )
-    return ScalarModel(model.network, model.text, card, autocast=model.autocast)
+    return ScalarRewardModel(model.network, model.text, card, autocast=model.autocast)

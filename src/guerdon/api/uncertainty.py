@@ -20,18 +20,18 @@ from guerdon.contracts import (
 from guerdon.io import (
     writers,
 )
-from guerdon.models.calibrated import Scaled
-from guerdon.models.reward_model import ScalarModel
+from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.reward_model import ScalarRewardModel
 from guerdon.progress import bar
 
 
 def measure_uncertainty(
-    model: Scaled | ScalarModel,
+    model: CalibratedModel | ScalarRewardModel,
     comparisons: Sequence[Comparison],
     *,
     held_out: Sequence[Comparison] | Rollouts,
     **options: Any,
-) -> Scaled:
+) -> CalibratedModel:
     """The model with a spread of its rewards (`std`) and a p-value of each text being like its data (`shift_p`).
 
     `comparisons` are those it was trained on, `held_out` comparisons or replies of the same kind that it was not. Keywords
@@ -41,13 +41,13 @@ def measure_uncertainty(
     from guerdon.models.laplace import fit_uncertainty
 
     chosen = make(UncertaintyOptions, options)
-    inner = model.model if isinstance(model, Scaled) else model
-    if not isinstance(inner, ScalarModel):
+    inner = model.model if isinstance(model, CalibratedModel) else model
+    if not isinstance(inner, ScalarRewardModel):
         raise GuerdonError(f"uncertainty: {type(inner).__name__} is no model of ours; remedy: a saved reward model")
     with bar("uncertainty", len(comparisons)) as progress:
         found = fit_uncertainty(inner, comparisons, held_out, chosen, progress=progress)
     card = dataclasses.replace(inner.card, uncertainty=dict(found.provenance))
-    known = ScalarModel(
+    known = ScalarRewardModel(
         inner.network,
         inner.text,
         card,
@@ -55,15 +55,15 @@ def measure_uncertainty(
         batch_tokens=inner.batch_tokens,
         uncertainty=found,
     )
-    return Scaled(known, model.calibration if isinstance(model, Scaled) else inner.card.calibration)
+    return CalibratedModel(known, model.calibration if isinstance(model, CalibratedModel) else inner.card.calibration)
 
 
-def store_uncertainty(model: Scaled, folder: str | Path, out: str | Path | None = None) -> None:
+def store_uncertainty(model: CalibratedModel, folder: str | Path, out: str | Path | None = None) -> None:
     """Store what was measured: in place no weight is rewritten, elsewhere the whole directory is."""
     from guerdon.models import laplace
 
     inner = model.model
-    assert isinstance(inner, ScalarModel)
+    assert isinstance(inner, ScalarRewardModel)
     assert inner.uncertainty is not None
     if out is not None and Path(out) != Path(folder):
         save(model, out)

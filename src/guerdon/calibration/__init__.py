@@ -20,7 +20,7 @@ from guerdon.contracts import (
 )
 from guerdon.formulas.calibration import LOG_TEMPERATURE_RANGE, fit_temperature
 from guerdon.formulas.resampling import bootstrap, bootstrap_mean
-from guerdon.models.calibrated import Calibration, Scaled
+from guerdon.models.calibrated import CalibratedModel, Calibration
 from guerdon.models.calibration_error import is_miscalibrated, measure_null, measure_odds
 from guerdon.models.scored_pairs import Progress, ScoredPairs, score_comparisons
 
@@ -44,14 +44,14 @@ def fit(
     *,
     reference: Rollouts | None = None,
     progress: Progress | None = None,
-) -> tuple[Scaled, Report]:
+) -> tuple[CalibratedModel, Report]:
     """The model in nats, by one temperature over its margins, and a report of the odds before and after.
 
     The comparisons are ones the model was not trained on. "After" is cross-fitted: each pair is judged by a temperature
     fitted to other groups. `reference` holds samples of the policy to be trained; its rewards give the reference mean
-    and spread. A model that is already Scaled is calibrated afresh from its raw rewards.
+    and spread. A model that is already calibrated is calibrated again from its raw rewards.
     """
-    raw = model.model if isinstance(model, Scaled) else model
+    raw = model.model if isinstance(model, CalibratedModel) else model
     if not isinstance(raw, RewardModel):
         raise GuerdonError(f"calibrate: {type(raw).__name__} gives no scores to scale; remedy: give a reward model")
     pairs = usable_pairs(score_comparisons(raw, comparisons, progress=progress))
@@ -69,7 +69,7 @@ def fit(
         "intervals": f"95 %, {DRAWS} bootstrap draws by group, seed {options.seed}",
         **{f"reference {key.replace('_', ' ')}": str(value) for key, value in calibration.provenance.items()},
     }
-    return Scaled(raw, calibration), Report("Calibration", about, estimates, findings)
+    return CalibratedModel(raw, calibration), Report("Calibration", about, estimates, findings)
 
 
 def usable_pairs(pairs: ScoredPairs) -> ScoredPairs:

@@ -25,9 +25,9 @@ from guerdon.contracts import (
 from guerdon.formulas.calibration import nll
 from guerdon.formulas.isotonic import bend, fit_isotonic
 from guerdon.formulas.resampling import bootstrap_mean, paired_difference
-from guerdon.models.calibrated import Scaled
+from guerdon.models.calibrated import CalibratedModel
 from guerdon.models.calibration_error import is_miscalibrated, measure_null, measure_odds
-from guerdon.models.isotonic import Isotonic
+from guerdon.models.isotonic import IsotonicJudge
 from guerdon.models.scored_pairs import Progress, ScoredPairs, score_comparisons
 
 if TYPE_CHECKING:
@@ -48,22 +48,28 @@ def fit_judge(
     options: CalibrateOptions,
     *,
     progress: Progress | None = None,
-) -> tuple[Isotonic, Report]:
+) -> tuple[IsotonicJudge, Report]:
     """A judge whose odds are the model's, bent by a symmetric isotonic curve, and a report of the odds before and after.
 
     The comparisons are 1000 or more that the model was not trained on. "After" is cross-fitted: each pair is judged by a
     curve fitted to other groups, and so is the temperature that it is compared with. Keys: as of a temperature's report
     with _before and _after; nll_temperature; isotonic_gain, in nats of log loss over the temperature; isotonic_ties, pairs
-    that only the curve leaves undecided. A model that is already Scaled is calibrated afresh from its raw rewards.
+    that only the curve leaves undecided. A model that is already calibrated is calibrated again from its raw rewards.
     """
-    raw = model.model if isinstance(model, Scaled) else model.model if isinstance(model, Isotonic) else model
+    raw = (
+        model.model
+        if isinstance(model, CalibratedModel)
+        else model.model
+        if isinstance(model, IsotonicJudge)
+        else model
+    )
     pairs = usable_pairs(score_comparisons(raw, comparisons, progress=progress))
     if len(pairs) < FEWEST_PAIRS:
         raise GuerdonError(
             f"calibrate.method=isotonic: {len(pairs)} pairs where a curve needs {FEWEST_PAIRS}; "
             "remedy: calibrate.method=temperature, or hold out more"
         )
-    judge = Isotonic(raw, fit_isotonic(pairs.margin, pairs.q, pairs.weight))
+    judge = IsotonicJudge(raw, fit_isotonic(pairs.margin, pairs.q, pairs.weight))
     after = _cross_fitted(pairs, options.seed)
     estimates = _measured(pairs, after, options)
     about = {

@@ -84,7 +84,7 @@ def uncertainty(
     settings = settings_from(config, None, overrides)
     if out is None and not Path(model).is_dir():
         raise GuerdonError(f"{model}: a hub model cannot be written in place; remedy: give --out DIR")
-    loaded = saved_models.load(model, uncertain=False, **settings.model.model_dump(exclude_unset=True))
+    loaded = saved_models.load(model, with_uncertainty=False, **settings.model.model_dump(exclude_unset=True))
     measured = uncertainty.measure_uncertainty(
         loaded,
         list(readers.read_comparisons(data)),

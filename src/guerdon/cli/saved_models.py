@@ -16,9 +16,11 @@ from guerdon.cli.output import exit_on_errors, print_report
 @app.command()
 def doctor(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a reward model, ours or another's.")],
-    mend: Annotated[
+    repair: Annotated[
         Path | None,
-        typer.Option("--mend", help="Write a copy here that every reader loads with equal scores.", show_default=False),
+        typer.Option(
+            "--repair", help="Write a copy here that every reader loads with equal scores.", show_default=False
+        ),
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -28,14 +30,14 @@ def doctor(
 
     Looks at pad token, rope keys, template, number types, labels, weights and stored scores. Exit 1 on errors.
 
-    Example: guerdon doctor old-model --mend new-model
+    Example: guerdon doctor old-model --repair new-model
     """
     from guerdon.api import saved_models
 
     settings = settings_from(config, None, overrides)
-    if mend:
-        saved_models.mend(folder, mend, **settings.model.model_dump(exclude_unset=True))
-        folder = mend
+    if repair:
+        saved_models.repair(folder, repair, **settings.model.model_dump(exclude_unset=True))
+        folder = repair
     report = saved_models.doctor(folder)
     print_report(report, json)
     exit_on_errors(report)

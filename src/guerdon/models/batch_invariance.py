@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Company:
+class BatchInvariance:
     """The same responses [n] scored in different company, and the largest change of a score in each."""
 
     alone: Float[np.ndarray, " n"]
@@ -40,9 +40,9 @@ class Company:
         }
 
 
-def compare_company(
+def measure_batch_invariance(
     model: RewardModel, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike], seed: int = 0
-) -> Company:
+) -> BatchInvariance:
     """Score each response alone, with all others, shuffled, beside the longest and the shortest, and alone again."""
     rows = list(range(len(prompts)))
 
@@ -57,7 +57,7 @@ def compare_company(
     order = np.random.default_rng(seed).permutation(len(rows)).tolist()
     sizes = [_size(prompts[i], responses[i]) for i in rows]
     longest, shortest = int(np.argmax(sizes)), int(np.argmin(sizes))
-    return Company(
+    return BatchInvariance(
         alone=alone,
         spread=float(alone.std()),
         together=change(score(rows)),

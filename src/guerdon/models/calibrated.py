@@ -85,7 +85,7 @@ class Calibration:
 
 
 @final
-class Scaled:
+class CalibratedModel:
     """A reward model in nats: (raw - reference mean) / temperature. Attributes and shift_p pass through as they are."""
 
     def __init__(self, model: RewardModel, calibration: Calibration) -> None:
@@ -142,7 +142,7 @@ class Scaled:
 
 
 @dataclass(frozen=True, slots=True)
-class Bank:
+class ReferenceScores:
     """Reference samples of one prompt. scores [1 + k, m]: the value first, then each member's."""
 
     texts: tuple[str, ...]
@@ -150,7 +150,7 @@ class Bank:
 
 
 @final
-class Baselined:
+class PromptNormalizedModel:
     """A reward model on a scale that prompts share, by reference samples of the same prompt.
 
     `rule` center takes their mean off and keeps the units; zscore also divides by their spread, shrunk toward that within
@@ -159,7 +159,7 @@ class Baselined:
     left out of its own yardstick. std passes through center, is scaled by zscore, and is None else; shift_p passes through.
     """
 
-    def __init__(self, model: RewardModel, banks: Mapping[str, Bank], rule: BaselineRule = "center") -> None:
+    def __init__(self, model: RewardModel, banks: Mapping[str, ReferenceScores], rule: BaselineRule = "center") -> None:
         self.model = model
         self.banks = banks
         self.rule = rule
@@ -191,7 +191,7 @@ class Baselined:
             raise GuerdonError("baseline: the reference samples of each prompt are all equal; remedy: rule='center'")
         return spread
 
-    def _bank(self, prompt: Prompt) -> Bank:
+    def _bank(self, prompt: Prompt) -> ReferenceScores:
         try:
             return self.banks[prompt_digest(prompt)]
         except KeyError:
@@ -206,8 +206,11 @@ def per_prompt_baseline(
     prompts: Sequence[PromptLike],
     responses: Sequence[ResponseLike],
     rule: BaselineRule = "center",
-) -> Baselined:
-    """The model beside reference samples, given beside their prompts in any order, 2 or more a prompt; rules as of Baselined."""
+) -> PromptNormalizedModel:
+    """The model with its rewards normalized by reference samples, 2 or more per prompt, each beside its prompt, in any order.
+
+    For the rules see PromptNormalizedModel.
+    """
     if rule not in (rules := get_args(BaselineRule)):
         raise GuerdonError(f"baseline: no such rule {rule!r}; known are {', '.join(rules)}")
     scores = model.score(prompts, responses)
@@ -219,9 +222,12 @@ def per_prompt_baseline(
         if len(own) < FEWEST_REFERENCES:
             asked = as_prompt(prompts[own[0]])[-1].content
             raise GuerdonError(f"prompt {asked!r:.80}: a baseline needs 2 reference samples or more, got {len(own)}")
-    return Baselined(
+    return PromptNormalizedModel(
         model,
-        {key: Bank(tuple(as_response(responses[i]).text for i in own), rows[:, own]) for key, own in places.items()},
+        {
+            key: ReferenceScores(tuple(as_response(responses[i]).text for i in own), rows[:, own])
+            for key, own in places.items()
+        },
         rule,
     )
 
@@ -235,7 +241,7 @@ def _affine(scores: Scores, shift: float, scale: float) -> Scores:
     )
 
 
-def _table(banks: Sequence[Bank], texts: Sequence[str]) -> Float[np.ndarray, "rows n m"]:
+def _table(banks: Sequence[ReferenceScores], texts: Sequence[str]) -> Float[np.ndarray, "rows n m"]:
     """Each response's bank, NaN where it is shorter than the longest, and where it holds the response itself."""
     table = np.full((len(banks[0].scores), len(banks), max(len(bank.texts) for bank in banks)), np.nan)
     for i, (bank, text) in enumerate(zip(banks, texts, strict=True)):

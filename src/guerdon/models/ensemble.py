@@ -33,10 +33,10 @@ from guerdon.contracts import (
     prompt_digest,
 )
 from guerdon.formulas.ensemble import common_scale, most_suspect, spread
-from guerdon.models.calibrated import Calibration, Scaled, per_prompt_baseline
+from guerdon.models.calibrated import CalibratedModel, Calibration, per_prompt_baseline
 from guerdon.models.directory import layout
 from guerdon.models.ensemble_rules import EnsembleRule, ensemble_rule, where_finite
-from guerdon.models.reward_model import Card, ScalarModel, read_card
+from guerdon.models.reward_model import Card, ScalarRewardModel, read_card
 from guerdon.models.reward_model import fill as fill_scalar
 from guerdon.models.reward_model import load as load_scalar
 
@@ -304,21 +304,23 @@ def bind(
 
 
 def load(
-    folder: str | Path, options: ModelOptions | None = None, *, uncertain: bool = True, batch_tokens: int = 4096
-) -> Scaled:
+    folder: str | Path, options: ModelOptions | None = None, *, with_uncertainty: bool = True, batch_tokens: int = 4096
+) -> CalibratedModel:
     """A saved ensemble, with the calibration of the whole. A trunk that all members share is loaded, and run, once.
 
-    `uncertain` is as of one model's load: with what was measured of each member's own uncertainty.
+    `with_uncertainty` is as of one model's load: with what was measured of each member's own uncertainty.
     """
     layout.recover(Path(folder))
     manifest = read_manifest(folder)
     places = [Path(folder) / name for name in manifest.members]
     stacked = _stacked(places, options) if manifest.shared_trunk else None
-    models = [stacked] if stacked else [load_scalar(place, options, uncertain=uncertain) for place in places]
+    models = (
+        [stacked] if stacked else [load_scalar(place, options, with_uncertainty=with_uncertainty) for place in places]
+    )
     for model in models:
         model.batch_tokens = batch_tokens
-    scaled = [Scaled(model, model.card.calibration) for model in models]
-    return Scaled(Ensemble(scaled, manifest.rule, manifest.scale), manifest.calibration)
+    scaled = [CalibratedModel(model, model.card.calibration) for model in models]
+    return CalibratedModel(Ensemble(scaled, manifest.rule, manifest.scale), manifest.calibration)
 
 
 def recalibrated(folder: str | Path, calibration: Calibration) -> str:
@@ -327,23 +329,23 @@ def recalibrated(folder: str | Path, calibration: Calibration) -> str:
     return json.dumps(manifest.as_dict(), indent=2) + "\n"
 
 
-def _own(model: Any, number: int) -> tuple[ScalarModel, Calibration]:
+def _own(model: Any, number: int) -> tuple[ScalarRewardModel, Calibration]:
     """A member's model and the calibration of its own."""
-    inner = model.model if isinstance(model, Scaled) else model
-    if not isinstance(inner, ScalarModel):
+    inner = model.model if isinstance(model, CalibratedModel) else model
+    if not isinstance(inner, ScalarRewardModel):
         raise GuerdonError(
             f"ensemble: member {number} is {type(inner).__name__}, no model of ours; remedy: save it the way it was made"
         )
-    return inner, model.calibration if isinstance(model, Scaled) else inner.card.calibration
+    return inner, model.calibration if isinstance(model, CalibratedModel) else inner.card.calibration
 
 
-def _write_members(model: ScalarModel, calibration: Calibration, places: Sequence[Path]) -> None:
+def _write_members(model: ScalarRewardModel, calibration: Calibration, places: Sequence[Path]) -> None:
     """Each head of a model as a directory of its own."""
     cards = _cards(model, calibration)
     first, *others = places
     first.mkdir()
     if not others:
-        member = ScalarModel(model.network, model.text, cards[0], uncertainty=model.uncertainty)
+        member = ScalarRewardModel(model.network, model.text, cards[0], uncertainty=model.uncertainty)
         return fill_scalar(member, first)
     classifier = layout.merged(model.network.classifier)
     name = layout.head_name(classifier)
@@ -358,7 +360,7 @@ def _write_members(model: ScalarModel, calibration: Calibration, places: Sequenc
     return None
 
 
-def _cards(model: ScalarModel, calibration: Calibration) -> list[Card]:
+def _cards(model: ScalarRewardModel, calibration: Calibration) -> list[Card]:
     """What reward.json says of each head: its own scores of the stored texts."""
     card = dataclasses.replace(model.card, calibration=calibration)
     if model.heads == 1:
@@ -414,7 +416,7 @@ def _link_files(source: Path, target: Path, but: Sequence[str] = ()) -> None:
                 shutil.copyfile(file, target / file.name)
 
 
-def _stacked(places: Sequence[Path], options: ModelOptions | None) -> ScalarModel | None:
+def _stacked(places: Sequence[Path], options: ModelOptions | None) -> ScalarRewardModel | None:
     """The members' heads on the first one's trunk; None where trunk or reading of the members is no longer the same."""
     cards = [read_card(place) for place in places]
     alike = [card and {**card.as_dict(), "self_test": None} for card in cards]
@@ -422,7 +424,7 @@ def _stacked(places: Sequence[Path], options: ModelOptions | None) -> ScalarMode
     if own or any(other != alike[0] for other in alike[1:]) or not _same_trunk(places):
         log.warning("%s: its members no longer share a trunk; each is loaded and run by itself", places[0].parent)
         return None
-    model = load_scalar(places[0], options, uncertain=False)
+    model = load_scalar(places[0], options, with_uncertainty=False)
     classifier = layout.unwrapped(model.network.classifier)
     name, head = layout.head_name(classifier), layout.linear_head(classifier)
     rows = {
@@ -462,7 +464,7 @@ def _same_file(one: Path, other: Path) -> bool:
 # ---- One model of their weights ----------------------------------------------------------------------------------
 
 
-def average_weights(models: Sequence[ScalarModel], shares: Sequence[float] | None = None) -> ScalarModel:
+def average_weights(models: Sequence[ScalarRewardModel], shares: Sequence[float] | None = None) -> ScalarRewardModel:
     """Models in, one whose every weight is the mean of theirs, or their mix by `shares` (which sum to 1), out.
 
     WARM (Ramé et al. 2024, arXiv 2401.12187, eq. 2): of fine-tunings that began at the same weights, head included, it predicts
@@ -491,10 +493,10 @@ def average_weights(models: Sequence[ScalarModel], shares: Sequence[float] | Non
         tie_threshold=tie,
         data_hash=digest_all(model.card.data_hash for model in models),
     )
-    return ScalarModel(network, first.text, card, autocast=first.autocast, batch_tokens=first.batch_tokens)
+    return ScalarRewardModel(network, first.text, card, autocast=first.autocast, batch_tokens=first.batch_tokens)
 
 
-def _refuse_unlike(first: ScalarModel, other: ScalarModel, number: int) -> None:
+def _refuse_unlike(first: ScalarRewardModel, other: ScalarRewardModel, number: int) -> None:
     """Weights can be averaged where they mean the same: one architecture, tokenizer and way of showing a conversation."""
     remedy = "remedy: average fine-tunings of one base, trained with the same model options"
     one, two = (layout.unwrapped(model.network.classifier).config for model in (first, other))

@@ -19,7 +19,7 @@ from guerdon.contracts import (
     as_response,
 )
 from guerdon.formulas.estimation import clopper_pearson
-from guerdon.models.batch_invariance import Company, compare_company
+from guerdon.models.batch_invariance import BatchInvariance, measure_batch_invariance
 
 if TYPE_CHECKING:
     from guerdon.config import AuditOptions
@@ -58,7 +58,7 @@ def hygiene_gate(
     scores = model.score(prompts, responses)
     if broken := _not_finite(scores):
         return broken
-    company = compare_company(model, prompts, responses, options.seed)
+    company = measure_batch_invariance(model, prompts, responses, options.seed)
     findings = [*_company_findings(company), *_truncation(scores), *_equal_scores(scores, prompts, responses)]
     if tokenize is not None:
         findings += _token_findings([tokenize(p, r) for p, r in zip(prompts, responses, strict=True)], special or {})
@@ -78,7 +78,7 @@ def _not_finite(scores: Scores) -> tuple[Finding, ...]:
     )
 
 
-def _company_findings(company: Company) -> list[Finding]:
+def _company_findings(company: BatchInvariance) -> list[Finding]:
     spread = company.spread or 1.0
     seen = {name: change / spread for name, change in company.changes.items()}
     worst = max(seen, key=lambda name: seen[name])

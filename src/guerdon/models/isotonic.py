@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from guerdon.contracts import PromptLike, ResponseLike
 
-__all__ = ["Isotonic"]
+__all__ = ["IsotonicJudge"]
 
 
 @final
-class Isotonic:
+class IsotonicJudge:
     """A reward model or a judge whose margins go through a curve fitted to held-out verdicts; see `guerdon.calibration`."""
 
     def __init__(self, model: RewardModel | Judge, curve: Bend) -> None:
@@ -58,7 +58,7 @@ class Isotonic:
         return {"margin": self.curve.margin.tolist(), "log_odds": self.curve.log_odds.tolist()}
 
     @classmethod
-    def from_dict(cls, model: RewardModel | Judge, values: Mapping[str, object]) -> Isotonic:
+    def from_dict(cls, model: RewardModel | Judge, values: Mapping[str, object]) -> IsotonicJudge:
         """The inverse of as_dict, around the model that the curve was fitted to."""
         if set(values) != {"margin", "log_odds"}:
             raise GuerdonError(f"isotonic: the keys are margin and log_odds, got {', '.join(sorted(values))}")

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from guerdon.config import UncertaintyOptions
     from guerdon.contracts import Comparison, PromptLike, ResponseLike
-    from guerdon.models.reward_model import ScalarModel
+    from guerdon.models.reward_model import ScalarRewardModel
     from guerdon.models.scored_pairs import Progress
 
 log = logging.getLogger("guerdon")
@@ -88,14 +88,14 @@ class Uncertainty:
 
 
 def features(
-    model: ScalarModel, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike], progress: Any = None
+    model: ScalarRewardModel, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike], progress: Any = None
 ) -> Float[np.ndarray, "n h"]:
     """What the model's head reads of each text, float32. `progress` is told how many were done after each batch."""
     return model.read(prompts, responses, progress)[1]
 
 
 def fit_uncertainty(
-    model: ScalarModel,
+    model: ScalarRewardModel,
     comparisons: Sequence[Comparison],
     held_out: Sequence[Comparison] | Rollouts,
     options: UncertaintyOptions,
@@ -174,7 +174,7 @@ def fit_uncertainty(
     )
 
 
-def identity(model: ScalarModel) -> str:
+def identity(model: ScalarRewardModel) -> str:
     """Of the weights and the template, whatever number type the trunk was loaded in: rounded to bfloat16 it is the same."""
     import torch
 
@@ -234,7 +234,7 @@ def read(folder: str | Path) -> Uncertainty | None:
     return Uncertainty(**tensors, fingerprint=fingerprint, provenance=provenance)
 
 
-def read_for(model: ScalarModel, folder: str | Path) -> Uncertainty | None:
+def read_for(model: ScalarRewardModel, folder: str | Path) -> Uncertainty | None:
     """What the directory holds for this model; one that belongs to other weights or another template is refused."""
     found = read(folder)
     if found is not None and found.fingerprint != identity(model):
@@ -254,7 +254,7 @@ TENSORS: Final = ("mean", "precision", "covariance", "distance", "weight")
 
 
 def _read_chunk(
-    model: ScalarModel, comparisons: Sequence[Comparison]
+    model: ScalarRewardModel, comparisons: Sequence[Comparison]
 ) -> tuple[Float[np.ndarray, "n h"], Float[np.ndarray, " p"], Float[np.ndarray, "p h"], Float[np.ndarray, " p"]]:
     """Features of every reply; margins, differences of features and weights of the comparable pairs among them."""
     scores, found = model.read(
@@ -282,7 +282,7 @@ def _center(rows: Float[np.ndarray, "n h"]) -> tuple[Float[np.ndarray, " h"], Fl
     return rows.mean(axis=0), np.maximum(spread, 1e-3 * spread.mean())
 
 
-def _head(model: ScalarModel) -> Float[np.ndarray, " h"]:
+def _head(model: ScalarRewardModel) -> Float[np.ndarray, " h"]:
     """The direction in which a reward grows; of rated attributes, that of their mixture."""
     weight = layout.linear_head(model.network.classifier).weight
     mixture = np.asarray(model.card.attribute_weights or [1.0], dtype=np.float64)
@@ -330,7 +330,7 @@ def _own_groups(comparisons: Sequence[Comparison], replies: Sequence[_Reply]) ->
     return len(groups)
 
 
-def _refuse_unsuited(model: ScalarModel) -> None:
+def _refuse_unsuited(model: ScalarRewardModel) -> None:
     if model.network.encoder:
         raise GuerdonError(
             "uncertainty: this model's family pools the text in a way of its own, so its head reads no last token; "

@@ -133,7 +133,7 @@ class ScalarNetwork(nn.Module):
             return head(states.to(head.weight.dtype))  # type: ignore[no-any-return]
 
 
-class ScalarModel:
+class ScalarRewardModel:
     """A reward model on this machine: fulfills RewardModel, and Judge by subtraction. Scores are raw, without calibration.
 
     Several heads without attributes are the members of an ensemble, whose reward is their mean; `models.ensemble` has the rest.
@@ -286,7 +286,7 @@ class ScalarModel:
         return rewards
 
 
-def create(options: ModelOptions, *, seed: int = 0, trained: bool = False) -> ScalarModel:
+def create(options: ModelOptions, *, seed: int = 0, trained: bool = False) -> ScalarRewardModel:
     """A reward model to be trained: the base with a fresh head, or a saved reward model with the head it has.
 
     The head is drawn from normal(0, model.head_scale/sqrt(h+1)) with its own generator (Stiennon 2020; Huang 2024, arXiv 2403.17031).
@@ -330,7 +330,7 @@ def create(options: ModelOptions, *, seed: int = 0, trained: bool = False) -> Sc
     keep_freed_memory()
     network = ScalarNetwork(classifier, encoder=encoder).to(pick_device(options.device))
     refuse_nan(network, source)
-    return ScalarModel(network, text, card, autocast=options.autocast)
+    return ScalarRewardModel(network, text, card, autocast=options.autocast)
 
 
 def text_for(tokenizer: Any, config: PretrainedConfig, options: ModelOptions) -> Text:
@@ -364,10 +364,12 @@ def with_stored(options: ModelOptions, card: Card) -> ModelOptions:
     return options.model_copy(update=unset | {"attributes": list(card.attributes)})
 
 
-def load(folder: str | Path, options: ModelOptions | None = None, *, uncertain: bool = True) -> ScalarModel:
+def load(
+    folder: str | Path, options: ModelOptions | None = None, *, with_uncertainty: bool = True
+) -> ScalarRewardModel:
     """A saved reward model directory, ours or any `AutoModelForSequenceClassification` one with a single label.
 
-    With what was measured of its uncertainty, unless `uncertain` says not to look.
+    With what was measured of its uncertainty, unless `with_uncertainty` says not to look.
     """
     layout.recover(Path(folder))
     folder = str(folder)
@@ -384,13 +386,13 @@ def load(folder: str | Path, options: ModelOptions | None = None, *, uncertain: 
     model = create(given, trained=True)
     if card:
         card = dataclasses.replace(card, max_length=model.text.max_length, truncation=model.text.truncation)
-        model = ScalarModel(model.network, model.text, card, autocast=given.autocast)
-    if uncertain:
+        model = ScalarRewardModel(model.network, model.text, card, autocast=given.autocast)
+    if with_uncertainty:
         model.uncertainty = laplace.read_for(model, folder)
     return model
 
 
-def save(model: ScalarModel, folder: str | Path) -> None:
+def save(model: ScalarRewardModel, folder: str | Path) -> None:
     """Write a directory that plain transformers 5 and 4.51, vLLM and OpenRLHF load with equal scores. Atomic.
 
     Several heads are written as an ensemble: a directory of such directories.
@@ -403,7 +405,7 @@ def save(model: ScalarModel, folder: str | Path) -> None:
     layout.write_directory(Path(folder), lambda scratch: fill(model, scratch))
 
 
-def fill(model: ScalarModel, folder: Path) -> None:
+def fill(model: ScalarRewardModel, folder: Path) -> None:
     """Write a model's files into a directory that is there."""
     known = model.uncertainty
     card = dataclasses.replace(model.card, uncertainty=dict(known.provenance) if known else {})

@@ -41,7 +41,7 @@ from guerdon.io import (
     schema,
     writers,
 )
-from guerdon.models.calibrated import Scaled
+from guerdon.models.calibrated import CalibratedModel
 from guerdon.models.directory import layout
 from guerdon.models.ensemble import load as load_ensemble
 from guerdon.models.reward_model import load
@@ -131,7 +131,7 @@ class BulkScorer:
             return whole if self.scoring.calibrated else whole.model
         model = load(self.folder, options)
         model.batch_tokens = self.scoring.batch_tokens
-        return Scaled(model, model.card.calibration) if self.scoring.calibrated else model
+        return CalibratedModel(model, model.card.calibration) if self.scoring.calibrated else model
 
 
 def score_rows(

@@ -32,7 +32,7 @@ from guerdon.io.run_folder import make_folder
 from guerdon.io.writers import append_jsonl
 from guerdon.models.directory import layout
 from guerdon.models.engine.device import autocast
-from guerdon.models.reward_model import ScalarModel, ScalarNetwork
+from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel
 from guerdon.progress import Bar
 from guerdon.runtime import checkpoint, distributed
 from guerdon.runtime.optimizer import Weights
@@ -65,7 +65,7 @@ class TrainResult:
     """The trained model, the number of optimizer steps, the last held-out check (None without held-out data), what was
     left out, and the tokens of an epoch."""
 
-    model: ScalarModel
+    model: ScalarRewardModel
     steps: int
     held_out: HeldOut | None
     stopped_early: bool
@@ -75,7 +75,7 @@ class TrainResult:
 
 
 def fit(
-    model: ScalarModel,
+    model: ScalarRewardModel,
     comparisons: Sequence[Comparison],
     options: TrainOptions,
     *,
@@ -167,7 +167,7 @@ def fit(
         tracker.finish()
     tie = core.tie_threshold.item() if options.loss == "rao_kupper" else None
     card = dataclasses.replace(model.card, data_hash=run.identity["data"], tie_threshold=tie)
-    trained = ScalarModel(core, model.text, card, autocast=model.autocast, batch_tokens=model.batch_tokens)
+    trained = ScalarRewardModel(core, model.text, card, autocast=model.autocast, batch_tokens=model.batch_tokens)
     return TrainResult(trained, step, last_check, stopped, table.dropped, time.monotonic() - started, tokens)
 
 
@@ -195,7 +195,7 @@ def _whole(core: ScalarNetwork, given: ScalarNetwork, home: torch.device, accele
 
 
 def evaluate(
-    network: ScalarNetwork, table: Table, options: TrainOptions, model: ScalarModel, accelerator: Accelerator
+    network: ScalarNetwork, table: Table, options: TrainOptions, model: ScalarRewardModel, accelerator: Accelerator
 ) -> HeldOut:
     """Loss and accuracy over every comparison of the table, weighted by comparison, with bootstrap intervals by group.
 
@@ -388,7 +388,12 @@ class _Run:
 
 
 def _accumulate(
-    network: Any, table: Table, rows: np.ndarray, options: TrainOptions, accelerator: Accelerator, model: ScalarModel
+    network: Any,
+    table: Table,
+    rows: np.ndarray,
+    options: TrainOptions,
+    accelerator: Accelerator,
+    model: ScalarRewardModel,
 ) -> float:
     """Forward and backward over one step's comparisons in micro-batches; returns their mean loss over all processes.
 
@@ -473,7 +478,7 @@ def _passes(
 
 
 def _identity(
-    model: ScalarModel,
+    model: ScalarRewardModel,
     comparisons: Sequence[Comparison],
     held_out: Sequence[Comparison],
     options: TrainOptions,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from guerdon.config import AuditOptions
     from guerdon.contracts import Comparison, Judge
-    from guerdon.models.reward_model import ScalarModel
+    from guerdon.models.reward_model import ScalarRewardModel
     from guerdon.models.scored_pairs import ScoredPairs
 
 ALPHAS = (0.25, 0.5, 0.75)
@@ -100,8 +100,8 @@ def member_margins(
 
 
 def measure_linear_mode(
-    models: Sequence[ScalarModel], comparisons: Sequence[Comparison], options: AuditOptions
-) -> tuple[ScalarModel, Report]:
+    models: Sequence[ScalarRewardModel], comparisons: Sequence[Comparison], options: AuditOptions
+) -> tuple[ScalarRewardModel, Report]:
     """The average of the models' weights, and whether it was allowed, on comparisons that none was trained on.
 
     Weights may be averaged where, on the straight line between models, accuracy is no lower than the same mix of their
@@ -116,7 +116,7 @@ def measure_linear_mode(
     right = [pair_accuracy(each.margin, pairs.q) for each in scored]
     mean = np.mean(right, axis=0)
 
-    def right_of(model: ScalarModel) -> Float[np.ndarray, " n"]:
+    def right_of(model: ScalarRewardModel) -> Float[np.ndarray, " n"]:
         return pair_accuracy(score_comparisons(model, comparisons).margin, pairs.q)
 
     one, other = max(
@@ -228,7 +228,7 @@ def _paired(
     return Estimate(*paired_difference(one, other, pairs.group, pairs.weight, options.draws, options.seed))
 
 
-def _distance(one: ScalarModel, other: ScalarModel) -> float:
+def _distance(one: ScalarRewardModel, other: ScalarRewardModel) -> float:
     """Euclidean distance of all weights."""
     theirs = dict(other.network.named_parameters())
     squares = [

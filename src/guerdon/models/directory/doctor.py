@@ -45,7 +45,7 @@ def architecture(place: Path, facts: Facts) -> Iterator[Finding]:
 
         head = find_head(place) if any(place.glob("*.safetensors")) else None
         remedy = (
-            f"`guerdon doctor {place} --mend OUT` moves it"
+            f"`guerdon doctor {place} --repair OUT` moves it"
             if head
             else "train a reward model from it with `guerdon train`"
         )

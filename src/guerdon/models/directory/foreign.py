@@ -15,7 +15,7 @@ from guerdon.config import ModelOptions
 from guerdon.contracts import GuerdonError
 from guerdon.models.calibrated import Calibration
 from guerdon.models.directory import layout
-from guerdon.models.reward_model import ScalarModel, create
+from guerdon.models.reward_model import ScalarRewardModel, create
 
 PREFIXES = ("v_head.summary", "value_head", "reward_head", "score", "v_head")
 
@@ -40,7 +40,7 @@ def find_head(folder: Path) -> tuple[str, Path] | None:
     return None
 
 
-def load_foreign(folder: str | Path, options: ModelOptions | None = None) -> tuple[ScalarModel, Calibration]:
+def load_foreign(folder: str | Path, options: ModelOptions | None = None) -> tuple[ScalarRewardModel, Calibration]:
     """A value-head checkpoint as one of ours: the model, and a calibration that carries the head's bias (0 where it has none)."""
     place = Path(folder)
     if any(place.glob("*.bin")) and not any(place.glob("*.safetensors")):
@@ -66,4 +66,4 @@ def load_foreign(folder: str | Path, options: ModelOptions | None = None) -> tup
         target.weight.copy_(weight.reshape(1, -1).float())
     shift = 0.0 if bias is None else -float(bias.float().reshape(-1)[0])
     card = dataclasses.replace(model.card, calibration=Calibration(reference_mean=shift))
-    return ScalarModel(model.network, model.text, card), card.calibration
+    return ScalarRewardModel(model.network, model.text, card), card.calibration
