@@ -125,8 +125,10 @@ EVERY_READER = {
 
 def says_what_to_do(line: str) -> bool:
     """Whether an error ends with a sentence in the imperative, or names what would have been right."""
-    advice = re.search(r"\. [A-Z][a-z]+ [^\n]+\.$", line)
-    return bool(advice) or any(words in line for words in ("; remedy: ", "the nearest is", "known are", "write", "give"))
+    advice = re.search(r"\. [A-Z][a-z]+\b[^\n]+\.$", line)
+    return bool(advice) or any(
+        words in line for words in ("; remedy: ", "the nearest is", "known are", "write", "give")
+    )
 
 
 def assert_refused(ran, complaint: str, out: Path) -> None:
@@ -210,11 +212,11 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (train("good", "tiny", "--config", "{desk}/list.yaml"), "list.yaml: holds stages with their options, got [1]"),
         (train("good", "tiny", "--config", "{desk}/unknown.yaml"), "train.bach_size: no such option"),
         (train("good", "tiny", "--config", "{desk}/missing.yaml"), "missing.yaml: no such file"),
-        (train("good", "tiny", "--recipe", "smal"), "--recipe smal: no such recipe"),
+        (train("good", "tiny", "--recipe", "smal"), "--recipe must be one of starter, quickstart, small, reference, got smal. Choose"),
         (train("good", "tiny", "train.patience=2"), "stopping early needs held-out comparisons"),
         (("split", "{desk}/good.jsonl", *OUT, "split.train=0.9"), "split: train + calibrate + audit is 1"),
         (("import", "{desk}/good.jsonl", "--out", "{out}/x.txt"), "x.txt: comparisons are written as .jsonl"),
-        (("import", "{desk}/good.jsonl", "--out", "{out}/x.jsonl", "--column", "a"), "--column a: write OURS=THEIRS"),
+        (("import", "{desk}/good.jsonl", "--out", "{out}/x.jsonl", "--column", "a"), "--column must be OURS=THEIRS, got a. Write"),
         (("import", "{desk}/words.jsonl", "--out", "{out}/x.jsonl", "--strict"), "words.jsonl:1: is not valid JSON"),
         (("score", "{desk}/model", "--prompt", "a"), "score: give --data FILE with --out FILE, or --prompt TEXT"),
         # a policy and its reward
@@ -231,17 +233,17 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (pushed("optimize.min_length=9", "optimize.max_length=9"), "optimize.min_length=9: is not below optimize.max_length=9"),
         (pushed("best_of_n.most_n=5", "best_of_n.n=4", verb="best-of-n"), "best_of_n.most_n=5: only best_of_n.n=4 are drawn"),
         (pushed("--out", "{out}/pool.txt", verb="best-of-n"), "pool.txt: a pool is written as .jsonl; remedy: change the ending"),
-        (pushed("--out", "{desk}/rule.py", verb="best-of-n"), "--comparisons are files of their own"),
-        (pushed("--weight", "1", "--weight", "2"), "--weight: 2 for 1 --reward; remedy: one each, or none"),
+        (pushed("--out", "{desk}/rule.py", verb="best-of-n"), "must be different files, got {desk}/rule.py more than once. Give"),
+        (pushed("--weight", "1", "--weight", "2"), "--weight must be given once per --reward, got 2 for 1. Give one for each"),
         (pushed(prompts="empty"), "empty.jsonl: holds no rows"),
         (pushed(prompts="blank"), "none of 2 prompts can be answered (empty); remedy: other prompts"),
         (pushed(prompts="numbers"), "numbers.jsonl:1: field prompt"),
         (pushed("--policy", "{desk}/missing"), "missing: no directory, and no model from the hub"),
         (pushed("--policy", "{desk}/nan-lm"), "nan-lm: weight model.norm.weight holds NaN or infinity"),
         (pushed("--policy", "{desk}/model"), "model: is a reward model or classifier, so it cannot speak; remedy"),
-        (pushed("--sft", "{desk}/good.jsonl", verb="best-of-n"), "--out, --sft and --comparisons are files of their own"),
+        (pushed("--sft", "{desk}/good.jsonl", verb="best-of-n"), "must be different files, got {desk}/good.jsonl more than once. Give"),
         (pushed("optimize.samples=1", verb="rloo"), "optimize.samples=1: optimize.baseline=leave_one_out compares"),
-        (pushed("optimize.baseline=group"), "optimize.baseline=group: this command is value's"),
+        (pushed("optimize.baseline=group"), "optimize.baseline must be value in this command, got group. Use"),
         (pushed("optimize.keep=best_gold"), "optimize.keep: needs a gold judge"),
         (pushed("optimize.reward_scale=reference"), "the model stores no reference mean and spread; remedy: calibrate"),
         (pushed("optimize.value=reward"), "optimize.value=reward: the reward is no model of ours"),

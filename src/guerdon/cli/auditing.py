@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import typer.core
 
 from guerdon.cli.app import app
 from guerdon.cli.options import AsJson, ConfigFile, FailOn, Overrides, Scored, settings_from
-from guerdon.cli.output import exit_on_broken, exit_on_errors, print_report, write_card
+from guerdon.cli.output import exit_on_errors, note, print_report
+
+if TYPE_CHECKING:
+    from guerdon.contracts import Report
 
 
 @app.command()
@@ -143,3 +146,24 @@ def compare(
     if out and not json:
         print(f"\nreport  {(out / 'report.html').resolve()}")
     exit_on_broken(report, demands)
+
+
+def exit_on_broken(report: Report, demands: list[Any]) -> None:
+    """Exit 1 if a rule of --fail-on holds, with one line on stderr per rule."""
+    from guerdon.auditing.demands import broken
+
+    if lines := broken(report, demands):
+        print("\n".join(f"failed: {line}" for line in lines), file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def write_card(report: Report, folder: Path) -> None:
+    """Write the audit into the model's README, unless a person wrote that README or it cannot be written."""
+    from guerdon.api import auditing
+    from guerdon.contracts import GuerdonError
+
+    try:
+        if not auditing.write_card(report, folder):
+            note(f"{folder / 'README.md'}: left as it is, since it was not written by Guerdon")
+    except GuerdonError as error:
+        note(f"no model card: {error}")

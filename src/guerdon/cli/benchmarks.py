@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import typer.core
 
 from guerdon.cli.app import app
 from guerdon.cli.options import AsJson, ConfigFile, Overrides, settings_from
-from guerdon.cli.output import exit_on_errors, print_report, print_subsets
+from guerdon.cli.output import exit_on_errors, print_report
+
+if TYPE_CHECKING:
+    from guerdon.contracts import Report
 
 
 @app.command()
@@ -74,3 +76,23 @@ def benchmark(
         if out:
             print(f"\nreport  {(out / 'report.html').resolve()}")
     exit_on_errors(report)
+
+
+def print_subsets(report: Report) -> None:
+    """Print one line per section of a benchmark: its score, and the scores of two baselines, preferring the longer answer
+    and giving all answers the same score."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from guerdon.reporting.words import interval, number
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("subset", "score", "95 % interval", "longer wins", "a constant", "n"):
+        table.add_column(heading, justify="left" if heading in ("subset", "95 % interval") else "right")
+    for section in report.sections:
+        score, *anchors = (section.estimates[key] for key in ("score", "score_longer", "score_constant"))
+        cells = (number(score.value, "share"), interval(score, "share"), *(number(a.value, "share") for a in anchors))
+        table.add_row(*map(Text, (section.title, *cells, str(score.n))))
+    if report.sections:
+        Console(highlight=False).print("", table)

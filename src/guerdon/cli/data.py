@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import typer.core
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, Overrides, column_map, given_options, settings_from
+from guerdon.cli.options import AsJson, ConfigFile, Overrides, given_options, settings_from
 from guerdon.cli.output import exit_on_errors, note, print_facts, print_report
 
 
@@ -119,3 +118,15 @@ def split(
     settings = settings_from(config, None, overrides)
     counts = writers.write_parts(out, divide(readers.read_comparisons(data), settings.split), PARTS)
     print_facts({**counts, "out": str(out)}, json)
+
+
+def column_map(pairs: list[str] | None) -> dict[str, str] | None:
+    """Our column name -> the file's, from OURS=THEIRS; None where no --column was given."""
+    from guerdon.contracts import GuerdonError
+
+    if pairs is None:
+        return None
+    for pair in pairs:
+        if "=" not in pair:
+            raise GuerdonError(f"--column must be OURS=THEIRS, got {pair}. Write, for example, prompt=question.")
+    return dict(pair.split("=", 1) for pair in pairs)

@@ -2,53 +2,107 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import typer.core
 
 from guerdon.cli.app import app
 from guerdon.cli.options import (
     AsJson,
     ConfigFile,
-    Gold,
-    HeldOut,
     Overrides,
-    PolicyName,
-    Prompts,
-    Rewards,
-    Rule,
     RunOut,
-    Weights,
     given_options,
-    reward_from,
-    reward_source,
     settings_from,
+    with_option_groups,
 )
 from guerdon.cli.output import print_facts, print_report
 
 
+@dataclass(frozen=True, kw_only=True)
+class RewardedPolicy:
+    """Options that every method of optimization shares: a policy, its prompts, and what rewards its responses."""
+
+    reward: Annotated[
+        list[str],
+        typer.Option("--reward", help="Reward model's directory, or FILE.py:FUNCTION(prompts, responses); repeatable."),
+    ]
+    prompts: Annotated[
+        Path, typer.Option("--prompts", help="Rows with a prompt or messages. Comparisons work too, each prompt once.")
+    ]
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            "--policy",
+            help="Hub name or directory of a causal language model; the starter model by default.",
+            show_default=False,
+        ),
+    ] = None
+    weight: Annotated[
+        list[float] | None,
+        typer.Option("--weight", help="Weight of each --reward, in the same order; 1 by default.", show_default=False),
+    ] = None
+    rule: Annotated[
+        str,
+        typer.Option(
+            "--rule",
+            help="How several --reward become one: their sum, or an ensemble's mean, min, uncertainty or soft_min.",
+        ),
+    ] = "sum"
+    gold: Annotated[
+        str | None,
+        typer.Option(
+            "--gold",
+            help="A second reward that nothing is trained on. It shows where more reward stops being better.",
+            show_default=False,
+        ),
+    ] = None
+
+    def load_reward(self) -> Any:
+        """One reward from all --reward with their weights."""
+        return combined_reward(self.reward, self.weight, self.rule)
+
+    def load_gold(self) -> Any:
+        """The reward of --gold, None without it."""
+        return combined_reward([self.gold]) if self.gold else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun(RewardedPolicy):
+    """Options of ppo, rloo and grpo."""
+
+    out: RunOut
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--held-out",
+            help="Prompts for evaluation, never trained on. By default a tenth of --prompts, chosen by hash.",
+            show_default=False,
+        ),
+    ] = None
+    config: ConfigFile = None
+    overrides: Overrides = None
+    json: AsJson = False
+
+
 @app.command("optimize best-of-n")
+@with_option_groups
 def best_of_n(
-    reward: Rewards,
-    prompts: Prompts,
+    task: RewardedPolicy,
     out: Annotated[
-        Path, typer.Option("--out", help="JSONL: a row a prompt with all its replies, rewards and the best.")
+        Path, typer.Option("--out", help="JSONL: one row per prompt with all its responses, rewards and the best one.")
     ],
-    policy: PolicyName = None,
-    weight: Weights = None,
-    rule: Rule = "sum",
-    gold: Gold = None,
     n: Annotated[
-        int | None, typer.Option("--n", help="Replies a prompt; same as best_of_n.n=.", show_default=False)
+        int | None, typer.Option("--n", help="Responses per prompt; same as best_of_n.n=.", show_default=False)
     ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="Folder for report.html, .md and .json.", show_default=False)
     ] = None,
     sft: Annotated[
         Path | None,
-        typer.Option("--sft", help="Write the best replies here as {prompt, response} rows.", show_default=False),
+        typer.Option("--sft", help="Write the best responses here as {prompt, response} rows.", show_default=False),
     ] = None,
     comparisons: Annotated[
         Path | None,
@@ -58,10 +112,10 @@ def best_of_n(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Draw N replies to each prompt and keep the best.
+    """Sample N responses to each prompt and keep the best.
 
-    The curve over n is unbiased, with intervals by prompt; with --gold it shows where more choice stops helping. A
-    killed run goes on where it was when the same command is given again.
+    The reward as a function of n is estimated without bias, with intervals over prompts; with --gold it shows where more
+    samples stop helping. The same command resumes a run that was stopped.
 
     Example: guerdon optimize best-of-n --policy org/model --reward my-model --prompts prompts.jsonl --n 64 --out pool.jsonl
     """
@@ -69,153 +123,146 @@ def best_of_n(
     from guerdon.io import readers, writers
     from guerdon.optimization import read_pool, to_comparisons, to_sft_rows
 
-    judged_by = {Path(reward_source(name)[0]).resolve() for name in (*reward, *([gold] if gold else []))}
-    taken = [*judged_by, *(place.resolve() for place in (prompts, out, sft, comparisons, config) if place)]
-    if len(set(taken)) < len(taken):
-        from guerdon.contracts import GuerdonError
-
-        raise GuerdonError(
-            "--reward, --gold, --prompts, --config, --out, --sft and --comparisons are files of their own; "
-            "remedy: another name for each"
-        )
-    settings = settings_from(config, None, overrides, best_of_n=given_options(n=n), policy=given_options(base=policy))
-    speaker = optimization.load_policy(**settings.policy.model_dump(exclude_unset=True))
-    chosen = settings.best_of_n.model_dump()
-    found = optimization.best_of_n(
-        speaker,
-        reward_from(reward, weight, rule),
-        readers.read_prompts(prompts),
+    _refuse_shared_files(task, (out, sft, comparisons, config))
+    settings = settings_from(
+        config, None, overrides, best_of_n=given_options(n=n), policy=given_options(base=task.policy)
+    )
+    result = optimization.best_of_n(
+        optimization.load_policy(**settings.policy.model_dump(exclude_unset=True)),
+        task.load_reward(),
+        readers.read_prompts(task.prompts),
         out,
-        gold=reward_from([gold]) if gold else None,
-        **chosen,
+        gold=task.load_gold(),
+        **settings.best_of_n.model_dump(),
     )
     if report:
-        auditing.write_report(found, report)
+        auditing.write_report(result, report)
     if sft or comparisons:
         pool = read_pool(out)
         if sft:
             writers.write_jsonl(sft, to_sft_rows(pool))
         if comparisons:
             writers.write_comparisons(comparisons, to_comparisons(pool))
-    print_report(found, json)
-
-
-def _optimize(
-    baseline: str,
-    reward: list[str],
-    prompts: Path,
-    out: Path,
-    policy: str | None,
-    weight: list[float] | None,
-    rule: str,
-    gold: str | None,
-    held_out: Path | None,
-    config: Path | None,
-    overrides: list[str] | None,
-    json: bool,
-) -> None:
-    from guerdon.api import optimization, overoptimization
-    from guerdon.io import readers
-
-    settings = settings_from(
-        config, None, overrides, optimize={"baseline": baseline}, policy=given_options(base=policy)
-    )
-    if settings.optimize.baseline != baseline:
-        from guerdon.contracts import GuerdonError
-
-        raise GuerdonError(
-            f"optimize.baseline={settings.optimize.baseline}: this command is {baseline}'s; remedy: the other command"
-        )
-    given = settings.policy.model_dump(exclude_unset=True)
-    speaker = optimization.load_policy(**given, adapters=True, seed=settings.optimize.seed)
-    done = optimization.optimize(
-        speaker,  # type: ignore[arg-type]
-        reward_from(reward, weight, rule),
-        readers.read_prompts(prompts),
-        gold=reward_from([gold]) if gold else None,
-        held_out=readers.read_prompts(held_out) if held_out else (),
-        out=out,
-        config=settings,
-    )
-    facts: dict[str, Any] = {"updates": done.updates, "policy": str(out / "policy"), "weights_of_update": done.kept}
-    facts |= {"stopped": done.stopped} if done.stopped else {}
-    facts |= {f"left out ({why})": num for why, num in done.excluded.items()}
-    if json:
-        print_facts(facts, json)
-        return
-    if len(done.checks) > 1:
-        print_report(overoptimization.run_report(out), False)
-        facts["report"] = str((out / "report.html").resolve())
-    print_facts(facts, False)
+    print_report(result, json)
 
 
 @app.command("optimize ppo")
-def ppo(
-    reward: Rewards,
-    prompts: Prompts,
-    out: RunOut,
-    policy: PolicyName = None,
-    weight: Weights = None,
-    rule: Rule = "sum",
-    gold: Gold = None,
-    held_out: HeldOut = None,
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    json: AsJson = False,
-) -> None:
-    """Move a policy toward more reward with PPO.
+@with_option_groups
+def ppo(run: TrainingRun) -> None:
+    """Optimize a policy for more reward with PPO.
 
-    Policy, reference and value head share one model with adapters; policy.lora_rank=0 trains every weight beside a frozen
-    copy. Now and then held-out prompts are answered and judged by the reward and by --gold.
+    Policy, reference and value head share one model with adapters; policy.lora_rank=0 trains all weights next to a frozen
+    copy. Every optimize.check_every updates, the policy answers held-out prompts, which the reward and --gold judge.
 
     Example: guerdon optimize ppo --policy org/model --reward my-model --gold old-model --prompts prompts.jsonl --out runs/ppo
     """
-    _optimize("value", reward, prompts, out, policy, weight, rule, gold, held_out, config, overrides, json)
+    _train_policy("value", run)
 
 
 @app.command("optimize rloo")
-def rloo(
-    reward: Rewards,
-    prompts: Prompts,
-    out: RunOut,
-    policy: PolicyName = None,
-    weight: Weights = None,
-    rule: Rule = "sum",
-    gold: Gold = None,
-    held_out: HeldOut = None,
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    json: AsJson = False,
-) -> None:
-    """Move a policy toward more reward with RLOO.
+@with_option_groups
+def rloo(run: TrainingRun) -> None:
+    """Optimize a policy for more reward with RLOO.
 
-    As `optimize ppo`, but a reply's baseline is the mean of its prompt's other replies: no value model, and
-    optimize.samples is at least 2.
+    Like `optimize ppo`, but the baseline of a response is the mean reward of the prompt's other responses: no value
+    model, and optimize.samples must be at least 2.
 
     Example: guerdon optimize rloo --policy org/model --reward my-model --prompts prompts.jsonl --out runs/rloo optimize.samples=4
     """
-    _optimize("leave_one_out", reward, prompts, out, policy, weight, rule, gold, held_out, config, overrides, json)
+    _train_policy("leave_one_out", run)
 
 
 @app.command("optimize grpo")
-def grpo(
-    reward: Rewards,
-    prompts: Prompts,
-    out: RunOut,
-    policy: PolicyName = None,
-    weight: Weights = None,
-    rule: Rule = "sum",
-    gold: Gold = None,
-    held_out: HeldOut = None,
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    json: AsJson = False,
-) -> None:
-    """Move a policy toward more reward with GRPO's baseline.
+@with_option_groups
+def grpo(run: TrainingRun) -> None:
+    """Optimize a policy for more reward with GRPO.
 
-    As `optimize ppo`, but a reply's advantage is its reward in standard deviations from its prompt's mean: no value model,
-    and optimize.samples is at least 2.
+    Like `optimize ppo`, but the advantage of a response is its reward minus the mean of its prompt, in standard deviations:
+    no value model, and optimize.samples must be at least 2.
 
     Example: guerdon optimize grpo --policy org/model --reward my-model --prompts prompts.jsonl --out runs/grpo optimize.samples=4
     """
-    _optimize("group", reward, prompts, out, policy, weight, rule, gold, held_out, config, overrides, json)
+    _train_policy("group", run)
+
+
+def _train_policy(baseline: str, run: TrainingRun) -> None:
+    """Optimize the policy with this baseline, and print where it is and what it gained."""
+    from guerdon.api import optimization, overoptimization
+    from guerdon.contracts import GuerdonError
+    from guerdon.io import readers
+
+    settings = settings_from(
+        run.config, None, run.overrides, optimize={"baseline": baseline}, policy=given_options(base=run.policy)
+    )
+    if settings.optimize.baseline != baseline:
+        raise GuerdonError(
+            f"optimize.baseline must be {baseline} in this command, got {settings.optimize.baseline}. "
+            "Use the command of that baseline."
+        )
+    policy_options = settings.policy.model_dump(exclude_unset=True)
+    policy = optimization.load_policy(**policy_options, adapters=True, seed=settings.optimize.seed)
+    result = optimization.optimize(
+        policy,  # type: ignore[arg-type]
+        run.load_reward(),
+        readers.read_prompts(run.prompts),
+        gold=run.load_gold(),
+        held_out=readers.read_prompts(run.held_out) if run.held_out else (),
+        out=run.out,
+        config=settings,
+    )
+    facts: dict[str, Any] = {
+        "updates": result.updates,
+        "policy": str(run.out / "policy"),
+        "weights_of_update": result.kept,
+    }
+    facts |= {"stopped": result.stopped} if result.stopped else {}
+    facts |= {f"left out ({why})": num for why, num in result.excluded.items()}
+    if run.json:
+        print_facts(facts, run.json)
+        return
+    if len(result.checks) > 1:
+        print_report(overoptimization.run_report(run.out), False)
+        facts["report"] = str((run.out / "report.html").resolve())
+    print_facts(facts, False)
+
+
+def combined_reward(names: list[str], weights: list[float] | None = None, rule: str = "sum") -> Any:
+    """One reward from directories of reward models and FILE.py:FUNCTION, with their weights."""
+    from guerdon.api import saved_models
+    from guerdon.contracts import GuerdonError
+    from guerdon.optimization import combined
+    from guerdon.optimization.rewards import from_file
+
+    if weights and len(weights) != len(names):
+        raise GuerdonError(
+            f"--weight must be given once per --reward, got {len(weights)} for {len(names)}. "
+            "Give one for each --reward, or none."
+        )
+    if len(set(names)) < len(names):
+        twice = max(names, key=names.count)
+        raise GuerdonError(f"--reward must name each source once, got {twice} twice. Give it once, with --weight.")
+    sources: dict[str, Any] = {}
+    for name in names:
+        file, function = split_reward_name(name)
+        sources[name] = from_file(file, function) if function else saved_models.load(name, truncation="left")
+    return combined(sources, dict(zip(sources, weights, strict=True)) if weights else None, rule)
+
+
+def split_reward_name(name: str) -> tuple[str, str]:
+    """FILE.py and FUNCTION; for a directory, the directory and ""."""
+    file, _, function = name.rpartition(":")
+    return (file, function) if file.endswith(".py") else (name, "")
+
+
+def _refuse_shared_files(task: RewardedPolicy, others: tuple[Path | None, ...]) -> None:
+    """Raise GuerdonError where two options name one file: an output must never overwrite an input."""
+    from guerdon.contracts import GuerdonError
+
+    rewards = {Path(split_reward_name(name)[0]).resolve() for name in (*task.reward, *filter(None, [task.gold]))}
+    files = [*rewards, *(path.resolve() for path in (task.prompts, *others) if path)]
+    if len(set(files)) < len(files):
+        twice = max(files, key=files.count)
+        raise GuerdonError(
+            "--reward, --gold, --prompts, --config, --out, --sft and --comparisons must be different files, "
+            f"got {twice} more than once. Give each its own."
+        )

@@ -2,161 +2,115 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
-import typer.core
 
 if TYPE_CHECKING:
     from guerdon.config import Config
 
-
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[STAGE.NAME=VALUE]...", help="Options, such as train.lr=1e-5.", show_default=False),
+    typer.Argument(metavar="[STAGE.NAME=VALUE]...", help="Any option, such as train.lr=1e-5.", show_default=False),
 ]
-
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="YAML with options; the config.yaml of a run is accepted back.", show_default=False),
+    typer.Option("--config", help="YAML file of options; a run's config.yaml works too.", show_default=False),
 ]
-
 
 RecipeName = Annotated[
     str | None,
-    typer.Option("--recipe", help="Named configuration: starter, quickstart, small, reference.", show_default=False),
+    typer.Option("--recipe", help="Named configuration: starter, quickstart, small or reference.", show_default=False),
 ]
 
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
-
 
 Data = Annotated[
     Path, typer.Option("--data", help="Comparisons: .jsonl, .jsonl.gz or .parquet, as `guerdon import` writes them.")
 ]
 
-
 ModelDir = Annotated[str, typer.Argument(metavar="MODEL", help="Directory of a saved reward model, or a hub name.")]
 
+RunOut = Annotated[Path, typer.Option("--out", help="Run folder. The same command resumes a run that was stopped.")]
+
+Scored = Annotated[
+    Path | None,
+    typer.Option("--from", help="File of scored comparisons, instead of MODEL and --data.", show_default=False),
+]
 
 FailOn = Annotated[
     list[str] | None,
     typer.Option(
         "--fail-on",
-        help="Exit 1 where this holds: preference=not_fit, warning, accuracy<0.6, accuracy.low<0.6; repeatable.",
+        help="Exit 1 if this holds, such as decision=not_fit, warning, accuracy<0.6 or accuracy.low<0.6; repeatable.",
         show_default=False,
     ),
 ]
 
 
-Scored = Annotated[
-    Path | None,
-    typer.Option("--from", help="File of scored comparisons instead of MODEL and --data.", show_default=False),
-]
+def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """A command in which a parameter of a dataclass type stands for the options that its fields declare.
+
+    Commands that take the same options share a dataclass: `def ppo(run: PolicyRun)` has an option for each field of
+    PolicyRun, with the field's default, and is called with one PolicyRun.
+    """
+    groups: dict[str, type] = {}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if isinstance(parameter.annotation, type) and dataclasses.is_dataclass(parameter.annotation):
+            groups[parameter.name] = parameter.annotation
+            parameters += _field_parameters(parameter.annotation)
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def expanded(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
+        command(**values)
+
+    del expanded.__wrapped__  # typer would read the signature below the groups
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return expanded
 
 
-PolicyName = Annotated[
-    str | None,
-    typer.Option(
-        "--policy", help="Hub name or directory of a causal language model; starter unless given.", show_default=False
-    ),
-]
-
-
-Rule = Annotated[
-    str,
-    typer.Option(
-        "--rule", help="Makes one of several --reward: sum, or an ensemble's mean, min, uncertainty, soft_min."
-    ),
-]
-
-
-Rewards = Annotated[
-    list[str],
-    typer.Option("--reward", help="Reward model's directory, or FILE.py:FUNCTION(prompts, responses); repeatable."),
-]
-
-
-Weights = Annotated[
-    list[float] | None, typer.Option("--weight", help="Of each --reward, in order; 1 unless given.", show_default=False)
-]
-
-
-Gold = Annotated[
-    str | None,
-    typer.Option(
-        "--gold", help="A second judge that nothing learns from, as --reward; shows when the reward stops being true.",
-        show_default=False,
-    ),
-]  # fmt: skip
-
-
-Prompts = Annotated[
-    Path, typer.Option("--prompts", help="Rows with a prompt or messages; comparisons are taken too, each prompt once.")
-]
-
-
-RunOut = Annotated[Path, typer.Option("--out", help="Run folder; the same command goes on from a killed run.")]
-
-
-HeldOut = Annotated[
-    Path | None,
-    typer.Option("--held-out", help="Prompts that are only looked at; else a tenth by hash.", show_default=False),
-]
+def _field_parameters(group: Any) -> list[inspect.Parameter]:
+    """The fields of a dataclass as keyword-only parameters."""
+    types = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
+            annotation=types[field.name],
+        )
+        for field in dataclasses.fields(group)
+    ]
 
 
 def settings_from(
-    path: Path | None, recipe: str | None, overrides: list[str] | None, **given: dict[str, Any]
+    path: Path | None, recipe: str | None, overrides: list[str] | None, **flags: dict[str, Any]
 ) -> Config:
-    """Defaults, then the recipe, then the file, then flags, then dotted overrides."""
+    """Defaults, then the recipe, then the file, then the flags of each stage, then dotted overrides."""
     from guerdon.config import build
     from guerdon.contracts import GuerdonError
     from guerdon.io import readers
     from guerdon.recipes import RECIPES
 
     if recipe is not None and recipe not in RECIPES:
-        raise GuerdonError(f"--recipe {recipe}: no such recipe; known are {', '.join(RECIPES)}")
+        raise GuerdonError(f"--recipe must be one of {', '.join(RECIPES)}, got {recipe}. Choose one of these.")
     layers = [RECIPES[recipe]()] if recipe else []
     layers += [readers.read_config(path)] if path else []
-    return build(*layers, {stage: options for stage, options in given.items() if options}, overrides=overrides or [])
+    return build(*layers, {stage: options for stage, options in flags.items() if options}, overrides=overrides or [])
 
 
-def given_options(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def reward_from(named: list[str], weights: list[float] | None = None, rule: str = "sum") -> Any:
-    """One reward from directories of reward models and FILE.py:FUNCTION, with their weights."""
-    from guerdon.api import saved_models
-    from guerdon.contracts import GuerdonError
-    from guerdon.optimization import combined
-    from guerdon.optimization.rewards import from_file
-
-    if weights and len(weights) != len(named):
-        raise GuerdonError(f"--weight: {len(weights)} for {len(named)} --reward; remedy: one each, or none")
-    if len(set(named)) < len(named):
-        raise GuerdonError(f"--reward: {max(named, key=named.count)} is given twice; remedy: once, with --weight")
-    sources: dict[str, Any] = {}
-    for name in named:
-        file, function = reward_source(name)
-        sources[name] = from_file(file, function) if function else saved_models.load(name, truncation="left")
-    return combined(sources, dict(zip(sources, weights, strict=True)) if weights else None, rule)
-
-
-def reward_source(name: str) -> tuple[str, str]:
-    """FILE.py and FUNCTION, or a directory and nothing."""
-    file, _, function = name.rpartition(":")
-    return (file, function) if file.endswith(".py") else (name, "")
-
-
-def column_map(pairs: list[str] | None) -> dict[str, str] | None:
-    from guerdon.contracts import GuerdonError
-
-    if pairs is None:
-        return None
-    for pair in pairs:
-        if "=" not in pair:
-            raise GuerdonError(f"--column {pair}: write OURS=THEIRS, such as prompt=question")
-    return dict(pair.split("=", 1) for pair in pairs)
+def given_options(**flags: Any) -> dict[str, Any]:
+    """The flags that were given."""
+    return {name: value for name, value in flags.items() if value is not None}

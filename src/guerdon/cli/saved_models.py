@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import typer.core
 
 from guerdon.cli.app import app
 from guerdon.cli.options import AsJson, ConfigFile, Overrides, settings_from

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-import typer.core
 
 from guerdon.cli.app import app
 from guerdon.cli.options import AsJson, ConfigFile, Data, Overrides, RecipeName, given_options, settings_from
-from guerdon.cli.output import last_metrics, print_facts
+from guerdon.cli.output import print_facts
 
 
 @app.command()
@@ -52,3 +51,14 @@ def train(
     if PartialState().is_main_process:
         last = last_metrics(out / "metrics.jsonl")
         print_facts({"comparisons": len(comparisons), **last, "model": str(out / "model")}, json)
+
+
+def last_metrics(path: Path) -> dict[str, Any]:
+    """The last step, and the last value of each loss and accuracy, of a metrics.jsonl."""
+    import json
+
+    shown: dict[str, Any] = {}
+    for line in path.read_text("utf-8").splitlines():
+        row = json.loads(line)
+        shown |= {k: row[k] for k in ("step", "loss", "held_out_loss", "held_out_accuracy") if k in row}
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in shown.items()}

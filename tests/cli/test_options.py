@@ -1,0 +1,88 @@
+"""Flags become a configuration; commands that share options declare them once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import pytest
+import typer
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from guerdon.cli.app import app as guerdon_app
+from guerdon.cli.options import settings_from, with_option_groups
+from guerdon.contracts import GuerdonError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kitchen:
+    dish: Annotated[str, typer.Option("--dish", help="What to cook.")]
+    guests: Annotated[int, typer.Option("--guests")] = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restaurant(Kitchen):
+    spices: Annotated[list[str] | None, typer.Option("--spice")] = None
+
+
+def run(*words: str) -> tuple[str, int]:
+    """Output and exit code of a command with one group of options and one option of its own."""
+    app = typer.Typer()
+
+    @app.command()
+    @with_option_groups
+    def cook(place: Restaurant, late: Annotated[bool, typer.Option("--late")] = False) -> None:
+        """Cook a dish."""
+        print(place, late)
+
+    result = CliRunner().invoke(app, words)
+    return result.output.strip(), result.exit_code
+
+
+def test_a_group_gives_an_option_for_each_field_with_its_default():
+    assert run("--dish", "soup") == (f"{Restaurant(dish='soup')} False", 0)
+
+
+def test_a_group_is_filled_from_its_options():
+    output, code = run("--late", "--spice", "salt", "--guests", "3", "--dish", "soup", "--spice", "mint")
+    assert output == f"{Restaurant(dish='soup', guests=3, spices=['salt', 'mint'])} True"
+    assert code == 0
+
+
+def test_a_field_without_default_is_a_required_option():
+    output, code = run("--guests", "3")
+    assert code == 2
+    assert "--dish" in output
+
+
+def test_help_lists_the_fields_of_a_group_with_their_help_texts():
+    output, code = run("--help")
+    assert code == 0
+    assert "What to cook." in output
+    assert "Cook a dish." in output
+    assert all(option in output for option in ("--dish", "--guests", "--spice", "--late"))
+
+
+def test_ppo_rloo_and_grpo_take_the_same_options():
+    commands = get_command(guerdon_app).commands
+    options = [
+        [(p.opts, p.required, p.default, p.help) for p in commands[f"optimize {name}"].params]
+        for name in ("ppo", "rloo", "grpo")
+    ]
+    assert options[0] == options[1] == options[2]
+    assert ["--gold"] in [opts for opts, *_ in options[0]]
+
+
+def test_overrides_win_over_flags_flags_over_the_file_and_the_file_over_the_recipe(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("train:\n  lr: 2.0e-5\n  epochs: 3\nmodel:\n  base: file\n")
+    config = settings_from(path, "quickstart", ["train.lr=1e-5"], model={"base": "flag"})
+    assert (config.train.lr, config.train.epochs, config.model.base) == (1e-5, 3, "flag")
+    recipe = settings_from(None, "quickstart", None)
+    assert settings_from(path, "quickstart", None).train.batch_size == recipe.train.batch_size
+
+
+def test_an_unknown_recipe_is_refused_with_the_known_ones():
+    with pytest.raises(GuerdonError, match=r"--recipe must be one of starter, .*, got smal\. Choose one of these\."):
+        settings_from(None, "smal", None)
