@@ -39,9 +39,9 @@ REPORT = Report(
         ("accuracy.n<=400", "accuracy.n<=400: accuracy is"),
         ("accuracy>0.62", ""),
         ("worst_flips>0.25", "worst_flips>0.25: worst_flips is 0.3"),
-        ("preference=not_fit", ""),
-        ("preference=fit_with_limits", "preference=fit_with_limits: the verdict is fit with limits"),
-        ("preference=fit with limits", "preference=fit with limits: the verdict is fit with limits"),
+        ("verdict=not_fit", ""),
+        ("verdict=fit_with_limits", "verdict=fit_with_limits: the verdict is fit with limits"),
+        ("verdict=fit with limits", "verdict=fit with limits: the verdict is fit with limits"),
         ("verdict!=fit", "verdict!=fit: the verdict is fit with limits"),
         ("verdict!=fit-with-limits", ""),
         ("warning", "warning: 1, the first “Emoji”"),
@@ -60,7 +60,7 @@ def test_a_rule_is_broken_by_what_it_names(rule, line):
     [
         ("accurcy<0.6", "nothing of that name was measured; the nearest is accuracy"),
         ("hidden<1", "the nearest is"),
-        ("preference=unfit", "no such verdict; known are fit, fit_with_limits, not_fit"),
+        ("verdict=unfit", "no such verdict; known are fit, fit_with_limits, not_fit"),
         ("accuracy<high", "'high' is no number; remedy: write"),
         ("accuracy", "not a rule; remedy: write preference=not_fit"),
         ("", "not a rule"),
@@ -74,7 +74,7 @@ def test_what_is_no_rule_or_about_nothing_is_an_error_with_the_nearest(rule, sai
 
 def test_a_report_without_a_verdict_says_so():
     with pytest.raises(GuerdonError, match="this report has no verdict"):
-        broken(CUES, [parse("preference=fit")])
+        broken(CUES, [parse("verdict=fit")])
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +93,15 @@ QUICK = ("audit.draws=100", "audit.null_draws=100")
 
 
 def test_the_command_exits_with_one_and_a_line_a_broken_rule(scored, tmp_path):
-    words = ("audit", "--from", scored / "bad.jsonl", "--out", tmp_path / "run", "--fail-on", "preference=not_fit")
+    words = ("audit", "--from", scored / "bad.jsonl", "--out", tmp_path / "run", "--fail-on", "verdict=not_fit")
     ran = guerdon(*words, "--fail-on", "accuracy.low<0.6", "--fail-on", "accuracy.n<10", *QUICK)
     assert ran.code == 1
     lines = [line for line in ran.err.splitlines() if line.startswith("failed: ")]
-    assert [line.split(": ")[1] for line in lines] == ["preference=not_fit", "accuracy.low<0.6"]
+    assert [line.split(": ")[1] for line in lines] == ["verdict=not_fit", "accuracy.low<0.6"]
     report = json.loads((tmp_path / "run/report.json").read_text("utf-8"))
     assert report["sections"][0]["about"]["verdict"] == "not fit"
     assert (tmp_path / "run/report.html").exists()
-    kept = guerdon("audit", "--from", scored / "good.jsonl", "--fail-on", "preference=not_fit", *QUICK, "--json")
+    kept = guerdon("audit", "--from", scored / "good.jsonl", "--fail-on", "verdict=not_fit", *QUICK, "--json")
     assert kept.code == 0, kept.err
 
 
