@@ -349,7 +349,8 @@ def test_a_save_that_is_killed_leaves_a_model(saved, tmp_path):
         shutil.copytree(saved, folder)
         child = textwrap.dedent(f"""
             import os, pathlib, signal
-            from guerdon.models import layout, scalar
+            from guerdon.models import reward_model as scalar
+            from guerdon.models.directory import layout
             model = scalar.load({str(folder)!r})
             layout.head(model.network.classifier).weight.data.zero_()
             die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from toys import liked
 
 import guerdon
-from guerdon import Comparison, GuerdonError
+from guerdon import Comparison, GuerdonError, Preference
 from guerdon.config import ModelOptions, TrainOptions
 from guerdon.models.reward_model import create, load
 from guerdon.training import fit, loop
