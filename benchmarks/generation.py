@@ -85,7 +85,7 @@ def handle(job: Job) -> Answer:
     torch.set_num_threads(job["threads"])
     policy = load_policy(PolicyOptions(base=job["model"], dtype=job["dtype"], device="cpu"))
     prompts = [np.array(ids, dtype=np.int32) for ids in job["prompts"]]
-    policy.stops = frozenset()
+    policy.stop_ids = frozenset()
     draw = ours if job["side"] == "ours" else generated
     measure.touch(policy.model)
     draw(policy, prompts[:2], job | {"tokens": 4})
@@ -97,7 +97,7 @@ def handle(job: Job) -> Answer:
 
 def ours(policy: Any, prompts: list[np.ndarray], job: Job) -> list[list[int]]:
     """Our decode loop."""
-    drawn = policy.draw(prompts, job["samples"], job["tokens"], job["temperature"])
+    drawn = policy.generate(prompts, job["samples"], job["tokens"], job["temperature"])
     return [reply.tolist() for reply in drawn.replies]
 
 

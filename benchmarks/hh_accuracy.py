@@ -156,12 +156,12 @@ class Bench:
     def run_trl(self, folder: Path, lr: float, train: Sequence[Comparison]) -> None:
         """Train with TRL, in its own environment, on the ids that Guerdon would train on."""
         from guerdon.models.reward_model import create
-        from guerdon.training.batches import tabulate
+        from guerdon.training.batches import tokenize_comparisons
 
         if not self.a.peer_python:
             raise SystemExit("--peer-python is needed to run TRL; see benchmarks/peers/README.md")
         text = create(self.model_options.model_copy(update={"base": str(self.start)})).text
-        table = tabulate(text, train, train_options(lr))
+        table = tokenize_comparisons(text, train, train_options(lr))
         rows = [[table.tokens(2 * c).tolist(), table.tokens(2 * c + 1).tolist()] for c in range(len(table))]
         ids = folder / "ids.json"
         ids.write_text(json.dumps({"train": [{"chosen_ids": c, "rejected_ids": r} for c, r in rows]}))

@@ -128,13 +128,13 @@ def test_greedy_tokens_are_those_of_generate(tmp_path):
     assert policy.device.type == "cuda"
     rng = np.random.default_rng(0)
     prompts = [rng.integers(5, 60, size).astype(np.int32) for size in (3, 17, 40)]
-    ours = policy.draw(prompts, 1, 12, temperature=0)
+    ours = policy.generate(prompts, 1, 12, temperature=0)
     for prompt, reply in zip(prompts, ours.replies, strict=True):
         ids = torch.from_numpy(prompt.astype(np.int64))[None].cuda()
         plain = load_policy(PolicyOptions(base=str(tmp_path), dtype="float32"))
         theirs = plain.model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12,
-            eos_token_id=sorted(plain.stops), pad_token_id=plain.tokenizer.pad_token_id,
+            eos_token_id=sorted(plain.stop_ids), pad_token_id=plain.tokenizer.pad_token_id,
         )[0, len(prompt) :]  # fmt: skip
         assert reply.tolist() == theirs.tolist()
 

@@ -239,7 +239,7 @@ def learn(out: Path, asked: argparse.Namespace, judge: Reward, name: str, size: 
     few = slice(None, None, max(1, len(reference.responses) // 256))  # they give the reward its zero and its spread
     reference = Rollouts(reference.prompts[few], reference.responses[few])
     proxy, report = guerdon.calibrate(load(out / name), guerdon.read(out / "calibrate.jsonl"), reference=reference)
-    calibration.recalibrate(proxy, out / name / "model")
+    calibration.store_calibration(proxy, out / name / "model")
     margin = proxy.log_odds(
         [c.prompt for c in held_out], [c.responses[0] for c in held_out], [c.responses[1] for c in held_out]
     )
@@ -394,7 +394,7 @@ def speaker(asked: argparse.Namespace, adapters: bool = False) -> Any:
     """The policy, which says one sentence; like the proxies without a system message, which would cost each text twenty tokens."""
     policy: Any = optimization.load_policy(asked.policy, adapters=adapters, seed=asked.seed, system="", dtype="auto")
     vocabulary = policy.tokenizer.get_vocab()
-    policy.stops |= {vocabulary[end] for end in ENDS if end in vocabulary}
+    policy.stop_ids |= {vocabulary[end] for end in ENDS if end in vocabulary}
     return policy
 
 

@@ -13,13 +13,13 @@ from scipy.special import expit
 from guerdon.formulas.calibration import (
     LOG_TEMPERATURE_RANGE,
     brier,
+    calibration_slope,
+    confidence_and_correctness,
     ece,
     ece_null,
     ece_p_value,
     fit_temperature,
-    local_slope,
     nll,
-    oriented,
     reliability,
 )
 
@@ -94,7 +94,7 @@ def test_a_weight_is_a_number_of_rows() -> None:
 
 
 def test_no_opinion_is_half_confident_and_half_correct() -> None:
-    confidence, correct = oriented(np.array([0.0, 2.0, -2.0]), np.array([1.0, 0.9, 0.9]))
+    confidence, correct = confidence_and_correctness(np.array([0.0, 2.0, -2.0]), np.array([1.0, 0.9, 0.9]))
     assert confidence == pytest.approx([0.5, expit(2.0), expit(2.0)])
     assert correct == pytest.approx([0.5, 0.9, 0.1])
 
@@ -170,7 +170,7 @@ def test_a_slope_is_one_over_the_temperature_and_its_error_is_what_samples_show(
     found = []
     for seed in range(60):
         margin, q = calibrated(300, seed)
-        slope = local_slope(2.0 * margin, q, np.arange(300))
+        slope = calibration_slope(2.0 * margin, q, np.arange(300))
         assert slope.value == pytest.approx(1 / fit_temperature(2.0 * margin, q))
         found.append((math.log(slope.value), slope.error))
     logs, errors = np.array(found).T
@@ -180,9 +180,9 @@ def test_a_slope_is_one_over_the_temperature_and_its_error_is_what_samples_show(
 
 def test_a_group_that_stands_three_times_is_one_witness() -> None:
     margin, q = calibrated(300, seed=9)
-    alone = local_slope(margin, q, np.arange(300))
-    thrice = local_slope(np.tile(margin, 3), np.tile(q, 3), np.tile(np.arange(300), 3))
-    forgotten = local_slope(np.tile(margin, 3), np.tile(q, 3), np.arange(900))
+    alone = calibration_slope(margin, q, np.arange(300))
+    thrice = calibration_slope(np.tile(margin, 3), np.tile(q, 3), np.tile(np.arange(300), 3))
+    forgotten = calibration_slope(np.tile(margin, 3), np.tile(q, 3), np.arange(900))
     assert thrice == pytest.approx(alone)
     assert forgotten.error == pytest.approx(alone.error / math.sqrt(3), rel=0.01)
 
@@ -197,4 +197,4 @@ def test_a_group_that_stands_three_times_is_one_witness() -> None:
     ],
 )
 def test_a_slope_that_is_not_determined_is_not_given(margin: list, q: list, groups: list) -> None:
-    assert np.isnan(local_slope(np.array(margin), np.array(q), np.array(groups))).all()
+    assert np.isnan(calibration_slope(np.array(margin), np.array(q), np.array(groups))).all()

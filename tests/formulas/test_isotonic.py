@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from guerdon.formulas.isotonic import bend, fit_isotonic
+from guerdon.formulas.isotonic import fit_isotonic, isotonic_log_odds
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "isotonic.json").read_text(encoding="utf-8"))
 tables = st.lists(st.tuples(st.integers(-9, 9), st.sampled_from([0.0, 0.3, 0.5, 1.0])), min_size=1, max_size=30)
@@ -35,24 +35,24 @@ def test_the_curve_rises_and_knows_no_first_and_second(table):
     curve = fit_isotonic(margin, q)
     assert (np.diff(curve.log_odds) >= 0).all()
     grid = np.linspace(-12, 12, 97)
-    np.testing.assert_allclose(bend(-grid, curve), -bend(grid, curve), atol=1e-9)
-    assert bend(np.zeros(1), curve)[0] == pytest.approx(0.0, abs=1e-12)
+    np.testing.assert_allclose(isotonic_log_odds(-grid, curve), -isotonic_log_odds(grid, curve), atol=1e-9)
+    assert isotonic_log_odds(np.zeros(1), curve)[0] == pytest.approx(0.0, abs=1e-12)
     swapped = fit_isotonic(-margin, 1 - q)
-    np.testing.assert_allclose(bend(grid, swapped), bend(grid, curve), atol=1e-9)
+    np.testing.assert_allclose(isotonic_log_odds(grid, swapped), isotonic_log_odds(grid, curve), atol=1e-9)
 
 
 @given(tables, st.floats(0.1, 10.0))
 def test_the_curve_goes_by_the_order_of_margins_and_not_their_scale(table, scale):
     margin, q = arrays(table)
-    odds = bend(margin, fit_isotonic(margin, q))
-    np.testing.assert_allclose(bend(scale * margin, fit_isotonic(scale * margin, q)), odds, atol=1e-9)
+    odds = isotonic_log_odds(margin, fit_isotonic(margin, q))
+    np.testing.assert_allclose(isotonic_log_odds(scale * margin, fit_isotonic(scale * margin, q)), odds, atol=1e-9)
 
 
 def test_no_monotone_curve_has_a_smaller_squared_error():
     rng = np.random.default_rng(0)
     margin = rng.normal(size=200)
     q = (rng.random(200) < expit(margin)).astype(float)
-    fitted = ((expit(bend(margin, fit_isotonic(margin, q))) - q) ** 2).mean()
+    fitted = ((expit(isotonic_log_odds(margin, fit_isotonic(margin, q))) - q) ** 2).mean()
     for t in np.geomspace(0.1, 20, 40):
         assert fitted <= ((expit(margin / t) - q) ** 2).mean() + 1e-9
 
@@ -66,7 +66,8 @@ def test_a_weight_is_a_number_of_rows_and_the_order_of_rows_plays_no_part():
         fit_isotonic(margin, q, weight.astype(float)),
         fit_isotonic(np.repeat(margin, weight), np.repeat(q, weight)),
     )
-    assert expit(bend(grid, weighted)) == pytest.approx(expit(bend(grid, repeated)), abs=0.03)  # Laplace's n differs
+    # not equal: Laplace's n differs
+    assert expit(isotonic_log_odds(grid, weighted)) == pytest.approx(expit(isotonic_log_odds(grid, repeated)), abs=0.03)
     np.testing.assert_array_equal(fit_isotonic(margin[order], q[order]).log_odds, fit_isotonic(margin, q).log_odds)
 
 
@@ -76,14 +77,18 @@ def test_a_planted_bend_is_found_where_a_scale_cannot_be():
     truth = np.sign(margin) * np.minimum(np.abs(margin), 1.0)  # all sure margins are equally good
     q = (rng.random(len(margin)) < expit(truth)).astype(float)
     curve = fit_isotonic(margin, q)
-    assert expit(bend(np.array([0.5, 2.0, 8.0]), curve)) == pytest.approx(expit([0.5, 1.0, 1.0]), abs=0.03)
+    assert expit(isotonic_log_odds(np.array([0.5, 2.0, 8.0]), curve)) == pytest.approx(expit([0.5, 1.0, 1.0]), abs=0.03)
 
 
 def test_separable_pairs_are_no_surer_than_their_number_allows():
     curve = fit_isotonic(np.arange(1.0, 99.0), np.ones(98))
     assert expit(curve.log_odds).max() == pytest.approx(0.99)
-    assert expit(bend(np.array([1e9]), curve))[0] == pytest.approx(0.99)
+    assert expit(isotonic_log_odds(np.array([1e9]), curve))[0] == pytest.approx(0.99)
 
 
 def test_all_equal_margins_have_no_odds():
-    assert bend(np.array([0.0, 3.0, -3.0]), fit_isotonic(np.zeros(5), np.ones(5))).tolist() == [0.0, 0.0, 0.0]
+    assert isotonic_log_odds(np.array([0.0, 3.0, -3.0]), fit_isotonic(np.zeros(5), np.ones(5))).tolist() == [
+        0.0,
+        0.0,
+        0.0,
+    ]

@@ -18,7 +18,7 @@ from guerdon.formulas.normalization import (
     icc_interval,
     logsigmoid_centered,
     quantile,
-    within_spread,
+    within_prompt_std,
     zscore_global,
     zscore_prompt,
 )
@@ -111,7 +111,7 @@ def test_the_icc_is_the_planted_share_where_that_of_observed_means_is_not(share)
     level = math.sqrt(share) * rng.normal(size=1500)
     reward = level[prompts] + math.sqrt(1 - share) * rng.normal(size=len(prompts))
     assert icc(reward, prompts.tolist()) == pytest.approx(share, abs=0.03)
-    assert within_spread(reward, prompts.tolist()) == pytest.approx(math.sqrt(1 - share), rel=0.03)
+    assert within_prompt_std(reward, prompts.tolist()) == pytest.approx(math.sqrt(1 - share), rel=0.03)
     means = np.bincount(prompts, weights=reward) / np.bincount(prompts)
     assert means[prompts].var() / reward.var() > share + 0.02
 
@@ -142,4 +142,4 @@ def test_what_determines_no_icc_has_none(reward, prompts):
 
 
 def test_one_sample_a_prompt_has_no_spread_within():
-    assert within_spread(np.array([1.0, 5.0]), ["a", "b"]) == 0.0
+    assert within_prompt_std(np.array([1.0, 5.0]), ["a", "b"]) == 0.0

@@ -332,7 +332,7 @@ def test_members_are_bound_without_writing_their_weights_again(members, tmp_path
 def test_an_ensemble_is_calibrated_as_a_whole_and_in_place(members, tmp_path):
     bind(members, tmp_path / "both", Ensemble([saved_models.load(place) for place in members]))
     raw = saved_models.load(tmp_path / "both")
-    calibration.recalibrate(CalibratedModel(raw.model, Calibration(temperature=3.0)), tmp_path / "both")
+    calibration.store_calibration(CalibratedModel(raw.model, Calibration(temperature=3.0)), tmp_path / "both")
     found, before = (model.score(PROMPTS, RESPONSES) for model in (saved_models.load(tmp_path / "both"), raw))
     np.testing.assert_allclose(found.value, before.value / 3, atol=1e-6)
     np.testing.assert_allclose(found.members, before.members / 3, atol=1e-6)

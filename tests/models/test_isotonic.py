@@ -9,11 +9,11 @@ import pytest
 from toys import Good
 
 from guerdon.contracts import GuerdonError, Judge, RewardModel
-from guerdon.formulas.isotonic import Bend, fit_isotonic
+from guerdon.formulas.isotonic import IsotonicCurve, fit_isotonic
 from guerdon.models.isotonic import IsotonicJudge
 from guerdon.testing import check_judge
 
-CURVE = Bend(np.array([-3.0, -1.0, 1.0, 3.0]), np.array([-1.0, -0.5, 0.5, 1.0]))
+CURVE = IsotonicCurve(np.array([-3.0, -1.0, 1.0, 3.0]), np.array([-1.0, -0.5, 0.5, 1.0]))
 PROMPTS, FIRST = ["p"] * 4, ["good", "good good good", "no", "good good"]
 SECOND = ["no", "no", "good good good good good", "good"]
 

@@ -18,10 +18,10 @@ from guerdon.contracts import (
 )
 from guerdon.models import likelihood as reading
 from guerdon.models.likelihood import (
-    beginning,
-    likelihood,
-    read_pairs,
-    split_ids,
+    continuation_likelihood,
+    opening_ids,
+    pair_likelihood,
+    split_token_ids,
     text_likelihood,
 )
 from guerdon.models.policy import load_policy
@@ -51,55 +51,61 @@ def by_hand(model, before, after):
 
 
 def test_continuations_are_as_likely_as_the_whole_model_says(policy, plain):
-    found = likelihood(policy, CONTEXTS, CONTINUATIONS)
+    found = continuation_likelihood(policy, CONTEXTS, CONTINUATIONS)
     tokens = policy.tokenizer(CONTINUATIONS, add_special_tokens=False)["input_ids"]
-    assert found.tokens.tolist() == [len(ids) for ids in tokens]
-    for nats, pair in zip(found.nats, split_ids(policy, CONTEXTS, CONTINUATIONS), strict=True):
+    assert found.num_tokens.tolist() == [len(ids) for ids in tokens]
+    for nats, pair in zip(found.log_prob, split_token_ids(policy, CONTEXTS, CONTINUATIONS), strict=True):
         assert nats == pytest.approx(by_hand(plain, *pair)[0], abs=1e-4)
-    np.testing.assert_allclose(found.per_token, found.nats / found.tokens)
+    np.testing.assert_allclose(found.per_token, found.log_prob / found.num_tokens)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma3", "olmoe"])
 def test_every_family_is_read_alike(tmp_path, name):
     policy = load_policy(PolicyOptions(base=str(save_family(tmp_path, name))))
     other = load_policy(PolicyOptions(base=str(tmp_path))).model
-    found = likelihood(policy, CONTEXTS, CONTINUATIONS)
-    expected = [by_hand(other, *pair)[0] for pair in split_ids(policy, CONTEXTS, CONTINUATIONS)]
-    np.testing.assert_allclose(found.nats, expected, atol=2e-3)
+    found = continuation_likelihood(policy, CONTEXTS, CONTINUATIONS)
+    expected = [by_hand(other, *pair)[0] for pair in split_token_ids(policy, CONTEXTS, CONTINUATIONS)]
+    np.testing.assert_allclose(found.log_prob, expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("micro_tokens", [16, 60, 4096])
 def test_a_text_is_as_likely_alone_as_in_company(policy, micro_tokens):
-    together = likelihood(policy, CONTEXTS, CONTINUATIONS, micro_tokens=micro_tokens).nats
-    alone = [likelihood(policy, [c], [t]).nats[0] for c, t in zip(CONTEXTS, CONTINUATIONS, strict=True)]
+    together = continuation_likelihood(policy, CONTEXTS, CONTINUATIONS, micro_tokens=micro_tokens).log_prob
+    alone = [
+        continuation_likelihood(policy, [c], [t]).log_prob[0] for c, t in zip(CONTEXTS, CONTINUATIONS, strict=True)
+    ]
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
 
 def test_a_context_and_its_continuation_share_out_the_text_between_them(policy):
-    whole, first, second = likelihood(policy, ["we", "we", "we see"], [" see the film .", " see", " the film ."]).nats
+    whole, first, second = continuation_likelihood(
+        policy, ["we", "we", "we see"], [" see the film .", " see", " the film ."]
+    ).log_prob
     assert whole == pytest.approx(first + second, abs=1e-4)
-    assert likelihood(policy, ["we see "], ["the film ."]).nats[0] == pytest.approx(second, abs=1e-4)
-    alone = likelihood(policy, [""], ["we see the film ."]).nats
-    assert text_likelihood(policy, ["we see the film ."]).nats == pytest.approx(alone, abs=1e-4)
+    assert continuation_likelihood(policy, ["we see "], ["the film ."]).log_prob[0] == pytest.approx(second, abs=1e-4)
+    alone = continuation_likelihood(policy, [""], ["we see the film ."]).log_prob
+    assert text_likelihood(policy, ["we see the film ."]).log_prob == pytest.approx(alone, abs=1e-4)
 
 
 def test_a_chat_is_rendered_by_the_template_and_ends_where_the_text_does(policy):
     asked = [as_prompt("write a review"), as_prompt("the film")]
     replies = ["a good film .", "we love it"]
     cut = Rollouts(tuple(asked), tuple(Response(text, finish="length") for text in replies))
-    np.testing.assert_allclose(likelihood(policy, asked, replies).nats, policy.log_probs(cut), atol=1e-4)
+    np.testing.assert_allclose(
+        continuation_likelihood(policy, asked, replies).log_prob, policy.log_probs(cut), atol=1e-4
+    )
 
 
 def test_what_a_policy_would_say_is_greedy_and_nothing_else_is(policy, plain):
     prompts = [policy.encode(as_prompt(text)) for text in ("write a review", "the film", "why", "people love")]
-    said = policy.draw(prompts, 1, 6, temperature=0.0).replies
+    said = policy.generate(prompts, 1, 6, temperature=0.0).replies
     rng = np.random.default_rng(0)
     pairs = [*zip(prompts, said, strict=True)]
     for prompt, reply in zip(prompts * 6, said * 6, strict=True):
         changed = reply.copy()
         changed[rng.integers(len(changed))] = rng.integers(8, len(policy.tokenizer))
         pairs.append((prompt, changed))
-    found = read_pairs(policy, pairs, greedy=True).greedy
+    found = pair_likelihood(policy, pairs, greedy=True).is_greedy
     assert found.tolist() == [by_hand(plain, *pair)[1] for pair in pairs]
     assert found[:4].all()
     assert not found.all()
@@ -109,33 +115,33 @@ def test_a_token_that_the_odds_leave_open_is_settled_by_what_the_policy_says(pol
     """In a wide distribution the likeliest token has far less than half of the chance."""
     contexts = [policy.encode(as_prompt(str(i))) for i in range(9)]
     with torch.inference_mode():
-        first = [policy.draw([c], 1, 1, temperature=0.0).replies[0] for c in contexts]
-        likeliest = policy.read(contexts, first).log_prob
+        first = [policy.generate([c], 1, 1, temperature=0.0).replies[0] for c in contexts]
+        likeliest = policy.forward(contexts, first).log_prob
     assert (likeliest < np.log(0.5)).any()
-    assert read_pairs(policy, [*zip(contexts, first, strict=True)], greedy=True).greedy.all()
+    assert pair_likelihood(policy, [*zip(contexts, first, strict=True)], greedy=True).is_greedy.all()
 
 
 def test_a_long_text_is_read_in_windows_in_which_every_token_is_predicted_once(policy, plain, monkeypatch):
     text = " ".join(["we see the film", "people love it", "it was bad"] * 8)
     ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
     whole = text_likelihood(policy, [text])
-    assert whole.tokens[0] == len(ids)
-    assert whole.nats[0] == pytest.approx(by_hand(plain, [policy.tokenizer.bos_token_id], ids)[0], abs=1e-3)
+    assert whole.num_tokens[0] == len(ids)
+    assert whole.log_prob[0] == pytest.approx(by_hand(plain, [policy.tokenizer.bos_token_id], ids)[0], abs=1e-3)
     monkeypatch.setattr(reading, "LONGEST", 30)
     cut = text_likelihood(policy, [text, "we"])
-    assert cut.tokens.tolist() == [len(ids), 1]
+    assert cut.num_tokens.tolist() == [len(ids), 1]
     ends = [*range(30, len(ids), 30), len(ids)]
     expected = by_hand(plain, [policy.tokenizer.bos_token_id], ids[:30])[0]
     expected += sum(by_hand(plain, ids[end - 31 : at], ids[at:end])[0] for at, end in pairwise(ends))
-    assert cut.nats[0] == pytest.approx(expected, abs=1e-3)
+    assert cut.log_prob[0] == pytest.approx(expected, abs=1e-3)
 
 
 def test_what_does_not_fit_loses_its_beginning(policy, monkeypatch):
     monkeypatch.setattr(reading, "LONGEST", 5)
-    ((before, after),) = split_ids(policy, ["the film was so very bad"], [" and sad ."])
+    ((before, after),) = split_token_ids(policy, ["the film was so very bad"], [" and sad ."])
     assert policy.tokenizer.decode(before) == "so very bad"
     assert policy.tokenizer.decode(after) == "and sad ."
-    ((before, after),) = split_ids(policy, [as_prompt("why")], ["we see the film and people love it ."])
+    ((before, after),) = split_token_ids(policy, [as_prompt("why")], ["we see the film and people love it ."])
     assert (len(before), len(after)) == (1, 5)
 
 
@@ -154,16 +160,16 @@ def test_a_text_begins_as_its_tokenizer_begins_texts(policy):
         def __call__(self, text, add_special_tokens=True):
             return {"input_ids": [7]}
 
-    assert beginning(Begins(), needed=False) == [1]
-    assert beginning(policy.tokenizer, needed=False) == []
-    assert beginning(policy.tokenizer, needed=True) == [policy.tokenizer.bos_token_id]
-    assert beginning(Bare(), needed=False) == []
+    assert opening_ids(Begins(), needed=False) == [1]
+    assert opening_ids(policy.tokenizer, needed=False) == []
+    assert opening_ids(policy.tokenizer, needed=True) == [policy.tokenizer.bos_token_id]
+    assert opening_ids(Bare(), needed=False) == []
     with pytest.raises(GuerdonError, match="no token to begin a text with; remedy"):
-        beginning(Bare(), needed=True)
+        opening_ids(Bare(), needed=True)
 
 
 def test_no_texts_and_texts_without_words_are_not_in_the_way(policy):
-    assert len(likelihood(policy, [], []).nats) == 0
-    found = likelihood(policy, ["the film", "the film"], ["", " was"])
-    assert (found.nats[0], found.tokens.tolist(), found.per_token[0]) == (0.0, [0, 1], 0.0)
-    assert text_likelihood(policy, [""]).nats.tolist() == [0.0]
+    assert len(continuation_likelihood(policy, [], []).log_prob) == 0
+    found = continuation_likelihood(policy, ["the film", "the film"], ["", " was"])
+    assert (found.log_prob[0], found.num_tokens.tolist(), found.per_token[0]) == (0.0, [0, 1], 0.0)
+    assert text_likelihood(policy, [""]).log_prob.tolist() == [0.0]

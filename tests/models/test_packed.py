@@ -61,19 +61,19 @@ def test_replies_and_their_log_probabilities_are_those_of_plain_products(wide, m
     prompts = [np.arange(5, 5 + n, dtype=np.int32) for n in (3, 9)]
     with monkeypatch.context() as patch:
         patch.setattr(module, "_suits", lambda weight: False)
-        plain = policy.draw(prompts, 3, 8, temperature=1.0, seeds=1)
+        plain = policy.generate(prompts, 3, 8, temperature=1.0, seeds=1)
     seen = products(monkeypatch)
-    drawn = policy.draw(prompts, 3, 8, temperature=1.0, seeds=1)
+    drawn = policy.generate(prompts, 3, 8, temperature=1.0, seeds=1)
     assert seen
     assert [reply.tolist() for reply in drawn.replies] == [reply.tolist() for reply in plain.replies]
     np.testing.assert_allclose(drawn.log_prob, plain.log_prob, atol=1e-4 if dtype == "float32" else 0.1)
     seen.clear()
     repeated = [p for p in prompts for _ in range(3)]
     with torch.no_grad():
-        policy.read(repeated, drawn.replies)
+        policy.forward(repeated, drawn.replies)
     assert seen
     seen.clear()
-    policy.read(repeated, drawn.replies)  # with gradients: the weights themselves
+    policy.forward(repeated, drawn.replies)  # with gradients: the weights themselves
     assert not seen
 
 

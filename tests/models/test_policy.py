@@ -48,14 +48,14 @@ def test_greedy_tokens_are_those_of_transformers_generate(tmp_path, name, shelf,
     monkeypatch.setattr(kv_cache, "SHELF", shelf)
     policy = speaking(save_family(tmp_path, name))
     prompts = prompts_for(policy)
-    ours = policy.draw(prompts, 1, 12, temperature=0)
+    ours = policy.generate(prompts, 1, 12, temperature=0)
     assert policy.trunk.way == "forest"
     plain = speaking(tmp_path)
     for prompt, reply in zip(prompts, ours.replies, strict=True):
         ids = torch.from_numpy(prompt.astype(np.int64))[None]
         theirs = plain.model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12,
-            eos_token_id=sorted(plain.stops), pad_token_id=plain.tokenizer.pad_token_id,
+            eos_token_id=sorted(plain.stop_ids), pad_token_id=plain.tokenizer.pad_token_id,
         )[0, len(prompt) :]  # fmt: skip
         assert reply.tolist() == theirs.tolist()
 
@@ -64,11 +64,11 @@ def test_greedy_tokens_are_those_of_transformers_generate(tmp_path, name, shelf,
 def test_what_was_drawn_is_read_with_the_same_log_probability(tmp_path, name):
     policy = speaking(save_family(tmp_path, name))
     prompts = prompts_for(policy)
-    drawn = policy.draw(prompts, 3, 9, temperature=0.7, seeds=3)
+    drawn = policy.generate(prompts, 3, 9, temperature=0.7, seeds=3)
     repeated = [p for p in prompts for _ in range(3)]
     with torch.no_grad():
-        reading = policy.read(repeated, drawn.replies, temperature=0.7)
-        alone = [policy.read([p], [r], 0.7).log_prob.sum() for p, r in zip(repeated, drawn.replies, strict=True)]
+        reading = policy.forward(repeated, drawn.replies, temperature=0.7)
+        alone = [policy.forward([p], [r], 0.7).log_prob.sum() for p, r in zip(repeated, drawn.replies, strict=True)]
     sums = [float(x.sum()) for x in reading.log_prob.split([len(r) for r in drawn.replies])]
     np.testing.assert_allclose(sums, drawn.log_prob, atol=2e-4)
     np.testing.assert_allclose(sums, alone, atol=2e-4)
@@ -76,7 +76,7 @@ def test_what_was_drawn_is_read_with_the_same_log_probability(tmp_path, name):
 
 def test_log_probabilities_and_their_gradients_are_those_of_padded_rows(policy):
     prompts = prompts_for(policy)
-    replies = policy.draw(prompts, 1, 7, seeds=5).replies
+    replies = policy.generate(prompts, 1, 7, seeds=5).replies
 
     def gradient(read):
         policy.model.zero_grad()
@@ -99,7 +99,7 @@ def test_log_probabilities_and_their_gradients_are_those_of_padded_rows(policy):
     way, attention = policy.trunk.way, policy.trunk.attention
 
     def ours():
-        reading = policy.read(prompts, replies)
+        reading = policy.forward(prompts, replies)
         return reading.log_prob, reading.hidden
 
     found = gradient(ours)
@@ -116,9 +116,9 @@ def test_log_probabilities_and_their_gradients_are_those_of_padded_rows(policy):
 
 def test_a_prompts_draws_do_not_depend_on_its_company(policy):
     prompts = prompts_for(policy)[:6]
-    together = policy.draw(prompts, 4, 10, seeds=2)
+    together = policy.generate(prompts, 4, 10, seeds=2)
     for i, prompt in enumerate(prompts):
-        alone = policy.draw([prompt], 4, 10, seeds=2)
+        alone = policy.generate([prompt], 4, 10, seeds=2)
         assert [r.tolist() for r in alone.replies] == [r.tolist() for r in together.replies[4 * i : 4 * i + 4]]
 
 
@@ -126,25 +126,25 @@ def test_a_reply_that_passes_a_turn_of_the_positions_does_not_depend_on_its_comp
     """From 25 tokens on this model turns every position another way; some replies stay before that, begin behind it, or pass it."""
     policy = speaking(save_family(tmp_path, "longrope"))
     prompts = [np.random.default_rng(size).integers(10, 60, size).astype(np.int32) for size in (5, 40, 20)]
-    together = policy.draw(prompts, 3, 8, seeds=[1, 2, 3])
+    together = policy.generate(prompts, 3, 8, seeds=[1, 2, 3])
     for i, prompt in enumerate(prompts):
-        alone = policy.draw([prompt], 3, 8, seeds=[i + 1])
+        alone = policy.generate([prompt], 3, 8, seeds=[i + 1])
         assert [r.tolist() for r in alone.replies] == [r.tolist() for r in together.replies[3 * i : 3 * i + 3]]
         np.testing.assert_allclose(alone.log_prob, together.log_prob[3 * i : 3 * i + 3], atol=1e-4)
 
 
 def test_the_same_prompt_twice_is_answered_anew(policy):
     prompt = prompts_for(policy)[3]
-    twice = policy.draw([prompt, prompt], 4, 10, seeds=2).replies
+    twice = policy.generate([prompt, prompt], 4, 10, seeds=2).replies
     assert [r.tolist() for r in twice[:4]] != [r.tolist() for r in twice[4:]]
 
 
 @pytest.mark.parametrize("budget", [1, 60, 200])
 def test_how_many_are_drawn_at_once_changes_nothing(policy, monkeypatch, budget):
     prompts = prompts_for(policy)[:6]
-    whole = policy.draw(prompts, 3, 8, seeds=1)
+    whole = policy.generate(prompts, 3, 8, seeds=1)
     monkeypatch.setattr("guerdon.models.policy.AT_ONCE", budget)
-    parts = policy.draw(prompts, 3, 8, seeds=1)
+    parts = policy.generate(prompts, 3, 8, seeds=1)
     assert [r.tolist() for r in parts.replies] == [r.tolist() for r in whole.replies]
     assert parts.finish == whole.finish
 
@@ -153,7 +153,7 @@ def test_how_many_are_drawn_at_once_changes_nothing(policy, monkeypatch, budget)
 def test_dropping_replies_that_ended_changes_nothing(policy, monkeypatch, share):
     """Unless they are dropped from memory they are computed on, and not looked at."""
     prompts = prompts_for(policy)
-    stops = sorted({*policy.stops, *range(40, 48)})
+    stops = sorted({*policy.stop_ids, *range(40, 48)})
 
     def drawn():
         chance = np.random.default_rng(0).random((3 * len(prompts), 20))
@@ -170,12 +170,12 @@ def test_dropping_replies_that_ended_changes_nothing(policy, monkeypatch, share)
 def test_more_tokens_than_there_was_room_for(policy, monkeypatch):
     prompt = prompts_for(policy)[:2]
     size = 3 * kv_cache.BEGIN
-    long = policy.draw(prompt, 2, size, seeds=0)
+    long = policy.generate(prompt, 2, size, seeds=0)
     monkeypatch.setattr(kv_cache, "BEGIN", size)
-    roomy = policy.draw(prompt, 2, size, seeds=0)
+    roomy = policy.generate(prompt, 2, size, seeds=0)
     assert [r.tolist() for r in long.replies] == [r.tolist() for r in roomy.replies]
     with torch.no_grad():
-        sums = policy.read([p for p in prompt for _ in range(2)], long.replies).log_prob
+        sums = policy.forward([p for p in prompt for _ in range(2)], long.replies).log_prob
     lengths = [len(r) for r in long.replies]
     np.testing.assert_allclose([float(x.sum()) for x in sums.split(lengths)], long.log_prob, atol=1e-3)
 
@@ -278,12 +278,12 @@ def test_adapters_off_is_the_reference(tiny_dir):
             if "lora_B" in name:
                 p.normal_(generator=torch.Generator().manual_seed(0))
     prompts = prompts_for(adapted)[:3]
-    replies = speaking(tiny_dir).draw(prompts, 1, 5, seeds=0).replies
+    replies = speaking(tiny_dir).generate(prompts, 1, 5, seeds=0).replies
     with torch.no_grad():
-        plain = speaking(tiny_dir).read(prompts, replies).log_prob
-        on = adapted.read(prompts, replies).log_prob
+        plain = speaking(tiny_dir).forward(prompts, replies).log_prob
+        on = adapted.forward(prompts, replies).log_prob
         with adapted.as_reference():
-            off = adapted.read(prompts, replies).log_prob
+            off = adapted.forward(prompts, replies).log_prob
     torch.testing.assert_close(off, plain)
     assert (on - plain).abs().max() > 0.01
 
@@ -293,24 +293,24 @@ def test_rounding_between_forest_and_rows_takes_no_sharing_away(tiny_dir, monkey
     policy = speaking(tiny_dir)
     exact = policy.trunk.states
     monkeypatch.setattr(policy.trunk, "states", lambda *given: exact(*given) * 1.5)
-    policy.draw(prompts_for(policy)[:2], 1, 2)
-    assert policy.shares
+    policy.generate(prompts_for(policy)[:2], 1, 2)
+    assert policy.shares_prefixes
     assert policy.trunk.way == "forest"
 
 
 @pytest.mark.parametrize("temperature", [math.nan, math.inf, 1e-40, -1.0])
 def test_a_temperature_that_means_nothing_is_refused(policy, temperature):
     with pytest.raises(GuerdonError, match="temperature is 0 or from 1e-6 up, got"):
-        policy.draw(prompts_for(policy)[:1], 1, 2, temperature)
+        policy.generate(prompts_for(policy)[:1], 1, 2, temperature)
 
 
 def test_a_model_that_gives_nan_draws_nothing(tiny_dir):
     policy = speaking(tiny_dir)
     prompts = prompts_for(policy)[:3]
-    policy.draw(prompts, 2, 2)
+    policy.generate(prompts, 2, 2)
     policy.model.get_output_embeddings().weight.data[7] = math.nan
     with pytest.raises(GuerdonError, match="prompt 0: the model gives NaN for its reply; remedy"):
-        policy.draw(prompts, 2, 2)
+        policy.generate(prompts, 2, 2)
 
 
 def test_a_family_whose_logits_are_not_its_unembeddings_alone_is_still_read_exactly(tiny_dir, caplog):
@@ -325,17 +325,17 @@ def test_a_family_whose_logits_are_not_its_unembeddings_alone_is_still_read_exac
 
     policy.model.forward = shifted
     prompts = prompts_for(policy)[:3]
-    drawn = policy.draw(prompts, 2, 5, seeds=0)
+    drawn = policy.generate(prompts, 2, 5, seeds=0)
     assert "logits are not its unembedding's alone" in caplog.text
     with torch.no_grad():
-        read = policy.read([p for p in prompts for _ in range(2)], drawn.replies).log_prob
+        read = policy.forward([p for p in prompts for _ in range(2)], drawn.replies).log_prob
     sums = [float(x.sum()) for x in read.split([len(r) for r in drawn.replies])]
     np.testing.assert_allclose(sums, drawn.log_prob, atol=1e-4)
 
 
 def test_the_end_of_turn_is_found_in_the_template(policy):
     assert policy.tokenizer.decode(closing_token(policy.tokenizer)) == "<|im_end|>"
-    assert closing_token(policy.tokenizer) in policy.stops
+    assert closing_token(policy.tokenizer) in policy.stop_ids
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_a_models_own_generation_settings_shape_no_draw(tiny_dir):
     own = shaped.model.generation_config
     own.update(repetition_penalty=50.0, top_k=1, min_new_tokens=6, no_repeat_ngram_size=1, min_p=0.5)
     prompts = prompts_for(plain)[:3]
-    expected, found = (policy.draw(prompts, 8, 6, seeds=4).replies for policy in (plain, shaped))
+    expected, found = (policy.generate(prompts, 8, 6, seeds=4).replies for policy in (plain, shaped))
     assert [r.tolist() for r in found] == [r.tolist() for r in expected]
     assert shaped.model.generation_config is own
 

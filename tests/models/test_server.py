@@ -327,7 +327,7 @@ def test_prompts_with_a_seed_each_ask_what_each_would_alone_and_wait_for_nobody(
     together, server = threading.Barrier(3, timeout=20), serve()
     crowd = serve(lambda handler, body, number: (together.wait(), well(handler, body, number))[1])
     policy = RemotePolicy(crowd.url, "m")
-    found = policy.sample_each(["a", "b", "a"], 2, 5, 1.0, [7, 8, 9])
+    found = policy.sample_with_seeds(["a", "b", "a"], 2, 5, 1.0, [7, 8, 9])
     alone = RemotePolicy(server.url, "m")
     expected = [texts(alone.sample([p], 2, 5, 1.0, seed)) for p, seed in (("a", 7), ("b", 8), ("a", 9))]
     assert texts(found) == [text for some in expected for text in some]
@@ -509,14 +509,14 @@ def test_an_error_says_whose_it_is_and_brings_the_log_probabilities_too(serve, l
         policy.sample(["a", "b", "c"], 2, 5)
     assert raised.value.prompt == 2
     assert raised.value.log_prob == ({0: [-0.75] * 2, 1: [-0.75] * 2} if log_probs else {})
-    assert policy.answers("a")
-    assert not policy.answers("c")
+    assert policy.can_answer("a")
+    assert not policy.can_answer("c")
     assert policy.retries == 0
 
 
 def test_whether_a_server_answers_is_asked_once(serve):
     server = serve(TROUBLE["500"])
-    assert not RemotePolicy(server.url, "m", retries=8).answers("a")
+    assert not RemotePolicy(server.url, "m", retries=8).can_answer("a")
     assert len(server.seen) == 1
 
 

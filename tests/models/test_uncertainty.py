@@ -272,7 +272,7 @@ def test_cards_without_it_are_as_before(bare, tmp_path):
 def test_a_calibration_keeps_it_and_training_on_drops_it(model, saved, tmp_path):
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
     loaded = saved_models.load(folder)
-    calibration.recalibrate(CalibratedModel(loaded.model, Calibration(4.0)), folder)
+    calibration.store_calibration(CalibratedModel(loaded.model, Calibration(4.0)), folder)
     again = saved_models.load(folder)
     np.testing.assert_allclose(again.score(*asked(NEW)).std, model.score(*asked(NEW)).std / 2, rtol=1e-3)
     assert create(ModelOptions(base=str(folder))).uncertainty is None

@@ -63,9 +63,9 @@ class Parrot:
         self.pause, self.calls = pause, 0
 
     def sample(self, prompts, n, max_tokens, temperature, seed):
-        return self.sample_each(prompts, n, max_tokens, temperature, [seed] * len(prompts))
+        return self.sample_with_seeds(prompts, n, max_tokens, temperature, [seed] * len(prompts))
 
-    def sample_each(self, prompts, n, max_tokens, temperature, seeds):
+    def sample_with_seeds(self, prompts, n, max_tokens, temperature, seeds):
         self.calls += 1
         time.sleep(self.pause)
         asked = [as_prompt(prompt) for prompt in prompts]
@@ -311,11 +311,11 @@ class Dying(Parrot):
         super().__init__()
         self.left = calls
 
-    def sample_each(self, *given):
+    def sample_with_seeds(self, *given):
         self.left -= 1
         if self.left < 0:
             raise GuerdonError("http://localhost: connection refused; remedy: start the server")
-        return super().sample_each(*given)
+        return super().sample_with_seeds(*given)
 
 
 @pytest.mark.parametrize("calls", [0, 1, 2])
@@ -333,7 +333,7 @@ class Service(Parrot):
         super().__init__()
         self.lives, self.asked = lives, 0
 
-    def sample_each(self, prompts, n, max_tokens, temperature, seeds):
+    def sample_with_seeds(self, prompts, n, max_tokens, temperature, seeds):
         partial = {}
         for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
             if self.asked >= self.lives:
@@ -341,7 +341,7 @@ class Service(Parrot):
             if "long" in as_prompt(prompt)[-1].content:
                 raise PromptRefused(f"http://localhost/v1: prompt {i}: HTTP 400: too long; remedy: drop it", partial)
             self.asked += 1
-            partial[i] = super().sample_each([prompt], n, max_tokens, temperature, [seed]).responses
+            partial[i] = super().sample_with_seeds([prompt], n, max_tokens, temperature, [seed]).responses
         return Rollouts(tuple(as_prompt(p) for p in prompts for _ in range(n)), sum(partial.values(), ()))
 
 
@@ -369,7 +369,7 @@ def test_a_prompt_that_a_server_refuses_costs_itself_only_and_no_reply_is_drawn_
 
 
 class Deaf(Service):
-    def sample_each(self, prompts, *how):
+    def sample_with_seeds(self, prompts, *how):
         raise PromptRefused("http://localhost/v1: prompt 0: HTTP 422: no such field; remedy: change it")
 
 
@@ -386,8 +386,8 @@ def test_a_reward_that_is_broken_throughout_stops_the_run_with_its_own_error():
 
 def test_a_policy_that_gives_too_few_replies_is_told():
     class Short(Parrot):
-        def sample_each(self, prompts, n, *rest):
-            return super().sample_each(prompts, n - 1, *rest)
+        def sample_with_seeds(self, prompts, n, *rest):
+            return super().sample_with_seeds(prompts, n - 1, *rest)
 
     with pytest.raises(GuerdonError, match="the policy gave 3 replies, not 4 to each of 1 prompts"):
         drawn(asked(3), Short())
@@ -492,7 +492,7 @@ class Slow(Service):
         super().__init__(lives)
         self.log_probs, self.tried = log_probs, 0
 
-    def sample_each(self, prompts, n, max_tokens, temperature, seeds):
+    def sample_with_seeds(self, prompts, n, max_tokens, temperature, seeds):
         partial, nats = {}, {}
         for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
             text = as_prompt(prompt)[-1].content
@@ -500,7 +500,7 @@ class Slow(Service):
                 self.tried += "stuck" in text
                 raise ServerError(f"http://localhost/v1: prompt {i}: no answer", partial, nats, i)
             self.asked += 1
-            partial[i] = Parrot.sample_each(self, [prompt], n, max_tokens, temperature, [seed]).responses
+            partial[i] = Parrot.sample_with_seeds(self, [prompt], n, max_tokens, temperature, [seed]).responses
             if self.log_probs:
                 nats[i] = [-float(len(each.text)) for each in partial[i]]
         log_prob = np.array([x for each in nats.values() for x in each]) if self.log_probs else None
@@ -526,11 +526,11 @@ def test_replies_wait_for_the_prompts_before_theirs_when_a_server_dies(tmp_path,
     """A group of three in which the first comes last: what the others were answered is not asked for again."""
 
     class Unfair(Slow):
-        def sample_each(self, prompts, n, max_tokens, temperature, seeds):
+        def sample_with_seeds(self, prompts, n, max_tokens, temperature, seeds):
             if len(prompts) < 2:
-                return super().sample_each(prompts, n, max_tokens, temperature, seeds)
+                return super().sample_with_seeds(prompts, n, max_tokens, temperature, seeds)
             try:
-                turned = super().sample_each(prompts[::-1], n, max_tokens, temperature, seeds[::-1])
+                turned = super().sample_with_seeds(prompts[::-1], n, max_tokens, temperature, seeds[::-1])
             except ServerError as error:
                 back = lambda given: {len(prompts) - 1 - at: each for at, each in given.items()}  # noqa: E731
                 raise ServerError("gone", back(error.partial), back(error.log_prob), 0) from None
@@ -603,7 +603,7 @@ def test_exclusions_are_counted_over_all_parts_of_a_run(tmp_path):
 
 def test_half_a_character_survives_the_file(tmp_path):
     class Half(Parrot):
-        def sample_each(self, prompts, n, *rest):
+        def sample_with_seeds(self, prompts, n, *rest):
             asked = tuple(as_prompt(prompt) for prompt in prompts for _ in range(n))
             return Rollouts(asked, tuple(Response("\ud83d good\u2028") for _ in asked))
 

@@ -134,7 +134,7 @@ class OneToken:
         self.policy = speaking(base, lora_rank)
         tokens = range(self.policy._vocabulary())
         self.words = [
-            self.policy.response(np.array([t]), "stop" if t in self.policy.stops else "length").text for t in tokens
+            self.policy.response(np.array([t]), "stop" if t in self.policy.stop_ids else "length").text for t in tokens
         ]
         self.first = self.log_probs()
         self.worth = np.array([self._drawn(word) for word in self.words])
@@ -161,7 +161,7 @@ class OneToken:
         ids = self.policy.encode(self.PROMPT)
         every = [np.array([t]) for t in range(len(self.words))]
         with torch.no_grad():
-            return self.policy.read([ids] * len(every), every).log_prob.double().numpy()
+            return self.policy.forward([ids] * len(every), every).log_prob.double().numpy()
 
     def mean(self, log_probs):
         return float(np.exp(log_probs) @ self.worth)
@@ -219,10 +219,10 @@ def test_replies_of_several_tokens_gain_half_of_what_there_is_in_forty_updates_a
     first = loop.frozen_copy(policy)
     run(tiny_dir, has_a_word_in_t, [as_prompt("write a review")], policy=policy, **options)
     asked = [policy.encode(as_prompt("write a review"))] * 2000
-    drawn = policy.draw(asked, 1, 3, seeds=6)
+    drawn = policy.generate(asked, 1, 3, seeds=6)
     said = [policy.response(ids, finish) for ids, finish in zip(drawn.replies, drawn.finish, strict=True)]
     with torch.no_grad():
-        at_first = first.read(asked, drawn.replies).log_prob.split([len(reply) for reply in drawn.replies])
+        at_first = first.forward(asked, drawn.replies).log_prob.split([len(reply) for reply in drawn.replies])
     away = drawn.log_prob - np.array([float(nats.sum()) for nats in at_first])
     whole = has_a_word_in_t(asked, said) - price * away
     error = whole.std() / math.sqrt(len(whole))
@@ -269,13 +269,13 @@ def test_a_policy_that_has_spoken_has_a_reference_as_fast_and_as_exact(tiny_dir)
     frozen = loop.frozen_copy(policy)
     prompts, replies = [policy.encode(p) for p in PROMPTS], [np.arange(8, 12)] * len(PROMPTS)
     with torch.no_grad():
-        expected = policy.read(prompts, replies).log_prob
+        expected = policy.forward(prompts, replies).log_prob
         for p in policy.model.parameters():
             p.mul_(0.9)
-        assert torch.equal(frozen.read(prompts, replies).log_prob, expected)
-        assert not torch.equal(policy.read(prompts, replies).log_prob, expected)
+        assert torch.equal(frozen.forward(prompts, replies).log_prob, expected)
+        assert not torch.equal(policy.forward(prompts, replies).log_prob, expected)
     assert frozen.trunk.way == "forest"
-    assert frozen.stops == policy.stops
+    assert frozen.stop_ids == policy.stop_ids
     assert not any(p.requires_grad for p in frozen.model.parameters())
     assert all(p.requires_grad for p in policy.model.parameters())
 
@@ -288,13 +288,13 @@ def test_there_is_no_dropout_in_training_mode_either(tmp_path, name):
     network.train()
     text = [np.arange(5, 30)]
     with torch.no_grad():
-        assert torch.equal(policy.read(text, text).log_prob, policy.read(text, text).log_prob)
+        assert torch.equal(policy.forward(text, text).log_prob, policy.forward(text, text).log_prob)
         assert torch.equal(network(text), network(text))
 
 
 def test_the_reward_model_reads_the_very_tokens_that_were_drawn(tiny_dir):
     policy, model = speaking(tiny_dir), create(ModelOptions(base=str(tiny_dir)))
-    drawn = policy.draw([policy.encode(p) for p in PROMPTS], 8, 4, seeds=1)
+    drawn = policy.generate([policy.encode(p) for p in PROMPTS], 8, 4, seeds=1)
     asked = [p for p in PROMPTS for _ in range(8)]
     for prompt, ids, finish in zip(asked, drawn.replies, drawn.finish, strict=True):
         read = model.text.encode([prompt], [policy.response(ids, finish)])[0].ids
@@ -427,7 +427,7 @@ def test_families_that_cannot_share_prompts_learn_the_same(tiny_dir, monkeypatch
     other = speaking(tiny_dir, 0)
     other.trunk.way = "cache" if way == "cache" else "padded"
     if way == "no unembedding":
-        other.shares = False
+        other.shares_prefixes = False
     expected, found = step(speaking(tiny_dir, 0)), step(other)
     assert found[0] == pytest.approx(expected[0], abs=2e-5)
     assert farthest(found[1], expected[1]) < 1e-6
@@ -649,7 +649,7 @@ def test_the_best_by_gold_is_the_policy_that_is_kept(tiny_dir, tmp_path):
         options = OptimizeOptions(**SMALL)
         ids = [done.policy.encode(p) for p in PROMPTS]
         seeds = [rollouts.seed_of(options.seed, i) for i in range(len(ids))]
-        drawn = done.policy.draw(ids, 1, options.max_tokens, seeds=seeds)
+        drawn = done.policy.generate(ids, 1, options.max_tokens, seeds=seeds)
         assert [done.policy.response(r, f).text for r, f in zip(drawn.replies, drawn.finish, strict=True)] == list(
             at.texts
         )
@@ -685,8 +685,8 @@ def test_a_finished_pool_of_reward_models_is_drawn_once(tiny_dir, tmp_path, monk
     """Not so where a judge is a function, whose state nobody can see."""
     model = CalibratedModel(create(ModelOptions(base=str(tiny_dir))), Calibration())
     policy, drawn = speaking(tiny_dir, 0), []
-    sample = type(policy).sample_each
-    monkeypatch.setattr(type(policy), "sample_each", lambda *given: drawn.append(1) or sample(*given))
+    sample = type(policy).sample_with_seeds
+    monkeypatch.setattr(type(policy), "sample_with_seeds", lambda *given: drawn.append(1) or sample(*given))
     options = {"n": 4, "max_tokens": 4}
 
     def draws(*judges, **more):
@@ -1011,9 +1011,11 @@ def test_a_run_folder_is_the_policy_that_it_made(tiny_dir, tmp_path):
     )
     prompts, replies = [done.policy.encode(PROMPTS[0])], [np.arange(8, 20)]
     with torch.no_grad():
-        expected, found = done.policy.read(prompts, replies), speaking(tmp_path, 0).read(prompts, replies)
+        expected, found = done.policy.forward(prompts, replies), speaking(tmp_path, 0).forward(prompts, replies)
         torch.testing.assert_close(found.log_prob, expected.log_prob, atol=1e-4, rtol=1e-4)
-        assert not torch.allclose(speaking(tiny_dir, 0).read(prompts, replies).log_prob, expected.log_prob, atol=1e-3)
+        assert not torch.allclose(
+            speaking(tiny_dir, 0).forward(prompts, replies).log_prob, expected.log_prob, atol=1e-3
+        )
 
 
 def test_what_is_logged_is_drawn_without_a_check_too(tiny_dir, tmp_path):

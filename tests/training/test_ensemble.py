@@ -16,7 +16,7 @@ from guerdon.api import data, ensembles, saved_models
 from guerdon.config import Config, ModelOptions, TrainOptions
 from guerdon.models.reward_model import create
 from guerdon.training import fit, loop
-from guerdon.training.batches import draws, tabulate
+from guerdon.training.batches import draws, tokenize_comparisons
 from guerdon.training.ensemble import runs
 
 FAST = {"lr": 3e-3, "batch_size": 16, "micro_tokens": 1024, "save_every": 0}
@@ -28,7 +28,7 @@ def gradients(base, comparisons, *, heads=1, seed=0, **options):
     """Loss and gradients of one step over all the comparisons, and the weight that the step is divided by."""
     model = create(ModelOptions(base=str(base), heads=heads), seed=seed)
     chosen = TrainOptions(**{**FAST, "seed": seed, **options})
-    table = tabulate(model.text, comparisons, chosen, (), heads if chosen.bootstrap else 0)
+    table = tokenize_comparisons(model.text, comparisons, chosen, (), heads if chosen.bootstrap else 0)
     model.network.train()
     value = loop._accumulate(model.network, table, np.arange(len(table)), chosen, Accelerator(cpu=True), model)
     found = {n: p.grad.double() for n, p in model.network.named_parameters() if p.grad is not None}

@@ -39,7 +39,7 @@ from guerdon.training.batches import (
     micro_batches,
     order,
     step_rows,
-    tabulate,
+    tokenize_comparisons,
 )
 from guerdon.training.objectives import OBJECTIVES
 
@@ -208,7 +208,7 @@ def gradients(base: Path, comparisons, model=None, **options) -> tuple[float, di
     """Loss and gradients of one step over all the comparisons."""
     model = create(ModelOptions(base=str(base), **(model or {})))
     chosen = TrainOptions(**{**FAST, **options})
-    table = tabulate(model.text, comparisons, chosen, model.card.attributes)
+    table = tokenize_comparisons(model.text, comparisons, chosen, model.card.attributes)
     model.network.train()
     rows = np.arange(len(table))
     value = loop._accumulate(model.network, table, rows, chosen, Accelerator(cpu=True), model)
@@ -262,7 +262,7 @@ def test_a_comparison_larger_than_a_pass_is_learned_from_in_parts(tiny_dir, monk
 
 def test_micro_batches_hold_their_tokens_and_every_row_once(tiny_dir):
     model = create(ModelOptions(base=str(tiny_dir)))
-    table = tabulate(model.text, liked(40, k=3), TrainOptions(loss="all_pairs"))
+    table = tokenize_comparisons(model.text, liked(40, k=3), TrainOptions(loss="all_pairs"))
     chunks = micro_batches(table, range(40), 300, model.network.trunk)
     assert sorted(row for chunk in chunks for row in chunk) == list(range(40))
     for chunk in chunks:

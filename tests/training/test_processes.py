@@ -29,7 +29,7 @@ from guerdon.training.batches import (
     micro_batches,
     share,
     step_rows,
-    tabulate,
+    tokenize_comparisons,
 )
 
 HERE = Path(__file__).parent
@@ -159,7 +159,7 @@ def test_stopping_early_is_one_of_the_cases(tiny_dir, tmp_path):
 def test_the_processes_of_a_case_make_unequal_numbers_of_passes(tiny_dir):
     model = create(ModelOptions(base=str(tiny_dir)))
     options = TrainOptions(**SMALL)
-    table = tabulate(model.text, uneven(), options)
+    table = tokenize_comparisons(model.text, uneven(), options)
     passes = [
         [len(micro_batches(table, share(table, rows, p, 2), options.micro_tokens, model.network.trunk)) for p in (0, 1)]
         for rows in (step_rows(len(table), options.batch_size, options.seed, step) for step in range(4))
@@ -211,7 +211,7 @@ def test_slices_of_one_process_are_refused(tiny_dir):
 def test_slices_of_a_model_whose_positions_turn_are_refused_with_texts_on_both_sides(tmp_path):
     base = str(save_family(tmp_path, "longrope"))
     model, options = create(ModelOptions(base=base, truncation="left")), TrainOptions(shard=True)
-    both = tabulate(model.text, uneven(8), options)
+    both = tokenize_comparisons(model.text, uneven(8), options)
     with pytest.raises(GuerdonError, match=r"of \d+ to \d+ tokens.* longer than 24; remedy: model\.max_length=24, or"):
         loop._refuse_mixed_passes(model.network, options, both, None)
     sizes = np.diff(both.starts)

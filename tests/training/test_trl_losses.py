@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from guerdon.config import TrainOptions
 from guerdon.models.reward_model import Card, ScalarNetwork, ScalarRewardModel
 from guerdon.training import fit, loop
-from guerdon.training.batches import Table
+from guerdon.training.batches import TokenizedComparisons
 
 CASE = json.loads((Path(__file__).parents[1] / "cases/trl_step_losses.json").read_text("utf-8"))
 
@@ -57,11 +57,11 @@ def the_model() -> ScalarRewardModel:
     return ScalarRewardModel(ScalarNetwork(network, encoder=False), text, Card())
 
 
-def the_table() -> Table:
+def the_table() -> TokenizedComparisons:
     pairs = recipe_pairs()
     assert hashlib.sha256(json.dumps(pairs, separators=(",", ":")).encode()).hexdigest() == CASE["pairs_sha256"]
     rows = [np.array(pair[name], dtype=np.int32) for pair in pairs for name in ("chosen_ids", "rejected_ids")]
-    return Table(
+    return TokenizedComparisons(
         ids=np.concatenate(rows),
         starts=np.concatenate([[0], np.cumsum([len(row) for row in rows])]),
         first=np.arange(0, len(rows) + 1, 2),
@@ -80,7 +80,7 @@ def the_table() -> Table:
 @pytest.mark.parametrize("micro_tokens", [256, 4096])
 def test_every_step_loss_is_trls_to_six_decimals(tmp_path, monkeypatch, centering, losses, micro_tokens):
     settings = CASE["settings"]
-    monkeypatch.setattr(loop, "tabulate", lambda *_: the_table())
+    monkeypatch.setattr(loop, "tokenize_comparisons", lambda *_: the_table())
     monkeypatch.setattr(loop, "step_rows", lambda size, batch, seed, step: np.arange(step * batch, (step + 1) * batch))
     options = TrainOptions(
         lr=settings["lr"],

@@ -15,7 +15,7 @@ import numpy as np
 from guerdon.alignment_tax.battery import Task
 from guerdon.contracts import GuerdonError
 from guerdon.models.directory import layout
-from guerdon.models.likelihood import likelihood, plain_ids, text_likelihood
+from guerdon.models.likelihood import continuation_likelihood, plain_ids, text_likelihood
 
 if TYPE_CHECKING:
     from guerdon.config import TaxOptions
@@ -131,15 +131,15 @@ def _as_lm(policy: LanguagePolicy, micro_tokens: int) -> Any:
 
         def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
             asked = [request.args for request in requests]
-            found = likelihood(
+            found = continuation_likelihood(
                 policy, [c for c, _ in asked], [t for _, t in asked], micro_tokens=micro_tokens, greedy=True
             )
-            assert found.greedy is not None
-            return list(zip(found.nats.tolist(), found.greedy.tolist(), strict=True))
+            assert found.is_greedy is not None
+            return list(zip(found.log_prob.tolist(), found.is_greedy.tolist(), strict=True))
 
         def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
             found = text_likelihood(policy, [request.args[0] for request in requests], micro_tokens=micro_tokens)
-            return [float(nats) for nats in found.nats]
+            return [float(nats) for nats in found.log_prob]
 
         def generate_until(self, requests: Sequence[Any]) -> list[str]:
             return generate(policy, [request.args for request in requests])
@@ -172,7 +172,7 @@ def generate(policy: LanguagePolicy, asked: Sequence[tuple[str, Mapping[str, Any
                 f"tax.lm_eval: a task asks for {most} tokens, more than the policy's context; remedy: another task"
             )
         contexts = [ids[-room:] for ids in plain_ids(policy, [asked[i][0] for i in rows])]
-        drawn = policy.draw(contexts, 1, most, temperature)
+        drawn = policy.generate(contexts, 1, most, temperature)
         for i, reply, finish in zip(rows, drawn.replies, drawn.finish, strict=True):
             until = asked[i][1].get("until") or []
             replies[i] = _cut(policy.response(reply, finish).text, [until] if isinstance(until, str) else until)

@@ -41,7 +41,7 @@ from guerdon.formulas.alignment_tax import (
 from guerdon.formulas.estimation import benjamini_hochberg, wilson
 from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.models.engine.kv_cache import Drawn
-from guerdon.models.likelihood import likelihood, text_likelihood
+from guerdon.models.likelihood import continuation_likelihood, text_likelihood
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -159,7 +159,9 @@ def distance(
     texts = [np.concatenate(pair) for pair in zip(measured.asked, replies, strict=True)]
     with torch.inference_mode(), _adapters(reference, off=as_reference), reference._at_rest():
         for rows in reference.batches(texts, options.micro_tokens):
-            found = reference.read([measured.asked[i] for i in rows], [replies[i] for i in rows], options.temperature)
+            found = reference.forward(
+                [measured.asked[i] for i in rows], [replies[i] for i in rows], options.temperature
+            )
             sums = [float(x.double().sum()) for x in found.log_prob.split([len(replies[i]) for i in rows])]
             nats[rows] = sums
     return _mean(measured.drawn.log_prob - nats, options)
@@ -212,7 +214,7 @@ def _read_tasks(
         copies = battery.copies(options.seed)
         contexts = [as_prompt(item.ask) if chat else item.context for item in copies]
         said = [item.continuation.strip() if chat else item.continuation for item in copies]
-        nats = likelihood(policy, contexts, said, micro_tokens=options.micro_tokens).per_token
+        nats = continuation_likelihood(policy, contexts, said, micro_tokens=options.micro_tokens).per_token
         told = tuple(f"{x:.3f} nats a token" for x in nats)
         found["copy"] = Task(nats, "copy", asked=tuple(item.context for item in copies), said=told)
     return found
@@ -226,7 +228,7 @@ def _text_task(policy: LanguagePolicy, chat: bool, options: TaxOptions, given: S
         )
     if chat:
         ask = [as_prompt(battery.TEXT_ASK)] * len(texts)
-        read = likelihood(policy, ask, texts, micro_tokens=options.micro_tokens)
+        read = continuation_likelihood(policy, ask, texts, micro_tokens=options.micro_tokens)
     else:
         read = text_likelihood(policy, texts, micro_tokens=options.micro_tokens)
     told = tuple(f"{x:.3f} nats a token" for x in read.per_token)
@@ -243,7 +245,7 @@ def _choice_task(
         for text in (item.right, *item.wrong):
             contexts.append(as_prompt(item.ask) if chat else item.context)
             continuations.append(text.strip() if chat else text)
-    nats = likelihood(policy, contexts, continuations, micro_tokens=options.micro_tokens).nats
+    nats = continuation_likelihood(policy, contexts, continuations, micro_tokens=options.micro_tokens).log_prob
     table = nats.reshape(len(items), -1)
     ahead = table[:, 0] - table[:, 1:].max(axis=1)
     likeliest = [(item.right, *item.wrong)[int(np.argmax(row))].strip() for item, row in zip(items, table, strict=True)]
@@ -316,9 +318,9 @@ def _replies(
     """One reply to each request, with the same chances for every policy."""
     asked = [policy.encode(as_prompt(request)) for request in requests]
     for request, ids in zip(requests, asked, strict=True):
-        if reason := policy.unfit(ids, options.max_tokens):
+        if reason := policy.prompt_problem(ids, options.max_tokens):
             raise GuerdonError(f"tax: {request[:40]!r}: {reason.split(';')[0]}; remedy: a smaller tax.max_tokens")
-    drawn = policy.draw(asked, 1, options.max_tokens, options.temperature, options.seed)
+    drawn = policy.generate(asked, 1, options.max_tokens, options.temperature, options.seed)
     texts = [policy.response(reply, finish).text for reply, finish in zip(drawn.replies, drawn.finish, strict=True)]
     return asked, drawn, texts
 

@@ -56,7 +56,7 @@ def calibrate(
     With method="isotonic" a judge instead: the odds are bent, so no rewards belong to them.
     """
     from guerdon.calibration import fit
-    from guerdon.calibration.isotonic import fit_judge
+    from guerdon.calibration.isotonic import fit_isotonic_judge
     from guerdon.config import CalibrateOptions
 
     chosen = make(CalibrateOptions, options)
@@ -66,11 +66,11 @@ def calibrate(
         )
     with bar("calibrate", len(comparisons)) as progress:
         if chosen.method == "isotonic":
-            return fit_judge(model, comparisons, chosen, progress=progress)
+            return fit_isotonic_judge(model, comparisons, chosen, progress=progress)
         return fit(model, comparisons, chosen, reference=reference, progress=progress)
 
 
-def recalibrate(model: CalibratedModel, folder: str | Path, out: str | Path | None = None) -> None:
+def store_calibration(model: CalibratedModel, folder: str | Path, out: str | Path | None = None) -> None:
     """Store a calibration: in place only reward.json (ensemble.json) is rewritten, elsewhere the whole directory is."""
     if not isinstance(model, CalibratedModel):
         raise GuerdonError(

@@ -160,7 +160,7 @@ def _calibrate(out: Path, config: Config) -> dict[str, Any]:
     held_out = list(readers.read_comparisons(out / "calibrate.jsonl"))
     scaled, report = calibration.calibrate(model, held_out, reference=reference, **config.calibrate.model_dump())
     writers.write_json(out / "calibrate.json", to_json(report))
-    calibration.recalibrate(scaled, out / "model")
+    calibration.store_calibration(scaled, out / "model")
     return {}
 
 

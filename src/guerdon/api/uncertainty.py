@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from guerdon.api.calibration import recalibrate
+from guerdon.api.calibration import store_calibration
 from guerdon.api.saved_models import save
 from guerdon.config import (
     make,
@@ -70,4 +70,4 @@ def store_uncertainty(model: CalibratedModel, folder: str | Path, out: str | Pat
         return
     with writers.atomic_write(Path(folder) / laplace.PLACE, "wb") as file:
         file.write(laplace.to_bytes(inner.uncertainty))
-    recalibrate(model, folder)
+    store_calibration(model, folder)

@@ -23,7 +23,7 @@ from guerdon.contracts import (
     digest_all,
 )
 from guerdon.formulas.calibration import nll
-from guerdon.formulas.isotonic import bend, fit_isotonic
+from guerdon.formulas.isotonic import fit_isotonic, isotonic_log_odds
 from guerdon.formulas.resampling import bootstrap_mean, paired_difference
 from guerdon.models.calibrated import CalibratedModel
 from guerdon.models.calibration_error import is_miscalibrated, measure_null, measure_odds
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from guerdon.config import CalibrateOptions
     from guerdon.contracts import Comparison, Judge
 
-__all__ = ["fit_judge"]
+__all__ = ["fit_isotonic_judge"]
 
 FEWEST_PAIRS: Final = 1000  # a curve has as many parameters as it wants
 MANY_TIES: Final = 0.01
 
 
-def fit_judge(
+def fit_isotonic_judge(
     model: RewardModel | Judge,
     comparisons: Sequence[Comparison],
     options: CalibrateOptions,
@@ -90,7 +90,7 @@ def _cross_fitted(pairs: ScoredPairs, seed: int) -> Float[np.ndarray, " n"]:
     for held_out in np.unique(fold):
         rest = fold != held_out
         curve = fit_isotonic(pairs.margin[rest], pairs.q[rest], pairs.weight[rest])
-        odds[~rest] = bend(pairs.margin[~rest], curve)
+        odds[~rest] = isotonic_log_odds(pairs.margin[~rest], curve)
     return odds
 
 

@@ -50,7 +50,7 @@ def calibrate(
     rollouts = readers.read_rollouts(reference) if reference else None
     held_out = list(readers.read_comparisons(data))
     scaled, report = calibration.calibrate(loaded, held_out, reference=rollouts, **settings.calibrate.model_dump())
-    calibration.recalibrate(scaled, model, out)
+    calibration.store_calibration(scaled, model, out)
     print_report(report, json)
 
 

@@ -14,16 +14,16 @@ from scipy.special import expit
 
 __all__ = [
     "LOG_TEMPERATURE_RANGE",
+    "CalibrationSlope",
     "Reliability",
-    "Slope",
     "brier",
+    "calibration_slope",
+    "confidence_and_correctness",
     "ece",
     "ece_null",
     "ece_p_value",
     "fit_temperature",
-    "local_slope",
     "nll",
-    "oriented",
     "reliability",
 ]
 
@@ -85,7 +85,7 @@ def fit_temperature(
     return math.exp(float(brentq(slope, coldest, hottest, xtol=1e-12, rtol=1e-12)))
 
 
-class Slope(NamedTuple):
+class CalibrationSlope(NamedTuple):
     """1 / T of some comparisons, in nats a nat of margin: 1 where the margins mean their odds, below 1 where they claim too
     much. error: standard error of its logarithm. NaN where the comparisons do not determine it."""
 
@@ -93,12 +93,12 @@ class Slope(NamedTuple):
     error: float
 
 
-def local_slope(
+def calibration_slope(
     margin: Float[np.ndarray, " n"],
     q: Float[np.ndarray, " n"],
     groups: Shaped[np.ndarray, " n"],
     weight: Float[np.ndarray, " n"] | None = None,
-) -> Slope:
+) -> CalibrationSlope:
     """Margins, labels and the group of each in, the slope b of logit P(first better) = b margin out, no intercept.
 
     Error by the sandwich over groups (Liang & Zeger 1986), of log b by the delta method. NaN with fewer than two groups, or
@@ -111,16 +111,16 @@ def local_slope(
     coldest, hottest = LOG_TEMPERATURE_RANGE
     inside = coldest + 1e-9 < math.log(t) < hottest - 1e-9
     if len(np.unique(code)) < 2 or not inside or not np.any(margin * weight):
-        return Slope(math.nan, math.nan)
+        return CalibrationSlope(math.nan, math.nan)
     p = expit(margin / t)
     num = int(code.max()) + 1
     score = np.bincount(code, weights=weight * margin * (q - p), minlength=num)
     bread = float(np.sum(weight * margin**2 * p * (1.0 - p)))
     error = math.sqrt(float((score**2).sum()) * num / (num - 1)) / bread
-    return Slope(1.0 / t, error * t)
+    return CalibrationSlope(1.0 / t, error * t)
 
 
-def oriented(
+def confidence_and_correctness(
     margin: Float[np.ndarray, " n"], q: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Margins and labels in; confidence [n] in [0.5, 1] and share of votes for the model's choice [n] out.
@@ -138,7 +138,7 @@ def reliability(margin: Float[np.ndarray, " n"], q: Float[np.ndarray, " n"], bin
 
     Comparisons of equal confidence share a bin, so the order of the rows plays no part; empty bins are left out.
     """
-    confidence, correct = oriented(margin, q)
+    confidence, correct = confidence_and_correctness(margin, q)
     place = _equal_mass_bins(confidence, bins)
     num_rows = np.bincount(place)
     return Reliability(
@@ -171,7 +171,7 @@ def ece_null(
     Each row's label is the share for the first of `votes` people who vote with P(first) = sigmoid(margin). Brocker &
     Smith 2007 (consistency resampling). Time is linear in n x draws; memory does not grow with draws.
     """
-    confidence, _ = oriented(margin, np.zeros(len(margin)))
+    confidence, _ = confidence_and_correctness(margin, np.zeros(len(margin)))
     place = _equal_mass_bins(confidence, bins)
     order = np.argsort(place, kind="stable")
     starts = np.flatnonzero(np.diff(place[order], prepend=-1))

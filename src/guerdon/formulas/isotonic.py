@@ -11,10 +11,10 @@ from jaxtyping import Float
 from scipy.optimize import isotonic_regression
 from scipy.special import expit, logit
 
-__all__ = ["Bend", "bend", "fit_isotonic"]
+__all__ = ["IsotonicCurve", "fit_isotonic", "isotonic_log_odds"]
 
 
-class Bend(NamedTuple):
+class IsotonicCurve(NamedTuple):
     """Margins in rising order, symmetric about 0, and the log-odds at each [k]. Between two the probability is a straight
     line, beyond them the outermost holds."""
 
@@ -24,7 +24,7 @@ class Bend(NamedTuple):
 
 def fit_isotonic(
     margin: Float[np.ndarray, " n"], q: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None = None
-) -> Bend:
+) -> IsotonicCurve:
     """Margins and labels of n >= 1 comparisons in, the monotone curve of least squared error of the probability out.
 
     Pool adjacent violators (Ayer et al. 1955; Zadrozny & Elkan 2002) on the doubled data (m, q) and (-m, 1 - q), so that
@@ -43,10 +43,10 @@ def fit_isotonic(
     sure = 1.0 / (len(margin) + 2)
     odds = logit(np.clip(fitted.x[ends], sure, 1.0 - sure))
     at = at[ends]
-    return Bend((at - at[::-1]) / 2, (odds - odds[::-1]) / 2)  # rounding must not prefer a side
+    return IsotonicCurve((at - at[::-1]) / 2, (odds - odds[::-1]) / 2)  # rounding must not prefer a side
 
 
-def bend(margin: Float[np.ndarray, " n"], curve: Bend) -> Float[np.ndarray, " n"]:
+def isotonic_log_odds(margin: Float[np.ndarray, " n"], curve: IsotonicCurve) -> Float[np.ndarray, " n"]:
     """Margins in, log-odds of the first by the curve out."""
     p = np.interp(np.asarray(margin, dtype=np.float64), curve.margin, expit(curve.log_odds))
     odds: np.ndarray = logit(p)

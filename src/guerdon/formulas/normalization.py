@@ -21,7 +21,7 @@ __all__ = [
     "icc_interval",
     "logsigmoid_centered",
     "quantile",
-    "within_spread",
+    "within_prompt_std",
     "zscore_global",
     "zscore_prompt",
 ]
@@ -49,7 +49,7 @@ def zscore_prompt(
     """Rewards in standard deviations of their own prompt's samples from their mean.
 
     A few samples do not know their spread: s_p^2 becomes (shrinkage spread^2 + k s_p^2) / (shrinkage + k), with `spread`
-    that within all prompts (`within_spread`). s_p^2 is the plain mean of squares, k what the row holds.
+    that within all prompts (`within_prompt_std`). s_p^2 is the plain mean of squares, k what the row holds.
     """
     k = np.sum(~np.isnan(bank), axis=1)
     own = np.nanvar(bank, axis=1)
@@ -74,7 +74,7 @@ def logsigmoid_centered(reward: Float[np.ndarray, " n"], bank: Float[np.ndarray,
     return log_expit(centered(reward, bank))  # type: ignore[no-any-return]
 
 
-def within_spread(reward: Float[np.ndarray, " m"], prompts: Sequence[Hashable]) -> float:
+def within_prompt_std(reward: Float[np.ndarray, " m"], prompts: Sequence[Hashable]) -> float:
     """Rewards of m samples and the prompt of each in, standard deviation within prompts out; 0.0 with one sample each."""
     _, squares, size = _by_prompt(reward, prompts)
     freedom = float((size - 1).sum())

@@ -26,7 +26,7 @@ from guerdon.formulas.normalization import (
     centered,
     logsigmoid_centered,
     quantile,
-    within_spread,
+    within_prompt_std,
     zscore_prompt,
 )
 from guerdon.models.scored_pairs import PairScorer, margin_std
@@ -186,7 +186,7 @@ class PromptNormalizedModel:
         """Of the value and of each member, within prompts, over all banks."""
         rows = np.concatenate([bank.scores for bank in self.banks.values()], axis=1)
         names = [key for key, bank in self.banks.items() for _ in bank.texts]
-        spread = np.array([within_spread(row, names) for row in rows])
+        spread = np.array([within_prompt_std(row, names) for row in rows])
         if not (spread > 0).all():
             raise GuerdonError("baseline: the reference samples of each prompt are all equal; remedy: rule='center'")
         return spread

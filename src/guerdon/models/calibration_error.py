@@ -13,11 +13,11 @@ import numpy as np
 from guerdon.contracts import Estimate
 from guerdon.formulas.calibration import (
     brier,
+    confidence_and_correctness,
     ece,
     ece_null,
     ece_p_value,
     nll,
-    oriented,
 )
 from guerdon.formulas.estimation import clopper_pearson
 from guerdon.formulas.resampling import bootstrap, bootstrap_mean
@@ -41,7 +41,7 @@ def measure_odds(
     seed: int,
 ) -> dict[str, Estimate]:
     """Estimates nll, brier, ece, overconfidence (mean confidence minus accuracy). The ECE weighs every pair alike."""
-    confidence, correct = oriented(margin, q)
+    confidence, correct = confidence_and_correctness(margin, q)
     means = {"nll": nll(margin, q), "brier": brier(margin, q), "overconfidence": confidence - correct}
     found = {name: Estimate(*bootstrap_mean(each, group, weight, draws, seed)) for name, each in means.items()}
     resampled = bootstrap(lambda rows: ece(margin[rows], q[rows], bins), group, draws, seed)

@@ -18,7 +18,7 @@ from guerdon.contracts import (
     RewardModel,
     digest,
 )
-from guerdon.formulas.isotonic import Bend, bend
+from guerdon.formulas.isotonic import IsotonicCurve, isotonic_log_odds
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -32,7 +32,7 @@ __all__ = ["IsotonicJudge"]
 class IsotonicJudge:
     """A reward model or a judge whose margins go through a curve fitted to held-out verdicts; see `guerdon.calibration`."""
 
-    def __init__(self, model: RewardModel | Judge, curve: Bend) -> None:
+    def __init__(self, model: RewardModel | Judge, curve: IsotonicCurve) -> None:
         if len(curve.margin) != len(curve.log_odds) or len(curve.margin) == 0:
             raise GuerdonError(
                 f"isotonic: {len(curve.margin)} margins for {len(curve.log_odds)} log-odds; remedy: fit the curve again"
@@ -51,7 +51,7 @@ class IsotonicJudge:
         self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
     ) -> Float[np.ndarray, " n"]:
         """Log-odds, in nats, that the first response is the better one."""
-        return bend(self._margin(prompts, first, second), self.curve)
+        return isotonic_log_odds(self._margin(prompts, first, second), self.curve)
 
     def as_dict(self) -> dict[str, object]:
         """The curve as plain values that JSON can hold."""
@@ -62,7 +62,9 @@ class IsotonicJudge:
         """The inverse of as_dict, around the model that the curve was fitted to."""
         if set(values) != {"margin", "log_odds"}:
             raise GuerdonError(f"isotonic: the keys are margin and log_odds, got {', '.join(sorted(values))}")
-        return cls(model, Bend(*(np.asarray(values[name], dtype=np.float64) for name in ("margin", "log_odds"))))
+        return cls(
+            model, IsotonicCurve(*(np.asarray(values[name], dtype=np.float64) for name in ("margin", "log_odds")))
+        )
 
     def _margin(
         self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]

@@ -26,21 +26,24 @@ LONGEST = 2048  # tokens of a window, where the model's context is longer: a pas
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Likelihood:
-    """nats: log-probability of each text [n]. tokens: how many it has [n]. greedy: whether the likeliest token was said at
-    every place [n]; None unless asked for."""
+    """How likely each of n texts is to a policy.
 
-    nats: Float[np.ndarray, " n"]
-    tokens: Int[np.ndarray, " n"]
-    greedy: Bool[np.ndarray, " n"] | None = None
+    log_prob: nats per text [n]. num_tokens: tokens per text [n]. is_greedy: whether greedy decoding would have given the
+    text [n]; None unless requested.
+    """
+
+    log_prob: Float[np.ndarray, " n"]
+    num_tokens: Int[np.ndarray, " n"]
+    is_greedy: Bool[np.ndarray, " n"] | None = None
 
     @property
     def per_token(self) -> Float[np.ndarray, " n"]:
-        """Nats a token; 0.0 for a text without tokens."""
-        each: np.ndarray = self.nats / np.maximum(self.tokens, 1)
-        return each
+        """Nats per token [n]; 0.0 for a text without tokens."""
+        mean: np.ndarray = self.log_prob / np.maximum(self.num_tokens, 1)
+        return mean
 
 
-def likelihood(
+def continuation_likelihood(
     policy: LanguagePolicy,
     contexts: Sequence[str | Prompt],
     continuations: Sequence[str],
@@ -53,7 +56,7 @@ def likelihood(
     A context that is a string is plain text, and a continuation brings its own space; one that is a prompt is rendered by
     the chat template, and the continuation is the reply. What does not fit the model's context loses its beginning.
     """
-    return read_pairs(policy, split_ids(policy, contexts, continuations), micro_tokens, greedy=greedy)
+    return pair_likelihood(policy, split_token_ids(policy, contexts, continuations), micro_tokens, greedy=greedy)
 
 
 def text_likelihood(policy: LanguagePolicy, texts: Sequence[str], *, micro_tokens: int = 4096) -> Likelihood:
@@ -62,19 +65,19 @@ def text_likelihood(policy: LanguagePolicy, texts: Sequence[str], *, micro_token
     A text longer than the model's context is read in windows: every token is predicted once, the last window looks back
     as far as it can (as lm-evaluation-harness does).
     """
-    first = np.asarray(beginning(policy.tokenizer, needed=True), dtype=np.int32)
+    first = np.asarray(opening_ids(policy.tokenizer, needed=True), dtype=np.int32)
     pairs, owner = [], []
     for i, ids in enumerate(_ids(policy, texts)):
         for pair in _windows(first, ids, _longest(policy)):
             pairs.append(pair)
             owner.append(i)
-    parts = read_pairs(policy, pairs, micro_tokens)
-    nats = np.bincount(owner, weights=parts.nats, minlength=len(texts))
-    tokens = np.bincount(owner, weights=parts.tokens, minlength=len(texts))
+    parts = pair_likelihood(policy, pairs, micro_tokens)
+    nats = np.bincount(owner, weights=parts.log_prob, minlength=len(texts))
+    tokens = np.bincount(owner, weights=parts.num_tokens, minlength=len(texts))
     return Likelihood(nats, tokens.astype(np.int64))
 
 
-def read_pairs(
+def pair_likelihood(
     policy: LanguagePolicy, pairs: Sequence[tuple[Any, Any]], micro_tokens: int = 4096, *, greedy: bool = False
 ) -> Likelihood:
     """The same in token ids: (context, continuation) each, a context of at least one token."""
@@ -85,7 +88,7 @@ def read_pairs(
     with torch.inference_mode(), policy._at_rest():
         for rows in policy.batches(texts, micro_tokens) if said else []:
             these = [said[row] for row in rows]
-            found = policy.read([pairs[i][0] for i in these], [pairs[i][1] for i in these])
+            found = policy.forward([pairs[i][0] for i in these], [pairs[i][1] for i in these])
             sizes = [len(pairs[i][1]) for i in these]
             for i, log_prob, entropy in zip(
                 these, found.log_prob.split(sizes), found.entropy.split(sizes), strict=True
@@ -100,7 +103,7 @@ def read_pairs(
     return Likelihood(nats, lengths, sure if greedy else None)
 
 
-def split_ids(
+def split_token_ids(
     policy: LanguagePolicy, contexts: Sequence[str | Prompt], continuations: Sequence[str]
 ) -> list[tuple[Any, Any]]:
     """Token ids of each context and of its continuation, at most as many together as the model reads.
@@ -114,7 +117,7 @@ def split_ids(
     plain = [c.rstrip() for c in different if isinstance(c, str)]
     known: dict[str | Prompt, Any] = dict(zip(plain, _ids(policy, plain), strict=True))
     known |= {c: policy.encode(c) for c in different if not isinstance(c, str)}
-    begin, needed = beginning(policy.tokenizer, needed=False), beginning(policy.tokenizer, needed=True)
+    begin, needed = opening_ids(policy.tokenizer, needed=False), opening_ids(policy.tokenizer, needed=True)
     most, pairs = _longest(policy), []
     for (context, text), ids in zip(both, whole_ids, strict=True):
         if isinstance(context, str):
@@ -128,11 +131,11 @@ def split_ids(
 
 def plain_ids(policy: LanguagePolicy, texts: Sequence[str]) -> list[Any]:
     """Token ids of plain texts, each behind what its tokenizer begins texts with; never none."""
-    begin, needed = beginning(policy.tokenizer, needed=False), beginning(policy.tokenizer, needed=True)
+    begin, needed = opening_ids(policy.tokenizer, needed=False), opening_ids(policy.tokenizer, needed=True)
     return [_begun(ids, begin if len(ids) else needed) for ids in _ids(policy, texts)]
 
 
-def beginning(tokenizer: Any, *, needed: bool) -> list[int]:
+def opening_ids(tokenizer: Any, *, needed: bool) -> list[int]:
     """Tokens that the tokenizer itself puts before a text; where a token is needed and it puts none, its bos or its end."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     dressed = tokenizer("a")["input_ids"]
@@ -156,7 +159,7 @@ def _settle(policy: LanguagePolicy, pairs: Sequence[tuple[Any, Any]], sure: np.n
     sizes = np.array([len(pairs[i][1]) for i in open_], dtype=np.int64)
     for size in np.unique(sizes):
         rows = open_[sizes == size]
-        drawn = policy.draw([pairs[i][0] for i in rows], 1, int(size), temperature=0.0)
+        drawn = policy.generate([pairs[i][0] for i in rows], 1, int(size), temperature=0.0)
         for i, reply in zip(rows, drawn.replies, strict=True):
             sure[i] = np.array_equal(reply, pairs[i][1])
 

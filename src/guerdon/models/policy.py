@@ -59,7 +59,7 @@ LOGITS = 1 << 26  # logits of one piece; more are computed again in the backward
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PolicyOutput:
     """What a policy makes of given replies, token after token, reply after reply.
 
     log_prob [r] of each token, entropy [r] of the distribution it was one of (no gradient), hidden [r, x] before it.
@@ -87,13 +87,13 @@ class LanguagePolicy:
         self.model, self.tokenizer, self.system, self.name = model, tokenizer, system, name
         self.max_prompt, self.template = max_prompt, template
         self.trunk = Trunk(model)
-        self.stops = stop_tokens(model, tokenizer, stop)
-        self.shares = False if layout.is_encoder(model.config) else None
+        self.stop_ids = stop_tokens(model, tokenizer, stop)
+        self.shares_prefixes = False if layout.is_encoder(model.config) else None
 
     @property
     def fingerprint(self) -> str:
         """Changes with whatever changes what it says: weights, rendering, where replies end."""
-        return digest([layout.fingerprint(self.model), self.template_hash, sorted(self.stops), self.max_prompt])
+        return digest([layout.fingerprint(self.model), self.template_hash, sorted(self.stop_ids), self.max_prompt])
 
     # ---- Speaking ----------------------------------------------------------------------------------------------------
 
@@ -105,16 +105,16 @@ class LanguagePolicy:
         Temperature 0 takes the likeliest token. The seed fixes every draw and leaves torch's own generator as it was.
         Raises GuerdonError for a prompt that is too long, with its place.
         """
-        return self.sample_each(prompts, n, max_tokens, temperature, [seed] * len(prompts))
+        return self.sample_with_seeds(prompts, n, max_tokens, temperature, [seed] * len(prompts))
 
-    def sample_each(
+    def sample_with_seeds(
         self, prompts: Sequence[PromptLike], n: int, max_tokens: int, temperature: float, seeds: Sequence[int]
     ) -> Rollouts:
         """The same with a seed for each prompt."""
         messages = [as_prompt(p) for p in prompts]
         prompt_ids = [self.encode(p) for p in messages]
         for i, row in enumerate(prompt_ids):
-            if reason := self.unfit(row, max_tokens):
+            if reason := self.prompt_problem(row, max_tokens):
                 raise GuerdonError(f"prompt {i}: {reason}")
         return self.sample_encoded(messages, prompt_ids, n, max_tokens, temperature, seeds)
 
@@ -127,8 +127,8 @@ class LanguagePolicy:
         temperature: float,
         seeds: int | Sequence[int],
     ) -> Rollouts:
-        """`sample_each` of prompts that are encoded already, and known to fit."""
-        drawn = self.draw(prompt_ids, n, max_tokens, temperature, seeds)
+        """`sample_with_seeds` of prompts that are encoded already, and known to fit."""
+        drawn = self.generate(prompt_ids, n, max_tokens, temperature, seeds)
         return Rollouts(
             tuple(prompt for prompt in prompts for _ in range(n)),
             tuple(self.response(ids, finish) for ids, finish in zip(drawn.replies, drawn.finish, strict=True)),
@@ -139,7 +139,7 @@ class LanguagePolicy:
             token_ids=tuple(drawn.replies),
         )
 
-    def draw(
+    def generate(
         self, prompts: Texts, n: int, max_tokens: int, temperature: float = 1.0, seeds: int | Sequence[int] = 0
     ) -> Drawn:
         """Draw n replies to each prompt, in token ids."""
@@ -181,7 +181,7 @@ class LanguagePolicy:
             self.tokenizer(whole(text), add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int32
         )
 
-    def unfit(self, prompt: Int[np.ndarray, " t"], max_tokens: int) -> str | None:
+    def prompt_problem(self, prompt: Int[np.ndarray, " t"], max_tokens: int) -> str | None:
         """Why a prompt cannot be answered; None where it can."""
         context = layout.context_length(self.model.config)
         most = min(self.max_prompt or 10**9, (context or 10**9) - max_tokens)
@@ -223,7 +223,7 @@ class LanguagePolicy:
 
     # ---- Reading what was said ----------------------------------------------------------------------------------------
 
-    def read(self, prompts: Texts, replies: Texts, temperature: float = 1.0) -> Reading:
+    def forward(self, prompts: Texts, replies: Texts, temperature: float = 1.0) -> PolicyOutput:
         """Log-probability of each reply's tokens after its prompt, with gradients if they are enabled.
 
         Prompts, and what else texts begin with alike, are computed once.
@@ -241,7 +241,7 @@ class LanguagePolicy:
             else:
                 hidden, logits = self._padded(texts, since)
                 found = [_log_probs(logits, target, temperature)]
-        return Reading(torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found]), hidden)
+        return PolicyOutput(torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found]), hidden)
 
     def log_probs(self, rollouts: Rollouts, micro_tokens: int = 4096) -> Float[np.ndarray, " n"]:
         """Nats of each response, its end token included where it ended, at temperature 1.
@@ -256,7 +256,7 @@ class LanguagePolicy:
         with torch.inference_mode(), self._at_rest():
             for rows in self.batches(texts, micro_tokens) if some else []:
                 these = [some[row] for row in rows]
-                nats = self.read([prompts[i] for i in these], [replies[i] for i in these]).log_prob
+                nats = self.forward([prompts[i] for i in these], [replies[i] for i in these]).log_prob
                 found[these] = [float(part.double().sum()) for part in nats.split([len(replies[i]) for i in these])]
         return found
 
@@ -278,18 +278,18 @@ class LanguagePolicy:
 
         One pass answers both: rows that are computed differently differ by rounding, in bfloat16 by more than a fault would.
         """
-        if self.shares is None:
+        if self.shares_prefixes is None:
             draw = np.random.default_rng(0)
             texts = [draw.integers(0, self.model.config.vocab_size, size).astype(np.int32) for size in (17, 9)]
             with torch.no_grad(), torch.autocast(self.device.type, enabled=False), self._at_rest():
                 hidden, logits = self._padded(texts, [0, 0])
                 expected, found = logits.float(), self._logits(hidden).float()
             limit = TOLERANCE[next(self.model.parameters()).dtype] * expected.abs().max()
-            self.shares = bool((found - expected).abs().max() <= limit)
-            if not self.shares:
+            self.shares_prefixes = bool((found - expected).abs().max() <= limit)
+            if not self.shares_prefixes:
                 self.trunk.give_up()
                 log.warning("%s: logits are not its unembedding's alone; rows are padded", type(self.model).__name__)
-        return self.shares
+        return self.shares_prefixes
 
     def _draw(
         self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, seeds: Sequence[int], bar: Bar
@@ -297,7 +297,9 @@ class LanguagePolicy:
         if self._shared() and self.trunk.choose() == "forest":
             with packed(self.model):
                 return self._draw_shared(prompts, chance, temperature, bar)
-        return self._generate(prompts, len(chance) // len(prompts), chance.shape[1], temperature, seeds, bar)
+        return self._generate_with_transformers(
+            prompts, len(chance) // len(prompts), chance.shape[1], temperature, seeds, bar
+        )
 
     def _draw_shared(self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, bar: Bar) -> Drawn:
         """Over the forest. Prompts that stand otherwise to a turn of the positions do not meet in one pass."""
@@ -313,14 +315,14 @@ class LanguagePolicy:
                 [prompts[i] for i in some.tolist()],
                 chance[rows],
                 temperature=temperature,
-                stops=sorted(self.stops),
+                stops=sorted(self.stop_ids),
                 advance=bar.advance,
             )
             parts.append(drawn)
             order.append(rows)
         return Drawn.joined(parts).taken(np.argsort(np.concatenate(order)))
 
-    def _generate(
+    def _generate_with_transformers(
         self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: Bar
     ) -> Drawn:
         """transformers' own loop, for families that the forest is not exact for; without what the model's makers shape draws by."""
@@ -352,14 +354,14 @@ class LanguagePolicy:
                     num_return_sequences=1 if temperature == 0 else n,
                     max_new_tokens=max_tokens,
                     pad_token_id=self.tokenizer.pad_token_id,
-                    eos_token_id=sorted(self.stops),
+                    eos_token_id=sorted(self.stop_ids),
                     **chosen,
                 )[:, len(prompt) :]
                 for row in rows.tolist() * (n if temperature == 0 else 1):
-                    end = next((i for i, token in enumerate(row) if token in self.stops), None)
+                    end = next((i for i, token in enumerate(row) if token in self.stop_ids), None)
                     replies.append(np.asarray(row if end is None else row[: end + 1], dtype=np.int32))
                     finish.append("length" if end is None else "stop")
-                    nats.append(float(self.read([prompt], replies[-1:], temperature or 1.0).log_prob.double().sum()))
+                    nats.append(float(self.forward([prompt], replies[-1:], temperature or 1.0).log_prob.double().sum()))
                 bar.advance(n)
         return Drawn(replies, finish, np.asarray(nats))
 

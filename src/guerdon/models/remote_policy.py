@@ -174,7 +174,7 @@ class RemotePolicy:
         """
         return self._sample(prompts, n, max_tokens, temperature, [(seed, i) for i in range(len(prompts))], received)
 
-    def answers(self, prompt: PromptLike) -> bool:
+    def can_answer(self, prompt: PromptLike) -> bool:
         """Whether the server gives one token to a prompt at the first try."""
         once = copy.copy(self)
         once.retries = 0
@@ -184,7 +184,7 @@ class RemotePolicy:
             return False
         return True
 
-    def sample_each(
+    def sample_with_seeds(
         self, prompts: Sequence[PromptLike], n: int, max_tokens: int, temperature: float, seeds: Sequence[int]
     ) -> Rollouts:
         """The same with a seed for each prompt: what `sample` asks for that prompt alone."""

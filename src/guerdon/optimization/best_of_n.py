@@ -85,7 +85,7 @@ HELLO = (as_prompt("Hello."), Response("Hello.", finish="stop"))
 class SeededPolicy(Protocol):
     """A policy that draws for many prompts at once, each from a seed of its own, whatever its company."""
 
-    def sample_each(
+    def sample_with_seeds(
         self, prompts: Sequence[PromptLike], n: int, max_tokens: int, temperature: float, seeds: Sequence[int]
     ) -> Rollouts:
         """As Policy.sample; the draws of prompt i depend on the prompt and seeds[i] only."""
@@ -381,7 +381,7 @@ class _Desk:
         prompts = [each.prompt for each in asked]
         how = (options.n, options.max_tokens, options.temperature)
         if isinstance(self.policy, SeededPolicy):
-            rollouts = [self.policy.sample_each(prompts, *how, seeds)]
+            rollouts = [self.policy.sample_with_seeds(prompts, *how, seeds)]
         else:
             rollouts = [self.policy.sample([p], *how, seed) for p, seed in zip(prompts, seeds, strict=True)]
         responses = [response for some in rollouts for response in some.responses]

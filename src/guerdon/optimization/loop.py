@@ -235,7 +235,7 @@ def accumulate(
             return torch.cat([x[i, : sizes[i]] for i in some]).to(policy.device)
 
         keep = flat(batch.mask)
-        reading = policy.read(prompts, replies, options.temperature)
+        reading = policy.forward(prompts, replies, options.temperature)
         old, adv = flat(batch.log_prob), flat(batch.advantage)
         per_token = clipped_policy_loss(reading.log_prob, old, adv, options.clip)
         policy_loss = torch.where(keep, per_token, 0.0).sum() / count
@@ -302,7 +302,9 @@ def answerable(
         else:
             try:
                 row = policy.encode(prompt)
-                reason = "too long for policy.max_prompt or the context" if policy.unfit(row, max_tokens) else None
+                reason = (
+                    "too long for policy.max_prompt or the context" if policy.prompt_problem(row, max_tokens) else None
+                )
             except GuerdonError as error:
                 reason, refused = "refused by the chat template", f"; {error}"
         if reason:
@@ -350,7 +352,7 @@ def look(
 ) -> Check:
     """One reply to each held-out prompt, with the same chances every time: reward, gold, KL, length and the texts."""
     seeds = [seed_of(options.seed, i) for i in range(len(ids))]
-    drawn = policy.draw(ids, 1, options.max_tokens, options.temperature, seeds)
+    drawn = policy.generate(ids, 1, options.max_tokens, options.temperature, seeds)
     responses = tuple(policy.response(r, f) for r, f in zip(drawn.replies, drawn.finish, strict=True))
     turns = Turns(tuple(asked), responses, list(ids), drawn.replies, np.arange(len(ids)))
     mine, _, _ = read_all(policy, None, turns, options)

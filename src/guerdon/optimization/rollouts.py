@@ -22,7 +22,7 @@ from guerdon.contracts import GuerdonError, Prompt, Response
 from guerdon.formulas import advantage
 from guerdon.formulas.advantage import RunningScale
 from guerdon.models.engine.backbone import Texts
-from guerdon.models.policy import LanguagePolicy, Reading
+from guerdon.models.policy import LanguagePolicy, PolicyOutput
 from guerdon.models.reward_model import ScalarNetwork
 from guerdon.optimization.rewards import Reward, Rewarded
 from guerdon.runtime import distributed
@@ -81,7 +81,9 @@ class Batch:
 class ValueModel(Protocol):
     """Expects the rest of a reply's reward before each of its tokens."""
 
-    def of(self, prompts: Texts, replies: Texts, reading: Reading, *, detached: bool = False) -> Float[Tensor, " r"]:
+    def of(
+        self, prompts: Texts, replies: Texts, reading: PolicyOutput, *, detached: bool = False
+    ) -> Float[Tensor, " r"]:
         """Values in units of the optimized score, token after token, reply after reply."""
         ...
 
@@ -95,7 +97,9 @@ class ValueHead(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def of(self, prompts: Texts, replies: Texts, reading: Reading, *, detached: bool = False) -> Float[Tensor, " r"]:
+    def of(
+        self, prompts: Texts, replies: Texts, reading: PolicyOutput, *, detached: bool = False
+    ) -> Float[Tensor, " r"]:
         """Values; `detached` teaches the head alone."""
         hidden = reading.hidden.detach() if detached else reading.hidden
         with torch.autocast(hidden.device.type, enabled=False):
@@ -110,7 +114,9 @@ class ValueNetwork(nn.Module):
         super().__init__()
         self.network, self.mean, self.scale = network, mean, scale
 
-    def of(self, prompts: Texts, replies: Texts, reading: Reading, *, detached: bool = False) -> Float[Tensor, " r"]:
+    def of(
+        self, prompts: Texts, replies: Texts, reading: PolicyOutput, *, detached: bool = False
+    ) -> Float[Tensor, " r"]:
         """Values of the texts before each token of the replies."""
         texts = [np.concatenate([p, r[:-1]]) for p, r in zip(prompts, replies, strict=True)]
         found = self.network.read_from(texts, [len(p) - 1 for p in prompts])[:, 0]
@@ -129,7 +135,7 @@ def take_turns(
     mine = range(accelerator.process_index, len(asked), accelerator.num_processes)
     k = options.samples
     seeds = [seed_of(options.seed, update, i) for i in mine]
-    drawn = policy.draw([prompts[i] for i in mine], k, options.max_tokens, options.temperature, seeds)
+    drawn = policy.generate([prompts[i] for i in mine], k, options.max_tokens, options.temperature, seeds)
     return Turns(
         tuple(asked[i] for i in mine for _ in range(k)),
         tuple(policy.response(r, f) for r, f in zip(drawn.replies, drawn.finish, strict=True)),
@@ -182,7 +188,7 @@ def read_all(
     with torch.no_grad():
         for rows in passes(policy, turns, range(len(turns.replies)), options.micro_tokens):
             prompts, replies = [turns.prompts[i] for i in rows], [turns.replies[i] for i in rows]
-            reading = policy.read(prompts, replies, options.temperature)
+            reading = policy.forward(prompts, replies, options.temperature)
             values = torch.zeros_like(reading.log_prob)
             if value is not None:
                 values = value.of(prompts, replies, reading)

@@ -27,7 +27,7 @@ from guerdon.progress import Bar
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TokenizedComparisons:
     """Every comparison tokenized once. Ids of all responses lie in one flat array; `starts` cuts it.
 
     q and outcome hold 0.5 and zeros where a comparison has more than two responses; ratings are NaN where missing. share says
@@ -75,13 +75,13 @@ class Batch:
     share: Float[Tensor, "c h"] | None = None
 
 
-def tabulate(
+def tokenize_comparisons(
     text: Text,
     comparisons: Sequence[Comparison],
     options: TrainOptions,
     attributes: Sequence[str] = (),
     bootstrapped: int = 0,
-) -> Table:
+) -> TokenizedComparisons:
     """Tokenize, apply the truncation policy, and refuse what cannot teach anything.
 
     `bootstrapped` heads each see a resample of their own; what none of them drew is left out.
@@ -100,7 +100,7 @@ def tabulate(
     return table if not bootstrapped else resampled(table, [c.id for c in builder.kept], bootstrapped, options.seed)
 
 
-def resampled(table: Table, ids: Sequence[str], heads: int, seed: int) -> Table:
+def resampled(table: TokenizedComparisons, ids: Sequence[str], heads: int, seed: int) -> TokenizedComparisons:
     """The table with each comparison's weight multiplied by the mean of its heads' draws, and divided as they drew it."""
     counts = draws(ids, heads, seed)
     mean = counts.mean(axis=1)
@@ -128,7 +128,7 @@ def draws(ids: Sequence[str], heads: int, seed: int) -> Float[np.ndarray, "c h"]
 
 
 class _Builder:
-    """Gathers the columns of a Table chunk by chunk, so that only token ids are held, never the padded texts."""
+    """Gathers the columns of a TokenizedComparisons chunk by chunk, so that only token ids are held, never the padded texts."""
 
     def __init__(self, text: Text, options: TrainOptions, attributes: Sequence[str]) -> None:
         self.text, self.options, self.attributes = text, options, list(attributes)
@@ -164,7 +164,7 @@ class _Builder:
             self.sizes.append(len(rows))
             self.kept.append(comparison)
 
-    def table(self) -> Table:
+    def table(self) -> TokenizedComparisons:
         if self.long and self.text.truncation == "refuse":
             raise GuerdonError(
                 f"model.max_length={self.text.max_length}: {len(self.long)} of {self.seen} comparisons are longer "
@@ -184,7 +184,7 @@ class _Builder:
             raise GuerdonError(
                 f"all {len(self.kept)} comparisons are ties: nothing says which response is better; remedy: give some that are decided"
             )
-        return Table(
+        return TokenizedComparisons(
             ids=np.concatenate(self.ids),
             starts=np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64),
             first=np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64),
@@ -231,7 +231,7 @@ class Work:
         return f"{self.computed:,} tokens an epoch: {fewer}"
 
 
-def work(table: Table, options: TrainOptions, trunk: Trunk) -> Work:
+def work(table: TokenizedComparisons, options: TrainOptions, trunk: Trunk) -> Work:
     """What an epoch costs, and what it would cost without sharing prompts and with padded steps."""
     computed = unshared = padded = 0
     for step in range(math.ceil(len(table) / options.batch_size)):
@@ -244,7 +244,9 @@ def work(table: Table, options: TrainOptions, trunk: Trunk) -> Work:
     return Work(computed, unshared, padded)
 
 
-def share(table: Table, rows: Int[np.ndarray, " b"], process: int, num_processes: int) -> Int[np.ndarray, " m"]:
+def share(
+    table: TokenizedComparisons, rows: Int[np.ndarray, " b"], process: int, num_processes: int
+) -> Int[np.ndarray, " m"]:
     """One process's part of a step: the longest comparison left goes to whoever has fewest tokens so far."""
     load = [0] * num_processes
     mine = []
@@ -261,7 +263,7 @@ def share(table: Table, rows: Int[np.ndarray, " b"], process: int, num_processes
     return np.array(mine, dtype=np.int64)
 
 
-def micro_batches(table: Table, rows: Iterable[int], tokens: int, trunk: Trunk) -> list[list[int]]:
+def micro_batches(table: TokenizedComparisons, rows: Iterable[int], tokens: int, trunk: Trunk) -> list[list[int]]:
     """Cut one step's comparisons into passes that compute at most `tokens` tokens each, but at least one comparison."""
     chunks: list[list[int]] = []
     texts: list[np.ndarray] = []
@@ -276,7 +278,7 @@ def micro_batches(table: Table, rows: Iterable[int], tokens: int, trunk: Trunk) 
     return chunks
 
 
-def collate(table: Table, rows: Sequence[int], device: torch.device) -> Batch:
+def collate(table: TokenizedComparisons, rows: Sequence[int], device: torch.device) -> Batch:
     """Tensors of the given comparisons."""
     spans = [range(int(table.first[r]), int(table.first[r + 1])) for r in rows]
     flat = [i for span in spans for i in span]
@@ -310,7 +312,7 @@ def collate(table: Table, rows: Sequence[int], device: torch.device) -> Batch:
     )
 
 
-def _only(table: Table, rows: Int[np.ndarray, " m"]) -> Table:
+def _only(table: TokenizedComparisons, rows: Int[np.ndarray, " m"]) -> TokenizedComparisons:
     """The table of some of its comparisons."""
     spans = [np.arange(table.first[row], table.first[row + 1]) for row in rows]
     responses = np.concatenate(spans)

@@ -38,13 +38,13 @@ from guerdon.runtime import checkpoint, distributed
 from guerdon.runtime.optimizer import Weights
 from guerdon.training.batches import (
     Batch,
-    Table,
+    TokenizedComparisons,
     Work,
     collate,
     micro_batches,
     share,
     step_rows,
-    tabulate,
+    tokenize_comparisons,
     work,
 )
 from guerdon.training.objectives import accuracy, loss
@@ -100,8 +100,10 @@ def fit(
     # 1. Processes, and text to tokens, once
     tracked = {"log_with": list(options.report_to) or None, "project_dir": str(folder) if folder else None}
     accelerator = distributed.start(model.device, shard=options.shard, **tracked)
-    table = tabulate(model.text, comparisons, options, model.card.attributes, model.heads if options.bootstrap else 0)
-    check = tabulate(model.text, held_out, options, model.card.attributes) if held_out else None
+    table = tokenize_comparisons(
+        model.text, comparisons, options, model.card.attributes, model.heads if options.bootstrap else 0
+    )
+    check = tokenize_comparisons(model.text, held_out, options, model.card.attributes) if held_out else None
     if table.dropped:
         log.warning(
             "%d of %d comparisons are longer than model.max_length=%d and were dropped",
@@ -195,7 +197,11 @@ def _whole(core: ScalarNetwork, given: ScalarNetwork, home: torch.device, accele
 
 
 def evaluate(
-    network: ScalarNetwork, table: Table, options: TrainOptions, model: ScalarRewardModel, accelerator: Accelerator
+    network: ScalarNetwork,
+    table: TokenizedComparisons,
+    options: TrainOptions,
+    model: ScalarRewardModel,
+    accelerator: Accelerator,
 ) -> HeldOut:
     """Loss and accuracy over every comparison of the table, weighted by comparison, with bootstrap intervals by group.
 
@@ -257,7 +263,7 @@ def _refuse_ignored(options: TrainOptions, attributes: Sequence[str], heads: int
             )
 
 
-def _refuse_mixed_passes(network: ScalarNetwork, options: TrainOptions, *tables: Table | None) -> None:
+def _refuse_mixed_passes(network: ScalarNetwork, options: TrainOptions, *tables: TokenizedComparisons | None) -> None:
     """Processes that hold slices make the same passes, so texts on the two sides of a rotary embedding's turn could not be kept apart."""
     turn = network.trunk.turn
     if not options.shard or turn is None:
@@ -389,7 +395,7 @@ class _Run:
 
 def _accumulate(
     network: Any,
-    table: Table,
+    table: TokenizedComparisons,
     rows: np.ndarray,
     options: TrainOptions,
     accelerator: Accelerator,
@@ -468,7 +474,7 @@ def _slope(
 
 
 def _passes(
-    network: ScalarNetwork, table: Table, rows: np.ndarray, tokens: int, accelerator: Accelerator
+    network: ScalarNetwork, table: TokenizedComparisons, rows: np.ndarray, tokens: int, accelerator: Accelerator
 ) -> list[tuple[list[int], bool]]:
     """This process's passes over its share of the rows, and whether each counts."""
     mine = share(table, rows, accelerator.process_index, accelerator.num_processes)

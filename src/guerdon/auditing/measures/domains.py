@@ -22,7 +22,7 @@ from guerdon.contracts import (
     Rollouts,
     prompt_digest,
 )
-from guerdon.formulas.calibration import Slope, local_slope
+from guerdon.formulas.calibration import CalibrationSlope, calibration_slope
 from guerdon.formulas.estimation import benjamini_hochberg
 from guerdon.formulas.normalization import icc, icc_interval
 
@@ -66,7 +66,7 @@ def measure_domains(pairs: ScoredPairs, options: AuditOptions, *, reference: Rol
     return Report("Sources and prompts", about, estimates, tuple(findings), curves)
 
 
-def _slopes(pairs: ScoredPairs) -> dict[str, tuple[Slope, int]]:
+def _slopes(pairs: ScoredPairs) -> dict[str, tuple[CalibrationSlope, int]]:
     """Slope and number of groups of each source that determines one, by name."""
     found = {}
     for name in np.unique(pairs.source):
@@ -74,13 +74,13 @@ def _slopes(pairs: ScoredPairs) -> dict[str, tuple[Slope, int]]:
         groups = len(np.unique(pairs.group[own]))
         if groups < FEWEST_GROUPS:
             continue
-        slope = local_slope(pairs.margin[own], pairs.q[own], pairs.group[own], pairs.weight[own])
+        slope = calibration_slope(pairs.margin[own], pairs.q[own], pairs.group[own], pairs.weight[own])
         if math.isfinite(slope.error) and slope.error > 0:
             found[str(name) or "no source"] = (slope, groups)
     return found
 
 
-def _spread(slopes: dict[str, tuple[Slope, int]]) -> Estimate:
+def _spread(slopes: dict[str, tuple[CalibrationSlope, int]]) -> Estimate:
     """Largest over smallest temperature. Its interval holds all ratios of two sources at once (Sidak 1967), which allows for
     these two having been picked; a ratio is not below 1."""
     pairs = list(combinations(slopes.values(), 2))
@@ -92,7 +92,7 @@ def _spread(slopes: dict[str, tuple[Slope, int]]) -> Estimate:
     return Estimate(math.exp(max(logs) - min(logs)), math.exp(max(0.0, low)), math.exp(high), num)
 
 
-def _by_source(slopes: dict[str, tuple[Slope, int]]) -> Curve:
+def _by_source(slopes: dict[str, tuple[CalibrationSlope, int]]) -> Curve:
     half = float(ndtri(1 - ALPHA / 2))
     y = [
         Estimate(s.value, s.value * math.exp(-half * s.error), s.value * math.exp(half * s.error), groups)
@@ -109,7 +109,7 @@ def _by_source(slopes: dict[str, tuple[Slope, int]]) -> Curve:
     )
 
 
-def _slope_findings(slopes: dict[str, tuple[Slope, int]], spread: Estimate) -> list[Finding]:
+def _slope_findings(slopes: dict[str, tuple[CalibrationSlope, int]], spread: Estimate) -> list[Finding]:
     """Sources whose own slope is not 1, at a false discovery rate; and whether they differ among themselves."""
     names = list(slopes)
     p = np.array([2 * ndtr(-abs(math.log(slopes[n][0].value)) / slopes[n][0].error) for n in names])
@@ -155,6 +155,6 @@ def _of_reference(reference: Rollouts) -> tuple[Float[np.ndarray, " m"], list[Ha
     return np.asarray(reference.reward, dtype=np.float64), prompts
 
 
-def _too_small(pairs: ScoredPairs, slopes: dict[str, tuple[Slope, int]]) -> str:
+def _too_small(pairs: ScoredPairs, slopes: dict[str, tuple[CalibrationSlope, int]]) -> str:
     names: Sequence[str] = [str(name) or "no source" for name in np.unique(pairs.source)]
     return ", ".join(name for name in names if name not in slopes) if len(names) > 1 else ""
