@@ -58,8 +58,8 @@ def test_a_rule_is_broken_by_what_it_names(rule, line):
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ("accurcy<0.6", "nothing of that name was measured; the nearest is accuracy"),
-        ("hidden<1", "the nearest is"),
+        ("accurcy<0.6", "nothing of that name was measured. Did you mean accuracy"),
+        ("hidden<1", "nothing of that name was measured. (Did you mean|Choose from)"),
         ("verdict=unfit", "no such verdict; known are fit, fit_with_limits, not_fit"),
         ("accuracy<high", "'high' is no number; remedy: write"),
         ("accuracy", "not a rule; remedy: write preference=not_fit"),
@@ -112,7 +112,7 @@ def test_a_rule_that_cannot_be_read_stops_the_command_before_it_measures(scored,
     assert not (tmp_path / "run").exists()
     ran = guerdon("audit", "--from", scored / "good.jsonl", "--fail-on", "acuracy<0.5", *QUICK)
     assert ran.code == 2
-    assert "the nearest is accuracy" in ran.err.splitlines()[-1]
+    assert "Did you mean accuracy?" in ran.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("words", [(), ("--from", "{good}", "--data", "{good}"), ("model",), ("--data", "{good}")])

@@ -251,8 +251,8 @@ ROW = {"prompt": "p", "responses": ["a", "b"], "preference": {"q": 1.0}}
     ("rows", "said"),
     [
         ([ROW], "s.jsonl:1: holds no scores; remedy: give rewards"),
-        ([ROW | {"rewards": [1.0]}], "s.jsonl:1: field rewards holds one number for each of 2 responses"),
-        ([ROW | {"rewards": [1.0, "x"]}], r"s.jsonl:1: field rewards\[1\] is a finite number, got 'x'"),
+        ([ROW | {"rewards": [1.0]}], "s.jsonl:1: rewards must be a list of 2 numbers, one per response"),
+        ([ROW | {"rewards": [1.0, "x"]}], r"s.jsonl:1: rewards\[1\] must be a finite number, got 'x'"),
         (
             [ROW | {"rewards": [1, 2]}, ROW | {"margin": 1.0}],
             r"rewards \(at .*:1\) and margins \(at .*:2\); remedy: one kind",
@@ -261,7 +261,7 @@ ROW = {"prompt": "p", "responses": ["a", "b"], "preference": {"q": 1.0}}
         ([{"prompt": "p", "margin": 1.0}], "s.jsonl:1: columns 'prompt' fit no known format"),
         (
             [ROW | {"responses": ["a", "b", "c"], "preference": {"groups": [[0], [1], [2]]}, "margin": 1}],
-            "is for two responses",
+            "the number of responses of a margin must be 2, got 3. Give rewards",
         ),
     ],
 )

@@ -250,7 +250,7 @@ def test_parts_are_chosen_by_name_and_an_unknown_one_is_told_with_the_nearest():
     none = audit(Good(), rows, CORE.model_copy(update={"skip": ["odds"]}), hygiene=())
     assert "nll" not in none.estimates
     for name in ("only", "skip"):
-        with pytest.raises(GuerdonError, match="no part is called 'cue'; the nearest is cues"):
+        with pytest.raises(GuerdonError, match=r"no part is called 'cue'\. Did you mean cues\?"):
             audit(Good(), rows, CORE.model_copy(update={name: ["cue"]}), hygiene=())
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from errors import gives_advice
 
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError, Message
@@ -31,7 +32,7 @@ def reason(row, **options) -> str:
     (found,) = take(row, **options)
     assert isinstance(found, Rejected), found
     assert found.row is row
-    assert "remedy: " in found.reason
+    assert gives_advice(found.reason)
     assert "\n" not in found.reason
     return found.reason
 
@@ -86,10 +87,10 @@ def test_hh_marks_inside_a_response_are_its_text():
         (hh("H hi A a H b A c", "H hi A a H d A e"), "field chosen goes on with a human turn after character 12"),
         (hh("H hi A a", "H hi A a H d A e"), "field rejected goes on with a human turn after character 12"),
         (hh("H hi A a H b A c", "H hi A x H b A c"), "diverging transcripts do not answer one prompt"),
-        (hh("A yes", "H hi A no"), 'field chosen starts with "\\n\\nHuman:", got'),
-        (hh("H hi", "H hi A no"), 'field chosen has an "\\n\\nAssistant:" turn, got'),
-        ({"chosen": 3, "rejected": "x"}, "field chosen is text, got 3"),
-        ({"chosen": "x"}, "field chosen starts"),
+        (hh("A yes", "H hi A no"), 'chosen must be a transcript that starts with "\\n\\nHuman:", got'),
+        (hh("H hi", "H hi A no"), 'chosen must be a transcript with an "\\n\\nAssistant:" turn, got'),
+        ({"chosen": 3, "rejected": "x"}, "chosen must be text, got 3"),
+        ({"chosen": "x"}, "chosen must be a transcript that starts"),
         ({"rejected": "x"}, "field chosen is missing; remedy: add it, or say with columns"),
     ],
 )
@@ -207,15 +208,15 @@ def test_margin_becomes_strength_and_the_row_keeps_its_names():
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        (FORMS[8], "field rejected has the form of chosen"),
+        (FORMS[8], "rejected must be of the same form as chosen"),
         ({**FORMS[0], "chosen": None}, "field chosen is missing"),
         ({**FORMS[0], "chosen": "No. "}, "identical responses"),
         ({**FORMS[0], "chosen": " "}, "field chosen is an empty response"),
-        ({**FORMS[0], "prompt": ""}, "field prompt holds text, got ''"),
-        ({**FORMS[0], "prompt": 3}, "field prompt is text or a list of messages, got 3"),
-        ({**FORMS[0], "margin": -1}, "field margin is a number >= 0, got -1"),
-        ({**FORMS[0], "margin": "x"}, "field margin is a number >= 0, got 'x'"),
-        ({**FORMS[0], "weight": float("nan")}, "field weight is a number > 0, got nan"),
+        ({**FORMS[0], "prompt": ""}, "prompt must be text that is not empty, got ''"),
+        ({**FORMS[0], "prompt": 3}, "prompt must be text or a list of messages, got 3"),
+        ({**FORMS[0], "margin": -1}, "margin must be a number >= 0, got -1"),
+        ({**FORMS[0], "margin": "x"}, "margin must be a number >= 0, got 'x'"),
+        ({**FORMS[0], "weight": float("nan")}, "weight must be a number > 0, got nan"),
         ({"chosen": "a", "rejected": "b"}, "share no beginning; remedy: give a prompt"),
         ({"chosen": "a", "rejected": "a"}, "identical texts"),
         ({"chosen": "a b", "rejected": "a b c"}, "field chosen is an empty response"),
@@ -223,13 +224,13 @@ def test_margin_becomes_strength_and_the_row_keeps_its_names():
         ({"chosen": [USER, ANSWER], "rejected": [ANSWER, ANSWER]}, "diverging: they differ before the last message"),
         (
             {"chosen": [ANSWER, USER], "rejected": [ANSWER, USER]},
-            "field chosen ends with an assistant message, got 'user'",
+            "the last message of chosen must be an assistant message, got 'user'",
         ),
-        ({**FORMS[2], "prompt": "Other"}, "field chosen repeats the prompt, got 'Hi'"),
-        ({**FORMS[0], "prompt": [{"role": "robot", "content": "x"}]}, "field prompt[0].role is system, user"),
-        ({**FORMS[0], "prompt": [{"role": "user", "content": None}]}, "field prompt[0].content is text, got nothing"),
+        ({**FORMS[2], "prompt": "Other"}, "chosen must be the answer alone, or the prompt and the answer, got 'Hi'"),
+        ({**FORMS[0], "prompt": [{"role": "robot", "content": "x"}]}, "prompt[0].role must be system, user"),
+        ({**FORMS[0], "prompt": [{"role": "user", "content": None}]}, "prompt[0].content must be text, got nothing"),
         ({**FORMS[0], "prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "images cannot be scored"),
-        ([1, 2], "field row is an object with named fields, got [1, 2]"),
+        ([1, 2], "row must be an object with named fields, got [1, 2]"),
     ],
 )
 def test_a_bad_preference_is_rejected_with_the_true_reason(row, words):
@@ -309,29 +310,33 @@ def test_votes_are_counted_and_a_tie_counts_half():
         (
             "csv",
             {"prompt": "p", "first": "a", "second": "b", "label": "3"},
-            "field label is a, b, tie, first, second, 1",
+            "label must be a, b, tie, first, second, 1",
         ),
         ("csv", {"prompt": "p", "first": "a", "second": "b", "label": "good"}, "got 'good'"),
         ("csv", {"prompt": "p", "first": "", "second": "b", "label": "a"}, "field first is an empty response"),
         ("csv", {"prompt": "p", "first": "b", "second": "b", "label": "a"}, "first and second are identical responses"),
         ("csv", {"prompt": "p", "first": "b", "second": "c"}, "field label is missing"),
-        ("auto", {"prompt": "p", "responses": ["a", "b"], "scores": [1]}, "field scores has one number for each of 2"),
-        ("auto", {"prompt": "p", "responses": ["a", "b"], "scores": [1, None]}, "field scores[1] is a finite number"),
+        (
+            "auto",
+            {"prompt": "p", "responses": ["a", "b"], "scores": [1]},
+            "scores must be a list of one number for each of 2",
+        ),
+        ("auto", {"prompt": "p", "responses": ["a", "b"], "scores": [1, None]}, "scores[1] must be a finite number"),
         ("auto", {"prompt": "p", "responses": ["a", ""], "scores": [1, 2]}, "field responses[1] is an empty response"),
         ("auto", {"prompt": "p", "responses": ["a", "a"], "scores": [1, 2]}, "holds identical texts only"),
-        ("auto", {"prompt": "p", "responses": "ab", "scores": [1, 2]}, "field responses is a list, got 'ab'"),
+        ("auto", {"prompt": "p", "responses": "ab", "scores": [1, 2]}, "responses must be a list, got 'ab'"),
         (
             "auto",
             {"prompt": "p", "response_a": "x", "response_b": "y", "votes": []},
-            "field votes holds at least one vote",
+            "votes must be a list of at least one vote",
         ),
         (
             "auto",
             {"prompt": "p", "response_a": "x", "response_b": "y", "votes": [{"label": "c"}]},
-            "field votes[0].label",
+            "votes[0].label",
         ),
-        ("auto", {"prompt": "p", "responses": ["a", "b"], "preference": {"q": 3}}, "field q is a probability"),
-        ("native", {"chosen": "a", "rejected": "b"}, "field prompt is missing"),
+        ("auto", {"prompt": "p", "responses": ["a", "b"], "preference": {"q": 3}}, "q must be a probability"),
+        ("native", {"chosen": "a", "rejected": "b"}, "prompt is missing. Import the file first."),
     ],
 )
 def test_a_bad_row_of_any_form_is_rejected_with_the_true_reason(form, row, words):
@@ -378,8 +383,8 @@ def test_the_format_most_of_the_first_rows_have_is_taken():
     ("row", "options", "words"),
     [
         ({"text": "a", "stars": 3}, {}, "a:1: columns 'text', 'stars' fit no known format; remedy: say which is which"),
-        (FORMS[0], {"columns": {"promt": "x"}}, "columns: promt is not a column of ours; the nearest is prompt"),
-        (FORMS[0], {"columns": {"prompt": "chose"}}, "columns: prompt=chose: no row has chose; the nearest is chosen"),
+        (FORMS[0], {"columns": {"promt": "x"}}, "columns: promt is not one of our columns. Did you mean prompt?"),
+        (FORMS[0], {"columns": {"prompt": "chose"}}, "columns: prompt=chose: no row has chose. Did you mean chosen?"),
     ],
 )
 def test_a_source_that_fits_nothing_is_refused_at_once(row, options, words):

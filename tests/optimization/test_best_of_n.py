@@ -394,7 +394,7 @@ def test_a_policy_that_gives_too_few_replies_is_told():
 
 
 def test_a_prompt_that_is_none_is_told_with_its_place():
-    with pytest.raises(GuerdonError, match="prompt 1: a message is a mapping"):
+    with pytest.raises(GuerdonError, match="prompt 1: a message must be a mapping"):
         drawn(["a", [{"text": "b"}]])
 
 
@@ -640,18 +640,18 @@ def row_of(**changes):
             {"responses": ["a"], "reward": [1.0], "best": 0},
             r"has 1 replies where .*pool\.jsonl:1 has 2; remedy: draw all",
         ),
-        ({"reward": [1.0]}, r"field reward is a list of 2 numbers, one a reply, got \[1\.0\]"),
-        ({"reward": [1.0, math.nan]}, r"field reward\[1\] is a finite number, got nan"),
-        ({"reward": [1.0, "2"]}, r"field reward\[1\] is a finite number, got '2'"),
-        ({"reward": None}, "field reward is missing; remedy: draw the pool"),
-        ({"responses": [], "reward": [], "best": 0}, "field responses is missing"),
+        ({"reward": [1.0]}, r"reward must be a list of 2 numbers, one per reply, got \[1\.0\]"),
+        ({"reward": [1.0, math.nan]}, r"reward\[1\] must be a finite number, got nan"),
+        ({"reward": [1.0, "2"]}, r"reward\[1\] must be a finite number, got '2'"),
+        ({"reward": None}, r"reward is missing\. Draw the pool"),
+        ({"responses": [], "reward": [], "best": 0}, "responses is missing"),
         ({"gold": [1.0, 2.0]}, "gold is in some rows and not in others"),
-        ({"log_prob": [-1.0, 2.0]}, r"field log_prob\[1\] is a log-probability"),
-        ({"shift_p": [0.0, 2.0]}, r"field shift_p\[1\] is a probability"),
+        ({"log_prob": [-1.0, 2.0]}, r"log_prob\[1\] must be a log-probability"),
+        ({"shift_p": [0.0, 2.0]}, r"shift_p\[1\] must be a probability"),
         ({"best": 0}, "field best is 0, but reward is highest at 1"),
-        ({"rewards": [1.0]}, "field rewards is not known; the nearest is reward"),
-        ({"responses": ["a", 3]}, r"field responses\[1\]"),
-        ({"prompt": None}, "field row holds prompt and response"),
+        ({"rewards": [1.0]}, r"rewards is not a known field\. Did you mean reward\?"),
+        ({"responses": ["a", 3]}, r"responses\[1\]"),
+        ({"prompt": None}, "row must be an object with prompt and response"),
     ],
 )
 def test_a_row_that_is_no_part_of_the_pool_is_told_with_its_line(tmp_path, changes, said):

@@ -314,16 +314,16 @@ def test_the_half_line_of_a_killed_run_is_left_out_and_a_broken_one_before_it_is
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"update": -1}, "field update counts updates from 0, got -1"),
-        ({"update": True}, "field update counts"),
-        ({"kl_coef": None}, "field kl_coef"),
+        ({"update": -1}, "update must be a count of updates, from 0, got -1"),
+        ({"update": True}, "update must be a count"),
+        ({"kl_coef": None}, "kl_coef must be a finite number, got nothing"),
         ({"proxy": [1.0]}, "proxy has 1 places for 2 prompts"),
-        ({"proxy": None}, "field proxy is a list of numbers"),
-        ({"kl": [0.0, "x"]}, r"field kl\[1\] is a finite number, got 'x'"),
-        ({"texts": ["a", 3]}, r"field texts\[1\] is a text, got 3"),
-        ({"finished": [True, 1]}, r"field finished\[1\] is a true and false|finished\[1\]"),
-        ({"prompts": "abc"}, "field prompts is a list of texts"),
-        ({"glod": []}, "field glod is not known; the nearest is gold"),
+        ({"proxy": None}, "proxy must be a list of numbers"),
+        ({"kl": [0.0, "x"]}, r"kl\[1\] must be a finite number, got 'x'"),
+        ({"texts": ["a", 3]}, r"texts\[1\] must be text, got 3"),
+        ({"finished": [True, 1]}, r"finished\[1\] must be true or false, got 1"),
+        ({"prompts": "abc"}, "prompts must be a list of texts"),
+        ({"glod": []}, r"glod is not a known field\. Did you mean gold\?"),
     ],
 )
 def test_a_line_that_is_no_check_is_refused_with_its_key(change, says):
@@ -334,9 +334,9 @@ def test_a_line_that_is_no_check_is_refused_with_its_key(change, says):
 def test_a_missing_key_and_what_is_no_object_are_refused():
     row = to_row(run(p=2, m=1)[0])
     del row["length"]
-    with pytest.raises(GuerdonError, match="field length is missing"):
+    with pytest.raises(GuerdonError, match=r"length is missing\. Use the file"):
         from_row(row)
-    with pytest.raises(GuerdonError, match="a check is an object"):
+    with pytest.raises(GuerdonError, match="a check must be an object"):
         from_row([1])
 
 

@@ -37,7 +37,7 @@ from guerdon.contracts import (
     RewardModel,
     digest_all,
 )
-from guerdon.io.fields import nearest
+from guerdon.io.fields import did_you_mean
 from guerdon.models.hygiene import hygiene_gate
 from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
 
@@ -194,7 +194,7 @@ def _chosen(model: RewardModel | Judge, options: AuditOptions) -> Iterator[tuple
     """The parts that the options ask for and the model can be asked for, in order."""
     for name in (*options.only, *options.skip):
         if name not in PARTS:
-            raise GuerdonError(f"audit: no part is called {name!r}; the nearest is {nearest(name, PARTS)}")
+            raise GuerdonError(f"audit: no part is called {name!r}. {did_you_mean(name, PARTS)}")
     kind = "rewards" if isinstance(model, RewardModel) else "judges"
     for name, part in PARTS.items():
         if kind in part.of and name not in options.skip and (not options.only or name in options.only):

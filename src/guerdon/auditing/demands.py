@@ -11,7 +11,7 @@ from typing import Final, Literal, cast
 
 from guerdon.auditing.gate import TITLE, all_estimates, all_findings
 from guerdon.contracts import Estimate, GuerdonError, Report
-from guerdon.io.fields import nearest
+from guerdon.io.fields import did_you_mean
 
 __all__ = ["Demand", "broken", "parse"]
 
@@ -81,7 +81,7 @@ def _judged(report: Report, demand: Demand) -> str:
         if not known:  # refused by the gate, which has its own exit code
             return f"{demand.text}: nothing was measured"
         raise GuerdonError(
-            f"--fail-on {demand.text}: nothing of that name was measured; the nearest is {nearest(demand.key, known)}"
+            f"--fail-on {demand.text}: nothing of that name was measured. {did_you_mean(demand.key, known)}"
         )
     return _beyond(demand, known[demand.key])
 

@@ -19,7 +19,7 @@ from guerdon.contracts import (
     digest,
     digest_all,
 )
-from guerdon.io.fields import number, wrong
+from guerdon.io.fields import as_number, field_error
 from guerdon.models.scored_pairs import PairScorer
 
 if TYPE_CHECKING:
@@ -266,8 +266,8 @@ def _entries(place: str, comparison: Comparison, row: Mapping[str, Any], kind: s
             return [_margin_entry(comparison, row)]
         values = row["rewards"] if kind == "rewards" else [row.get("scores_chosen"), row.get("scores_rejected")]
         if not isinstance(values, list | tuple) or len(values) != len(comparison.responses):
-            raise wrong(kind, f"holds one number for each of {len(comparison.responses)} responses", values)
-        rewards = [number(_alone(value), f"{kind}[{i}]") for i, value in enumerate(values)]
+            raise field_error(kind, f"a list of {len(comparison.responses)} numbers, one per response", values)
+        rewards = [as_number(_alone(value), f"{kind}[{i}]") for i, value in enumerate(values)]
     except GuerdonError as error:
         raise GuerdonError(f"{place}: {error}") from None
     if (kind != "rewards" or "chosen" in row) and not _chosen_first(comparison):
@@ -277,8 +277,10 @@ def _entries(place: str, comparison: Comparison, row: Mapping[str, Any], kind: s
 
 def _margin_entry(comparison: Comparison, row: Mapping[str, Any]) -> tuple[str, float]:
     if len(comparison.responses) != 2:
-        raise wrong("margin", "is for two responses", len(comparison.responses), "give rewards, one a response")
-    margin = number(row["margin"], "margin")
+        raise field_error(
+            "the number of responses of a margin", "2", len(comparison.responses), "Give rewards, one per response."
+        )
+    margin = as_number(row["margin"], "margin")
     if "chosen" in row and not _chosen_first(comparison):
         margin = -margin
     return _pair_key(comparison.prompt, *comparison.responses), margin

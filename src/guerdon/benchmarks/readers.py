@@ -23,13 +23,7 @@ from guerdon.contracts import (
     prompt_digest,
 )
 from guerdon.formulas.benchmarks import WEIGHTS
-from guerdon.io.fields import (
-    nearest,
-    number,
-    shown,
-    text,
-    wrong,
-)
+from guerdon.io.fields import as_number, as_text, did_you_mean, field_error, show_value
 from guerdon.io.schema import Rejected
 
 if TYPE_CHECKING:
@@ -104,14 +98,14 @@ def read_items(rows: Iterable[tuple[str, Any]], name: str = "auto") -> tuple[str
     A bad row is an GuerdonError with its place: a benchmark with rows left out is another benchmark.
     """
     if name not in ("auto", *READERS):
-        raise GuerdonError(f"name {name}: no such benchmark; the nearest is {nearest(name, READERS)}")
+        raise GuerdonError(f"name {name}: no such benchmark. {did_you_mean(name, READERS)}")
     items: list[Item] = []
     for place, row in rows:
         if isinstance(row, Rejected):
             raise GuerdonError(f"{row.place}: {row.reason}")
         try:
             if not isinstance(row, Mapping):
-                raise wrong("row", "is an object with named fields", row)
+                raise field_error("row", "an object with named fields", row)
             name = detect(row, place) if name == "auto" else name
             items.append(READERS[name](row, place, len(items)))
         except GuerdonError as error:
@@ -162,7 +156,7 @@ def detect(row: Row, place: str = "") -> str:
     fits = [name for name, needed in forms.items() if needed <= has]
     if fits and (fits[0] != "hhh" or {"target_scores", "targets"} & has):
         return fits[0]
-    names = ", ".join(shown(str(key), 30) for key in list(row)[:12])
+    names = ", ".join(show_value(str(key), 30) for key in list(row)[:12])
     raise GuerdonError(f"fields {names} fit no known benchmark; remedy: name it, one of {', '.join(READERS)}")
 
 
@@ -214,14 +208,14 @@ def _field(row: Row, key: str) -> Any:
 
 
 def _text(row: Row, key: str) -> str:
-    return text(_field(row, key), key)
+    return as_text(_field(row, key), key)
 
 
 def _texts(row: Row, key: str) -> list[str]:
     value = _field(row, key)
     if not isinstance(value, list | tuple) or not value:
-        raise wrong(key, "is a list of texts", value)
-    return [text(each, f"{key}[{i}]") for i, each in enumerate(value)]
+        raise field_error(key, "a list of texts", value)
+    return [as_text(each, f"{key}[{i}]") for i, each in enumerate(value)]
 
 
 def _prompt(row: Row, key: str) -> Prompt:
@@ -230,14 +224,14 @@ def _prompt(row: Row, key: str) -> Prompt:
     if isinstance(value, str):
         return as_prompt(value)
     if not isinstance(value, list | tuple) or not value:
-        raise wrong(key, "is text or a list of messages", value)
+        raise field_error(key, "text or a list of messages", value)
     return as_prompt(value)
 
 
 def _one_of(row: Row, key: str, answers: Mapping[object, int]) -> int:
     value = _field(row, key)
     if not isinstance(value, str | int) or value not in answers:
-        raise wrong(key, f"is one of {', '.join(map(str, answers))}", value)
+        raise field_error(key, f"one of {', '.join(map(str, answers))}", value)
     return answers[value]
 
 
@@ -252,7 +246,7 @@ def _read_pair(row: Row, place: str, number: int) -> Item:
     else:
         *before, last = _prompt(row, "chosen")
         if not before or not isinstance(rejected, list | tuple):
-            raise wrong("chosen", "is a text, or messages that end with the answer, as is rejected", chosen)
+            raise field_error("chosen", "text, or messages that end with the answer, like rejected", chosen)
         prompt, better, worse = Prompt(before), last.content, _prompt(row, "rejected")[-1].content
     return _item(row, number, prompt, (better, worse), (0,), _pair_subset(row))
 
@@ -280,20 +274,20 @@ def _read_rewardbench2(row: Row, place: str, number: int) -> Item:
     right, wrong_ones = _texts(row, "chosen"), _texts(row, "rejected")
     for key, size in (("num_correct", len(right)), ("total_completions", len(right) + len(wrong_ones))):
         if row.get(key) not in (None, size):
-            raise wrong(key, f"is {size}, by the lists of responses", row[key])
+            raise field_error(key, f"{size}, the length of the lists of responses", row[key])
     subset = {name.lower(): name for name in REWARDBENCH2}.get(_text(row, "subset").lower(), _text(row, "subset"))
     group = ""
     if subset == "Ties":
         kind, _, prompt_id = str(_field(row, "id")).partition(":")
         if kind not in ("ref", "tied") or not prompt_id.isdecimal():
-            raise wrong("id", "is ref:NUMBER or tied:NUMBER in the subset Ties", row["id"])
+            raise field_error("id", "ref:NUMBER or tied:NUMBER in the subset Ties", row["id"])
         if kind == "tied" and len(right) < 2:
-            raise wrong(
-                "chosen", "holds two right answers or more where the id begins with tied", right, "drop the row"
+            raise field_error(
+                "chosen", "two or more right answers where the id begins with tied", right, "Drop the row."
             )
         group = f"ties:{int(prompt_id)}"
     elif len(right) != 1:
-        raise wrong("chosen", "holds one right answer outside the subset Ties", right)
+        raise field_error("chosen", "one right answer outside the subset Ties", right)
     prompt = _prompt(row, "prompt")
     return _item(row, number, prompt, (*right, *wrong_ones), range(len(right)), subset, group=group)
 
@@ -306,10 +300,10 @@ def _read_rmbench(row: Row, place: str, number: int) -> Item:
     sides = [_texts(row, key) for key in ("chosen", "rejected")]
     for key, side in zip(("chosen", "rejected"), sides, strict=True):
         if len(side) != 3:
-            raise wrong(key, "holds 3 texts: concise, detailed, detailed in markdown", side)
+            raise field_error(key, "3 texts (concise, detailed, detailed in markdown)", side)
     domain = _text(row, "domain")
     if domain not in DOMAINS:
-        raise wrong("domain", f"is one of {', '.join(DOMAINS)}", domain)
+        raise field_error("domain", f"one of {', '.join(DOMAINS)}", domain)
     return _item(row, number, _prompt(row, "prompt"), (*sides[0], *sides[1]), (0, 1, 2), domain)
 
 
@@ -330,15 +324,17 @@ def _read_rmb(row: Row, place: str, number: int) -> Item:
     """
     path = _text(row, "category_path").split("/")
     if len(path) < 2 or path[0] not in ("Pairwise_set", "BoN_set") or path[1] not in ("Helpfulness", "Harmlessness"):
-        raise wrong(
-            "category_path", "begins with Pairwise_set or BoN_set / Helpfulness or Harmlessness", "/".join(path)
+        raise field_error(
+            "category_path",
+            "a path that begins with Pairwise_set or BoN_set, then Helpfulness or Harmlessness",
+            "/".join(path),
         )
     pairwise = path[0] == "Pairwise_set"
     best = _field(row, "chosen" if pairwise else "bon_best")
     losers = [_field(row, "reject")] if pairwise else _field(row, "loser_list")
     if not isinstance(losers, list | tuple) or not losers:
-        raise wrong("loser_list", "is a list of answers", losers)
-    answers = [text(each.get("answer") if isinstance(each, Mapping) else None, "answer") for each in (best, *losers)]
+        raise field_error("loser_list", "a list of answers", losers)
+    answers = [as_text(each.get("answer") if isinstance(each, Mapping) else None, "answer") for each in (best, *losers)]
     uid = row.get("pair_uid" if pairwise else "bon_uid")
     name = None if uid is None else f"{'pair' if pairwise else 'bon'}:{uid}"
     prompt = _prompt(row, "conversation_input")
@@ -380,10 +376,10 @@ def _read_hhh(row: Row, place: str, number: int) -> Item:
     else:
         targets = _field(row, "targets")
         if not isinstance(targets, Mapping):
-            raise wrong("targets", "holds choices and labels", targets)
+            raise field_error("targets", "an object with choices and labels", targets)
         choices, labels = _texts(targets, "choices"), _field(targets, "labels")
     if len(choices) < 2 or len(labels) != len(choices) or sorted(labels) != [0] * (len(choices) - 1) + [1]:
-        raise wrong("target_scores", "marks one of two choices or more as right", labels)
+        raise field_error("target_scores", "two or more choices, one of them marked as right", labels)
     subset = next((name for name in ("helpful", "honest", "harmless", "other") if name in _file(place)), "all")
     return _item(row, number, _turns(_text(row, "input")), choices, (labels.index(1),), subset)
 
@@ -398,7 +394,7 @@ def _turns(transcript: str) -> Prompt:
         if content.strip()
     )
     if not messages:
-        raise wrong("input", "holds a question", transcript)
+        raise field_error("input", "a transcript with a question", transcript)
     return messages
 
 
@@ -492,13 +488,13 @@ def _score_row(row: Row, item: Item) -> np.ndarray:
             continue
         found = _numbers(row[key], key)
         if len(found) != k:
-            raise wrong(key, f"holds {k} numbers, one a response", found)
+            raise field_error(key, f"{k} numbers, one per response", found)
         return np.array([found])
     for sides in _SIDES:
         if all(row.get(key) is not None and not _is_text(row[key]) for key in sides):
             return _placed(item, *(_numbers(row[key], key) for key in sides))
     if row.get("results") is not None and k == 2:
-        result = number(row["results"], "results", "is 1, 0 or 0.5", low=0, high=1)
+        result = as_number(row["results"], "results", "1, 0 or 0.5", low=0, high=1)
         return _placed(item, [2 * result - 1], [0.0])
     raise GuerdonError(
         "holds no scores; remedy: give scores, a list in the order of the responses, or scores_chosen and scores_rejected"
@@ -522,7 +518,7 @@ _DECISIONS = {"A>B": (1.0, 0.0), "B>A": (0.0, 1.0)}
 def _judgment_games(judgments: Sequence[Any], k: int) -> np.ndarray:
     """JudgeBench's outputs: one judgment, or two of which the second saw the responses swapped. No decision is a tie."""
     if k != 2 or len(judgments) > 2:
-        raise wrong("judgments", "are one or two, about a pair", len(judgments))
+        raise field_error("judgments", "a list of one or two, about a pair", len(judgments))
     games = []
     for at, each in enumerate(judgments):
         said = each if isinstance(each, Mapping) else {}
@@ -531,7 +527,7 @@ def _judgment_games(judgments: Sequence[Any], k: int) -> np.ndarray:
         scores = inner.get("scores")
         pair = _DECISIONS.get(str(said.get("decision")), (0.0, 0.0)) if scores is None else _numbers(scores, "scores")
         if len(pair) != 2:
-            raise wrong("scores", "holds 2 numbers, one a response", pair)
+            raise field_error("scores", "2 numbers, one per response", pair)
         games.append(list(pair)[:: -1 if at else 1])
     return np.array(games, dtype=np.float64)
 
@@ -540,7 +536,7 @@ def _numbers(value: object, where: str) -> list[float]:
     """A number, or a list of numbers, each perhaps alone in a list of its own."""
     values = value if isinstance(value, list | tuple) else [value]
     flat = [each[0] if isinstance(each, list | tuple) and len(each) == 1 else each for each in values]
-    return [number(each, where) for each in flat]
+    return [as_number(each, where) for each in flat]
 
 
 def _is_text(value: object) -> bool:

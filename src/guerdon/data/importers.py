@@ -24,13 +24,7 @@ from guerdon.contracts import (
     Response,
     digest,
 )
-from guerdon.io.fields import (
-    nearest,
-    number,
-    shown,
-    text,
-    wrong,
-)
+from guerdon.io.fields import as_number, as_text, did_you_mean, field_error, show_value
 from guerdon.io.schema import Rejected, from_row
 
 __all__ = [
@@ -77,7 +71,7 @@ def _import_row(place: str, row: Any, name: str, options: ImportOptions) -> Comp
         return row
     try:
         if not isinstance(row, Mapping):
-            raise wrong("row", "is an object with named fields", row)
+            raise field_error("row", "an object with named fields", row)
         return IMPORTERS[name]({**_with_source(row, options.source), **_renamed(row, options.columns)})
     except GuerdonError as error:
         return Rejected(place, str(error), row)
@@ -95,7 +89,7 @@ def detect(rows: Iterable[tuple[str, Any]], columns: Mapping[str, str] | None = 
         return found.most_common(1)[0][0]
     if first is None:
         return "native"  # nothing could be read: each row says why
-    names = ", ".join(shown(str(name), 30) for name in islice(first[1], 12))
+    names = ", ".join(show_value(str(name), 30) for name in islice(first[1], 12))
     remedy = "say which is which with columns, such as prompt=question chosen=good rejected=bad"
     raise GuerdonError(f"{first[0]}: columns {names} fit no known format; remedy: {remedy}")
 
@@ -118,12 +112,10 @@ def _fits(row: Row) -> list[str]:
 def _refuse_wrong_columns(columns: Mapping[str, str], head: list[tuple[str, Any]]) -> None:
     for ours, theirs in columns.items():
         if ours not in COLUMNS:
-            raise GuerdonError(f"columns: {ours} is not a column of ours; the nearest is {nearest(ours, COLUMNS)}")
+            raise GuerdonError(f"columns: {ours} is not one of our columns. {did_you_mean(ours, COLUMNS)}")
         names = {str(name): None for _, row in head if isinstance(row, Mapping) for name in row}
         if names and theirs not in names:
-            raise GuerdonError(
-                f"columns: {ours}={theirs}: no row has {theirs}; the nearest is {nearest(theirs, names)}"
-            )
+            raise GuerdonError(f"columns: {ours}={theirs}: no row has {theirs}. {did_you_mean(theirs, names)}")
 
 
 def _renamed(row: Row, columns: Mapping[str, str], strict: bool = True) -> dict[str, Any]:
@@ -167,12 +159,14 @@ def from_hh(row: Row) -> Comparison:
 
 
 def _transcript(row: Row, key: str) -> str:
-    found = text(_needed(row, key), key)
+    found = as_text(_needed(row, key), key)
     found = f"\n\n{found}" if found.startswith(HUMAN.strip()) else found
     if not found.startswith(HUMAN):
-        raise wrong(key, 'starts with "\\n\\nHuman:"', found, "drop the row, or give another format")
+        raise field_error(
+            key, 'a transcript that starts with "\\n\\nHuman:"', found, "Drop the row, or give another format."
+        )
     if ASSISTANT not in found:
-        raise wrong(key, 'has an "\\n\\nAssistant:" turn', found)
+        raise field_error(key, 'a transcript with an "\\n\\nAssistant:" turn', found)
     return found
 
 
@@ -199,7 +193,7 @@ def from_trl(row: Row) -> Comparison:
     """
     chosen, rejected = _needed(row, "chosen"), _needed(row, "rejected")
     if isinstance(chosen, str) != isinstance(rejected, str):
-        raise wrong("rejected", "has the form of chosen, both text or both messages", rejected)
+        raise field_error("rejected", "of the same form as chosen, both text or both messages", rejected)
     prompt = row.get("prompt", row.get("conversations"))
     if not isinstance(chosen, str):
         return _preferred(row, *_from_messages(prompt, chosen, rejected))
@@ -230,7 +224,7 @@ def _from_messages(prompt: object, chosen: object, rejected: object) -> tuple[Pr
     better, worse = _messages(chosen, "chosen"), _messages(rejected, "rejected")
     for key, turns in (("chosen", better), ("rejected", worse)):
         if turns[-1].role != "assistant":
-            raise wrong(key, "ends with an assistant message", turns[-1].role)
+            raise field_error(f"the last message of {key}", "an assistant message", turns[-1].role)
     shared = better[:-1]
     if worse[:-1] != shared:
         raise GuerdonError(
@@ -248,7 +242,12 @@ def _joined(asked: Prompt, shared: Prompt) -> Prompt:
         return asked + shared
     if not asked or shared[-len(asked) :] == asked or shared[: len(asked)] == asked:
         return shared
-    raise wrong("chosen", "repeats the prompt", shared[0].content, "drop the prompt column or the repetition")
+    raise field_error(
+        "chosen",
+        "the answer alone, or the prompt and the answer",
+        shared[0].content,
+        "Drop the prompt column or the extra messages.",
+    )
 
 
 def _preferred(row: Row, prompt: Prompt, better: str, worse: str) -> Comparison:
@@ -264,7 +263,7 @@ def _preferred(row: Row, prompt: Prompt, better: str, worse: str) -> Comparison:
     drawn = digest([[m.content for m in prompt], *sorted((better, worse))])
     better_is_first = (int(drawn[-1], 16) % 2 == 0) == (better < worse)
     margin = row.get("margin")
-    strength = None if margin is None else _number(margin, "margin", "is a number >= 0", low=0)
+    strength = None if margin is None else _number(margin, "margin", "a number >= 0", low=0)
     texts = (better, worse) if better_is_first else (worse, better)
     preference = Preference(groups=((0,), (1,)) if better_is_first else ((1,), (0,)), strength=strength)
     return _comparison(row, prompt, tuple(map(Response, texts)), preference)
@@ -292,18 +291,20 @@ def _label(value: object) -> Preference:
         return Preference(groups=((0, 1),))
     if word in FIRST + SECOND:
         return Preference(groups=((0,), (1,)) if word in FIRST else ((1,), (0,)))
-    return Preference(q=_number(value, "label", "is a, b, tie, first, second, 1, 2, or a probability", low=0, high=1))
+    return Preference(q=_number(value, "label", "a, b, tie, first, second, 1, 2, or a probability", low=0, high=1))
 
 
 def from_scores(row: Row) -> Comparison:
     """{prompt, responses: [text], scores: [number, higher is better]}: equal scores tie; each is kept as a rating."""
     responses, scores = (_list(row, key) for key in ("responses", "scores"))
     if len(responses) != len(scores) or len(responses) < 2:
-        raise wrong("scores", f"has one number for each of 2 or more responses ({len(responses)} here)", scores)
+        raise field_error(
+            "scores", f"a list of one number for each of 2 or more responses ({len(responses)} here)", scores
+        )
     texts = [_nonempty(response, f"responses[{i}]") for i, response in enumerate(responses)]
     if len(set(texts)) == 1:
         raise GuerdonError("field responses holds identical texts only; remedy: drop the row")
-    values = [_number(score, f"scores[{i}]", "is a finite number") for i, score in enumerate(scores)]
+    values = [_number(score, f"scores[{i}]", "a finite number") for i, score in enumerate(scores)]
     groups = (tuple(i for i, v in enumerate(values) if v == level) for level in sorted(set(values), reverse=True))
     rated = tuple(Response(t, ratings={"score": v}) for t, v in zip(texts, values, strict=True))
     return _comparison(row, _prompt(_needed(row, "prompt")), rated, Preference(groups=tuple(groups)))
@@ -314,7 +315,7 @@ def from_votes(row: Row) -> Comparison:
     responses = _two_responses(row, "response_a", "response_b")
     votes = _list(row, "votes")
     if not votes:
-        raise wrong("votes", "holds at least one vote", votes)
+        raise field_error("votes", "a list of at least one vote", votes)
     counts = Counter(_vote(vote, f"votes[{i}]") for i, vote in enumerate(votes))
     first, tie, second = (counts[name] for name in ("a", "tie", "b"))
     preference = Preference(q=(first + tie / 2) / len(votes), votes=(first, tie, second))
@@ -328,7 +329,7 @@ def _vote(value: object, where: str) -> str:
     for name, words in (("a", FIRST), ("b", SECOND), ("tie", TIE)):
         if word in words:
             return name
-    raise wrong(f"{where}.label", "is a, b or tie", label)
+    raise field_error(f"{where}.label", "a, b or tie", label)
 
 
 def _two_responses(row: Row, first: str, second: str) -> tuple[Response, Response]:
@@ -346,13 +347,13 @@ def _comparison(row: Row, prompt: Prompt, responses: tuple[Response, ...], prefe
     known = {key: _name(row[key], key) for key in ("id", "group", "annotator", "source") if row.get(key) is not None}
     weight = row.get("weight")
     if weight is not None:
-        known["weight"] = _number(weight, "weight", "is a number > 0", above=0)
+        known["weight"] = _number(weight, "weight", "a number > 0", above=0)
     return Comparison(prompt=prompt, responses=responses, preference=preference, **known)
 
 
 def _name(value: object, where: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise wrong(where, "is text or a whole number", value)
+        raise field_error(where, "text or an integer", value)
     return str(value)
 
 
@@ -365,13 +366,13 @@ def _needed(row: Row, key: str) -> Any:
 def _list(row: Row, key: str) -> list[Any]:
     found = _needed(row, key)
     if not isinstance(found, list | tuple):
-        raise wrong(key, "is a list", found)
+        raise field_error(key, "a list", found)
     return list(found)
 
 
 def _nonempty(value: object, where: str) -> str:
     """A response's text, from text or {text}."""
-    found = text(value.get("text") if isinstance(value, Mapping) else value, where)
+    found = as_text(value.get("text") if isinstance(value, Mapping) else value, where)
     if not found.strip():
         raise GuerdonError(f"field {where} is an empty response; remedy: drop the row")
     return found
@@ -380,12 +381,12 @@ def _nonempty(value: object, where: str) -> str:
 def _number(
     value: object, where: str, claim: str, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
 ) -> float:
-    """As files.number; a table's cells hold numbers as text."""
+    """As fields.as_number; a table's cells hold numbers as text."""
     try:
         found = float(value) if isinstance(value, str) else value
     except ValueError:
-        raise wrong(where, claim, value) from None
-    return number(found, where, claim, low=low, high=high, above=above)
+        raise field_error(where, claim, value) from None
+    return as_number(found, where, claim, low=low, high=high, above=above)
 
 
 def _prompt(value: object) -> Prompt:
@@ -393,7 +394,7 @@ def _prompt(value: object) -> Prompt:
     if not isinstance(value, str):
         return _messages(value, "prompt")
     if not value.strip():
-        raise wrong("prompt", "holds text", value)
+        raise field_error("prompt", "text that is not empty", value)
     if value.startswith(HUMAN) and value.rstrip().endswith(ASSISTANT):
         return _turns(value.rstrip().removesuffix(ASSISTANT))
     return Prompt([Message("user", value)])
@@ -403,26 +404,26 @@ def _messages(value: object, where: str) -> Prompt:
     """Messages from [{role, content}] or [{from, value}], or from one such message alone."""
     turns = [value] if isinstance(value, Mapping) else value
     if not isinstance(turns, list | tuple) or not turns:
-        raise wrong(where, "is text or a list of messages", value)
+        raise field_error(where, "text or a list of messages", value)
     return Prompt(_message(turn, f"{where}[{i}]") for i, turn in enumerate(turns))
 
 
 def _message(turn: object, where: str) -> Message:
     if not isinstance(turn, Mapping):
-        raise wrong(where, "is a message with role and content", turn)
+        raise field_error(where, "a message with role and content", turn)
     role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
     role = ROLES.get(role, role) if isinstance(role, str) else role
     if role not in ("system", "user", "assistant", "tool"):
-        raise wrong(f"{where}.role", "is system, user, assistant or tool", role)
+        raise field_error(f"{where}.role", "system, user, assistant or tool", role)
     if isinstance(content, list | tuple):
         content = "".join(_text_part(part, f"{where}.content[{i}]") for i, part in enumerate(content))
-    return Message(str(role), text(content, f"{where}.content"))
+    return Message(str(role), as_text(content, f"{where}.content"))
 
 
 def _text_part(part: object, where: str) -> str:
     if not isinstance(part, Mapping) or part.get("type") != "text":
-        raise wrong(where, "is a part of type text (images cannot be scored)", part)
-    return text(part.get("text"), f"{where}.text")
+        raise field_error(where, "a part of type text (images cannot be scored)", part)
+    return as_text(part.get("text"), f"{where}.text")
 
 
 def _native(row: Row) -> Comparison:

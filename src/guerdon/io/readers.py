@@ -23,7 +23,7 @@ from guerdon.contracts import (
     Prompt,
     Rollouts,
 )
-from guerdon.io.fields import shown, wrong
+from guerdon.io.fields import field_error, show_value
 from guerdon.io.schema import Rejected, asked_row, from_row, prompt_from_row
 
 LONGEST_LINE = 256 * 2**20  # bytes; a longer line is no row but a file of another kind
@@ -65,12 +65,12 @@ def read_prompts(path: str | Path) -> list[Prompt]:
             raise GuerdonError(f"{row.place}: {row.reason}")
         try:
             if not isinstance(row, Mapping) or not {"prompt", "messages"} & set(row):
-                raise wrong("row", "holds prompt or messages", row, "give one of them")
+                raise field_error("row", "an object with prompt or messages", row, "Give one of them.")
             prompt = prompt_from_row(row["prompt"] if "prompt" in row else row["messages"])
             if "prompt" not in row and prompt[-1].role == "assistant":
                 prompt = prompt[:-1]
             if not prompt:
-                raise wrong("messages", "hold a turn to answer", row["messages"])
+                raise field_error("messages", "a list with a turn to answer", row["messages"])
         except GuerdonError as error:
             raise GuerdonError(f"{place}: {error}") from None
         found[prompt] = None
@@ -178,7 +178,9 @@ def _table_rows(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
         return
     names = header[1]
     if isinstance(names, Rejected) or len(set(names)) != len(names):
-        raise GuerdonError(f"{path}:1: the first line names each column once, got {shown(names)}; remedy: add a header")
+        raise GuerdonError(
+            f"{path}:1: the first line must be a header that names each column once, got {show_value(names)}. Add a header."
+        )
     for place, cells in _csv_rows(reader, path, pending):
         if isinstance(cells, Rejected):
             yield place, cells
@@ -326,7 +328,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise GuerdonError(f"{path}: is not valid YAML ({what[:160]}); remedy: correct it") from None
     if not isinstance(found or {}, Mapping):
         raise GuerdonError(
-            f"{path}: holds stages with their options, got {shown(found)}; remedy: write train: {{lr: 1e-5}}"
+            f"{path}: the file must be a mapping of stages to options, got {show_value(found)}. Write train: {{lr: 1e-5}}."
         )
     return dict(found or {})
 

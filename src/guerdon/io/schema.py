@@ -16,7 +16,17 @@ from guerdon.contracts import (
     Response,
     Role,
 )
-from guerdon.io.fields import as_list, is_count, nearest, number, optional_text, shown, text, without_missing, wrong
+from guerdon.io.fields import (
+    as_list,
+    as_number,
+    as_text,
+    did_you_mean,
+    field_error,
+    is_count,
+    optional_text,
+    show_value,
+    without_missing,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +42,19 @@ def asked_row(place: str, row: Any) -> tuple[Prompt, list[Response], bool]:
     """The prompt of a row to be scored, its responses, and whether it has a single one; errors name the place."""
     if isinstance(row, Rejected):
         raise GuerdonError(f"{row.place}: {row.reason}")
-    remedy = "give prompt and response, prompt and responses, or messages that end with an assistant turn"
+    advice = "Give prompt and response, prompt and responses, or messages that end with an assistant turn."
     try:
         if isinstance(row, Mapping) and "messages" in row:
             *before, last = prompt_from_row(row["messages"])
             if last.role != "assistant" or not before:
-                raise wrong("messages", "end with an assistant turn after another", last.role, remedy)
+                raise field_error("messages", "at least two turns, the last an assistant's", last.role, advice)
             return Prompt(before), [Response(last.content)], True
         if not isinstance(row, Mapping) or "prompt" not in row or not {"response", "responses"} & set(row):
-            raise wrong("row", "holds prompt and response", row, remedy)
+            raise field_error("row", "an object with prompt and response", row, advice)
         if {"response", "responses"} <= set(row):
-            raise wrong("row", "holds response or responses, not both", row, "leave one out")
+            raise field_error("row", "an object with response or responses, not both", row, "Leave one out.")
         if "responses" in row:
-            values = as_list(row["responses"], "responses", "is a list of texts")
+            values = as_list(row["responses"], "responses", "a list of texts")
             return (
                 prompt_from_row(row["prompt"]),
                 [_response(value, f"responses[{i}]") for i, value in enumerate(values)],
@@ -97,14 +107,14 @@ def from_row(row: object) -> Comparison:
     if isinstance(row, Mapping) and "verdict" in row and "preference" not in row:  # as 0.1 wrote it
         row = {"preference" if key == "verdict" else key: value for key, value in row.items()}
     fields = _object(row, "row", ("prompt", "responses", "preference"))
-    responses = as_list(fields["responses"], "responses", "is a list of two or more responses")
+    responses = as_list(fields["responses"], "responses", "a list of two or more responses")
     return Comparison(
         prompt=prompt_from_row(fields["prompt"]),
         responses=tuple(_response(value, f"responses[{i}]") for i, value in enumerate(responses)),
         preference=_preference(fields["preference"]),
         annotator=optional_text(fields, "annotator"),
         source=optional_text(fields, "source"),
-        weight=number(fields["weight"], "weight", "is a number > 0", above=0) if "weight" in fields else 1.0,
+        weight=as_number(fields["weight"], "weight", "a number > 0", above=0) if "weight" in fields else 1.0,
         group=optional_text(fields, "group") or "",
         id=optional_text(fields, "id") or "",
     )
@@ -114,17 +124,17 @@ def prompt_from_row(value: object) -> Prompt:
     """A prompt from text (one user turn) or a list of messages."""
     if isinstance(value, str):
         return Prompt([Message("user", value)])
-    turns = as_list(value, "prompt", "is text or a list of messages")
+    turns = as_list(value, "prompt", "text or a list of messages")
     if not turns:
-        raise wrong("prompt", "holds at least one message", value)
+        raise field_error("prompt", "text or a list of at least one message", value)
     return Prompt(_message(turn, f"prompt[{i}]") for i, turn in enumerate(turns))
 
 
 def _message(value: object, where: str) -> Message:
     fields = _object(value, "message", ("role", "content"), where)
     if fields["role"] not in get_args(Role):
-        raise wrong(f"{where}.role", f"is one of {', '.join(get_args(Role))}", fields["role"])
-    return Message(fields["role"], text(fields["content"], f"{where}.content"))
+        raise field_error(f"{where}.role", f"one of {', '.join(get_args(Role))}", fields["role"])
+    return Message(fields["role"], as_text(fields["content"], f"{where}.content"))
 
 
 def _response(value: object, where: str) -> Response:
@@ -132,15 +142,15 @@ def _response(value: object, where: str) -> Response:
         return Response(value)
     fields = _object(value, "response", ("text",), where)
     if fields.get("finish") not in (None, *get_args(FinishReason)):
-        raise wrong(f"{where}.finish", f"is {' or '.join(get_args(FinishReason))}", fields["finish"])
+        raise field_error(f"{where}.finish", f"{' or '.join(get_args(FinishReason))}", fields["finish"])
     ratings = fields.get("ratings", {})
     if not isinstance(ratings, Mapping):
-        raise wrong(f"{where}.ratings", "is an object of names and numbers", ratings)
+        raise field_error(f"{where}.ratings", "an object of names and numbers", ratings)
     return Response(
-        text(fields["text"], f"{where}.text"),
+        as_text(fields["text"], f"{where}.text"),
         finish=fields.get("finish"),
         author=optional_text(fields, "author", where),
-        ratings={str(name): number(value, f"{where}.ratings.{name}") for name, value in ratings.items()},
+        ratings={str(name): as_number(value, f"{where}.ratings.{name}") for name, value in ratings.items()},
     )
 
 
@@ -149,22 +159,22 @@ def _preference(value: object) -> Preference:
     votes = fields.get("votes")
     return Preference(
         groups=None if "groups" not in fields else _groups(fields["groups"]),
-        q=number(fields["q"], "q", "is a probability between 0 and 1", low=0, high=1) if "q" in fields else None,
-        strength=number(fields["strength"], "strength", "is a number >= 0", low=0) if "strength" in fields else None,
+        q=as_number(fields["q"], "q", "a probability in [0, 1]", low=0, high=1) if "q" in fields else None,
+        strength=as_number(fields["strength"], "strength", "a number >= 0", low=0) if "strength" in fields else None,
         votes=None if votes is None else _votes(votes),
     )
 
 
 def _groups(value: object) -> tuple[tuple[int, ...], ...]:
-    groups = as_list(value, "groups", "is a list of lists of response numbers, best first")
+    groups = as_list(value, "groups", "a list of lists of response numbers, best first")
     if not all(isinstance(group, list | tuple) and all(is_count(i) for i in group) for group in groups):
-        raise wrong("groups", "is a list of lists of response numbers, best first", value)
+        raise field_error("groups", "a list of lists of response numbers, best first", value)
     return tuple(tuple(group) for group in groups)
 
 
 def _votes(value: object) -> tuple[int, int, int]:
     if not (isinstance(value, list | tuple) and len(value) == 3 and all(is_count(count) for count in value)):
-        raise wrong("votes", "is three counts: first better, tie, second better", value)
+        raise field_error("votes", "three counts (first better, tie, second better)", value)
     return cast("tuple[int, int, int]", tuple(value))
 
 
@@ -178,14 +188,14 @@ def response_to_row(response: Response) -> dict[str, Any]:
 def _object(value: object, kind: str, required: Sequence[str], where: str = "") -> dict[str, Any]:
     """The fields that are present and not null, checked by name."""
     if not isinstance(value, Mapping):
-        raise wrong(where or "row", f"is an object with {', '.join(KEYS[kind])}", value)
+        raise field_error(where or "row", f"an object with {', '.join(KEYS[kind])}", value)
     dot = f"{where}." if where else ""
     for key in required:
         if value.get(key) is None:
-            hint = "import the file first" if kind == "row" else "add it"
-            raise GuerdonError(f"field {dot}{key} is missing; remedy: {hint}")
+            advice = "Import the file first." if kind == "row" else "Add it."
+            raise GuerdonError(f"{dot}{key} is missing. {advice}")
     for key in value:
         if key not in KEYS[kind]:
-            name = shown(str(key), 40).strip("'")
-            raise GuerdonError(f"field {dot}{name} is not known; the nearest is {nearest(key, KEYS[kind])}")
+            name = show_value(str(key), 40).strip("'")
+            raise GuerdonError(f"{dot}{name} is not a known field. {did_you_mean(key, KEYS[kind])}")
     return without_missing(value)

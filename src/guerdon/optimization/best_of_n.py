@@ -516,10 +516,10 @@ class Pool:
 COLUMNS: Mapping[str, Mapping[str, Any]] = {
     "reward": {},
     "gold": {},
-    "log_prob": {"claim": "is a log-probability, a finite number <= 0", "high": 1e-3},  # sums of float32 may pass 0
-    "std": {"claim": "is a number >= 0", "low": 0.0},
-    "shift_p": {"claim": "is a probability between 0 and 1", "low": 0.0, "high": 1.0},
-    "partly_read": {"claim": "is 0 or 1", "low": 0.0, "high": 1.0},
+    "log_prob": {"claim": "a log-probability, a finite number <= 0", "high": 1e-3},  # sums of float32 may pass 0
+    "std": {"claim": "a number >= 0", "low": 0.0},
+    "shift_p": {"claim": "a probability in [0, 1]", "low": 0.0, "high": 1.0},
+    "partly_read": {"claim": "0 or 1", "low": 0.0, "high": 1.0},
 }
 
 
@@ -567,18 +567,18 @@ def read_pool(path: str | Path) -> Pool:
 
 def _columns(row: Mapping[str, Any], n: int) -> dict[str, Float[np.ndarray, " N"]]:
     if unknown := [key for key in row if key not in KEYS]:
-        raise GuerdonError(f"field {unknown[0]} is not known; the nearest is {fields.nearest(unknown[0], KEYS)}")
+        raise GuerdonError(f"{unknown[0]} is not a known field. {fields.did_you_mean(unknown[0], KEYS)}")
     if n == 0 or "reward" not in row:
         missing = "reward" if n else "responses"
-        raise GuerdonError(f"field {missing} is missing; remedy: draw the pool with guerdon optimize best-of-n")
+        raise GuerdonError(f"{missing} is missing. Draw the pool with guerdon optimize best-of-n.")
     found = {}
     for name, limits in COLUMNS.items():
         values = row.get(name)
         if values is None:
             continue
         if not isinstance(values, list) or len(values) != n:
-            raise fields.wrong(name, f"is a list of {n} numbers, one a reply", values)
-        found[name] = np.array([fields.number(value, f"{name}[{i}]", **limits) for i, value in enumerate(values)])
+            raise fields.field_error(name, f"a list of {n} numbers, one per reply", values)
+        found[name] = np.array([fields.as_number(value, f"{name}[{i}]", **limits) for i, value in enumerate(values)])
     best = int(np.argmax(found["reward"]))
     if row.get("best", best) != best:
         raise GuerdonError(f"field best is {row['best']}, but reward is highest at {best}; remedy: leave best out")
