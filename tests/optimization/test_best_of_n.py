@@ -507,7 +507,7 @@ class Slow(Service):
         found = Rollouts(tuple(as_prompt(p) for p in prompts for _ in range(n)), sum(partial.values(), ()))
         return dataclasses.replace(found, log_prob=log_prob)
 
-    def answers(self, prompt):
+    def can_answer(self, prompt):
         return self.asked < self.lives
 
 

@@ -372,7 +372,7 @@ class _Desk:
 
     def _answers(self) -> bool:
         """Whether a server that gave up on one prompt still answers one that went well before."""
-        ask = getattr(self.policy, "answers", None)
+        ask = getattr(self.policy, "can_answer", None)
         return ask is not None and bool(ask(self.good.prompt))
 
     def _ask(self, asked: Sequence[_Asked]) -> list[_Drawn]:
