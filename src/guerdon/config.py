@@ -208,7 +208,7 @@ class AuditOptions(Options):
     null_draws: int = Field(
         1000, ge=100, description="Simulated data sets under perfect calibration for the calibration error's null."
     )
-    hygiene_rows: int = Field(32, ge=2, description="Responses scored again in other company for the hygiene gate.")
+    hygiene_rows: int = Field(32, ge=2, description="Responses scored again in other batches for the hygiene gate.")
     worst: int = Field(8, ge=0, description="Confident mistakes shown in full for a person to read.")
     cue_rows: int = Field(
         100, ge=1, description="Prompts whose answers are edited to see which cues and which errors move the reward."
@@ -231,7 +231,7 @@ class BenchmarkOptions(Options):
     """Put a reward model, or scores that are known already, on a public benchmark."""
 
     draws: int = Field(2000, ge=100, description="Bootstrap draws, by prompt, for every interval.")
-    hygiene_rows: int = Field(32, ge=4, description="Responses scored again in other company for the hygiene gate.")
+    hygiene_rows: int = Field(32, ge=4, description="Responses scored again in other batches for the hygiene gate.")
     hub_split: str | None = Field(
         None, description="Split to read of a data set on the hub; the published one of a known benchmark unless given."
     )

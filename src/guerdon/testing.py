@@ -47,7 +47,7 @@ def check_reward_model(
     *,
     tolerance: float = 1e-4,
 ) -> None:
-    """Same score alone, in company, in any order, beside long and short neighbors, twice; float64 [n], finite.
+    """A score is the same alone, in a batch, in any order, beside long and short neighbors, and twice; float64 [n], finite.
 
     `tolerance` is the largest change allowed, as a share of the scores' standard deviation (of 1 where all are equal).
     """
@@ -55,11 +55,11 @@ def check_reward_model(
     assert isinstance(model, RewardModel), f"{type(model).__name__} has no score(prompts, responses)"
     _check_shape(model.score([], []), 0)
     _check_shape(model.score(prompts, responses), len(prompts))
-    company = measure_batch_invariance(model, prompts, responses)
-    allowed = tolerance * (company.spread or 1.0)
-    for name, changed in company.changes.items():
-        assert changed <= allowed, (
-            f"a score changed by {changed:.3g} when scored {name}: {changed / (company.spread or 1.0):.3g} standard "
+    invariance = measure_batch_invariance(model, prompts, responses)
+    std = invariance.std or 1.0
+    for name, change in invariance.changes.items():
+        assert change <= tolerance * std, (
+            f"a score changed by {change:.3g} when scored {name}: {change / std:.3g} standard "
             f"deviations of the scores, {tolerance:.3g} allowed; look for padding, pooling or batch statistics"
         )
 

@@ -184,7 +184,7 @@ def hygiene_rows(comparisons: Sequence[Comparison], num_rows: int) -> tuple[list
 
 _NOT_CHECKED = Finding(
     "note",
-    "Whether scores depend on their company is not known",
+    "Whether scores depend on the rest of the batch is not known",
     "they come from a file, and only the model itself can be asked again",
     "Audit the model itself once; then its score files can be trusted.",
 )

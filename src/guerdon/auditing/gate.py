@@ -174,13 +174,13 @@ def _ruling_part(ruling: Ruling) -> Report:
 
 
 def hygiene(report: Report) -> Ruling:
-    """A score that depends on its company says nothing."""
+    """A score that depends on the rest of its batch means nothing."""
     states: Mapping[str, State] = {"passed": "passed", "refused": "failed"}
     state = states.get(report.about.get("hygiene", ""), "unknown")
     said = {
-        "passed": "scores do not depend on their company",
+        "passed": "scores do not depend on the rest of the batch",
         "failed": "; ".join(f.title for f in report.findings if f.severity == "error"),
-        "unknown": "whether scores depend on their company was not looked at",
+        "unknown": "whether scores depend on the rest of the batch was not checked",
     }[state]
     return Ruling("Scores are sound", state, said, "no error of the hygiene gate")
 

@@ -1,8 +1,11 @@
-"""Does a score depend on who else is scored? The hygiene gate and the conformance check both ask. Axis: n responses."""
+"""Is a score independent of the rest of its batch? Used by the hygiene gate and by the conformance check.
+
+Axis: n responses.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,29 +18,19 @@ if TYPE_CHECKING:
 
     from guerdon.contracts import PromptLike, ResponseLike, RewardModel
 
+__all__ = ["BatchInvariance", "measure_batch_invariance"]
+
 
 @dataclass(frozen=True, slots=True)
 class BatchInvariance:
-    """The same responses [n] scored in different company, and the largest change of a score in each."""
+    """Scores of n responses, each scored alone, and the largest change of any score in other batches.
+
+    std: standard deviation of the scores, 0.0 where all are equal. changes: by how the batch differed, in words.
+    """
 
     alone: Float[np.ndarray, " n"]
-    spread: float
-    together: float
-    shuffled: float
-    beside_long: float
-    beside_short: float
-    twice: float
-
-    @property
-    def changes(self) -> dict[str, float]:
-        """Largest change by kind of company, as named in a sentence."""
-        return {
-            "together with the others": self.together,
-            "in another order": self.shuffled,
-            "beside the longest": self.beside_long,
-            "beside the shortest": self.beside_short,
-            "a second time": self.twice,
-        }
+    std: float
+    changes: Mapping[str, float]
 
 
 def measure_batch_invariance(
@@ -47,25 +40,24 @@ def measure_batch_invariance(
     rows = list(range(len(prompts)))
 
     def score(chosen: Sequence[int]) -> Float[np.ndarray, " n"]:
-        found = model.score([prompts[i] for i in chosen], [responses[i] for i in chosen])
-        return np.asarray(found.value, dtype=np.float64)
+        scores = model.score([prompts[i] for i in chosen], [responses[i] for i in chosen])
+        return np.asarray(scores.value, dtype=np.float64)
 
-    def change(other: Float[np.ndarray, " n"]) -> float:
+    def largest_change(other: Float[np.ndarray, " n"]) -> float:
         return float(np.max(np.abs(other - alone), initial=0.0))
 
     alone = np.array([score([i])[0] for i in rows], dtype=np.float64)
     order = np.random.default_rng(seed).permutation(len(rows)).tolist()
     sizes = [_size(prompts[i], responses[i]) for i in rows]
     longest, shortest = int(np.argmax(sizes)), int(np.argmin(sizes))
-    return BatchInvariance(
-        alone=alone,
-        spread=float(alone.std()),
-        together=change(score(rows)),
-        shuffled=change(score(order)[np.argsort(order)]),
-        beside_long=change(np.array([score([i, longest])[0] for i in rows])),
-        beside_short=change(np.array([score([shortest, i])[1] for i in rows])),
-        twice=change(np.array([score([i])[0] for i in rows])),
-    )
+    changes = {
+        "together with the others": largest_change(score(rows)),
+        "in another order": largest_change(score(order)[np.argsort(order)]),
+        "beside the longest": largest_change(np.array([score([i, longest])[0] for i in rows])),
+        "beside the shortest": largest_change(np.array([score([shortest, i])[1] for i in rows])),
+        "a second time": largest_change(np.array([score([i])[0] for i in rows])),
+    }
+    return BatchInvariance(alone, float(alone.std()), changes)
 
 
 def _size(prompt: PromptLike, response: ResponseLike) -> int:

@@ -1,4 +1,4 @@
-"""The gate finds each planted fault and lets the honest model pass with its evidence."""
+"""The hygiene gate finds each planted fault, and an honest model passes with its evidence."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_an_honest_model_passes_with_its_evidence():
 
 
 @pytest.mark.parametrize("model", [PaddingLeak(), BatchNorm(), WrongPosition()])
-def test_scores_that_depend_on_their_company_are_refused(model):
-    assert [(f.severity, f.title) for f in gate(model)] == [("error", "Scores depend on their company")]
+def test_scores_that_depend_on_the_rest_of_the_batch_are_refused(model):
+    assert [(f.severity, f.title) for f in gate(model)] == [("error", "Scores depend on the rest of the batch")]
     assert not audit(model, comparisons(40), OPTIONS).estimates
 
 
@@ -41,7 +41,7 @@ def test_scores_that_are_not_finite_are_refused():
     assert [(f.severity, f.title) for f in gate(Broken())] == [("error", "Scores are not finite")]
 
 
-def test_truncation_is_told_with_its_share():
+def test_truncation_is_reported_with_its_share():
     class Short(PaddedRows):
         def score(self, prompts, responses):
             scores = super().score(prompts, responses)
@@ -61,7 +61,7 @@ def test_a_coarse_number_type_shows_as_equal_scores():
     assert not any("equal" in f.title for f in gate(PaddedRows()))
 
 
-def test_the_same_text_twice_is_no_coarse_type():
+def test_the_same_text_twice_does_not_count_as_equal_scores():
     found = hygiene_gate(PaddedRows(), ["p"] * 6, ["a", "a", "a", "a", "a", "bb"], OPTIONS)
     assert [f.severity for f in found] == ["note"]
 
@@ -69,19 +69,19 @@ def test_the_same_text_twice_is_no_coarse_type():
 @pytest.mark.parametrize(
     ("ids", "special", "title"),
     [
-        ([1, 1, 5, 2], {"bos": 1, "eos": 2, "pad": 0}, "A text does not begin exactly once"),
-        ([5, 2], {"bos": 1, "eos": 2, "pad": 0}, "A text does not begin exactly once"),
-        ([1, 5, 2], {"bos": 1, "eos": 2, "pad": 2}, "Padding looks like an ending"),
+        ([1, 1, 5, 2], {"bos": 1, "eos": 2, "pad": 0}, "Texts do not begin with one beginning-of-text token"),
+        ([5, 2], {"bos": 1, "eos": 2, "pad": 0}, "Texts do not begin with one beginning-of-text token"),
+        ([1, 5, 2], {"bos": 1, "eos": 2, "pad": 2}, "Padding looks like the end of a text"),
         ([1, 5, 2], {"bos": 1, "eos": 2, "pad": 0}, None),
         ([5, 2], {"bos": None, "eos": 2, "pad": None}, None),
     ],
 )
 def test_special_tokens_are_counted(ids, special, title):
     found = {f.title for f in gate(PaddedRows(), tokenize=lambda prompt, response: ids, special=special)}
-    assert found - {"A score does not depend on its company"} == ({title} if title else set())
+    assert found - {"A score does not depend on the rest of its batch"} == ({title} if title else set())
 
 
-def test_the_gates_rows_are_spread_over_the_data():
+def test_the_rows_of_the_gate_are_spread_over_the_data():
     prompts, responses = hygiene_rows(comparisons(100), 10)
     assert len(set(prompts)) == 10
     assert len(responses) == 10
