@@ -1,4 +1,6 @@
-"""The objects that flow between stages, and the protocols that models implement. All frozen; none knows a file or a model.
+"""The objects that flow between stages, and the protocols that models implement. All are frozen and independent of files and models.
+
+Messages, prompts and responses have a file of their own, `conversation.py`; their names are imported from here.
 
 Axes: n counts responses (or comparisons, where stated), p prompts, N responses per prompt, k ensemble members. Rewards are
 nats of preference log-odds: a difference of 1 between two responses to one prompt means odds of e : 1. Only differences
@@ -7,13 +9,35 @@ within a prompt mean anything.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, SupportsIndex, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, SupportsIndex, overload, runtime_checkable
+
+from guerdon.conversation import (
+    FinishReason,
+    Message,
+    Prompt,
+    PromptLike,
+    Response,
+    ResponseLike,
+    Role,
+    ToolCall,
+    as_message,
+    as_prompt,
+    as_response,
+    check_tool_turns,
+    digest,
+    digest_all,
+    message_dict,
+    prompt_digest,
+    prompt_identity,
+    response_digest,
+    response_identity,
+    tool_name,
+)
+from guerdon.errors import GuerdonError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +49,7 @@ __all__ = [
     "Estimate",
     "Example",
     "Finding",
+    "FinishReason",
     "Gate",
     "GuerdonError",
     "Judge",
@@ -32,134 +57,34 @@ __all__ = [
     "Policy",
     "Preference",
     "Prompt",
+    "PromptLike",
     "Report",
     "Response",
+    "ResponseLike",
     "RewardModel",
+    "Role",
     "Rollouts",
     "Ruling",
     "Scores",
+    "Severity",
     "ToolCall",
     "as_message",
     "as_prompt",
     "as_response",
+    "check_tool_turns",
     "digest",
     "digest_all",
     "message_dict",
     "prompt_digest",
+    "prompt_identity",
     "response_digest",
+    "response_identity",
+    "tool_name",
 ]
 
-Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length"]
 Severity = Literal["error", "warning", "note"]
 
-
-class GuerdonError(ValueError):
-    """A user's mistake: one line that says what must be true, what was found, and what to do. The command line exits with 2."""
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A function that an assistant turn asks to be called.
-
-    arguments: JSON text, an object. id: what the tool's result names in `tool_call_id`; None where the format has none.
-    """
-
-    name: str
-    arguments: str = "{}"
-    id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation. Content is plain text, hostile until escaped; "" where a turn only calls tools.
-
-    tool_calls: what an assistant turn calls. tool_call_id: which call a tool turn answers. name: of the tool or speaker.
-    """
-
-    role: str
-    content: str
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str | None = None
-    name: str | None = None
-
-
-class Prompt(tuple[Message, ...]):
-    """The turns that a response answers, and the tools it may call. A tuple of messages; a slice keeps the tools.
-
-    tools: JSON text of each tool's definition, as the model's chat template takes it. A prompt without tools equals the
-    plain tuple of its messages.
-    """
-
-    tools: tuple[str, ...]
-
-    def __new__(cls, messages: Iterable[Message] = (), tools: Iterable[str] = ()) -> Self:
-        """Messages, and the JSON text of each tool."""
-        prompt = super().__new__(cls, messages)
-        prompt.tools = tuple(tools)
-        return prompt
-
-    def __eq__(self, other: object) -> bool:
-        return tuple.__eq__(self, other) is True and self.tools == getattr(other, "tools", ())
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash((tuple(self), self.tools)) if self.tools else tuple.__hash__(self)
-
-    @overload
-    def __getitem__(self, index: SupportsIndex, /) -> Message: ...
-
-    @overload
-    def __getitem__(self, index: slice, /) -> Prompt: ...
-
-    def __getitem__(self, index: SupportsIndex | slice, /) -> Message | Prompt:
-        if isinstance(index, slice):
-            return Prompt(tuple.__getitem__(self, index), self.tools)
-        return tuple.__getitem__(self, index)
-
-    def __add__(self, other: tuple[Any, ...], /) -> Prompt:
-        return Prompt(tuple.__add__(self, tuple(other)), self.tools)
-
-    def __repr__(self) -> str:
-        return f"Prompt({tuple.__repr__(self)}, tools={self.tools!r})" if self.tools else tuple.__repr__(self)
-
-    def __getnewargs__(self) -> tuple[Any, ...]:
-        return (tuple(self), self.tools)
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """One answer to a prompt.
-
-    text: the answer; of an answer in several messages, their contents joined by blank lines unless given.
-    finish: "length" for an answer that was cut, "stop" for one that ended, None where unknown (then taken as ended).
-    author: the model or person that wrote it. ratings: attribute ratings, higher is better; an unrated attribute is absent.
-    messages: the turns of an answer that is more than one plain assistant turn (tool calls and the tools' results between
-        assistant turns); empty for plain text, which is then `text`.
-    """
-
-    text: str = ""
-    finish: FinishReason | None = None
-    author: str | None = None
-    ratings: Mapping[str, float] = field(default_factory=dict)
-    messages: tuple[Message, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.messages:
-            if self.messages[0].role != "assistant":
-                raise GuerdonError(
-                    f"response: the first message must be the assistant's, got {self.messages[0].role}; "
-                    "remedy: move earlier turns to the prompt"
-                )
-            if not self.text:
-                joined = "\n\n".join(message.content for message in self.messages if message.content)
-                object.__setattr__(self, "text", joined)
-
-    def turns(self) -> tuple[Message, ...]:
-        """The answer as messages: its own, or one assistant turn of its text."""
-        return self.messages or (Message("assistant", self.text),)
+_FIX_ROW = "Correct or drop the row."
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +95,7 @@ class Preference:
         be below every group (a top-k ranking).
     q: P(first is better), for two responses; 0.5 is a tie.
     strength: how much better the best is than the worst, in nats of log-odds if known, else the annotator's own scale; >= 0.
-    votes: how many people said (first better, tie, second better), for two responses; None where nobody counted.
+    votes: how many people chose (first better, tie, second better), for two responses; None where votes were not counted.
     """
 
     groups: tuple[tuple[int, ...], ...] | None = None
@@ -182,28 +107,30 @@ class Preference:
         if (self.groups is None) == (self.q is None):
             raise GuerdonError(
                 "preference: exactly one of groups (best first) and q = P(first is better) must be given, "
-                f"got {'both' if self.q is not None else 'neither'}"
+                f"got {'both' if self.q is not None else 'neither'}. Give one."
             )
         if self.q is not None and not 0.0 <= self.q <= 1.0:
-            raise GuerdonError(f"preference: q must be a probability in [0, 1], got {self.q}")
+            raise GuerdonError(f"preference: q must be a probability in [0, 1], got {self.q}. {_FIX_ROW}")
         if self.strength is not None and not (math.isfinite(self.strength) and self.strength >= 0):
-            raise GuerdonError(f"preference: strength must be a finite number >= 0, got {self.strength}")
+            raise GuerdonError(f"preference: strength must be a finite number >= 0, got {self.strength}. {_FIX_ROW}")
         if self.votes is not None and (len(self.votes) != 3 or min(self.votes) < 0):
-            raise GuerdonError(f"preference: votes must be three counts (first, tie, second), got {self.votes}")
+            raise GuerdonError(
+                f"preference: votes must be three counts (first, tie, second), got {self.votes}. {_FIX_ROW}"
+            )
         if self.groups is not None:
             flat = [i for group in self.groups for i in group]
             if not flat or len(set(flat)) != len(flat):
                 raise GuerdonError(
-                    f"preference: groups must name at least one response, each at most once, got {self.groups}"
+                    f"preference: groups must name at least one response, each at most once, got {self.groups}. {_FIX_ROW}"
                 )
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One prompt, its responses in the order shown, which is better, and who said so.
+    """One prompt, its responses in the order shown, which of them is better, and who judged it.
 
     group: the unit that a split must keep together and that intervals resample; by default the prompt itself.
-    weight: multiplies this comparison's loss and its share of every mean. Nothing here is truncated; that is the model's job.
+    weight: multiplies this comparison's loss and its share of every mean. Texts are whole here; a model truncates them.
     """
 
     prompt: Prompt
@@ -216,27 +143,30 @@ class Comparison:
     id: str = ""
 
     def __post_init__(self) -> None:
-        k = len(self.responses)
-        if k < 2:
-            raise GuerdonError(
-                f"comparison {self.id or '?'}: must have at least 2 responses, got {k}; remedy: drop the row"
-            )
-        if not (math.isfinite(self.weight) and self.weight > 0):
-            raise GuerdonError(f"comparison {self.id or '?'}: weight must be a finite number > 0, got {self.weight}")
-        v = self.preference
-        if (v.q is not None or v.votes is not None) and k != 2:
-            raise GuerdonError(
-                f"comparison {self.id or '?'}: q and votes need exactly 2 responses, got {k}; remedy: give groups"
-            )
-        if v.groups is not None and any(not 0 <= i < k for g in v.groups for i in g):
-            raise GuerdonError(f"comparison {self.id or '?'}: groups must name responses 0..{k - 1}, got {v.groups}")
+        if reason := self._invalid():
+            raise GuerdonError(f"comparison {self.id or '?'}: {reason}")
         if not isinstance(self.prompt, Prompt):
             object.__setattr__(self, "prompt", Prompt(self.prompt))
         if not self.group:
             object.__setattr__(self, "group", prompt_digest(self.prompt))
         if not self.id:
-            body = [self.group, [_response_body(r) for r in self.responses], v.groups, v.q, self.annotator]
+            responses = [response_identity(response) for response in self.responses]
+            judged = self.preference
+            body = [self.group, responses, judged.groups, judged.q, self.annotator]
             object.__setattr__(self, "id", digest(body))
+
+    def _invalid(self) -> str | None:
+        """Why the fields cannot stand together; None where they can."""
+        k, preference = len(self.responses), self.preference
+        if k < 2:
+            return f"it must have at least 2 responses, got {k}. Drop the row."
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            return f"weight must be a finite number > 0, got {self.weight}. {_FIX_ROW}"
+        if (preference.q is not None or preference.votes is not None) and k != 2:
+            return f"q and votes must be about exactly 2 responses, got {k}. Give groups, best first."
+        if preference.groups is not None and any(not 0 <= i < k for group in preference.groups for i in group):
+            return f"groups must name responses 0..{k - 1}, got {preference.groups}. {_FIX_ROW}"
+        return None
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -263,7 +193,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a reward model says of n responses.
+    """The rewards of n responses.
 
     value: reward [n], float64, nats; higher is better.
     truncated: [n], True where the model did not see the whole text.
@@ -376,7 +306,7 @@ _COLUMNS = tuple(column.name for column in fields(Rollouts) if column.name != "s
 class Estimate:
     """A number with its 95 % interval, and n independent units (prompts or groups, never tokens).
 
-    low and high are NaN where the data cannot give an interval (a single unit, say); the reader is then told so.
+    low and high are NaN where the data cannot give an interval (a single unit, say).
     """
 
     value: float
@@ -440,7 +370,7 @@ RuleEffect = Literal["not fit", "not enough evidence", "limit"]
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What one rule of the gate made of a report.
+    """The outcome of one rule of the gate.
 
     measured: what was measured, in words. wanted: what the rule asks for. effect: the decision where the state is failed or
     not shown. limit: how to live with a failure whose effect is "limit". advice: how to use what passed. data: which data
@@ -459,7 +389,7 @@ class Ruling:
 
     @property
     def passes(self) -> bool:
-        """Whether nothing here speaks against the model; what was not measured does not."""
+        """Whether the rule raises no objection; an unmeasured rule raises none."""
         return self.state in ("passed", "unknown")
 
 
@@ -467,8 +397,8 @@ class Ruling:
 class Gate:
     """Whether a reward model is fit to be optimized against, and why.
 
-    limits: the conditions under which it may be used. needed_data: which data would help most. expectation: what the
-    accuracy should be read beside. published: accuracies of published models.
+    limits: the conditions under which it may be used. needed_data: which data would help most. expectation: what to
+    compare the accuracy with. published: accuracies of published models.
     """
 
     decision: Decision
@@ -482,7 +412,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a stage measured: named estimates, findings, curves and texts to read. No number stands without its interval.
+    """What a stage measured: named estimates, findings, curves and texts to read. Every number has its interval.
 
     about: facts that are not estimates (names, hashes, counts, seconds). summary: the result in one sentence, where the
     stage states one. gate: the decision of an audit. sections: parts with titles of their own.
@@ -501,7 +431,7 @@ class Report:
 
 @runtime_checkable
 class RewardModel(Protocol):
-    """Gives each response a scalar. Neither batch size, order, neighbors nor padding side change a score."""
+    """Gives each response a scalar. Batch size, order, neighbors and padding side never change a score."""
 
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
         """Score response i as an answer to prompt i; both have length n."""
@@ -510,7 +440,7 @@ class RewardModel(Protocol):
 
 @runtime_checkable
 class Judge(Protocol):
-    """Compares two responses. Swapping them flips a reward model's odds by construction; of others it is to be measured."""
+    """Compares two responses. Swapping them negates a reward model's log-odds by construction; for other judges, measure it."""
 
     def log_odds(
         self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
@@ -521,93 +451,8 @@ class Judge(Protocol):
 
 @runtime_checkable
 class Policy(Protocol):
-    """A language model that speaks."""
+    """A language model that writes responses."""
 
     def sample(self, prompts: Sequence[PromptLike], n: int, max_tokens: int, temperature: float, seed: int) -> Rollouts:
-        """Draw n responses to each prompt; those of one prompt stand together."""
+        """Draw n responses to each prompt; responses to one prompt are consecutive."""
         ...
-
-
-PromptLike = str | Sequence[Message] | Sequence[Mapping[str, Any]]
-ResponseLike = str | Response
-
-
-def as_prompt(prompt: PromptLike) -> Prompt:
-    """A prompt from a string (one user turn), messages, or {role, content} mappings."""
-    if isinstance(prompt, Prompt):
-        return prompt
-    if isinstance(prompt, str):
-        return Prompt((Message("user", prompt),))
-    return Prompt(m if isinstance(m, Message) else as_message(m) for m in prompt)
-
-
-def as_response(response: ResponseLike) -> Response:
-    """A response from a string or as it is."""
-    return Response(response) if isinstance(response, str) else response
-
-
-def as_message(turn: Mapping[str, Any]) -> Message:
-    """A message from a {role, content} mapping, both strings."""
-    if not isinstance(turn, Mapping) or not {"role", "content"} <= set(turn):
-        raise GuerdonError(f"a message must be a mapping with role and content, got {turn!r:.80}")
-    if not isinstance(turn["role"], str) or not isinstance(turn["content"], str):
-        raise GuerdonError(f"role and content of a message must be strings, got {turn!r:.80}")
-    return Message(turn["role"], turn["content"])
-
-
-def message_dict(message: Message) -> dict[str, Any]:
-    """The message in OpenAI's shape, which chat templates take; absent fields are left out, arguments are objects."""
-    row: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        row["tool_calls"] = [
-            {
-                **({} if call.id is None else {"id": call.id}),
-                "type": "function",
-                "function": {"name": call.name, "arguments": json.loads(call.arguments)},
-            }
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id is not None:
-        row["tool_call_id"] = message.tool_call_id
-    if message.name is not None:
-        row["name"] = message.name
-    return row
-
-
-def digest(value: object, size: int = 16) -> str:
-    """A short stable hash (hex) of anything JSON can hold."""
-    body = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:size]
-
-
-def prompt_digest(prompt: Sequence[Message]) -> str:
-    """What tells a prompt from others: its turns and its tools."""
-    turns = [_message_body(message) for message in prompt]
-    tools = getattr(prompt, "tools", ())
-    return digest([turns, list(tools)] if tools else turns)
-
-
-def response_digest(response: Response) -> str:
-    """What tells a response from others: its text, or its turns."""
-    return digest(_response_body(response))
-
-
-def digest_all(values: Iterable[str], size: int = 16) -> str:
-    """One hash over many strings, in order, without holding them together."""
-    total = hashlib.sha256()
-    for value in values:
-        total.update(value.encode("utf-8", "surrogatepass") + b"\0")
-    return total.hexdigest()[:size]
-
-
-def _message_body(message: Message) -> list[Any]:
-    """Role and content alone for a plain turn, so that hashes of text-only data never change."""
-    body: list[Any] = [message.role, message.content]
-    if message.tool_calls or message.tool_call_id is not None or message.name is not None:
-        calls = [[call.name, call.arguments, call.id] for call in message.tool_calls]
-        body += [calls, message.tool_call_id, message.name]
-    return body
-
-
-def _response_body(response: Response) -> Any:
-    return [_message_body(message) for message in response.messages] if response.messages else response.text
