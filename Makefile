@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: help setup test lint docs quickstart compat clean
+.PHONY: help setup test lint docs site quickstart compat clean
 
 # A Python of 3.11 or newer: make setup PYTHON=python3.12
 PYTHON = python3
@@ -9,15 +9,16 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constr
 help:
 	@echo 'make setup       create .venv with everything a developer needs'
 	@echo 'make test        everything CI runs: lint, then the tests'
-	@echo 'make lint        ruff, mypy, import-linter'
+	@echo 'make lint        ruff, mypy, import-linter, codespell'
 	@echo 'make docs        write the generated pages of docs/'
+	@echo 'make site        build docs/ as a website into build/site; a dead link fails'
 	@echo 'make quickstart  train, calibrate and audit a reward model on this machine, offline after the first run'
 	@echo 'make compat      check that transformers 4.51 scores MODEL=DIR as stored in its self-test'
 	@echo 'make clean       remove .venv and caches'
 
 setup: .venv/.installed-dev
 
-test: lint
+test: lint site
 	$(BIN)/python -m pytest
 
 lint: .venv/.installed-dev
@@ -25,9 +26,13 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict src
 	PYTHONPATH=src $(BIN)/lint-imports
+	$(BIN)/codespell
 
 docs: .venv/.installed-dev
 	$(BIN)/python docs/generate.py
+
+site: .venv/.installed-dev
+	$(BIN)/zensical build --strict --clean
 
 quickstart: .venv/.installed
 	$(BIN)/guerdon quickstart
@@ -55,5 +60,5 @@ clean:
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(PIP) -e '.[starter,dev]'
+	$(PIP) -e '.[starter,dev,site]'
 	@touch $@
