@@ -13,7 +13,8 @@ import pytest
 import torch
 from toys import WORDS, Constant, Good, as_scores, comparisons, liked
 
-from guerdon.auditing.measures.ensemble import measure_ensemble, measure_linear_mode, member_margins
+from guerdon.auditing.measures.ensemble import measure_ensemble, member_margins
+from guerdon.auditing.measures.weight_averaging import measure_weight_averaging
 from guerdon.config import AuditOptions, ModelOptions, TrainOptions
 from guerdon.contracts import (
     Comparison,
@@ -161,7 +162,7 @@ def tuned(tiny_dir):
 
 
 def test_trainings_that_stayed_close_may_be_averaged(tuned):
-    average, report = measure_linear_mode(tuned, liked(80, 2), OPTIONS)
+    average, report = measure_weight_averaging(tuned, liked(80, 2), OPTIONS)
     assert {finding.title for finding in report.findings} == {"No loss from averaging is seen"}
     assert report.estimates["average_gain"].high >= 0
     assert report.estimates["average_accuracy"].value > 0.75
@@ -185,7 +186,7 @@ def test_models_that_agree_by_other_weights_may_not(tuned):
     rows = liked(80, 2)
     margins = [score_comparisons(model, rows).margin for model in (first, other)]
     np.testing.assert_allclose(margins[1], margins[0], atol=1e-4)
-    _, report = measure_linear_mode([first, other], rows, OPTIONS)
+    _, report = measure_weight_averaging([first, other], rows, OPTIONS)
     (finding,) = report.findings
     assert finding.title == "The members cannot be averaged"
     assert report.estimates["average_gain"].high < 0

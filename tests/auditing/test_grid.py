@@ -7,7 +7,7 @@ import pytest
 from answers import answered
 from toys import Constant, as_scores
 
-from guerdon.auditing.measures.style import grid_report, measure_grid, styles
+from guerdon.auditing.measures.style import measure_style, style_report, styles
 from guerdon.config import AuditOptions
 from guerdon.contracts import (
     Comparison,
@@ -53,7 +53,7 @@ def titles(report):
 
 
 def test_a_model_of_substance_is_right_in_any_style():
-    report = measure_grid(oracle(), DATA, OPTIONS)
+    report = measure_style(oracle(), DATA, OPTIONS)
     shares = [report.estimates[f"grid_{name}"].value for name in ("hard", "normal", "easy")]
     assert shares[0] == shares[1] == shares[2] >= 0.85  # an error in a program is beyond this one
     assert report.estimates["grid_longer"].value == 0
@@ -61,7 +61,7 @@ def test_a_model_of_substance_is_right_in_any_style():
 
 
 def test_a_model_of_length_alone_is_wrong_where_it_is_hard_and_right_where_it_is_easy():
-    report = measure_grid(Words(style=0.1), DATA, OPTIONS)
+    report = measure_style(Words(style=0.1), DATA, OPTIONS)
     assert report.estimates["grid_hard"].value == 0
     assert report.estimates["grid_easy"].value == 1
     assert "Style outweighs substance" in titles(report)
@@ -69,7 +69,7 @@ def test_a_model_of_length_alone_is_wrong_where_it_is_hard_and_right_where_it_is
 
 
 def test_a_constant_model_wins_nothing_and_is_not_blamed_for_style():
-    report = measure_grid(Constant(), DATA, OPTIONS)
+    report = measure_style(Constant(), DATA, OPTIONS)
     assert [report.estimates[f"grid_{name}"].value for name in ("hard", "normal", "easy")] == [0, 0, 0]
     assert not report.findings
 
@@ -80,7 +80,7 @@ def test_the_parts_are_recovered_and_their_ratio_has_an_interval():
     style = np.array([0.0, 0.5, 0.8])
     right = 1.0 + style + noise * rng.normal(size=(n, 3))
     wrong = style + noise * rng.normal(size=(n, 3))
-    found = grid_report(right, wrong, np.arange(n).astype(str), OPTIONS, unit=2.0).estimates
+    found = style_report(right, wrong, np.arange(n).astype(str), OPTIONS, unit=2.0).estimates
     for name, planted in (("substance", 0.5), ("longer", 0.25), ("markdown", 0.15), ("style_per_substance", 0.8)):
         estimate = found[f"grid_{name}"]
         assert estimate.value == pytest.approx(planted, abs=0.06), name
@@ -92,7 +92,7 @@ def test_the_published_example():
     """Three rows scored by the code of RM-Bench's authors (scripts/utils.py): 1/9, 2/3, 8/9."""
     right = np.array([[1.0, 1.5, 2.0], [0.1, 0.4, 0.9], [2.0, 2.0, 2.0]])
     wrong = np.array([[0.5, 1.2, 1.8], [0.3, 0.3, 0.3], [1.0, 2.0, 3.0]])
-    found = grid_report(right, wrong, np.array(["a", "b", "c"]), OPTIONS).estimates
+    found = style_report(right, wrong, np.array(["a", "b", "c"]), OPTIONS).estimates
     shares = [found[f"grid_{name}"].value for name in ("hard", "normal", "easy")]
     assert shares == pytest.approx([1 / 9, 2 / 3, 8 / 9])
 
@@ -108,4 +108,4 @@ def test_the_styles_differ_in_style():
 def test_answers_without_an_error_to_bring_are_refused_with_a_remedy():
     rows = [Comparison(as_prompt(f"p{i}"), (Response("a"), Response("b")), Preference(q=1.0)) for i in range(3)]
     with pytest.raises(GuerdonError, match="no answer lends itself"):
-        measure_grid(Constant(), rows, OPTIONS)
+        measure_style(Constant(), rows, OPTIONS)

@@ -124,16 +124,16 @@ def warm(
 ) -> tuple[CalibratedModel, Report]:
     """One model of the mean of several fine-tunings' weights, and whether they lie close enough for that. Not calibrated.
 
-    Comparisons that none was trained on show it; see `measure_linear_mode`. Keywords are AuditOptions.
+    Comparisons that none was trained on show it; see `measure_weight_averaging`. Keywords are AuditOptions.
     """
-    from guerdon.auditing.measures.ensemble import measure_linear_mode
+    from guerdon.auditing.measures.weight_averaging import measure_weight_averaging
 
     loaded = [load(model) if isinstance(model, str | Path) else model for model in models]
     inner = [model.model if isinstance(model, CalibratedModel) else model for model in loaded]
     for model in inner:
         if not isinstance(model, ScalarRewardModel):
             raise GuerdonError(f"average: {type(model).__name__} has no weights of its own; remedy: give single models")
-    average, report = measure_linear_mode(inner, comparisons, make(AuditOptions, options))  # type: ignore[arg-type]
+    average, report = measure_weight_averaging(inner, comparisons, make(AuditOptions, options))  # type: ignore[arg-type]
     if out:
         save(average, out)
     return CalibratedModel(average, average.card.calibration), report

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 from guerdon.auditing.gate import gate, to_section
 from guerdon.auditing.measures.accuracy import measure_accuracy
-from guerdon.auditing.measures.agreement import measure_people
-from guerdon.auditing.measures.calibration import measure_curves
+from guerdon.auditing.measures.agreement import measure_agreement
+from guerdon.auditing.measures.calibration import measure_calibration
 from guerdon.auditing.measures.cues import measure_cues
 from guerdon.auditing.measures.domains import measure_domains
 from guerdon.auditing.measures.ensemble import measure_ensemble
 from guerdon.auditing.measures.length import measure_length
 from guerdon.auditing.measures.mistakes import worst_mistakes
-from guerdon.auditing.measures.position_bias import measure_order
+from guerdon.auditing.measures.position_bias import measure_position_bias
 from guerdon.auditing.measures.relevance import measure_relevance
-from guerdon.auditing.measures.style import measure_grid
+from guerdon.auditing.measures.style import measure_style
 from guerdon.auditing.measures.uncertainty import measure_uncertainty
 from guerdon.auditing.score_cache import (
     Recorded,
@@ -102,15 +102,17 @@ class Memory:
 
 PARTS: Mapping[str, Part] = {
     "accuracy": Part("Accuracy", lambda s, o: _accuracy(s, o), core=True),
-    "people": Part("People", lambda s, o: measure_people(s.pairs, o), core=True),
-    "odds": Part("Odds", lambda s, o: measure_curves(s.pairs, o), core=True),
+    "people": Part("People", lambda s, o: measure_agreement(s.pairs, o), core=True),
+    "odds": Part("Odds", lambda s, o: measure_calibration(s.pairs, o), core=True),
     "order": Part(
-        "Order", lambda s, o: measure_order(s.judge, s.comparisons, s.pairs, o), ("judges",), True, core=True
+        "Order", lambda s, o: measure_position_bias(s.judge, s.comparisons, s.pairs, o), ("judges",), True, core=True
     ),
     "mistakes": Part("Mistakes", lambda s, o: _mistakes(s, o), core=True),
     "length": Part("Length", lambda s, o: measure_length(s.pairs, o)),
     "cues": Part("Cues and substance", lambda s, o: measure_cues(s.rewards, s.comparisons, o), ("rewards",), new=True),
-    "grid": Part("Style and substance", lambda s, o: measure_grid(s.rewards, s.comparisons, o), ("rewards",), new=True),
+    "grid": Part(
+        "Style and substance", lambda s, o: measure_style(s.rewards, s.comparisons, o), ("rewards",), new=True
+    ),
     "relevance": Part("Relevance", lambda s, o: measure_relevance(s.rewards, s.comparisons, o), ("rewards",), new=True),
     "uncertainty": Part("Uncertainty", lambda s, o: measure_uncertainty(s.asked, s.comparisons, s.pairs, o)),
     "domains": Part("Domains", lambda s, o: measure_domains(s.pairs, o)),

@@ -469,7 +469,7 @@ def average_weights(models: Sequence[ScalarRewardModel], shares: Sequence[float]
 
     WARM (Ramé et al. 2024, arXiv 2401.12187, eq. 2): of fine-tunings that began at the same weights, head included, it predicts
     as the ensemble does to first order, at the cost of one. Whether they are close enough for that is to be measured
-    (`audit.ensemble.measure_linear_mode`). Not calibrated: each member's temperature was its own. Models that do not match are
+    (`audit.ensemble.measure_weight_averaging`). Not calibrated: each member's temperature was its own. Models that do not match are
     refused by what differs.
     """
     mix = [1 / len(models)] * len(models) if shares is None else list(shares)

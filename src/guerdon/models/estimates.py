@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from guerdon.contracts import Estimate
-from guerdon.formulas.resampling import bootstrap_mean, bootstrap_share
+from guerdon.formulas.resampling import bootstrap_mean, bootstrap_share, paired_difference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from guerdon.formulas.resampling import Groups
 
-__all__ = ["Resampling", "estimate_mean", "estimate_share"]
+__all__ = ["Resampling", "estimate_difference", "estimate_mean", "estimate_share"]
 
 
 class Resampling(Protocol):
@@ -42,3 +42,14 @@ def estimate_share(
 ) -> Estimate:
     """As `estimate_mean`, for values in [0, 1]: where all are 0 or all are 1, the exact interval."""
     return Estimate(*bootstrap_share(values, groups, weight, options.draws, options.seed))
+
+
+def estimate_difference(
+    a: Float[np.ndarray, " n"],
+    b: Float[np.ndarray, " n"],
+    groups: Groups,
+    weight: Float[np.ndarray, " n"] | None,
+    options: Resampling,
+) -> Estimate:
+    """The mean of a - b, row by row, with its bootstrap interval by group."""
+    return Estimate(*paired_difference(a, b, groups, weight, options.draws, options.seed))

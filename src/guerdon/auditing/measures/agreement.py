@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from guerdon.models.scored_pairs import ScoredPairs
 
 
-def measure_people(pairs: ScoredPairs, options: AuditOptions) -> Report:
+def measure_agreement(pairs: ScoredPairs, options: AuditOptions) -> Report:
     """What people reach on the pairs that two or more of them judged; a note where there is none.
 
     Keys: ceiling_majority, person_vs_others, person_vs_person, model_vs_person, and accuracy_voted where some pairs

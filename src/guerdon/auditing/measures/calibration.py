@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HISTOGRAM_BINS = 25
 
 
-def measure_curves(pairs: ScoredPairs, options: AuditOptions) -> Report:
+def measure_calibration(pairs: ScoredPairs, options: AuditOptions) -> Report:
     """Keys: nll, brier, ece, overconfidence, ece_null, ece_p_value. Curves: reliability, margins."""
     estimates = measure_odds(
         pairs.margin, pairs.q, pairs.weight, pairs.group, bins=options.bins, draws=options.draws, seed=options.seed

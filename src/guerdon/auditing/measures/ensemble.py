@@ -1,11 +1,10 @@
-"""What an ensemble is worth: its members' accuracies and what it adds to them, whether they err together, where they differ.
+"""What an ensemble is worth: its members' accuracies, what it adds to them, and whether they err together.
 
-Also whether models can be averaged weight by weight. Axes: n pairs, k members.
+Axes: n pairs, k members.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -22,20 +21,17 @@ from guerdon.contracts import (
 )
 from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.ensemble import disagreement, error_correlation, error_left
-from guerdon.formulas.resampling import bootstrap, paired_difference
-from guerdon.models.ensemble import average_weights
-from guerdon.models.estimates import estimate_share
-from guerdon.models.scored_pairs import score_comparisons
+from guerdon.formulas.resampling import bootstrap
+from guerdon.models.estimates import estimate_difference, estimate_share
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
     from guerdon.config import AuditOptions
     from guerdon.contracts import Comparison, Judge
-    from guerdon.models.reward_model import ScalarRewardModel
     from guerdon.models.scored_pairs import ScoredPairs
 
-ALPHAS = (0.25, 0.5, 0.75)
+
 CHUNK = 256  # comparisons scored in one call
 
 
@@ -62,7 +58,9 @@ def measure_ensemble(
         "member_accuracy_mean": estimate_share(right.mean(axis=0), pairs.group, pairs.weight, options),
         "member_accuracy_min": ranked[0],
         "member_accuracy_max": ranked[-1],
-        "ensemble_gain": _paired(pair_accuracy(pairs.margin, pairs.q), right.mean(axis=0), pairs, options),
+        "ensemble_gain": estimate_difference(
+            pair_accuracy(pairs.margin, pairs.q), right.mean(axis=0), pairs.group, pairs.weight, options
+        ),
         "error_correlation": correlation,
         "disagreement": estimate_share(disagreement(members), pairs.group, pairs.weight, options),
     }
@@ -97,58 +95,6 @@ def member_margins(
     starts = np.cumsum([0, *(len(comparison.responses) for comparison in comparisons)])[pairs.index]
     margins: np.ndarray = rewards[:, starts + pairs.first] - rewards[:, starts + pairs.second]
     return margins
-
-
-def measure_linear_mode(
-    models: Sequence[ScalarRewardModel], comparisons: Sequence[Comparison], options: AuditOptions
-) -> tuple[ScalarRewardModel, Report]:
-    """The average of the models' weights, and whether it was allowed, on comparisons that none was trained on.
-
-    Weights may be averaged where, on the straight line between models, accuracy is no lower than the same mix of their
-    accuracies (linear mode connectivity; Ramé et al. 2024, eq. 3). The line is that between the two models farthest apart.
-    Keys: member_accuracy_mean, average_accuracy, average_gain (the average less the members' mean), path_gain (half way along
-    the line less the two ends' mean), average_less_ensemble (less the mean of all members' rewards); differences are pair by
-    pair. Curve: linear_mode.
-    """
-    average = average_weights(models)
-    scored = [score_comparisons(model, comparisons) for model in models]
-    pairs = scored[0]
-    right = [pair_accuracy(each.margin, pairs.q) for each in scored]
-    mean = np.mean(right, axis=0)
-
-    def right_of(model: ScalarRewardModel) -> Float[np.ndarray, " n"]:
-        return pair_accuracy(score_comparisons(model, comparisons).margin, pairs.q)
-
-    one, other = max(
-        itertools.combinations(range(len(models)), 2), key=lambda two: _distance(*(models[i] for i in two))
-    )
-    averaged = right_of(average)
-    gains = {0.0: _paired(mean, mean, pairs, options)}
-    for alpha in ALPHAS:
-        halfway = alpha == 0.5 and len(models) == 2
-        found = averaged if halfway else right_of(average_weights([models[one], models[other]], [1 - alpha, alpha]))
-        gains[alpha] = _paired(found, (1 - alpha) * right[one] + alpha * right[other], pairs, options)
-    gains[1.0] = gains[0.0]
-    together = pair_accuracy(np.mean([each.margin for each in scored], axis=0), pairs.q)
-    estimates = {
-        "member_accuracy_mean": estimate_share(mean, pairs.group, pairs.weight, options),
-        "average_accuracy": estimate_share(averaged, pairs.group, pairs.weight, options),
-        "average_gain": _paired(averaged, mean, pairs, options),
-        "path_gain": gains[0.5],
-        "average_less_ensemble": _paired(averaged, together, pairs, options),
-    }
-    curve = Curve(
-        tuple(gains),
-        tuple(gains.values()),
-        f"from member {one + 1} to member {other + 1}",
-        "accuracy less the ends' mix",
-        caption="Below 0 the straight line between the two leaves the region in which both are good.",
-    )
-    about = {
-        "members": str(len(models)),
-        "line": f"between members {one + 1} and {other + 1}, which lie farthest apart",
-    }
-    return average, Report("Weight averaging", about, estimates, _line_findings(estimates), {"linear_mode": curve})
 
 
 def _error_correlation(
@@ -208,31 +154,3 @@ def _findings(found: dict[str, Estimate], k: int, how: str) -> tuple[Finding, ..
         "get wrong. Members from other base models or other data differ more than those of other seeds."
     )
     return (Finding("warning", "The members share their errors", evidence, remedy),)
-
-
-def _line_findings(found: dict[str, Estimate]) -> tuple[Finding, ...]:
-    average, path = found["average_gain"], found["path_gain"]
-    evidence = f"accuracy less the members': {average} for the average, {path} half way between the two farthest apart"
-    if average.high < 0 or path.high < 0:
-        remedy = (
-            "Use the ensemble itself, or train the members again from one model with its head, with a smaller train.lr "
-            "or fewer steps."
-        )
-        return (Finding("warning", "The members cannot be averaged", evidence, remedy),)
-    return (Finding("note", "No loss from averaging is seen", evidence),)
-
-
-def _paired(
-    one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"], pairs: ScoredPairs, options: AuditOptions
-) -> Estimate:
-    return Estimate(*paired_difference(one, other, pairs.group, pairs.weight, options.draws, options.seed))
-
-
-def _distance(one: ScalarRewardModel, other: ScalarRewardModel) -> float:
-    """Euclidean distance of all weights."""
-    theirs = dict(other.network.named_parameters())
-    squares = [
-        float((weight.detach().cpu() - theirs[name].detach().cpu()).float().square().sum())
-        for name, weight in one.network.named_parameters()
-    ]
-    return math.sqrt(sum(squares))

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 CONSISTENT = 0.9
 
 
-def measure_order(judge: Judge, comparisons: Sequence[Comparison], pairs: ScoredPairs, options: AuditOptions) -> Report:
+def measure_position_bias(
+    judge: Judge, comparisons: Sequence[Comparison], pairs: ScoredPairs, options: AuditOptions
+) -> Report:
     """Every pair asked again with its responses swapped. Keys: position_consistency, first_position."""
     rows = list(zip(pairs.index.tolist(), pairs.first.tolist(), pairs.second.tolist(), strict=True))
     swapped = np.asarray(

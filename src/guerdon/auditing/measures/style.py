@@ -46,15 +46,15 @@ if TYPE_CHECKING:
     from guerdon.contracts import Comparison, RewardModel
     from guerdon.models.scored_pairs import Progress
 
-__all__ = ["grid_report", "measure_grid", "styles"]
+__all__ = ["measure_style", "style_report", "styles"]
 
 STYLES = ("plain", "longer", "longer, with markdown")
 
 
-def measure_grid(
+def measure_style(
     model: RewardModel, comparisons: Sequence[Comparison], options: AuditOptions, *, progress: Progress | None = None
 ) -> Report:
-    """The grid of at most options.cue_rows pairs whose better answer lends itself to an error. Keys: see grid_report."""
+    """The grid of at most options.cue_rows pairs whose better answer lends itself to an error. Keys: see style_report."""
     pairs = sample_pairs(comparisons, options.cue_rows, options.seed)
     bank = bank_of(comparisons, options.seed)
     rows = [(pair, texts) for pair in pairs if (texts := _texts(pair, bank, options.seed))]
@@ -65,10 +65,10 @@ def measure_grid(
     reward = np.array([r for _, r in known])
     groups = np.array([pair.group for pair, _ in known], dtype=np.str_)
     margin = reward[:, 6] - reward[:, 7]
-    return grid_report(reward[:, :3], reward[:, 3:6], groups, options, unit=within_spread(margin))
+    return style_report(reward[:, :3], reward[:, 3:6], groups, options, unit=within_spread(margin))
 
 
-def grid_report(
+def style_report(
     right: Float[np.ndarray, "n 3"],
     wrong: Float[np.ndarray, "n 3"],
     groups: Shaped[np.ndarray, " n"],
