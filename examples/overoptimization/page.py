@@ -91,7 +91,7 @@ def peak(course: Curve) -> int:
 
 
 def said(title: str, report: Report) -> str:
-    return f"* {title}: **{outcome(report)}**. {report.about['verdict']}"
+    return f"* {title}: **{outcome(report)}**. {report.summary}"
 
 
 def conditions(asked: argparse.Namespace, settings: Mapping[str, Any]) -> str:

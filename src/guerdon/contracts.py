@@ -10,7 +10,7 @@ within a prompt mean anything.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Protocol, SupportsIndex, overload, runtime_checkable
@@ -366,6 +366,7 @@ class Example:
 Decision = Literal["fit", "fit with limits", "not fit", "not enough evidence"]
 RuleState = Literal["passed", "failed", "not shown", "unknown"]
 RuleEffect = Literal["not fit", "not enough evidence", "limit"]
+Hygiene = Literal["passed", "refused", "not checked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +399,8 @@ class Gate:
     """Whether a reward model is fit to be optimized against, and why.
 
     limits: the conditions under which it may be used. needed_data: which data would help most. expectation: what to
-    compare the accuracy with. published: accuracies of published models.
+    compare the accuracy with. published: accuracies of published models. hygiene: whether scores were checked for being
+    finite and independent of their batch, and passed.
     """
 
     decision: Decision
@@ -407,6 +409,7 @@ class Gate:
     needed_data: str = ""
     expectation: str = ""
     published: str = ""
+    hygiene: Hygiene = "not checked"
     rulings: tuple[Ruling, ...] = ()
 
 
@@ -427,6 +430,12 @@ class Report:
     sections: tuple[Report, ...] = ()
     summary: str = ""
     gate: Gate | None = None
+
+    def walk(self) -> Iterator[Report]:
+        """This report, then its sections and theirs, in order."""
+        yield self
+        for section in self.sections:
+            yield from section.walk()
 
 
 @runtime_checkable

@@ -477,7 +477,7 @@ def test_a_missing_part_leaves_no_official_score_and_is_said():
     assert math.isnan(report.estimates["score_chat"].value)
     assert report.estimates["score_safety"].value == 1
     assert "Part of the benchmark is missing" in titles(report)
-    assert "no official score" in report.about["verdict"]
+    assert "no official score" in report.summary
     notes = {finding.title: finding.evidence for finding in report.findings}
     assert "xstest-should-respond 60 of 250" in notes["Not the published set"]
     assert "Too few prompts for an interval" not in notes

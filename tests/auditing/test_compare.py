@@ -42,7 +42,7 @@ def test_the_better_model_is_found_and_the_worse_one_named():
     found = report.estimates
     assert found["accuracy_difference"].low > 0
     assert found["accuracy_difference"].value == pytest.approx(found["accuracy_a"].value - found["accuracy_b"].value)
-    assert report.about["verdict"].startswith("old orders")
+    assert report.summary.startswith("old orders")
     assert found["mcnemar_p"].value < 0.01
     assert found["nll_difference"].high < 0
     assert "The odds of old say more" in {finding.title for finding in report.findings}
@@ -63,7 +63,7 @@ def test_a_model_and_itself_on_another_scale_are_not_told_apart():
     assert found["mcnemar_p"].value == 1
     assert found["ece_difference"].high < 0  # the calm one means its odds
     assert not report.examples
-    assert report.about["verdict"] == "No difference of accuracy is shown between A and B"
+    assert report.summary == "No difference of accuracy is shown between A and B"
 
 
 def test_swapping_the_two_mirrors_the_report():

@@ -13,19 +13,26 @@ from guerdon.auditing.demands import broken, parse
 from guerdon.contracts import (
     Estimate,
     Finding,
+    Gate,
     GuerdonError,
     Report,
+    Ruling,
 )
 from guerdon.io import schema
 
-VERDICT = Report("Preference", {"verdict": "fit with limits"}, {"hidden": Estimate(0.0, 0.0, 0.0, 1)})
+GATE = Gate(
+    "fit with limits",
+    "a reason",
+    rulings=(Ruling("a rule", "passed", "", "", estimates={"hidden": Estimate(0.0, 0.0, 0.0, 1)}),),
+)
 CUES = Report(
     "Cues", estimates={"worst_flips": Estimate(0.3, 0.2, 0.4, 100)}, findings=(Finding("warning", "Emoji", ""),)
 )
 REPORT = Report(
     "Audit",
     estimates={"accuracy": Estimate(0.62, 0.57, 0.67, 400), "unknown": Estimate(0.5, math.nan, math.nan, 1)},
-    sections=(VERDICT, CUES),
+    sections=(CUES,),
+    gate=GATE,
 )
 
 
@@ -39,11 +46,11 @@ REPORT = Report(
         ("accuracy.n<=400", "accuracy.n<=400: accuracy is"),
         ("accuracy>0.62", ""),
         ("worst_flips>0.25", "worst_flips>0.25: worst_flips is 0.3"),
-        ("verdict=not_fit", ""),
-        ("verdict=fit_with_limits", "verdict=fit_with_limits: the verdict is fit with limits"),
-        ("verdict=fit with limits", "verdict=fit with limits: the verdict is fit with limits"),
-        ("verdict!=fit", "verdict!=fit: the verdict is fit with limits"),
-        ("verdict!=fit-with-limits", ""),
+        ("gate=not_fit", ""),
+        ("gate=fit_with_limits", "gate=fit_with_limits: the decision is fit with limits"),
+        ("gate=fit with limits", "gate=fit with limits: the decision is fit with limits"),
+        ("gate!=fit", "gate!=fit: the decision is fit with limits"),
+        ("gate!=fit-with-limits", ""),
         ("warning", "warning: 1, the first “Emoji”"),
         ("error", ""),
         ("unknown.low<0.4", "unknown.low<0.4: unknown.low is not known"),
@@ -60,9 +67,9 @@ def test_a_rule_is_broken_by_what_it_names(rule, line):
     [
         ("accurcy<0.6", "nothing of that name was measured. Did you mean accuracy"),
         ("hidden<1", "nothing of that name was measured. (Did you mean|Choose from)"),
-        ("verdict=unfit", "no such verdict; known are fit, fit_with_limits, not_fit"),
+        ("gate=unfit", "no such decision; known are fit, fit_with_limits, not_fit"),
         ("accuracy<high", "'high' is no number; remedy: write"),
-        ("accuracy", "not a rule; remedy: write preference=not_fit"),
+        ("accuracy", "not a rule; remedy: write gate=not_fit"),
         ("", "not a rule"),
         ("note", "not a rule"),
     ],
@@ -72,9 +79,9 @@ def test_what_is_no_rule_or_about_nothing_is_an_error_with_the_nearest(rule, sai
         broken(REPORT, [parse(rule)])
 
 
-def test_a_report_without_a_verdict_says_so():
-    with pytest.raises(GuerdonError, match="this report has no verdict"):
-        broken(CUES, [parse("verdict=fit")])
+def test_a_report_without_a_gate_says_so():
+    with pytest.raises(GuerdonError, match="this report has no gate"):
+        broken(CUES, [parse("gate=fit")])
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +100,15 @@ QUICK = ("audit.draws=100", "audit.null_draws=100")
 
 
 def test_the_command_exits_with_one_and_a_line_a_broken_rule(scored, tmp_path):
-    words = ("audit", "--from", scored / "bad.jsonl", "--out", tmp_path / "run", "--fail-on", "verdict=not_fit")
+    words = ("audit", "--from", scored / "bad.jsonl", "--out", tmp_path / "run", "--fail-on", "gate=not_fit")
     ran = guerdon(*words, "--fail-on", "accuracy.low<0.6", "--fail-on", "accuracy.n<10", *QUICK)
     assert ran.code == 1
     lines = [line for line in ran.err.splitlines() if line.startswith("failed: ")]
-    assert [line.split(": ")[1] for line in lines] == ["verdict=not_fit", "accuracy.low<0.6"]
+    assert [line.split(": ")[1] for line in lines] == ["gate=not_fit", "accuracy.low<0.6"]
     report = json.loads((tmp_path / "run/report.json").read_text("utf-8"))
-    assert report["sections"][0]["about"]["verdict"] == "not fit"
+    assert report["gate"]["decision"] == "not fit"
     assert (tmp_path / "run/report.html").exists()
-    kept = guerdon("audit", "--from", scored / "good.jsonl", "--fail-on", "verdict=not_fit", *QUICK, "--json")
+    kept = guerdon("audit", "--from", scored / "good.jsonl", "--fail-on", "gate=not_fit", *QUICK, "--json")
     assert kept.code == 0, kept.err
 
 
@@ -128,7 +135,7 @@ def test_two_files_of_scores_are_compared(scored, tmp_path):
     assert ran.code == 1
     found = json.loads(ran.out)
     assert found["estimates"]["accuracy_difference"]["low"] > 0
-    assert "good.jsonl orders" in found["about"]["verdict"]
+    assert "good.jsonl orders" in found["summary"]
     assert "prefers this, by" in (tmp_path / "report.html").read_text("utf-8")
     alone = guerdon("compare", "a", "b")
     assert alone.code == 2

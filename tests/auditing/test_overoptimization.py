@@ -90,7 +90,7 @@ def test_a_hump_is_over_optimized_and_the_interval_of_its_peak_holds_the_true_on
     assert report.findings[0].title.startswith("Over-optimized since KL = ")
     assert report.findings[0].severity == "warning"
     assert "best by gold (update 30)" in report.findings[0].remedy
-    assert report.about["verdict"] == report.findings[0].title + "."
+    assert report.summary == report.findings[0].title + "."
     peak = report.estimates["peak_kl"]
     assert peak.low < TURNS**2 < peak.high
     assert peak.high < 5

@@ -236,7 +236,7 @@ def test_what_a_file_cannot_tell_is_said_and_not_made_up(tmp_path):
     assert titles["Cues and substance: not measured"].evidence == "needs scores of new texts"
     assert "Whether scores depend on the rest of the batch is not known" in titles
     assert "A score does not depend on the rest of its batch" not in titles
-    assert report.about["hygiene"] == "not checked"
+    assert report.gate.hygiene == "not checked"
     assert "truncated" not in report.estimates
     read, judge = auditing.read_scores(scored_file(tmp_path / "m.jsonl", rows, "margin"))
     report = auditing.audit(judge, read, draws=100, null_draws=100)

@@ -9,6 +9,7 @@ import re
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -23,9 +24,14 @@ from guerdon.contracts import (
     Estimate,
     Example,
     Finding,
+    Gate,
     GuerdonError,
+    Message,
+    Prompt,
     Report,
     Response,
+    Ruling,
+    ToolCall,
     as_prompt,
 )
 from guerdon.io.reports import from_json, to_json
@@ -36,6 +42,7 @@ from guerdon.reporting.console import brief, examples, summary
 from guerdon.reporting.words import rank
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>```\n# not a heading | [x](javascript:alert(3))"
+CASES = Path(__file__).parent.parent / "cases"
 SURE = Estimate(0.6, 0.5, 0.7, 100)
 
 
@@ -47,7 +54,9 @@ def hostile_report():
         findings=(Finding("error", HOSTILE, HOSTILE, HOSTILE, SURE, (hostile_example(),)),),
         curves={HOSTILE: Curve((0.0, 1.0), (SURE, SURE), HOSTILE, HOSTILE, x_names=(HOSTILE, "b"), caption=HOSTILE)},
         examples=(hostile_example(),),
-        sections=(hostile_verdict(), Report(HOSTILE, findings=(Finding("warning", HOSTILE, HOSTILE),))),
+        sections=(Report(HOSTILE, findings=(Finding("warning", HOSTILE, HOSTILE),)),),
+        summary=HOSTILE,
+        gate=hostile_gate(),
     )
 
 
@@ -55,10 +64,9 @@ def hostile_example():
     return Example(HOSTILE, as_prompt(HOSTILE), (Response(HOSTILE),) * 2, (HOSTILE, "b"), (1.0, math.nan))
 
 
-def hostile_verdict():
-    facts = ("verdict", "why", "limit 1", "data that would help most", "expectation", "published")
-    rule = Report(HOSTILE, {"state": HOSTILE, "measured": HOSTILE, "wanted": HOSTILE})
-    return Report("Verdict", dict.fromkeys(facts, HOSTILE), sections=(rule,))
+def hostile_gate():
+    ruling = Ruling(HOSTILE, "failed", HOSTILE, HOSTILE, "limit", HOSTILE, HOSTILE, {HOSTILE: SURE}, HOSTILE)
+    return Gate("fit with limits", HOSTILE, (HOSTILE,), HOSTILE, HOSTILE, HOSTILE, "passed", (ruling,))
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +167,7 @@ def test_a_report_survives_json(report):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"version": 9}, "wanted format"),
+        ({"version": 9}, "format must be guerdon.report version 2 or older, got 'guerdon.report' version 9"),
         ({"surprise": 1}, "unknown key 'surprise' of a Report"),
         ({"estimates": {"accuracy": {"value": 1.0, "low": 0.0, "high": 1.0}}}, "missing key 'n' of a Estimate"),
     ],
@@ -167,6 +175,42 @@ def test_a_report_survives_json(report):
 def test_a_file_that_is_no_report_is_refused_with_its_place(change, said):
     with pytest.raises(GuerdonError, match=said):
         from_json(to_json(Report("r")) | change)
+
+
+def test_a_report_that_0_1_wrote_has_its_gate_and_its_summary():
+    old = json.loads((CASES / "report_0_1.json").read_text("utf-8"))
+    report = from_json(old)
+    was = old["sections"][0]
+    assert was["title"] == "Verdict"
+    assert report.gate.decision == was["about"]["verdict"] == "fit with limits"
+    assert report.gate.reason == was["about"]["why"]
+    assert report.gate.limits == (was["about"]["limit 1"],)
+    assert report.gate.needed_data == was["about"]["data that would help most"]
+    assert report.gate.expectation == was["about"]["expectation"]
+    assert report.gate.hygiene == old["about"]["hygiene"] == "passed"
+    assert [(r.rule, r.state, r.effect) for r in report.gate.rulings] == [
+        (rule["title"], rule["about"]["state"], rule["about"]["else"]) for rule in was["sections"]
+    ]
+    assert report.gate.rulings[2].estimates["accuracy"] == report.estimates["accuracy"]
+    assert [section.title for section in report.sections] == [section["title"] for section in old["sections"][1:]]
+    assert "hygiene" not in report.about
+    assert len(report.examples) == len(old["examples"]) == 1
+    assert "Fit with limits" in to_html(report)
+    assert from_json({**old, "about": {**old["about"], "verdict": "All is well."}}).summary == "All is well."
+
+
+def test_a_decision_that_is_none_is_refused():
+    plain = to_json(judged())
+    with pytest.raises(GuerdonError, match=r"report\.gate\.decision must be one of fit, fit with limits"):
+        from_json(plain | {"gate": plain["gate"] | {"decision": HOSTILE}})
+
+
+def test_the_tools_of_a_prompt_survive_json():
+    prompt = Prompt((Message("user", "2 + 2?"),), ('{"name": "add"}',))
+    call = Message("assistant", "", (ToolCall("add", '{"a": 2, "b": 2}', "1"),))
+    answer = Response(messages=(call, Message("tool", "4", tool_call_id="1"), Message("assistant", "4")))
+    report = Report("r", examples=(Example("e", prompt, (answer,), ("a",), (1.0,)),))
+    assert from_json(json.loads(json.dumps(to_json(report)))) == report
 
 
 def test_markdown_keeps_hostile_text_as_text():
@@ -177,7 +221,7 @@ def test_markdown_keeps_hostile_text_as_text():
     assert all(line.count(" | ") <= 4 for line in outside.splitlines() if line.startswith("| "))
 
 
-def test_the_first_line_states_the_verdict(report):
+def test_the_first_line_states_the_result(report):
     page = to_html(report)
     accuracy = report.estimates["accuracy"].value
     assert f"The model orders {100 * accuracy:.1f}\N{NO-BREAK SPACE}%" in page.split("<h2>")[0]
@@ -215,13 +259,16 @@ def costly(title, cost=None, severity="warning"):
 
 
 def judged(*findings, inner=(), decision="fit with limits"):
-    """A report with a verdict, findings of its own, and those of a part."""
-    rules = (Report("Better than a coin", {"state": "passed", "measured": "60 %", "wanted": "above 50 %"}),)
-    facts = {"verdict": decision, "why": "a reason", "limit 1": "stop early", "data that would help most": "more pairs"}
-    gate = Report("Verdict", facts, sections=rules)
-    found = {"accuracy": SURE, "longer_wins": Estimate(0.55, 0.5, 0.6, 100)}
+    """A report with a gate, findings of its own, and those of a section."""
+    ruling = Ruling("Better than a coin", "passed", "60 %", "above 50 %")
+    gate = Gate(decision, "a reason", ("stop early",), "more pairs", hygiene="passed", rulings=(ruling,))
+    estimates = {"accuracy": SURE, "longer_wins": Estimate(0.55, 0.5, 0.6, 100)}
     return Report(
-        "Audit", {"hygiene": "passed"}, found, tuple(findings), sections=(gate, Report("Cues", findings=tuple(inner)))
+        "Audit",
+        estimates=estimates,
+        findings=tuple(findings),
+        sections=(Report("Cues", findings=tuple(inner)),),
+        gate=gate,
     )
 
 
@@ -235,7 +282,7 @@ def test_findings_are_ranked_by_what_they_cost_errors_first_and_unknown_last():
     assert sorted([unknown, costly("small", 0.02)], key=rank)[0].title == "small"
 
 
-def test_the_first_screen_is_verdict_then_expectation_then_findings_then_rules():
+def test_the_first_screen_is_decision_then_expectation_then_findings_then_rules():
     page = to_html(
         judged(costly("of its own", 0.1), inner=(costly("of a part", 0.2), costly("hushed", severity="note")))
     )
@@ -243,7 +290,7 @@ def test_the_first_screen_is_verdict_then_expectation_then_findings_then_rules()
         page.index(each)
         for each in (
             "<h1>", "Fit with limits", "stop early", "What to expect", "of a part", "of its own", "1 note<", "hushed",
-            "The rules behind the verdict", "Better than a coin", 'id="part-1"',
+            "The rules behind the decision", "Better than a coin", 'id="part-1"',
         )
     ]  # fmt: skip
     assert places == sorted(places)
@@ -257,14 +304,14 @@ def test_the_first_screen_is_verdict_then_expectation_then_findings_then_rules()
     ("decision", "tone"),
     [("fit", "good"), ("fit with limits", "limited"), ("not fit", "bad"), ("not enough evidence", "open")],
 )
-def test_each_verdict_has_its_color(decision, tone):
+def test_each_decision_has_its_color(decision, tone):
     assert f'<div class="gate {tone}">' in to_html(judged(decision=decision))
 
 
-def test_markdown_and_terminal_say_the_verdict_first_too():
+def test_markdown_and_terminal_give_the_decision_first_too():
     report = judged(inner=(costly("of a part", 0.2),))
     lines = to_markdown(report).splitlines()
-    assert lines[4] == "**Verdict: fit with limits.** a reason."
+    assert lines[4] == "**Decision: fit with limits.** a reason."
     assert "| Better than a coin | passed | 60 % | above 50 % |" in lines
     console = Console(width=110, record=True, file=io.StringIO())
     console.print(brief(report, ("accuracy",)))

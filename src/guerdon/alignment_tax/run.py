@@ -377,8 +377,15 @@ def compare(
         if finding.severity == "warning"
     )
     sections = tuple(replace(part, title=name) for name, part in parts.items())
-    facts = {"verdict": _verdict_of_many(parts), "policies": ", ".join(parts), **facts}
-    return Report("Alignment tax", facts, together, (*findings, *_dominated(parts)), curves, sections=sections)
+    return Report(
+        "Alignment tax",
+        {"policies": ", ".join(parts), **facts},
+        together,
+        (*findings, *_dominated(parts)),
+        curves,
+        sections=sections,
+        summary=_summary_of_many(parts),
+    )
 
 
 def results(before: Measured, after: Measured, options: TaxOptions) -> dict[str, Any]:
@@ -437,9 +444,9 @@ def _one(
     if gain and gain.update is not None:
         about["update"] = str(gain.update)
     findings = _findings(before, after, taxes, q)
-    about = {"verdict": _verdict(findings, worst.value, names[int(np.argmax(z))])} | about
+    summary = _summary(findings, worst.value, names[int(np.argmax(z))])
     curves = {"tax_by_task": _by_task(names, z), **_by_phenomenon(before, after)}
-    return Report("", about, estimates, tuple(findings), curves)
+    return Report("", about, estimates, tuple(findings), curves, summary=summary)
 
 
 def _score(task: Task, options: TaxOptions) -> Estimate:
@@ -517,14 +524,14 @@ def _examples(name: str, before: Task, after: Task) -> tuple[Example, ...]:
     )
 
 
-def _verdict(findings: Sequence[Finding], worst: float, name: str) -> str:
+def _summary(findings: Sequence[Finding], worst: float, name: str) -> str:
     taxed = [f.title.removeprefix("Taxed: ") for f in findings if f.severity == "warning"]
     if not taxed:
         return "No alignment tax is seen"
     return f"Taxed on {len(taxed)} task{'s' * (len(taxed) > 1)}: {'; '.join(taxed)}. Worst by {worst:.1f} standard errors: {word(name)}"
 
 
-def _verdict_of_many(parts: Mapping[str, Report]) -> str:
+def _summary_of_many(parts: Mapping[str, Report]) -> str:
     taxed = {name: sum(f.severity == "warning" for f in part.findings) for name, part in parts.items()}
     return "; ".join(
         f"{name}: taxed on {num} tasks" if num else f"{name}: no tax is seen" for name, num in taxed.items()

@@ -47,7 +47,7 @@ def audit(
     """How far the model can be trusted, measured on comparisons that nothing else has seen. Keywords are AuditOptions.
 
     `pushed`: what optimizing it came to, a run folder of `optimize`, a file of `best_of_n`, or the report of one; the
-    verdict then knows how hard it may be pushed. With `out`, finished parts and scores are kept in out/parts, and the
+    gate then knows how hard it may be pushed. With `out`, finished parts and scores are kept in out/parts, and the
     same call goes on from a killed run.
     """
     from guerdon.auditing import (

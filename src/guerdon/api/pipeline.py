@@ -220,10 +220,10 @@ def _best_of(rollouts: Rollouts, at: int, n: int) -> Example:
 def _assemble(out: Path, parts: dict[str, Any], seconds: float, peak: float) -> Report:
     audit = _read_report(out / "audit.json")
     calibration = _read_report(out / "calibrate.json")
-    sections = [*audit.sections, calibration]  # the verdict first
+    sections = [*audit.sections, calibration]
     sections.append(dataclasses.replace(_read_report(out / "check.json"), title="Data hygiene"))
     if (out / "best.json").exists():
-        sections.insert(1, _read_report(out / "best.json"))
+        sections.insert(0, _read_report(out / "best.json"))
     kept = ("temperature", "ece_before", "nll_before")
     estimates = dict(audit.estimates) | {k: calibration.estimates[k] for k in kept if k in calibration.estimates}
     about = {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from guerdon.auditing.gate import gate, to_section
+from guerdon.auditing.gate import decide
 from guerdon.auditing.measures.accuracy import measure_accuracy
 from guerdon.auditing.measures.agreement import measure_agreement
 from guerdon.auditing.measures.calibration import measure_calibration
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from guerdon.config import AuditOptions
     from guerdon.contracts import (
         Comparison,
+        Hygiene,
         Judge,
         Prompt,
         Response,
@@ -131,11 +132,11 @@ def audit(
     memory: Memory | None = None,
     watch: Watch = lambda part, done, total: None,
 ) -> Report:
-    """What is known of the model after these comparisons, which nothing else has seen, and the verdict that it leads to.
+    """What is known of the model after these comparisons, which nothing else has seen, and the gate's decision.
 
     `hygiene` holds the findings of a gate already passed; None runs `hygiene_gate` here, on a few responses of the
     comparisons. A finding of severity "error" stops the audit: the report then holds the gate's findings and no number.
-    `beside` are reports made elsewhere (of an optimization, say) that become sections and count for the verdict.
+    `beside` are reports made elsewhere (of an optimization, say) that become sections and count for the decision.
     `watch(part, done, total)` hears of comparisons scored at first ("scores"), then of new texts that a part had scored.
     """
     if not comparisons:
@@ -149,7 +150,7 @@ def audit(
             hygiene = hygiene_gate(model, *hygiene_rows(comparisons, options.hygiene_rows), options)  # type: ignore[arg-type]
     facts = {**(about or {}), "comparisons": str(len(comparisons))}
     if any(finding.severity == "error" for finding in hygiene):
-        return _with_verdict(Report("Audit", {**facts, "hygiene": "refused"}, findings=hygiene))
+        return _with_gate(Report("Audit", facts, findings=hygiene), "refused")
 
     found, missing = _measure(model, comparisons, options, parts, memory or Memory(), watch)
     core = [found[name] for name, part in parts.items() if part.core and name in found]
@@ -157,10 +158,9 @@ def audit(
         **{key: value for part in core for key, value in part.about.items()},
         "comparisons hash": digest_all(comparison.id for comparison in comparisons),
         "intervals": f"95 %, {options.draws} bootstrap draws by group, seed {options.seed}",
-        "hygiene": "passed" if checked else "not checked",
     }
     others = [found[name] for name, part in parts.items() if not part.core and name in found and _says(found[name])]
-    return _with_verdict(
+    return _with_gate(
         Report(
             "Audit",
             facts,
@@ -169,7 +169,8 @@ def audit(
             {name: curve for part in core for name, curve in part.curves.items()},
             tuple(example for part in core for example in part.examples),
             (*others, *beside),
-        )
+        ),
+        "passed" if checked else "not checked",
     )
 
 
@@ -224,7 +225,7 @@ def _measure(
         asked = RememberedJudge(model, memory.scores, counted)
     pairs = score_comparisons(asked, comparisons, progress=lambda done, total: watch("scores", done, total))
     if len(pairs) == 0:
-        raise GuerdonError("audit: no comparable pair; remedy: give verdicts that rank at least two responses")
+        raise GuerdonError("audit: no comparable pair; remedy: give preferences that rank at least two responses")
     subject = Subject(model, asked, comparisons, pairs)
     for name, part in parts.items():
         if name in found:
@@ -269,8 +270,8 @@ def _says(report: Report) -> bool:
     return any((report.estimates, report.findings, report.curves, report.examples, report.sections))
 
 
-def _with_verdict(report: Report) -> Report:
-    return replace(report, sections=(to_section(gate(report), report), *report.sections))
+def _with_gate(report: Report, hygiene: Hygiene) -> Report:
+    return replace(report, gate=decide(report, hygiene))
 
 
 def _accuracy(subject: Subject, options: AuditOptions) -> Report:

@@ -89,11 +89,12 @@ def compare(
     }
     return Report(
         f"{names[0]} beside {names[1]}",
-        {"verdict": _sentence(estimates, names), **facts},
+        facts,
         estimates,
         _findings(estimates, names),
         curves,
         _disagreements(comparisons, ours, theirs, names, options.worst),
+        summary=_sentence(estimates, names),
     )
 
 

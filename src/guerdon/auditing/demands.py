@@ -1,4 +1,4 @@
-"""What a pipeline demands of a report: rules such as "accuracy<0.6" or "preference=not_fit", each told when it is broken."""
+"""What a pipeline demands of a report: rules such as "accuracy<0.6" or "gate=not_fit", each reported when it is broken."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
-from guerdon.auditing.gate import TITLE, all_estimates, all_findings
+from guerdon.auditing.gate import all_estimates, all_findings
 from guerdon.contracts import Estimate, GuerdonError, Report
 from guerdon.io.fields import did_you_mean
 
@@ -24,7 +24,7 @@ COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
 }
 SEVERITIES: Final = ("note", "warning", "error")
 DECISIONS: Final = ("fit", "fit_with_limits", "not_fit", "not_enough_evidence")
-REMEDY: Final = "write preference=not_fit, verdict!=fit, warning, error, or NAME<NUMBER such as accuracy.low<0.6"
+REMEDY: Final = "write gate=not_fit, gate!=fit, warning, error, or NAME<NUMBER such as accuracy.low<0.6"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ def parse(text: str) -> Demand:
     body = text.strip()
     if body in SEVERITIES[1:]:
         return Demand(text, body)
-    if found := re.fullmatch(r"verdict\s*(!?=)=?\s*([\w -]+)", body):
+    if found := re.fullmatch(r"gate\s*(!?=)=?\s*([\w -]+)", body):
         wanted = re.sub(r"[ -]", "_", found[2].strip())
         if wanted not in DECISIONS:
-            raise GuerdonError(f"--fail-on {text}: no such verdict; known are {', '.join(DECISIONS)}")
-        return Demand(text, "verdict", found[1], wanted=wanted)
+            raise GuerdonError(f"--fail-on {text}: no such decision; known are {', '.join(DECISIONS)}")
+        return Demand(text, "gate", found[1], wanted=wanted)
     if found := re.fullmatch(r"(.+?)(?:\.(value|low|high|n))?\s*(<=|>=|<|>)\s*(\S+)", body):
         try:
             threshold = float(found[4].removesuffix("%")) / (100 if found[4].endswith("%") else 1)
@@ -69,13 +69,12 @@ def _judged(report: Report, demand: Demand) -> str:
         least = SEVERITIES.index(demand.key)
         found = [f for f in all_findings(report) if SEVERITIES.index(f.severity) >= least]
         return f"{demand.text}: {len(found)}, the first “{found[0].title}”" if found else ""
-    if demand.key == "verdict":
-        section = next((part for part in report.sections if part.title == TITLE), None)
-        if section is None:
-            raise GuerdonError(f"--fail-on {demand.text}: this report has no verdict; remedy: a rule about its numbers")
-        verdict = section.about["verdict"]
-        same = verdict.replace(" ", "_") == demand.wanted
-        return f"{demand.text}: the verdict is {verdict}" if same == (demand.sign == "=") else ""
+    if demand.key == "gate":
+        if report.gate is None:
+            raise GuerdonError(f"--fail-on {demand.text}: this report has no gate; remedy: a rule about its numbers")
+        decision = report.gate.decision
+        same = decision.replace(" ", "_") == demand.wanted
+        return f"{demand.text}: the decision is {decision}" if same == (demand.sign == "=") else ""
     known = all_estimates(report)
     if demand.key not in known:
         if not known:  # refused by the gate, which has its own exit code

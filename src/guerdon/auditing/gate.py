@@ -2,39 +2,22 @@
 
 A rule is decided by the bound of an interval, never by its middle: "passed" where the interval lies on the right side,
 "failed" where it lies on the wrong one, "not shown" where it covers the threshold, "unknown" where nothing was measured.
-The thresholds are choices of ours, told with their reasons in docs/verdict.md.
+The thresholds are choices of ours, told with their reasons in docs/gate.md.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
-from guerdon.contracts import Estimate, Finding, Report
+from guerdon.contracts import Decision, Estimate, Finding, Gate, Hygiene, Report, RuleState, Ruling
 
-__all__ = [
-    "RULES",
-    "Decision",
-    "Gate",
-    "Ruling",
-    "State",
-    "all_estimates",
-    "all_findings",
-    "expectation",
-    "gate",
-    "to_section",
-]
+__all__ = ["RULES", "all_estimates", "all_findings", "decide", "scores_are_sound"]
 
-Decision = Literal["fit", "fit with limits", "not fit", "not enough evidence"]
-State = Literal["passed", "failed", "not shown", "unknown"]
-Effect = Literal["not fit", "limit", "not enough evidence"]
-
-TITLE: Final = "Verdict"
 PERCENT: Final = "\N{NO-BREAK SPACE}%"
-POINTS: Final = 0.05  # half the width of the accuracy's interval that a verdict needs
-NAMED: Final = 3  # faults told by name in a limit
+POINTS: Final = 0.05  # half the width of the accuracy's interval that a decision needs
+NAMED: Final = 3  # faults named in a limit
 SHARED: Final = 0.8  # of errors' correlation: averaging any number of members leaves this much of one's error variance
 MANY: Final = 0.50  # share of decisions: a fault that turns most of them outranks whatever else the model knows
 SOME: Final = 0.05
@@ -48,86 +31,45 @@ PUBLISHED: Final = (
 ).replace(" %", PERCENT)
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """What a rule made of a report.
-
-    said: what was measured, in words. effect: what the verdict becomes where the state is failed or not shown. limit: how
-    to live with it, for an effect of "limit". advice: how to make use of what was passed. data: which data would mend or
-    settle it.
-    """
-
-    rule: str
-    state: State
-    said: str
-    wanted: str
-    effect: Effect = "not fit"
-    limit: str = ""
-    data: str = ""
-    estimates: Mapping[str, Estimate] = field(default_factory=dict)
-    advice: str = ""
-
-    @property
-    def stands(self) -> bool:
-        """Whether nothing speaks against the model here; what was not measured does not."""
-        return self.state in ("passed", "unknown")
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """The verdict, why, the limits under which the model may be used, and which data would help most."""
-
-    decision: Decision
-    why: str
-    limits: tuple[str, ...]
-    help: str
-    rulings: tuple[Ruling, ...]
-
-
-def gate(report: Report) -> Gate:
-    """A report in, the verdict that its estimates and findings lead to out. Nothing else is looked at.
+def decide(report: Report, hygiene: Hygiene) -> Gate:
+    """The decision that a report's estimates and findings lead to. Nothing else is looked at.
 
     A hard rule that failed is "not fit". Else too wide an interval is "not enough evidence". Else a hard rule that is not
     shown is "not fit", a limit that is not kept "fit with limits", and what is left "fit".
     """
-    rulings = tuple(rule(report) for rule in RULES)
-    hard = [r for r in rulings if r.effect == "not fit" and not r.stands]
+    rulings = (scores_are_sound(report, hygiene), *(rule(report) for rule in RULES))
+    hard = [r for r in rulings if r.effect == "not fit" and not r.passes]
     failed = [r for r in hard if r.state == "failed"]
     short = [r for r in rulings if r.effect == "not enough evidence" and r.state != "passed"]
-    limiting = [r for r in rulings if r.effect == "limit" and (not r.stands or r.limit)]
+    limiting = [r for r in rulings if r.effect == "limit" and (not r.passes or r.limit)]
     decision: Decision
     if failed:
-        decision, led = "not fit", failed
+        decision, reasons = "not fit", failed
     elif short:
-        decision, led = "not enough evidence", short
+        decision, reasons = "not enough evidence", short
     elif hard:
-        decision, led = "not fit", hard
+        decision, reasons = "not fit", hard
     elif limiting:
-        decision, led = "fit with limits", limiting
+        decision, reasons = "fit with limits", limiting
     else:
-        decision, led = "fit", []
-    why = "; ".join(r.said for r in led) or "every rule was passed or does not apply"
-    told = [*(r.limit for r in rulings), *(r.advice for r in rulings)]
-    limits = tuple(text for text in told if text and decision.startswith("fit"))
+        decision, reasons = "fit", []
+    advice = [*(r.limit for r in rulings), *(r.advice for r in rulings)]
     wanting = [*failed, *short, *hard, *limiting, *rulings]
-    help = next((r.data for r in wanting if r.data), "").removesuffix(".")
-    return Gate(decision, why, limits, help, rulings)
+    expectation = _expectation(report.estimates)
+    return Gate(
+        decision=decision,
+        reason="; ".join(r.measured for r in reasons) or "every rule was passed or does not apply",
+        limits=tuple(text for text in advice if text and decision.startswith("fit")),
+        needed_data=next((r.data for r in wanting if r.data), "").removesuffix("."),
+        expectation=expectation,
+        published=PUBLISHED if expectation else "",
+        hygiene=hygiene,
+        rulings=rulings,
+    )
 
 
-def to_section(found: Gate, report: Report) -> Report:
-    """The gate as a part of the report that it judges: facts, and a part a rule with what was measured."""
-    facts = {"verdict": found.decision, "why": found.why}
-    facts |= {f"limit {i}": limit for i, limit in enumerate(found.limits, 1)}
-    if found.help:
-        facts["data that would help most"] = found.help
-    if said := expectation(report):
-        facts |= {"expectation": said, "published": PUBLISHED}
-    return Report(TITLE, facts, sections=tuple(_ruling_part(ruling) for ruling in found.rulings))
-
-
-def expectation(report: Report) -> str:
+def _expectation(found: Mapping[str, Estimate]) -> str:
     """What an accuracy is to be read beside: the ceiling and the length rule. Empty without an accuracy."""
-    found = report.estimates
     if "accuracy" not in found:
         return ""
     ceiling = (
@@ -142,47 +84,31 @@ def expectation(report: Report) -> str:
 
 
 def all_estimates(report: Report) -> dict[str, Estimate]:
-    """Every estimate of a report and its parts by name; of two of one name the outer, then the earlier."""
-    found: dict[str, Estimate] = {}
-    for part in _parts(report):
+    """Every estimate of a report and its sections by name; of two with one name the outer, then the earlier."""
+    estimates: dict[str, Estimate] = {}
+    for part in report.walk():
         for name, estimate in part.estimates.items():
-            found.setdefault(name, estimate)
-    return found
+            estimates.setdefault(name, estimate)
+    return estimates
 
 
 def all_findings(report: Report) -> Iterator[Finding]:
-    """Every finding of a report and its parts."""
-    for part in _parts(report):
-        yield from part.findings
-
-
-def _parts(report: Report) -> Iterator[Report]:
-    """The report and its parts, the verdict's own rules left out."""
-    yield report
-    for section in report.sections:
-        if section.title != TITLE:
-            yield from _parts(section)
-
-
-def _ruling_part(ruling: Ruling) -> Report:
-    facts = {"state": ruling.state, "measured": ruling.said, "wanted": ruling.wanted, "else": ruling.effect}
-    more = (("limit", ruling.limit), ("advice", ruling.advice), ("data", ruling.data))
-    return Report(ruling.rule, facts | {name: text for name, text in more if text}, ruling.estimates)
+    """Every finding of a report and its sections."""
+    return (finding for part in report.walk() for finding in part.findings)
 
 
 # ---- The rules, in the order in which a reader should doubt ------------------------------------------------------
 
 
-def hygiene(report: Report) -> Ruling:
+def scores_are_sound(report: Report, hygiene: Hygiene) -> Ruling:
     """A score that depends on the rest of its batch means nothing."""
-    states: Mapping[str, State] = {"passed": "passed", "refused": "failed"}
-    state = states.get(report.about.get("hygiene", ""), "unknown")
-    said = {
+    states: Mapping[Hygiene, RuleState] = {"passed": "passed", "refused": "failed", "not checked": "unknown"}
+    measured = {
         "passed": "scores do not depend on the rest of the batch",
-        "failed": "; ".join(f.title for f in report.findings if f.severity == "error"),
-        "unknown": "whether scores depend on the rest of the batch was not checked",
-    }[state]
-    return Ruling("Scores are sound", state, said, "no error of the hygiene gate")
+        "refused": "; ".join(f.title for f in report.findings if f.severity == "error"),
+        "not checked": "whether scores depend on the rest of the batch was not checked",
+    }
+    return Ruling("Scores are sound", states[hygiene], measured[hygiene], "no error of the hygiene gate")
 
 
 def evidence(report: Report) -> Ruling:
@@ -370,7 +296,7 @@ def order_does_not_matter(report: Report) -> Ruling:
     if same is None:
         return Ruling(name, "unknown", "asked of judges only", wanted, "limit")
     said = f"the winner stays in {_share(same)} of pairs"
-    state: State = "failed" if same.high < 0.9 else "passed"
+    state: RuleState = "failed" if same.high < 0.9 else "passed"
     limit = "ask in both orders and average" if state == "failed" else ""
     return Ruling(name, state, said, wanted, "limit", limit, estimates={"position_consistency": same})
 
@@ -378,7 +304,7 @@ def order_does_not_matter(report: Report) -> Ruling:
 def stays_true_when_optimized(report: Report) -> Ruling:
     """How far it may be pushed is only known where a second judge looked."""
     name, wanted = "Stays true when optimized", "a second judge's reward rises, and does not fall again"
-    pushed = next((part for part in _parts(report) if "gold_gain" in part.estimates), None)
+    pushed = next((part for part in report.walk() if "gold_gain" in part.estimates), None)
     if pushed is None:
         return Ruling(
             name,
@@ -409,7 +335,6 @@ def stays_true_when_optimized(report: Report) -> Ruling:
 
 
 RULES: Final[Sequence[Callable[[Report], Ruling]]] = (
-    hygiene,
     evidence,
     better_than_a_coin,
     better_than_length,
@@ -432,7 +357,7 @@ def _above(name: str, found: Mapping[str, Estimate], key: str, threshold: float,
     if key not in found:
         return Ruling(name, "unknown", "was not measured", wanted)
     e = found[key]
-    state: State = "passed" if e.low > threshold else "failed" if e.high < threshold else "not shown"
+    state: RuleState = "passed" if e.low > threshold else "failed" if e.high < threshold else "not shown"
     data = "" if state == "passed" else data
     return Ruling(name, state, f"{words} {_share(e)}", wanted, data=data, estimates={key: e})
 

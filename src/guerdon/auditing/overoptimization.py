@@ -134,7 +134,7 @@ def overoptimize_run(
     gold_per_proxy, gold_per_proxy_late, falling_prompts, law_alpha, law_beta and, where a peak was observed, peak_kl and
     peak_gold; with a pool too forecast_gold and forecast_error. Curves: proxy_by_kl, gold_by_kl, length_by_kl,
     gold_by_proxy, gold_by_proxy_forecast, gold_by_proxy_best_of_n. The pool's own report is a section.
-    `alerts` are findings made while the run went on; they are put after the verdict.
+    `alerts` are findings made while the run went on; they are put after the finding about gold.
     """
     path = _run_path(run)
     asked = _Asked(draws, seed)
@@ -318,12 +318,12 @@ def _report(title: str, path: _Path, asked: _Asked, alerts: Sequence[Finding]) -
     }
     if path.gold is None:
         findings = [NO_GOLD, *alerts]
-        about = {"verdict": NO_GOLD.title + "."} | about
+        summary = NO_GOLD.title + "."
     else:
         gold = path.gold - path.gold[0]
         judged = overoptimization.gold_trend(path.d, gold.T, asked.seed, asked.draws)
         law = _law(path, gold, asked)
-        about = {"verdict": drift.sentence(judged, kl)} | about
+        summary = drift.sentence(judged, kl)
         estimates |= _gold_estimates(path, gold, proxy, judged, law, asked)
         caption = _law_words(path, gold, law)
         curves["gold_by_kl"] = replace(_curve(path, gold, "gold, gain", asked), caption=caption)
@@ -335,7 +335,7 @@ def _report(title: str, path: _Path, asked: _Asked, alerts: Sequence[Finding]) -
         estimates |= found
         findings += said
         curves["length_by_kl"] = _curve(path, path.length, f"length of a reply, {path.unit}", asked)
-    return Report(title, about, estimates, tuple(findings), curves)
+    return Report(title, about, estimates, tuple(findings), curves, summary=summary)
 
 
 def _curve(path: _Path, values: np.ndarray, label: str, asked: _Asked) -> Curve:

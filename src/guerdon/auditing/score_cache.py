@@ -287,7 +287,7 @@ def _margin_entry(comparison: Comparison, row: Mapping[str, Any]) -> tuple[str, 
 
 
 def _chosen_first(comparison: Comparison) -> bool:
-    """Where a row said chosen and rejected, the chosen is the one that the verdict prefers."""
+    """Where a row said chosen and rejected, the chosen is the one that the preference names."""
     q = comparison.q
     return q is not None and q > 0.5
 

@@ -132,10 +132,14 @@ def benchmark(
         "prompts": f"{len({item.group for item in items}):,}",
         "items hash": digest_all(item.id for item in items),
         "intervals": f"95 %, {options.draws} bootstrap draws by prompt, seed {options.seed}",
-        "verdict": _verdict(known, found.estimates),
         **({"published": known.scale} if known.scale else {}),
     }
-    return replace(found, about={**facts, **found.about}, findings=(*hygiene, *table.notes, *found.findings))
+    return replace(
+        found,
+        about={**facts, **found.about},
+        findings=(*hygiene, *table.notes, *found.findings),
+        summary=_summary(known, found.estimates),
+    )
 
 
 def hygiene_rows(items: Sequence[Item], options: BenchmarkOptions) -> tuple[list[Prompt], list[Response]]:
@@ -362,7 +366,7 @@ def _by_subset(sections: Sequence[Report]) -> Curve:
     )
 
 
-def _verdict(known: Benchmark, found: Mapping[str, Estimate]) -> str:
+def _summary(known: Benchmark, found: Mapping[str, Estimate]) -> str:
     if math.isnan(found["score"].value):
         return f"{known.title} has no official score here, because parts of it are missing"
     low, high = (f"{100 * limit:.1f}" for limit in (found["score"].low, found["score"].high))

@@ -58,7 +58,7 @@ def audit(
 ) -> None:
     """Say how far a reward model can be trusted.
 
-    A verdict with the rules behind it, what it gets wrong and what that costs, and every number with its interval. With
+    A decision with the rules behind it, what it gets wrong and what that costs, and every number with its interval. With
     --out, a directory of ours also gets its model card. Exit 1 when a score depends on its company, since no number
     counts then, and where a rule of --fail-on holds.
 

@@ -48,7 +48,7 @@ FailOn = Annotated[
     list[str] | None,
     typer.Option(
         "--fail-on",
-        help="Exit 1 if this holds, such as decision=not_fit, warning, accuracy<0.6 or accuracy.low<0.6; repeatable.",
+        help="Exit 1 if this holds, such as gate=not_fit, warning, accuracy<0.6 or accuracy.low<0.6; repeatable.",
         show_default=False,
     ),
 ]

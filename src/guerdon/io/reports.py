@@ -1,28 +1,20 @@
-"""Reports as plain values for JSON, and back."""
+"""Reports as plain values for JSON, and back. Reports that 0.1 wrote are read too."""
 
 from __future__ import annotations
 
 import math
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal
 
-from guerdon.contracts import (
-    Curve,
-    Estimate,
-    Example,
-    Finding,
-    GuerdonError,
-    Message,
-    Report,
-    Response,
-)
+from guerdon.contracts import GuerdonError, Message, Prompt, Report
 
 __all__ = ["from_json", "to_json"]
 
-FORMAT, VERSION = "guerdon.report", 1
-
-T = TypeVar("T")
+FORMAT, VERSION = "guerdon.report", 2
+OLD_FORMAT, OLD_VERSION = "assay.report", 1  # of 0.1
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -31,80 +23,128 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Report:
-    """The inverse of to_json: null becomes NaN again. An unknown or missing key is refused, with its place."""
-    if values.get("format") != FORMAT or values.get("version") != VERSION:
-        got = f"{values.get('format')!r} {values.get('version')!r}"
-        raise GuerdonError(f"report: wanted format {FORMAT!r} version {VERSION}, got {got}")
-    return _report({key: value for key, value in values.items() if key not in ("format", "version")}, "report")
+    """The inverse of to_json: null becomes NaN again. An unknown or missing key is refused, with its path."""
+    kind, version = values.get("format"), values.get("version")
+    body = {key: value for key, value in values.items() if key not in ("format", "version")}
+    if (kind, version) == (OLD_FORMAT, OLD_VERSION):
+        body = _upgrade(body)
+    elif (kind, version) != (FORMAT, VERSION):
+        raise GuerdonError(
+            f"report: format must be {FORMAT} version {VERSION} or older, got {kind!r} version {version!r}. "
+            "Read it with the version of Guerdon that wrote it, or write the report again."
+        )
+    report: Report = _build(Report, body, "report")
+    return report
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Prompt) and value.tools:
+        return {"messages": [_plain(message) for message in value], "tools": list(value.tools)}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
 
 
-def _report(values: Mapping[str, Any], at: str) -> Report:
-    def example(each: Mapping[str, Any], place: str) -> Example:
-        return _build(
-            Example,
-            each,
-            place,
-            prompt=tuple(_build(Message, m, f"{place}.prompt") for m in each.get("prompt", ())),
-            responses=tuple(_build(Response, r, f"{place}.responses") for r in each.get("responses", ())),
-            labels=tuple(each.get("labels", ())),
-            rewards=tuple(_number(r) for r in each.get("rewards", ())),
+# ---- Plain values to contracts, by the types of their fields -----------------------------------------------------------
+
+
+def _build(kind: Any, value: Any, path: str) -> Any:
+    """The plain value as an object of type `kind`: a dataclass, Prompt, tuple, Mapping, Literal, float or plain value."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):  # X | None
+        return None if value is None else _build(arguments[0], value, path)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _build_object(kind, _as(Mapping, value, path), path)
+    if origin is Literal and value not in arguments:
+        raise GuerdonError(
+            f"{path} must be one of {', '.join(map(str, arguments))}, got {value!r:.80}. Write it again."
         )
-
-    def finding(each: Mapping[str, Any], place: str) -> Finding:
-        cost = each.get("cost")
-        return _build(
-            Finding,
-            each,
-            place,
-            cost=None if cost is None else _estimate(cost, f"{place}.cost"),
-            examples=tuple(example(e, f"{place}.examples") for e in each.get("examples", ())),
-        )
-
-    def curve(each: Mapping[str, Any], place: str) -> Curve:
-        return _build(
-            Curve,
-            each,
-            place,
-            x=tuple(_number(x) for x in each.get("x", ())),
-            y=tuple(_estimate(y, f"{place}.y") for y in each.get("y", ())),
-            x_names=tuple(each.get("x_names", ())),
-        )
-
-    return _build(
-        Report,
-        values,
-        at,
-        estimates={key: _estimate(each, f"{at}.{key}") for key, each in values.get("estimates", {}).items()},
-        findings=tuple(finding(each, f"{at}.findings") for each in values.get("findings", ())),
-        curves={key: curve(each, f"{at}.{key}") for key, each in values.get("curves", {}).items()},
-        examples=tuple(example(each, f"{at}.examples") for each in values.get("examples", ())),
-        sections=tuple(_report(each, f"{at}.sections") for each in values.get("sections", ())),
-    )
+    if kind is float:
+        return math.nan if value is None else float(value)
+    if kind is Prompt:
+        messages, tools = (value["messages"], value["tools"]) if isinstance(value, Mapping) else (value, ())
+        return Prompt(_build(tuple[Message, ...], messages, path), tools)
+    if origin is tuple:
+        return tuple(_build(arguments[0], item, path) for item in _as(list, value, path))
+    if origin is Mapping:
+        items = _as(Mapping, value, path).items()
+        return {key: _build(arguments[1], item, f"{path}.{key}") for key, item in items}
+    return value
 
 
-def _estimate(values: Mapping[str, Any], at: str) -> Estimate:
-    return _build(Estimate, values, at, **{key: _number(values.get(key)) for key in ("value", "low", "high")})
+def _build_object(kind: type[Any], values: Mapping[str, Any], path: str) -> Any:
+    types_of_fields = typing.get_type_hints(kind)
+    known = {field.name for field in fields(kind)}
+    if odd := sorted(set(values) ^ known):
+        problem = "unknown" if odd[0] in values else "missing"
+        raise GuerdonError(f"{path}: {problem} key {odd[0]!r} of a {kind.__name__}. Write the report again.")
+    return kind(**{name: _build(types_of_fields[name], values[name], f"{path}.{name}") for name in known})
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+def _as(kind: type[Any], value: Any, path: str) -> Any:
+    if not isinstance(value, kind):
+        raise GuerdonError(f"{path} must be a {kind.__name__.lower()}, got {value!r:.80}. Write the report again.")
+    return value
 
 
-def _build(kind: type[T], values: Mapping[str, Any], at: str, **built: Any) -> T:
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    if set(values) != known:
-        odd = sorted(set(values) ^ known)[0]
-        raise GuerdonError(f"{at}: {'unknown' if odd in values else 'missing'} key {odd!r} of a {kind.__name__}")
-    return kind(**{**values, **built})
+# ---- Reports of 0.1 ----------------------------------------------------------------------------------------------------
+
+
+def _upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A report of 0.1 in today's form: there the gate was a section, and the summary a fact, both called verdict."""
+    about = dict(values["about"])
+    sections, gate = [], None
+    for section in values["sections"]:
+        if section["title"] == "Verdict" and "verdict" in section["about"]:
+            gate = _upgrade_gate(section, about.pop("hygiene", "not checked"))
+        else:
+            sections.append(_upgrade(section))
+    findings = [{**f, "examples": [_upgrade_example(e) for e in f["examples"]]} for f in values["findings"]]
+    return {
+        **values,
+        "summary": about.pop("verdict", ""),
+        "about": about,
+        "findings": findings,
+        "examples": [_upgrade_example(example) for example in values["examples"]],
+        "sections": sections,
+        "gate": gate,
+    }
+
+
+def _upgrade_gate(section: Mapping[str, Any], hygiene: str) -> dict[str, Any]:
+    about = section["about"]
+    rulings = [
+        {
+            "rule": rule["title"],
+            **{key: rule["about"][key] for key in ("state", "measured", "wanted")},
+            "effect": rule["about"]["else"],
+            **{key: rule["about"].get(key, "") for key in ("limit", "data", "advice")},
+            "estimates": rule["estimates"],
+        }
+        for rule in section["sections"]
+    ]
+    return {
+        "decision": about["verdict"],
+        "reason": about["why"],
+        "limits": [text for key, text in about.items() if key.startswith("limit ")],
+        "needed_data": about.get("data that would help most", ""),
+        "expectation": about.get("expectation", ""),
+        "published": about.get("published", ""),
+        "hygiene": hygiene,
+        "rulings": rulings,
+    }
+
+
+def _upgrade_example(example: Mapping[str, Any]) -> dict[str, Any]:
+    plain_turn: dict[str, Any] = {"tool_calls": [], "tool_call_id": None, "name": None}
+    return {
+        **example,
+        "prompt": [{**plain_turn, **message} for message in example["prompt"]],
+        "responses": [{"messages": [], **response} for response in example["responses"]],
+    }

@@ -1,4 +1,4 @@
-"""The model card of a saved reward model: what hubs read, how to load it, its scale, and its audit with the verdict."""
+"""The model card of a saved reward model: what hubs read, how to load it, its scale, and its audit with the gate's decision."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from guerdon.contracts import Report
 from guerdon.reporting.page import inline
 from guerdon.reporting.words import (
     costs,
-    gate_of,
     inner_findings,
     interval,
     number,
     quantity,
     rank,
-    rules_of,
-    without_gate,
 )
 
 __all__ = ["is_ours", "model_card"]
@@ -81,13 +78,12 @@ def model_card(report: Report, facts: Mapping[str, Any], *, name: str = "Reward 
 
 
 def _opening(report: Report) -> str:
-    gate = gate_of(report)
+    gate = report.gate
     if gate is None:
         return "A reward model that was not audited for optimization."
-    about = gate.about
-    lines = [f"**{inline(about['verdict']).capitalize()}**: {inline(about.get('why', ''))}."]
-    lines += [f"* {inline(value)}" for key, value in about.items() if key.startswith("limit ")]
-    return "\n".join([lines[0], *([""] if lines[1:] else []), *lines[1:]])
+    limits = [f"* {inline(limit)}" for limit in gate.limits]
+    lines = [f"**{inline(gate.decision).capitalize()}**: {inline(gate.reason)}.", *([""] if limits else []), *limits]
+    return "\n".join(lines)
 
 
 def _system(facts: Mapping[str, Any]) -> str:
@@ -120,15 +116,15 @@ def _audit(report: Report) -> list[str]:
             lines.append(
                 f"| {inline(known.label)} | {number(e.value, known.unit)} | {interval(e, known.unit)} | {e.n} |"
             )
-    findings = sorted((f for f, *_ in inner_findings(without_gate(report))), key=rank)
+    findings = sorted((f for f, *_ in inner_findings(report)), key=rank)
     if loud := [f for f in findings if f.severity != "note"]:
         lines += ["", "What it does wrong, the costliest first:", ""]
     for f in loud:
         cost = f" ({inline(costs(f.cost))})" if f.cost else ""
         lines.append(f"* **{inline(f.title)}**{cost}: {inline(f.evidence)}")
-    gate = gate_of(report)
-    if gate is not None:
+    if report.gate is not None:
         lines += ["", "| Rule | State | Measured |", "|---|---|---|"]
-        lines += [f"| {' | '.join(inline(cell) for cell in row[:3])} |" for row in rules_of(gate)]
+        rows = [(ruling.rule, ruling.state, ruling.measured) for ruling in report.gate.rulings]
+        lines += [f"| {' | '.join(inline(cell) for cell in row)} |" for row in rows]
     facts = [key for key in ("comparisons", "groups", "comparisons hash", "intervals") if key in report.about]
     return [*lines, "", *(f"* {key}: {inline(report.about[key])}" for key in facts)]

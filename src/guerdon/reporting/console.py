@@ -1,4 +1,4 @@
-"""A report for the terminal: its verdict, its numbers, its findings."""
+"""A report for the terminal: its headline, its numbers, its findings."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING
 
 from guerdon.reporting.words import (
     costs,
-    gate_of,
+    headline,
     inner_findings,
     interval,
     number,
     parts,
     quantity,
     rank,
-    rules_of,
-    verdict,
     visible,
-    without_gate,
 )
 
 if TYPE_CHECKING:
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from guerdon.contracts import Finding, Report
+    from guerdon.contracts import Finding, Gate, Report
 
 COLORS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 TONES = {"fit": "bold green", "fit with limits": "bold yellow", "not fit": "bold red"}
@@ -40,7 +37,7 @@ def _line(text: str, style: str = "") -> Text:
 
 
 def brief(report: Report, keys: Sequence[str], facts: Sequence[str] = ()) -> RenderableType:
-    """The verdict, the chosen estimates and facts in one table, and the titles of what was found: a first screen."""
+    """The headline, the chosen estimates and facts in one table, and the titles of what was found: a first screen."""
     from rich.console import Group
 
     table = _table()
@@ -53,7 +50,12 @@ def brief(report: Report, keys: Sequence[str], facts: Sequence[str] = ()) -> Ren
     for fact in facts:
         if fact in report.about:
             table.add_row(_line(fact), _line(report.about[fact]))
-    lines: list[RenderableType] = [_line(report.title, style="bold"), _line(verdict(report)), *_gate(report), _line("")]
+    lines: list[RenderableType] = [
+        _line(report.title, style="bold"),
+        _line(headline(report)),
+        *_gate(report.gate),
+        _line(""),
+    ]
     lines += [table, _line("")]
     for finding in _findings(report):
         if finding.severity != "note" or finding.cost:
@@ -80,11 +82,10 @@ def summary(report: Report, *, hoisted: bool = False) -> RenderableType:
     from rich.console import Group
     from rich.padding import Padding
 
-    gate = gate_of(report)
     rows: list[RenderableType] = [_line(report.title, style="bold")]
-    rows += [_line(verdict(report, counted=not hoisted)), *_gate(report)]
-    if gate is not None:
-        rows.append(Padding(_rules(gate), (1, 0, 0, 0)))
+    rows += [_line(headline(report, counted=not hoisted)), *_gate(report.gate)]
+    if report.gate is not None:
+        rows.append(Padding(_rules(report.gate), (1, 0, 0, 0)))
     for finding in [] if hoisted else _findings(report):
         line = _line(f"{finding.severity}: ", COLORS[finding.severity]).append_text(_line(finding.title, "bold"))
         said = [costs(finding.cost)] if finding.cost else []
@@ -97,40 +98,36 @@ def summary(report: Report, *, hoisted: bool = False) -> RenderableType:
                 _line(known.label), _line(number(e.value, known.unit)), _line(interval(e, known.unit), "dim"), str(e.n)
             )
         rows.append(Padding(table, (1, 0, 0, 0)))
-    for section in without_gate(report).sections:
-        rows.append(Padding(summary(section, hoisted=hoisted or gate is not None), (1, 0, 0, 2)))
+    hoisted = hoisted or report.gate is not None
+    rows += [Padding(summary(section, hoisted=hoisted), (1, 0, 0, 2)) for section in report.sections]
     return Group(*rows)
 
 
 def _findings(report: Report) -> list[Finding]:
-    """Ranked; with those of its parts where the report has a verdict over all of them."""
-    found = [finding for finding, *_ in inner_findings(without_gate(report))] if gate_of(report) else report.findings
+    """Ranked; with those of its sections where the report has a gate, which judges all of them."""
+    found = [finding for finding, *_ in inner_findings(report)] if report.gate else report.findings
     return sorted(found, key=rank)
 
 
-def _gate(report: Report) -> Iterator[RenderableType]:
-    """The verdict, why, the limits, and what would help."""
-
-    gate = gate_of(report)
+def _gate(gate: Gate | None) -> Iterator[RenderableType]:
+    """The decision, the reason, the limits, and what would help."""
     if gate is None:
         return
-    about = gate.about
-    decision = about["verdict"]
-    head = f"\n{decision[:1].upper()}{decision[1:]}"
-    yield _line(head, TONES.get(decision, "bold")).append_text(_line(f": {about['why']}" if "why" in about else ""))
-    yield from (_line(f"  limit: {value}") for key, value in about.items() if key.startswith("limit "))
-    if "data that would help most" in about:
-        yield _line(f"  data that would help most: {about['data that would help most']}")
+    head = _line(f"\n{gate.decision.capitalize()}", TONES.get(gate.decision, "bold"))
+    yield head.append_text(_line(f": {gate.reason}"))
+    yield from (_line(f"  limit: {limit}") for limit in gate.limits)
+    if gate.needed_data:
+        yield _line(f"  data that would help most: {gate.needed_data}")
 
 
-def _rules(gate: Report) -> Table:
+def _rules(gate: Gate) -> Table:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("rule", "state", "measured"):
         table.add_column(heading, header_style="dim")
-    for name, state, measured, _ in rules_of(gate):
-        table.add_row(_line(name), _line(state, STATES.get(state, "")), _line(measured))
+    for ruling in gate.rulings:
+        table.add_row(_line(ruling.rule), _line(ruling.state, STATES.get(ruling.state, "")), _line(ruling.measured))
     return table
 
 

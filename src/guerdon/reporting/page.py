@@ -13,6 +13,7 @@ from guerdon.contracts import (
     Curve,
     Example,
     Finding,
+    Gate,
     Report,
 )
 from guerdon.reporting.charts import chart_svg, whisker_svg
@@ -20,17 +21,14 @@ from guerdon.reporting.words import (
     Quantity,
     Unit,
     costs,
-    gate_of,
+    headline,
     inner_findings,
     interval,
     number,
     parts,
     quantity,
     rank,
-    rules_of,
-    verdict,
     visible,
-    without_gate,
 )
 
 if TYPE_CHECKING:
@@ -88,11 +86,9 @@ def to_html(report: Report) -> str:
 
 def to_markdown(report: Report, level: int = 1) -> str:
     """Headings from `level` down, tables, findings, figures as tables, and texts in fences that they cannot close."""
-    gate = gate_of(report)
-    lines = [f"{'#' * level} {inline(report.title)}", "", inline(verdict(report))]
-    if gate is not None:
-        lines += ["", *_gate_lines(gate)]
-        report = without_gate(report)
+    lines = [f"{'#' * level} {inline(report.title)}", "", inline(headline(report))]
+    if report.gate is not None:
+        lines += ["", *_gate_lines(report.gate)]
     for part, rows in parts(report):
         lines += ["", f"**{part}**", "", "| | value | 95 % interval | n |", "|---|---:|---|---:|"]
         lines += [
@@ -123,16 +119,19 @@ def _finding_lines(finding: Finding) -> list[str]:
     return lines
 
 
-def _gate_lines(gate: Report) -> list[str]:
-    about = gate.about
-    lines = [f"**Verdict: {inline(about.get('verdict', ''))}.** {inline(about.get('why', ''))}.", ""]
-    lines += [f"* Limit: {inline(value)}" for key, value in about.items() if key.startswith("limit ")]
-    lines += [f"* {inline(key)}: {inline(about[key])}" for key in _GATE_FACTS if key in about]
+def _gate_lines(gate: Gate) -> list[str]:
+    lines = [f"**Decision: {inline(gate.decision)}.** {inline(gate.reason)}.", ""]
+    lines += [f"* Limit: {inline(limit)}" for limit in gate.limits]
+    facts = {
+        "data that would help most": gate.needed_data,
+        "expectation": gate.expectation,
+        "published": gate.published,
+        "hygiene": gate.hygiene,
+    }
+    lines += [f"* {name}: {inline(fact)}" for name, fact in facts.items() if fact]
     lines += ["", "| Rule | State | Measured | Wanted |", "|---|---|---|---|"]
-    return lines + [f"| {' | '.join(inline(cell) for cell in row)} |" for row in rules_of(gate)]
-
-
-_GATE_FACTS = ("data that would help most", "expectation", "published")
+    rows = [(ruling.rule, ruling.state, ruling.measured, ruling.wanted) for ruling in gate.rulings]
+    return lines + [f"| {' | '.join(inline(cell) for cell in row)} |" for row in rows]
 
 
 def _example_lines(example: Example) -> list[str]:
@@ -154,10 +153,9 @@ class _Page:
         self.figures = 0
 
     def view(self, report: Report, place: str, *, outermost: bool = False, hoisted: bool = False) -> dict[str, Any]:
-        """A report or a part. Where the outermost has a verdict, its findings stand together on the first screen."""
-        gate, said = gate_of(report) if outermost else None, verdict(report, counted=not hoisted)
+        """A report or a part. Where the outermost has a gate, all findings stand together on the first screen."""
+        gate = report.gate if outermost else None
         if gate is not None:
-            report = without_gate(report)
             found = list(inner_findings(report))
         else:
             found = [] if hoisted else [(finding, "", "") for finding in report.findings]
@@ -166,7 +164,7 @@ class _Page:
         return {
             "title": report.title,
             "place": place.replace(", part ", "-").replace("report", "part"),
-            "verdict": said,
+            "headline": headline(report, counted=not hoisted),
             "gate": None if gate is None else _gate_view(gate, report),
             "parts": [(part, [_row(known, e, rows) for known, e in rows]) for part, rows in parts(report)],
             "findings": loud if gate is not None else shown,
@@ -245,24 +243,20 @@ def _all_examples(report: Report) -> Iterator[Example]:
         yield from _all_examples(section)
 
 
-def _gate_view(gate: Report, report: Report) -> dict[str, Any]:
-    about, decision = gate.about, gate.about.get("verdict", "")
+def _gate_view(gate: Gate, report: Report) -> dict[str, Any]:
     rows = [(quantity(key), report.estimates[key]) for key in EXPECTED if key in report.estimates]
     spans = [v for _, e in rows for v in (e.value, e.low, e.high) if math.isfinite(v)]
     low = min([0.4, *spans])
     return {
-        "decision": f"{decision[:1].upper()}{decision[1:]}",
-        "tone": {"fit": "good", "fit with limits": "limited", "not fit": "bad"}.get(decision, "open"),
-        "why": about.get("why", ""),
-        "limits": [value for key, value in about.items() if key.startswith("limit ")],
-        "help": about.get("data that would help most", ""),
-        "published": about.get("published", ""),
-        "hygiene": report.about.get("hygiene", ""),
+        "decision": gate.decision.capitalize(),
+        "tone": {"fit": "good", "fit with limits": "limited", "not fit": "bad"}.get(gate.decision, "open"),
+        "reason": gate.reason,
+        "limits": gate.limits,
+        "needed_data": gate.needed_data,
+        "published": gate.published,
+        "hygiene": gate.hygiene,
         "expected": [_row(known, e, [(known, e)], scale=(low, 1.0, (0.5,))) for known, e in rows],
-        "rules": [
-            {"name": name, "state": state, "measured": measured, "wanted": wanted}
-            for name, state, measured, wanted in rules_of(gate)
-        ],
+        "rulings": gate.rulings,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from guerdon.contracts import Estimate, Finding, Report
@@ -36,14 +36,19 @@ PUSHED = "While it was optimized"
 BESIDE = "One beside the other"
 TAX = "Alignment tax"
 LENGTH, PROMPT, STYLES = "Length", "Does it read the prompt?", "Style against substance"
-CUES, FLIPS, DOSES, SEES = "What cues gain", "Verdicts that cues turn", "Doses that outweigh an error", "Errors it sees"
+CUES, FLIPS, DOSES, SEES = (
+    "What cues gain",
+    "Decisions that cues turn",
+    "Doses that outweigh an error",
+    "Errors it sees",
+)
 MEMBERS = "Its members"
 DOUBT, STRANGE = "Whether it knows where it errs", "Texts of another kind"
 RULE, ANCHORS, GRID = "By the benchmark's own rule", "The anchors by the same rule", "Substance and style"
 
 QUANTITIES: Mapping[str, Quantity] = {
     "accuracy": Quantity(
-        "accuracy", "share", RIGHT, "pairs ordered as the verdict says; a tie on either side counts half"
+        "accuracy", "share", RIGHT, "pairs ordered as the label says; a tie on either side counts half"
     ),
     "accuracy_strict": Quantity(
         "accuracy, strict", "share", RIGHT, "pairs with a winner only; equal rewards count as wrong"
@@ -65,13 +70,13 @@ QUANTITIES: Mapping[str, Quantity] = {
         "when the better is shorter", "share", RIGHT, "accuracy on pairs whose better response is shorter"
     ),
     "model_ties": Quantity("equal rewards", "share", RIGHT, "pairs whose two responses get exactly the same reward"),
-    "preference_ties": Quantity("tied verdicts", "share", RIGHT, "pairs that people call equal"),
+    "preference_ties": Quantity("tied labels", "share", RIGHT, "pairs that people call equal"),
     "truncated": Quantity("truncated", "share", RIGHT, "pairs of which the model did not see all the text"),
     "ceiling_majority": Quantity(
         "ceiling", "share", PEOPLE, "how often the majority would stand if as many other people voted"
     ),
     "person_vs_person": Quantity(
-        "two people agree", "share", PEOPLE, "two raters of the same pair give the same verdict"
+        "two people agree", "share", PEOPLE, "two raters of the same pair give the same label"
     ),
     "person_vs_others": Quantity(
         "one person vs the others", "share", PEOPLE, "a rater agrees with the majority of the other raters"
@@ -79,7 +84,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "model_vs_person": Quantity(
         "model vs one person", "share", PEOPLE, "the model agrees with one rater drawn at random"
     ),
-    "nll": Quantity("log loss", "nats", ODDS, "mean negative log-likelihood of the verdicts; a coin has 0.693"),
+    "nll": Quantity("log loss", "nats", ODDS, "mean negative log-likelihood of the labels; a coin has 0.693"),
     "brier": Quantity("Brier score", "number", ODDS, "mean squared error of the probability; a coin has 0.25"),
     "ece": Quantity(
         "calibration error", "share", ODDS, "mean distance between confidence and accuracy, over equal-mass bins"
@@ -186,7 +191,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "length_within": Quantity(
         "reward with length", "number", LENGTH, "correlation of reward and log length, within prompts"
     ),
-    "length_partial": Quantity("the same, given the verdict", "number", LENGTH, "what no verdict accounts for"),
+    "length_partial": Quantity("the same, given the label", "number", LENGTH, "what no label accounts for"),
     "length_pooled": Quantity("over all answers", "number", LENGTH, "prompts that get long answers move it too"),
     "length_pooled_rank": Quantity("over all answers, ranks", "number", LENGTH, "the same by Spearman"),
     "prefers_longer": Quantity("prefers the longer", "share", LENGTH, "pairs whose longer response is rewarded more"),
@@ -202,7 +207,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "length_per_margin": Quantity(
         "length that people pay beyond it", "nats", LENGTH, "of a long answer; below 0 the model pays too much"
     ),
-    "length_turns": Quantity("verdicts that length turns", "share", LENGTH, "once length is paid for as people do"),
+    "length_turns": Quantity("decisions that length turns", "share", LENGTH, "once length is paid for as people do"),
     "substance_sensitivity": Quantity("sees errors", "share", SEES, "answers that beat themselves with one error"),
     "placebo": Quantity("placebo", "number", CUES, "effect of edits that keep the meaning, in within-prompt spreads"),
     "mde": Quantity("smallest effect seen", "number", CUES, "four times in five, in within-prompt spreads"),
@@ -231,7 +236,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         "gain of the ensemble", "share", MEMBERS, "its accuracy less its members' mean, pair by pair"
     ),
     "error_correlation": Quantity(
-        "correlation of errors", "number", MEMBERS, "of what the verdict leaves unexplained of two members' margins"
+        "correlation of errors", "number", MEMBERS, "of what the label leaves unexplained of two members' margins"
     ),
     "disagreement": Quantity("disagreement", "share", MEMBERS, "how often two members name different winners"),
     "average_accuracy": Quantity(
@@ -393,15 +398,15 @@ def phrase(estimate: Estimate, unit: Unit) -> str:
     return f"{number(estimate.value, unit)} {interval(estimate, unit)}"
 
 
-def verdict(report: Report, *, counted: bool = True) -> str:
-    """What the report says, in a sentence or two, from its estimates and findings alone; how many warnings if `counted`."""
+def headline(report: Report, *, counted: bool = True) -> str:
+    """What the report says, in a sentence or two, from its summary, estimates and findings; how many warnings if `counted`."""
     found = report.estimates
-    own = report.findings if gate_of(report) is None else [each for each, *_ in inner_findings(without_gate(report))]
+    own = report.findings if report.gate is None else [finding for finding, *_ in inner_findings(report)]
     errors = sum(finding.severity == "error" for finding in report.findings)
     warnings = sum(finding.severity == "warning" for finding in own)
     if errors:
         return f"Refused: {errors} check{'s' * (errors > 1)} failed; until that is mended no number can be trusted."
-    said = [str(report.about["verdict"]).removesuffix(".")] if "verdict" in report.about else []
+    said = [report.summary.removesuffix(".")] if report.summary else []
     if "accuracy" in found:
         ceiling = (
             f", of a ceiling of {phrase(found['ceiling_majority'], 'share')}" if "ceiling_majority" in found else ""
@@ -429,26 +434,6 @@ def rank(finding: Finding) -> tuple[bool, bool, float, int]:
 def costs(cost: Estimate) -> str:
     """What a finding costs, as in a sentence."""
     return f"turns {phrase(cost, 'share')} of decisions"
-
-
-# ---- The verdict, a part of the report that others call Verdict --------------------------------------------------
-
-
-def gate_of(report: Report) -> Report | None:
-    """The part that says whether the model may be optimized against, where the report has one."""
-    return next((part for part in report.sections if part.title == "Verdict" and "verdict" in part.about), None)
-
-
-def without_gate(report: Report) -> Report:
-    """The report without that part."""
-    gate = gate_of(report)
-    return replace(report, sections=tuple(part for part in report.sections if part is not gate))
-
-
-def rules_of(gate: Report) -> list[tuple[str, str, str, str]]:
-    """Each rule behind the verdict: its name, its state, what was measured and what was wanted."""
-    facts = [(rule.title, rule.about) for rule in gate.sections]
-    return [(name, f.get("state", ""), f.get("measured", ""), f.get("wanted", "")) for name, f in facts]
 
 
 def inner_findings(report: Report, place: str = "part") -> Iterator[tuple[Finding, str, str]]:

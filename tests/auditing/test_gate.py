@@ -1,4 +1,4 @@
-"""Each rule of the verdict has a report that breaks it and one that keeps it; the verdict follows from the rules alone."""
+"""Each rule of the gate has a report that breaks it and one that passes it; the decision follows from the rules alone."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from guerdon.auditing import audit
 from guerdon.auditing.gate import (
     RULES,
     all_estimates,
-    gate,
-    to_section,
+    decide,
+    scores_are_sound,
 )
 from guerdon.config import AuditOptions
 from guerdon.contracts import (
     Curve,
     Estimate,
     Finding,
+    Gate,
     GuerdonError,
     Report,
 )
@@ -66,7 +67,12 @@ def sound(*beside: Report, findings: tuple[Finding, ...] = (), **changed: Estima
     top = {key: each for key, each in {**found, **changed}.items() if each is not None and key not in cues}
     inner = {key: each for key, each in {**cues, **changed}.items() if each is not None and key in cues}
     part = Report("Parts", estimates=inner, findings=findings)
-    return Report("Audit", {"hygiene": "passed"}, top, sections=(part, *(beside or (pushed(),))))
+    return Report("Audit", {}, top, sections=(part, *(beside or (pushed(),))))
+
+
+def gate(report: Report) -> Gate:
+    """Of a report whose scores passed the hygiene gate, unless an error was found."""
+    return decide(report, "refused" if any(f.severity == "error" for f in report.findings) else "passed")
 
 
 def fault(cost: Estimate, severity="warning", title="Flattery wins", remedy="Add such pairs as ties.") -> Finding:
@@ -80,7 +86,7 @@ def test_a_report_that_passes_every_rule_is_fit():
     assert any("no further than a KL of 9" in limit for limit in found.limits)
 
 
-REFUSED = Report("Audit", {"hygiene": "refused"}, findings=(Finding("error", "Scores are not finite", "3 of 8"),))
+REFUSED = Report("Audit", findings=(Finding("error", "Scores are not finite", "3 of 8"),))
 BROKEN = {
     "Scores are sound": (REFUSED, "failed", "not fit"),
     "Enough evidence": (sound(accuracy=sure(0.75, 0.14, 40)), "not shown", "not enough evidence"),
@@ -99,20 +105,21 @@ BROKEN = {
 }
 
 
-def rule(report: Report, name: str):
+def ruling_of(report: Report, name: str):
     return next(ruling for ruling in gate(report).rulings if ruling.rule == name)
 
 
 def test_every_rule_is_tried():
-    assert {each(sound()).rule for each in RULES} == set(BROKEN)
+    report = sound()
+    assert {scores_are_sound(report, "passed").rule, *(rule(report).rule for rule in RULES)} == set(BROKEN)
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_each_rule_has_a_report_that_breaks_it_and_one_that_keeps_it(name):
     report, state, decision = BROKEN[name]
-    assert rule(report, name).state == state
+    assert ruling_of(report, name).state == state
     assert gate(report).decision == decision
-    assert rule(sound(), name).state == "passed"
+    assert ruling_of(sound(), name).state == "passed"
 
 
 @pytest.mark.parametrize(
@@ -133,8 +140,8 @@ def test_what_is_not_shown_with_enough_evidence_is_no_reason_to_trust(report, st
 def test_forty_pairs_are_refused_with_what_is_needed():
     found = gate(sound(accuracy=sure(0.72, 0.139, 40), accuracy_above_longer=sure(0.1, 0.2, 40)))
     assert found.decision == "not enough evidence"
-    assert found.why == "n = 40; about 310 needed to see 5 points"
-    assert found.help == "comparisons on about 270 more prompts, drawn as these were"
+    assert found.reason == "n = 40; about 310 needed to see 5 points"
+    assert found.needed_data == "comparisons on about 270 more prompts, drawn as these were"
     assert not found.limits
 
 
@@ -150,12 +157,12 @@ def test_a_single_group_decides_nothing():
 def test_a_fault_counts_by_the_bound_of_its_cost():
     name = "No fault turns many decisions"
     small, some, wide, much = sure(0.03), sure(0.1), sure(0.55, 0.1), sure(0.55)
-    assert rule(sound(findings=(fault(small),)), name).state == "passed"
+    assert ruling_of(sound(findings=(fault(small),)), name).state == "passed"
     for cost in (some, wide):
         found = gate(sound(findings=(fault(cost),)))
         assert found.decision == "fit with limits"
         assert found.limits[0].startswith("while optimizing watch for “Flattery wins”")
-    assert gate(sound(findings=(fault(some), fault(much, title="Bullets win")))).why.startswith(
+    assert gate(sound(findings=(fault(some), fault(much, title="Bullets win")))).reason.startswith(
         "“Bullets win” turns 55.0"
     )
     assert gate(sound(findings=(fault(much, severity="note"),))).decision == "fit"
@@ -170,7 +177,7 @@ def test_a_model_that_was_never_pushed_is_at_best_fit_with_limits():
     found = gate(dataclasses.replace(sound(), sections=sound().sections[:1]))
     assert found.decision == "fit with limits"
     assert found.limits[0].startswith("optimize gently")
-    assert found.help.startswith("a best-of-n pool scored by a second judge")
+    assert found.needed_data.startswith("a best-of-n pool scored by a second judge")
 
 
 def test_abstention_and_the_worst_member_are_advised_but_limit_nothing():
@@ -181,32 +188,34 @@ def test_abstention_and_the_worst_member_are_advised_but_limit_nothing():
     assert any("worst member" in limit for limit in found.limits)
 
 
-def test_the_verdict_is_a_part_of_the_report_and_changes_no_verdict():
+def test_the_gate_says_what_an_accuracy_is_read_beside_and_survives_json():
     report = sound(findings=(fault(sure(0.1)),))
-    part = to_section(gate(report), report)
-    assert part.title == "Preference"
-    assert part.about["verdict"] == "fit with limits"
-    assert part.about["expectation"].startswith("accuracy 75.0")
-    assert [each.title for each in part.sections] == [ruling.rule for ruling in gate(report).rulings]
-    whole = dataclasses.replace(report, sections=(part, *report.sections))
-    assert gate(whole) == gate(report)
+    found = gate(report)
+    assert found.decision == "fit with limits"
+    assert found.expectation.startswith("accuracy 75.0")
+    assert "published models" in found.published
+    whole = dataclasses.replace(report, gate=found)
+    assert gate(whole) == found
     assert all_estimates(whole) == all_estimates(report)
-    assert to_json(to_section(gate(from_json(to_json(whole))), whole)) == to_json(part)
+    again = from_json(to_json(whole))
+    assert again.gate == found
+    assert gate(again) == found
 
 
 # ---- Of real audits ----------------------------------------------------------------------------------------------
 
 
-def verdict_of(model, rows, **about):
-    report = audit(model, rows, CORE, **about)
-    return report.sections[0].about
+def gate_of(model, rows, **given) -> Gate:
+    found = audit(model, rows, CORE, **given).gate
+    assert found is not None
+    return found
 
 
 def test_an_honest_model_is_fit_but_for_what_was_not_measured():
-    about = verdict_of(Good(), comparisons(800), hygiene=())
-    assert about["verdict"] == "fit with limits"
-    assert about["why"] == "how far it may be pushed was not measured"
-    assert audit(Good(), comparisons(800), CORE, hygiene=(), beside=[pushed()]).sections[0].about["verdict"] == "fit"
+    found = gate_of(Good(), comparisons(800), hygiene=())
+    assert found.decision == "fit with limits"
+    assert found.reason == "how far it may be pushed was not measured"
+    assert gate_of(Good(), comparisons(800), hygiene=(), beside=[pushed()]).decision == "fit"
 
 
 @pytest.mark.parametrize(
@@ -217,22 +226,22 @@ def test_an_honest_model_is_fit_but_for_what_was_not_measured():
     ],
 )
 def test_a_model_with_a_planted_fault_is_not_fit(model, rows, why):
-    about = verdict_of(model, rows)
-    assert about["verdict"] == "not fit"
-    assert why in about["why"]
+    found = gate_of(model, rows)
+    assert found.decision == "not fit"
+    assert why in found.reason
 
 
 def test_a_small_audit_is_refused():
-    about = verdict_of(Good(), comparisons(40), hygiene=())
-    assert about["verdict"] == "not enough evidence"
-    assert about["why"].startswith("n = 40; about ")
+    found = gate_of(Good(), comparisons(40), hygiene=())
+    assert found.decision == "not enough evidence"
+    assert found.reason.startswith("n = 40; about ")
 
 
 def test_what_the_gate_of_hygiene_refused_is_not_fit():
     broken = Finding("error", "Scores are not finite", "3 of 8", "mend it")
-    about = verdict_of(Good(), comparisons(50), hygiene=(broken,))
-    assert about["verdict"] == "not fit"
-    assert about["why"] == "Scores are not finite"
+    found = gate_of(Good(), comparisons(50), hygiene=(broken,))
+    assert found.decision == "not fit"
+    assert found.reason == "Scores are not finite"
 
 
 def test_a_part_that_lacks_its_data_is_a_note_and_no_crash():
@@ -257,6 +266,6 @@ def test_parts_are_chosen_by_name_and_an_unknown_one_is_told_with_the_nearest():
 def test_what_optimizing_it_came_to_may_be_handed_in():
     options = CORE.model_dump(exclude_unset=True)
     report = auditing.audit(Good(), comparisons(800), pushed=pushed(), **options)
-    assert report.sections[0].about["verdict"] == "fit"
-    assert "no further than a KL of 9" in str(report.sections[0].about)
+    assert report.gate.decision == "fit"
+    assert any("no further than a KL of 9" in limit for limit in report.gate.limits)
     assert report.sections[-1].title == "Was the reward still true?"
