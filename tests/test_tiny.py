@@ -274,9 +274,7 @@ def test_help_comes_at_once():
     seconds, ran = [], None
     for _ in range(3):
         started = time.perf_counter()
-        ran = subprocess.run(
-            [sys.executable, "-m", "guerdon", "--help"], capture_output=True, text=True, check=True
-        )
+        ran = subprocess.run([sys.executable, "-m", "guerdon", "--help"], capture_output=True, text=True, check=True)
         seconds.append(time.perf_counter() - started)
     assert "quickstart" in ran.stdout
     assert "Usage: " in ran.stdout

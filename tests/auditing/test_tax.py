@@ -29,7 +29,7 @@ from guerdon.alignment_tax.run import (
     measure,
     results,
 )
-from guerdon.api import alignment_tax
+from guerdon.api.alignment_tax import measure_alignment_tax
 from guerdon.auditing.overoptimization import Trajectory
 from guerdon.config import (
     Config,
@@ -336,17 +336,13 @@ def test_a_run_folder_knows_its_reference_and_what_it_gained(taught_dir, noisy_d
     run = a_run(tmp_path / "run", noisy_dir, taught_dir)
     texts = tmp_path / "texts.jsonl"
     writers.write_jsonl(texts, [{"text": text} for text in HELD])
-    report = alignment_tax.measure_alignment_tax(
-        run, texts=texts, out=tmp_path / "out", **READ.model_dump(exclude_unset=True)
-    )
+    report = measure_alignment_tax(run, texts=texts, out=tmp_path / "out", **READ.model_dump(exclude_unset=True))
     found = report.estimates
     assert (found["proxy_gain"].value, found["gold_gain"].value, found["kl"].value) == (2.0, 1.0, 6.0)
     assert report.about["KL from"] == "the run's held-out prompts"
     assert report.about["update"] == "10"
     assert len(warned(report)) == 2
-    beside = alignment_tax.measure_alignment_tax(
-        noisy_dir, reference=taught_dir, texts=texts, **READ.model_dump(exclude_unset=True)
-    )
+    beside = measure_alignment_tax(noisy_dir, reference=taught_dir, texts=texts, **READ.model_dump(exclude_unset=True))
     assert beside.estimates["tax_text"] == found["tax_text"]
     assert "proxy_gain" not in beside.estimates
     table = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
@@ -360,10 +356,10 @@ def test_texts_are_rows_or_paragraphs(tmp_path, taught, noisy_dir):
     paragraphs.write_text("\n\n".join(HELD), "utf-8")
     bad.write_text('{"words": 1}\n', "utf-8")
     asked = READ.model_copy(update={"tasks": ["text"]}).model_dump(exclude_unset=True)
-    report = alignment_tax.measure_alignment_tax(loaded(noisy_dir), reference=taught, texts=paragraphs, **asked)
+    report = measure_alignment_tax(loaded(noisy_dir), reference=taught, texts=paragraphs, **asked)
     assert report.estimates["tax_text"].n == len(HELD)
     with pytest.raises(GuerdonError, match=r"bad\.jsonl:1: a held-out text is a row with text"):
-        alignment_tax.measure_alignment_tax(loaded(noisy_dir), reference=taught, texts=bad, **asked)
+        measure_alignment_tax(loaded(noisy_dir), reference=taught, texts=bad, **asked)
 
 
 # ---- What is refused ----------------------------------------------------------------------------------------------
@@ -378,7 +374,7 @@ def test_what_cannot_be_compared_is_refused_with_a_remedy(taught, taught_dir, ti
     with pytest.raises(GuerdonError, match=r"no adapters to take off.*remedy: --reference"):
         alignment_tax(None, taught, READ)
     with pytest.raises(GuerdonError, match="nothing says what this policy began from; remedy: --reference"):
-        alignment_tax.measure_alignment_tax(taught_dir)
+        measure_alignment_tax(taught_dir)
     with pytest.raises(GuerdonError, match=r"tax\.tasks: grammar is no task; known are text, "):
         measure(taught, TaxOptions(tasks=["grammar"]))
     with pytest.raises(GuerdonError, match="no held-out text with a word in it"):
