@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from families import save_family
 
-from guerdon import GuerdonError, Message
+from guerdon import GuerdonError, Message, Prompt, ToolCall
 from guerdon.api import optimization
 from guerdon.config import PolicyOptions
 from guerdon.contracts import Policy
-from guerdon.models import remote_policy as module
+from guerdon.models import completions_api, completions_client
 from guerdon.models.policy import load_policy
 from guerdon.models.remote_policy import PromptRefused, RemotePolicy, ServerError
 from guerdon.optimization.best_of_n import SeededPolicy
@@ -129,7 +129,7 @@ def serve():
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch):
-    monkeypatch.setattr(module, "BACKOFF", 0.01)
+    monkeypatch.setattr(completions_client, "BACKOFF", 0.01)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -179,6 +179,31 @@ def test_every_prompt_and_seed_has_draws_of_its_own_and_the_same_call_asks_the_s
     assert len({*one, *other}) == 20
 
 
+def test_tools_and_tool_calls_are_sent_in_openai_form(serve):
+    server = serve()
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    call = ToolCall("add", '{"a": 1, "b": 2}', id="c1")
+    turns = [
+        Message("user", "1 + 2?"),
+        Message("assistant", "", tool_calls=(call,)),
+        Message("tool", "3", tool_call_id="c1"),
+    ]
+    RemotePolicy(server.url, "m").sample([Prompt(turns, [json.dumps(tool)])], 1, 5)
+    (body,) = server.bodies
+    assert body["tools"] == [tool]
+    assert body["messages"] == [
+        {"role": "user", "content": "1 + 2?"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}
+            ],
+        },
+        {"role": "tool", "content": "3", "tool_call_id": "c1"},
+    ]
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_with_a_tokenizer_the_server_gets_the_ids_that_a_local_policy_reads(serve, tmp_path, family):
     local = load_policy(PolicyOptions(base=str(save_family(tmp_path, family)), system="be kind"))
@@ -197,11 +222,14 @@ def test_a_plain_template_can_be_asked_for_and_one_that_raises_is_the_prompts_fa
     assert server.bodies[0]["prompt"] == tokenizer("User: write\n\nAssistant:", add_special_tokens=False)["input_ids"]
     tokenizer.chat_template = "{{ messages[0]['content'] }}{{ raise_exception('no') if messages|length > 1 }}"
     two = [Message("user", "a"), Message("user", "b")]
-    with pytest.raises(GuerdonError, match=r"prompt 1: the chat template refuses a prompt of roles user,user"):
+    with pytest.raises(
+        GuerdonError,
+        match=r"prompt 1: the chat template must accept the prompt, but refuses its roles user,user: no. Reorder",
+    ):
         RemotePolicy(server.url, "m", tokenizer=tokenizer).sample(["write", two], 1, 5)
-    with pytest.raises(GuerdonError, match="without a tokenizer"):
+    with pytest.raises(GuerdonError, match="template must be model without a tokenizer"):
         RemotePolicy(server.url, "m", template="plain")
-    with pytest.raises(GuerdonError, match="is model or plain"):
+    with pytest.raises(GuerdonError, match=r"template must be model or plain, got '\{\{ messages"):
         RemotePolicy(server.url, "m", tokenizer=tokenizer, template="{{ messages }}")
 
 
@@ -217,11 +245,11 @@ def test_nothing_is_asked_for_no_prompts_and_nonsense_is_refused_before_a_reques
     policy = RemotePolicy("http://127.0.0.1:9", "m", log_probs=True)
     assert policy.sample([], 3, 5).responses == ()
     for n, max_tokens, temperature in ((0, 5, 1.0), (1, 0, 1.0), (1, 5, -1.0), (1, 5, float("nan"))):
-        with pytest.raises(GuerdonError, match="temperature is not below"):
+        with pytest.raises(GuerdonError, match=rf"n and max_tokens must be .* got {n}, {max_tokens} and {temperature}"):
             policy.sample(["hi"], n, max_tokens, temperature)
-    with pytest.raises(GuerdonError, match=r"log_probs: .* got 0.5"):
+    with pytest.raises(GuerdonError, match=r"temperature must be 1 with log_probs, got 0.5"):
         policy.sample(["hi"], 1, 5, 0.5)
-    with pytest.raises(GuerdonError, match="prompt 0: holds no messages"):
+    with pytest.raises(GuerdonError, match="prompt 0: must have at least one message"):
         policy.sample([[]], 1, 5)
 
 
@@ -283,7 +311,7 @@ def test_log_probabilities_are_summed_over_a_replys_tokens(serve, tiny_dir, dial
 @pytest.mark.parametrize("found", [None, {"content": None}, {"content": [{"logprob": float("nan")}]}, [], {}])
 def test_log_probabilities_that_do_not_come_are_an_error_at_once(serve, found):
     server = serve(lambda handler, body, number: (200, {"choices": [choice(body, "a", logprobs=found)]}))
-    with pytest.raises(ServerError, match="without finite log-probabilities; remedy: log_probs=False"):
+    with pytest.raises(ServerError, match=r"without finite log-probabilities\. Pass log_probs=False"):
         RemotePolicy(server.url, "m", log_probs=True).sample(["hi"], 1, 5)
     assert len(server.seen) == 1
 
@@ -353,7 +381,7 @@ def test_draws_that_are_all_the_same_are_pointed_out(serve, caplog):
     long = "the same reply, whatever the seed is"
     server = serve(lambda handler, body, number: (200, {"choices": [choice(body, long)] * body["n"]}))
     RemotePolicy(server.url, "m").sample(["a", "b"], 4, 5)
-    assert "all replies to a prompt are the same; remedy: per_request=1" in caplog.text
+    assert "all replies to a prompt are the same. Use per_request=1" in caplog.text
 
 
 # ---- Order, and many at a time -------------------------------------------------------------------------------------------
@@ -367,7 +395,7 @@ def test_prompts_keep_their_order_whatever_arrives_first(serve):
     arrived = {}
     policy = RemotePolicy(serve(answer).url, "m", workers=8)
     drawn = policy.sample(
-        [str(i) for i in range(8)], 2, 5, received=lambda i, responses: arrived.update({i: responses})
+        [str(i) for i in range(8)], 2, 5, on_replies=lambda i, responses: arrived.update({i: responses})
     )
     assert [text[0] for text in texts(drawn)] == [str(i) for i in range(8) for _ in range(2)]
     assert list(arrived) != sorted(arrived), "the first prompt came last"
@@ -453,7 +481,7 @@ def test_trouble_that_passes_costs_a_try_and_then_an_error(serve, name, caplog):
     assert [body["seed"] for body in server.bodies] == [server.bodies[0]["seed"]] * 3, "a try again is the same request"
     assert caplog.text.count("trying again") == 1
     server = serve(TROUBLE[name])
-    with pytest.raises(ServerError, match=r"/v1: prompt 0: .* \(tries: 2\); remedy: ") as raised:
+    with pytest.raises(ServerError, match=r"/v1: prompt 0: .* \(tries: 2\)\. [A-Z]") as raised:
         RemotePolicy(server.url, "m", timeout=timeout, retries=1).sample(["hi"], 2, 5)
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 600
@@ -467,14 +495,16 @@ def test_retry_after_is_kept_in_seconds_and_as_a_date(serve):
     started = time.monotonic()
     RemotePolicy(server.url, "m").sample(["hi"], 1, 5)
     assert 0.3 <= time.monotonic() - started < 5
-    assert module._retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
-    assert module._retry_after({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"}) > 1e8
-    assert [module._retry_after({"retry-after": said}) for said in ("", "soon", "-5", "nan", "1e9")] == [0.0] * 5
+    assert completions_api.retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+    assert completions_api.retry_after({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"}) > 1e8
+    assert [completions_api.retry_after({"retry-after": said}) for said in ("", "soon", "-5", "nan", "1e9")] == [
+        0.0
+    ] * 5
 
 
 def test_a_server_that_wants_to_be_left_alone_for_longer_than_the_timeout_is_left_alone(serve):
     server = serve(lambda handler, body, number: (429, b"quota", [("Retry-After", "3600")]))
-    with pytest.raises(ServerError, match="HTTP 429: quota; wants to be left alone for 3600 s"):
+    with pytest.raises(ServerError, match=r"HTTP 429: quota; the server asks to wait 3600 s\. Run the command again"):
         RemotePolicy(server.url, "m", timeout=5).sample(["hi"], 1, 5)
     assert len(server.seen) == 1
 
@@ -489,7 +519,7 @@ def test_a_dead_server_loses_no_reply_that_came_before(serve):
     arrived = {}
     policy = RemotePolicy(serve(answer).url, "m", workers=1, retries=1)
     with pytest.raises(ServerError, match="prompt 2: HTTP 500: dead") as raised:
-        policy.sample(["a", "b", "c", "d"], 2, 5, received=lambda i, responses: arrived.update({i: responses}))
+        policy.sample(["a", "b", "c", "d"], 2, 5, on_replies=lambda i, responses: arrived.update({i: responses}))
     assert list(arrived) == [0, 1]
     assert raised.value.partial == arrived
     assert [response.text[0] for response in arrived[1]] == ["b", "b"]
@@ -511,7 +541,7 @@ def test_an_error_says_whose_it_is_and_brings_the_log_probabilities_too(serve, l
     assert raised.value.log_prob == ({0: [-0.75] * 2, 1: [-0.75] * 2} if log_probs else {})
     assert policy.can_answer("a")
     assert not policy.can_answer("c")
-    assert policy.retries == 0
+    assert policy.client.retries == 0
 
 
 def test_whether_a_server_answers_is_asked_once(serve):
@@ -524,7 +554,7 @@ def test_a_prompt_that_came_in_part_is_kept_in_part(serve):
     server = serve(first(1, lambda handler, body, number: (200, choices(body, 2)), then=TROUBLE["500"]))
     arrived = []
     with pytest.raises(ServerError) as raised:
-        RemotePolicy(server.url, "m", retries=0).sample(["a"], 5, 5, received=lambda *came: arrived.append(came))
+        RemotePolicy(server.url, "m", retries=0).sample(["a"], 5, 5, on_replies=lambda *came: arrived.append(came))
     assert [len(responses) for responses in raised.value.partial.values()] == [2]
     assert arrived == []
 
@@ -535,7 +565,7 @@ def test_a_refused_connection_names_the_url_and_the_remedy(serve):
     server.shutdown()
     server.server_close()
     for attempt in (policy.check, lambda: policy.sample(["hi"], 1, 5)):
-        with pytest.raises(ServerError, match=rf"{server.url}/v1: .*refused.*; remedy: see that the server runs"):
+        with pytest.raises(ServerError, match=rf"{server.url}/v1.*: .*refused.*\. Check that the server runs"):
             attempt()
 
 
@@ -545,10 +575,10 @@ def test_a_refused_connection_names_the_url_and_the_remedy(serve):
         (401, {"error": {"message": f"Incorrect API key provided: {KEY}."}}, "key provided: ***."),
         (403, {"detail": "not yours"}, "not yours"),
         (404, {"object": "error", "message": "The model `m` does not exist."}, "does not exist"),
-        (400, {"error": "prompt is too long:\n 9000 tokens \x1b[31m"}, "prompt is too long: 9000 tokens [31m;"),
+        (400, {"error": "prompt is too long:\n 9000 tokens \x1b[31m"}, "prompt is too long: 9000 tokens [31m. Change"),
         (422, {"detail": [{"loc": ["body"], "msg": "Field required"}]}, "Field required"),
         (413, b"<html>" + b"x" * 5000, "x..."),
-        (400, b"", "without a word"),
+        (400, b"", "no message"),
     ],
 )
 def test_a_refusal_is_an_error_at_once_with_the_servers_words_in_one_line(serve, status, body, said):
@@ -569,7 +599,7 @@ def test_an_error_of_the_callers_own_goes_through(serve):
         raise ZeroDivisionError("mine")
 
     with pytest.raises(ZeroDivisionError, match="mine"):
-        RemotePolicy(serve().url, "m").sample(["a", "b"], 1, 5, received=received)
+        RemotePolicy(serve().url, "m").sample(["a", "b"], 1, 5, on_replies=received)
 
 
 def test_ctrl_c_stops_at_once_and_what_came_was_handed_over(serve):
@@ -584,7 +614,7 @@ def test_ctrl_c_stops_at_once_and_what_came_was_handed_over(serve):
     try:
         with pytest.raises(KeyboardInterrupt):
             RemotePolicy(serve(answer).url, "m", timeout=60).sample(
-                ["a", "b", "c"], 1, 5, received=lambda i, _: arrived.append(i)
+                ["a", "b", "c"], 1, 5, on_replies=lambda i, _: arrived.append(i)
             )
     finally:
         signal.signal(signal.SIGINT, before)
@@ -608,13 +638,13 @@ def test_check_passes_where_the_model_is_served_and_sends_the_key(serve):
 @pytest.mark.parametrize(
     ("models", "said"),
     [
-        (None, "'tiny-caht' is not served; the nearest is 'tiny-chat'"),
-        ((200, {"data": [{"id": "zzz"}]}), "is not served; served are 'zzz'"),
-        ((200, {"data": []}), "served are none"),
-        ((200, {"models": 1}), "/v1/models: lists no models"),
-        ((200, b"<html>"), "/v1/models: lists no models"),
-        ((401, {"error": {"message": "who?"}}), "HTTP 401: who?; remedy: give the server's api_key"),
-        ((404, b"Not Found"), "HTTP 404: Not Found; remedy: see that url and model"),
+        (None, "model must be one that the server has, got 'tiny-caht'. Use 'tiny-chat'"),
+        ((200, {"data": [{"id": "zzz"}]}), "got 'tiny-caht'. Use one of 'zzz'"),
+        ((200, {"data": []}), "it serves none"),
+        ((200, {"models": 1}), "/v1/models: the answer lists no models"),
+        ((200, b"<html>"), "/v1/models: the answer lists no models"),
+        ((401, {"error": {"message": "who?"}}), "HTTP 401: who? Give the server's api_key"),
+        ((404, b"Not Found"), "HTTP 404: Not Found. Check url and model"),
     ],
 )
 def test_check_says_early_what_is_missing(serve, models, said):
@@ -645,7 +675,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(serve, tmp_pat
     context.load_cert_chain(certificate, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     policy = RemotePolicy(server.url.replace("http:", "https:"), "m", api_key=KEY)
-    with pytest.raises(ServerError, match=r"CERTIFICATE_VERIFY_FAILED.*remedy: a server whose certificate"):
+    with pytest.raises(ServerError, match=r"CERTIFICATE_VERIFY_FAILED.* Use a server whose certificate"):
         policy.sample(["hi"], 1, 5)
     with pytest.raises(ServerError, match="CERTIFICATE_VERIFY_FAILED"):
         policy.check()
@@ -653,20 +683,20 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(serve, tmp_pat
 
 
 def test_the_key_comes_from_the_environment_only_if_told_to(serve, monkeypatch):
-    with pytest.raises(GuerdonError, match="OPENAI_API_KEY is not set"):
+    with pytest.raises(GuerdonError, match="OPENAI_API_KEY must be set for key_from_env"):
         RemotePolicy("http://h", "m", key_from_env=True)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     server = serve()
     for more in ({}, {"key_from_env": True}, {"api_key": "other"}):
         RemotePolicy(server.url, "m", **more).sample(["hi"], 1, 5)
     assert [headers.get("Authorization") for *_, headers in server.seen] == [None, f"Bearer {KEY}", "Bearer other"]
-    with pytest.raises(GuerdonError, match="one of them"):
+    with pytest.raises(GuerdonError, match=r"got both\. Give one of them"):
         RemotePolicy(server.url, "m", api_key=KEY, key_from_env=True)
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", f"{KEY}\n", "schlüssel"])
 def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(key):
-    with pytest.raises(GuerdonError, match="api_key: is printable ASCII") as raised:
+    with pytest.raises(GuerdonError, match="api_key must be printable ASCII") as raised:
         RemotePolicy("http://h", "m", api_key=key)
     assert KEY not in str(raised.value)
 
@@ -675,20 +705,20 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(key):
     "url", ["localhost:8000", "", "ftp://h", "http://", "http://h:port", "file:///etc", "http://[::1"]
 )
 def test_a_url_that_leads_nowhere_is_refused(url):
-    with pytest.raises(GuerdonError, match=r"^url: "):
+    with pytest.raises(GuerdonError, match=r"^url must .*\. Give one such as http://"):
         RemotePolicy(url, "m")
 
 
 def test_secrets_in_the_url_are_refused_without_showing_them():
     for url in (f"http://me:{KEY}@h", f"http://h/?key={KEY}"):
-        with pytest.raises(GuerdonError, match="a key goes into api_key") as raised:
+        with pytest.raises(GuerdonError, match="Give a key as api_key") as raised:
             RemotePolicy(url, "m")
         assert KEY not in str(raised.value)
 
 
 def test_options_out_of_range_are_refused():
     for more in ({"timeout": 0}, {"retries": -1}, {"workers": 0}, {"per_request": 0}):
-        with pytest.raises(GuerdonError, match="timeout is above 0"):
+        with pytest.raises(GuerdonError, match="timeout must be above 0"):
             RemotePolicy("http://h", "m", **more)
 
 
@@ -705,7 +735,7 @@ def test_options_reach_the_server(serve, monkeypatch):
         "tiny-chat", server=server.url, server_timeout=7.5, server_retries=2, server_workers=3,
         server_key_from_env=True, server_log_probs=True,
     )  # fmt: skip
-    assert (policy.timeout, policy.retries, policy.workers, policy.log_probs) == (7.5, 2, 3, True)
+    assert (policy.client.timeout, policy.client.retries, policy.workers, policy.log_probs) == (7.5, 2, 3, True)
     policy.check()
     assert server.gets[0]["Authorization"] == "Bearer sk-test"
     with pytest.raises(GuerdonError, match=r"policy.server_timeout: used with policy.server only"):

@@ -1,0 +1,274 @@
+"""A client of one completions server: requests that are retried, a pool of connections, and errors as one line.
+
+Whatever a server sends is untrusted text; the key is never shown.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from guerdon.models.completions_api import (
+    COUNT_COMPLAINT,
+    REQUEST_STATUSES,
+    RETRIED_STATUSES,
+    BadAnswer,
+    Completion,
+    NoLogProbs,
+    advice_for,
+    choose_key,
+    error_message,
+    normalize_url,
+    parse_completions,
+    retry_after,
+)
+
+log = logging.getLogger("guerdon")
+
+BACKOFF, MAX_BACKOFF = 0.5, 30.0  # seconds before the second try; doubled for each later one, up to the maximum
+CONNECT_TIMEOUT = 10.0  # seconds to wait for a connection, and for the list of models
+MAX_ANSWER_BYTES = 1 << 28  # a server that sends more is broken or hostile
+
+
+class RequestFailed(Exception):
+    """A request that was given up: what happened, what to do, and whether the server refused the request itself.
+
+    A server that refuses one request may well answer another.
+    """
+
+    def __init__(self, problem: str, advice: str, *, is_refused_request: bool = False) -> None:
+        super().__init__(problem)
+        self.problem, self.advice, self.is_refused_request = problem, advice, is_refused_request
+
+    @property
+    def line(self) -> str:
+        """The problem and the advice as two sentences."""
+        return f"{self.problem}{'' if self.problem.endswith(('!', '?')) else '.'} {self.advice}"
+
+
+class TooManyReplies(Exception):
+    """The server does not give this many replies to one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Replies `first` to `first + count` of prompt number `prompt`."""
+
+    prompt: int
+    first: int
+    count: int
+
+    def split(self, max_count: int) -> list[Request]:
+        """The same replies as requests of at most `max_count`."""
+        end = self.first + self.count
+        return [Request(self.prompt, start, min(max_count, end - start)) for start in range(self.first, end, max_count)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """A try that failed and may be repeated. wait: seconds that the server asks for, 0.0 where it does not say."""
+
+    problem: str
+    status: int = 0
+    wait: float = 0.0
+
+
+class CompletionsClient:
+    """Requests to one server.
+
+    timeout: seconds for one answer. retries: tries after the first, when there is no answer, a status of 429 or 5xx, or an
+    answer that cannot be read. log_probs: whether answers must hold log-probabilities.
+    """
+
+    def __init__(
+        self, url: str, *, api_key: str | None, key_from_env: bool, timeout: float, retries: int, log_probs: bool
+    ) -> None:
+        self.url, self.timeout, self.retries, self.log_probs = normalize_url(url), timeout, retries, log_probs
+        self._key = choose_key(api_key, key_from_env)
+
+    def list_models(self) -> list[str]:
+        """Names of the models that the server has. Raises RequestFailed, after one try of a few seconds."""
+        seconds = min(self.timeout, CONNECT_TIMEOUT)
+        try:
+            with self.connect(seconds) as http:
+                status, headers, content = _fetch(http, "GET", f"{self.url}/models", None, seconds)
+        except (httpx2.RequestError, BadAnswer) as error:
+            raise RequestFailed(self._describe(error, seconds), advice_for(0)) from None
+        if status != 200:
+            raise RequestFailed(self._describe_status(status, headers, content), advice_for(status))
+        try:
+            return [str(model["id"]) for model in json.loads(content)["data"]]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise RequestFailed("the answer lists no models", advice_for(404)) from None
+
+    def connect(self, timeout: float | None = None) -> httpx2.Client:
+        """An HTTP client that verifies TLS and follows no redirect, which would take the key elsewhere."""
+        timeout = self.timeout if timeout is None else timeout
+        headers = {"Content-Type": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        limits = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
+        return httpx2.Client(verify=_ssl_context(), follow_redirects=False, headers=headers, timeout=limits)
+
+    def complete(self, http: httpx2.Client, body: Mapping[str, Any], count: int, pool: RequestPool) -> list[Completion]:
+        """At most `count` completions, after as many tries as are allowed. Raises RequestFailed or TooManyReplies."""
+        url = f"{self.url}/{'completions' if 'prompt' in body else 'chat/completions'}"
+        content = json.dumps(body).encode()
+        tried = 0
+        while True:
+            result = self._try_once(http, url, content, count)
+            tried += 1
+            if not isinstance(result, _Trouble):
+                return result
+            failure = RequestFailed(f"{result.problem} (tries: {tried})", advice_for(result.status))
+            if tried > self.retries:
+                raise failure
+            pool.warn_once(f"{self.url}: {result.problem}; trying again")
+            if pool.is_stopping.wait(_seconds_before_retry(result, tried)):
+                raise failure
+
+    def _try_once(self, http: httpx2.Client, url: str, content: bytes, count: int) -> list[Completion] | _Trouble:
+        status = 0
+        try:
+            status, headers, answer = _fetch(http, "POST", url, content, self.timeout)
+            if status == 200:
+                return parse_completions(answer, count, self.log_probs)
+        except NoLogProbs as error:
+            raise RequestFailed(str(error), "Pass log_probs=False.") from None
+        except (httpx2.RequestError, BadAnswer) as error:
+            problem = self._describe(error, self.timeout)
+            if "CERTIFICATE_VERIFY_FAILED" in problem:
+                raise RequestFailed(problem, "Use a server whose certificate this machine trusts.") from None
+            return _Trouble(problem, status)
+        problem = self._describe_status(status, headers, answer)
+        if count > 1 and status in (400, 422, 500, 501) and COUNT_COMPLAINT.search(problem):
+            raise TooManyReplies
+        if status < 500 and status not in RETRIED_STATUSES:
+            raise RequestFailed(problem, advice_for(status), is_refused_request=status in REQUEST_STATUSES)
+        wait = retry_after(headers)
+        if wait > self.timeout:
+            raise RequestFailed(f"{problem}; the server asks to wait {wait:.0f} s", "Run the command again later.")
+        return _Trouble(problem, status, wait)
+
+    def _describe(self, error: Exception, seconds: float) -> str:
+        """An error of the connection as one line."""
+        if isinstance(error, httpx2.ConnectTimeout):
+            return f"no connection within {min(seconds, CONNECT_TIMEOUT):g} s"
+        if isinstance(error, httpx2.TimeoutException):
+            return f"no answer within {seconds:g} s"
+        return self.clean(str(error)) or type(error).__name__
+
+    def _describe_status(self, status: int, headers: Mapping[str, str], content: bytes) -> str:
+        """A status other than 200 and what the server says about it, as one line."""
+        if 300 <= status < 400:
+            return f"HTTP {status} to {self.clean(headers.get('location', 'nowhere'))}, which is not followed"
+        return f"HTTP {status}: {self.clean(error_message(content)) or 'no message'}"
+
+    def clean(self, text: str) -> str:
+        """The text as one short line, without the key and without control characters that a terminal would obey."""
+        if self._key:
+            text = text.replace(self._key, "***")
+        text = " ".join("".join(c if c.isprintable() else " " for c in text).split()).rstrip(".")
+        return text if len(text) <= 300 else text[:297] + "..."
+
+
+class RequestPool:
+    """Worker threads with one connection each; use it in a `with` statement.
+
+    The threads are daemons, so neither Ctrl-C nor the end of the interpreter waits for an answer.
+    """
+
+    def __init__(self, client: CompletionsClient, num_workers: int) -> None:
+        self.client = client
+        self.num_pending = 0
+        self.is_stopping = threading.Event()
+        self._has_warned = False
+        self._requests: SimpleQueue[tuple[Request, dict[str, Any]] | None] = SimpleQueue()
+        self._results: SimpleQueue[tuple[Request, list[Completion] | Exception]] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(num_workers)]
+
+    def __enter__(self) -> Self:
+        _ssl_context()  # read the certificates once, before the threads need them
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.is_stopping.set()
+        for _ in self._threads:
+            self._requests.put(None)
+        if kind is None:  # then every thread is idle
+            for thread in self._threads:
+                thread.join()
+
+    def submit(self, request: Request, body: dict[str, Any]) -> None:
+        """Send a request as soon as a worker is free."""
+        self.num_pending += 1
+        self._requests.put((request, body))
+
+    def next_result(self) -> tuple[Request, list[Completion] | Exception]:
+        """Wait for the next answer or error, in the order of arrival."""
+        result = self._results.get()
+        self.num_pending -= 1
+        return result
+
+    def warn_once(self, line: str) -> None:
+        """Log the first problem only: a server that is down would cause one line per request."""
+        if not self._has_warned and not self.is_stopping.is_set():
+            self._has_warned = True
+            log.warning("%s", line)
+
+    def _work(self) -> None:
+        with self.client.connect() as http:
+            while (item := self._requests.get()) is not None and not self.is_stopping.is_set():
+                request, body = item
+                result: list[Completion] | Exception
+                try:
+                    result = self.client.complete(http, body, request.count, self)
+                except Exception as error:  # raised again in the thread that waits for the result
+                    result = error
+                self._results.put((request, result))
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """The certificates to trust; reading them takes longer than a request."""
+    return httpx2.create_ssl_context()
+
+
+def _seconds_before_retry(trouble: _Trouble, tried: int) -> float:
+    if trouble.wait:
+        return trouble.wait + random.uniform(0, BACKOFF)
+    backoff: float = min(MAX_BACKOFF, BACKOFF * 2 ** (tried - 1))
+    return backoff * random.uniform(0.5, 1.0)  # random, so that workers do not come back all at once
+
+
+def _fetch(
+    http: httpx2.Client, method: str, url: str, content: bytes | None, seconds: float
+) -> tuple[int, httpx2.Headers, bytes]:
+    """Status, headers and body, within so many seconds: httpx's own timeout starts again with every byte."""
+    deadline = time.monotonic() + seconds
+    parts, size = [], 0
+    with http.stream(method, url, content=content) as answer:
+        for part in answer.iter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > MAX_ANSWER_BYTES:
+                raise BadAnswer(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB")
+            if time.monotonic() > deadline:
+                raise httpx2.ReadTimeout("the answer came too slowly")
+        return answer.status_code, answer.headers, b"".join(parts)
