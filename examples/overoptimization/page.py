@@ -10,11 +10,11 @@ from typing import Any
 import gold
 import numpy as np
 
-from guerdon.contracts import Curve, Estimate, Report
+from guerdon.contracts import Curve, Estimate, Report, Rollouts
 from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.io import readers, writers
 from guerdon.io.reports import from_json
-from guerdon.optimization import Pool, read_pool
+from guerdon.optimization import read_pool
 
 COLORS = ("#9a3412", "#b7791f", "#0f766e", "#1d4ed8", "#6d28d9", "#475569")
 TURNED, FELL, ROSE, FLAT = "rose, then fell", "only fell", "rose, no fall shown", "neither shown"
@@ -32,9 +32,9 @@ def write(
 ) -> None:
     """summary.md, best-of-n.svg and ppo.svg in the folder, from the reports and pools that are there."""
     best = {name: read_report(out / f"best-of-n-{name}" / "report.json") for name in pools}
-    held = {name: read_pool(out / f"pool-{name}.jsonl") for name in pools}
+    held = {name: read_pool(out / f"pool-{name}.jsonl").rollouts for name in pools}
     ran = {name: read_report(out / name / "forecast" / "report.json") for name in runs}
-    units = {name: spread(pool.proxy) for name, pool in held.items()}
+    units = {name: spread(pool.reward_by_prompt) for name, pool in held.items()}
     draw_curves(out / "best-of-n.svg", best, units, "best of n", {name: label(name, asked) for name in pools})
     names = {name: f"{label(proxy, asked)}, β = {coef:g}" for name, (proxy, coef) in runs.items()}
     draw_curves(out / "ppo.svg", ran, {name: units[proxy] for name, (proxy, _) in runs.items()}, "PPO", names)
@@ -131,7 +131,7 @@ def answer(best: Mapping[str, Report], ran: Mapping[str, Report]) -> str:
 # ---- Tables ------------------------------------------------------------------------------------------------------
 
 
-def best_table(best: Mapping[str, Report], held: Mapping[str, Pool], asked: argparse.Namespace) -> str:
+def best_table(best: Mapping[str, Report], held: Mapping[str, Rollouts], asked: argparse.Namespace) -> str:
     rows = []
     for name, report in best.items():
         course = report.curves["gold_by_kl"]
@@ -176,7 +176,7 @@ def run_table(ran: Mapping[str, Report], names: Mapping[str, str]) -> str:
     return table(head, rows)
 
 
-def chosen_table(held: Mapping[str, Pool], settings: Mapping[str, Any], asked: argparse.Namespace) -> str:
+def chosen_table(held: Mapping[str, Rollouts], settings: Mapping[str, Any], asked: argparse.Namespace) -> str:
     """What the rule sees in the chosen replies: where the loss comes from."""
     if settings["kind"] != "rule":
         return ""
@@ -184,12 +184,9 @@ def chosen_table(held: Mapping[str, Pool], settings: Mapping[str, Any], asked: a
     rows = []
     for name in ("any reply", *held):
         pool = held.get(name, any_pool)
-        replies = [
-            (prompt, reply)
-            for prompt, said, top in zip(pool.prompts, pool.responses, pool.best, strict=True)
-            for reply in (said if name not in held else [said[top]])
-        ]
-        seen = [gold.parts(*each) for each in replies]
+        best = np.arange(0, len(pool), pool.samples) + pool.reward_by_prompt.argmax(axis=1)
+        chosen = pool.select(best) if name in held else pool
+        seen = [gold.parts(*pair) for pair in zip(chosen.prompts, chosen.responses, strict=True)]
         words = np.array([part.words for part in seen])
         cells = [f"{words.mean():.1f}", f"{np.mean(words > settings['enough']):.0%}"]
         cells += [
@@ -200,16 +197,17 @@ def chosen_table(held: Mapping[str, Pool], settings: Mapping[str, Any], asked: a
     return table(["replies", "words", "too long", "about the topic", "words said twice"], rows)
 
 
-def agreement(pool: Pool, asked: argparse.Namespace) -> Estimate:
+def agreement(pool: Rollouts, asked: argparse.Namespace) -> Estimate:
     """How often proxy and gold prefer the same of two replies to one prompt, where gold prefers one; a tie is half."""
-    assert pool.gold is not None
+    gold_table = pool.by_prompt(pool.gold)
+    assert gold_table is not None
     shares = []
-    for proxy, judged in zip(pool.proxy, pool.gold, strict=True):
+    for proxy, judged in zip(pool.reward_by_prompt, gold_table, strict=True):
         wanted = np.sign(judged[:, None] - judged)
         given = np.sign(proxy[:, None] - proxy)
         shares.append(((given * wanted)[wanted != 0].mean() + 1) / 2 if (wanted != 0).any() else np.nan)
-    kept = np.array([share for share in shares if np.isfinite(share)])
-    return Estimate(*bootstrap_mean(kept, range(len(kept)), draws=asked.draws, seed=asked.seed))
+    finite = np.array([share for share in shares if np.isfinite(share)])
+    return Estimate(*bootstrap_mean(finite, range(len(finite)), draws=asked.draws, seed=asked.seed))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

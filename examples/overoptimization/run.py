@@ -254,17 +254,17 @@ def learn(out: Path, asked: argparse.Namespace, judge: Reward, name: str, size: 
 
 def score_pool(out: Path, name: str) -> None:
     """The pool with the proxy's reward in place of gold's, which stays beside it."""
-    pool, proxy = read_pool(out / "pool.jsonl"), load(out / name)
+    pool, proxy = read_pool(out / "pool.jsonl").rollouts, load(out / name)
     scores = [
         proxy.score([prompt] * len(replies), replies).value
-        for prompt, replies in zip(pool.prompts, pool.responses, strict=True)
+        for prompt, replies in zip(pool.prompts_once, pool.responses_by_prompt, strict=True)
     ]
     rewrite(out / "pool.jsonl", out / f"pool-{name}.jsonl", np.stack(scores))
 
 
 def unite(out: Path, asked: argparse.Namespace, rule: str, name: str) -> None:
     """The pool with an ensemble's reward: each member in its own standard deviations, then the rule."""
-    each = [read_pool(out / f"pool-{member}.jsonl").proxy for member in members(asked)]
+    each = [read_pool(out / f"pool-{member}.jsonl").rollouts.reward_by_prompt for member in members(asked)]
     scaled = np.stack([(one / page.spread(one)).ravel() for one in each])
     rewrite(out / "pool.jsonl", out / f"pool-{name}.jsonl", ensemble_rule(rule)(scaled).reshape(each[0].shape))
 

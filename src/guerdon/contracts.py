@@ -261,6 +261,20 @@ class Rollouts:
         """The N responses of each group, in order."""
         return [self.responses[at : at + self.samples] for at in range(0, len(self), self.samples)]
 
+    @property
+    def reward_by_prompt(self) -> Float[np.ndarray, "p N"]:
+        """The rewards as a table. An error where the responses were not scored."""
+        if self.reward is None:
+            raise GuerdonError("rollouts: reward must be measured first, got none. Score the responses.")
+        return self.by_prompt(self.reward)
+
+    @property
+    def cut(self) -> Bool[np.ndarray, " n"]:
+        """True where a response was cut at the token limit; one whose finish is unknown counts as ended."""
+        import numpy as np
+
+        return np.array([response.finish == "length" for response in self.responses], dtype=bool)
+
     @overload
     def by_prompt(self, column: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, "p N"]: ...
 

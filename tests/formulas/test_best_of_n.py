@@ -19,6 +19,7 @@ from guerdon.formulas.best_of_n import (
     kl_estimate,
     kl_exact,
     weights,
+    win_rate,
 )
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "evaluation_golden.json").read_text(encoding="utf-8"))
@@ -267,3 +268,25 @@ def test_a_text_that_alone_has_its_reward_keeps_its_chance() -> None:
     proxy, chance = np.array([[0.0, 0.0, 1.0, 2.0]]), np.array([[0.3, 0.3, 0.2, 0.1]])
     same_text_twice = np.array([[2.0, 2.0, 1.0, 1.0]])
     assert chance_of_outcome(proxy, chance, same_text_twice).tolist() == chance.tolist()
+
+
+def test_without_ties_the_win_rate_is_n_over_n_plus_one():
+    proxy = np.random.default_rng(4).normal(size=(3, 12))
+    for n in (1, 2, 5, 11):
+        np.testing.assert_allclose(win_rate(proxy, n), n / (n + 1))
+
+
+def test_with_ties_the_win_rate_is_the_mean_over_all_choices():
+    proxy = np.random.default_rng(5).integers(0, 3, size=(4, 7)).astype(float)
+    for n in (1, 2, 4, 6):
+        expected = []
+        for row in proxy:
+            won = [
+                0.5 * (1 + np.sign(row[list(some)].max() - row[one]))
+                for one in range(7)
+                for some in itertools.combinations([i for i in range(7) if i != one], n)
+            ]
+            expected.append(np.mean(won))
+        np.testing.assert_allclose(win_rate(proxy, n), expected)
+        assert (win_rate(proxy, n) <= n / (n + 1) + 1e-12).all()
+    np.testing.assert_allclose(win_rate(np.ones((1, 5)), 3), 0.5)

@@ -24,7 +24,7 @@ from guerdon.contracts import Policy
 from guerdon.models import completions_api, completions_client
 from guerdon.models.policy import load_policy
 from guerdon.models.remote_policy import PromptRefused, RemotePolicy, ServerError
-from guerdon.optimization.best_of_n import SeededPolicy
+from guerdon.optimization.best_of_n.sampling import SeededPolicy
 from guerdon.testing import check_policy
 
 KEY = "sk-very-secret-0123456789"

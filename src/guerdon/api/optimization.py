@@ -23,6 +23,7 @@ from guerdon.contracts import (
     Prompt,
     PromptLike,
     Report,
+    Rollouts,
     as_prompt,
     digest,
     prompt_digest,
@@ -36,7 +37,7 @@ from guerdon.models.reward_model import ScalarRewardModel
 
 if TYPE_CHECKING:
     from guerdon.models.policy import LanguagePolicy
-    from guerdon.optimization import Reward
+    from guerdon.optimization import PoolCurve, Reward
     from guerdon.optimization.loop import Optimized
     from guerdon.optimization.rollouts import ValueNetwork
 
@@ -86,7 +87,7 @@ def best_of_n(
     `reward` and `gold` are reward models, functions f(prompts, responses) -> numbers, or `guerdon.optimization.combined`
     ones. The same call goes on from a killed run. Keywords are BestOfNOptions.
     """
-    from guerdon.optimization.best_of_n import read_pool, to_report, write_pool
+    from guerdon.optimization import read_pool, to_report, write_pool
 
     chosen = make(BestOfNOptions, options)
     asked = [as_prompt(prompt) for prompt in prompts]
@@ -105,15 +106,15 @@ def best_of_n(
     made_of = _all_of_it(policy, [target, *([judge] if judge else [])])
     write_pool(out, policy, target, asked, chosen, gold=judge, identity=identity, made_of=made_of)
     pool = read_pool(out)
-    return to_report(pool, pool_curve(pool, **options))
+    return to_report(pool, pool_curve(pool.rollouts, **options))
 
 
-def pool_curve(pool: Any, **options: Any) -> Any:
+def pool_curve(rollouts: Rollouts, **options: Any) -> PoolCurve:
     """Reward, gold and KL of the best of n, for n = 1, 2, 4, ... Keywords are BestOfNOptions."""
-    from guerdon.optimization.best_of_n import curve
+    from guerdon.optimization import curve
 
     chosen = make(BestOfNOptions, options)
-    return curve(pool, most=chosen.most_n, seed=chosen.seed, draws=chosen.draws)
+    return curve(rollouts, most=chosen.most_n, seed=chosen.seed, draws=chosen.draws)
 
 
 def optimize(

@@ -149,14 +149,14 @@ def _candidates(place: str | Path) -> Candidates:
     from guerdon.auditing.overoptimization import Candidates
     from guerdon.optimization import read_pool
 
-    pool = read_pool(place)
+    pool = read_pool(place).rollouts
     return Candidates(
-        pool.prompts,
-        [[response.text for response in responses] for responses in pool.responses],
-        pool.proxy,
-        pool.gold,
-        pool.log_prob,
-        std=pool.std,
-        shift_p=pool.shift_p,
-        partly_read=pool.partly_read,
+        pool.prompts_once,
+        [[response.text for response in responses] for responses in pool.responses_by_prompt],
+        pool.reward_by_prompt,
+        pool.by_prompt(pool.gold),
+        pool.by_prompt(pool.log_prob),
+        std=pool.by_prompt(pool.std),
+        shift_p=pool.by_prompt(pool.shift_p),
+        partly_read=pool.by_prompt(pool.truncated),
     )

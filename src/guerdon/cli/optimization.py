@@ -138,11 +138,11 @@ def best_of_n(
     if report:
         auditing.write_report(result, report)
     if sft or comparisons:
-        pool = read_pool(out)
+        rollouts = read_pool(out).rollouts
         if sft:
-            writers.write_jsonl(sft, to_sft_rows(pool))
+            writers.write_jsonl(sft, to_sft_rows(rollouts))
         if comparisons:
-            writers.write_comparisons(comparisons, to_comparisons(pool))
+            writers.write_comparisons(comparisons, to_comparisons(rollouts))
     print_report(result, json)
 
 

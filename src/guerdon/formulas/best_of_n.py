@@ -9,8 +9,21 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import gammaln
+from scipy.stats import rankdata
 
-__all__ = ["best_of_n", "chance_of_outcome", "curve", "default_ns", "kl_bound", "kl_estimate", "kl_exact", "weights"]
+__all__ = [
+    "best_of_n",
+    "chance_of_outcome",
+    "curve",
+    "default_ns",
+    "kl_bound",
+    "kl_estimate",
+    "kl_exact",
+    "kl_of_choice",
+    "weights",
+    "win_rate",
+]
 
 
 def weights(n: int, pool: int) -> Float[np.ndarray, " N"]:
@@ -150,3 +163,30 @@ def chance_of_outcome(
         share = equal.mean(1)
         out[row] = np.where(texts > 1.5, np.maximum(out[row], share), out[row])
     return out
+
+
+def kl_of_choice(proxy: Float[np.ndarray, "p N"], chance: Float[np.ndarray, "p N"], n: int) -> Float[np.ndarray, " p"]:
+    """`kl_estimate` of each response from its `chance_of_outcome`, averaged over what the proxy chooses from n: nats per prompt."""
+    estimates = kl_estimate(chance.reshape(-1), n).reshape(chance.shape)
+    return curve(proxy, estimates, [n])[:, 0]
+
+
+def win_rate(proxy: Float[np.ndarray, "p N"], n: int) -> Float[np.ndarray, " p"]:
+    """How often the best of n beats one more response of the pool, per prompt, a tie counting half. Needs n < N.
+
+    Exact over all choices of n and one more out of N: the one more wins where all n are below it.
+    """
+    size = proxy.shape[1]
+    below = rankdata(proxy, method="min", axis=1) - 1
+    not_above = rankdata(proxy, method="max", axis=1) - 1  # of the others
+    lost = (_all_among(below, size, n) + _all_among(not_above, size, n)) / 2
+    won: np.ndarray = 1.0 - lost.mean(axis=1)
+    return won
+
+
+def _all_among(count: np.ndarray, size: int, n: int) -> np.ndarray:
+    """C(count, n) / C(size - 1, n): the chance that n of the size - 1 others all lie among `count` of them."""
+    enough = count >= n
+    c = np.where(enough, count, n)
+    log_share = gammaln(c + 1) - gammaln(c - n + 1) - gammaln(size) + gammaln(size - n)
+    return np.where(enough, np.exp(log_share), 0.0)

@@ -1,29 +1,17 @@
-"""A policy and a reward in, a better policy or its best replies out, and what the reward was worth on the way."""
+"""A policy and a reward in; its best responses, or a better policy, out, with a measure of how far the reward stayed true."""
 
-from guerdon.optimization.best_of_n import (
-    Pool,
-    PoolCurve,
-    best_of_n,
-    curve,
-    read_pool,
-    to_comparisons,
-    to_report,
-    to_sft_rows,
-    write_pool,
-)
-from guerdon.optimization.rewards import (
-    Reward,
-    Rewarded,
-    combined,
-    ensemble_rule,
-)
+from guerdon.optimization.best_of_n.curve import CurvePoint, PoolCurve, curve
+from guerdon.optimization.best_of_n.exports import to_comparisons, to_sft_rows
+from guerdon.optimization.best_of_n.files import Pool, read_pool, write_pool
+from guerdon.optimization.best_of_n.report import to_report
+from guerdon.optimization.rewards import Reward, Rewarded, combined, ensemble_rule
 
 __all__ = [
+    "CurvePoint",
     "Pool",
     "PoolCurve",
     "Reward",
     "Rewarded",
-    "best_of_n",
     "combined",
     "curve",
     "ensemble_rule",

@@ -1,0 +1,97 @@
+"""A row of a pool's file: one prompt with its N responses and their columns, or the reason why it was excluded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from guerdon.contracts import GuerdonError, Prompt, Response, Rollouts, prompt_digest
+from guerdon.io import fields, schema
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["Row", "excluded_row", "prompt_row", "read_row", "response_row", "rollouts_row"]
+
+Row = dict[str, Any]
+
+KEYS = (
+    "id", "prompt", "responses", "reward", "gold", "log_prob", "std", "shift_p", "partly_read", "best", "excluded",
+)  # fmt: skip
+COLUMNS: Mapping[str, Mapping[str, Any]] = {
+    "reward": {},
+    "gold": {},
+    "log_prob": {"claim": "a log-probability, a finite number <= 0", "high": 1e-3},  # sums of float32 may pass 0
+    "std": {"claim": "a number >= 0", "low": 0.0},
+    "shift_p": {"claim": "a probability in [0, 1]", "low": 0.0, "high": 1.0},
+    "partly_read": {"claim": "0 or 1", "low": 0.0, "high": 1.0},
+}
+
+
+def rollouts_row(rollouts: Rollouts) -> Row:
+    """The row of one prompt's scored responses. Columns that were not measured are absent, and so is a `truncated` of all False.
+
+    {id, prompt: [{role, content}], responses: [{text, finish}], reward: [N], gold?: [N], log_prob?: [N], std?: [N],
+     shift_p?: [N], partly_read?: [N] of 0 and 1, best: index of the first response with the highest reward}
+    """
+    assert rollouts.reward is not None
+    prompt = rollouts.prompts[0]
+    columns = {name: getattr(rollouts, name) for name in COLUMNS if name != "partly_read"}
+    if rollouts.truncated is not None and rollouts.truncated.any():
+        columns["partly_read"] = rollouts.truncated.astype(int)
+    return {
+        "id": prompt_digest(prompt),
+        "prompt": prompt_row(prompt),
+        "responses": [response_row(response) for response in rollouts.responses],
+        **{name: np.asarray(values).tolist() for name, values in columns.items() if values is not None},
+        "best": int(np.argmax(rollouts.reward)),
+    }
+
+
+def excluded_row(prompt: Prompt, reason: str) -> Row:
+    """The row of a prompt without responses: {id, prompt, excluded: reason}."""
+    return {"id": prompt_digest(prompt), "prompt": prompt_row(prompt), "excluded": reason}
+
+
+def read_row(place: str, row: Any) -> Rollouts:
+    """The inverse of rollouts_row; `truncated` is always there. Errors name the place."""
+    prompt, responses, _ = schema.asked_row(place, row)
+    try:
+        columns = _columns(row, len(responses))
+    except GuerdonError as error:
+        raise GuerdonError(f"{place}: {error}") from None
+    n = len(responses)
+    truncated = columns.pop("partly_read", np.zeros(n)) > 0
+    return Rollouts((prompt,) * n, tuple(responses), samples=n, truncated=truncated, **columns)
+
+
+def _columns(row: Mapping[str, Any], n: int) -> dict[str, Any]:
+    if unknown := [key for key in row if key not in KEYS]:
+        raise GuerdonError(f"{unknown[0]} is not a known field. {fields.did_you_mean(unknown[0], KEYS)}")
+    if n == 0 or "reward" not in row:
+        missing = "reward" if n else "responses"
+        raise GuerdonError(f"{missing} is missing. Draw the pool with guerdon optimize best-of-n.")
+    columns = {}
+    for name, limits in COLUMNS.items():
+        values = row.get(name)
+        if values is None:
+            continue
+        if not isinstance(values, list) or len(values) != n:
+            raise fields.field_error(name, f"a list of {n} numbers, one per response", values)
+        columns[name] = np.array([fields.as_number(value, f"{name}[{i}]", **limits) for i, value in enumerate(values)])
+    best = int(np.argmax(columns["reward"]))
+    if row.get("best", best) != best:
+        raise fields.field_error("best", f"the index of the highest reward, {best}", row["best"], "Leave best out.")
+    return columns
+
+
+def prompt_row(prompt: Prompt) -> list[Row]:
+    """A prompt as plain values."""
+    return [{"role": message.role, "content": message.content} for message in prompt]
+
+
+def response_row(response: Response) -> Row:
+    """A response as plain values; its author, the same in every row, is left out."""
+    return {"text": response.text} | ({} if response.finish is None else {"finish": response.finish})
