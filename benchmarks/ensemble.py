@@ -1,10 +1,10 @@
-"""What five heads on one trunk cost beside one: optimizer steps and scoring, same pairs, same trunk.
+"""What five heads on one backbone cost beside one: optimizer steps and scoring, same pairs, same backbone.
 
     python benchmarks/ensemble.py --data hh_pairs.jsonl.gz
 
 Runs are fresh processes, one head and several in turn; the table gives medians with the least and greatest value.
 Training is rm_training.py's run, with the same loss for each head; scoring is scoring.py's (16 candidates of one prompt), of the
-saved model and of the saved ensemble, whose trunk is loaded once. Results go to benchmarks/results/ensemble.json by case.
+saved model and of the saved ensemble, whose backbone is loaded once. Results go to benchmarks/results/ensemble.json by case.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
         sets = scoring.candidate_sets(a, starts[1], source, *((40, 12) if a.smoke else (130, 65)))
         for precision in measure.names(a.precisions):
             case = measure_case(a, runner, starts, pairs, sets, precision)
-            measure.keep(a.out, "several heads on one trunk beside one", {precision: case})
+            measure.keep(a.out, "several heads on one backbone beside one", {precision: case})
             show(precision, case)
 
 
@@ -107,7 +107,7 @@ def score(job: Job) -> Answer:
     torch.set_num_threads(job["threads"])
     config = build({"model": {**scoring.PRECISIONS[job["precision"]], "device": "cpu"}}, overrides=job["set"])
     model = load(job["start"], config.model, batch_tokens=config.score.batch_tokens)
-    (shared,) = model.model.models  # one trunk with all heads
+    (shared,) = model.model.models  # one backbone with all heads
     measure.touch(shared.model.network)
 
     def scored(one: dict[str, Any]) -> list[float]:

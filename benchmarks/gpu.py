@@ -36,7 +36,7 @@ from measure import ratio, spread
 from guerdon.config import ModelOptions, TrainOptions
 from guerdon.models.chat import Encoded, Text, ensure_pad_token
 from guerdon.models.directory import layout
-from guerdon.models.engine.backbone import by_length, pad
+from guerdon.models.engine.backbone import batch_by_length, pad
 from guerdon.models.reward_model import (
     Card,
     ScalarNetwork,
@@ -205,14 +205,14 @@ def train_ours(
     for item in a.set:
         name, value = item.split("=")
         options = options.model_copy(update={name: json.loads(value)})
-    model.network.trunk.choose()
+    model.network.backbone.choose_mode()
     reset_peak(a)
     with tempfile.TemporaryDirectory() as folder:
         done = fit(model, [rows.comparison(pair) for pair in pairs], options, folder=Path(folder) / "run")
         steps = [json.loads(line) for line in (Path(folder) / "run/metrics.jsonl").read_text().splitlines()]
-    way = done.model.network.trunk.way
-    assert way == "forest", way
-    done.model.network.trunk.give_up()  # takes its hooks off
+    way = done.model.network.backbone.mode
+    assert way == "prefix_tree", way
+    done.model.network.backbone.use_padding()  # takes its hooks off
     assert done.model.device.type == a.device.type
     return done.model.network.classifier, {
         "seconds": steps[-1]["seconds"],
@@ -255,8 +255,8 @@ def score(a: argparse.Namespace, shape: str, text: Text, pairs: list[rows.Pair])
     top = limit(a, classifier, 8192, backward=False)
     model = ours(a, classifier, text, "score")
     model.batch_tokens = a.micro_tokens
-    trunk = model.network.trunk
-    trunk.choose()
+    backbone = model.network.backbone
+    backbone.choose_mode()
     draw, vocabulary = np.random.default_rng(SEED), len(text.tokenizer)
 
     def candidates(prompt: int, reply: int, prompts: int) -> list[np.ndarray]:
@@ -276,7 +276,10 @@ def score(a: argparse.Namespace, shape: str, text: Text, pairs: list[rows.Pair])
     found: dict[str, Any] = {"limit_tflops": top / 1e12}
     for name, texts in cases.items():
         encoded = [Encoded(ids.astype(np.int32), False) for ids in texts]
-        unique = sum(trunk.cost([texts[i] for i in chunk]) for chunk in trunk.batches(texts, a.micro_tokens))
+        unique = sum(
+            backbone.count_tokens([texts[i] for i in chunk])
+            for chunk in backbone.split_into_batches(texts, a.micro_tokens)
+        )
         seconds: dict[str, list[float]] = {"ours": [], "padded": []}
         rewards = {}
         for turn in range(a.repeats + 1):
@@ -309,15 +312,15 @@ def score(a: argparse.Namespace, shape: str, text: Text, pairs: list[rows.Pair])
 @torch.inference_mode()
 def padded(a: argparse.Namespace, model: ScalarRewardModel, texts: list[np.ndarray]) -> np.ndarray:
     """Plain transformers: right-padded rows of similar length, sdpa, in batches of as many tokens as ours."""
-    trunk = model.network.trunk
+    backbone = model.network.backbone
     found = np.zeros(len(texts))
-    trunk._attend(trunk.attention)
-    for batch in by_length([len(ids) for ids in texts], a.micro_tokens):
+    backbone.set_attention(backbone.native_attention)
+    for batch in batch_by_length([len(ids) for ids in texts], a.micro_tokens):
         ids, mask = pad([texts[i] for i in batch], model.text.tokenizer.pad_token_id)
-        hidden = trunk.body(input_ids=ids.to(a.device), attention_mask=mask.to(a.device), use_cache=False)
+        hidden = backbone.base_model(input_ids=ids.to(a.device), attention_mask=mask.to(a.device), use_cache=False)
         last = hidden.last_hidden_state[torch.arange(len(batch)), mask.sum(1) - 1]
         found[batch] = model.network.project(last)[:, 0].float().cpu().numpy()
-    trunk._attend("guerdon_forest")
+    backbone.set_attention("guerdon_prefix_tree")
     return found
 
 
@@ -325,7 +328,7 @@ def padded(a: argparse.Namespace, model: ScalarRewardModel, texts: list[np.ndarr
 
 
 def sizes(classifier: Any) -> tuple[int, int, dict[tuple[int, int], int]]:
-    """Weights in the trunk's linear layers, in adapters on all of them, and the layers by shape."""
+    """Weights in the backbone's linear layers, in adapters on all of them, and the layers by shape."""
     shapes: dict[tuple[int, int], int] = {}
     for module in classifier.base_model.modules():
         if isinstance(module, torch.nn.Linear):

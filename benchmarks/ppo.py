@@ -15,7 +15,7 @@ divides by n - 1 when it whitens; the two draw other replies and visit prompts i
 
 `speed`: seconds an update (replies drawn, judged by a reward model of the policy's shape, learned from in 4 passes)
 with LoRA on all linear layers, the first --warmup updates left out. Ours by its value model: `head` on the policy's
-own trunk, or `reward`, a second model of which every weight trains, as TRL's. TRL's settings by name: `full` is that,
+own backbone, or `reward`, a second model of which every weight trains, as TRL's. TRL's settings by name: `full` is that,
 `adapters` gives its value model LoRA as well; `/m` makes forward and backward passes of m replies. In bf16 TRL runs
 with bfloat16 autocast, and with bfloat16 weights. The ratio is of our fastest to TRL's fastest.
 
@@ -229,7 +229,7 @@ def some_rows(size: int, seed: int) -> list[dict[str, Any]]:
 
 
 def teach_liking(policy: Path, folder: Path, pairs: int) -> None:
-    """Write the reward model: the policy's trunk with a head, trained on such pairs."""
+    """Write the reward model: the policy's backbone with a head, trained on such pairs."""
     from guerdon.config import ModelOptions, TrainOptions
     from guerdon.models.reward_model import create, save
     from guerdon.progress import QUIET

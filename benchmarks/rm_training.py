@@ -13,7 +13,7 @@ with gradient checkpointing, random. `grouped/2` makes forward passes of 2 pairs
 Share of the limit = FLOP a second on unique tokens / FLOP a second of the model's own matrix products, timed alone at the
 token count of a step, in the same precision: each product by torch's own way, or by oneDNN's with the weight laid out before
 where that is faster. A unique token is one of a pair's shared prefix, counted once, or of a reply. With P weights in the
-trunk's linear layers and A in the adapters, a token costs 6 P FLOP in full training (forward, gradient of the input,
+backbone's linear layers and A in the adapters, a token costs 6 P FLOP in full training (forward, gradient of the input,
 gradient of the weight: 2 P each) and 4 P + 6 A with LoRA (no gradient of P). What is not computed is not counted: of the
 last layer, behind its keys and values, the two tokens of a pair that are read. Attention, norms and the optimizer count as
 time, and as no FLOP.
@@ -216,7 +216,7 @@ def train(job: Job) -> Answer:
 
 
 def limit(job: Job) -> Answer:
-    """FLOP a second of the trunk's matrix products at the token count of a step, each timed alone, the best of five."""
+    """FLOP a second of the backbone's matrix products at the token count of a step, each timed alone, the best of five."""
     import torch
 
     shapes = linear_shapes(job["start"])
@@ -248,27 +248,27 @@ def fastest(x: Any, w: Any) -> float:
     """Least seconds of x [t, i] times w [o, i], transposed: by torch's own product, or by the one that scores take where it is faster."""
     import torch
 
-    from guerdon.models.engine.prepacked import packed
+    from guerdon.models.engine.prepacked import prepacked_weights
 
     layer = torch.nn.Linear(w.shape[1], w.shape[0], bias=False)
     layer.weight = torch.nn.Parameter(w.contiguous())
-    with torch.no_grad(), packed(layer):
+    with torch.no_grad(), prepacked_weights(layer):
         return min(best_of(lambda: x @ w.t(), 5), best_of(lambda: layer(x), 5))
 
 
 def linear_shapes(folder: str) -> dict[tuple[int, int], tuple[int, int]]:
-    """By (outputs, inputs): how many linear layers of the trunk have them, how many of those the last layer has behind its attention."""
+    """By (outputs, inputs): how many linear layers of the backbone have them, how many of those the last layer has behind its attention."""
     import torch
     from transformers import AutoConfig, AutoModel
 
     from guerdon.models.engine.backbone import PER_TOKEN, decoder_layers
 
     with torch.device("meta"):
-        trunk = AutoModel.from_config(AutoConfig.from_pretrained(folder))
-    last = decoder_layers(trunk)[-1]
+        backbone = AutoModel.from_config(AutoConfig.from_pretrained(folder))
+    last = decoder_layers(backbone)[-1]
     behind = {module for name, module in last.named_modules() if name.startswith(PER_TOKEN)}
     found: dict[tuple[int, int], tuple[int, int]] = {}
-    for module in trunk.modules():
+    for module in backbone.modules():
         if isinstance(module, torch.nn.Linear):
             shape = (module.out_features, module.in_features)
             count, late = found.get(shape, (0, 0))

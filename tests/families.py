@@ -161,20 +161,20 @@ def keep_double(patch: pytest.MonkeyPatch) -> None:
 def rewards_and_gradients(
     network: Any, texts: list[np.ndarray], way: str
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Rewards one of the trunk's ways, and what a weighted sum of them asks of each weight. The network is as before."""
+    """Rewards one of the backbone's ways, and what a weighted sum of them asks of each weight. The network is as before."""
     from guerdon.models.engine import prefix_tree
 
-    trunk, chosen = network.trunk, network.trunk.way
-    trunk.way = way
-    trunk._attend(prefix_tree.NAME if way == "forest" else trunk.attention)
+    backbone, chosen = network.backbone, network.backbone.mode
+    backbone.mode = way
+    backbone.set_attention(prefix_tree.NAME if way == "prefix_tree" else backbone.native_attention)
     network.zero_grad()
     try:
         rewards = network(texts)
         weights = torch.linspace(-1, 1, len(texts), dtype=rewards.dtype, device=rewards.device)
         (rewards[:, 0] * weights).sum().backward()
     finally:
-        trunk.way = chosen
-        trunk._attend(prefix_tree.NAME if chosen == "forest" else trunk.attention)
+        backbone.mode = chosen
+        backbone.set_attention(prefix_tree.NAME if chosen == "prefix_tree" else backbone.native_attention)
     return rewards.detach(), {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 

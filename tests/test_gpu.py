@@ -79,10 +79,12 @@ def test_the_kernel_errs_no_more_than_padded_rows(tmp_path, name, calls):
         create(ModelOptions(base=str(place), device="cuda", dtype=dtype)).network for dtype in ("float32", "bfloat16")
     )
     sound = rewards_and_gradients(exact, texts(), "padded")
-    assert network.trunk.choose() == "forest"
-    assert network.trunk.varlen
+    assert network.backbone.choose_mode() == "prefix_tree"
+    assert network.backbone.allow_varlen
     assert calls
-    padded, forest = (distance(rewards_and_gradients(network, texts(), way), sound) for way in ("padded", "forest"))
+    padded, forest = (
+        distance(rewards_and_gradients(network, texts(), way), sound) for way in ("padded", "prefix_tree")
+    )
     print(f"{name}: rewards and gradients off by {forest} in a forest, {padded} in padded rows")
     for ours, plain in zip(forest, padded, strict=True):
         assert 0 < ours < 1.5 * plain
@@ -92,8 +94,8 @@ def test_the_kernel_errs_no_more_than_padded_rows(tmp_path, name, calls):
 def test_in_float32_rewards_are_the_cpu_s(tmp_path, name):
     place = save_family(tmp_path, name)
     networks = [create(ModelOptions(base=str(place), device=device, dtype="float32")).network for device in ("cpu", "cuda")]  # fmt: skip
-    assert networks[1].trunk.choose() == "forest"
-    sound, found = (rewards_and_gradients(network, texts(), "forest") for network in networks)
+    assert networks[1].backbone.choose_mode() == "prefix_tree"
+    sound, found = (rewards_and_gradients(network, texts(), "prefix_tree") for network in networks)
     found = (found[0].cpu(), {name: grad.cpu() for name, grad in found[1].items()})
     assert max(distance(found, sound)) < 1e-4
 

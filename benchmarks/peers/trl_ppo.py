@@ -146,7 +146,7 @@ def make_trainer(job: measure.Job, models: dict[str, Any], folder: str) -> Any:
 
 
 def adapters(job: measure.Job, model: Any, **options: Any) -> Any:
-    """LoRA on every linear layer of the trunk."""
+    """LoRA on every linear layer of the backbone."""
     if not job["lora"]:
         return None
     import torch

@@ -127,7 +127,7 @@ def make_trainer(job: measure.Job, model: Any, pairs: list[dict[str, Any]], fold
 
 
 def adapters(job: measure.Job, model: Any) -> Any:
-    """LoRA on every linear layer of the trunk; the head trains in full."""
+    """LoRA on every linear layer of the backbone; the head trains in full."""
     if not job["lora"]:
         return None
     import torch

@@ -69,7 +69,7 @@ class ModelOptions(Options):
     )
     dtype: Literal["float32", "bfloat16", "auto"] = Field(
         "float32",
-        description="Type of the trunk's weights; head and scores stay float32. auto is bfloat16 where the machine is fast at it.",
+        description="Type of the backbone's weights; head and scores stay float32. auto is bfloat16 where the machine is fast at it.",
     )
     autocast: Literal["no", "bfloat16", "auto"] = Field(
         "no",
@@ -94,7 +94,7 @@ class ModelOptions(Options):
     lora_alpha: int = Field(32, ge=1, description="Scale of the adapters; the update is multiplied by alpha / rank.")
     lora_targets: list[str] = Field(
         default_factory=list,
-        description="Names of the linear layers that get adapters; empty means every one in the trunk.",
+        description="Names of the linear layers that get adapters; empty means every one in the backbone.",
     )
     attributes: list[str] = Field(
         default_factory=list,
@@ -108,7 +108,7 @@ class ModelOptions(Options):
     heads: int = Field(
         1,
         ge=1,
-        description="Heads on the one trunk, each drawn apart: an ensemble at the cost of one pass, for every loss but 'attributes'.",
+        description="Heads on the one backbone, each drawn apart: an ensemble at the cost of one pass, for every loss but 'attributes'.",
     )
 
 
@@ -349,7 +349,7 @@ class OptimizeOptions(Options):
     value_coef: float = Field(0.1, ge=0, description="Weight of the value loss.")
     value: Literal["head", "reward"] = Field(
         "head",
-        description="A head on the policy's own trunk, or a model of its own that starts as a copy of the reward model.",
+        description="A head on the policy's own backbone, or a model of its own that starts as a copy of the reward model.",
     )
     value_warmup: int = Field(
         0, ge=0, description="Updates in which only the value model learns, before the policy moves."

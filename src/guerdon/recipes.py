@@ -19,7 +19,7 @@ def starter() -> Recipe:
 def quickstart() -> Recipe:
     """Ten minutes and 4 GB on two CPU cores, for texts of a sentence or two.
 
-    LoRA over a bfloat16 trunk keeps memory low, eager attention is the faster one for short texts, and an empty system
+    LoRA over a bfloat16 backbone keeps memory low, eager attention is the faster one for short texts, and an empty system
     message spares each text the default one's twenty tokens.
     """
     return {

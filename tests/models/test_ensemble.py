@@ -63,7 +63,7 @@ class Length:
 
 @pytest.fixture(scope="module")
 def heads(tiny_dir):
-    """A model with three heads on its trunk."""
+    """A model with three heads on its backbone."""
     return create(ModelOptions(base=str(tiny_dir), heads=3), seed=5)
 
 
@@ -181,7 +181,7 @@ def test_what_gives_no_scale_is_refused():
         Ensemble([])
 
 
-# ---- Heads on one trunk --------------------------------------------------------------------------------------------
+# ---- Heads on one backbone --------------------------------------------------------------------------------------------
 
 
 def test_each_head_is_the_one_that_its_seed_draws_alone(heads, tiny_dir):
@@ -196,8 +196,10 @@ def test_each_head_is_the_one_that_its_seed_draws_alone(heads, tiny_dir):
 
 def test_heads_cost_one_pass(heads, monkeypatch):
     passes = []
-    states = heads.network.trunk.states
-    monkeypatch.setattr(heads.network.trunk, "states", lambda texts: passes.append(len(texts)) or states(texts))
+    states = heads.network.backbone.hidden_states
+    monkeypatch.setattr(
+        heads.network.backbone, "hidden_states", lambda texts: passes.append(len(texts)) or states(texts)
+    )
     heads.score(PROMPTS, RESPONSES)
     assert passes == [3]
 
@@ -219,10 +221,10 @@ def test_every_member_loads_alone_in_plain_transformers(heads, tiny_dir, tmp_pat
         assert not [found for found in examine(place).findings if found.severity == "error"]
 
 
-def test_the_trunk_is_written_once_and_linked(saved):
-    trunk, head = (f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
+def test_the_backbone_is_written_once_and_linked(saved):
+    backbone, head = (f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
     places = [saved / f"member-{k}" for k in (1, 2, 3)]
-    assert all(place.joinpath(trunk).samefile(places[0] / trunk) for place in places)
+    assert all(place.joinpath(backbone).samefile(places[0] / backbone) for place in places)
     assert len({place.joinpath(head).read_bytes() for place in places}) == 3
     assert places[0].joinpath(head).stat().st_size < 1000
     assert {path.name for path in saved.iterdir()} == {"ensemble.json", "member-1", "member-2", "member-3"}
@@ -265,7 +267,7 @@ def test_a_member_that_was_replaced_is_loaded_by_itself(saved, tiny_dir, tmp_pat
     other = create(ModelOptions(base=str(tiny_dir)), seed=9)
     save_scalar(other, tmp_path / "mended" / "member-2")
     found = load(tmp_path / "mended")
-    assert "no longer share a trunk" in caplog.text
+    assert "no longer share a backbone" in caplog.text
     assert len(found.model.models) == 3
     raw = Ensemble(found.model.models).score(PROMPTS, RESPONSES).members[1]
     np.testing.assert_allclose(raw, other.score(PROMPTS, RESPONSES).value, atol=1e-5)
@@ -292,7 +294,7 @@ def test_heads_of_other_families_are_read_back(tmp_path, family):
     )
 
 
-def test_heads_that_cannot_share_a_trunk_are_refused(tiny_dir, saved, tmp_path):
+def test_heads_that_cannot_share_a_backbone_are_refused(tiny_dir, saved, tmp_path):
     base = save_family(tmp_path / "base", "roberta")
     with pytest.raises(
         GuerdonError, match=r"its head is a RobertaClassificationHead.*remedy: train members one by one"

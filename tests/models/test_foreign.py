@@ -144,7 +144,9 @@ def test_what_cannot_be_imported_says_why(tiny_dir, tmp_path, head):
     with pytest.raises(GuerdonError, match=r"pickled \.bin weights, which are never loaded; remedy"):
         load_foreign(pickled)
     wide = llama_factory(tiny_dir, tmp_path / "wide", (torch.ones(1, 32), head[1]))
-    with pytest.raises(GuerdonError, match=r"v_head\.summary\.weight has shape \(1, 32\), the trunk needs \(1, 64\)"):
+    with pytest.raises(
+        GuerdonError, match=r"v_head\.summary\.weight has shape \(1, 32\), the backbone needs \(1, 64\)"
+    ):
         load_foreign(wide)
     bare = llama_factory(tiny_dir, tmp_path / "bare", head)
     (bare / "chat_template.jinja").unlink()

@@ -49,7 +49,7 @@ def test_greedy_tokens_are_those_of_transformers_generate(tmp_path, name, shelf,
     policy = speaking(save_family(tmp_path, name))
     prompts = prompts_for(policy)
     ours = policy.generate(prompts, 1, 12, temperature=0)
-    assert policy.trunk.way == "forest"
+    assert policy.backbone.mode == "prefix_tree"
     plain = speaking(tmp_path)
     for prompt, reply in zip(prompts, ours.replies, strict=True):
         ids = torch.from_numpy(prompt.astype(np.int64))[None]
@@ -96,19 +96,19 @@ def test_log_probabilities_and_their_gradients_are_those_of_padded_rows(policy):
 
     plain = policy
     policy._shared()
-    way, attention = policy.trunk.way, policy.trunk.attention
+    way, attention = policy.backbone.mode, policy.backbone.native_attention
 
     def ours():
         reading = policy.forward(prompts, replies)
         return reading.log_prob, reading.hidden
 
     found = gradient(ours)
-    policy.trunk._attend(attention)
+    policy.backbone.set_attention(attention)
     try:
         expected = gradient(padded)
     finally:
-        policy.trunk._attend("guerdon_forest")
-    assert way == "forest"
+        policy.backbone.set_attention("guerdon_prefix_tree")
+    assert way == "prefix_tree"
     torch.testing.assert_close(found[0], expected[0], atol=2e-5, rtol=1e-4)
     for name, value in expected[1].items():
         torch.testing.assert_close(found[1][name], value, atol=3e-5, rtol=1e-3)
@@ -157,7 +157,7 @@ def test_dropping_replies_that_ended_changes_nothing(policy, monkeypatch, share)
 
     def drawn():
         chance = np.random.default_rng(0).random((3 * len(prompts), 20))
-        return kv_cache.draw(policy.trunk, policy._logits, prompts, chance, temperature=1.0, stops=stops)
+        return kv_cache.generate(policy.backbone, policy._logits, prompts, chance, temperature=1.0, stops=stops)
 
     with torch.inference_mode():
         expected = drawn()
@@ -236,7 +236,7 @@ def test_no_chance_draws_a_token_that_cannot_come():
     """The largest chances round to 1 in single precision; a vocabulary often ends with ids that nothing says."""
     logits = torch.tensor([[-math.inf, 0.0, 2.0, -math.inf, -200.0]]).expand(4, -1)
     chance = torch.tensor([0.0, 1 - 2**-24, 1 - 2**-30, 1 - 2**-53], dtype=torch.float64)
-    chosen, nats = kv_cache.pick(logits, chance, 1.0)
+    chosen, nats = kv_cache.sample_token(logits, chance, 1.0)
     assert chosen.tolist() == [1, 2, 2, 2]
     assert torch.isfinite(nats).all()
 
@@ -291,11 +291,11 @@ def test_adapters_off_is_the_reference(tiny_dir):
 def test_rounding_between_forest_and_rows_takes_no_sharing_away(tiny_dir, monkeypatch):
     """A policy trained far, in bfloat16, differed by 16 % of its logits between the two; the unembedding is the same in both."""
     policy = speaking(tiny_dir)
-    exact = policy.trunk.states
-    monkeypatch.setattr(policy.trunk, "states", lambda *given: exact(*given) * 1.5)
+    exact = policy.backbone.hidden_states
+    monkeypatch.setattr(policy.backbone, "hidden_states", lambda *given: exact(*given) * 1.5)
     policy.generate(prompts_for(policy)[:2], 1, 2)
     assert policy.shares_prefixes
-    assert policy.trunk.way == "forest"
+    assert policy.backbone.mode == "prefix_tree"
 
 
 @pytest.mark.parametrize("temperature", [math.nan, math.inf, 1e-40, -1.0])
@@ -360,7 +360,7 @@ def test_a_models_own_generation_settings_shape_no_draw(tiny_dir):
     """Its makers' penalties, top-k and least lengths are for chatting; a policy gradient needs the plain distribution."""
     plain, shaped = speaking(tiny_dir), speaking(tiny_dir)
     for policy in (plain, shaped):
-        policy.trunk.way = "padded"  # transformers draws
+        policy.backbone.mode = "padded"  # transformers draws
     own = shaped.model.generation_config
     own.update(repetition_penalty=50.0, top_k=1, min_new_tokens=6, no_repeat_ngram_size=1, min_p=0.5)
     prompts = prompts_for(plain)[:3]

@@ -1,4 +1,4 @@
-"""A scalar reward model keeps its contract over every kind of trunk, and its directory is one that others read."""
+"""A scalar reward model keeps its contract over every kind of backbone, and its directory is one that others read."""
 
 from __future__ import annotations
 
@@ -127,18 +127,18 @@ def test_a_family_that_neither_speaks_nor_classifies_is_refused(tmp_path):
 
 
 def hidden_states(network, input_ids, attention_mask):
-    return network.trunk.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    return network.backbone.base_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
 def ignores_the_mask(network, texts):
     """Pads on the left and attends to the padding."""
-    network.trunk._attend("sdpa")
+    network.backbone.set_attention("sdpa")
     ids, _ = pad([row[::-1] for row in texts], 3)
     return network.classifier.score(hidden_states(network, ids.flip(1), None)[:, -1])
 
 
 def reads_the_last_column(network, texts):
-    network.trunk._attend("sdpa")
+    network.backbone.set_attention("sdpa")
     return network.classifier.score(hidden_states(network, *pad(texts, 3))[:, -1])
 
 
@@ -153,7 +153,7 @@ def test_the_conformance_check_finds_a_planted_fault_in_the_real_model(model, fa
     monkeypatch.setattr(model.network, "forward", lambda *given: fault(model.network, *given))
     with pytest.raises(AssertionError, match="a score changed by"):
         check_reward_model(model)
-    model.network.trunk._attend(prefix_tree.NAME)
+    model.network.backbone.set_attention(prefix_tree.NAME)
 
 
 # ---- What is scored ------------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def test_the_seed_draws_the_head_and_leaves_the_global_generator_alone(families,
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_head_and_scores_are_float32_over_a_bfloat16_trunk(tiny_dir, tmp_path):
+def test_head_and_scores_are_float32_over_a_bfloat16_backbone(tiny_dir, tmp_path):
     model = create(ModelOptions(base=str(tiny_dir), dtype="bfloat16"))
     dtypes = {p.dtype for p in model.network.classifier.model.parameters()}
     assert dtypes == {torch.bfloat16}
@@ -349,9 +349,9 @@ def test_a_save_that_is_killed_leaves_a_model(saved, tmp_path):
         shutil.copytree(saved, folder)
         child = textwrap.dedent(f"""
             import os, pathlib, signal
-            from guerdon.models import reward_model as scalar
+            from guerdon.models import reward_model
             from guerdon.models.directory import layout
-            model = scalar.load({str(folder)!r})
+            model = reward_model.load({str(folder)!r})
             layout.head(model.network.classifier).weight.data.zero_()
             die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
             if {at!r} == "weights":
@@ -359,7 +359,7 @@ def test_a_save_that_is_killed_leaves_a_model(saved, tmp_path):
             else:
                 rename = pathlib.Path.rename
                 pathlib.Path.rename = lambda old, new: die() if new == pathlib.Path({str(folder)!r}) else rename(old, new)
-            scalar.save(model, {str(folder)!r})
+            reward_model.save(model, {str(folder)!r})
         """)
         done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=False)
         assert done.returncode == -9, done.stderr

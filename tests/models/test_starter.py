@@ -208,8 +208,8 @@ def test_the_real_starter_models_rewards_are_those_of_padded_rows():
     prompts = ["What is the capital of France?"] * 3 + ["Name a color."] * 2
     replies = ["Paris.", "It is Paris, on the Seine.", "", "Blue", "Blue, like the sky on a day in June."]
     shared = model.score(prompts, replies).value
-    assert model.network.trunk.way == "forest"
-    model.network.trunk.give_up()
+    assert model.network.backbone.mode == "prefix_tree"
+    model.network.backbone.use_padding()
     with torch.inference_mode():
         np.testing.assert_allclose(shared, model.score(prompts, replies).value, atol=1e-5)
 

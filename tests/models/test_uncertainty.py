@@ -193,9 +193,9 @@ def test_scores_do_not_change_and_doubt_does_not_depend_on_company(bare, model):
 
 def test_doubt_comes_with_the_pass_that_scores(bare, model, monkeypatch):
     seen = []
-    states = type(bare.network.trunk).states
+    states = type(bare.network.backbone).states
     monkeypatch.setattr(
-        type(bare.network.trunk),
+        type(bare.network.backbone),
         "states",
         lambda self, texts, *a: (seen.append(len(texts)), states(self, texts, *a))[1],
     )
@@ -278,11 +278,11 @@ def test_a_calibration_keeps_it_and_training_on_drops_it(model, saved, tmp_path)
     assert create(ModelOptions(base=str(folder))).uncertainty is None
 
 
-@pytest.mark.parametrize("change", ["trunk", "head", "template"])
+@pytest.mark.parametrize("change", ["backbone", "head", "template"])
 def test_doubt_that_belongs_to_another_model_is_refused(saved, tmp_path, change):
     folder = tmp_path / "copy"
     other = load(saved)
-    parts = {"trunk": other.network.classifier.model.layers[0].mlp.up_proj, "head": other.network.classifier.score}
+    parts = {"backbone": other.network.classifier.model.layers[0].mlp.up_proj, "head": other.network.classifier.score}
     if change in parts:
         with torch.no_grad():
             parts[change].weight[0, 5] += 0.1

@@ -140,7 +140,7 @@ class OneToken:
         self.worth = np.array([self._drawn(word) for word in self.words])
         if within_reach:  # adapters turn the last hidden state, the norm before the unembedding keeps its length
             unembedding = self.policy.model.get_output_embeddings().weight.detach().double().numpy()
-            state = self.policy.trunk.states([self.policy.encode(self.PROMPT)])[0].detach().double().numpy()
+            state = self.policy.backbone.hidden_states([self.policy.encode(self.PROMPT)])[0].detach().double().numpy()
             turned = np.random.default_rng(0).normal(size=len(state))
             turned *= np.linalg.norm(state) / np.linalg.norm(turned)
             self.worth = self.PRICE * (unembedding @ (turned - state))
@@ -274,7 +274,7 @@ def test_a_policy_that_has_spoken_has_a_reference_as_fast_and_as_exact(tiny_dir)
             p.mul_(0.9)
         assert torch.equal(frozen.forward(prompts, replies).log_prob, expected)
         assert not torch.equal(policy.forward(prompts, replies).log_prob, expected)
-    assert frozen.trunk.way == "forest"
+    assert frozen.backbone.mode == "prefix_tree"
     assert frozen.stop_ids == policy.stop_ids
     assert not any(p.requires_grad for p in frozen.model.parameters())
     assert all(p.requires_grad for p in policy.model.parameters())
@@ -425,7 +425,7 @@ def test_families_that_cannot_share_prompts_learn_the_same(tiny_dir, monkeypatch
         return row, weights(policy)
 
     other = speaking(tiny_dir, 0)
-    other.trunk.way = "cache" if way == "cache" else "padded"
+    other.backbone.mode = "cache" if way == "cache" else "padded"
     if way == "no unembedding":
         other.shares_prefixes = False
     expected, found = step(speaking(tiny_dir, 0)), step(other)
@@ -435,9 +435,9 @@ def test_families_that_cannot_share_prompts_learn_the_same(tiny_dir, monkeypatch
 
 def test_families_that_cannot_share_prompts_are_optimized(tiny_dir, tmp_path):
     policy = speaking(tiny_dir)
-    policy.trunk.way = "padded"
+    policy.backbone.mode = "padded"
     done = run(tiny_dir, policy=policy, asked=PROMPTS[:1], folder=tmp_path, held_out=HELD_OUT, check_every=1)
-    assert policy.trunk.way == "padded"
+    assert policy.backbone.mode == "padded"
     assert all(row["ratio_far"] < 1e-4 for row in metrics(tmp_path))
     assert metrics(tmp_path)[0]["unique"] > 0.5  # a prompt that comes four times gets other replies
     assert len(done.checks) == 4

@@ -1,4 +1,4 @@
-"""Members that are trained: heads that learn apart on one trunk, resamples that depend on nothing else, runs that go on."""
+"""Members that are trained: heads that learn apart on one backbone, resamples that depend on nothing else, runs that go on."""
 
 from __future__ import annotations
 
@@ -90,11 +90,11 @@ def test_a_resample_that_holds_nothing_is_refused(tiny_dir):
         fit(create(ModelOptions(base=str(tiny_dir))), none, TrainOptions(**FAST, bootstrap=True))
 
 
-# ---- Heads on one trunk --------------------------------------------------------------------------------------------
+# ---- Heads on one backbone --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", ["bradley_terry", "rao_kupper", "plackett_luce", "all_pairs"])
-def test_a_head_learns_from_its_own_loss_and_the_trunk_from_the_mean(tiny_dir, loss):
+def test_a_head_learns_from_its_own_loss_and_the_backbone_from_the_mean(tiny_dir, loss):
     rows = liked(10, k=2 if loss in ("bradley_terry", "rao_kupper") else 4)
     value, together, _ = gradients(tiny_dir, rows, heads=3, seed=5, loss=loss)
     alone = [gradients(tiny_dir, rows, seed=5 + k, loss=loss) for k in range(3)]
@@ -124,12 +124,12 @@ def test_micro_batches_change_nothing_for_heads_on_resamples(tiny_dir):
             torch.testing.assert_close(grad, large[name], rtol=0, atol=1e-5)
 
 
-def test_over_a_frozen_trunk_heads_together_are_heads_trained_apart(tiny_dir):
+def test_over_a_frozen_backbone_heads_together_are_heads_trained_apart(tiny_dir):
     options = TrainOptions(**{**FAST, "lr": 0.02, "eps": 1e-12, "clip": 0.0, "epochs": 3.0})
 
     def trained(heads, seed):
         model = create(ModelOptions(base=str(tiny_dir), heads=heads), seed=seed)
-        for parameter in model.network.trunk.body.parameters():
+        for parameter in model.network.backbone.base_model.parameters():
             parameter.requires_grad_(False)
         return fit(model, liked(32), options).model.score(PROMPTS, ANSWERS)
 

@@ -242,7 +242,7 @@ def test_a_comparison_larger_than_a_pass_is_learned_from_in_parts(tiny_dir, monk
     sizes, cost = [], ScalarNetwork.forward
 
     def forward(network, texts):
-        sizes.append(network.trunk.cost(texts))
+        sizes.append(network.backbone.count_tokens(texts))
         return cost(network, texts)
 
     monkeypatch.setattr(ScalarNetwork, "forward", forward)
@@ -263,10 +263,10 @@ def test_a_comparison_larger_than_a_pass_is_learned_from_in_parts(tiny_dir, monk
 def test_micro_batches_hold_their_tokens_and_every_row_once(tiny_dir):
     model = create(ModelOptions(base=str(tiny_dir)))
     table = tokenize_comparisons(model.text, liked(40, k=3), TrainOptions(loss="all_pairs"))
-    chunks = micro_batches(table, range(40), 300, model.network.trunk)
+    chunks = micro_batches(table, range(40), 300, model.network.backbone)
     assert sorted(row for chunk in chunks for row in chunk) == list(range(40))
     for chunk in chunks:
-        assert len(chunk) == 1 or prefix_tree.unique([t for row in chunk for t in table.texts(row)]) <= 300
+        assert len(chunk) == 1 or prefix_tree.count_unique_tokens([t for row in chunk for t in table.texts(row)]) <= 300
 
 
 @pytest.mark.parametrize("loss", ["bradley_terry", "all_pairs"])
@@ -312,7 +312,7 @@ def test_it_learns_and_says_how_well(tiny_dir):
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "bert"])
-def test_adapters_and_the_head_train_and_the_trunk_does_not(tmp_path, monkeypatch, name):
+def test_adapters_and_the_head_train_and_the_backbone_does_not(tmp_path, monkeypatch, name):
     base = save_family(tmp_path / "base", name)
     options = ModelOptions(base=str(base), template="plain", lora_rank=4)
     before = create(options)
@@ -326,7 +326,7 @@ def test_adapters_and_the_head_train_and_the_trunk_does_not(tmp_path, monkeypatc
 
     def watched(classifier):
         seen["adapters"] = model.score(PROMPTS, ANSWERS).value
-        seen["trunk"] = {n: p.clone() for n, p in classifier.named_parameters() if "lora_" not in n}
+        seen["backbone"] = {n: p.clone() for n, p in classifier.named_parameters() if "lora_" not in n}
         return merge(classifier)
 
     monkeypatch.setattr(layout, "merged", watched)
@@ -334,7 +334,7 @@ def test_adapters_and_the_head_train_and_the_trunk_does_not(tmp_path, monkeypatc
     result = fit(model, liked(32), TrainOptions(**FAST, head_lr=1e-2))
     monkeypatch.undo()
     start = dict(before.network.classifier.named_parameters())
-    moved = {n for n, value in seen["trunk"].items() if not torch.equal(value, start[n])}
+    moved = {n for n, value in seen["backbone"].items() if not torch.equal(value, start[n])}
     assert moved
     assert all(n.split(".")[-2] in head for n in moved)
 
@@ -354,7 +354,7 @@ def test_an_adapter_for_a_layer_that_is_not_there_names_those_that_are(tiny_dir)
 
 
 @pytest.mark.parametrize("lora_rank", [0, 4])
-def test_a_bfloat16_trunk_learns_under_a_float32_head(tiny_dir, monkeypatch, lora_rank):
+def test_a_bfloat16_backbone_learns_under_a_float32_head(tiny_dir, monkeypatch, lora_rank):
     seen = {}
     evaluate = loop.evaluate
 

@@ -161,7 +161,10 @@ def test_the_processes_of_a_case_make_unequal_numbers_of_passes(tiny_dir):
     options = TrainOptions(**SMALL)
     table = tokenize_comparisons(model.text, uneven(), options)
     passes = [
-        [len(micro_batches(table, share(table, rows, p, 2), options.micro_tokens, model.network.trunk)) for p in (0, 1)]
+        [
+            len(micro_batches(table, share(table, rows, p, 2), options.micro_tokens, model.network.backbone))
+            for p in (0, 1)
+        ]
         for rows in (step_rows(len(table), options.batch_size, options.seed, step) for step in range(4))
     ]
     assert any(first != second for first, second in passes), passes

@@ -40,7 +40,7 @@ from guerdon.formulas.alignment_tax import (
 )
 from guerdon.formulas.estimation import benjamini_hochberg, wilson
 from guerdon.formulas.resampling import bootstrap_mean
-from guerdon.models.engine.kv_cache import Drawn
+from guerdon.models.engine.kv_cache import SampledTokens
 from guerdon.models.likelihood import continuation_likelihood, text_likelihood
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Measured:
     name: str
     tasks: Mapping[str, Task]
     asked: list[Any] = field(default_factory=list)
-    drawn: Drawn | None = None
+    drawn: SampledTokens | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ def _choice_task(
 
 def _said_tasks(
     policy: LanguagePolicy, wanted: Sequence[str], options: TaxOptions
-) -> tuple[dict[str, Task], list[Any], Drawn | None]:
+) -> tuple[dict[str, Task], list[Any], SampledTokens | None]:
     """Tasks in which the policy replies; and the open requests with their replies, as token ids."""
     requests = {
         "open": battery.OPEN if set(wanted) & {"unrepeated", "distinct", "vocabulary"} else (),
@@ -287,7 +287,7 @@ def _said_tasks(
         right = [battery.holds_json(t, keys) for t, (_, keys) in zip(replies["json"], battery.JSON, strict=True)]
         found["json"] = _shares(right, "json", requests, replies)
     num = len(requests["open"])
-    open_ = Drawn(drawn.replies[:num], drawn.finish[:num], drawn.log_prob[:num])
+    open_ = SampledTokens(drawn.replies[:num], drawn.finish[:num], drawn.log_prob[:num])
     return found, asked[:num], open_ if num else None
 
 
@@ -314,7 +314,7 @@ def _open_scores(texts: Sequence[str]) -> dict[str, Float[np.ndarray, " n"]]:
 
 def _replies(
     policy: LanguagePolicy, requests: Sequence[str], options: TaxOptions
-) -> tuple[list[Any], Drawn, list[str]]:
+) -> tuple[list[Any], SampledTokens, list[str]]:
     """One reply to each request, with the same chances for every policy."""
     asked = [policy.encode(as_prompt(request)) for request in requests]
     for request, ids in zip(requests, asked, strict=True):

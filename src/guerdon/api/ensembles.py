@@ -49,7 +49,7 @@ def train_ensemble(
     """Several reward models of the same comparisons, as one. Keywords are ModelOptions and TrainOptions together.
 
     by: "seed" draws each member's head and order of the data, "bootstrap" a resample of the data too, "heads" puts them on one
-    trunk for the cost of one pass (with bootstrap=True on resamples). They meet on the scale of the held-out comparisons, else
+    backbone for the cost of one pass (with bootstrap=True on resamples). They meet on the scale of the held-out comparisons, else
     of those they learned from; `rule` and `strength` are `guerdon.optimization.ensemble_rule`'s. With `out`, a run folder for each
     member (for heads, one) and the ensemble in `model`; the same call goes on from a killed one, member by member.
     """

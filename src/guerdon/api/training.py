@@ -41,17 +41,17 @@ def train(
     from accelerate import PartialState
 
     from guerdon.models.reward_model import create, save
-    from guerdon.runtime.distributed import join
+    from guerdon.runtime.distributed import join_processes
     from guerdon.training import fit
 
     config = with_options(config or Config(), options)
     folder = Path(out) if out else None
-    model = create(join(config.model, config.train), seed=config.train.seed)
+    model = create(join_processes(config.model, config.train), seed=config.train.seed)
 
     def begin() -> None:  # not before the data and the folder are known to be usable
         if folder and PartialState().is_main_process:
             # as resolved, so that --config takes the file back: what is written there counts as asked for
-            actual = {"max_length": model.text.max_length, "attention": model.network.trunk.attention}
+            actual = {"max_length": model.text.max_length, "attention": model.network.backbone.native_attention}
             said = config.model_copy(update={"model": config.model.model_copy(update=actual)})
             writers.write_config(folder / "config.yaml", said)
 

@@ -81,7 +81,7 @@ def main() -> None:
         if ended.code == INTERRUPTED:  # what typer makes of Ctrl-C
             print("stopped; the same command goes on from here", file=sys.stderr)
         if not ended.code and "guerdon.runtime.distributed" in sys.modules:
-            sys.modules["guerdon.runtime.distributed"].leave()
+            sys.modules["guerdon.runtime.distributed"].leave_processes()
         raise
     except OSError as error:
         remedies = {

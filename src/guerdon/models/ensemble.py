@@ -1,7 +1,7 @@
 """Several reward models as one: their rewards on one scale, a rule that makes one of them, and how far they disagree.
 
 On disk an ensemble is a directory of reward model directories that each load alone everywhere, with `ensemble.json` beside
-them. Heads that share a trunk are written as members whose trunk is one file, linked; it is loaded and run once.
+them. Heads that share a backbone are written as members whose backbone is one file, linked; it is loaded and run once.
 
 Axes: n responses, k members.
 """
@@ -67,7 +67,7 @@ log = logging.getLogger("guerdon")
 VERSION = 1
 MEAN = EnsembleRule("mean")
 INDEX = "model.safetensors.index.json"
-GLANCE = 2**20  # bytes of a trunk's file that are compared where it is no longer one linked file
+GLANCE = 2**20  # bytes of a backbone's file that are compared where it is no longer one linked file
 
 
 # ---- The model ---------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class CommonScale:
 class Ensemble:
     """Reward models, the rule that makes one reward of theirs, and the scale they meet on (None: as they are).
 
-    Fulfills RewardModel. A model that has members of its own, such as heads on one trunk, brings in each of them. `Scores`
+    Fulfills RewardModel. A model that has members of its own, such as heads on one backbone, brings in each of them. `Scores`
     holds the members on one scale, their rule's value, and their standard deviation as std: a lower bound of the error, which
     does not see what all members share.
     """
@@ -218,10 +218,10 @@ def _scaled(
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What ensemble.json says: the members' folders, whether they share a trunk, rule, scale, and the calibration of the whole."""
+    """What ensemble.json says: the members' folders, whether they share a backbone, rule, scale, and the calibration of the whole."""
 
     members: tuple[str, ...]
-    shared_trunk: bool = False
+    shared_backbone: bool = False
     rule: EnsembleRule = MEAN
     scale: CommonScale | None = None
     calibration: Calibration = field(default_factory=Calibration)
@@ -232,7 +232,7 @@ class Manifest:
         return {
             "version": VERSION,
             "members": list(self.members),
-            "shared_trunk": self.shared_trunk,
+            "shared_trunk": self.shared_backbone,
             "rule": dataclasses.asdict(self.rule),
             "scale": scale,
             "calibration": self.calibration.as_dict(),
@@ -272,7 +272,7 @@ def read_manifest(folder: str | Path) -> Manifest:
 def save(ensemble: Ensemble, folder: str | Path, calibration: Calibration | None = None) -> None:
     """Write the ensemble as a directory of reward models that each load alone everywhere. Whole or not at all.
 
-    A trunk that several heads share is written once and linked into each member, its head beside it in a file of its own.
+    A backbone that several heads share is written once and linked into each member, its head beside it in a file of its own.
     """
     sources = [_own(model, at) for at, model in enumerate(ensemble.models, start=1)]
     names = tuple(f"member-{i + 1}" for i in range(sum(model.heads for model, _ in sources)))
@@ -306,14 +306,14 @@ def bind(
 def load(
     folder: str | Path, options: ModelOptions | None = None, *, with_uncertainty: bool = True, batch_tokens: int = 4096
 ) -> CalibratedModel:
-    """A saved ensemble, with the calibration of the whole. A trunk that all members share is loaded, and run, once.
+    """A saved ensemble, with the calibration of the whole. A backbone that all members share is loaded, and run, once.
 
     `with_uncertainty` is as of one model's load: with what was measured of each member's own uncertainty.
     """
     layout.recover(Path(folder))
     manifest = read_manifest(folder)
     places = [Path(folder) / name for name in manifest.members]
-    stacked = _stacked(places, options) if manifest.shared_trunk else None
+    stacked = _stacked(places, options) if manifest.shared_backbone else None
     models = (
         [stacked] if stacked else [load_scalar(place, options, with_uncertainty=with_uncertainty) for place in places]
     )
@@ -380,13 +380,13 @@ def _part_head(folder: Path, name: str) -> str:
     from safetensors.torch import load_file
 
     heads: dict[str, torch.Tensor] = {}
-    trunks: list[tuple[Path, dict[str, torch.Tensor]]] = []
+    backbones: list[tuple[Path, dict[str, torch.Tensor]]] = []
     for file in sorted(folder.glob("*.safetensors")):
         tensors = load_file(file)
         heads |= {key: tensors.pop(key) for key in list(tensors) if key.startswith(f"{name}.")}
-        trunks.append((file, tensors))
-    shards = [tensors for _, tensors in trunks if tensors] + [heads]
-    for file, _ in trunks:
+        backbones.append((file, tensors))
+    shards = [tensors for _, tensors in backbones if tensors] + [heads]
+    for file, _ in backbones:
         file.unlink()
     weights: dict[str, str] = {}
     for at, tensors in enumerate(shards, start=1):
@@ -417,12 +417,12 @@ def _link_files(source: Path, target: Path, but: Sequence[str] = ()) -> None:
 
 
 def _stacked(places: Sequence[Path], options: ModelOptions | None) -> ScalarRewardModel | None:
-    """The members' heads on the first one's trunk; None where trunk or reading of the members is no longer the same."""
+    """The members' heads on the first one's backbone; None where backbone or reading of the members is no longer the same."""
     cards = [read_card(place) for place in places]
     alike = [card and {**card.as_dict(), "self_test": None} for card in cards]
     own = any(card and card.uncertainty for card in cards)  # of a head, which the others would not have
-    if own or any(other != alike[0] for other in alike[1:]) or not _same_trunk(places):
-        log.warning("%s: its members no longer share a trunk; each is loaded and run by itself", places[0].parent)
+    if own or any(other != alike[0] for other in alike[1:]) or not _same_backbone(places):
+        log.warning("%s: its members no longer share a backbone; each is loaded and run by itself", places[0].parent)
         return None
     model = load_scalar(places[0], options, with_uncertainty=False)
     classifier = layout.unwrapped(model.network.classifier)
@@ -442,14 +442,16 @@ def _stacked(places: Sequence[Path], options: ModelOptions | None) -> ScalarRewa
     return model
 
 
-def _same_trunk(places: Sequence[Path]) -> bool:
-    """Whether all members hold the first one's trunk: one linked file, or (after a copy) files of equal size that begin alike."""
+def _same_backbone(places: Sequence[Path]) -> bool:
+    """Whether all members hold the first one's backbone: one linked file, or (after a copy) files of equal size that begin alike."""
     try:
         index = json.loads((places[0] / INDEX).read_text("utf-8"))["weight_map"]
         if any(json.loads((place / INDEX).read_text("utf-8"))["weight_map"] != index for place in places[1:]):
             return False
-        trunk = {file for key, file in index.items() if not key.startswith(tuple(f"{n}." for n in layout.HEAD_NAMES))}
-        return all(_same_file(places[0] / file, place / file) for place in places[1:] for file in trunk)
+        backbone = {
+            file for key, file in index.items() if not key.startswith(tuple(f"{n}." for n in layout.HEAD_NAMES))
+        }
+        return all(_same_file(places[0] / file, place / file) for place in places[1:] for file in backbone)
     except (OSError, KeyError, json.JSONDecodeError):
         return False
 

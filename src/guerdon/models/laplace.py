@@ -175,7 +175,7 @@ def fit_uncertainty(
 
 
 def identity(model: ScalarRewardModel) -> str:
-    """Of the weights and the template, whatever number type the trunk was loaded in: rounded to bfloat16 it is the same."""
+    """Of the weights and the template, whatever number type the backbone was loaded in: rounded to bfloat16 it is the same."""
     import torch
 
     plain = layout.unwrapped(model.network.classifier)

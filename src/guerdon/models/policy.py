@@ -39,14 +39,14 @@ from guerdon.models.directory import layout
 from guerdon.models.engine import kv_cache
 from guerdon.models.engine.backbone import (
     TOLERANCE,
+    Backbone,
     Texts,
-    Trunk,
     pad,
-    readings,
+    padded_positions,
 )
 from guerdon.models.engine.device import keep_freed_memory, pick_device, pick_dtype
-from guerdon.models.engine.kv_cache import Drawn
-from guerdon.models.engine.prepacked import packed
+from guerdon.models.engine.kv_cache import SampledTokens
+from guerdon.models.engine.prepacked import prepacked_weights
 from guerdon.models.reward_model import refuse_nan, resolve
 from guerdon.progress import Bar
 
@@ -86,7 +86,7 @@ class LanguagePolicy:
     ) -> None:
         self.model, self.tokenizer, self.system, self.name = model, tokenizer, system, name
         self.max_prompt, self.template = max_prompt, template
-        self.trunk = Trunk(model)
+        self.backbone = Backbone(model)
         self.stop_ids = stop_tokens(model, tokenizer, stop)
         self.shares_prefixes = False if layout.is_encoder(model.config) else None
 
@@ -141,22 +141,22 @@ class LanguagePolicy:
 
     def generate(
         self, prompts: Texts, n: int, max_tokens: int, temperature: float = 1.0, seeds: int | Sequence[int] = 0
-    ) -> Drawn:
+    ) -> SampledTokens:
         """Draw n replies to each prompt, in token ids."""
         if not (temperature == 0 or 1e-6 <= temperature < np.inf) or n < 1 or max_tokens < 1:
             raise GuerdonError(
                 f"sample: n and max_tokens are above 0 and temperature is 0 or from 1e-6 up, got {n}, {max_tokens}, {temperature}"
             )
         each = [seeds] * len(prompts) if isinstance(seeds, int) else list(seeds)
-        chance = kv_cache.chances(prompts, n, max_tokens, each)
-        parts: list[Drawn] = []
+        chance = kv_cache.token_uniforms(prompts, n, max_tokens, each)
+        parts: list[SampledTokens] = []
         bar = Bar(len(prompts) * n, "sample", "replies")
         with torch.inference_mode(), self._at_rest():
             for some in _at_once([len(p) + n * max_tokens for p in prompts], max(1, ROWS // n)):
                 texts, rows = [prompts[i] for i in some], slice(some[0] * n, (some[-1] + 1) * n)
                 parts.append(self._draw(texts, chance[rows], temperature, [each[i] for i in some], bar))
         bar.close()
-        drawn = Drawn.joined(parts)
+        drawn = SampledTokens.concatenate(parts)
         if len(bad := np.flatnonzero(np.isnan(drawn.log_prob))):
             raise GuerdonError(
                 f"prompt {bad[0] // n}: the model gives NaN for its reply; remedy: policy.dtype=float32, or an earlier checkpoint"
@@ -219,7 +219,7 @@ class LanguagePolicy:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.trunk.device
+        return self.backbone.device
 
     # ---- Reading what was said ----------------------------------------------------------------------------------------
 
@@ -232,9 +232,9 @@ class LanguagePolicy:
         since = [len(p) - 1 for p in prompts]
         target = torch.from_numpy(np.concatenate(replies).astype(np.int64)).to(self.device)
         shared = self._shared()
-        with nullcontext() if torch.is_grad_enabled() else packed(self.model):
+        with nullcontext() if torch.is_grad_enabled() else prepacked_weights(self.model):
             if shared:
-                hidden = self.trunk.states(texts, since)
+                hidden = self.backbone.hidden_states(texts, since)
                 found = [
                     self._judge(hidden[at], target[at], temperature) for at in _pieces(len(target), self._vocabulary())
                 ]
@@ -262,8 +262,8 @@ class LanguagePolicy:
 
     def batches(self, texts: Texts, tokens: int) -> list[list[int]]:
         """Divide texts into passes of at most `tokens` computed tokens, but at least one text each."""
-        self._shared()  # before the trunk chooses: it compares with rows that are padded
-        return self.trunk.batches(texts, tokens)
+        self._shared()  # before the backbone chooses: it compares with rows that are padded
+        return self.backbone.split_into_batches(texts, tokens)
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:
@@ -287,30 +287,34 @@ class LanguagePolicy:
             limit = TOLERANCE[next(self.model.parameters()).dtype] * expected.abs().max()
             self.shares_prefixes = bool((found - expected).abs().max() <= limit)
             if not self.shares_prefixes:
-                self.trunk.give_up()
+                self.backbone.use_padding()
                 log.warning("%s: logits are not its unembedding's alone; rows are padded", type(self.model).__name__)
         return self.shares_prefixes
 
     def _draw(
         self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, seeds: Sequence[int], bar: Bar
-    ) -> Drawn:
-        if self._shared() and self.trunk.choose() == "forest":
-            with packed(self.model):
+    ) -> SampledTokens:
+        if self._shared() and self.backbone.choose_mode() == "prefix_tree":
+            with prepacked_weights(self.model):
                 return self._draw_shared(prompts, chance, temperature, bar)
         return self._generate_with_transformers(
             prompts, len(chance) // len(prompts), chance.shape[1], temperature, seeds, bar
         )
 
-    def _draw_shared(self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, bar: Bar) -> Drawn:
+    def _draw_shared(
+        self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, bar: Bar
+    ) -> SampledTokens:
         """Over the forest. Prompts that stand otherwise to a turn of the positions do not meet in one pass."""
         n = len(chance) // len(prompts)
-        sides = np.array([kv_cache.side(len(p), chance.shape[1], self.trunk.turn) for p in prompts])
+        sides = np.array(
+            [kv_cache.longrope_side(len(p), chance.shape[1], self.backbone.longrope_threshold) for p in prompts]
+        )
         parts, order = [], []
         for each in np.unique(sides):
             some = np.flatnonzero(sides == each)
             rows = (some[:, None] * n + np.arange(n)).ravel()
-            drawn = kv_cache.draw(
-                self.trunk,
+            drawn = kv_cache.generate(
+                self.backbone,
                 self._logits,
                 [prompts[i] for i in some.tolist()],
                 chance[rows],
@@ -320,11 +324,11 @@ class LanguagePolicy:
             )
             parts.append(drawn)
             order.append(rows)
-        return Drawn.joined(parts).taken(np.argsort(np.concatenate(order)))
+        return SampledTokens.concatenate(parts).select(np.argsort(np.concatenate(order)))
 
     def _generate_with_transformers(
         self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: Bar
-    ) -> Drawn:
+    ) -> SampledTokens:
         """transformers' own loop, for families that the forest is not exact for; without what the model's makers shape draws by."""
         from transformers import GenerationConfig
 
@@ -337,7 +341,7 @@ class LanguagePolicy:
 
     def _generate_plain(
         self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: Bar
-    ) -> Drawn:
+    ) -> SampledTokens:
         chosen = {"do_sample": False} if temperature == 0 else {"do_sample": True, "temperature": temperature}
         replies: list[np.ndarray] = []
         finish: list[FinishReason] = []
@@ -363,7 +367,7 @@ class LanguagePolicy:
                     finish.append("length" if end is None else "stop")
                     nats.append(float(self.forward([prompt], replies[-1:], temperature or 1.0).log_prob.double().sum()))
                 bar.advance(n)
-        return Drawn(replies, finish, np.asarray(nats))
+        return SampledTokens(replies, finish, np.asarray(nats))
 
     def _logits(self, hidden: Float[Tensor, "r x"]) -> Float[Tensor, "r v"]:
         """What the unembedding says, with the scale and cap that the family's configuration names."""
@@ -390,7 +394,7 @@ class LanguagePolicy:
     def _padded(self, texts: Texts, since: Sequence[int]) -> tuple[Tensor, Tensor]:
         ids, mask = (x.to(self.device) for x in pad(texts, self.tokenizer.pad_token_id))
         found = self.model(input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=True)
-        at = readings([len(text) for text in texts], since)
+        at = padded_positions([len(text) for text in texts], since)
         return found.hidden_states[-1][at], found.logits[at]
 
     def _reply_ids(self, response: Response) -> Int[np.ndarray, " t"]:

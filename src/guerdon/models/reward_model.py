@@ -1,6 +1,6 @@
 """A language model whose unembedding is replaced by a projection to one scalar: create, score, save, load.
 
-Axes: n conversations, t tokens, h hidden size, a heads (1, or one per rated attribute or ensemble member). The trunk may be
+Axes: n conversations, t tokens, h hidden size, a heads (1, or one per rated attribute or ensemble member). The backbone may be
 bfloat16; the head and the scores are always float32. The reward is read at the last token of the text, whatever the padding.
 """
 
@@ -32,9 +32,9 @@ from guerdon.models import laplace
 from guerdon.models.calibrated import Calibration
 from guerdon.models.chat import Encoded, Text, ensure_pad_token
 from guerdon.models.directory import layout
-from guerdon.models.engine.backbone import Texts, Trunk, pad
+from guerdon.models.engine.backbone import Backbone, Texts, pad
 from guerdon.models.engine.device import autocast, keep_freed_memory, pick_device
-from guerdon.models.engine.prepacked import packed
+from guerdon.models.engine.prepacked import prepacked_weights
 from guerdon.models.laplace import Uncertainty
 from guerdon.models.scored_pairs import margin_std
 
@@ -103,7 +103,7 @@ class ScalarNetwork(nn.Module):
         super().__init__()
         self.classifier = classifier
         self.encoder = encoder
-        self.trunk = Trunk(classifier, encoder=encoder)
+        self.backbone = Backbone(classifier, is_encoder=encoder)
         self.tie_raw = nn.Parameter(torch.tensor(0.0))
 
     @property
@@ -113,18 +113,18 @@ class ScalarNetwork(nn.Module):
 
     def merge(self) -> None:
         """Fold adapters into the weights."""
-        self.classifier = self.trunk.model = layout.merged(self.classifier)
+        self.classifier = self.backbone.model = layout.merged(self.classifier)
 
     def forward(self, texts: Texts) -> Float[Tensor, "n a"]:
         """Rewards of texts as token ids, float32; each is read at its text's last token, and no text sees another."""
         if self.encoder:  # the family's own pooling and head
-            ids, mask = (x.to(self.trunk.device) for x in pad(texts, self.classifier.config.pad_token_id or 0))
+            ids, mask = (x.to(self.backbone.device) for x in pad(texts, self.classifier.config.pad_token_id or 0))
             return self.classifier(input_ids=ids, attention_mask=mask).logits.float()  # type: ignore[no-any-return]
-        return self.project(self.trunk.states(texts))
+        return self.project(self.backbone.hidden_states(texts))
 
     def read_from(self, texts: Texts, since: Sequence[int]) -> Float[Tensor, "r a"]:
         """Rewards at each token of text i from since[i] on, text after text: what a value model starts from."""
-        return self.project(self.trunk.states(texts, since))
+        return self.project(self.backbone.hidden_states(texts, since))
 
     def project(self, states: Float[Tensor, "r h"]) -> Float[Tensor, "r a"]:
         """Rewards of hidden states, float32."""
@@ -250,7 +250,7 @@ class ScalarRewardModel:
 
     @property
     def heads(self) -> int:
-        """Members of an ensemble on this trunk; 1 is no ensemble."""
+        """Members of an ensemble on this backbone; 1 is no ensemble."""
         return 1 if self.card.attributes else int(layout.unwrapped(self.network.classifier).config.num_labels)
 
     @property
@@ -266,13 +266,13 @@ class ScalarRewardModel:
         rewards = np.zeros((len(encoded), heads), dtype=np.float64)
         self.network.eval()
         texts = [e.ids for e in encoded]
-        with torch.inference_mode(), autocast(self.device, self.autocast), packed(self.network):
-            for rows in self.network.trunk.batches(texts, self.batch_tokens):
+        with torch.inference_mode(), autocast(self.device, self.autocast), prepacked_weights(self.network):
+            for rows in self.network.backbone.split_into_batches(texts, self.batch_tokens):
                 batch = [texts[i] for i in rows]
                 if keep is None:
                     found = self.network(batch)
                 else:
-                    states = self.network.trunk.states(batch)
+                    states = self.network.backbone.hidden_states(batch)
                     found = self.network.project(states)
                     keep(rows, states.float().cpu().numpy())
                 rewards[rows] = found.cpu().double().numpy()

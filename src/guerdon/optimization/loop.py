@@ -61,7 +61,7 @@ from guerdon.optimization.rollouts import (
 )
 from guerdon.progress import Bar
 from guerdon.runtime import checkpoint, distributed
-from guerdon.runtime.optimizer import Weights
+from guerdon.runtime.optimizer import TrainableWeights
 
 log = logging.getLogger("guerdon")
 
@@ -109,7 +109,7 @@ def optimize(
     _refuse_contradictions(options, gold, value, reference_scale, held_out)
 
     # 1. Prompts that can be answered; the reference; the value model
-    accelerator = distributed.start(policy.device)
+    accelerator = distributed.make_accelerator(policy.device)
     if not prompts:
         raise GuerdonError("optimize: there is no prompt to learn from; remedy: prompts that are not all held out")
     asked, ids, excluded = answerable(policy, prompts, options.max_tokens)
@@ -168,7 +168,7 @@ def learn(
     policy: LanguagePolicy,
     values: Any,
     batch: Batch,
-    weights: Weights,
+    weights: TrainableWeights,
     options: OptimizeOptions,
     update: int,
     accelerator: Accelerator,
@@ -462,7 +462,7 @@ class _Run:
                 f"{place}: belongs to another run ({', '.join(differing)} differ); remedy: another --out, or delete its folder"
             )
 
-    def resume(self, weights: Weights) -> int:
+    def resume(self, weights: TrainableWeights) -> int:
         """Load the newest checkpoint; returns the updates already made."""
         place = checkpoint.find(self.folder)
         if place is None:
@@ -470,7 +470,7 @@ class _Run:
             return 0
         state = checkpoint.read_state(place)
         self._refuse_other(state.get("identity"), place)
-        weights.read(place, moments=True)
+        weights.load(place, moments=True)
         weights.set_step(state["steps"])
         self.beta = kl.AdaptiveKL(state["beta"], self.options.kl_target, self.options.kl_horizon)
         if state["running"] is not None:
@@ -485,7 +485,7 @@ class _Run:
         log.info("going on from update %d in %s", state["update"], place)
         return int(state["update"])
 
-    def save(self, update: int, weights: Weights) -> None:
+    def save(self, update: int, weights: TrainableWeights) -> None:
         """Write a checkpoint."""
         if self.folder is None:
             return
@@ -504,7 +504,7 @@ class _Run:
         }
         weights.save(self.folder, state, main=self.accelerator.is_main_process, moments=True)
 
-    def saw(self, check: Check, weights: Weights) -> None:
+    def saw(self, check: Check, weights: TrainableWeights) -> None:
         """Keep a check; remember the weights where gold was best; stop where it has fallen beyond doubt."""
         self.checks.append(check)
         if self.folder is not None and self.accelerator.is_main_process:
@@ -514,7 +514,7 @@ class _Run:
         if self.options.stop_when == "over_optimized" and (why := monitor.should_stop(self.checks)):
             self.stopped = why
 
-    def restore_best(self, weights: Weights) -> int:
+    def restore_best(self, weights: TrainableWeights) -> int:
         """Put the weights with the best gold back; returns their update."""
         assert self.best is not None, "a check with gold came first"
         self.accelerator.wait_for_everyone()  # the main process may still be writing it
@@ -523,13 +523,13 @@ class _Run:
             assert self.folder is not None
             place = checkpoint.find(self.folder, "best")
             assert place is not None, f"{self.folder}/best is written with every best check"
-            weights.read(place, moments=False)
+            weights.load(place, moments=False)
             update = int(checkpoint.read_state(place)["update"])  # a judge that answers anew may have moved it since
         else:
             with torch.no_grad():
-                for name, value in weights.tensors(moments=False).items():
+                for name, value in weights.checkpoint_tensors(moments=False).items():
                     value.copy_(held[name])
-            weights.publish()
+            weights.copy_to_live()
         return update
 
     def learned(self, update: int, row: dict[str, float], told: dict[str, float]) -> None:
@@ -558,11 +558,11 @@ class _Run:
         """Since the run began, without the time between a kill and going on."""
         return round(time.monotonic() - self.began, 3)
 
-    def _remember(self, update: int, weights: Weights) -> None:
+    def _remember(self, update: int, weights: TrainableWeights) -> None:
         if self.folder is None:
-            self.best = (update, {name: x.clone() for name, x in weights.tensors(moments=False).items()})
+            self.best = (update, {name: x.clone() for name, x in weights.checkpoint_tensors(moments=False).items()})
             return
-        weights.save(self.folder, {"update": update}, main=self.accelerator.is_main_process, moments=False, keep="best")
+        weights.save(self.folder, {"update": update}, main=self.accelerator.is_main_process, moments=False, name="best")
         self.best = (update, None)
 
     def _place(self, name: str) -> Path:
@@ -580,13 +580,13 @@ class _Run:
                     file.truncate(size)
 
 
-def _step(weights: Weights, factor: float, accelerator: Accelerator) -> float:
+def _step(weights: TrainableWeights, factor: float, accelerator: Accelerator) -> float:
     """Sum gradients over processes and step; a weight that nothing reached has a gradient of 0."""
     for p in weights.live.values():
         if p.grad is None:
             p.grad = torch.zeros_like(p)
         if accelerator.num_processes > 1:
-            p.grad = distributed.total(p.grad, accelerator)
+            p.grad = distributed.sum_over_processes(p.grad, accelerator)
     return weights.step(factor)
 
 
@@ -598,9 +598,9 @@ def _recompute_activations(policy: LanguagePolicy) -> None:
             raise GuerdonError(f"{error}; remedy: optimize.gradient_checkpointing=false") from None
 
 
-def _weights(policy: LanguagePolicy, values: Any, options: OptimizeOptions) -> Weights:
+def _weights(policy: LanguagePolicy, values: Any, options: OptimizeOptions) -> TrainableWeights:
     trained = nn.ModuleDict({"policy": policy.model} | ({"value": values} if values is not None else {}))
-    return Weights(
+    return TrainableWeights(
         trained,
         head=list(values.parameters()) if values is not None else [],
         lr=options.lr,
@@ -714,7 +714,7 @@ def _totals(values: list[float], accelerator: Accelerator) -> list[float]:
     if accelerator.num_processes == 1:
         return values
     mine = torch.tensor(values, dtype=torch.float64, device=accelerator.device)
-    found: list[float] = distributed.total(mine, accelerator).tolist()
+    found: list[float] = distributed.sum_over_processes(mine, accelerator).tolist()
     return found
 
 

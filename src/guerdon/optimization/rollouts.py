@@ -270,4 +270,4 @@ def _moments(x: Tensor, mask: Tensor, accelerator: Accelerator) -> Tensor:
     mine = torch.stack([torch.as_tensor(m, dtype=torch.float64) for m in advantage.moments(x, mask)])
     if accelerator.num_processes == 1:
         return mine
-    return distributed.total(mine.to(accelerator.device), accelerator).cpu()
+    return distributed.sum_over_processes(mine.to(accelerator.device), accelerator).cpu()

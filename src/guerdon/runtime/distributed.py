@@ -29,7 +29,7 @@ from guerdon.models.reward_model import ScalarNetwork
 LAUNCH = "torchrun --nproc-per-node N -m guerdon train ..."
 
 
-def join(model: ModelOptions, train: TrainOptions) -> ModelOptions:
+def join_processes(model: ModelOptions, train: TrainOptions) -> ModelOptions:
     """Join the processes that a launcher started; returns the model's options with the device where this one loads it.
 
     A model to be sharded is loaded into host memory: a device has room for a slice of it only.
@@ -50,7 +50,7 @@ def _forget_device(wanted: torch.device) -> None:
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def leave() -> None:
+def leave_processes() -> None:
     """Leave the launcher's processes, once the last result is written and no run is going on.
 
     Not at the end of a run: another may follow, and a network under DDP that is dropped as the group's last holder waits, with
@@ -61,7 +61,7 @@ def leave() -> None:
         distributed.destroy_process_group()
 
 
-def start(device: torch.device, *, shard: bool = False, **settings: Any) -> Accelerator:
+def make_accelerator(device: torch.device, *, shard: bool = False, **settings: Any) -> Accelerator:
     """The accelerator of this process; all but the main one fall silent.
 
     Sharded training runs on accelerators where there are any, wherever the model was loaded.
@@ -83,26 +83,26 @@ def start(device: torch.device, *, shard: bool = False, **settings: Any) -> Acce
     return accelerator
 
 
-def spread(network: ScalarNetwork, options: TrainOptions, accelerator: Accelerator) -> Any:
+def distribute_network(network: ScalarNetwork, options: TrainOptions, accelerator: Accelerator) -> Any:
     """The network as this process trains it: itself where it is alone, else under DDP, or a sharded copy that took its weights."""
     if accelerator.num_processes == 1:
         return network.to(accelerator.device)
-    network.trunk.choose()  # on whole weights
+    network.backbone.choose_mode()  # on whole weights
     return shard(network, accelerator) if options.shard else accelerator.prepare(network)
 
 
 def shard(network: ScalarNetwork, accelerator: Accelerator) -> ScalarNetwork:
-    """A copy of the network of which each process holds a slice; the given one is left without weights until `gather`.
+    """A copy of the network of which each process holds a slice; the given one is left without weights until `gather_weights`.
 
     Layer by layer, so that a device never holds more than its slice and one layer. Weights that FSDP2 takes into no group
-    (scalars, and those of another dtype than the trunk: the head, adapters) stay whole on every process. Gradients are
+    (scalars, and those of another dtype than the backbone: the head, adapters) stay whole on every process. Gradients are
     reduced in float32. Tested with gloo on CPUs only.
     """
     shared = {id(p): p for p in network.parameters()}
     sharded: ScalarNetwork = copy.deepcopy(network, shared)  # new modules around the same parameters
-    body = sharded.trunk.body
-    trunk = next(body.parameters()).dtype
-    replicated = {p for p in sharded.parameters() if p.ndim == 0 or p.dtype != trunk}
+    body = sharded.backbone.base_model
+    backbone = next(body.parameters()).dtype
+    replicated = {p for p in sharded.parameters() if p.ndim == 0 or p.dtype != backbone}
     given: dict[str, Any] = {
         "mesh": init_device_mesh(accelerator.device.type, (accelerator.num_processes,)),
         "mp_policy": MixedPrecisionPolicy(reduce_dtype=torch.float32),
@@ -119,12 +119,12 @@ def shard(network: ScalarNetwork, accelerator: Accelerator) -> ScalarNetwork:
 
 
 @torch.no_grad()
-def gather(sharded: ScalarNetwork, network: ScalarNetwork, home: torch.device) -> None:
+def gather_weights(sharded: ScalarNetwork, network: ScalarNetwork, home: torch.device) -> None:
     """Give the network that `shard` emptied its weights back, as trained; every process gets the whole model, at home."""
     sharded.eval()
     trained = dict(sharded.named_parameters())
     for name, p in network.named_parameters():
-        p.data = whole(trained[name].detach()).to(home)
+        p.data = full_tensor(trained[name].detach()).to(home)
 
 
 def is_sharded(network: Any) -> bool:
@@ -132,12 +132,12 @@ def is_sharded(network: Any) -> bool:
     return isinstance(network, FSDPModule)
 
 
-def local(tensor: Tensor) -> Tensor:
+def local_slice(tensor: Tensor) -> Tensor:
     """What this process holds of a tensor: itself, unless it is shared out. The slice is the same memory, without a gradient."""
     return tensor.to_local().detach() if isinstance(tensor, DTensor) else tensor
 
 
-def whole(tensor: Tensor, like: Tensor | None = None) -> Tensor:
+def full_tensor(tensor: Tensor, like: Tensor | None = None) -> Tensor:
     """All of a tensor, on every process; `tensor` may be this process's slice of one that is shared out as `like` is."""
     if isinstance(like, DTensor):
         placed = (like.device_mesh, like.placements)
@@ -145,7 +145,7 @@ def whole(tensor: Tensor, like: Tensor | None = None) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def part(tensor: Tensor, like: Tensor) -> Tensor:
+def slice_like(tensor: Tensor, like: Tensor) -> Tensor:
     """This process's slice of a whole tensor, cut as `like` is shared out; all of it where that is whole."""
     if not isinstance(like, DTensor):
         return tensor
@@ -153,7 +153,7 @@ def part(tensor: Tensor, like: Tensor) -> Tensor:
     return cut.to_local()
 
 
-def in_step(
+def equalize_passes(
     chunks: Sequence[list[int]], spare: int, accelerator: Accelerator, *, together: bool
 ) -> list[tuple[list[int], bool]]:
     """A process's passes, and whether each counts.
@@ -167,13 +167,13 @@ def in_step(
     return [(list(chunk), True) for chunk in chunks] + [([spare], False)] * (needed - len(chunks))
 
 
-def total(values: Tensor, accelerator: Accelerator) -> Tensor:
+def sum_over_processes(values: Tensor, accelerator: Accelerator) -> Tensor:
     """The sum over all processes, on all of them."""
     return accelerator.reduce(values, reduction="sum")  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
-def join_gradients(live: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> Tensor:
+def average_gradients(live: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> Tensor:
     """Average the gradients of weights that stay whole on every process; returns the norm of the whole model's gradient.
 
     `held` are what this process has of the `live` weights; FSDP2 has averaged those that are shared out.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from guerdon.runtime import checkpoint, distributed
 
 
-class Weights:
+class TrainableWeights:
     """The trainable weights under AdamW. A bfloat16 weight is updated through a float32 master copy, or small steps would be lost.
 
     Of a sharded network each process updates the slices it holds: AdamW looks at one element at a time.
@@ -32,7 +32,7 @@ class Weights:
         clip: float,
     ) -> None:
         self.live = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        held = {name: distributed.local(p) for name, p in self.live.items()}
+        held = {name: distributed.local_slice(p) for name, p in self.live.items()}
         self.master = {name: p if p.dtype == torch.float32 else p.detach().float() for name, p in held.items()}
         self.clip, self.sharded = clip or math.inf, distributed.is_sharded(network)
         self.base_lrs: list[float] = []
@@ -51,11 +51,11 @@ class Weights:
         """Clip, update, clear; returns the gradient norm before clipping. One that is not finite moves no weight."""
         for name, p in self.live.items():
             if self.master[name] is not p:
-                self.master[name].grad = None if p.grad is None else distributed.local(p.grad).float()
+                self.master[name].grad = None if p.grad is None else distributed.local_slice(p.grad).float()
                 p.grad = None
         masters, clip = list(self.master.values()), self.clip
         if self.sharded:
-            norm = distributed.join_gradients(self.live, self.master)
+            norm = distributed.average_gradients(self.live, self.master)
         else:
             norm = torch.nn.utils.get_total_norm([p.grad for p in masters if p.grad is not None])
         if not torch.isfinite(norm):
@@ -67,17 +67,17 @@ class Weights:
         self.adamw.step()
         self.steps += 1
         self.adamw.zero_grad(set_to_none=True)
-        self.publish()
+        self.copy_to_live()
         return float(norm)
 
     @torch.no_grad()
-    def publish(self) -> None:
+    def copy_to_live(self) -> None:
         """Copy the masters into the live weights."""
         for name, p in self.live.items():
             if p.dtype != torch.float32:
-                distributed.local(p).copy_(self.master[name])
+                distributed.local_slice(p).copy_(self.master[name])
 
-    def tensors(self, *, moments: bool) -> dict[str, Tensor]:
+    def checkpoint_tensors(self, *, moments: bool) -> dict[str, Tensor]:
         """What this process holds of a checkpoint, by name; moments that no step has made yet are zeros."""
         named = {f"weight.{name}": p.detach() for name, p in self.master.items()}
         if moments:
@@ -88,21 +88,23 @@ class Weights:
                 named |= {f"m.{name}": state["exp_avg"], f"v.{name}": state["exp_avg_sq"]}
         return named
 
-    def save(self, folder: Path, state: dict[str, Any], *, main: bool, moments: bool, keep: str = "checkpoint") -> None:
+    def save(self, folder: Path, state: dict[str, Any], *, main: bool, moments: bool, name: str = "checkpoint") -> None:
         """Write a checkpoint of whole tensors, from the main process; every process must call it."""
-        named = self.tensors(moments=moments)
+        named = self.checkpoint_tensors(moments=moments)
         if self.sharded:  # one at a time, gathered on the devices and kept by one process in host memory
-            gathered = ((name, distributed.whole(value, self._live_of(name))) for name, value in named.items())
+            gathered = ((name, distributed.full_tensor(value, self._live_of(name))) for name, value in named.items())
             named = {name: value.cpu() for name, value in gathered if main}
         if main:
-            checkpoint.save(folder, named, state, keep)
+            checkpoint.save(folder, named, state, name)
 
-    def read(self, place: Path, *, moments: bool) -> None:
+    def load(self, place: Path, *, moments: bool) -> None:
         """Take what a checkpoint holds, each process its part."""
         checkpoint.read_tensors(
-            place, self.tensors(moments=moments), lambda name, stored: distributed.part(stored, self._live_of(name))
+            place,
+            self.checkpoint_tensors(moments=moments),
+            lambda name, stored: distributed.slice_like(stored, self._live_of(name)),
         )
-        self.publish()
+        self.copy_to_live()
 
     def _live_of(self, name: str) -> Tensor:
         """The weight that a checkpoint's name speaks of."""

@@ -22,7 +22,8 @@ from guerdon.config import TrainOptions
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.models.chat import Text
 from guerdon.models.engine import prefix_tree
-from guerdon.models.engine.backbone import Trunk
+from guerdon.models.engine.backbone import Backbone
+from guerdon.models.engine.device import copy_to_device
 from guerdon.progress import Bar
 
 
@@ -231,14 +232,14 @@ class Work:
         return f"{self.computed:,} tokens an epoch: {fewer}"
 
 
-def work(table: TokenizedComparisons, options: TrainOptions, trunk: Trunk) -> Work:
+def work(table: TokenizedComparisons, options: TrainOptions, backbone: Backbone) -> Work:
     """What an epoch costs, and what it would cost without sharing prompts and with padded steps."""
     computed = unshared = padded = 0
     for step in range(math.ceil(len(table) / options.batch_size)):
         rows = step_rows(len(table), options.batch_size, options.seed, step)
         each = [table.texts(row) for row in rows]
         lengths = [len(text) for texts in each for text in texts]
-        computed += sum(trunk.cost(texts) for texts in each)
+        computed += sum(backbone.count_tokens(texts) for texts in each)
         unshared += sum(lengths)
         padded += len(lengths) * max(lengths)
     return Work(computed, unshared, padded)
@@ -251,7 +252,7 @@ def share(
     load = [0] * num_processes
     mine = []
     sizes = (
-        {int(row): prefix_tree.unique(table.texts(row)) for row in rows}
+        {int(row): prefix_tree.count_unique_tokens(table.texts(row)) for row in rows}
         if num_processes > 1
         else dict.fromkeys(rows, 0)
     )
@@ -263,13 +264,13 @@ def share(
     return np.array(mine, dtype=np.int64)
 
 
-def micro_batches(table: TokenizedComparisons, rows: Iterable[int], tokens: int, trunk: Trunk) -> list[list[int]]:
+def micro_batches(table: TokenizedComparisons, rows: Iterable[int], tokens: int, backbone: Backbone) -> list[list[int]]:
     """Cut one step's comparisons into passes that compute at most `tokens` tokens each, but at least one comparison."""
     chunks: list[list[int]] = []
     texts: list[np.ndarray] = []
     for row in sorted((int(r) for r in rows), key=lambda r: (-max(map(len, table.texts(r))), r)):
         more = table.texts(row)
-        if chunks and trunk.cost(texts + more) <= tokens:
+        if chunks and backbone.count_tokens(texts + more) <= tokens:
             chunks[-1].append(row)
             texts += more
         else:
@@ -295,14 +296,14 @@ def collate(table: TokenizedComparisons, rows: Sequence[int], device: torch.devi
     index = np.asarray(rows, dtype=np.int64)
 
     def numbers(values: np.ndarray) -> Tensor:
-        return prefix_tree.sent(values.astype(np.float32), device)
+        return copy_to_device(values.astype(np.float32), device)
 
     share = None if table.share is None else numbers(table.share[index])
     return Batch(
         [table.tokens(i) for i in flat],
-        prefix_tree.sent(where, device),
-        prefix_tree.sent(present, device),
-        prefix_tree.sent(ranks, device),
+        copy_to_device(where, device),
+        copy_to_device(present, device),
+        copy_to_device(ranks, device),
         numbers(table.q[index]),
         numbers(table.margin[index]),
         numbers(table.outcome[index]),

@@ -11,7 +11,7 @@ By = Literal["seed", "bootstrap", "heads"]
 
 
 def runs(config: Config, members: int, by: str) -> list[Config]:
-    """The config of each run. By "heads" there is one, whose trunk has as many heads as members are wanted.
+    """The config of each run. By "heads" there is one, whose backbone has as many heads as members are wanted.
 
     Run i has the seed train.seed + i, which draws its head, its order of the data and, by "bootstrap", its resample.
     """

@@ -35,7 +35,7 @@ from guerdon.models.engine.device import autocast
 from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel
 from guerdon.progress import Bar
 from guerdon.runtime import checkpoint, distributed
-from guerdon.runtime.optimizer import Weights
+from guerdon.runtime.optimizer import TrainableWeights
 from guerdon.training.batches import (
     Batch,
     TokenizedComparisons,
@@ -99,7 +99,7 @@ def fit(
 
     # 1. Processes, and text to tokens, once
     tracked = {"log_with": list(options.report_to) or None, "project_dir": str(folder) if folder else None}
-    accelerator = distributed.start(model.device, shard=options.shard, **tracked)
+    accelerator = distributed.make_accelerator(model.device, shard=options.shard, **tracked)
     table = tokenize_comparisons(
         model.text, comparisons, options, model.card.attributes, model.heads if options.bootstrap else 0
     )
@@ -121,8 +121,8 @@ def fit(
     if options.gradient_checkpointing:
         _recompute_activations(core)
     if options.compile:
-        core.trunk.compile()
-    network = distributed.spread(core, options, accelerator)
+        core.backbone.compile()
+    network = distributed.distribute_network(core, options, accelerator)
     core = accelerator.unwrap_model(network)
     weights = weights_of(core, options)
     per_epoch = math.ceil(len(table) / options.batch_size)
@@ -132,7 +132,7 @@ def fit(
     run = _Run(folder, _identity(model, comparisons, held_out, options, total), accelerator, options)
     step = run.resume(weights)
     begin()
-    tokens = work(table, options, core.trunk)
+    tokens = work(table, options, core.backbone)
     log.info("%s", tokens)
     bar = Bar(total * options.batch_size, "train", "pairs", initial=step * options.batch_size)
     started, last_check = time.monotonic(), None
@@ -173,7 +173,7 @@ def fit(
     return TrainResult(trained, step, last_check, stopped, table.dropped, time.monotonic() - started, tokens)
 
 
-def _step(weights: Weights, value: float, rate: float, place: str, lr: float) -> float:
+def _step(weights: TrainableWeights, value: float, rate: float, place: str, lr: float) -> float:
     """One optimizer step at a share of the learning rate; returns the gradient's norm. What is no number never enters the weights."""
     norm = weights.step(rate) if math.isfinite(value) else value
     if not math.isfinite(norm):
@@ -187,7 +187,7 @@ def _step(weights: Weights, value: float, rate: float, place: str, lr: float) ->
 def _whole(core: ScalarNetwork, given: ScalarNetwork, home: torch.device, accelerator: Accelerator) -> ScalarNetwork:
     """The trained network in one piece, to score with: shards gathered, adapters folded in."""
     if distributed.is_sharded(core):
-        distributed.gather(core, given, home)
+        distributed.gather_weights(core, given, home)
         core = given
     if accelerator.device.type == "cpu":
         core.float()  # bfloat16 scores depend on their batch by rounding, and would round merged adapters away
@@ -222,7 +222,7 @@ def evaluate(
         network.reshard()  # type: ignore[operator]  # the root stays gathered after a pass, and would miss the next step
     network.train()
     if accelerator.num_processes > 1:
-        found = distributed.total(found.to(accelerator.device), accelerator).cpu()
+        found = distributed.sum_over_processes(found.to(accelerator.device), accelerator).cpu()
     losses, hits = found.numpy()
     decided = ~np.isnan(hits)
     groups = np.array(table.group)
@@ -265,7 +265,7 @@ def _refuse_ignored(options: TrainOptions, attributes: Sequence[str], heads: int
 
 def _refuse_mixed_passes(network: ScalarNetwork, options: TrainOptions, *tables: TokenizedComparisons | None) -> None:
     """Processes that hold slices make the same passes, so texts on the two sides of a rotary embedding's turn could not be kept apart."""
-    turn = network.trunk.turn
+    turn = network.backbone.longrope_threshold
     if not options.shard or turn is None:
         return
     sizes = np.concatenate([np.diff(table.starts) for table in tables if table is not None])
@@ -285,10 +285,10 @@ def _recompute_activations(network: ScalarNetwork) -> None:
             raise GuerdonError(f"{error}; remedy: train.gradient_checkpointing=false") from None
 
 
-def weights_of(network: ScalarNetwork, options: TrainOptions) -> Weights:
+def weights_of(network: ScalarNetwork, options: TrainOptions) -> TrainableWeights:
     """The network's trainable weights under the options' optimizer."""
     head = [*layout.head(layout.unwrapped(network.classifier)).parameters(), network.tie_raw]
-    return Weights(
+    return TrainableWeights(
         network,
         head=head,
         lr=options.lr,
@@ -316,7 +316,7 @@ class _Run:
         if options.report_to:
             accelerator.init_trackers("guerdon", config={k: str(v) for k, v in options.model_dump().items()})
 
-    def resume(self, weights: Weights) -> int:
+    def resume(self, weights: TrainableWeights) -> int:
         """Load the newest checkpoint into the weights; returns the steps already done."""
         place = checkpoint.find(self.folder)
         if place is None:
@@ -328,7 +328,7 @@ class _Run:
             raise GuerdonError(
                 f"{place}: belongs to another run ({', '.join(differing)} differ); remedy: another --out, or delete {place}"
             )
-        weights.read(place, moments=True)
+        weights.load(place, moments=True)
         weights.set_step(state["step"])
         torch.set_rng_state(torch.tensor(state["rng"], dtype=torch.uint8))
         self.state = {key: state[key] for key in self.state}
@@ -336,7 +336,7 @@ class _Run:
         log.info("going on from step %d in %s", state["step"], place)
         return int(state["step"])
 
-    def save(self, step: int, weights: Weights) -> None:
+    def save(self, step: int, weights: TrainableWeights) -> None:
         """Write a checkpoint."""
         if self.folder is None:
             return
@@ -345,32 +345,32 @@ class _Run:
         state["metrics_bytes"] = metrics.stat().st_size if metrics.exists() else 0
         weights.save(self.folder, state, main=self.accelerator.is_main_process, moments=True)
 
-    def judge(self, seen: HeldOut, weights: Weights) -> bool:
+    def judge(self, seen: HeldOut, weights: TrainableWeights) -> bool:
         """Remember the best weights; True when patience has run out."""
         if not self.options.patience:
             return False
         if seen.loss.value < self.state["best"]:
             self.state.update(best=seen.loss.value, bad=0)
             if self.folder is None:
-                self.best = {name: value.clone() for name, value in weights.tensors(moments=False).items()}
+                self.best = {name: value.clone() for name, value in weights.checkpoint_tensors(moments=False).items()}
             else:
                 main = self.accelerator.is_main_process
-                weights.save(self.folder, {"best": seen.loss.value}, main=main, moments=False, keep="best")
+                weights.save(self.folder, {"best": seen.loss.value}, main=main, moments=False, name="best")
         else:
             self.state["bad"] += 1
         self.state["stopped"] = self.state["bad"] >= self.options.patience
         return bool(self.state["stopped"])
 
-    def restore_best(self, weights: Weights) -> None:
+    def restore_best(self, weights: TrainableWeights) -> None:
         """Put the best weights back."""
         place = checkpoint.find(self.folder, "best")
         if place is not None:
-            weights.read(place, moments=False)
+            weights.load(place, moments=False)
         elif self.best is not None:
             with torch.no_grad():
-                for name, value in weights.tensors(moments=False).items():
+                for name, value in weights.checkpoint_tensors(moments=False).items():
                     value.copy_(self.best[name])
-            weights.publish()
+            weights.copy_to_live()
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl and tell the trackers."""
@@ -443,14 +443,14 @@ def _accumulate(
     total = float(torch.stack(values).cpu().double().sum())
     if accelerator.num_processes == 1:
         return total
-    return float(distributed.total(torch.tensor(total, device=accelerator.device), accelerator))
+    return float(distributed.sum_over_processes(torch.tensor(total, device=accelerator.device), accelerator))
 
 
 def _parts(network: ScalarNetwork, texts: Sequence[np.ndarray], tokens: int, rows: Sequence[int]) -> list[list[int]]:
     """One pass over the texts of some comparisons; of one that takes more than two, passes of at most `tokens`."""
-    if len(rows) > 1 or distributed.is_sharded(network) or network.trunk.cost(texts) <= 2 * tokens:
+    if len(rows) > 1 or distributed.is_sharded(network) or network.backbone.count_tokens(texts) <= 2 * tokens:
         return [list(range(len(texts)))]
-    return network.trunk.batches(texts, tokens)
+    return network.backbone.split_into_batches(texts, tokens)
 
 
 def _rewards(network: ScalarNetwork, texts: Sequence[np.ndarray], parts: Sequence[Sequence[int]]) -> Tensor:
@@ -478,9 +478,9 @@ def _passes(
 ) -> list[tuple[list[int], bool]]:
     """This process's passes over its share of the rows, and whether each counts."""
     mine = share(table, rows, accelerator.process_index, accelerator.num_processes)
-    chunks = micro_batches(table, mine, tokens, network.trunk)
+    chunks = micro_batches(table, mine, tokens, network.backbone)
     spare = min((int(row) for row in rows), key=lambda row: sum(map(len, table.texts(row))))
-    return distributed.in_step(chunks, spare, accelerator, together=distributed.is_sharded(network))
+    return distributed.equalize_passes(chunks, spare, accelerator, together=distributed.is_sharded(network))
 
 
 def _identity(

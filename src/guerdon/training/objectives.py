@@ -60,8 +60,8 @@ def loss(
 ) -> Float[Tensor, " c"]:
     """The chosen loss of each comparison, nats, plus the centering penalty.
 
-    Of several heads on one trunk, the mean of theirs, or as the batch shares the comparison out between them. A head's gradient
-    comes from its own loss alone; the trunk's is the mean.
+    Of several heads on one backbone, the mean of theirs, or as the batch shares the comparison out between them. A head's gradient
+    comes from its own loss alone; the backbone's is the mean.
     """
     if options.loss == "attributes":
         return attributes(rewards, batch, options, tau)

@@ -1,6 +1,6 @@
 """Reward models that others saved in layouts of their own: LLaMA-Factory's and TRL's `v_head`, OpenRLHF's value-head prefixes.
 
-Their trunk is an ordinary causal model; their head is one projection under another name. It is read from safetensors,
+Their backbone is an ordinary causal model; their head is one projection under another name. It is read from safetensors,
 moved to `score.weight`, and the bias that the common layout cannot hold becomes the reference mean.
 """
 
@@ -60,7 +60,7 @@ def load_foreign(folder: str | Path, options: ModelOptions | None = None) -> tup
     if weight is None or tuple(weight.reshape(1, -1).shape) != tuple(target.weight.shape):
         shape = None if weight is None else tuple(weight.shape)
         raise GuerdonError(
-            f"{folder}: {name}.weight has shape {shape}, the trunk needs {tuple(target.weight.shape)}; remedy: match head and base"
+            f"{folder}: {name}.weight has shape {shape}, the backbone needs {tuple(target.weight.shape)}; remedy: match head and base"
         )
     with torch.no_grad():
         target.weight.copy_(weight.reshape(1, -1).float())

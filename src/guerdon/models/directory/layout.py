@@ -190,7 +190,7 @@ def linear_head(classifier: Any, source: str = "model") -> nn.Linear:
     found = head(unwrapped(classifier))
     if not isinstance(found, nn.Linear):
         raise GuerdonError(
-            f"{source}: its head is a {type(found).__name__}, of which heads cannot share a trunk; "
+            f"{source}: its head is a {type(found).__name__}, of which heads cannot share a backbone; "
             "remedy: train members one by one, or choose a causal model"
         )
     return found
@@ -226,7 +226,7 @@ def one_head(classifier: Any, row: int) -> Iterator[None]:
 
 
 def with_adapters(classifier: PreTrainedModel, options: ModelOptions, seed: int, *, train_head: bool = True) -> Any:
-    """LoRA on the trunk's linear layers; a reward head keeps training in full, all else is frozen (Hu 2021, arXiv 2106.09685)."""
+    """LoRA on the backbone's linear layers; a reward head keeps training in full, all else is frozen (Hu 2021, arXiv 2106.09685)."""
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
@@ -252,15 +252,17 @@ def with_adapters(classifier: PreTrainedModel, options: ModelOptions, seed: int,
         )
     if not train_head:
         return adapted
-    trunk = {id(parameter) for parameter in classifier.base_model.parameters()}
-    outside = [p for p in classifier.parameters() if id(p) not in trunk]  # the head, and an encoder's pooler before it
+    backbone = {id(parameter) for parameter in classifier.base_model.parameters()}
+    outside = [
+        p for p in classifier.parameters() if id(p) not in backbone
+    ]  # the head, and an encoder's pooler before it
     for parameter in [*outside, *head(classifier).parameters()]:
         parameter.requires_grad_(True)
     return adapted
 
 
 def restore_float32_head(classifier: PreTrainedModel, source: str, fresh: bool) -> None:
-    """Keep the head in float32 over any trunk, at the precision that was saved."""
+    """Keep the head in float32 over any backbone, at the precision that was saved."""
     projection = head(classifier).float()
     if fresh:
         return
@@ -301,7 +303,7 @@ def context_length(config: PretrainedConfig) -> int | None:
 
 
 def stored_dtype(folder: str, options: ModelOptions) -> str:
-    """The dtype that a saved model's trunk has, as an option's value."""
+    """The dtype that a saved model's backbone has, as an option's value."""
     dtype = getattr(read_config(folder, options), "dtype", None)
     return "bfloat16" if dtype == torch.bfloat16 else "float32"  # bfloat16 would round a float16 model's weights
 

@@ -1,4 +1,4 @@
-"""Three ways to run a language model's trunk over texts, and which of them is right for this model.
+"""Three ways to run a language model's backbone over texts, and which of them is right for this model.
 
 `forest` computes unique tokens only; `cache` computes a shared beginning once and pads what follows; `padded` pads every row.
 All give the hidden state at each text's last token. The fastest that agrees with padding on two small pairs is taken, on
@@ -32,80 +32,86 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torc
 PER_TOKEN = ("mlp", "feed_forward", "self_attn.o_proj", "attention.dense", "attn.c_proj")
 
 
-class Trunk:
+class Backbone:
     """The body of a language model, run over texts the fastest way that is exact for it."""
 
-    def __init__(self, model: Any, *, encoder: bool = False) -> None:
+    def __init__(self, model: Any, *, is_encoder: bool = False) -> None:
         self.model = model
-        self.way = "padded" if encoder else ""
-        self.attention = layout.attention_of(model)
-        self.reads: _LastLayer | None = None
-        self.varlen = True  # False where torch's kernel was found to disagree
-        self.windows: set[int | None] = set()
-        self.turn = _rotary_turn(self.body.config)
+        self.mode = "padded" if is_encoder else ""
+        self.native_attention = layout.attention_of(model)
+        self.last_layer: _LastLayer | None = None
+        self.allow_varlen = True  # False where torch's kernel was found to disagree
+        self.seen_windows: set[int | None] = set()
+        self.longrope_threshold = _rotary_turn(self.base_model.config)
 
-    def choose(self) -> str:
+    def choose_mode(self) -> str:
         """Name of the way in use; found out on first use."""
-        if not self.way:
-            self.way = self._fastest_exact()
-        return self.way
+        if not self.mode:
+            self.mode = self._fastest_exact()
+        return self.mode
 
-    def states(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
+    def hidden_states(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
         """Hidden state at the last token of each text; or at its tokens from since[i] on, text after text."""
-        short = [self.turn is None or len(text) <= self.turn for text in texts]
+        short = [self.longrope_threshold is None or len(text) <= self.longrope_threshold for text in texts]
         if all(short) or not any(short):
-            return self._states(texts, since)
+            return self._run(texts, since)
         sizes = [1] * len(texts) if since is None else [len(t) - at for t, at in zip(texts, since, strict=True)]
         found: dict[int, Tensor] = {}
         for kind in (True, False):
             rows = [i for i, each in enumerate(short) if each == kind]
-            states = self._states([texts[i] for i in rows], since and [since[i] for i in rows])
+            states = self._run([texts[i] for i in rows], since and [since[i] for i in rows])
             found |= zip(rows, states.split([sizes[i] for i in rows]), strict=True)
         return torch.cat([found[i] for i in range(len(texts))])
 
-    def _states(self, texts: Texts, since: Sequence[int] | None) -> Float[Tensor, "r h"]:
-        way = self.choose()
-        turns = self.turn is not None and max(map(len, texts)) > self.turn  # after the keys of the beginning were made
-        if way == "cache" and (turns or getattr(self.body, "gradient_checkpointing", False)):
+    def _run(self, texts: Texts, since: Sequence[int] | None) -> Float[Tensor, "r h"]:
+        way = self.choose_mode()
+        turns = (
+            self.longrope_threshold is not None and max(map(len, texts)) > self.longrope_threshold
+        )  # after the keys of the beginning were made
+        if way == "cache" and (turns or getattr(self.base_model, "gradient_checkpointing", False)):
             way = "padded"  # a layer that is computed again would find its cache already filled
-        return {"forest": self.forest, "cache": self.cached, "padded": self.padded}[way](texts, since)
+        return {"prefix_tree": self.run_prefix_tree, "cache": self.run_cached, "padded": self.run_padded}[way](
+            texts, since
+        )
 
-    def batches(self, texts: Texts, tokens: int) -> list[list[int]]:
+    def split_into_batches(self, texts: Texts, tokens: int) -> list[list[int]]:
         """Divide texts into passes of at most `tokens` computed tokens, but at least one text each."""
-        if self.choose() == "forest":
-            return prefix_tree.by_tokens(texts, tokens)
-        return by_prompt(texts, tokens) if self.way == "cache" else by_length(list(map(len, texts)), tokens)
+        if self.choose_mode() == "prefix_tree":
+            return prefix_tree.batch_by_unique_tokens(texts, tokens)
+        return (
+            batch_by_prompt(texts, tokens) if self.mode == "cache" else batch_by_length(list(map(len, texts)), tokens)
+        )
 
-    def cost(self, texts: Texts) -> int:
+    def count_tokens(self, texts: Texts) -> int:
         """Tokens that one pass over these texts computes."""
-        if self.choose() == "forest":
-            return prefix_tree.unique(texts)
-        return cached_tokens(texts) if self.way == "cache" else len(texts) * max(map(len, texts))
+        if self.choose_mode() == "prefix_tree":
+            return prefix_tree.count_unique_tokens(texts)
+        return cached_tokens(texts) if self.mode == "cache" else len(texts) * max(map(len, texts))
 
-    def give_up(self) -> None:
+    def use_padding(self) -> None:
         """Pad rows from now on, with the model's own attention."""
-        self.way = "padded"
-        if self.reads:
-            self.reads.remove()
-            self.reads = None
-        self._attend(self.attention)
+        self.mode = "padded"
+        if self.last_layer:
+            self.last_layer.remove()
+            self.last_layer = None
+        self.set_attention(self.native_attention)
 
     def compile(self) -> None:
         """Let torch.compile fuse what lies between a layer's products, where the forest is the way in use.
 
         The last layer stays as it is: what it computes depends on what is read.
         """
-        if self.choose() != "forest":
-            log.warning("train.compile: only models whose prompts are shared are compiled; this one runs %s", self.way)
+        if self.choose_mode() != "prefix_tree":
+            log.warning("train.compile: only models whose prompts are shared are compiled; this one runs %s", self.mode)
             return
         if self.device.type == "cpu":
             _refuse_without_compiler()
         AttentionInterface.register(prefix_tree.NAME, torch.compiler.disable(prefix_tree.attend))
-        for layer in list(decoder_layers(self.body))[:-1]:
+        for layer in list(decoder_layers(self.base_model))[:-1]:
             layer.compile(dynamic=True)
 
     @property
-    def body(self) -> Any:
+    def base_model(self) -> Any:
         """The transformers model under the head."""
         return layout.unwrapped(self.model).base_model
 
@@ -114,85 +120,89 @@ class Trunk:
         """Where the weights are."""
         return next(self.model.parameters()).device  # type: ignore[no-any-return]
 
-    def forest(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
+    def run_prefix_tree(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
         """Unique tokens only, all in one row."""
-        planted = prefix_tree.plant(texts, self.device, last=self.reads, since=since, varlen=self.varlen)
-        hidden = self.body(
+        planted = prefix_tree.build_forest(
+            texts, self.device, last=self.last_layer, since=since, varlen=self.allow_varlen
+        )
+        hidden = self.base_model(
             input_ids=planted.input_ids, position_ids=planted.position_ids, use_cache=False, forest=planted
         ).last_hidden_state[0]
-        self.windows = {key[0] for key in planted.plans}
-        return hidden[planted.which if self.reads else planted.read]  # type: ignore[no-any-return]
+        self.seen_windows = {key[0] for key in planted.plans}
+        return hidden[planted.which if self.last_layer else planted.read]  # type: ignore[no-any-return]
 
-    def cached(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
+    def run_cached(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
         """The beginning that all texts share once, then the rest as padded rows over its keys and values."""
         from transformers import DynamicCache
 
         shared = shared_by_all(texts, since)
         if not shared:
-            return self.padded(texts, since)
-        cache = DynamicCache(config=self.body.config)
+            return self.run_padded(texts, since)
+        cache = DynamicCache(config=self.base_model.config)
         begin = torch.from_numpy(texts[0][None, :shared].astype(np.int64)).to(self.device)
-        self.body(input_ids=begin, past_key_values=cache, use_cache=True)
+        self.base_model(input_ids=begin, past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(len(texts))
         ids, mask = pad([text[shared:] for text in texts], 0)
         ids, mask = ids.to(self.device), mask.to(self.device)
-        hidden = self.body(
+        hidden = self.base_model(
             input_ids=ids,
             attention_mask=torch.cat([mask.new_ones((len(ids), shared)), mask], 1),
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        return hidden[readings([len(text) - shared for text in texts], since and [at - shared for at in since])]  # type: ignore[no-any-return]
+        return hidden[padded_positions([len(text) - shared for text in texts], since and [at - shared for at in since])]  # type: ignore[no-any-return]
 
-    def padded(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
+    def run_padded(self, texts: Texts, since: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
         """One right-padded row a text."""
         ids, mask = pad(texts, self.model.config.pad_token_id or 0)
         ids, mask = ids.to(self.device), mask.to(self.device)
-        hidden = self.body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        return hidden[readings([len(text) for text in texts], since)]  # type: ignore[no-any-return]
+        hidden = self.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        return hidden[padded_positions([len(text) for text in texts], since)]  # type: ignore[no-any-return]
 
     def _fastest_exact(self) -> str:
-        if not _attends_only(self.body):
-            log.debug("%s: layers with a state; rows are padded", type(self.body).__name__)
+        if not _attends_only(self.base_model):
+            log.debug("%s: layers with a state; rows are padded", type(self.base_model).__name__)
             return "padded"
-        texts = _probe(self.body.config)
+        texts = _probe(self.base_model.config)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            expected = self.padded(texts)
-            if getattr(self.body, "_supports_attention_backend", False):
-                self._attend(prefix_tree.NAME)
+            expected = self.run_padded(texts)
+            if getattr(self.base_model, "_supports_attention_backend", False):
+                self.set_attention(prefix_tree.NAME)
                 if self._forest_agrees(texts, expected):
-                    return "forest"
-                self.varlen = False
+                    return "prefix_tree"
+                self.allow_varlen = False
                 if self._forest_agrees(texts, expected):
-                    log.info("%s: attention runs without torch's variable-length kernel", type(self.body).__name__)
-                    return "forest"
-                self._attend(self.attention)
+                    log.info(
+                        "%s: attention runs without torch's variable-length kernel", type(self.base_model).__name__
+                    )
+                    return "prefix_tree"
+                self.set_attention(self.native_attention)
             way = "padded"
-            if self._agrees(self.cached, texts[:2], expected[:2]) and self._agrees(
-                self.cached, texts[2:], expected[2:]
+            if self._agrees(self.run_cached, texts[:2], expected[:2]) and self._agrees(
+                self.run_cached, texts[2:], expected[2:]
             ):
                 way = "cache"
         log.warning(
             "%s cannot share the tokens of a prompt exactly; it runs %s, which is slower",
-            type(self.body).__name__,
+            type(self.base_model).__name__,
             "prompts through a cache" if way == "cache" else "padded",
         )
         return way
 
     def _forest_agrees(self, texts: Texts, expected: Tensor) -> bool:
         """Whether the forest is exact; its last layer computes what is read, or all where the body wants every token back."""
-        self.reads = _LastLayer.of(self.body)
-        if self.reads and self._agrees(self.forest, texts, expected):
+        self.last_layer = _LastLayer.of(self.base_model)
+        if self.last_layer and self._agrees(self.run_prefix_tree, texts, expected):
             return True
-        if self.reads:
-            self.reads.remove()
-            self.reads = None
-        return self._agrees(self.forest, texts, expected)
+        if self.last_layer:
+            self.last_layer.remove()
+            self.last_layer = None
+        return self._agrees(self.run_prefix_tree, texts, expected)
 
     def _agrees(self, way: Callable[[Texts], Tensor], texts: Texts, expected: Tensor) -> bool:
         try:
             found = way(texts)
-            if way == self.forest and _window(self.body.config) not in {None, *self.windows}:
+            if way == self.run_prefix_tree and _window(self.base_model.config) not in {None, *self.seen_windows}:
                 raise NotImplementedError("the sliding window is not passed to the attention")
         except (
             TypeError,
@@ -203,14 +213,15 @@ class Trunk:
             IndexError,
             NotImplementedError,
         ) as error:
-            log.debug("%s: %s", type(self.body).__name__, error)
+            log.debug("%s: %s", type(self.base_model).__name__, error)
             return False
         sound, near = expected.cpu().double(), TOLERANCE[expected.dtype]
         far = (found.cpu().double() - sound).norm(dim=1)
         apart = (sound - sound.mean(0)).norm(dim=1)  # what all texts have in common, often large, would hide a fault
         return bool((far <= near * apart).all())
 
-    def _attend(self, name: str) -> None:
+    def set_attention(self, name: str) -> None:
+        """Use the attention that transformers knows by this name."""
         layout.unwrapped(self.model).set_attn_implementation(name)
 
 
@@ -250,7 +261,7 @@ class _LastLayer:
             handle.remove()
 
     def _enter(self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = kwargs.get("forest")
+        given = kwargs.get("prefix_tree")
         self.planted = given if isinstance(given, prefix_tree.Forest) else None
 
     def _leave(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -279,7 +290,7 @@ def decoder_layers(body: Any) -> nn.ModuleList:
     return stacks[0] if len(stacks) == 1 else nn.ModuleList()
 
 
-def by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+def batch_by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """Divide row indices into batches of similar length whose padded size stays within `tokens`; longest first.
 
     Longest first, so that a batch that does not fit in memory fails at once.
@@ -293,10 +304,10 @@ def by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     return batches
 
 
-def by_prompt(texts: Texts, tokens: int) -> list[list[int]]:
+def batch_by_prompt(texts: Texts, tokens: int) -> list[list[int]]:
     """Divide texts into batches that begin alike, where that computes fewer tokens, of at most `tokens` computed ones."""
     batches: list[list[int]] = []
-    for i in prefix_tree.in_order(texts):
+    for i in prefix_tree.prefix_order(texts):
         joined = [texts[j] for j in batches[-1]] if batches else []
         cost = cached_tokens([*joined, texts[i]])
         if joined and cost <= min(tokens, cached_tokens(joined) + len(texts[i])):
@@ -315,11 +326,13 @@ def cached_tokens(texts: Texts) -> int:
 def shared_by_all(texts: Texts, since: Sequence[int] | None = None) -> int:
     """Tokens that all texts begin with and none is read at; 0 where they are few."""
     firsts = [len(text) - 1 for text in texts] if since is None else since
-    shared = min(*firsts, *(prefix_tree.common(texts[0], text) for text in texts))
+    shared = min(*firsts, *(prefix_tree.common_prefix_length(texts[0], text) for text in texts))
     return shared if shared >= prefix_tree.MIN_SHARED else 0
 
 
-def readings(lengths: Sequence[int], since: Sequence[int] | None = None) -> tuple[Int[Tensor, " r"], Int[Tensor, " r"]]:
+def padded_positions(
+    lengths: Sequence[int], since: Sequence[int] | None = None
+) -> tuple[Int[Tensor, " r"], Int[Tensor, " r"]]:
     """Row and column of each reading in rows padded on the right."""
     firsts = [size - 1 for size in lengths] if since is None else since
     rows = np.repeat(np.arange(len(lengths)), np.subtract(lengths, firsts))

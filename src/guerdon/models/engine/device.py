@@ -7,7 +7,9 @@ import os
 import sys
 from functools import cache
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from guerdon.contracts import GuerdonError
 
@@ -45,6 +47,14 @@ def fast_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return device.type == "cpu" and any(ask is not None and ask() for ask in asks)
+
+
+def copy_to_device(values: np.ndarray, device: torch.device | str) -> Tensor:
+    """An array on the device. Copies to a GPU go through pinned memory: a blocking copy would leave the GPU idle."""
+    tensor = torch.from_numpy(values)
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 @cache

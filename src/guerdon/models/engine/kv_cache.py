@@ -16,7 +16,7 @@ from torch import Tensor
 
 from guerdon.contracts import FinishReason
 from guerdon.models.engine import prefix_tree
-from guerdon.models.engine.backbone import Texts, Trunk
+from guerdon.models.engine.backbone import Backbone, Texts
 
 SHELF = 1500  # tokens of padding, computed at each step, that one more shelf's calls cost as much as
 SHED = 0.75  # when this share or fewer still grow, what ended is dropped; until then it is computed and not looked at
@@ -24,7 +24,7 @@ BEGIN = 32  # tokens of room for replies at first; doubled when full
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class SampledTokens:
     """Replies as token ids, those of one prompt together; an end token is a reply's last.
 
     The engine knows no text, so this is all it can say; `LanguagePolicy.sample_encoded` makes it `contracts.Rollouts`.
@@ -36,7 +36,7 @@ class Drawn:
     log_prob: Float[np.ndarray, " n"]
 
     @classmethod
-    def joined(cls, parts: Sequence[Drawn]) -> Drawn:
+    def concatenate(cls, parts: Sequence[SampledTokens]) -> SampledTokens:
         """The replies of all parts, part by part."""
         return cls(
             [reply for part in parts for reply in part.replies],
@@ -44,13 +44,13 @@ class Drawn:
             np.concatenate([part.log_prob for part in parts]) if parts else np.zeros(0),
         )
 
-    def taken(self, rows: Int[np.ndarray, " m"]) -> Drawn:
+    def select(self, rows: Int[np.ndarray, " m"]) -> SampledTokens:
         """Of these rows, in their order."""
-        return Drawn([self.replies[i] for i in rows], [self.finish[i] for i in rows], self.log_prob[rows])
+        return SampledTokens([self.replies[i] for i in rows], [self.finish[i] for i in rows], self.log_prob[rows])
 
 
-def draw(
-    trunk: Trunk,
+def generate(
+    backbone: Backbone,
     logits: Callable[[Float[Tensor, "n x"]], Float[Tensor, "n v"]],
     prompts: Texts,
     chance: Float[np.ndarray, "n t"],
@@ -58,22 +58,22 @@ def draw(
     temperature: float,
     stops: Sequence[int],
     advance: Callable[[int], None] = lambda count: None,
-) -> Drawn:
+) -> SampledTokens:
     """Draw replies, as many to each prompt, by their chances in [0, 1). Temperature 0 takes the likeliest token.
 
     Prompts stand alike to a turn of the positions (`side`): what a pass computes depends on its longest text there.
     """
-    uniform = torch.from_numpy(chance).to(trunk.device)
+    uniform = torch.from_numpy(chance).to(backbone.device)
     max_tokens = chance.shape[1]
-    ends = torch.tensor(sorted(stops), device=trunk.device)
-    tokens = torch.full(chance.shape, -1, device=trunk.device)
-    nats = torch.zeros(len(tokens), dtype=torch.float64, device=trunk.device)
-    across = {side(len(prompt), max_tokens, trunk.turn) for prompt in prompts} == {"across"}
+    ends = torch.tensor(sorted(stops), device=backbone.device)
+    tokens = torch.full(chance.shape, -1, device=backbone.device)
+    nats = torch.zeros(len(tokens), dtype=torch.float64, device=backbone.device)
+    across = {longrope_side(len(prompt), max_tokens, backbone.longrope_threshold) for prompt in prompts} == {"across"}
     memory: Memory | Anew
-    memory, hidden = (begin_anew if across else remember)(trunk, prompts, len(chance) // len(prompts))
-    grows = torch.ones(len(tokens), dtype=torch.bool, device=trunk.device)
+    memory, hidden = (begin_anew if across else remember)(backbone, prompts, len(chance) // len(prompts))
+    grows = torch.ones(len(tokens), dtype=torch.bool, device=backbone.device)
     for t in range(max_tokens):
-        chosen, log_prob = pick(logits(hidden), uniform[memory.alive, t], temperature)
+        chosen, log_prob = sample_token(logits(hidden), uniform[memory.alive, t], temperature)
         at = memory.alive[grows]
         tokens[at, t] = chosen[grows]
         nats[at] += log_prob[grows]
@@ -83,11 +83,11 @@ def draw(
             break
         if grows.double().mean() <= SHED:
             memory, chosen, grows = memory.only(grows), chosen[grows], grows[grows]
-        memory, hidden = memory.step(trunk, chosen)
+        memory, hidden = memory.step(backbone, chosen)
     return _drawn(tokens.cpu().numpy(), nats.cpu().numpy(), set(stops))
 
 
-def chances(prompts: Texts, n: int, max_tokens: int, seeds: Sequence[int]) -> Float[np.ndarray, "n t"]:
+def token_uniforms(prompts: Texts, n: int, max_tokens: int, seeds: Sequence[int]) -> Float[np.ndarray, "n t"]:
     """A uniform number for every token that may be drawn.
 
     Those of a prompt depend on its seed, the prompt and how often both were given before, not on its company.
@@ -102,7 +102,7 @@ def chances(prompts: Texts, n: int, max_tokens: int, seeds: Sequence[int]) -> Fl
     return rows
 
 
-def pick(
+def sample_token(
     logits: Float[Tensor, "n v"], chance: Float[Tensor, " n"], temperature: float
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
     """One token a row by inverting its distribution at a chance in [0, 1), with its log-probability (nats)."""
@@ -224,9 +224,9 @@ class Memory:
     keys: dict[int, Float[Tensor, "n g t d"]] = field(default_factory=dict)
     values: dict[int, Float[Tensor, "n g t d"]] = field(default_factory=dict)
 
-    def step(self, trunk: Trunk, tokens: Int[Tensor, " n"]) -> tuple[Memory, Float[Tensor, "n x"]]:
+    def step(self, backbone: Backbone, tokens: Int[Tensor, " n"]) -> tuple[Memory, Float[Tensor, "n x"]]:
         """Compute one more token of each reply; returns what can be seen then, and the tokens' hidden states."""
-        hidden = trunk.body(
+        hidden = backbone.base_model(
             input_ids=tokens[None], position_ids=(self.lengths + self.size)[None], use_cache=False, forest=self
         ).last_hidden_state[0]
         return replace(self, size=self.size + 1), hidden
@@ -272,24 +272,24 @@ class Anew:
     texts: list[Int[np.ndarray, " t"]]
     alive: Int[Tensor, " n"]
 
-    def step(self, trunk: Trunk, tokens: Int[Tensor, " n"]) -> tuple[Anew, Float[Tensor, "n x"]]:
+    def step(self, backbone: Backbone, tokens: Int[Tensor, " n"]) -> tuple[Anew, Float[Tensor, "n x"]]:
         """The same texts with one more token each, and the hidden states there."""
         new = tokens.cpu().numpy().astype(self.texts[0].dtype)
         texts = [np.append(text, token) for text, token in zip(self.texts, new, strict=True)]
-        return replace(self, texts=texts), trunk.states(texts)
+        return replace(self, texts=texts), backbone.hidden_states(texts)
 
     def only(self, grows: Tensor) -> Anew:
         """Without the replies that ended."""
         return Anew([text for text, kept in zip(self.texts, grows.tolist(), strict=True) if kept], self.alive[grows])
 
 
-def begin_anew(trunk: Trunk, prompts: Texts, n: int) -> tuple[Anew, Float[Tensor, "n x"]]:
+def begin_anew(backbone: Backbone, prompts: Texts, n: int) -> tuple[Anew, Float[Tensor, "n x"]]:
     """As `remember`, with nothing remembered."""
     texts = [prompt for prompt in prompts for _ in range(n)]
-    return Anew(texts, torch.arange(len(texts), device=trunk.device)), trunk.states(texts)
+    return Anew(texts, torch.arange(len(texts), device=backbone.device)), backbone.hidden_states(texts)
 
 
-def side(size: int, max_tokens: int, turn: int | None) -> str:
+def longrope_side(size: int, max_tokens: int, turn: int | None) -> str:
     """Where a prompt of so many tokens and its replies stand to a length from which a model turns all positions another way."""
     if turn is None or size + max_tokens <= turn:
         return "before"
@@ -326,19 +326,22 @@ def has_kernel(q: Tensor, v: Tensor, cap: float | None) -> bool:
     return cap is None and q.device.type == "cpu" and q.shape[-1] == v.shape[-1]
 
 
-def remember(trunk: Trunk, prompts: Texts, n: int) -> tuple[Memory, Float[Tensor, "n x"]]:
+def remember(backbone: Backbone, prompts: Texts, n: int) -> tuple[Memory, Float[Tensor, "n x"]]:
     """Compute the prompts as a forest; returns what replies see of them, and the hidden state that each reply begins from."""
     kept: dict[int, tuple[Tensor, Tensor]] = {}
-    planted = replace(prefix_tree.plant(prompts, trunk.device, last=trunk.reads, varlen=trunk.varlen), kept=kept)
-    hidden = trunk.body(
+    planted = replace(
+        prefix_tree.build_forest(prompts, backbone.device, last=backbone.last_layer, varlen=backbone.allow_varlen),
+        kept=kept,
+    )
+    hidden = backbone.base_model(
         input_ids=planted.input_ids, position_ids=planted.position_ids, use_cache=False, forest=planted
     ).last_hidden_state[0]
-    hidden = hidden[planted.which if trunk.reads else planted.read]
-    places = prefix_tree.plant(prompts, since=[0] * len(prompts)).read.split([len(prompt) for prompt in prompts])
+    hidden = hidden[planted.which if backbone.last_layer else planted.read]
+    places = prefix_tree.build_forest(prompts, since=[0] * len(prompts)).read.split([len(prompt) for prompt in prompts])
     shelves = tuple(_shelf(some, places, kept, n) for some in alike([len(p) for p in prompts]))
-    order = torch.from_numpy(np.concatenate([shelf.prompts[shelf.of] for shelf in shelves])).to(trunk.device)
-    turn = torch.arange(n, device=trunk.device).repeat(len(prompts))
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=trunk.device)
+    order = torch.from_numpy(np.concatenate([shelf.prompts[shelf.of] for shelf in shelves])).to(backbone.device)
+    turn = torch.arange(n, device=backbone.device).repeat(len(prompts))
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=backbone.device)
     return Memory(shelves, order * n + turn, lengths[order]), hidden[order]
 
 
@@ -384,11 +387,11 @@ def _write(kept: dict[int, Tensor], layer: int, new: Float[Tensor, "m g d"], siz
     kept[layer][:, :, size] = new
 
 
-def _drawn(tokens: Int[np.ndarray, "n t"], nats: Float[np.ndarray, " n"], stops: set[int]) -> Drawn:
+def _drawn(tokens: Int[np.ndarray, "n t"], nats: Float[np.ndarray, " n"], stops: set[int]) -> SampledTokens:
     replies: list[Int[np.ndarray, " t"]] = []
     finish: list[FinishReason] = []
     for row in tokens:
         ids = row[row >= 0].astype(np.int32)
         replies.append(ids)
         finish.append("stop" if int(ids[-1]) in stops else "length")
-    return Drawn(replies, finish, nats)
+    return SampledTokens(replies, finish, nats)

@@ -21,7 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import AttentionInterface
 
-NAME = "guerdon_forest"
+from guerdon.models.engine.device import copy_to_device
+
+NAME = "guerdon_prefix_tree"
 MIN_SHARED = 8  # a shared beginning shorter than this is not worth a block of its own
 CHUNK = 128  # queries of one block: a long text is cut, so that its upper triangle is not computed
 KEEP_KEYS = (
@@ -129,7 +131,7 @@ class Layout(Protocol):
         ...
 
 
-def plant(
+def build_forest(
     texts: Sequence[Int[np.ndarray, " t"]],
     device: torch.device | str = "cpu",
     *,
@@ -142,7 +144,7 @@ def plant(
     Text i is read from its token since[i] on, or at its last token only.
     """
     row = _Row()
-    row.grow([(i, texts[i]) for i in in_order(texts)])
+    row.grow([(i, texts[i]) for i in prefix_order(texts)])
     read = [np.empty(0, dtype=np.int64)] * len(texts)
     for i, path in row.paths:
         places = path[-1:] if since is None else path
@@ -152,37 +154,29 @@ def plant(
     ids, positions = np.concatenate(row.ids), np.concatenate(row.positions)
 
     def tensor(values: np.ndarray) -> Tensor:
-        return sent(values.astype(np.int64), device)
+        return copy_to_device(values.astype(np.int64), device)
 
     return Forest(
         tensor(ids[None]), tensor(positions[None]), tensor(ends), tensor(which), tuple(row.blocks), ends, last, varlen
     )
 
 
-def sent(values: np.ndarray, device: torch.device | str) -> Tensor:
-    """An array on the device. To a GPU through pinned memory: a copy that waits for the queue would leave the GPU idle."""
-    tensor = torch.from_numpy(values)
-    if torch.device(device).type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
-def in_order(texts: Sequence[Int[np.ndarray, " t"]]) -> list[int]:
+def prefix_order(texts: Sequence[Int[np.ndarray, " t"]]) -> list[int]:
     """Indices that sort texts token by token, so that those which begin alike stand together."""
     keys = [text.astype(">u4").tobytes() for text in texts]
     return sorted(range(len(texts)), key=keys.__getitem__)
 
 
-def by_tokens(texts: Sequence[Int[np.ndarray, " t"]], tokens: int) -> list[list[int]]:
+def batch_by_unique_tokens(texts: Sequence[Int[np.ndarray, " t"]], tokens: int) -> list[list[int]]:
     """Divide texts into batches of at most `tokens` unique tokens, but at least one text each; alike ones stay together."""
     batches: list[list[int]] = []
     used = 0  # never less than it is: of what two neighbors share, a trunk may miss less than MIN_SHARED
-    for i in in_order(texts):
+    for i in prefix_order(texts):
         if batches:
-            shared = common(texts[batches[-1][-1]], texts[i]) - MIN_SHARED + 1
+            shared = common_prefix_length(texts[batches[-1][-1]], texts[i]) - MIN_SHARED + 1
             used += len(texts[i]) - max(0, shared)
             if used > tokens:
-                used = unique([texts[j] for j in (*batches[-1], i)])
+                used = count_unique_tokens([texts[j] for j in (*batches[-1], i)])
             if used <= tokens:
                 batches[-1].append(i)
                 continue
@@ -191,10 +185,10 @@ def by_tokens(texts: Sequence[Int[np.ndarray, " t"]], tokens: int) -> list[list[
     return batches
 
 
-def unique(texts: Sequence[Int[np.ndarray, " t"]]) -> int:
+def count_unique_tokens(texts: Sequence[Int[np.ndarray, " t"]]) -> int:
     """Tokens of these texts' forest."""
     row = _Row()
-    row.grow([(i, texts[i]) for i in in_order(texts)])
+    row.grow([(i, texts[i]) for i in prefix_order(texts)])
     return row.size
 
 
@@ -214,7 +208,9 @@ class _Row:
         while left:
             some, depth, above = left.pop()
             for family in families(some, depth):
-                stop = common(family[0][1], family[-1][1])  # of sorted texts the first and the last differ earliest
+                stop = common_prefix_length(
+                    family[0][1], family[-1][1]
+                )  # of sorted texts the first and the last differ earliest
                 runs = self.add(family[0][1], depth, stop, above)
                 self.paths += [(i, runs) for i, text in family if len(text) == stop]
                 if below := [(i, text) for i, text in family if len(text) > stop]:
@@ -243,14 +239,14 @@ def families(texts: list[tuple[int, np.ndarray]], depth: int) -> Iterator[list[t
     for at in range(1, len(texts) + 1):
         if at < len(texts):
             one, other = texts[begin][1], texts[at][1]
-            shared = common(one, other)
+            shared = common_prefix_length(one, other)
             if shared - depth >= MIN_SHARED or shared == len(one) == len(other):
                 continue
         yield texts[begin:at]
         begin = at
 
 
-def common(one: np.ndarray, other: np.ndarray) -> int:
+def common_prefix_length(one: np.ndarray, other: np.ndarray) -> int:
     """How many tokens two texts agree in from the beginning."""
     size = min(len(one), len(other))
     differ = one[:size] != other[:size]
@@ -408,16 +404,16 @@ def _plan(tokens: int, groups: list[list[Block]], heads: int, key_heads: int, wi
             tuple(blocks),
             num_queries,
             num_keys,
-            sent(np.maximum(rows, 0), like.device),
-            sent(keys, like.device),
-            sent(last, like.device),
+            copy_to_device(np.maximum(rows, 0), like.device),
+            copy_to_device(keys, like.device),
+            copy_to_device(last, like.device),
             window,
         )
         if num_keys <= KEEP_KEYS:
             group = replace(group, bias=group.mask(like.dtype))
         made.append(group)
     back[back < 0] = total
-    return Plan(tuple(made), sent(back, like.device))
+    return Plan(tuple(made), copy_to_device(back, like.device))
 
 
 class TreeAttention(torch.autograd.Function):
@@ -521,10 +517,10 @@ def runs(forest: Forest, window: int | None, *, only_read: bool = False) -> Runs
 
         device = forest.input_ids.device
         forest.plans[key] = Runs(
-            sent(np.concatenate([np.arange(b.start, b.stop) for b in blocks]), device),
-            sent(np.concatenate([np.arange(*run) for b in blocks for run in b.keys]), device),
-            sent(np.cumsum([0, *num_queries]).astype(np.int32), device),
-            sent(np.cumsum([0, *num_keys]).astype(np.int32), device),
+            copy_to_device(np.concatenate([np.arange(b.start, b.stop) for b in blocks]), device),
+            copy_to_device(np.concatenate([np.arange(*run) for b in blocks for run in b.keys]), device),
+            copy_to_device(np.cumsum([0, *num_queries]).astype(np.int32), device),
+            copy_to_device(np.cumsum([0, *num_keys]).astype(np.int32), device),
             max(num_queries),
             max(num_keys),
         )

@@ -27,7 +27,7 @@ COPIES: WeakKeyDictionary[nn.Module, tuple[object, Tensor]] = WeakKeyDictionary(
 
 
 @contextmanager
-def packed(model: nn.Module) -> Iterator[None]:
+def prepacked_weights(model: nn.Module) -> Iterator[None]:
     """Linear layers of the model compute with copies of their weights while no gradient is asked for. Results differ by rounding."""
     layers = [m for m in model.modules() if type(m) is nn.Linear and "forward" not in vars(m) and _suits(m.weight)]
     known = {layer: _state(layer.weight) for layer in layers}

@@ -13,7 +13,7 @@ from torch import nn
 
 from guerdon.config import ModelOptions, PolicyOptions
 from guerdon.models.engine import prepacked as module
-from guerdon.models.engine.prepacked import COPIES, packed
+from guerdon.models.engine.prepacked import COPIES, prepacked_weights
 from guerdon.models.policy import load_policy
 from guerdon.models.reward_model import create
 
@@ -96,13 +96,13 @@ def test_a_changed_weight_is_laid_out_anew(wide, change):
     x = torch.randn(5, 64)
     with torch.no_grad():
         for _ in range(2):
-            with packed(nn.Sequential(layer)):
+            with prepacked_weights(nn.Sequential(layer)):
                 found = layer(x)
                 assert "forward" in vars(layer)
             assert "forward" not in vars(layer)
             torch.testing.assert_close(found, nn.functional.linear(x, layer.weight, layer.bias), rtol=1e-5, atol=1e-5)
             held = COPIES[layer][1]
-            with packed(nn.Sequential(layer)):
+            with prepacked_weights(nn.Sequential(layer)):
                 assert COPIES[layer][1] is held  # kept while nothing changes
             change(layer.weight)
 
@@ -110,7 +110,7 @@ def test_a_changed_weight_is_laid_out_anew(wide, change):
 def test_gradients_autocast_and_other_dtypes_use_the_weight_itself(wide, monkeypatch):
     layer, x = nn.Linear(64, 96), torch.randn(5, 64)
     monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", lambda *given: pytest.fail("the copy was used"))
-    with packed(layer):
+    with prepacked_weights(layer):
         layer(x).sum().backward()
         assert layer.weight.grad is not None
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -121,7 +121,7 @@ def test_nothing_is_left_on_a_failure_nested_use_or_a_copied_model(wide):
     layer = nn.Linear(64, 96)
 
     def fail():
-        with packed(layer), packed(layer):
+        with prepacked_weights(layer), prepacked_weights(layer):
             assert "forward" in vars(layer)
             raise RuntimeError
 
@@ -139,7 +139,7 @@ def test_nothing_is_left_on_a_failure_nested_use_or_a_copied_model(wide):
 def test_no_copies_where_memory_is_short(wide, monkeypatch):
     layer = nn.Linear(64, 96)
     monkeypatch.setattr(module, "SPARE", 10**12)
-    with packed(layer):
+    with prepacked_weights(layer):
         assert "forward" not in vars(layer)
 
 

@@ -1,4 +1,4 @@
-"""Which way a trunk runs: a forest only where it is exact, else a fallback that is, with one warning; and no way, batch, dtype
+"""Which way a backbone runs: a forest only where it is exact, else a fallback that is, with one warning; and no way, batch, dtype
 or memory option changes a reward by more than its rounding."""
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def difference(network, texts: list[np.ndarray], way: str) -> float:
 
 def planted(patch, change) -> None:
     """Let every forest be changed once it is laid out."""
-    sound = prefix_tree.plant
-    patch.setattr(prefix_tree, "plant", lambda *args, **kwargs: change(sound(*args, **kwargs)))
+    sound = prefix_tree.build_forest
+    patch.setattr(prefix_tree, "build_forest", lambda *args, **kwargs: change(sound(*args, **kwargs)))
 
 
 def one_future_key(patch) -> None:
@@ -166,15 +166,15 @@ FAULTS = [
 @pytest.mark.parametrize(("name", "fault"), FAULTS, ids=[f"{name}-{fault.__name__}" for name, fault in FAULTS])
 def test_a_wrong_mask_fails_the_comparison_and_the_guard_refuses_it(fresh, doubled, name, fault, caplog, monkeypatch):
     chosen = fresh(name)
-    assert chosen.trunk.choose() == "forest"
-    assert difference(chosen, TEXTS, "forest") < 1e-12
+    assert chosen.backbone.choose_mode() == "prefix_tree"
+    assert difference(chosen, TEXTS, "prefix_tree") < 1e-12
     assert not warnings_in(caplog)
     fault(monkeypatch)
-    assert difference(chosen, TEXTS, "forest") > 1e-6
+    assert difference(chosen, TEXTS, "prefix_tree") > 1e-6
 
     guarded = fresh(name).to(torch.float32)  # as it is used: the guard's tolerance is widest where rounding is
-    assert guarded.trunk.choose() != "forest"
-    assert guarded.trunk.choose() == guarded.trunk.way
+    assert guarded.backbone.choose_mode() != "prefix_tree"
+    assert guarded.backbone.choose_mode() == guarded.backbone.mode
     (warning,) = warnings_in(caplog)
     assert FALLBACK in warning
     assert (guarded(TEXTS).double() - rewards_and_gradients(chosen, TEXTS, "padded")[0]).abs().max() < 1e-4
@@ -182,40 +182,40 @@ def test_a_wrong_mask_fails_the_comparison_and_the_guard_refuses_it(fresh, doubl
 
 @pytest.mark.parametrize(("name", "fault"), FAULTS, ids=[f"{name}-{fault.__name__}" for name, fault in FAULTS])
 def test_the_rounding_of_bfloat16_hides_no_wrong_mask(fresh, name, fault, monkeypatch):
-    assert fresh(name, torch.bfloat16).trunk.choose() == "forest"
+    assert fresh(name, torch.bfloat16).backbone.choose_mode() == "prefix_tree"
     fault(monkeypatch)
-    assert fresh(name, torch.bfloat16).trunk.choose() != "forest"
+    assert fresh(name, torch.bfloat16).backbone.choose_mode() != "prefix_tree"
 
 
 def test_a_large_number_that_all_texts_share_hides_no_wrong_mask(fresh, monkeypatch):
     def chosen() -> str:
         network = fresh("gpt2", torch.float32)
-        network.trunk.body.ln_f.bias.data[3] = 10_000.0
-        return network.trunk.choose()
+        network.backbone.base_model.ln_f.bias.data[3] = 10_000.0
+        return network.backbone.choose_mode()
 
-    assert chosen() == "forest"
+    assert chosen() == "prefix_tree"
     siblings_seen(monkeypatch)
-    assert chosen() != "forest"
+    assert chosen() != "prefix_tree"
 
 
 def test_a_last_layer_that_cannot_be_cut_is_computed_in_full(fresh, doubled, caplog, monkeypatch):
     chosen = fresh()
-    assert chosen.trunk.choose() == "forest"
-    assert chosen.trunk.reads is not None
+    assert chosen.backbone.choose_mode() == "prefix_tree"
+    assert chosen.backbone.last_layer is not None
     last_layer_blind_to_itself(monkeypatch)
-    assert difference(chosen, TEXTS, "forest") > 1e-6
+    assert difference(chosen, TEXTS, "prefix_tree") > 1e-6
     guarded = fresh()
-    assert guarded.trunk.choose() == "forest"
-    assert guarded.trunk.reads is None
+    assert guarded.backbone.choose_mode() == "prefix_tree"
+    assert guarded.backbone.last_layer is None
     assert not warnings_in(caplog)
-    assert difference(guarded, TEXTS, "forest") < 1e-12
+    assert difference(guarded, TEXTS, "prefix_tree") < 1e-12
 
 
 def test_a_family_whose_attention_is_not_told_its_window_is_not_trusted(fresh, doubled):
     network = fresh("phimoe")  # a window of 50 in the mask alone
-    network.trunk.choose()
+    network.backbone.choose_mode()
     texts = branches(tokens(60)[0], *tokens(15, 29, seed=1))
-    assert difference(network, texts, network.trunk.way) < 1e-12
+    assert difference(network, texts, network.backbone.mode) < 1e-12
 
 
 # ---- Other ways ----------------------------------------------------------------------------------------------------
@@ -224,22 +224,22 @@ def test_a_family_whose_attention_is_not_told_its_window_is_not_trusted(fresh, d
 @pytest.mark.parametrize("name", STATEFUL)
 def test_layers_with_a_state_are_padded_by_design(folders, name, caplog):
     network = create(ModelOptions(base=str(folders(name)), dtype="float32", device="cpu")).network
-    assert network.trunk.choose() == "padded"
+    assert network.backbone.choose_mode() == "padded"
     assert not warnings_in(caplog)
-    assert network.trunk.attention == layout.attention_of(network.classifier) != prefix_tree.NAME
+    assert network.backbone.native_attention == layout.attention_of(network.classifier) != prefix_tree.NAME
 
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_encoders_are_padded_by_design(folders, name, caplog):
     network = create(ModelOptions(base=str(folders(name)), dtype="float32", device="cpu")).network
-    assert network.trunk.choose() == "padded"
+    assert network.backbone.choose_mode() == "padded"
     assert network(TEXTS).shape == (len(TEXTS), 1)
     assert layout.attention_of(network.classifier) != prefix_tree.NAME
     assert not warnings_in(caplog)
 
 
 def no_backend(network, patch) -> None:
-    patch.setattr(type(network.trunk.body), "_supports_attention_backend", False)
+    patch.setattr(type(network.backbone.base_model), "_supports_attention_backend", False)
 
 
 def refuses(network, patch) -> None:
@@ -254,10 +254,10 @@ def refuses(network, patch) -> None:
 def test_where_a_forest_is_refused_the_cache_is_as_exact(fresh, doubled, name, why, caplog, monkeypatch):
     network = fresh(name)
     why(network, monkeypatch)
-    assert network.trunk.choose() == "cache"
+    assert network.backbone.choose_mode() == "cache"
     assert len(warnings_in(caplog)) == 1
     assert "prompts through a cache" in warnings_in(caplog)[0]
-    assert layout.attention_of(network.classifier) == network.trunk.attention
+    assert layout.attention_of(network.classifier) == network.backbone.native_attention
     for texts in (ONE_PROMPT, ONE_PROMPT[:1], ONE_PROMPT[:2], TEXTS):
         assert difference(network, texts, "cache") < 1e-12
 
@@ -265,7 +265,7 @@ def test_where_a_forest_is_refused_the_cache_is_as_exact(fresh, doubled, name, w
 @pytest.mark.parametrize("name", ["gpt_oss", "bloom"])
 def test_attention_that_a_forest_does_not_know_falls_back_and_scores_rightly(fresh, doubled, name, caplog):
     network = fresh(name)
-    assert network.trunk.choose() == "cache"
+    assert network.backbone.choose_mode() == "cache"
     assert len(warnings_in(caplog)) == 1
     for texts in (ONE_PROMPT, TEXTS):
         assert difference(network, texts, "cache") < 1e-12
@@ -273,30 +273,32 @@ def test_attention_that_a_forest_does_not_know_falls_back_and_scores_rightly(fre
 
 def test_soft_capped_scores_are_exact(fresh, doubled):
     network = fresh("gemma2")
-    assert network.trunk.choose() == "forest"
-    assert difference(network, TEXTS, "forest") < 1e-12
-    uncapped = rewards_and_gradients(network, TEXTS, "forest")[0]
-    for layer in network.trunk.body.layers:
+    assert network.backbone.choose_mode() == "prefix_tree"
+    assert difference(network, TEXTS, "prefix_tree") < 1e-12
+    uncapped = rewards_and_gradients(network, TEXTS, "prefix_tree")[0]
+    for layer in network.backbone.base_model.layers:
         layer.self_attn.attn_logit_softcapping = None
-    assert (rewards_and_gradients(network, TEXTS, "forest")[0] - uncapped).abs().max() > 1e-3  # the cap was at work
+    assert (
+        rewards_and_gradients(network, TEXTS, "prefix_tree")[0] - uncapped
+    ).abs().max() > 1e-3  # the cap was at work
 
 
 def test_with_activations_made_again_the_cache_is_not_chosen(fresh, doubled, caplog, monkeypatch):
     network = fresh()
     no_backend(network, monkeypatch)
     _recompute_activations(network)
-    assert network.train().trunk.choose() == "padded"
+    assert network.train().backbone.choose_mode() == "padded"
     assert len(warnings_in(caplog)) == 1
-    assert network.trunk.way == "padded"
+    assert network.backbone.mode == "padded"
 
 
 def test_activations_made_again_after_the_cache_was_chosen_change_nothing(fresh, doubled, monkeypatch):
     network = fresh()
     no_backend(network, monkeypatch)
-    assert network.trunk.choose() == "cache"
+    assert network.backbone.choose_mode() == "cache"
     expected = rewards_and_gradients(network, ONE_PROMPT, "padded")
     _recompute_activations(network.train())
-    assert farthest(rewards_and_gradients(network, ONE_PROMPT, network.trunk.choose()), expected) < 1e-12
+    assert farthest(rewards_and_gradients(network, ONE_PROMPT, network.backbone.choose_mode()), expected) < 1e-12
 
 
 def test_a_cache_that_is_wrong_is_not_chosen(fresh, doubled, monkeypatch):
@@ -310,8 +312,8 @@ def test_a_cache_that_is_wrong_is_not_chosen(fresh, doubled, monkeypatch):
     monkeypatch.setattr(DynamicCache, "batch_repeat_interleave", forgetful)
     network = fresh()
     no_backend(network, monkeypatch)
-    network.trunk.choose()
-    assert network.trunk.way == "padded"
+    network.backbone.choose_mode()
+    assert network.backbone.mode == "padded"
 
 
 # ---- What must not matter ------------------------------------------------------------------------------------------
@@ -343,35 +345,38 @@ def test_order_grouping_and_budget_change_no_score(folders, name):
             np.testing.assert_allclose(found, alone[order], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("way", ["forest", "cache", "padded"])
+@pytest.mark.parametrize("way", ["prefix_tree", "cache", "padded"])
 def test_a_rotary_embedding_that_turns_with_a_long_text_leaves_the_short_ones_alone(fresh, doubled, way):
     """What each text gives alone, where it shares its beginning with texts on the other side of the turn."""
     network = fresh("longrope")
-    network.trunk.choose()
-    assert (network.trunk.way, network.trunk.turn) == ("forest", 24)
+    network.backbone.choose_mode()
+    assert (network.backbone.mode, network.backbone.longrope_threshold) == ("prefix_tree", 24)
     shared = np.arange(5, 20)
     texts = [np.concatenate([shared, np.arange(30, 30 + more)]) for more in (3, 20, 9, 10, 40)]
-    alone = torch.cat([network.trunk.states([text], [12]) for text in texts])
-    if way != "forest":
-        network.trunk.way = way
-        network.trunk._attend(network.trunk.attention)
-    torch.testing.assert_close(network.trunk.states(texts, [12] * 5), alone, atol=1e-10, rtol=0)
+    alone = torch.cat([network.backbone.hidden_states([text], [12]) for text in texts])
+    if way != "prefix_tree":
+        network.backbone.mode = way
+        network.backbone.set_attention(network.backbone.native_attention)
+    torch.testing.assert_close(network.backbone.hidden_states(texts, [12] * 5), alone, atol=1e-10, rtol=0)
     assert difference(network, texts, way) < 1e-10
-    network.trunk.turn = None
-    assert (network.trunk.states(texts, [12] * 5) - alone).abs().max() > 1e-3
+    network.backbone.longrope_threshold = None
+    assert (network.backbone.hidden_states(texts, [12] * 5) - alone).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("way", ["forest", "cache", "padded"])
+@pytest.mark.parametrize("way", ["prefix_tree", "cache", "padded"])
 def test_gradients_add_up_over_any_division_into_batches(fresh, doubled, way, monkeypatch):
     network = fresh()
-    if way != "forest":
+    if way != "prefix_tree":
         no_backend(network, monkeypatch)
-    network.trunk.choose()
-    network.trunk.way = way
+    network.backbone.choose_mode()
+    network.backbone.mode = way
     weights = torch.linspace(-1, 1, len(TEXTS), dtype=torch.float64)
     whole = rewards_and_gradients(network, TEXTS, way)
     for budget in (1, 50, 100, 10**6):
-        rewards, batches = torch.zeros(len(TEXTS), dtype=torch.float64), network.trunk.batches(TEXTS, budget)
+        rewards, batches = (
+            torch.zeros(len(TEXTS), dtype=torch.float64),
+            network.backbone.split_into_batches(TEXTS, budget),
+        )
         network.zero_grad()
         for rows in batches:
             found = network([TEXTS[i] for i in rows])[:, 0]
@@ -379,26 +384,28 @@ def test_gradients_add_up_over_any_division_into_batches(fresh, doubled, way, mo
             rewards[rows] = found.detach()
         gradients = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
         assert farthest((rewards[:, None], gradients), whole) < 1e-12
-        if way != "forest":
-            assert all(len(rows) == 1 or network.trunk.cost([TEXTS[i] for i in rows]) <= budget for rows in batches)
+        if way != "prefix_tree":
+            assert all(
+                len(rows) == 1 or network.backbone.count_tokens([TEXTS[i] for i in rows]) <= budget for rows in batches
+            )
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2", "gpt_neox"])
 @pytest.mark.parametrize("lora_rank", [0, 3])
 def test_activations_made_again_and_adapters_change_no_gradient(fresh, doubled, name, lora_rank):
     network = fresh(name, lora_rank=lora_rank)
-    assert network.trunk.choose() == "forest"
+    assert network.backbone.choose_mode() == "prefix_tree"
     draw = torch.Generator().manual_seed(0)
     for parameter_name, parameter in network.named_parameters():
         if "lora_B" in parameter_name:  # zeros at first, which hide what A does
             parameter.data.copy_(torch.randn(parameter.shape, generator=draw) / 4)
     expected = rewards_and_gradients(network, TEXTS, "padded")
     assert any("lora_A" in key for key in expected[1]) == bool(lora_rank)
-    assert farthest(rewards_and_gradients(network, TEXTS, "forest"), expected) < 1e-12
+    assert farthest(rewards_and_gradients(network, TEXTS, "prefix_tree"), expected) < 1e-12
     _recompute_activations(network.train())
     if lora_rank:
         layout.unwrapped(network.classifier).enable_input_require_grads()
-    assert farthest(rewards_and_gradients(network, TEXTS, "forest"), expected) < 1e-12
+    assert farthest(rewards_and_gradients(network, TEXTS, "prefix_tree"), expected) < 1e-12
 
 
 def test_adapters_folded_in_change_no_reward(fresh, doubled):
@@ -408,13 +415,13 @@ def test_adapters_folded_in_change_no_reward(fresh, doubled):
             parameter.data.fill_(0.1)
     before = network(TEXTS)
     network.merge()
-    assert network.trunk.way == "forest"
+    assert network.backbone.mode == "prefix_tree"
     assert (network(TEXTS) - before).abs().max() < 1e-12
 
 
 def test_activations_of_two_forests_in_flight_are_not_confused(fresh, doubled):
     network = fresh().train()
-    network.trunk.choose()
+    network.backbone.choose_mode()
     halves = TEXTS[:4], TEXTS[4:]
     expected = [rewards_and_gradients(network, half, "padded")[1] for half in halves]
     expected = {name: expected[0][name] + expected[1][name] for name in expected[0]}
@@ -433,7 +440,7 @@ def test_bfloat16_weights_are_near_float32(folders, name):
     full, half = (
         create(ModelOptions(base=str(folders(name)), dtype=d, device="cpu")).network for d in ("float32", "bfloat16")
     )
-    assert full.trunk.choose() == half.trunk.choose() == "forest"
+    assert full.backbone.choose_mode() == half.backbone.choose_mode() == "prefix_tree"
     with torch.no_grad():
         expected, found = full(TEXTS), half(TEXTS)
     assert found.dtype == torch.float32
@@ -443,10 +450,10 @@ def test_bfloat16_weights_are_near_float32(folders, name):
 @pytest.mark.parametrize("name", ["llama", "gemma3", "gpt_neox"])
 def test_bfloat16_products_train_forward_and_backward(fresh, name):
     network = fresh(name, torch.float32)
-    assert network.trunk.choose() == "forest"
-    expected, whole = rewards_and_gradients(network, TEXTS, "forest")
+    assert network.backbone.choose_mode() == "prefix_tree"
+    expected, whole = rewards_and_gradients(network, TEXTS, "prefix_tree")
     with torch.autocast("cpu", torch.bfloat16):
-        found, rounded = rewards_and_gradients(network, TEXTS, "forest")
+        found, rounded = rewards_and_gradients(network, TEXTS, "prefix_tree")
     assert (found - expected).abs().max() < 0.15 * (expected.max() - expected.min())
     assert rounded.keys() == whole.keys()
     one, other = (torch.cat([g.flatten() for g in grads.values()]) for grads in (rounded, whole))
@@ -456,7 +463,7 @@ def test_bfloat16_products_train_forward_and_backward(fresh, name):
 def test_a_first_use_under_autocast_chooses_the_forest(fresh):
     network = fresh(dtype=torch.float32)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        assert network.trunk.choose() == "forest"
+        assert network.backbone.choose_mode() == "prefix_tree"
 
 
 def test_padding_reads_the_last_token_whatever_pads(fresh, doubled):
@@ -466,7 +473,7 @@ def test_padding_reads_the_last_token_whatever_pads(fresh, doubled):
     assert all(
         torch.equal(row[: len(text)], torch.from_numpy(text).long()) for row, text in zip(ids, TEXTS, strict=True)
     )
-    network.trunk.choose()
+    network.backbone.choose_mode()
     usual = rewards_and_gradients(network, TEXTS, "padded")
     network.classifier.config.pad_token_id = 7
     assert farthest(rewards_and_gradients(network, TEXTS, "padded"), usual) < 1e-12
@@ -504,15 +511,15 @@ def test_the_layout_for_the_gpu_kernel_gives_what_padded_rows_give(
     Before torch 2.12 it is not told of grouped heads.
     """
     network = fresh(name)
-    assert network.trunk.choose() == "forest"
+    assert network.backbone.choose_mode() == "prefix_tree"
     takes = {"scale", "window_size", *(["enable_gqa"] if asks_for_groups else [])}
     monkeypatch.setattr(prefix_tree, "kernel", lambda: (plain_varlen, frozenset(takes)))
     asked = []
     monkeypatch.setattr(prefix_tree, "has_varlen", lambda *given: asked.append(given) or True)
-    if not reads_last_layer and network.trunk.reads:
-        network.trunk.reads.remove()
-        network.trunk.reads = None
-    assert difference(network, TEXTS, "forest") < 1e-12
+    if not reads_last_layer and network.backbone.last_layer:
+        network.backbone.last_layer.remove()
+        network.backbone.last_layer = None
+    assert difference(network, TEXTS, "prefix_tree") < 1e-12
     assert asked
 
 
@@ -529,10 +536,10 @@ def test_a_kernel_is_dropped_only_where_the_forest_is_exact_without_it(fresh, do
         prefix_tree, "kernel", lambda: (plain_varlen if sound else faulty, frozenset({"scale", "window_size"}))
     )
     network = fresh(name)
-    assert network.trunk.choose() == "forest"
-    assert network.trunk.varlen == sound
-    assert (network.trunk.reads is None) == (name == "gpt2")
-    assert difference(network, TEXTS, "forest") < 1e-12
+    assert network.backbone.choose_mode() == "prefix_tree"
+    assert network.backbone.allow_varlen == sound
+    assert (network.backbone.last_layer is None) == (name == "gpt2")
+    assert difference(network, TEXTS, "prefix_tree") < 1e-12
 
 
 def test_gradients_of_keys_laid_out_many_times_are_summed_in_float32():
@@ -556,22 +563,26 @@ def test_a_kernel_that_cannot_be_told_of_scale_and_window_is_not_used(monkeypatc
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3", "mistral", "gpt2", "granite"])
-@pytest.mark.parametrize("way", ["forest", "cache"])
+@pytest.mark.parametrize("way", ["prefix_tree", "cache"])
 def test_states_from_any_token_on_are_those_of_padded_rows(fresh, doubled, name, way):
     network = fresh(name)
-    trunk = network.trunk
-    assert trunk.choose() == "forest"
+    backbone = network.backbone
+    assert backbone.choose_mode() == "prefix_tree"
     texts = [t for t in TEXTS if len(t) > 1]
     for since in ([0] * len(texts), [len(t) - 1 for t in texts], [min(5 * i, len(t) - 1) for i, t in enumerate(texts)]):
         found = {}
         for each in (way, "padded"):
-            trunk._attend(prefix_tree.NAME if each == "forest" else trunk.attention)
+            backbone.set_attention(prefix_tree.NAME if each == "prefix_tree" else backbone.native_attention)
             network.zero_grad()
-            states = {"forest": trunk.forest, "cache": trunk.cached, "padded": trunk.padded}[each](texts, since)
+            states = {
+                "prefix_tree": backbone.run_prefix_tree,
+                "cache": backbone.run_cached,
+                "padded": backbone.run_padded,
+            }[each](texts, since)
             states.square().mean().backward()
-            grads = {n: p.grad.clone() for n, p in trunk.body.named_parameters() if p.grad is not None}
+            grads = {n: p.grad.clone() for n, p in backbone.base_model.named_parameters() if p.grad is not None}
             found[each] = (states.detach(), grads)
-        trunk._attend(prefix_tree.NAME)
+        backbone.set_attention(prefix_tree.NAME)
         assert found[way][0].shape[0] == sum(len(t) - s for t, s in zip(texts, since, strict=True))
         assert farthest(found[way], found["padded"]) < 1e-12
 
@@ -588,10 +599,10 @@ def test_compiled_layers_give_the_same_rewards_and_gradients(fresh):
     except Exception:
         pytest.skip("no C++ compiler")
     network = fresh(dtype=torch.float32)
-    expected = rewards_and_gradients(network, TEXTS, "forest") if network.trunk.choose() else None
-    network.trunk.compile()
+    expected = rewards_and_gradients(network, TEXTS, "prefix_tree") if network.backbone.choose_mode() else None
+    network.backbone.compile()
     try:
-        assert farthest(rewards_and_gradients(network, TEXTS, "forest"), expected) < 1e-5
+        assert farthest(rewards_and_gradients(network, TEXTS, "prefix_tree"), expected) < 1e-5
     finally:
         AttentionInterface.register(prefix_tree.NAME, prefix_tree.attend)
         torch._dynamo.reset()

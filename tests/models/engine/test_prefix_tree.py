@@ -86,7 +86,7 @@ def refuse_wrong_layout(texts: list[np.ndarray], forest: prefix_tree.Forest) -> 
 def test_every_token_sees_exactly_its_own_beginning(shape, chunk, monkeypatch):
     monkeypatch.setattr(prefix_tree, "CHUNK", chunk)
     texts = shapes()[shape]
-    refuse_wrong_layout(texts, prefix_tree.plant(texts))
+    refuse_wrong_layout(texts, prefix_tree.build_forest(texts))
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_every_token_sees_exactly_its_own_beginning(shape, chunk, monkeypatch):
     }.items(),
 )
 def test_tokens_computed_by_hand(shape, computed):
-    assert prefix_tree.plant(shapes()[shape]).tokens == computed
+    assert prefix_tree.build_forest(shapes()[shape]).tokens == computed
 
 
 def test_a_conversation_shares_its_earlier_turns():
     first, second, third, a, b, c = tokens(20, 15, 10, 9, 8, 11)
     one = np.concatenate
     texts = [one([first, a]), one([first, second, b]), one([first, second, third, c]), one([first, second, third])]
-    forest = prefix_tree.plant(texts)
+    forest = prefix_tree.build_forest(texts)
     refuse_wrong_layout(texts, forest)
     assert forest.tokens == 20 + 15 + 10 + 9 + 8 + 11
     assert forest.position_ids.max() == 20 + 15 + 10 + 11 - 1
@@ -118,7 +118,7 @@ def test_a_conversation_shares_its_earlier_turns():
 
 def test_sliding_windows_and_reads_keep_the_keys_they_need():
     texts = branches(tokens(50)[0], *tokens(30, 9, 17, seed=1))
-    forest = prefix_tree.plant(texts)
+    forest = prefix_tree.build_forest(texts)
     whole = visible(forest)
     for block in prefix_tree.read_blocks(forest):
         assert [at for run in block.keys for at in range(*run)] == whole[block.start]
@@ -154,38 +154,38 @@ def test_any_texts_are_laid_out_rightly(texts, shared, chunk):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prefix_tree, "MIN_SHARED", shared)
         patch.setattr(prefix_tree, "CHUNK", chunk)
-        forest = prefix_tree.plant(texts)
+        forest = prefix_tree.build_forest(texts)
         refuse_wrong_layout(texts, forest)
         fewest, computed = num_shared_once(texts), forest.tokens
-        assert fewest <= prefix_tree.unique(texts) <= computed <= fewest + (shared - 1) * len(texts)
+        assert fewest <= prefix_tree.count_unique_tokens(texts) <= computed <= fewest + (shared - 1) * len(texts)
         if shared == 1:
-            assert prefix_tree.unique(texts) == computed == fewest
+            assert prefix_tree.count_unique_tokens(texts) == computed == fewest
 
 
 @given(texts=alike_texts())
 @example(texts=[np.array(t, dtype=np.int32) for t in ([4] * 30, [4] * 19 + [5] * 9, [4] * 12 + [6] * 9)])
 def test_unique_is_what_a_forest_computes(texts):
-    assert prefix_tree.unique(texts) == prefix_tree.plant(texts).tokens
+    assert prefix_tree.count_unique_tokens(texts) == prefix_tree.build_forest(texts).tokens
 
 
 @given(texts=alike_texts(), budget=st.sampled_from([1, 10, 40, 100, 10**6]))
 @settings(max_examples=200)
 def test_batches_hold_every_text_once_in_order_and_their_tokens(texts, budget):
-    batches = prefix_tree.by_tokens(texts, budget)
+    batches = prefix_tree.batch_by_unique_tokens(texts, budget)
     flat = [i for batch in batches for i in batch]
-    assert flat == prefix_tree.in_order(texts)
+    assert flat == prefix_tree.prefix_order(texts)
     assert sorted(flat) == list(range(len(texts)))
     assert [tuple(texts[i]) for i in flat] == sorted(tuple(text) for text in texts)
     for batch, later in pairwise([*batches, []]):
         held = [texts[i] for i in batch]
-        assert len(batch) == 1 or prefix_tree.unique(held) <= budget
-        assert not later or prefix_tree.unique([*held, texts[later[0]]]) > budget  # none is closed early
+        assert len(batch) == 1 or prefix_tree.count_unique_tokens(held) <= budget
+        assert not later or prefix_tree.count_unique_tokens([*held, texts[later[0]]]) > budget  # none is closed early
 
 
 def test_alike_texts_stay_together_in_a_batch():
     families = [branches(p, *tokens(9, 9, seed=i)) for i, p in enumerate(tokens(60, 60, 60, 60))]
     texts = [family[reply] for reply in range(2) for family in families]
-    batches = prefix_tree.by_tokens(texts, 60 + 9 + 9)
+    batches = prefix_tree.batch_by_unique_tokens(texts, 60 + 9 + 9)
     assert sorted(map(sorted, batches)) == [[i, i + 4] for i in range(4)]
 
 
@@ -193,8 +193,8 @@ def test_batching_twenty_thousand_texts_takes_a_moment():
     shared, *texts = tokens(200, *[150] * 20_000)
     texts[::2] = branches(shared, *texts[::2])
     began = time.process_time()
-    batches = prefix_tree.by_tokens(texts, 4096)
-    count = prefix_tree.unique(texts)
+    batches = prefix_tree.batch_by_unique_tokens(texts, 4096)
+    count = prefix_tree.count_unique_tokens(texts)
     assert time.process_time() - began < 2
     assert sum(map(len, batches)) == 20_000
     assert count == pytest.approx(200 + 150 * 20_000, rel=0.02)  # a few letters after the prompt agree by chance
@@ -203,7 +203,7 @@ def test_batching_twenty_thousand_texts_takes_a_moment():
 def test_a_thousand_nested_beginnings_are_laid_out():
     (text,) = tokens(8 * 1100)
     texts = [text[: 8 * n] for n in range(1, 1101)]
-    assert prefix_tree.plant(texts).tokens == len(text)
+    assert prefix_tree.build_forest(texts).tokens == len(text)
 
 
 # ---- Against padded rows -------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def test_a_thousand_nested_beginnings_are_laid_out():
 def network(request, tmp_path_factory):
     folder = save_family(tmp_path_factory.mktemp(request.param), request.param, **WINDOWED.get(request.param, {}))
     made = create(ModelOptions(base=str(folder), dtype="float32", device="cpu")).network.double()
-    assert made.trunk.choose() == "forest"
+    assert made.backbone.choose_mode() == "prefix_tree"
     return made
 
 
@@ -221,7 +221,7 @@ def network(request, tmp_path_factory):
 def llama(tmp_path_factory):
     folder = save_family(tmp_path_factory.mktemp("llama"), "llama")
     made = create(ModelOptions(base=str(folder), dtype="float32", device="cpu")).network.double()
-    assert made.trunk.choose() == "forest"
+    assert made.backbone.choose_mode() == "prefix_tree"
     return made
 
 
@@ -231,7 +231,7 @@ def stay_double(monkeypatch):
 
 
 def difference(network, texts: list[np.ndarray]) -> float:
-    return farthest(*(rewards_and_gradients(network, texts, way) for way in ("forest", "padded")))
+    return farthest(*(rewards_and_gradients(network, texts, way) for way in ("prefix_tree", "padded")))
 
 
 @pytest.mark.parametrize("shape", shapes())
@@ -264,7 +264,7 @@ def test_three_hundred_trees_in_one_row(llama):
     draw = np.random.default_rng(0)
     prompts = tokens(*draw.integers(1, 30, 300).tolist())
     texts = [t for i, p in enumerate(prompts) for t in branches(p, *tokens(*draw.integers(1, 12, 1 + i % 2), seed=i))]
-    forest = prefix_tree.plant(texts)
+    forest = prefix_tree.build_forest(texts)
     refuse_wrong_layout(texts, forest)
     assert forest.tokens < sum(map(len, texts))
     assert difference(llama, texts) < 1e-12
@@ -272,9 +272,9 @@ def test_three_hundred_trees_in_one_row(llama):
 
 def test_a_long_text_is_exact_and_so_are_weights_made_again(llama, monkeypatch):
     texts = branches(tokens(1900)[0], *tokens(100, 37, seed=1))
-    made_again = rewards_and_gradients(llama, texts, "forest")
+    made_again = rewards_and_gradients(llama, texts, "prefix_tree")
     monkeypatch.setattr(prefix_tree, "KEEP_KEYS", 10**9)
-    kept = rewards_and_gradients(llama, texts, "forest")
+    kept = rewards_and_gradients(llama, texts, "prefix_tree")
     assert farthest(kept, made_again) == 0
     assert farthest(kept, rewards_and_gradients(llama, texts, "padded")) < 1e-12
 
@@ -282,10 +282,10 @@ def test_a_long_text_is_exact_and_so_are_weights_made_again(llama, monkeypatch):
 @pytest.mark.parametrize("setting", [{"KEEP_KEYS": 0}, {"GROUP_ELEMENTS": 1}, {"CALLS": 0}, {"CALLS": 10**9}])
 def test_how_the_work_is_grouped_changes_nothing(llama, setting, monkeypatch):
     texts = [text for shape in shapes().values() for text in shape]
-    usual = rewards_and_gradients(llama, texts, "forest")
+    usual = rewards_and_gradients(llama, texts, "prefix_tree")
     for name, value in setting.items():
         monkeypatch.setattr(prefix_tree, name, value)
-    assert farthest(rewards_and_gradients(llama, texts, "forest"), usual) < 1e-13
+    assert farthest(rewards_and_gradients(llama, texts, "prefix_tree"), usual) < 1e-13
 
 
 # ---- The attention alone -------------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def attention_inputs(forest: prefix_tree.Forest, size: int = 3) -> list[torch.Te
 def test_gradients_are_finite_differences(softcap, window, only_read, keep, monkeypatch):
     for name, value in {"MIN_SHARED": 2, "CHUNK": 4, "KEEP_KEYS": keep}.items():
         monkeypatch.setattr(prefix_tree, name, value)
-    forest = prefix_tree.plant([*branches(tokens(3)[0], *tokens(3, 2, 0, seed=1)), *tokens(2, seed=2)])
+    forest = prefix_tree.build_forest([*branches(tokens(3)[0], *tokens(3, 2, 0, seed=1)), *tokens(2, seed=2)])
     q, k, v = attention_inputs(forest)
     walk = prefix_tree.plan(forest, 4, 2, window, q, only_read=only_read)
     assert torch.autograd.gradcheck(lambda *x: prefix_tree.TreeAttention.apply(*x, walk, 0.7, softcap), (q, k, v))
@@ -316,7 +316,7 @@ def test_gradients_are_finite_differences(softcap, window, only_read, keep, monk
 @pytest.mark.parametrize("window", [None, 5])
 def test_attention_is_the_formula_written_down(softcap, window, monkeypatch):
     monkeypatch.setattr(prefix_tree, "CHUNK", 7)
-    forest = prefix_tree.plant([text for shape in shapes().values() for text in shape])
+    forest = prefix_tree.build_forest([text for shape in shapes().values() for text in shape])
     q, k, v = (x.detach() for x in attention_inputs(forest))
     out = prefix_tree.TreeAttention.apply(q, k, v, prefix_tree.plan(forest, 4, 2, window, q), 0.7, softcap)
     for at, keys in visible(forest).items():
@@ -331,7 +331,7 @@ def test_the_gradient_of_a_trunk_in_bfloat16_is_summed_over_its_branches_without
     draw = torch.Generator().manual_seed(0)
 
     def trunk_gradients(branch_count: int) -> list[float]:
-        forest = prefix_tree.plant(branches(tokens(50)[0], *tokens(*[20] * branch_count, seed=1)))
+        forest = prefix_tree.build_forest(branches(tokens(50)[0], *tokens(*[20] * branch_count, seed=1)))
         inputs = [torch.randn(forest.tokens, heads, 16, generator=draw).bfloat16() for heads in (4, 2, 2)]
         asked, found = torch.randn(forest.tokens, 4, 16, generator=draw).bfloat16(), []
         for dtype in (torch.bfloat16, torch.float64):
@@ -348,7 +348,7 @@ def test_the_gradient_of_a_trunk_in_bfloat16_is_summed_over_its_branches_without
 
 def test_what_is_kept_for_the_backward_pass_grows_with_the_length():
     def kept(length: int) -> int:
-        forest, sizes = prefix_tree.plant(tokens(length)), []
+        forest, sizes = prefix_tree.build_forest(tokens(length)), []
         q, k, v = attention_inputs(forest)
         with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()), lambda x: x):
             prefix_tree.TreeAttention.apply(q, k, v, prefix_tree.plan(forest, 4, 2, None, q), 1.0, None)
