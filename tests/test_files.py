@@ -84,8 +84,8 @@ def comparisons(text):
 @settings(max_examples=60, deadline=None)
 @given(comparisons(texts))
 def test_a_row_gives_back_its_comparison_exactly_through_json(comparison):
-    line = json.dumps(schema.to_row(comparison), ensure_ascii=False).encode("utf-8", "backslashreplace")
-    assert schema.from_row(json.loads(line)) == comparison
+    line = json.dumps(schema.comparison_to_row(comparison), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    assert schema.comparison_from_row(json.loads(line)) == comparison
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
@@ -130,9 +130,12 @@ def test_parquet_columns_are_typed_and_come_in_row_groups(tmp_path):
     writers.write_comparisons(tmp_path / "a.parquet", some_comparisons(readers.BATCH))
     file = pq.ParquetFile(tmp_path / "a.parquet")
     assert file.num_row_groups == 2
-    assert str(file.schema_arrow.field("prompt").type).startswith(
-        "list<element: struct<role: string, content: string>>"
+    call = "struct<id: string, type: string, function: struct<name: string, arguments: string>>"
+    message = (
+        f"struct<role: string, content: string, tool_calls: list<element: {call}>, tool_call_id: string, name: string>"
     )
+    assert str(file.schema_arrow.field("prompt").type) == f"list<element: {message}>"
+    assert str(file.schema_arrow.field("tools").type) == "list<element: string>"
     assert str(file.schema_arrow.field("weight").type) == "double"
 
 
@@ -193,7 +196,7 @@ def test_nulls_are_absent_and_a_bom_and_blank_lines_are_left_out(tmp_path):
         ({"wieght": 1}, "wieght is not a known field. Did you mean weight?"),
         ({"responses": [{"text": "a"}]}, "must have at least 2 responses, got 1"),
         ({"responses": "ab"}, "responses must be a list of two or more responses, got 'ab'"),
-        ({"responses": ["a", 3]}, "responses[1] must be an object with text, finish, author, ratings, got 3"),
+        ({"responses": ["a", 3]}, "responses[1] must be an object with text, finish, author, ratings, messages, got 3"),
         ({"responses": ["a", {"text": None}]}, "responses[1].text is missing. Add it."),
         (
             {"responses": ["a", {"text": "b", "finish": "eos"}]},
@@ -206,7 +209,10 @@ def test_nulls_are_absent_and_a_bom_and_blank_lines_are_left_out(tmp_path):
             {"prompt": [{"role": "robot", "content": "x"}]},
             "prompt[0].role must be one of system, user, assistant, tool",
         ),
-        ({"prompt": [{"role": "user", "content": ["x" * 999]}]}, "prompt[0].content must be text, got ['xxx"),
+        (
+            {"prompt": [{"role": "user", "content": ["x" * 999]}]},
+            'prompt[0].content[0] must be a part such as {"type": "text"}, got \'xxx',
+        ),
         ({"id": 3}, "id must be text, got 3"),
     ],
 )

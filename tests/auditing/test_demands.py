@@ -91,7 +91,7 @@ def scored(tmp_path_factory):
     rows = comparisons(300)
     for name, model in (("good", Good()), ("bad", Good(-1.0))):
         values = [model.score([r.prompt] * 2, list(r.responses)).value.tolist() for r in rows]
-        lines = [schema.to_row(row) | {"rewards": value} for row, value in zip(rows, values, strict=True)]
+        lines = [schema.comparison_to_row(row) | {"rewards": value} for row, value in zip(rows, values, strict=True)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     return folder
 

@@ -183,7 +183,7 @@ def scored_file(path, rows, form="rewards"):
     lines = []
     for row in rows:
         values = Good().score([row.prompt] * 2, list(row.responses)).value.tolist()
-        native = schema.to_row(row)
+        native = schema.comparison_to_row(row)
         best = 0 if row.q > 0.5 else 1
         plain = {"prompt": row.prompt[0].content, "group": row.group, "source": row.source}
         plain |= {"chosen": row.responses[best].text, "rejected": row.responses[1 - best].text}

@@ -345,7 +345,7 @@ def test_a_bad_row_of_any_form_is_rejected_with_the_true_reason(form, row, words
 
 def test_native_rows_come_back_as_they_were():
     wanted = one({**FORMS[0], "margin": 2, "annotator": "w"})
-    assert one(schema.to_row(wanted)) == wanted
+    assert one(schema.comparison_to_row(wanted)) == wanted
 
 
 def test_parquet_of_another_s_columns_is_read(tmp_path):

@@ -156,7 +156,7 @@ def _kept(folder: Path, model: Any, comparisons: Sequence[Comparison], options: 
         return Memory()
     inner = model.model if isinstance(model, CalibratedModel) else model
     identity = digest([fingerprint, _doubt_of(inner)])
-    seen = digest_all(digest(schema.to_row(comparison)) for comparison in comparisons)
+    seen = digest_all(digest(schema.comparison_to_row(comparison)) for comparison in comparisons)
     key = digest([identity, seen, options.model_dump(exclude={"only", "skip"}), __version__])
     return Memory(KeptScores(folder / "scores.jsonl", identity), KeptReports(folder, key))
 

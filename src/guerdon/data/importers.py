@@ -25,7 +25,7 @@ from guerdon.contracts import (
     digest,
 )
 from guerdon.io.fields import as_number, as_text, did_you_mean, field_error, show_value
-from guerdon.io.schema import Rejected, from_row
+from guerdon.io.schema import Rejected, comparison_from_row
 
 __all__ = [
     "IMPORTERS",
@@ -427,7 +427,7 @@ def _text_part(part: object, where: str) -> str:
 
 
 def _native(row: Row) -> Comparison:
-    return from_row(row)
+    return comparison_from_row(row)
 
 
 IMPORTERS: Mapping[str, Callable[[Row], Comparison]] = {

@@ -24,7 +24,7 @@ from guerdon.contracts import (
     Rollouts,
 )
 from guerdon.io.fields import field_error, show_value
-from guerdon.io.schema import Rejected, asked_row, from_row, prompt_from_row
+from guerdon.io.schema import Rejected, comparison_from_row, conversation_from_row, prompt_from_row
 
 LONGEST_LINE = 256 * 2**20  # bytes; a longer line is no row but a file of another kind
 
@@ -41,7 +41,7 @@ def read_comparisons(path: str | Path) -> Iterator[Comparison]:
         if isinstance(row, Rejected):
             raise GuerdonError(f"{place}: {row.reason}")
         try:
-            yield from_row(row)
+            yield comparison_from_row(row)
         except GuerdonError as error:
             raise GuerdonError(f"{place}: {error}") from None
 
@@ -51,7 +51,7 @@ def read_rollouts(path: str | Path) -> Rollouts:
     asked = [
         (prompt, response)
         for row in read_rows(path)
-        for prompt, responses, _ in [asked_row(*row)]
+        for prompt, responses, _ in [conversation_from_row(*row)]
         for response in responses
     ]
     return Rollouts(tuple(prompt for prompt, _ in asked), tuple(response for _, response in asked))
@@ -66,7 +66,7 @@ def read_prompts(path: str | Path) -> list[Prompt]:
         try:
             if not isinstance(row, Mapping) or not {"prompt", "messages"} & set(row):
                 raise field_error("row", "an object with prompt or messages", row, "Give one of them.")
-            prompt = prompt_from_row(row["prompt"] if "prompt" in row else row["messages"])
+            prompt = prompt_from_row(row["prompt"] if "prompt" in row else row["messages"], row.get("tools"))
             if "prompt" not in row and prompt[-1].role == "assistant":
                 prompt = prompt[:-1]
             if not prompt:

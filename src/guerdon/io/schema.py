@@ -1,7 +1,8 @@
-"""Contracts as plain dicts and back: the native row of a comparison, a row to be scored, and nothing else knows their keys."""
+"""Contracts as plain dicts and back: the rows of comparisons, prompts and responses. No other file knows their keys."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
@@ -15,6 +16,9 @@ from guerdon.contracts import (
     Prompt,
     Response,
     Role,
+    as_message,
+    check_tool_turns,
+    message_dict,
 )
 from guerdon.io.fields import (
     as_list,
@@ -28,66 +32,41 @@ from guerdon.io.fields import (
     without_missing,
 )
 
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "row": ("id", "group", "prompt", "tools", "responses", "preference", "annotator", "source", "weight"),
+    "message": ("role", "content", "tool_calls", "tool_call_id", "name"),
+    "response": ("text", "finish", "author", "ratings", "messages"),
+    "preference": ("groups", "q", "strength", "votes"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that could not be used: where it stands, the reason with its remedy, and the row as it was."""
+    """A row that could not be used: where it stands, the reason with advice, and the row as it was."""
 
     place: str
     reason: str
     row: object
 
 
-def asked_row(place: str, row: Any) -> tuple[Prompt, list[Response], bool]:
-    """The prompt of a row to be scored, its responses, and whether it has a single one; errors name the place."""
-    if isinstance(row, Rejected):
-        raise GuerdonError(f"{row.place}: {row.reason}")
-    advice = "Give prompt and response, prompt and responses, or messages that end with an assistant turn."
-    try:
-        if isinstance(row, Mapping) and "messages" in row:
-            *before, last = prompt_from_row(row["messages"])
-            if last.role != "assistant" or not before:
-                raise field_error("messages", "at least two turns, the last an assistant's", last.role, advice)
-            return Prompt(before), [Response(last.content)], True
-        if not isinstance(row, Mapping) or "prompt" not in row or not {"response", "responses"} & set(row):
-            raise field_error("row", "an object with prompt and response", row, advice)
-        if {"response", "responses"} <= set(row):
-            raise field_error("row", "an object with response or responses, not both", row, "Leave one out.")
-        if "responses" in row:
-            values = as_list(row["responses"], "responses", "a list of texts")
-            return (
-                prompt_from_row(row["prompt"]),
-                [_response(value, f"responses[{i}]") for i, value in enumerate(values)],
-                False,
-            )
-        return prompt_from_row(row["prompt"]), [_response(row["response"], "response")], True
-    except GuerdonError as error:
-        raise GuerdonError(f"{place}: {error}") from None
+# ---- Comparisons ---------------------------------------------------------------------------------------------------
 
 
-KEYS: Mapping[str, tuple[str, ...]] = {
-    "row": ("id", "group", "prompt", "responses", "preference", "annotator", "source", "weight"),
-    "message": ("role", "content"),
-    "response": ("text", "finish", "author", "ratings"),
-    "preference": ("groups", "q", "strength", "votes"),
-}
-
-
-def to_row(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as plain values; from_row gives it back exactly. See from_row for the schema."""
-    v = comparison.preference
-    preference = {
-        "groups": None if v.groups is None else [list(group) for group in v.groups],
-        "q": None if v.q is None else float(v.q),
-        "strength": None if v.strength is None else float(v.strength),
-        "votes": None if v.votes is None else [int(count) for count in v.votes],
+def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as plain values, absent fields left out; `comparison_from_row` gives it back exactly."""
+    preference = comparison.preference
+    judged = {
+        "groups": None if preference.groups is None else [list(group) for group in preference.groups],
+        "q": None if preference.q is None else float(preference.q),
+        "strength": None if preference.strength is None else float(preference.strength),
+        "votes": None if preference.votes is None else [int(count) for count in preference.votes],
     }
     row = {
         "id": comparison.id,
         "group": comparison.group,
-        "prompt": [{"role": m.role, "content": m.content} for m in comparison.prompt],
+        **prompt_to_row(comparison.prompt),
         "responses": [response_to_row(response) for response in comparison.responses],
-        "preference": without_missing(preference),
+        "preference": without_missing(judged),
         "annotator": comparison.annotator,
         "source": comparison.source,
         "weight": None if comparison.weight == 1.0 else float(comparison.weight),
@@ -95,62 +74,31 @@ def to_row(comparison: Comparison) -> dict[str, Any]:
     return without_missing(row)
 
 
-def from_row(row: object) -> Comparison:
-    """The native row in, a Comparison out. A key marked ? may be missing or null; any other key is an error.
+def comparison_from_row(row: object) -> Comparison:
+    """A Comparison from its native row. A key marked ? may be missing or null; any other key is an error.
 
-    {id?, group?, prompt: [{role, content}], responses: [{text, finish?, author?, ratings?: {name: number}}],
+    {id?, group?, prompt: [message], tools?: [JSON text],
+     responses: [{text, finish?, author?, ratings?: {name: number}} or {messages: [message], finish?, ...}],
      preference: {groups: [[index, ...], ...] best first | q: P(first is better), strength?, votes?: [first, tie, second]},
      annotator?, source?, weight?}
+    message: {role, content, tool_calls?: [{id?, type, function: {name, arguments: JSON text}}], tool_call_id?, name?}
 
-    A prompt may be text (one user turn) and a response too. Missing id and group are computed from the content.
+    A prompt may be text (one user turn), and a response may be text or a list of messages. Missing id and group are
+    computed from the content. The key `verdict`, as 0.1 wrote it, is read as `preference`.
     """
-    if isinstance(row, Mapping) and "verdict" in row and "preference" not in row:  # as 0.1 wrote it
+    if isinstance(row, Mapping) and "verdict" in row and "preference" not in row:
         row = {"preference" if key == "verdict" else key: value for key, value in row.items()}
     fields = _object(row, "row", ("prompt", "responses", "preference"))
     responses = as_list(fields["responses"], "responses", "a list of two or more responses")
     return Comparison(
-        prompt=prompt_from_row(fields["prompt"]),
-        responses=tuple(_response(value, f"responses[{i}]") for i, value in enumerate(responses)),
+        prompt=prompt_from_row(fields["prompt"], fields.get("tools")),
+        responses=tuple(response_from_row(value, f"responses[{i}]") for i, value in enumerate(responses)),
         preference=_preference(fields["preference"]),
         annotator=optional_text(fields, "annotator"),
         source=optional_text(fields, "source"),
         weight=as_number(fields["weight"], "weight", "a number > 0", above=0) if "weight" in fields else 1.0,
         group=optional_text(fields, "group") or "",
         id=optional_text(fields, "id") or "",
-    )
-
-
-def prompt_from_row(value: object) -> Prompt:
-    """A prompt from text (one user turn) or a list of messages."""
-    if isinstance(value, str):
-        return Prompt([Message("user", value)])
-    turns = as_list(value, "prompt", "text or a list of messages")
-    if not turns:
-        raise field_error("prompt", "text or a list of at least one message", value)
-    return Prompt(_message(turn, f"prompt[{i}]") for i, turn in enumerate(turns))
-
-
-def _message(value: object, where: str) -> Message:
-    fields = _object(value, "message", ("role", "content"), where)
-    if fields["role"] not in get_args(Role):
-        raise field_error(f"{where}.role", f"one of {', '.join(get_args(Role))}", fields["role"])
-    return Message(fields["role"], as_text(fields["content"], f"{where}.content"))
-
-
-def _response(value: object, where: str) -> Response:
-    if isinstance(value, str):
-        return Response(value)
-    fields = _object(value, "response", ("text",), where)
-    if fields.get("finish") not in (None, *get_args(FinishReason)):
-        raise field_error(f"{where}.finish", f"{' or '.join(get_args(FinishReason))}", fields["finish"])
-    ratings = fields.get("ratings", {})
-    if not isinstance(ratings, Mapping):
-        raise field_error(f"{where}.ratings", "an object of names and numbers", ratings)
-    return Response(
-        as_text(fields["text"], f"{where}.text"),
-        finish=fields.get("finish"),
-        author=optional_text(fields, "author", where),
-        ratings={str(name): as_number(value, f"{where}.ratings.{name}") for name, value in ratings.items()},
     )
 
 
@@ -178,11 +126,116 @@ def _votes(value: object) -> tuple[int, int, int]:
     return cast("tuple[int, int, int]", tuple(value))
 
 
+# ---- Prompts and responses -----------------------------------------------------------------------------------------
+
+
+def conversation_from_row(place: str, row: Any) -> tuple[Prompt, list[Response], bool]:
+    """The prompt of a row to be scored, its responses, and whether the row has a single one; errors name the place."""
+    if isinstance(row, Rejected):
+        raise GuerdonError(f"{row.place}: {row.reason}")
+    try:
+        return _conversation(row)
+    except GuerdonError as error:
+        raise GuerdonError(f"{place}: {error}") from None
+
+
+def _conversation(row: Any) -> tuple[Prompt, list[Response], bool]:
+    advice = "Give prompt and response, prompt and responses, or messages that end with an assistant turn."
+    if isinstance(row, Mapping) and "messages" in row:
+        turns = prompt_from_row(row["messages"], row.get("tools"))
+        if turns[-1].role != "assistant" or len(turns) < 2:
+            raise field_error("messages", "at least two turns, the last an assistant's", turns[-1].role, advice)
+        return turns[:-1], [Response(messages=turns[-1:])], True
+    if not isinstance(row, Mapping) or "prompt" not in row or not {"response", "responses"} & set(row):
+        raise field_error("row", "an object with prompt and response", row, advice)
+    if {"response", "responses"} <= set(row):
+        raise field_error("row", "an object with response or responses, not both", row, "Leave one out.")
+    prompt = prompt_from_row(row["prompt"], row.get("tools"))
+    if "response" in row:
+        return prompt, [response_from_row(row["response"], "response")], True
+    values = as_list(row["responses"], "responses", "a list of texts")
+    return prompt, [response_from_row(value, f"responses[{i}]") for i, value in enumerate(values)], False
+
+
+def prompt_to_row(prompt: Prompt) -> dict[str, Any]:
+    """The fields `prompt` and, where it has any, `tools` of a row."""
+    row: dict[str, Any] = {"prompt": [_message_to_row(message) for message in prompt]}
+    return row | ({"tools": list(prompt.tools)} if prompt.tools else {})
+
+
+def prompt_from_row(value: object, tools: object = None) -> Prompt:
+    """A prompt from text (one user turn) or a list of messages, and its tools."""
+    if isinstance(value, str):
+        return Prompt([Message("user", value)], tools_from_row(tools))
+    turns = as_list(value, "prompt", "text or a list of messages")
+    if not turns:
+        raise field_error("prompt", "text or a list of at least one message", value)
+    prompt = Prompt((_message(turn, f"prompt[{i}]") for i, turn in enumerate(turns)), tools_from_row(tools))
+    check_tool_turns(prompt)
+    return prompt
+
+
+def tools_from_row(value: object) -> Sequence[Any]:
+    """The definitions in a `tools` field: a list of objects or JSON texts, or such a list as JSON text; empty where null."""
+    if isinstance(value, str) and value.strip():
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise field_error("tools", "a list of tools, or one as JSON text", value) from None
+    return as_list(value or (), "tools", "a list of tools, or one as JSON text")
+
+
 def response_to_row(response: Response) -> dict[str, Any]:
-    """The response as plain values, absent fields left out."""
-    ratings = {name: float(value) for name, value in response.ratings.items()}
-    row = {"text": response.text, "finish": response.finish, "author": response.author, "ratings": ratings or None}
+    """The response as plain values, absent fields left out; several messages stand in place of their text."""
+    row = {
+        "text": None if response.messages else response.text,
+        "finish": response.finish,
+        "author": response.author,
+        "ratings": {name: float(value) for name, value in response.ratings.items()} or None,
+        "messages": [_message_to_row(message) for message in response.messages] or None,
+    }
     return without_missing(row)
+
+
+def response_from_row(value: object, where: str) -> Response:
+    """A response from text, from a list of messages, or from what `response_to_row` gives."""
+    if isinstance(value, str):
+        return Response(value)
+    fields = _object({"messages": value} if isinstance(value, list | tuple) else value, "response", (), where)
+    if "text" not in fields and "messages" not in fields:
+        raise GuerdonError(f"{where}.text is missing. Add it.")
+    if fields.get("finish") not in (None, *get_args(FinishReason)):
+        raise field_error(f"{where}.finish", f"{' or '.join(get_args(FinishReason))}", fields["finish"])
+    ratings = fields.get("ratings", {})
+    if not isinstance(ratings, Mapping):
+        raise field_error(f"{where}.ratings", "an object of names and numbers", ratings)
+    turns = as_list(fields.get("messages", ()), f"{where}.messages", "a list of messages")
+    messages = tuple(_message(turn, f"{where}.messages[{i}]") for i, turn in enumerate(turns))
+    try:
+        return Response(
+            as_text(fields.get("text", ""), f"{where}.text"),
+            finish=fields.get("finish"),
+            author=optional_text(fields, "author", where),
+            ratings={str(name): as_number(value, f"{where}.ratings.{name}") for name, value in ratings.items()},
+            messages=messages,
+        )
+    except GuerdonError as error:
+        raise error if str(error).startswith(where) else GuerdonError(f"{where}: {error}") from None
+
+
+def _message_to_row(message: Message) -> dict[str, Any]:
+    """OpenAI's shape, the arguments of calls as JSON text, so that a column has one type in Parquet."""
+    row = message_dict(message)
+    for call, written in zip(message.tool_calls, row.get("tool_calls", ()), strict=True):
+        written["function"]["arguments"] = call.arguments
+    return row
+
+
+def _message(value: object, where: str) -> Message:
+    fields = _object(value, "message", ("role",), where)
+    if fields["role"] not in get_args(Role):
+        raise field_error(f"{where}.role", f"one of {', '.join(get_args(Role))}", fields["role"])
+    return as_message(fields, where)
 
 
 def _object(value: object, kind: str, required: Sequence[str], where: str = "") -> dict[str, Any]:

@@ -19,7 +19,7 @@ from guerdon.contracts import (
     Rollouts,
 )
 from guerdon.io.readers import BATCH
-from guerdon.io.schema import Rejected, response_to_row, to_row
+from guerdon.io.schema import Rejected, comparison_to_row, prompt_to_row, response_to_row
 
 
 def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> int:
@@ -89,7 +89,7 @@ def write_rollouts(path: str | Path, rollouts: Rollouts) -> int:
     with atomic_write(path, "wb") as file:
         for i, (prompt, response) in enumerate(zip(rollouts.prompts, rollouts.responses, strict=True)):
             row: dict[str, Any] = {
-                "prompt": [{"role": m.role, "content": m.content} for m in prompt],
+                **prompt_to_row(prompt),
                 "response": response_to_row(response),
             }
             for name, values in (("reward", rollouts.reward), ("kl", rollouts.kl)):
@@ -130,7 +130,7 @@ def _parquet_writer(file: IO[bytes]) -> Iterator[Callable[[Comparison], None]]:
             held.clear()
 
         def write(comparison: Comparison) -> None:
-            held.append({"weight": 1.0, **to_row(comparison)})
+            held.append({"weight": 1.0, **comparison_to_row(comparison)})
             if len(held) == BATCH:
                 flush()
 
@@ -154,10 +154,26 @@ def _record_batch(rows: list[dict[str, Any]], schema: Any) -> Any:
 def _parquet_schema() -> Any:
     import pyarrow as pa
 
-    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    function = pa.struct([("name", pa.string()), ("arguments", pa.string())])
+    call = pa.struct([("id", pa.string()), ("type", pa.string()), ("function", function)])
+    message = pa.struct(
+        [
+            ("role", pa.string()),
+            ("content", pa.string()),
+            ("tool_calls", pa.list_(call)),
+            ("tool_call_id", pa.string()),
+            ("name", pa.string()),
+        ]
+    )
     ratings = pa.map_(pa.string(), pa.float64())
     response = pa.struct(
-        [("text", pa.string()), ("finish", pa.string()), ("author", pa.string()), ("ratings", ratings)]
+        [
+            ("text", pa.string()),
+            ("finish", pa.string()),
+            ("author", pa.string()),
+            ("ratings", ratings),
+            ("messages", pa.list_(message)),
+        ]
     )
     preference = pa.struct(
         [
@@ -172,6 +188,7 @@ def _parquet_schema() -> Any:
             ("id", pa.string()),
             ("group", pa.string()),
             ("prompt", pa.list_(message)),
+            ("tools", pa.list_(pa.string())),
             ("responses", pa.list_(response)),
             ("preference", preference),
             ("annotator", pa.string()),
@@ -270,7 +287,7 @@ def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
 
 def _comparison_line(comparison: Comparison) -> bytes:
     try:
-        return encode_json(to_row(comparison)) + b"\n"
+        return encode_json(comparison_to_row(comparison)) + b"\n"
     except ValueError:
         raise GuerdonError(
             f"comparison {comparison.id}: holds a number that is not finite; remedy: leave it out"

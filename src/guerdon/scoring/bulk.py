@@ -47,7 +47,7 @@ from guerdon.models.ensemble import load as load_ensemble
 from guerdon.models.reward_model import load
 from guerdon.progress import Bar, note
 
-Asked = tuple[Prompt, list[Response], bool]  # what files.asked_row finds in a row
+Asked = tuple[Prompt, list[Response], bool]  # what conversation_from_row finds in a row
 Values = Float[np.ndarray, " n"]
 OpenModel = Callable[[int], RewardModel]  # the number of a worker -> the model on that worker's device
 CHUNK = (
@@ -83,7 +83,7 @@ class BulkScorer:
             {name: value for name, value in zip(columns, row, strict=True) if value is not None}
             for row in zip(*columns.values(), strict=True)
         ]
-        asked = [schema.asked_row(f"row {at} of the batch", row) for at, row in enumerate(rows)]
+        asked = [schema.conversation_from_row(f"row {at} of the batch", row) for at, row in enumerate(rows)]
         found = _by_row(self.score(*_flat(asked)).value, asked)
         single = [one for _, _, one in asked]
         reward = [values[0] if one else None for values, one in zip(found, single, strict=True)]
@@ -213,7 +213,7 @@ def in_chunks(rows: Iterable[tuple[str, Any]], size: int) -> Iterator[Chunk]:
     asked: list[Asked] = []
     num = 0
     for place, row in rows:
-        wanted = schema.asked_row(place, row)
+        wanted = schema.conversation_from_row(place, row)
         weight = max(1, len(wanted[1]))  # a row without responses takes memory too
         if held and num + weight > size:
             yield Chunk(places[0], places[-1], held, asked)

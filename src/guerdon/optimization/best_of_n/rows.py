@@ -57,7 +57,7 @@ def excluded_row(prompt: Prompt, reason: str) -> Row:
 
 def read_row(place: str, row: Any) -> Rollouts:
     """The inverse of rollouts_row; `truncated` is always there. Errors name the place."""
-    prompt, responses, _ = schema.asked_row(place, row)
+    prompt, responses, _ = schema.conversation_from_row(place, row)
     try:
         columns = _columns(row, len(responses))
     except GuerdonError as error:
