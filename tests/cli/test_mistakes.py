@@ -169,9 +169,9 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
     [
         # comparisons that cannot teach or tell
         (train("ties"), "all 40 comparisons are ties"),
-        (on("calibrate", "ties"), "all 40 pairs are ties, which fit no temperature"),
+        (on("calibrate", "ties"), "comparisons must have a preferred response, got 40 pairs that are all ties. Add"),
         (train("same"), "40 of 40 comparisons have identical responses as the model sees them"),
-        (on("calibrate", "same"), "all 40 margins are 0"),
+        (on("calibrate", "same"), "margins must differ from 0, got 40 margins that are all 0. Train"),
         (train("long"), "model.max_length=512: 1 of 41 comparisons are longer (longest 607 tokens)"),
         (on("calibrate", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
         (on("audit", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),

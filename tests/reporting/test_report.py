@@ -17,7 +17,7 @@ from toys import Good, comparisons
 
 from guerdon.api import auditing
 from guerdon.auditing import audit
-from guerdon.calibration import fit
+from guerdon.calibration import fit_calibrated_model
 from guerdon.config import AuditOptions, CalibrateOptions
 from guerdon.contracts import (
     Curve,
@@ -74,8 +74,8 @@ def report():
     rows = comparisons(200, people=3)
     options = AuditOptions(draws=100, null_draws=100, only=["accuracy", "people", "odds", "mistakes"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[fit.__module__], "DRAWS", 60)
-        _, section = fit(Good(3.0), rows, CalibrateOptions())
+        patch.setattr(sys.modules[fit_calibrated_model.__module__], "DRAWS", 60)
+        _, section = fit_calibrated_model(Good(3.0), rows, CalibrateOptions())
     found = audit(Good(3.0), rows, options, about={"model": "toy"})
     return Report(found.title, found.about, found.estimates, found.findings, found.curves, found.examples, (section,))
 

@@ -7,28 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from guerdon.config import (
-    make,
-)
-from guerdon.contracts import (
-    Comparison,
-    GuerdonError,
-    Judge,
-    Report,
-    RewardModel,
-    Rollouts,
-)
-from guerdon.io import (
-    writers,
-)
+from guerdon.api.saved_models import save
+from guerdon.config import make
+from guerdon.contracts import Comparison, GuerdonError, Judge, Report, RewardModel, Rollouts
+from guerdon.io import writers
 from guerdon.models.calibrated import CalibratedModel
 from guerdon.models.reward_model import ScalarRewardModel
+from guerdon.progress import bar
 
 if TYPE_CHECKING:
     from guerdon.models.isotonic import IsotonicJudge
-
-from guerdon.api.saved_models import save
-from guerdon.progress import bar
 
 
 @overload
@@ -51,40 +39,38 @@ def calibrate(
 def calibrate(
     model: Any, comparisons: Sequence[Comparison], *, reference: Rollouts | None = None, **options: Any
 ) -> tuple[Any, Report]:
-    """The model in nats, with odds fitted to held-out comparisons, and the report of what changed. Keywords are CalibrateOptions.
+    """The model with its odds fitted to held-out comparisons, in nats, and a report of what changed.
 
-    With method="isotonic" a judge instead: the odds are bent, so no rewards belong to them.
+    reference: samples of the policy to be optimized; their rewards get mean 0. Keywords are CalibrateOptions. With
+    method="isotonic" the result is a judge: its odds are bent, so they belong to no rewards.
     """
-    from guerdon.calibration import fit
-    from guerdon.calibration.isotonic import fit_isotonic_judge
+    from guerdon.calibration import fit_calibrated_model, fit_isotonic_judge
     from guerdon.config import CalibrateOptions
 
-    chosen = make(CalibrateOptions, options)
-    if chosen.method == "isotonic" and reference is not None:
+    settings = make(CalibrateOptions, options)
+    if settings.method == "isotonic" and reference is not None:
         raise GuerdonError(
-            "calibrate.method=isotonic: a judge has no scale for a reference; remedy: leave the reference out"
+            "calibrate.method=isotonic: reference must be absent, because a judge has no rewards. Leave the reference out."
         )
     with bar("calibrate", len(comparisons)) as progress:
-        if chosen.method == "isotonic":
-            return fit_isotonic_judge(model, comparisons, chosen, progress=progress)
-        return fit(model, comparisons, chosen, reference=reference, progress=progress)
+        if settings.method == "isotonic":
+            return fit_isotonic_judge(model, comparisons, settings, progress=progress)
+        return fit_calibrated_model(model, comparisons, settings, reference=reference, progress=progress)
 
 
 def store_calibration(model: CalibratedModel, folder: str | Path, out: str | Path | None = None) -> None:
-    """Store a calibration: in place only reward.json (ensemble.json) is rewritten, elsewhere the whole directory is."""
-    if not isinstance(model, CalibratedModel):
-        raise GuerdonError(
-            "calibrate.method=isotonic gives a judge, which a saved reward model cannot hold; "
-            "remedy: calibrate.method=temperature, or use the judge in Python"
-        )
+    """Store a calibration in the saved model. In place, only reward.json or ensemble.json is rewritten; with `out`, all is."""
     from guerdon.models.directory.layout import ENSEMBLE
     from guerdon.models.ensemble import Ensemble, recalibrated
 
+    if not isinstance(model, CalibratedModel):
+        raise GuerdonError(
+            "calibrate.method must be temperature to be stored, got isotonic, which gives a judge and not a reward model. "
+            "Use calibrate.method=temperature, or use the judge in Python."
+        )
     inner = model.model
-    several = (
-        isinstance(inner, ScalarRewardModel) and inner.heads > 1
-    )  # each head is a member with a reward.json of its own
-    if several or (out is not None and Path(out) != Path(folder)):
+    has_heads = isinstance(inner, ScalarRewardModel) and inner.heads > 1  # each head has a reward.json of its own
+    if has_heads or (out is not None and Path(out) != Path(folder)):
         save(model, out or folder)
         return
     if isinstance(inner, Ensemble):

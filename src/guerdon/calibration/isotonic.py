@@ -1,4 +1,4 @@
-"""A model and held-out comparisons in, a judge with bent odds out, and whether the bending was worth more than a temperature."""
+"""Calibration by an isotonic curve: a judge whose odds bend, and whether that was worth more than a temperature."""
 
 from __future__ import annotations
 
@@ -8,20 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from guerdon.calibration import (
-    DRAWS,
-    cross_fitted_temperature,
-    fold_of,
-    usable_pairs,
-)
-from guerdon.contracts import (
-    Estimate,
-    Finding,
-    GuerdonError,
-    Report,
-    RewardModel,
-    digest_all,
-)
+from guerdon.calibration.temperature import DRAWS, cross_fitted_temperature, fold_of, usable_pairs
+from guerdon.contracts import Estimate, Finding, GuerdonError, Report, RewardModel, digest_all
 from guerdon.formulas.calibration import nll
 from guerdon.formulas.isotonic import fit_isotonic, isotonic_log_odds
 from guerdon.formulas.resampling import bootstrap_mean, paired_difference
@@ -38,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_isotonic_judge"]
 
-FEWEST_PAIRS: Final = 1000  # a curve has as many parameters as it wants
-MANY_TIES: Final = 0.01
+MIN_PAIRS: Final = 1000  # a curve has as many parameters as the data allow
+MAX_TIES: Final = 0.01  # share of pairs that the curve may leave undecided without a note
 
 
 def fit_isotonic_judge(
@@ -52,26 +40,21 @@ def fit_isotonic_judge(
     """A judge whose odds are the model's, bent by a symmetric isotonic curve, and a report of the odds before and after.
 
     The comparisons are 1000 or more that the model was not trained on. "After" is cross-fitted: each pair is judged by a
-    curve fitted to other groups, and so is the temperature that it is compared with. Keys: as of a temperature's report
-    with _before and _after; nll_temperature; isotonic_gain, in nats of log loss over the temperature; isotonic_ties, pairs
-    that only the curve leaves undecided. A model that is already calibrated is calibrated again from its raw rewards.
+    curve fitted to other groups, and so is the temperature it is compared with. Estimates: those of a temperature's report
+    with _before and _after; nll_temperature; isotonic_gain, the log loss saved over a temperature, in nats; isotonic_ties,
+    the share of pairs that the curve alone leaves undecided. A model that is already calibrated is calibrated again from
+    its raw rewards.
     """
-    raw = (
-        model.model
-        if isinstance(model, CalibratedModel)
-        else model.model
-        if isinstance(model, IsotonicJudge)
-        else model
-    )
+    raw = model.model if isinstance(model, CalibratedModel | IsotonicJudge) else model
     pairs = usable_pairs(score_comparisons(raw, comparisons, progress=progress))
-    if len(pairs) < FEWEST_PAIRS:
+    if len(pairs) < MIN_PAIRS:
         raise GuerdonError(
-            f"calibrate.method=isotonic: {len(pairs)} pairs where a curve needs {FEWEST_PAIRS}; "
-            "remedy: calibrate.method=temperature, or hold out more"
+            f"calibrate.method=isotonic: comparisons must give at least {MIN_PAIRS} pairs, got {len(pairs)}. "
+            "Use calibrate.method=temperature, or hold out more."
         )
     judge = IsotonicJudge(raw, fit_isotonic(pairs.margin, pairs.q, pairs.weight))
-    after = _cross_fitted(pairs, options.seed)
-    estimates = _measured(pairs, after, options)
+    after = _cross_fitted_log_odds(pairs, options.seed)
+    estimates = _measure_curve(pairs, after, options)
     about = {
         "comparisons": str(len(comparisons)),
         "pairs": str(len(pairs)),
@@ -83,65 +66,70 @@ def fit_isotonic_judge(
     return judge, Report("Calibration by a curve", about, estimates, _findings(estimates))
 
 
-def _cross_fitted(pairs: ScoredPairs, seed: int) -> Float[np.ndarray, " n"]:
-    """For each pair the log-odds by a curve fitted to the other folds."""
-    odds = np.empty(len(pairs))
+def _cross_fitted_log_odds(pairs: ScoredPairs, seed: int) -> Float[np.ndarray, " n"]:
+    """For each pair, the log-odds by a curve fitted to the other folds."""
+    log_odds = np.empty(len(pairs))
     fold = fold_of(pairs.group, seed)
     for held_out in np.unique(fold):
         rest = fold != held_out
         curve = fit_isotonic(pairs.margin[rest], pairs.q[rest], pairs.weight[rest])
-        odds[~rest] = isotonic_log_odds(pairs.margin[~rest], curve)
-    return odds
+        log_odds[~rest] = isotonic_log_odds(pairs.margin[~rest], curve)
+    return log_odds
 
 
-def _measured(pairs: ScoredPairs, after: Float[np.ndarray, " n"], options: CalibrateOptions) -> dict[str, Estimate]:
+def _measure_curve(
+    pairs: ScoredPairs, after: Float[np.ndarray, " n"], options: CalibrateOptions
+) -> dict[str, Estimate]:
     estimates: dict[str, Estimate] = {}
     for when, margin in (("before", pairs.margin), ("after", after)):
         odds = measure_odds(
             margin, pairs.q, pairs.weight, pairs.group, bins=options.bins, draws=DRAWS, seed=options.seed
         )
         estimates |= {f"{name}_{when}": estimate for name, estimate in odds.items()}
-    bent = replace(pairs, margin=after)
-    null = measure_null(bent, estimates["ece_after"].value, bins=options.bins, draws=DRAWS, seed=options.seed)
+    calibrated = replace(pairs, margin=after)
+    null = measure_null(calibrated, estimates["ece_after"].value, bins=options.bins, draws=DRAWS, seed=options.seed)
     estimates |= {f"{name}_after": estimate for name, estimate in null.items()}
-    scaled = nll(pairs.margin / cross_fitted_temperature(pairs, options.seed), pairs.q)
-    asked = {"weight": pairs.weight, "draws": DRAWS, "seed": options.seed}
-    estimates["nll_temperature"] = Estimate(*bootstrap_mean(scaled, pairs.group, **asked))  # type: ignore[arg-type]
-    gain = paired_difference(scaled, nll(after, pairs.q), pairs.group, **asked)  # type: ignore[arg-type]
+
+    def mean(values: Float[np.ndarray, " n"]) -> Estimate:
+        return Estimate(*bootstrap_mean(values, pairs.group, pairs.weight, DRAWS, options.seed))
+
+    by_temperature = nll(pairs.margin / cross_fitted_temperature(pairs, options.seed), pairs.q)
+    estimates["nll_temperature"] = mean(by_temperature)
+    gain = paired_difference(by_temperature, nll(after, pairs.q), pairs.group, pairs.weight, DRAWS, options.seed)
     estimates["isotonic_gain"] = Estimate(*gain)
-    undecided = ((np.abs(after) < 1e-9) & (pairs.margin != 0)).astype(np.float64)
-    estimates["isotonic_ties"] = Estimate(*bootstrap_mean(undecided, pairs.group, **asked))  # type: ignore[arg-type]
+    undecided = (np.abs(after) < 1e-9) & (pairs.margin != 0)
+    estimates["isotonic_ties"] = mean(undecided.astype(np.float64))
     return estimates
 
 
-def _findings(found: dict[str, Estimate]) -> tuple[Finding, ...]:
-    gain, ties = found["isotonic_gain"], found["isotonic_ties"]
-    notes = []
+def _findings(estimates: dict[str, Estimate]) -> tuple[Finding, ...]:
+    gain, ties = estimates["isotonic_gain"], estimates["isotonic_ties"]
+    findings = []
     if not gain.low > 0:
-        evidence = f"log loss {found['nll_temperature']} by a temperature; less by {gain} nats by the curve"
-        notes.append(
+        findings.append(
             Finding(
                 "warning",
                 "A temperature does as well as the curve",
-                evidence,
+                f"log loss {estimates['nll_temperature']} with a temperature; the curve saves {gain} nats",
                 "calibrate.method=temperature: it stays a reward model, and changes no ranking.",
             )
         )
-    if ties.value > MANY_TIES:
-        evidence = (
-            f"{ties} of pairs get the odds 1 : 1, where the model had a preference that the verdicts do not bear out"
-        )
-        notes.append(
-            Finding("note", "The curve leaves pairs undecided", evidence, "Rank by the rewards, not by the odds.")
-        )
-    if is_miscalibrated({"ece_p_value": found["ece_p_value_after"]}):
-        evidence = f"calibration error {found['ece_after']}, {found['ece_null_after']} if the odds were right"
-        notes.append(
+    if ties.value > MAX_TIES:
+        findings.append(
             Finding(
-                "warning",
-                "A curve does not mend the odds",
-                evidence,
-                "See whether sources differ: the audit's domains.",
+                "note",
+                "The curve leaves pairs undecided",
+                f"{ties} of pairs get odds of 1 : 1, where the model had a preference that the labels do not support",
+                "Rank by the rewards, not by the odds.",
             )
         )
-    return tuple(notes)
+    if is_miscalibrated({"ece_p_value": estimates["ece_p_value_after"]}):
+        findings.append(
+            Finding(
+                "warning",
+                "A curve does not correct the odds",
+                f"calibration error {estimates['ece_after']}, {estimates['ece_null_after']} if the odds were right",
+                "Compare the sources in the audit's section on domains.",
+            )
+        )
+    return tuple(findings)

@@ -1,0 +1,158 @@
+"""Calibration by one temperature: margins are divided by it, so no ranking changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from guerdon.calibration.reference import measure_reference
+from guerdon.contracts import Estimate, Finding, GuerdonError, Report, RewardModel, digest_all
+from guerdon.formulas.calibration import LOG_TEMPERATURE_RANGE, fit_temperature
+from guerdon.formulas.resampling import bootstrap
+from guerdon.models.calibrated import CalibratedModel, Calibration
+from guerdon.models.calibration_error import is_miscalibrated, measure_null, measure_odds
+from guerdon.models.scored_pairs import Progress, ScoredPairs, score_comparisons
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, Shaped
+
+    from guerdon.config import CalibrateOptions
+    from guerdon.contracts import Comparison, Rollouts
+
+__all__ = ["fit_calibrated_model"]
+
+DRAWS = 500  # bootstrap draws; each refits the temperature
+FOLDS: Final = 5
+MIN_GROUPS: Final = 20
+
+
+def fit_calibrated_model(
+    model: RewardModel,
+    comparisons: Sequence[Comparison],
+    options: CalibrateOptions,
+    *,
+    reference: Rollouts | None = None,
+    progress: Progress | None = None,
+) -> tuple[CalibratedModel, Report]:
+    """The model with its rewards in nats, by one temperature, and a report of its odds before and after.
+
+    The comparisons must not be ones the model was trained on. "After" is cross-fitted: each pair is judged by a temperature
+    fitted to other groups. `reference` holds samples of the policy to be optimized; their rewards give the reference mean
+    and spread. A model that is already calibrated is calibrated again from its raw rewards.
+    """
+    raw = model.model if isinstance(model, CalibratedModel) else model
+    if not isinstance(raw, RewardModel):
+        raise GuerdonError(
+            f"calibrate: model must give scores, got {type(raw).__name__}. Give a reward model, not a judge."
+        )
+    pairs = usable_pairs(score_comparisons(raw, comparisons, progress=progress))
+    estimates, findings = _measure_temperature(pairs, options) if options.temperature else ({}, ())
+    temperature = estimates["temperature"].value if options.temperature else 1.0
+    calibration = Calibration(temperature)
+    if reference is not None:
+        calibration, reference_estimates = measure_reference(
+            raw, reference, temperature, draws=DRAWS, seed=options.seed
+        )
+        estimates |= reference_estimates
+    about = {
+        "comparisons": str(len(comparisons)),
+        "pairs": str(len(pairs)),
+        "groups": str(pairs.num_groups),
+        "comparisons hash": digest_all(comparison.id for comparison in comparisons),
+        "intervals": f"95 %, {DRAWS} bootstrap draws by group, seed {options.seed}",
+        **{f"reference {key.replace('_', ' ')}": str(value) for key, value in calibration.provenance.items()},
+    }
+    return CalibratedModel(raw, calibration), Report("Calibration", about, estimates, findings)
+
+
+def usable_pairs(pairs: ScoredPairs) -> ScoredPairs:
+    """The same pairs. Raises GuerdonError if no scale can be fitted to them."""
+    if len(pairs) == 0:
+        raise GuerdonError(
+            "calibrate: comparisons must rank at least two responses, got none that do. Give comparisons with a preference."
+        )
+    if pairs.is_tie.all():
+        raise GuerdonError(
+            f"calibrate: comparisons must have a preferred response, got {len(pairs)} pairs that are all ties. "
+            "Add pairs with a winner."
+        )
+    if not pairs.margin.any():
+        raise GuerdonError(
+            f"calibrate: margins must differ from 0, got {len(pairs)} margins that are all 0. Train the model first."
+        )
+    return pairs
+
+
+def cross_fitted_temperature(pairs: ScoredPairs, seed: int) -> Float[np.ndarray, " n"]:
+    """For each pair, the temperature fitted to the other folds; with a single group, to all pairs."""
+    fold = fold_of(pairs.group, seed)
+    temperature = np.full(len(pairs), fit_temperature(pairs.margin, pairs.q, pairs.weight))
+    for held_out in range(min(FOLDS, pairs.num_groups) if pairs.num_groups > 1 else 0):
+        rest = fold != held_out
+        temperature[~rest] = fit_temperature(pairs.margin[rest], pairs.q[rest], pairs.weight[rest])
+    return temperature
+
+
+def fold_of(group: Shaped[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
+    """The fold of each row, 0 to 4; all rows of a group are in the same one."""
+    names, code = np.unique(group, return_inverse=True)
+    fold: np.ndarray = np.random.default_rng(seed).permutation(len(names))[code] % FOLDS
+    return fold
+
+
+def _measure_temperature(
+    pairs: ScoredPairs, options: CalibrateOptions
+) -> tuple[dict[str, Estimate], tuple[Finding, ...]]:
+    def temperature(rows: Int[np.ndarray, " m"]) -> float:
+        return float(fit_temperature(pairs.margin[rows], pairs.q[rows], pairs.weight[rows]))
+
+    estimates = {"temperature": Estimate(*bootstrap(temperature, pairs.group, DRAWS, options.seed))}
+    margins = {"before": pairs.margin, "after": pairs.margin / cross_fitted_temperature(pairs, options.seed)}
+    for when, margin in margins.items():
+        odds = measure_odds(
+            margin, pairs.q, pairs.weight, pairs.group, bins=options.bins, draws=DRAWS, seed=options.seed
+        )
+        estimates |= {f"{name}_{when}": estimate for name, estimate in odds.items()}
+    after = replace(pairs, margin=margins["after"])
+    null = measure_null(after, estimates["ece_after"].value, bins=options.bins, draws=DRAWS, seed=options.seed)
+    estimates |= {f"{name}_after": estimate for name, estimate in null.items()}
+    return estimates, _findings(estimates, pairs, is_miscalibrated(null))
+
+
+def _findings(estimates: dict[str, Estimate], pairs: ScoredPairs, is_still_off: bool) -> tuple[Finding, ...]:
+    temperature = estimates["temperature"]
+    lowest, highest = (math.exp(end) for end in LOG_TEMPERATURE_RANGE)
+    findings: list[Finding] = []
+
+    def warn(title: str, evidence: str, remedy: str) -> None:
+        findings.append(Finding("warning", title, evidence, remedy))
+
+    if temperature.value >= highest * (1 - 1e-9):
+        warn(
+            "The margins do not predict the labels",
+            f"the temperature is at its upper bound, {highest:.0f}, on {len(pairs)} pairs",
+            "Check that chosen and rejected are not swapped.",
+        )
+    elif temperature.value <= lowest * (1 + 1e-9):
+        warn(
+            "The margins separate every pair",
+            f"the temperature is at its lower bound, {lowest:.3g}, on {len(pairs)} pairs",
+            "Check that these comparisons were not trained on.",
+        )
+    if pairs.num_groups < MIN_GROUPS:
+        warn(
+            "Too few groups to trust the temperature",
+            f"{pairs.num_groups} groups where {MIN_GROUPS} are needed; temperature {temperature}",
+            "Hold out more prompts for calibration.",
+        )
+    if is_still_off:
+        warn(
+            "One temperature does not correct the odds",
+            f"calibration error {estimates['ece_after']}, {estimates['ece_null_after']} if the odds were right",
+            "Read the reliability curve of the audit; look for sources that differ.",
+        )
+    return tuple(findings)
