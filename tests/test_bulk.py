@@ -89,7 +89,11 @@ def test_two_workers_write_what_one_writes(model, tmp_path):
     assert [row["id"] for row in found] == list(range(50))
     loaded = saved_models.load(model)
     for row in found[:6]:
-        prompts, responses, single = schema.conversation_from_row("", row)[0], schema.conversation_from_row("", row)[1], "reward" in row
+        prompts, responses, single = (
+            schema.conversation_from_row("", row)[0],
+            schema.conversation_from_row("", row)[1],
+            "reward" in row,
+        )
         values = loaded.score([prompts] * len(responses), responses).value
         np.testing.assert_allclose([row["reward"]] if single else row["rewards"], values, atol=1e-5)
 

@@ -58,6 +58,7 @@ __all__ = [
     "Preference",
     "Prompt",
     "PromptLike",
+    "Quantity",
     "Report",
     "Response",
     "ResponseLike",
@@ -68,6 +69,7 @@ __all__ = [
     "Scores",
     "Severity",
     "ToolCall",
+    "Unit",
     "as_message",
     "as_prompt",
     "as_response",
@@ -83,6 +85,7 @@ __all__ = [
 ]
 
 Severity = Literal["error", "warning", "note"]
+Unit = Literal["share", "nats", "number"]
 
 _FIX_ROW = "Correct or drop the row."
 
@@ -333,6 +336,20 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class Quantity:
+    """How to read an estimate: its label, its unit, the section of the page that it belongs to, and what it means."""
+
+    label: str
+    unit: Unit
+    section: str
+    meaning: str = ""
+
+    def variant(self, name: str) -> Quantity:
+        """The same quantity of one of several things, such as "before" or "a"."""
+        return replace(self, label=f"{self.label}, {name}")
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """Something a reader should know: what was found, the evidence, and the remedy.
 
@@ -353,7 +370,7 @@ class Curve:
     """Estimates along an axis, drawn as one line or as bars. `y` belongs to `x` point by point.
 
     kind: "line" and "points" draw y with its interval at x; "bars" draws counts or shares. diagonal: also draw y = x, the
-    line of perfect calibration. Labels name units.
+    line of perfect calibration. Labels name units. title: what to call the curve; its key in the report unless given.
     """
 
     x: tuple[float, ...]
@@ -364,6 +381,7 @@ class Curve:
     diagonal: bool = False
     x_names: tuple[str, ...] = ()
     caption: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,7 +450,8 @@ class Report:
     """What a stage measured: named estimates, findings, curves and texts to read. Every number has its interval.
 
     about: facts that are not estimates (names, hashes, counts, seconds). summary: the result in one sentence, where the
-    stage states one. gate: the decision of an audit. sections: parts with titles of their own.
+    stage states one. gate: the decision of an audit. sections: parts with titles of their own. quantities: how to read the
+    estimates, by the same keys; those of no estimate are dropped, so that a stage may pass its whole table.
     """
 
     title: str
@@ -444,6 +463,11 @@ class Report:
     sections: tuple[Report, ...] = ()
     summary: str = ""
     gate: Gate | None = None
+    quantities: Mapping[str, Quantity] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        described = {key: self.quantities[key] for key in self.estimates if key in self.quantities}
+        object.__setattr__(self, "quantities", described)
 
     def walk(self) -> Iterator[Report]:
         """This report, then its sections and theirs, in order."""

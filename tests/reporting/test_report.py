@@ -28,6 +28,7 @@ from guerdon.contracts import (
     GuerdonError,
     Message,
     Prompt,
+    Quantity,
     Report,
     Response,
     Ruling,
@@ -35,6 +36,7 @@ from guerdon.contracts import (
     as_prompt,
 )
 from guerdon.io.reports import from_json, to_json
+from guerdon.models.estimates import SHARED_QUANTITIES
 from guerdon.reporting import to_html, to_markdown
 from guerdon.reporting.card import is_ours, model_card
 from guerdon.reporting.charts import chart_svg
@@ -57,6 +59,7 @@ def hostile_report():
         sections=(Report(HOSTILE, findings=(Finding("warning", HOSTILE, HOSTILE),)),),
         summary=HOSTILE,
         gate=hostile_gate(),
+        quantities={HOSTILE: Quantity(HOSTILE, "number", HOSTILE, HOSTILE)},
     )
 
 
@@ -77,7 +80,7 @@ def report():
         patch.setattr(sys.modules[fit_calibrated_model.__module__], "DRAWS", 60)
         _, section = fit_calibrated_model(Good(3.0), rows, CalibrateOptions())
     found = audit(Good(3.0), rows, options, about={"model": "toy"})
-    return Report(found.title, found.about, found.estimates, found.findings, found.curves, found.examples, (section,))
+    return replace(found, sections=(section,), gate=None)
 
 
 class Tags(HTMLParser):
@@ -240,6 +243,30 @@ def test_a_number_without_an_interval_says_so():
     assert "nan" not in page
 
 
+def test_an_estimate_is_shown_as_its_report_describes_it():
+    length = Quantity("words", "share", "How long", "of an answer")
+    report = Report("r", estimates={"num_words": SURE}, quantities={"num_words": length, "absent": length})
+    assert report.quantities == {"num_words": length}
+    page = to_html(report)
+    for text in ("How long", "words", "of an answer", "60.0\N{NO-BREAK SPACE}%", "[50.0, 70.0]"):
+        assert text in page, text
+    assert "| words | 60.0" in to_markdown(report)
+
+
+def test_an_estimate_that_nothing_describes_is_a_number_under_its_own_name():
+    page = to_html(Report("r", estimates={"num_words": SURE}))
+    assert "Other numbers" in page
+    assert "num words" in page
+    assert "0.600" in page
+
+
+def test_a_curve_is_called_by_its_title_or_else_by_its_key():
+    curve = Curve((0.0, 1.0), (SURE, SURE), "x", "y")
+    page = to_html(Report("r", curves={"by_length": curve, "by_source": replace(curve, title="Where it is right")}))
+    assert "<h3>By length</h3>" in page
+    assert "<h3>Where it is right</h3>" in page
+
+
 def test_the_console_prints_every_estimate_and_no_markup(report):
     console = Console(width=110, record=True, file=io.StringIO())
     console.print(summary(report))
@@ -269,6 +296,7 @@ def judged(*findings, inner=(), decision="fit with limits"):
         findings=tuple(findings),
         sections=(Report("Cues", findings=tuple(inner)),),
         gate=gate,
+        quantities=SHARED_QUANTITIES,
     )
 
 

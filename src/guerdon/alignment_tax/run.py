@@ -6,7 +6,7 @@ Axes: n items of a task, the same for both policies; t tasks. A score is higher 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,10 @@ from guerdon.contracts import (
     Finding,
     GuerdonError,
     Prompt,
+    Quantity,
     Report,
     Response,
+    Unit,
     as_prompt,
 )
 from guerdon.formulas import drift
@@ -41,6 +43,7 @@ from guerdon.formulas.alignment_tax import (
 from guerdon.formulas.estimation import benjamini_hochberg, wilson
 from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.models.engine.kv_cache import SampledTokens
+from guerdon.models.estimates import SHARED_QUANTITIES
 from guerdon.models.likelihood import continuation_likelihood, text_likelihood
 
 if TYPE_CHECKING:
@@ -74,6 +77,27 @@ REMEDY = (
     "Take an earlier checkpoint or raise optimize.kl_coef, and measure again; what a larger KL price does not mend (InstructGPT's "
     "did not at 2.0) a share of pretraining text in the updates mostly does."
 )
+
+SECTION = "Alignment tax"
+TASK_LABELS: Mapping[str, tuple[str, Unit, str]] = {  # label, unit and meaning of a score
+    "text": ("text", "nats", "log-likelihood a token of held-out text"),
+    "minimal_pairs": ("grammar", "share", "pairs of sentences of which the right one is likelier"),
+    "cloze": ("last word", "share", "sentences whose right last word is likelier than three others"),
+    "arithmetic": ("sums", "share", "sums to two digits whose result is likelier than three near misses"),
+    "copy": ("copying", "nats", "log-likelihood a token of a list that was read just before"),
+    "unrepeated": ("without repeats", "share", "runs of four words in a reply that had not stood in it before"),
+    "distinct": ("different pairs", "share", "different pairs of words among all in the replies' beginnings"),
+    "vocabulary": ("vocabulary", "nats", "entropy of the words of the replies' beginnings"),
+    "answered": ("answered", "share", "harmless requests that are not declined"),
+    "json": ("valid JSON", "share", "requests for a JSON object that are answered with one"),
+}
+QUANTITIES: Mapping[str, Quantity] = {
+    "tax_mean": Quantity("mean tax", "number", SECTION, "mean over tasks of what was lost, in standard errors of each"),
+    "tax_worst": Quantity(
+        "worst tax", "number", SECTION, "the largest loss of a task, in standard errors, allowing for the choice"
+    ),
+    **SHARED_QUANTITIES,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -385,6 +409,7 @@ def compare(
         curves,
         sections=sections,
         summary=_summary_of_many(parts),
+        quantities={key: Quantity(key.replace("_", " "), "number", SECTION) for key in together if key[:4] == "tax_"},
     )
 
 
@@ -446,7 +471,23 @@ def _one(
     findings = _findings(before, after, taxes, q)
     summary = _summary(findings, worst.value, names[int(np.argmax(z))])
     curves = {"tax_by_task": _by_task(names, z), **_by_phenomenon(before, after)}
-    return Report("", about, estimates, tuple(findings), curves, summary=summary)
+    return Report("", about, estimates, tuple(findings), curves, summary=summary, quantities=_quantities(names))
+
+
+def _quantities(names: Iterable[str]) -> dict[str, Quantity]:
+    """QUANTITIES, and those of each task: what was lost, and its score before and after. A task of one's own has its name."""
+    quantities = dict(QUANTITIES)
+    for name in names:
+        task = name.removesuffix("_chat")
+        if task not in TASK_LABELS:
+            for key in (f"tax_{name}", f"score_{name}_before", f"score_{name}_after"):
+                quantities[key] = Quantity(key.replace("_", " "), "number", SECTION)
+            continue
+        label, unit, meaning = TASK_LABELS[task]
+        score = Quantity(f"{label}{' in a chat' if task != name else ''}", unit, SECTION, meaning)
+        quantities[f"tax_{name}"] = score.variant("lost")
+        quantities |= {f"score_{name}_{when}": score.variant(when) for when in ("before", "after")}
+    return quantities
 
 
 def _score(task: Task, options: TaxOptions) -> Estimate:

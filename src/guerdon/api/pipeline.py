@@ -238,6 +238,7 @@ def _assemble(out: Path, parts: dict[str, Any], seconds: float, peak: float) -> 
         about=about,
         estimates=estimates,
         sections=tuple(sections),
+        quantities={**calibration.quantities, **audit.quantities},
     )
 
 

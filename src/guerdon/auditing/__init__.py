@@ -169,6 +169,7 @@ def audit(
             {name: curve for part in core for name, curve in part.curves.items()},
             tuple(example for part in core for example in part.examples),
             (*others, *beside),
+            quantities={key: quantity for part in core for key, quantity in part.quantities.items()},
         ),
         "passed" if checked else "not checked",
     )

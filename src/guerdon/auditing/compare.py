@@ -6,26 +6,20 @@ Axis: n pairs. Differences are a's less b's, pair by pair: their intervals are n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from guerdon.auditing.measures.accuracy import POWER_80
-from guerdon.contracts import (
-    Curve,
-    Estimate,
-    Example,
-    Finding,
-    GuerdonError,
-    Report,
-    digest_all,
-)
+from guerdon.contracts import Curve, Estimate, Example, Finding, GuerdonError, Quantity, Report, digest_all
 from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.calibration import ece, nll
 from guerdon.formulas.estimation import mcnemar
 from guerdon.formulas.resampling import bootstrap, bootstrap_mean
-from guerdon.models.estimates import estimate_share
+from guerdon.models.calibration_error import ODDS
+from guerdon.models.calibration_error import QUANTITIES as ODDS_QUANTITIES
+from guerdon.models.estimates import SHARED_QUANTITIES, estimate_share
 from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
 
 if TYPE_CHECKING:
@@ -36,6 +30,30 @@ if TYPE_CHECKING:
     from guerdon.models.scored_pairs import Progress
 
 POINTS: Final = 0.02  # a difference of accuracy worth telling two models apart by
+
+SECTION = "One beside the other"
+QUANTITIES: Mapping[str, Quantity] = {
+    "accuracy_difference": Quantity("accuracy, a less b", "share", SECTION, "pair by pair, so its interval is narrow"),
+    "only_a_right": Quantity("only a is right", "share", SECTION, "pairs that a orders rightly and b does not"),
+    "only_b_right": Quantity("only b is right", "share", SECTION, "pairs that b orders rightly and a does not"),
+    "mcnemar_p": Quantity(
+        "p-value of equal accuracy",
+        "number",
+        SECTION,
+        "exact, pairs taken as independent; n counts those only one gets right",
+    ),
+    "agreement": Quantity("they agree", "share", SECTION, "pairs that both order alike"),
+    "margin_correlation": Quantity(
+        "their margins agree", "number", SECTION, "1 where one is the other on another scale"
+    ),
+    "nll_difference": Quantity("log loss, a less b", "nats", ODDS, "below 0 the odds of a say more"),
+    "ece_difference": Quantity("calibration error, a less b", "share", ODDS, "below 0 a means its odds more"),
+    **{
+        f"{name}_{side}": described[name].variant(side)
+        for described, name in ((SHARED_QUANTITIES, "accuracy"), (ODDS_QUANTITIES, "nll"), (ODDS_QUANTITIES, "ece"))
+        for side in "ab"
+    },
+}
 
 
 def compare(
@@ -95,6 +113,7 @@ def compare(
         curves,
         _disagreements(comparisons, ours, theirs, names, options.worst),
         summary=_sentence(estimates, names),
+        quantities=QUANTITIES,
     )
 
 
@@ -167,6 +186,7 @@ def _by_source(difference: Float[np.ndarray, " n"], pairs: ScoredPairs, options:
         "source",
         "accuracy, a less b",
         kind="points",
+        title="Difference of accuracy by source",
         x_names=shown,
     )
 

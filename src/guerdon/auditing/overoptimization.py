@@ -14,18 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from guerdon.contracts import (
-    Curve,
-    Estimate,
-    Example,
-    Finding,
-    GuerdonError,
-    Prompt,
-    Report,
-    Response,
-)
+from guerdon.contracts import Curve, Estimate, Example, Finding, GuerdonError, Prompt, Quantity, Report, Response
 from guerdon.formulas import best_of_n, drift, overoptimization
 from guerdon.formulas.resampling import bootstrap_mean, draw_counts
+from guerdon.models.estimates import OPTIMIZATION, SHARED_QUANTITIES
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -46,6 +38,60 @@ NO_GOLD = Finding(
     "only the proxy was measured, and a proxy rises while it is being cheated",
     "Judge the same replies by something that was not optimized: a reward model trained on other comparisons, a rule, people.",
 )
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "gold_drop": Quantity(
+        "gold, lost since its best", "number", OPTIMIZATION, "the best gold less the last, allowing for the choice"
+    ),
+    "length_gain": Quantity("length, gain", "number", OPTIMIZATION, "a reply; tokens, or words in a best-of-n file"),
+    "length_share": Quantity(
+        "gain that is length", "share", OPTIMIZATION, "share of the proxy's gain that goes with longer replies"
+    ),
+    "length_correlation": Quantity(
+        "gain with length",
+        "number",
+        OPTIMIZATION,
+        "correlation over prompts of the gain in proxy with the gain in length",
+    ),
+    "gold_per_proxy": Quantity(
+        "gold per proxy", "number", OPTIMIZATION, "gold gained for a nat of proxy, from start to end"
+    ),
+    "gold_per_proxy_late": Quantity(
+        "gold per proxy, late", "number", OPTIMIZATION, "the same over the last part; below 0 the reward misleads"
+    ),
+    "falling_prompts": Quantity(
+        "prompts that fall", "share", OPTIMIZATION, "prompts whose gold falls over the last part"
+    ),
+    "law_alpha": Quantity("law, α", "number", OPTIMIZATION, "first gain per √KL; Gao et al. 2022"),
+    "law_beta": Quantity("law, β", "number", OPTIMIZATION, "how soon the gain bends; Gao et al. 2022"),
+    "peak_kl": Quantity("KL at the peak", "nats", OPTIMIZATION, "where gold is highest by the law, nats/sequence"),
+    "peak_gold": Quantity("gold at the peak", "number", OPTIMIZATION, "its gain there, by the law"),
+    "forecast_gold": Quantity(
+        "forecast of gold", "number", OPTIMIZATION, "what tilting the pool says at the proxy that was reached"
+    ),
+    "forecast_error": Quantity("measured less forecast", "number", OPTIMIZATION, "of gold, at the same proxy"),
+    "repetition": Quantity(
+        "repetition", "share", OPTIMIZATION, "runs of four words in a chosen reply that stood in it before"
+    ),
+    "repetition_gain": Quantity("repetition, gain", "share", OPTIMIZATION, "the same, less that of any reply"),
+    "distinct_1": Quantity(
+        "different words", "share", OPTIMIZATION, "among all words in the chosen replies' beginnings"
+    ),
+    "distinct_2": Quantity(
+        "different pairs of words", "share", OPTIMIZATION, "among all in the chosen replies' beginnings"
+    ),
+    "partly_read": Quantity(
+        "seen in part", "share", OPTIMIZATION, "chosen replies of which the reward did not see the beginning"
+    ),
+    "partly_read_gain": Quantity("seen in part, gain", "share", OPTIMIZATION, "the same, less that of any reply"),
+    "spread": Quantity("members' spread", "nats", OPTIMIZATION, "standard deviation between an ensemble's members"),
+    "spread_gain": Quantity("members' spread, gain", "nats", OPTIMIZATION, "of a chosen reply, less that of any reply"),
+    "shifted": Quantity(
+        "outside the training data", "share", OPTIMIZATION, "chosen replies with a conformal p-value of at most 0.05"
+    ),
+    "shifted_gain": Quantity("outside, gain", "share", OPTIMIZATION, "the same, less that of any reply"),
+    **SHARED_QUANTITIES,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,6 +203,7 @@ def overoptimize_run(
         report,
         about={**report.about, **(about or {}), **facts},
         estimates=estimates,
+        quantities=QUANTITIES,
         findings=tuple(findings),
         curves=curves,
         examples=_run_examples(run),
@@ -207,6 +254,7 @@ def overoptimize_pool(
         report,
         about={**report.about, **(about or {}), **facts},
         estimates={**report.estimates, **estimates},
+        quantities=QUANTITIES,
         findings=tuple(findings),
         curves=curves,
         examples=_pool_examples(pool),
@@ -310,7 +358,8 @@ def _report(title: str, path: _Path, asked: _Asked, alerts: Sequence[Finding]) -
     proxy = path.proxy - path.proxy[0]
     kl = float(path.d[-1] ** 2)
     estimates = {"proxy_gain": asked.mean(proxy[-1])}
-    curves = {"proxy_by_kl": _curve(path, proxy, "proxy, gain in nats", asked)}
+    title_of_proxy = "The optimized reward, the further the policy goes"
+    curves = {"proxy_by_kl": _curve(path, proxy, "proxy, gain in nats", asked, title_of_proxy)}
     about = {
         "KL at the end": f"{kl:.4g} nats/sequence ({path.points[-1]})",
         "different prompts": f"{path.proxy.shape[1]:,}",
@@ -326,25 +375,29 @@ def _report(title: str, path: _Path, asked: _Asked, alerts: Sequence[Finding]) -
         summary = drift.sentence(judged, kl)
         estimates |= _gold_estimates(path, gold, proxy, judged, law, asked)
         caption = _law_words(path, gold, law)
-        curves["gold_by_kl"] = replace(_curve(path, gold, "gold, gain", asked), caption=caption)
-        curves["gold_by_proxy"] = _gold_by_proxy(proxy, gold, asked, "as measured")
+        by_kl = _curve(path, gold, "gold, gain", asked, "The second judge, the further the policy goes")
+        curves["gold_by_kl"] = replace(by_kl, caption=caption)
+        by_proxy = _gold_by_proxy(proxy, gold, asked, "as measured", "Gold, for the proxy that was gained")
+        curves["gold_by_proxy"] = by_proxy
         findings = [_trend_finding(judged, path), *alerts, *_peak_finding(law, judged, path)]
         findings += _per_proxy_finding(estimates)
     if path.length is not None:
         found, said = _length(path, estimates["proxy_gain"], asked)
         estimates |= found
         findings += said
-        curves["length_by_kl"] = _curve(path, path.length, f"length of a reply, {path.unit}", asked)
-    return Report(title, about, estimates, tuple(findings), curves, summary=summary)
+        curves["length_by_kl"] = _curve(
+            path, path.length, f"length of a reply, {path.unit}", asked, "Length of replies"
+        )
+    return Report(title, about, estimates, tuple(findings), curves, summary=summary, quantities=QUANTITIES)
 
 
-def _curve(path: _Path, values: np.ndarray, label: str, asked: _Asked) -> Curve:
-    return Curve(tuple(path.d.tolist()), tuple(asked.mean(row) for row in values), OF_SEQUENCE, label)
+def _curve(path: _Path, values: np.ndarray, label: str, asked: _Asked, title: str = "") -> Curve:
+    return Curve(tuple(path.d.tolist()), tuple(asked.mean(row) for row in values), OF_SEQUENCE, label, title=title)
 
 
-def _gold_by_proxy(proxy: np.ndarray, gold: np.ndarray, asked: _Asked, caption: str) -> Curve:
-    x = tuple(proxy.mean(axis=1).tolist())
-    return Curve(x, tuple(asked.mean(row) for row in gold), "proxy, gain in nats", "gold, gain", caption=caption)
+def _gold_by_proxy(proxy: np.ndarray, gold: np.ndarray, asked: _Asked, caption: str, title: str) -> Curve:
+    x, y = tuple(proxy.mean(axis=1).tolist()), tuple(asked.mean(row) for row in gold)
+    return Curve(x, y, "proxy, gain in nats", "gold, gain", caption=caption, title=title)
 
 
 # ---- Gold --------------------------------------------------------------------------------------------------------
@@ -557,7 +610,9 @@ def _forecast_curve(frontier: overoptimization.TiltFrontier, asked: _Asked) -> d
         "What RL with a KL penalty would reach, forecast by tilting the pool: one point a strength of optimization, up to "
         f"KL = {frontier.kl[-1]:.3g} nats/sequence, beyond which too few candidates would speak for the policy."
     )
-    return {"gold_by_proxy_forecast": _gold_by_proxy(proxy[shown], gold[shown], asked, caption)}
+    return {
+        "gold_by_proxy_forecast": _gold_by_proxy(proxy[shown], gold[shown], asked, caption, "Forecast from the pool")
+    }
 
 
 def _forecast_findings(pool: Candidates, frontier: overoptimization.TiltFrontier) -> list[Finding]:
@@ -598,6 +653,7 @@ def _beside_forecast(
             chosen.gold - chosen.gold[0],
             asked,
             "Best of n on the pool, one point an n.",
+            "Best of n, for the proxy that was gained",
         )
     frontier = _frontier(pool)
     curves |= _forecast_curve(frontier, asked)

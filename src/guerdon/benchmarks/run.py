@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ from guerdon.contracts import (
     Finding,
     GuerdonError,
     Prompt,
+    Quantity,
     Report,
     Response,
     RewardModel,
@@ -41,7 +42,7 @@ from guerdon.contracts import (
 from guerdon.formulas import benchmarks as rule
 from guerdon.formulas.estimation import clopper_pearson
 from guerdon.formulas.resampling import bootstrap, bootstrap_mean
-from guerdon.models.estimates import estimate_share
+from guerdon.models.estimates import SHARED_QUANTITIES, estimate_share
 from guerdon.models.hygiene import hygiene_gate
 
 if TYPE_CHECKING:
@@ -68,6 +69,31 @@ FEW_GROUPS = 15  # with fewer a bootstrap interval is too narrow
 MANY_TIES = 0.01
 
 Points = dict[str, float]  # part of the benchmark -> points of one item in it
+
+RULE, ANCHORS, GRID = "By the benchmark's own rule", "The anchors by the same rule", "Substance and style"
+QUANTITIES: Mapping[str, Quantity] = {
+    "score": Quantity("official score", "share", RULE, "computed as the benchmark's authors do"),
+    "score_longer": Quantity("anchor: longer wins", "share", RULE, "what the longest response gets by the same rule"),
+    "score_constant": Quantity("anchor: a constant", "share", RULE, "what equal scores get by the same rule"),
+    "score_above_longer": Quantity("above longer-wins", "share", RULE, "the difference, on the same items"),
+    "score_single": Quantity("first order shown only", "share", RULE, "strict accuracy in the order published"),
+    "length_contrast": Quantity(
+        "longer-biased less shorter-biased", "share", RULE, "subsets whose better answer is longer, less the opposite"
+    ),
+    "substance": Quantity("right less wrong", "nats", GRID, "at equal style, in units of the score"),
+    "style_length": Quantity("detailed less concise", "nats", GRID, "averaged over right and wrong answers"),
+    "style_markdown": Quantity("markdown less plain", "nats", GRID, "averaged over right and wrong answers"),
+    "substance_by_length": Quantity(
+        "substance, detailed less concise", "nats", GRID, "how length changes right less wrong"
+    ),
+    "substance_by_markdown": Quantity(
+        "substance, markdown less plain", "nats", GRID, "how markdown changes right less wrong"
+    ),
+    "style_per_substance": Quantity(
+        "style per substance", "number", GRID, "above 1 a wrong answer in rich style beats a right one in plain style"
+    ),
+    **SHARED_QUANTITIES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +252,8 @@ def _measure(known: Benchmark, items: Sequence[Item], table: ScoreTable, options
     for subset in dict.fromkeys(subsets.tolist()):
         rows = subsets == subset
         own = _subset_score(subset, official, (points, longer, constant), rows, groups, options)
-        sections.append(Report(subset, {"items": f"{int(rows.sum()):,}"}, own | shares(rows)))
+        facts = {"items": f"{int(rows.sum()):,}"}
+        sections.append(Report(subset, facts, own | shares(rows), quantities=QUANTITIES))
     parts = {part for each in points for part in each}
     findings = (*_findings(known, estimates), *_part_findings(known, parts, subsets, groups), *extra.findings)
     return Report(
@@ -236,7 +263,24 @@ def _measure(known: Benchmark, items: Sequence[Item], table: ScoreTable, options
         (*findings, *_text_findings(items)),
         {"score_by_subset": _by_subset(sections)} if len(sections) > 1 else {},
         sections=tuple(sections) if len(sections) > 1 else (),
+        quantities=_quantities({*estimates, *extra.estimates}),
     )
+
+
+def _quantities(keys: Iterable[str]) -> dict[str, Quantity]:
+    """QUANTITIES, and those of the benchmark's parts: score_PART, score_PART_longer, score_PART_constant."""
+    quantities = dict(QUANTITIES)
+    for key in keys:
+        if key in QUANTITIES or not key.startswith("score_"):
+            continue
+        name = key.removeprefix("score_")
+        part, _, anchor = name.rpartition("_")
+        if part and anchor in ("longer", "constant"):
+            label = f"{part.replace('_', ' ')}, {QUANTITIES[f'score_{anchor}'].label}"
+            quantities[key] = Quantity(label, "share", ANCHORS)
+        else:
+            quantities[key] = Quantity(name.replace("_", " "), "share", RULE)
+    return quantities
 
 
 def _official(

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from guerdon.calibration.temperature import DRAWS, cross_fitted_temperature, fold_of, usable_pairs
-from guerdon.contracts import Estimate, Finding, GuerdonError, Report, RewardModel, digest_all
+from guerdon.calibration.temperature import (
+    DRAWS,
+    ODDS_BEFORE_AND_AFTER,
+    cross_fitted_temperature,
+    fold_of,
+    usable_pairs,
+)
+from guerdon.contracts import Estimate, Finding, GuerdonError, Quantity, Report, RewardModel, digest_all
 from guerdon.formulas.calibration import nll
 from guerdon.formulas.isotonic import fit_isotonic, isotonic_log_odds
 from guerdon.formulas.resampling import bootstrap_mean, paired_difference
 from guerdon.models.calibrated import CalibratedModel
-from guerdon.models.calibration_error import is_miscalibrated, measure_null, measure_odds
+from guerdon.models.calibration_error import ODDS, is_miscalibrated, measure_null, measure_odds
 from guerdon.models.isotonic import IsotonicJudge
 from guerdon.models.scored_pairs import Progress, ScoredPairs, score_comparisons
 
@@ -28,6 +34,13 @@ __all__ = ["fit_isotonic_judge"]
 
 MIN_PAIRS: Final = 1000  # a curve has as many parameters as the data allow
 MAX_TIES: Final = 0.01  # share of pairs that the curve may leave undecided without a note
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "nll_temperature": Quantity("log loss, a temperature", "nats", ODDS, "by one scale, fitted to other groups"),
+    "isotonic_gain": Quantity("less by the curve", "nats", ODDS, "log loss by a temperature minus that by the curve"),
+    "isotonic_ties": Quantity("left undecided", "share", ODDS, "pairs to which only the curve gives the odds 1 : 1"),
+    **ODDS_BEFORE_AND_AFTER,
+}
 
 
 def fit_isotonic_judge(
@@ -63,7 +76,7 @@ def fit_isotonic_judge(
         "comparisons hash": digest_all(comparison.id for comparison in comparisons),
         "intervals": f"95 %, {DRAWS} bootstrap draws by group, seed {options.seed}",
     }
-    return judge, Report("Calibration by a curve", about, estimates, _findings(estimates))
+    return judge, Report("Calibration by a curve", about, estimates, _findings(estimates), quantities=QUANTITIES)
 
 
 def _cross_fitted_log_odds(pairs: ScoredPairs, seed: int) -> Float[np.ndarray, " n"]:

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.contracts import Estimate, GuerdonError, RewardModel, digest_all, prompt_digest
+from guerdon.contracts import Estimate, GuerdonError, Quantity, RewardModel, digest_all, prompt_digest
 from guerdon.formulas.resampling import bootstrap, bootstrap_mean
 from guerdon.models.calibrated import Calibration
+from guerdon.models.estimates import SCALE
 
 if TYPE_CHECKING:
     from jaxtyping import Int
 
     from guerdon.contracts import Rollouts
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "reference_mean": Quantity("reference mean", "number", SCALE, "mean raw reward of the reference policy's samples"),
+    "reference_spread": Quantity("reference spread", "number", SCALE, "standard deviation of those rewards"),
+    "reference_between_prompts": Quantity(
+        "variance between prompts",
+        "share",
+        SCALE,
+        "share that prompts explain; where it is high, rewards of different prompts are not comparable",
+    ),
+}
 
 
 def measure_reference(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from guerdon.calibration.reference import QUANTITIES as REFERENCE_QUANTITIES
 from guerdon.calibration.reference import measure_reference
-from guerdon.contracts import Estimate, Finding, GuerdonError, Report, RewardModel, digest_all
+from guerdon.contracts import Estimate, Finding, GuerdonError, Quantity, Report, RewardModel, digest_all
 from guerdon.formulas.calibration import LOG_TEMPERATURE_RANGE, fit_temperature
 from guerdon.formulas.resampling import bootstrap
 from guerdon.models.calibrated import CalibratedModel, Calibration
+from guerdon.models.calibration_error import QUANTITIES as ODDS_QUANTITIES
 from guerdon.models.calibration_error import is_miscalibrated, measure_null, measure_odds
+from guerdon.models.estimates import SCALE
 from guerdon.models.scored_pairs import Progress, ScoredPairs, score_comparisons
 
 if TYPE_CHECKING:
@@ -28,6 +31,17 @@ __all__ = ["fit_calibrated_model"]
 DRAWS = 500  # bootstrap draws; each refits the temperature
 FOLDS: Final = 5
 MIN_GROUPS: Final = 20
+
+ODDS_BEFORE_AND_AFTER: Mapping[str, Quantity] = {
+    f"{name}_{when}": quantity.variant(when)
+    for name, quantity in ODDS_QUANTITIES.items()
+    for when in ("before", "after")
+}
+QUANTITIES: Mapping[str, Quantity] = {
+    "temperature": Quantity("temperature", "number", SCALE, "raw units of reward in one nat"),
+    **REFERENCE_QUANTITIES,
+    **ODDS_BEFORE_AND_AFTER,
+}
 
 
 def fit_calibrated_model(
@@ -66,7 +80,7 @@ def fit_calibrated_model(
         "intervals": f"95 %, {DRAWS} bootstrap draws by group, seed {options.seed}",
         **{f"reference {key.replace('_', ' ')}": str(value) for key, value in calibration.provenance.items()},
     }
-    return CalibratedModel(raw, calibration), Report("Calibration", about, estimates, findings)
+    return CalibratedModel(raw, calibration), Report("Calibration", about, estimates, findings, quantities=QUANTITIES)
 
 
 def usable_pairs(pairs: ScoredPairs) -> ScoredPairs:

@@ -13,14 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from guerdon.config import CheckOptions
-from guerdon.contracts import (
-    Comparison,
-    Estimate,
-    Finding,
-    Prompt,
-    Report,
-    Severity,
-)
+from guerdon.contracts import Comparison, Estimate, Finding, Prompt, Quantity, Report, Severity
 from guerdon.formulas.estimation import wilson
 
 __all__ = ["LEAK_LENGTH", "Tokens", "check"]
@@ -29,6 +22,17 @@ Tokens = Callable[[Prompt, str], Sequence[int]]
 
 LEAK_LENGTH = 40  # characters from which a text that two splits share is no coincidence; "Yes." and "I don't know." are
 MARKS = re.compile(r"\n\n(?:Human|Assistant):|<\|[a-z_]+\|>|\[/?INST\]|<(?:start|end)_of_turn>|</s>")
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "preferred_is_longer": Quantity(
+        "preferred is longer", "share", "Comparisons", "of pairs with a winner and two lengths"
+    ),
+    "length_auc": Quantity("length AUC", "share", "Comparisons", "how often length alone names the preferred response"),
+    "first_is_preferred": Quantity("first is preferred", "share", "Comparisons", "of pairs with a winner"),
+    "ties": Quantity("ties", "share", "Comparisons", "of comparisons"),
+    "duplicates": Quantity("duplicates", "share", "Comparisons", "of comparisons"),
+    "contradicted_pairs": Quantity("contradicted pairs", "share", "Comparisons", "of pairs that were judged"),
+}
 
 
 def check(
@@ -55,7 +59,9 @@ def check(
         findings.append(
             Finding("note", "Not checked: identical after truncation", "no tokenizer was given", "Check with a model.")
         )
-    return Report("Data hygiene", about=_about(seen), estimates=_estimates(seen), findings=tuple(findings))
+    return Report(
+        "Data hygiene", about=_about(seen), estimates=_estimates(seen), findings=tuple(findings), quantities=QUANTITIES
+    )
 
 
 # ---- One pass ----------------------------------------------------------------------------------------------------

@@ -105,6 +105,7 @@ def _upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
             gate = _upgrade_gate(section, about.pop("hygiene", "not checked"))
         else:
             sections.append(_upgrade(section))
+    curves = {key: {**curve, "title": ""} for key, curve in values["curves"].items()}
     findings = [{**f, "examples": [_upgrade_example(e) for e in f["examples"]]} for f in values["findings"]]
     return {
         **values,
@@ -114,6 +115,8 @@ def _upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
         "examples": [_upgrade_example(example) for example in values["examples"]],
         "sections": sections,
         "gate": gate,
+        "curves": curves,
+        "quantities": {},
     }
 
 

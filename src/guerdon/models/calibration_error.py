@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.contracts import Estimate
+from guerdon.contracts import Estimate, Quantity
 from guerdon.formulas.calibration import (
     brier,
     confidence_and_correctness,
@@ -28,6 +28,24 @@ if TYPE_CHECKING:
     from guerdon.models.scored_pairs import ScoredPairs
 
 COIN_NLL = float(np.log(2))
+
+ODDS = "Odds"  # the section of the page
+QUANTITIES: Mapping[str, Quantity] = {
+    "nll": Quantity("log loss", "nats", ODDS, "mean negative log-likelihood of the labels; a coin has 0.693"),
+    "brier": Quantity("Brier score", "number", ODDS, "mean squared error of the probability; a coin has 0.25"),
+    "ece": Quantity(
+        "calibration error", "share", ODDS, "mean distance between confidence and accuracy, over equal-mass bins"
+    ),
+    "ece_null": Quantity(
+        "if it were calibrated", "share", ODDS, "the calibration error that perfect odds would show on this many pairs"
+    ),
+    "ece_p_value": Quantity(
+        "p-value of calibration", "number", ODDS, "chance of so large an error under perfect calibration"
+    ),
+    "overconfidence": Quantity(
+        "overconfidence", "share", ODDS, "mean confidence minus accuracy; below 0 is too modest"
+    ),
+}
 
 
 def measure_odds(

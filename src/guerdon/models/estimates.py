@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from guerdon.contracts import Estimate
+from guerdon.contracts import Estimate, Quantity
 from guerdon.formulas.resampling import bootstrap_mean, bootstrap_share, paired_difference
 
 if TYPE_CHECKING:
@@ -14,6 +15,37 @@ if TYPE_CHECKING:
     from guerdon.formulas.resampling import Groups
 
 __all__ = ["Resampling", "estimate_difference", "estimate_mean", "estimate_share"]
+
+CORRECTNESS, SCALE, OPTIMIZATION = "How often it is right", "Scale", "While it was optimized"  # sections of the page
+SHARED_QUANTITIES: Mapping[str, Quantity] = {
+    "accuracy": Quantity(
+        "accuracy", "share", CORRECTNESS, "pairs ordered as the label says; a tie on either side counts half"
+    ),
+    "accuracy_strict": Quantity(
+        "accuracy, strict", "share", CORRECTNESS, "pairs with a winner only; equal rewards count as wrong"
+    ),
+    "longer_wins": Quantity(
+        "anchor: longer wins", "share", CORRECTNESS, "accuracy of always preferring the longer response"
+    ),
+    "accuracy_above_longer": Quantity(
+        "above longer-wins", "share", CORRECTNESS, "accuracy minus that of longer-wins, pair by pair"
+    ),
+    "model_ties": Quantity(
+        "equal rewards", "share", CORRECTNESS, "pairs whose two responses get exactly the same reward"
+    ),
+    "truncated": Quantity("truncated", "share", CORRECTNESS, "pairs of which the model did not see all the text"),
+    "position_consistency": Quantity(
+        "same winner when swapped", "share", CORRECTNESS, "pairs whose winner stays when the two change places"
+    ),
+    "proxy_gain": Quantity(
+        "proxy, gain", "nats", OPTIMIZATION, "the optimized reward at the end, less that at the start"
+    ),
+    "gold_gain": Quantity(
+        "gold, gain", "number", OPTIMIZATION, "the second judge's reward at the end, less that at the start"
+    ),
+    "kl": Quantity("KL", "nats", OPTIMIZATION, "nats/sequence to the policy that it began from"),
+}
+"""What more than one stage estimates; everything else is described beside its measure."""
 
 
 class Resampling(Protocol):

@@ -45,12 +45,16 @@ def course(rows: Sequence[Mapping[str, Any]], checks: Sequence[Check], draws: in
         seen = [(row["update"], row[name]) for row in rows if isinstance(row.get(name), int | float)]
         if len(seen) > 1:
             y = tuple(Estimate(float(value), math.nan, math.nan, 1) for _, value in seen)
-            curves[f"update_{name}"] = Curve(tuple(float(x) for x, _ in seen), y, "update", label)
+            curves[f"update_{name}"] = Curve(tuple(float(x) for x, _ in seen), y, "update", label, title=_title(name))
     measured = [(check.update, measures(check, draws=draws, seed=seed)) for check in checks]
     for name, label in OF_CHECKS.items():
         known = [(update, found[name]) for update, found in measured if name in found]
         if len(known) > 1:
             curves[f"check_{name}"] = Curve(
-                tuple(float(u) for u, _ in known), tuple(e for _, e in known), "update", label
+                tuple(float(u) for u, _ in known), tuple(e for _, e in known), "update", label, title=_title(name)
             )
     return Report("Update by update", curves=curves)
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()

@@ -112,7 +112,7 @@ def _audit(report: Report) -> list[str]:
     lines = ["## Audit", "", "| | value | 95 % interval | n |", "|---|---:|---|---:|"]
     for key in KEYS:
         if key in report.estimates and math.isfinite(report.estimates[key].value):
-            known, e = quantity(key), report.estimates[key]
+            known, e = quantity(report, key), report.estimates[key]
             lines.append(
                 f"| {inline(known.label)} | {number(e.value, known.unit)} | {interval(e, known.unit)} | {e.n} |"
             )

@@ -11,9 +11,9 @@ from guerdon.reporting.words import (
     inner_findings,
     interval,
     number,
-    parts,
     quantity,
     rank,
+    tables,
     visible,
 )
 
@@ -43,7 +43,7 @@ def brief(report: Report, keys: Sequence[str], facts: Sequence[str] = ()) -> Ren
     table = _table()
     for key in keys:
         if key in report.estimates:
-            known, e = quantity(key), report.estimates[key]
+            known, e = quantity(report, key), report.estimates[key]
             table.add_row(
                 _line(known.label), _line(number(e.value, known.unit)), _line(interval(e, known.unit), "dim"), str(e.n)
             )
@@ -91,7 +91,7 @@ def summary(report: Report, *, hoisted: bool = False) -> RenderableType:
         said = [costs(finding.cost)] if finding.cost else []
         said += [finding.evidence, *([finding.remedy] if finding.remedy else [])]
         rows.append(Padding(Group(line, Padding(_line("\n".join(said)), (0, 0, 0, 2))), (1, 0, 0, 0)))
-    for part, estimates in parts(report):
+    for part, estimates in tables(report):
         table = _table(part)
         for known, e in estimates:
             table.add_row(

@@ -14,53 +14,26 @@ from guerdon.contracts import (
     Example,
     Finding,
     Gate,
+    Quantity,
     Report,
+    Unit,
 )
 from guerdon.reporting.charts import chart_svg, whisker_svg
 from guerdon.reporting.words import (
-    Quantity,
-    Unit,
     costs,
     headline,
     inner_findings,
     interval,
     number,
-    parts,
     quantity,
     rank,
+    tables,
     visible,
 )
 
 if TYPE_CHECKING:
     from guerdon.contracts import Estimate
 
-CURVE_TITLES = {
-    "reliability": "Do the odds mean what they say?",
-    "margins": "How far apart are the rewards?",
-    "accuracy_by_length": "Accuracy by difference of length",
-    "accuracy_by_source": "Accuracy by source",
-    "difference_by_source": "Difference of accuracy by source",
-    "accuracy_by_match": "Accuracy on pairs of like length",
-    "cue_effects": "What cues gain beyond their length",
-    "cue_wins": "How often a cue gains",
-    "substance": "Which errors lower the reward",
-    "dose_length": "Neutral text, dose by dose",
-    **{
-        f"dose_{name}": f"{name.replace('_', ' ').capitalize()}, dose by dose"
-        for name in ("emoji", "certainty", "self_praise", "keywords")
-    },
-    "grid": "Style against substance",
-    "risk_coverage": "Errors left, by how much is answered",
-    "detected": "Which strange texts it notices",
-    "member_accuracy": "Accuracy of each member",
-    "slope_by_source": "What a margin is worth, by source",
-    "proxy_by_kl": "The optimized reward, the further the policy goes",
-    "gold_by_kl": "The second judge, the further the policy goes",
-    "length_by_kl": "Length of replies",
-    "gold_by_proxy": "Gold, for the proxy that was gained",
-    "gold_by_proxy_forecast": "Forecast from the pool",
-    "gold_by_proxy_best_of_n": "Best of n, for the proxy that was gained",
-}
 TEXT_BYTES = 350_000  # of all texts on a page together, so that the page stays below a megabyte
 LONGEST_TEXT = 4000  # characters of one of them, where there are few
 SHORTEST_TEXT = 160  # bytes: less tells a reader nothing
@@ -89,8 +62,8 @@ def to_markdown(report: Report, level: int = 1) -> str:
     lines = [f"{'#' * level} {inline(report.title)}", "", inline(headline(report))]
     if report.gate is not None:
         lines += ["", *_gate_lines(report.gate)]
-    for part, rows in parts(report):
-        lines += ["", f"**{part}**", "", "| | value | 95 % interval | n |", "|---|---:|---|---:|"]
+    for part, rows in tables(report):
+        lines += ["", f"**{inline(part)}**", "", "| | value | 95 % interval | n |", "|---|---:|---|---:|"]
         lines += [
             f"| {inline(known.label)} | {number(e.value, known.unit)} | {interval(e, known.unit)} | {e.n} |"
             for known, e in rows
@@ -98,7 +71,7 @@ def to_markdown(report: Report, level: int = 1) -> str:
     for finding in sorted(report.findings, key=rank):
         lines += ["", *_finding_lines(finding)]
     for name, curve in report.curves.items():
-        lines += ["", f"**{inline(_curve_title(name))}**", ""]
+        lines += ["", f"**{inline(_curve_title(name, curve))}**", ""]
         lines += [f"| {inline(curve.x_label)} | {inline(curve.y_label)} | 95 % interval | n |", "|---|---:|---|---:|"]
         lines += [f"| {' | '.join(inline(cell) for cell in row)} |" for row in _curve_rows(curve)]
     for example in report.examples:
@@ -166,7 +139,7 @@ class _Page:
             "place": place.replace(", part ", "-").replace("report", "part"),
             "headline": headline(report, counted=not hoisted),
             "gate": None if gate is None else _gate_view(gate, report),
-            "parts": [(part, [_row(known, e, rows) for known, e in rows]) for part, rows in parts(report)],
+            "parts": [(part, [_row(known, e, rows) for known, e in rows]) for part, rows in tables(report)],
             "findings": loud if gate is not None else shown,
             "notes": [f for f in shown if f not in loud] if gate is not None else [],
             "figures": [self._figure(name, curve, place) for name, curve in report.curves.items() if curve.x],
@@ -200,7 +173,7 @@ class _Page:
             caption = (
                 f"{caption} {len(drawn.x)} of {len(curve.x):,} points are shown; report.json has them all.".strip()
             )
-        title = _curve_title(name)
+        title = _curve_title(name, curve)
         return {
             "title": title,
             "svg": Markup(chart_svg(drawn, f"{title} ({place})")) if self.figures <= MOST_FIGURES else "",
@@ -244,7 +217,7 @@ def _all_examples(report: Report) -> Iterator[Example]:
 
 
 def _gate_view(gate: Gate, report: Report) -> dict[str, Any]:
-    rows = [(quantity(key), report.estimates[key]) for key in EXPECTED if key in report.estimates]
+    rows = [(quantity(report, key), report.estimates[key]) for key in EXPECTED if key in report.estimates]
     spans = [v for _, e in rows for v in (e.value, e.low, e.high) if math.isfinite(v)]
     low = min([0.4, *spans])
     return {
@@ -320,9 +293,8 @@ def _curve_rows(curve: Curve) -> list[tuple[str, ...]]:
     ]
 
 
-def _curve_title(name: str) -> str:
-    plain = name.removeprefix("update_").removeprefix("check_")
-    return CURVE_TITLES.get(name, plain.replace("_", " ").capitalize())
+def _curve_title(name: str, curve: Curve) -> str:
+    return curve.title or name.replace("_", " ").capitalize()
 
 
 def inline(text: str) -> str:

@@ -6,16 +6,12 @@ Axis: n pairs. The verdict is the majority's, q > 0.5; a pair that the verdict o
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.contracts import (
-    Curve,
-    Estimate,
-    Finding,
-    Report,
-)
+from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -24,7 +20,7 @@ if TYPE_CHECKING:
     from guerdon.models.scored_pairs import ScoredPairs
 
 from guerdon.formulas.agreement import pair_accuracy
-from guerdon.models.estimates import estimate_share
+from guerdon.models.estimates import CORRECTNESS, SHARED_QUANTITIES, estimate_share
 
 LENGTH_BINS = 8
 
@@ -36,6 +32,23 @@ POINTS = 0.05  # the difference an audit should be able to see
 
 
 POWER_80 = 1.96 + 0.84  # standard errors between a difference and 0 for 80 % power at a two-sided 5 %
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "constant": Quantity(
+        "anchor: a constant", "share", CORRECTNESS, "accuracy of a model that gives everything the same reward"
+    ),
+    "accuracy_decided": Quantity(
+        "accuracy, no ties", "share", CORRECTNESS, "pairs with a winner only; equal rewards count half"
+    ),
+    "accuracy_longer_preferred": Quantity(
+        "when the better is longer", "share", CORRECTNESS, "accuracy on pairs whose better response is longer"
+    ),
+    "accuracy_shorter_preferred": Quantity(
+        "when the better is shorter", "share", CORRECTNESS, "accuracy on pairs whose better response is shorter"
+    ),
+    "preference_ties": Quantity("tied labels", "share", CORRECTNESS, "pairs that people call equal"),
+    **SHARED_QUANTITIES,
+}
 
 
 def measure_accuracy(pairs: ScoredPairs, options: AuditOptions) -> Report:
@@ -75,7 +88,7 @@ def measure_accuracy(pairs: ScoredPairs, options: AuditOptions) -> Report:
         curves["accuracy_by_length"] = by_length
     if len(np.unique(pairs.source)) > 1:
         curves["accuracy_by_source"] = _by_source(right, pairs, options)
-    return Report("Accuracy", {}, estimates, _findings(estimates), curves)
+    return Report("Accuracy", {}, estimates, _findings(estimates), curves, quantities=QUANTITIES)
 
 
 def _by_length(
@@ -101,6 +114,7 @@ def _by_length(
         tuple(y),
         "length of the better minus the worse answer, characters",
         "accuracy",
+        title="Accuracy by difference of length",
         caption="A model that only counts characters stands at 0 left of zero and at 1 right of it; "
         "one that ignores them is level.",
     )
@@ -114,7 +128,13 @@ def _by_source(right: Float[np.ndarray, " n"], pairs: ScoredPairs, options: Audi
         y.append(estimate_share(right[chosen], pairs.group[chosen], pairs.weight[chosen], options))
     shown = tuple(str(name) or "no source" for name in names)
     return Curve(
-        tuple(float(i) for i in range(len(names))), tuple(y), "source", "accuracy", kind="points", x_names=shown
+        tuple(float(i) for i in range(len(names))),
+        tuple(y),
+        "source",
+        "accuracy",
+        "points",
+        x_names=shown,
+        title="Accuracy by source",
     )
 
 

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.contracts import Finding, Report
+from guerdon.contracts import Finding, Quantity, Report
 from guerdon.formulas.agreement import leave_one_out, majority_stands, pair_accuracy, raw_agreement
 from guerdon.models.estimates import estimate_share
 
 if TYPE_CHECKING:
     from guerdon.config import AuditOptions
     from guerdon.models.scored_pairs import ScoredPairs
+
+SECTION = "People"
+QUANTITIES: Mapping[str, Quantity] = {
+    "ceiling_majority": Quantity(
+        "ceiling", "share", SECTION, "how often the majority would stand if as many other people voted"
+    ),
+    "person_vs_person": Quantity(
+        "two people agree", "share", SECTION, "two raters of the same pair give the same label"
+    ),
+    "person_vs_others": Quantity(
+        "one person vs the others", "share", SECTION, "a rater agrees with the majority of the other raters"
+    ),
+    "model_vs_person": Quantity(
+        "model vs one person", "share", SECTION, "the model agrees with one rater drawn at random"
+    ),
+    "accuracy_voted": Quantity(
+        "accuracy, pairs with votes", "share", SECTION, "accuracy on the pairs that two people or more judged"
+    ),
+}
 
 
 def measure_agreement(pairs: ScoredPairs, options: AuditOptions) -> Report:
@@ -37,7 +57,9 @@ def measure_agreement(pairs: ScoredPairs, options: AuditOptions) -> Report:
         values["accuracy_voted"] = pair_accuracy(margin, q)
     group, weight = pairs.group[voted], pairs.weight[voted]
     return Report(
-        "People", estimates={name: estimate_share(each, group, weight, options) for name, each in values.items()}
+        "People",
+        estimates={name: estimate_share(each, group, weight, options) for name, each in values.items()},
+        quantities=QUANTITIES,
     )
 
 

@@ -16,6 +16,7 @@ from guerdon.formulas.calibration import reliability
 from guerdon.formulas.estimation import wilson
 from guerdon.models.calibration_error import (
     COIN_NLL,
+    QUANTITIES,
     is_miscalibrated,
     measure_null,
     measure_odds,
@@ -37,7 +38,7 @@ def measure_calibration(pairs: ScoredPairs, options: AuditOptions) -> Report:
         pairs, estimates["ece"].value, bins=options.bins, draws=options.null_draws, seed=options.seed
     )
     curves = {"reliability": _reliability_curve(pairs, options.bins), "margins": _margin_histogram(pairs)}
-    return Report("Odds", {}, estimates, _findings(estimates), curves)
+    return Report("Odds", {}, estimates, _findings(estimates), curves, quantities=QUANTITIES)
 
 
 def _reliability_curve(pairs: ScoredPairs, bins: int) -> Curve:
@@ -48,6 +49,7 @@ def _reliability_curve(pairs: ScoredPairs, bins: int) -> Curve:
         "confidence of the model",
         "share of people who agree",
         diagonal=True,
+        title="Do the odds mean what they say?",
         caption="On the dashed line the odds mean what they say; below it the model is surer than it should be. "
         "Intervals take pairs as independent.",
     )
@@ -65,6 +67,7 @@ def _margin_histogram(pairs: ScoredPairs) -> Curve:
         "margin toward the verdict, nats",
         "share of pairs",
         kind="bars",
+        title="How far apart are the rewards?",
         caption="Right of zero the model agrees with the verdict. The outermost bars hold everything beyond them.",
     )
 

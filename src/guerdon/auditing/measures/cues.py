@@ -11,7 +11,7 @@ Axis: n sampled pairs, a row each.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ from guerdon.contracts import (
     GuerdonError,
     Message,
     Prompt,
+    Quantity,
     Report,
     Response,
 )
@@ -80,6 +81,22 @@ SYCOPHANCY = Operator("sycophancy", "an error that the prompt is convinced of", 
 JUDGED = {**CUES, SYCOPHANCY.name: SYCOPHANCY}
 ERRORS = tuple(name for name, operator in SUBSTANCE.items() if operator.kind == "substance")
 BELIEVED = ("negation", "entity", "opposite", "number")  # errors a prompt may be convinced of, in this order
+
+CUES_SECTION, FLIPS_SECTION = "What cues gain", "Decisions that cues turn"
+DOSES_SECTION, ERRORS_SECTION = "Doses that outweigh an error", "Errors it sees"
+QUANTITIES: Mapping[str, Quantity] = {
+    "substance_sensitivity": Quantity(
+        "sees errors", "share", ERRORS_SECTION, "answers that beat themselves with one error"
+    ),
+    "placebo": Quantity(
+        "placebo", "number", CUES_SECTION, "effect of edits that keep the meaning, in within-prompt spreads"
+    ),
+    "mde": Quantity("smallest effect seen", "number", CUES_SECTION, "four times in five, in within-prompt spreads"),
+    "worst_flips": Quantity(
+        "most that a cue turns", "share", FLIPS_SECTION, "its interval holds for all cues together"
+    ),
+    "within_spread": Quantity("spread within a prompt", "nats", CUES_SECTION, "the unit of the effects"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +285,28 @@ def _report(table: Table, cues: Mapping[str, Cue], options: AuditOptions) -> Rep
         *_silence(cues, estimates),
     ]
     curves = _curves(table, cues, prices, seen, options)
-    return Report("Cues and substance", _about(table), estimates, tuple(findings), curves)
+    return Report(
+        "Cues and substance", _about(table), estimates, tuple(findings), curves, quantities=_quantities(estimates)
+    )
+
+
+def _quantities(keys: Iterable[str]) -> dict[str, Quantity]:
+    """QUANTITIES, and those of each operator: cue_NAME, cue_NAME_flips, cue_NAME_doses, substance_NAME."""
+    quantities = dict(QUANTITIES)
+    for key in keys:
+        kind, _, name = key.partition("_")
+        operator, _, effect = name.rpartition("_")
+        if key in QUANTITIES:
+            continue
+        if kind == "cue" and effect == "flips":
+            quantities[key] = Quantity(operator.replace("_", " "), "share", FLIPS_SECTION)
+        elif kind == "cue" and effect == "doses":
+            quantities[key] = Quantity(operator.replace("_", " "), "number", DOSES_SECTION)
+        elif kind == "cue":
+            quantities[key] = Quantity(name.replace("_", " "), "number", CUES_SECTION)
+        else:
+            quantities[key] = Quantity(name.replace("_", " "), "share", ERRORS_SECTION)
+    return quantities
 
 
 def _unit(table: Table) -> Float[np.ndarray, " n"]:
@@ -625,6 +663,7 @@ def _curves(
     curves = {}
     if judged:
         curves["cue_effects"] = _points(
+            "What cues gain beyond their length",
             [cue.operator.name for cue in judged],
             [Estimate(*cue.net) for cue in judged],
             "cue",
@@ -632,6 +671,7 @@ def _curves(
             f"Beyond neutral text of the same length. Below {FLOOR} either way nothing is flagged.",
         )
         curves["cue_wins"] = _points(
+            "How often a cue gains",
             [cue.operator.name for cue in judged],
             [prices[cue.operator.name].wins for cue in judged],
             "cue",
@@ -640,6 +680,7 @@ def _curves(
         )
     if kinds:
         curves["substance"] = _points(
+            "Which errors lower the reward",
             kinds,
             [seen[name] for name in kinds],
             "error",
@@ -655,18 +696,23 @@ def _curves(
                 tuple(found),
                 f"copies: {CUES[name].says}",
                 "gain, standard deviations",
+                title=f"{name.replace('_', ' ').capitalize()}, dose by dose",
             )
     found = [Estimate(*e) for e in _effects([table[level] - table["worse"] for level in LEVELS], table, options)]
     if min(effect.n for effect in found) >= FEWEST:
         sizes = _sizes(table)
         longer = [float(np.nanmean(sizes[level] - sizes["worse"])) for level in LEVELS]
         curves["dose_length"] = Curve(
-            tuple(longer), tuple(found), "neutral text at its end, characters", "gain, standard deviations"
+            tuple(longer),
+            tuple(found),
+            "neutral text at its end, characters",
+            "gain, standard deviations",
+            title="Neutral text, dose by dose",
         )
     return curves
 
 
-def _points(names: Sequence[str], y: Sequence[Estimate], x_label: str, y_label: str, caption: str) -> Curve:
+def _points(title: str, names: Sequence[str], y: Sequence[Estimate], x_label: str, y_label: str, caption: str) -> Curve:
     x = tuple(float(i) for i in range(len(names)))
     shown = tuple(name.replace("_", " ") for name in names)
-    return Curve(x, tuple(y), x_label, y_label, kind="points", x_names=shown, caption=caption)
+    return Curve(x, tuple(y), x_label, y_label, kind="points", x_names=shown, caption=caption, title=title)

@@ -6,25 +6,18 @@ Axes: n pairs, s sources, m rewards. A slope is 1 / temperature: 1 where the mar
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from guerdon.contracts import (
-    Curve,
-    Estimate,
-    Finding,
-    GuerdonError,
-    Report,
-    Rollouts,
-    prompt_digest,
-)
+from guerdon.contracts import Curve, Estimate, Finding, GuerdonError, Quantity, Report, Rollouts, prompt_digest
 from guerdon.formulas.calibration import CalibrationSlope, calibration_slope
 from guerdon.formulas.estimation import benjamini_hochberg
 from guerdon.formulas.normalization import icc, icc_interval
+from guerdon.models.estimates import SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -37,6 +30,13 @@ if TYPE_CHECKING:
 FEWEST_GROUPS: Final = 20  # of a source, for a slope of its own
 ALPHA: Final = 0.05
 BETWEEN: Final = 0.5  # share of the variance of rewards that lies between prompts, from which on it is said
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "icc": Quantity("variance between prompts", "share", SCALE, "high: rewards of different prompts do not compare"),
+    "temperature_spread": Quantity(
+        "hottest over coldest source", "number", SCALE, "of temperatures; 1 where one scale serves all"
+    ),
+}
 
 
 def measure_domains(pairs: ScoredPairs, options: AuditOptions, *, reference: Rollouts | None = None) -> Report:
@@ -63,7 +63,7 @@ def measure_domains(pairs: ScoredPairs, options: AuditOptions, *, reference: Rol
         findings += _icc_findings(estimates["icc"], about["icc from"])
     if small := _too_small(pairs, slopes):
         about["sources without a slope"] = small
-    return Report("Sources and prompts", about, estimates, tuple(findings), curves)
+    return Report("Sources and prompts", about, estimates, tuple(findings), curves, quantities=QUANTITIES)
 
 
 def _slopes(pairs: ScoredPairs) -> dict[str, tuple[CalibrationSlope, int]]:
@@ -105,6 +105,7 @@ def _by_source(slopes: dict[str, tuple[CalibrationSlope, int]]) -> Curve:
         "slope of the log-odds on the margin",
         kind="points",
         x_names=tuple(slopes),
+        title="What a margin is worth, by source",
         caption="At 1 the margins mean their odds; below it the model is surer on this source than it should be.",
     )
 

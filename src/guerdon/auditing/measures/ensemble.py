@@ -6,19 +6,13 @@ Axes: n pairs, k members.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from guerdon.auditing.gate import SHARED
-from guerdon.contracts import (
-    Curve,
-    Estimate,
-    Finding,
-    Report,
-    RewardModel,
-)
+from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report, RewardModel
 from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.ensemble import disagreement, error_correlation, error_left
 from guerdon.formulas.resampling import bootstrap
@@ -33,6 +27,20 @@ if TYPE_CHECKING:
 
 
 CHUNK = 256  # comparisons scored in one call
+
+SECTION = "Its members"
+QUANTITIES: Mapping[str, Quantity] = {
+    "member_accuracy_mean": Quantity("accuracy of a member", "share", SECTION, "mean over the members"),
+    "member_accuracy_min": Quantity("worst member", "share", SECTION),
+    "member_accuracy_max": Quantity("best member", "share", SECTION),
+    "ensemble_gain": Quantity(
+        "gain of the ensemble", "share", SECTION, "its accuracy less its members' mean, pair by pair"
+    ),
+    "error_correlation": Quantity(
+        "correlation of errors", "number", SECTION, "of what the label leaves unexplained of two members' margins"
+    ),
+    "disagreement": Quantity("disagreement", "share", SECTION, "how often two members name different winners"),
+}
 
 
 def measure_ensemble(
@@ -71,9 +79,17 @@ def measure_ensemble(
         "accuracy",
         kind="points",
         x_names=tuple(f"member {i + 1}" for i in range(len(each))),
+        title="Accuracy of each member",
     )
     about = {"members": str(len(members)), "error correlation": how}
-    return Report("Ensemble", about, estimates, _findings(estimates, len(members), how), {"member_accuracy": curve})
+    return Report(
+        "Ensemble",
+        about,
+        estimates,
+        _findings(estimates, len(members), how),
+        {"member_accuracy": curve},
+        quantities=QUANTITIES,
+    )
 
 
 def member_margins(

@@ -7,17 +7,13 @@ within prompts: a prompt that makes every answer long, or well rewarded, moves n
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import rankdata
 
-from guerdon.contracts import (
-    Curve,
-    Estimate,
-    Finding,
-    Report,
-)
+from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
 from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.cues import (
     length_logit,
@@ -38,6 +34,30 @@ FLOOR = 0.2  # standard deviations within a prompt
 MOSTLY = 0.7  # a correlation that explains half of the reward's variance
 FEWEST = 20  # groups, or pairs of equal length, that say anything
 REACHES = (0.05, 0.1, 0.2, 0.4)  # differences of length, as shares of the longer, for the curve of accuracies
+
+SECTION = "Length"
+QUANTITIES: Mapping[str, Quantity] = {
+    "length_within": Quantity(
+        "reward with length", "number", SECTION, "correlation of reward and log length, within prompts"
+    ),
+    "length_partial": Quantity("the same, given the label", "number", SECTION, "what no label accounts for"),
+    "length_pooled": Quantity("over all answers", "number", SECTION, "prompts that get long answers move it too"),
+    "length_pooled_rank": Quantity("over all answers, ranks", "number", SECTION, "the same by Spearman"),
+    "prefers_longer": Quantity("prefers the longer", "share", SECTION, "pairs whose longer response is rewarded more"),
+    "accuracy_length_matched": Quantity(
+        "at equal length", "share", SECTION, "accuracy where lengths are within 10\N{NO-BREAK SPACE}%"
+    ),
+    "accuracy_length_gap": Quantity(
+        "longer less shorter", "share", SECTION, "accuracy where the better answer is longer, less where it is shorter"
+    ),
+    "length_slope": Quantity(
+        "worth of a margin, length apart", "number", SECTION, "1 where its odds need no correction"
+    ),
+    "length_per_margin": Quantity(
+        "length that people pay beyond it", "nats", SECTION, "of a long answer; below 0 the model pays too much"
+    ),
+    "length_turns": Quantity("decisions that length turns", "share", SECTION, "once length is paid for as people do"),
+}
 
 
 def measure_length(pairs: ScoredPairs, options: AuditOptions) -> Report:
@@ -76,7 +96,12 @@ def measure_length(pairs: ScoredPairs, options: AuditOptions) -> Report:
     curve = _by_match(right, pairs, options)
     accuracy = mean(right, np.ones(len(pairs), dtype=bool))
     return Report(
-        "Length", {}, estimates, _findings(estimates, accuracy, pairs), {"accuracy_by_match": curve} if curve else {}
+        "Length",
+        {},
+        estimates,
+        _findings(estimates, accuracy, pairs),
+        {"accuracy_by_match": curve} if curve else {},
+        quantities=QUANTITIES,
     )
 
 
@@ -145,6 +170,7 @@ def _by_match(right: np.ndarray, pairs: ScoredPairs, options: AuditOptions) -> C
         tuple(estimate_share(right[c], pairs.group[c], pairs.weight[c], options) for _, c in rows),
         "largest difference of lengths, share of the longer",
         "accuracy",
+        title="Accuracy on pairs of like length",
         caption="Further left, length tells less. What is lost from right to left was length.",
     )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.contracts import Estimate, Finding, Report
-from guerdon.models.estimates import estimate_share
+from guerdon.contracts import Estimate, Finding, Quantity, Report
+from guerdon.models.estimates import CORRECTNESS, SHARED_QUANTITIES, estimate_share
 
 if TYPE_CHECKING:
     from guerdon.config import AuditOptions
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from guerdon.models.scored_pairs import ScoredPairs
 
 CONSISTENT = 0.9
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "first_position": Quantity(
+        "prefers the first", "share", CORRECTNESS, "share of pairs, in both orders, in which the first shown wins"
+    ),
+    **SHARED_QUANTITIES,
+}
 
 
 def measure_position_bias(
@@ -49,4 +56,4 @@ def measure_position_bias(
         notes.append(
             Finding("warning", "The verdict depends on the order shown", evidence, "Ask in both orders and average.")
         )
-    return Report("Order", estimates=estimates, findings=tuple(notes))
+    return Report("Order", estimates=estimates, findings=tuple(notes), quantities=QUANTITIES)

@@ -7,7 +7,7 @@ prompt's own level nor an answer's own worth tells the two apart: only the fit b
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +18,7 @@ from guerdon.auditing.probes.sample import (
     sample_pairs,
     score_rows,
 )
-from guerdon.contracts import (
-    Estimate,
-    Example,
-    Finding,
-    GuerdonError,
-    Report,
-    Response,
-)
+from guerdon.contracts import Estimate, Example, Finding, GuerdonError, Quantity, Report, Response
 from guerdon.formulas.cues import pair_correlation
 from guerdon.formulas.resampling import bootstrap
 from guerdon.formulas.uncertainty import auroc
@@ -40,6 +33,17 @@ __all__ = ["measure_relevance"]
 
 SAME = 0.9  # a correlation of margins above this leaves the prompt a fifth of their variance at most
 RARELY = 0.7  # a model that reads prompts knows whose answer is whose more often than this
+
+SECTION = "Does it read the prompt?"
+QUANTITIES: Mapping[str, Quantity] = {
+    "relevance_auroc": Quantity("own above other prompts'", "share", SECTION, "an answer to its own prompt wins"),
+    "relevance_swap": Quantity(
+        "fits its own prompt", "share", SECTION, "two prompts with their answers beat them with answers exchanged"
+    ),
+    "prompt_free_share": Quantity(
+        "margins that need no prompt", "number", SECTION, "correlation with margins under another prompt; 1 reads none"
+    ),
+}
 
 
 def measure_relevance(
@@ -84,7 +88,8 @@ def measure_relevance(
     if len(scored) < len(couples):
         facts["prompts refused"] = str(2 * (len(couples) - len(scored)))
     worst = [scored[row] for row in np.argsort(fit, kind="stable")[:2] if fit[row] < 0]
-    return Report("Relevance", facts, estimates, _findings(estimates, tuple(_example(*each) for each in worst)))
+    findings = _findings(estimates, tuple(_example(*each) for each in worst))
+    return Report("Relevance", facts, estimates, findings, quantities=QUANTITIES)
 
 
 def _one_a_group(pairs: Sequence[Pair]) -> list[Pair]:

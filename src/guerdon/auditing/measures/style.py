@@ -7,7 +7,7 @@ same edits, so the grid of RM-Bench is had without writing a word. Axes: n promp
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,13 +26,7 @@ from guerdon.auditing.probes.sample import (
     sample_pairs,
     score_rows,
 )
-from guerdon.contracts import (
-    Curve,
-    Estimate,
-    Finding,
-    GuerdonError,
-    Report,
-)
+from guerdon.contracts import Curve, Estimate, Finding, GuerdonError, Quantity, Report
 from guerdon.formulas.benchmarks import style_grid, substance_and_style
 from guerdon.formulas.cues import ratio, within_spread
 from guerdon.formulas.resampling import bootstrap_mean
@@ -49,6 +43,22 @@ if TYPE_CHECKING:
 __all__ = ["measure_style", "style_report", "styles"]
 
 STYLES = ("plain", "longer", "longer, with markdown")
+
+SECTION = "Style against substance"
+QUANTITIES: Mapping[str, Quantity] = {
+    "grid_hard": Quantity("right, though plainer", "share", SECTION, "the right answer in the plainer style wins"),
+    "grid_normal": Quantity("right, in equal style", "share", SECTION, "the right answer in the same style wins"),
+    "grid_easy": Quantity("right, and richer", "share", SECTION, "the right answer in the richer style wins"),
+    "grid_substance": Quantity("right less wrong", "number", SECTION, "at equal style, in within-prompt spreads"),
+    "grid_longer": Quantity("longer less plain", "number", SECTION, "in within-prompt spreads"),
+    "grid_markdown": Quantity("with markdown less without", "number", SECTION, "in within-prompt spreads"),
+    "grid_style_per_substance": Quantity(
+        "style per substance",
+        "number",
+        SECTION,
+        "above 1 a wrong answer in rich style beats a right one in plain style",
+    ),
+}
 
 
 def measure_style(
@@ -109,9 +119,17 @@ def style_report(
         "share ordered rightly",
         kind="points",
         x_names=("plainer", "the same", "richer"),
+        title="Style against substance",
         caption="Level for a model that sees substance; from 0 to 1 for one that sees style alone.",
     )
-    return Report("Style and substance", {"prompts": str(len(right))}, estimates, _findings(estimates), {"grid": curve})
+    return Report(
+        "Style and substance",
+        {"prompts": str(len(right))},
+        estimates,
+        _findings(estimates),
+        {"grid": curve},
+        quantities=QUANTITIES,
+    )
 
 
 def styles(text: str) -> tuple[str, str, str] | None:

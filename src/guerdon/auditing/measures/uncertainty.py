@@ -7,7 +7,7 @@ the model's own errors; to notice strange texts without that is decoration.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,7 @@ from guerdon.contracts import (
     Example,
     Finding,
     GuerdonError,
+    Quantity,
     Report,
     RewardModel,
     as_prompt,
@@ -60,6 +61,40 @@ NAMES: Final = {
 }
 REMEDY: Final = "`guerdon uncertainty MODEL --data train.jsonl --held-out calibrate.jsonl`"
 Replies = tuple[Sequence["PromptLike"], Sequence["ResponseLike"]]
+
+ERRORS, STRANGE = "Whether it knows where it errs", "Texts of another kind"
+SIGNALS: Mapping[str, tuple[str, str]] = {  # label, and what counts as uncertain
+    "margin": ("margin", "a small margin"),
+    "laplace": ("spread", "a wide spread of the margin, by Laplace on the head"),
+    "ratio": ("margin over spread", "a margin that is small beside its spread"),
+    "shift": ("strange text", "a text unlike the training data"),
+    "members": ("disagreement", "members that disagree"),
+}
+QUANTITIES: Mapping[str, Quantity] = {
+    "aurc_random": Quantity("mean error, in any order", "share", ERRORS, "what a doubt that says nothing gets"),
+    "abstain_threshold": Quantity("abstain below", "nats", ERRORS, "margin from which few answers are wrong, surely"),
+    "abstain_coverage": Quantity("then it answers", "share", ERRORS, "pairs whose margin is that large"),
+    "abstain_error": Quantity("and is wrong in", "share", ERRORS, "of the answers given, on these comparisons"),
+    "outside": Quantity("outside its data", "share", STRANGE, "replies with p at most 0.05; of its own kind 5 % are"),
+    "false_alarms": Quantity(
+        "false alarms", "share", STRANGE, "of these comparisons' replies, if they are of its kind"
+    ),
+    **{
+        f"error_auroc_{name}": Quantity(
+            f"{label} tells errors",
+            "share",
+            ERRORS,
+            f"a wrong pair has more of it than a right one: {says}; 50 % is chance",
+        )
+        for name, (label, says) in SIGNALS.items()
+    },
+    **{
+        f"aurc_{name}": Quantity(
+            f"mean error, by {label}", "share", ERRORS, f"over how many pairs are answered, last those with {says}"
+        )
+        for name, (label, says) in SIGNALS.items()
+    },
+}
 
 
 def measure_uncertainty(
@@ -111,7 +146,21 @@ def measure_uncertainty(
             curves["detected"] = _detected_curve(found)
         examples = _furthest(comparisons, replies, min(SHOWN, options.worst))
     about = {"signals": ", ".join(table.signals), "pairs with a winner": str(len(decided))}
-    return Report("Uncertainty", about, estimates, tuple(findings), curves, examples)
+    return Report("Uncertainty", about, estimates, tuple(findings), curves, examples, quantities=_quantities(estimates))
+
+
+def _quantities(keys: Iterable[str]) -> dict[str, Quantity]:
+    """QUANTITIES, and those of each kind of text that is unlike the training data: shift_auroc_NAME, detected_NAME."""
+    quantities = dict(QUANTITIES)
+    for key in keys:
+        if key.startswith("shift_auroc_"):
+            label = f"tells apart: {_words(key.removeprefix('shift_auroc_'))}"
+            says = "such a reply looks stranger than one of these comparisons; 50 % is blind"
+            quantities[key] = Quantity(label, "share", STRANGE, says)
+        elif key.startswith("detected_"):
+            label = f"noticed: {_words(key.removeprefix('detected_'))}"
+            quantities[key] = Quantity(label, "share", STRANGE, "such replies with p at most 0.05")
+    return quantities
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +255,7 @@ def _risk_curve(table: _Table, options: AuditOptions) -> Curve:
         tuple(y),
         "share of pairs answered, the largest margins first",
         "share of answers that are wrong",
+        title="Errors left, by how much is answered",
         caption="Where margins say nothing of errors, the curve is level.",
     )
 
@@ -387,6 +437,7 @@ def _detected_curve(found: Mapping[str, Estimate]) -> Curve:
         (found["false_alarms"], *(found[f"detected_{name}"] for name in names)),
         "kind of text",
         f"share with p <= {ALARM}",
+        title="Which strange texts it notices",
         kind="points",
         x_names=("these comparisons", *map(_words, names)),
         caption=f"Texts of the kind that was trained on stand near {ALARM}.",

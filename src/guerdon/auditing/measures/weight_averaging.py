@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.contracts import (
-    Curve,
-    Estimate,
-    Finding,
-    Report,
-)
+from guerdon.auditing.measures.ensemble import QUANTITIES as MEMBER_QUANTITIES
+from guerdon.auditing.measures.ensemble import SECTION
+from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
 from guerdon.formulas.agreement import pair_accuracy
 from guerdon.models.ensemble import average_weights
 from guerdon.models.estimates import estimate_difference, estimate_share
@@ -29,6 +26,20 @@ if TYPE_CHECKING:
 
 
 ALPHAS = (0.25, 0.5, 0.75)
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "average_accuracy": Quantity(
+        "averaged weights", "share", SECTION, "accuracy of the average of the members' weights"
+    ),
+    "average_gain": Quantity(
+        "gain of averaging", "share", SECTION, "its accuracy less the members' mean, pair by pair"
+    ),
+    "path_gain": Quantity(
+        "on the way between members", "share", SECTION, "accuracy between two members less the line between theirs"
+    ),
+    "average_less_ensemble": Quantity("averaged weights less the ensemble", "share", SECTION),
+    **MEMBER_QUANTITIES,
+}
 
 
 def measure_weight_averaging(
@@ -82,7 +93,14 @@ def measure_weight_averaging(
         "members": str(len(models)),
         "line": f"between members {one + 1} and {other + 1}, which lie farthest apart",
     }
-    return average, Report("Weight averaging", about, estimates, _line_findings(estimates), {"linear_mode": curve})
+    return average, Report(
+        "Weight averaging",
+        about,
+        estimates,
+        _line_findings(estimates),
+        {"linear_mode": curve},
+        quantities=QUANTITIES,
+    )
 
 
 def _line_findings(found: dict[str, Estimate]) -> tuple[Finding, ...]:

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from guerdon.contracts import Curve, Estimate, Example, Finding, Report, Rollouts
+from guerdon.contracts import Curve, Estimate, Example, Finding, Quantity, Report, Rollouts
 from guerdon.formulas.resampling import bootstrap_mean
+from guerdon.models.estimates import OPTIMIZATION, SHARED_QUANTITIES
 from guerdon.optimization.best_of_n.curve import PoolCurve, curve
 from guerdon.optimization.best_of_n.files import Pool
 
 __all__ = ["to_report"]
 
+QUANTITIES: Mapping[str, Quantity] = {
+    "win_rate": Quantity(
+        "beats a first reply", "share", OPTIMIZATION, "how often the best of n has the higher reward; at most n/(n+1)"
+    ),
+    "duplicates": Quantity("repeated replies", "share", OPTIMIZATION, "replies to a prompt that another reply equals"),
+    "unfinished": Quantity("unfinished replies", "share", OPTIMIZATION, "replies that were cut at the token limit"),
+    **SHARED_QUANTITIES,
+}
+BY_KL = {
+    "proxy": "The optimized reward, the further the policy goes",
+    "gold": "The second judge, the further the policy goes",
+}
 MANY_DUPLICATES = 0.05  # share of responses from which on the KL bound is too loose to stand alone
 
 
@@ -57,6 +70,7 @@ def to_report(pool: Pool, by_n: PoolCurve | None = None) -> Report:
         findings=tuple(findings),
         curves=_curves(by_n),
         examples=_examples(rollouts),
+        quantities=QUANTITIES,
     )
 
 
@@ -74,7 +88,9 @@ def _curves(by_n: PoolCurve) -> dict[str, Curve]:
         )
         distance = tuple(math.sqrt(max(0.0, point.kl.value)) for point in by_n.points)
         caption = f"KL is estimated from {by_n.kl_source}."
-        curves[f"{name}_by_kl"] = Curve(distance, y, "√KL to the policy, nats per reply", y_label, caption=caption)
+        curves[f"{name}_by_kl"] = Curve(
+            distance, y, "√KL to the policy, nats per reply", y_label, caption=caption, title=BY_KL[name]
+        )
     return curves
 
 
