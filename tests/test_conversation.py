@@ -331,3 +331,43 @@ def test_a_result_in_a_prompt_must_name_an_earlier_call():
 def test_conversations_load_neither_torch_nor_numpy():
     code = "import sys, guerdon.contracts; print([m for m in ('torch', 'numpy', 'transformers') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# ---- Whatever recognizes a text tells tools and calls apart ----------------------------------------------------------
+
+PLAIN, TOOLS = Prompt([USER]), Prompt([USER], [WEATHER])
+OTHER = Response(messages=(Message("assistant", "", (ToolCall("delete_all"),)), Message("tool", "sunny"), ANSWER))
+
+
+def test_recorded_scores_tell_tools_and_calls_apart_and_keys_of_text_are_stable():
+    from guerdon.auditing.score_cache import text_key
+
+    assert len({text_key(p, r) for p in (PLAIN, TOOLS) for r in (TRAJECTORY, OTHER, Response(TRAJECTORY.text))}) == 6
+    assert text_key("Hi", "Hello!") == "8c0cc86b5756662e"
+
+
+def test_a_prompt_normalized_model_leaves_out_the_response_itself_and_not_one_of_the_same_text():
+    import numpy as np
+
+    from guerdon.contracts import Scores
+    from guerdon.models.calibrated import per_prompt_baseline
+
+    class ByCalls:
+        def score(self, prompts, responses):
+            value = np.array([float(as_response(r).turns() == TRAJECTORY.turns()) for r in responses])
+            return Scores(value, np.zeros(len(value), dtype=bool))
+
+    samples = [TRAJECTORY, OTHER, Response("Rainy.")]
+    model = per_prompt_baseline(ByCalls(), [TOOLS] * 3, samples)
+    assert model.score([TOOLS], [TRAJECTORY]).value.tolist() == [1.0]
+    assert model.score([TOOLS], [OTHER]).value.tolist() == [-0.5]
+    with pytest.raises(GuerdonError, match="no reference samples"):
+        model.score([PLAIN], [OTHER])
+
+
+def test_size_counts_the_arguments_of_calls():
+    from guerdon.models.batch_invariance import _size
+
+    long = Response(messages=(Message("assistant", "", (ToolCall("f", json.dumps({"x": "y" * 100})),)),))
+    assert _size("a", "bc") == 3
+    assert _size("a", long) > 100

@@ -282,16 +282,16 @@ def check_tool_turns(messages: Sequence[Message]) -> None:
 # ---- Identity ------------------------------------------------------------------------------------------------------
 
 
-def prompt_identity(prompt: Sequence[Message]) -> list[Any]:
-    """What tells a prompt from others, as plain values: its turns, and its tools where it has any."""
-    turns = [_message_identity(message) for message in prompt]
+def prompt_identity(prompt: Sequence[Message]) -> tuple[Any, ...]:
+    """What tells a prompt from others, hashable and plain: its turns, and its tools where it has any."""
+    turns = tuple(_message_identity(message) for message in prompt)
     tools = getattr(prompt, "tools", ())
-    return [turns, list(tools)] if tools else turns
+    return (turns, tools) if tools else turns
 
 
-def response_identity(response: Response) -> str | list[Any]:
-    """What tells a response from others, as plain values: its text, or its turns."""
-    return [_message_identity(message) for message in response.messages] if response.messages else response.text
+def response_identity(response: Response) -> str | tuple[Any, ...]:
+    """What tells a response from others, hashable and plain: its text, or its turns."""
+    return tuple(_message_identity(message) for message in response.messages) if response.messages else response.text
 
 
 def prompt_digest(prompt: Sequence[Message]) -> str:
@@ -318,13 +318,12 @@ def digest_all(values: Iterable[str], size: int = 16) -> str:
     return total.hexdigest()[:size]
 
 
-def _message_identity(message: Message) -> list[Any]:
+def _message_identity(message: Message) -> tuple[Any, ...]:
     """Role and content alone for a plain turn, so that hashes of text-only data never change."""
-    body: list[Any] = [message.role, message.content]
-    if message.tool_calls or message.tool_call_id is not None or message.name is not None:
-        calls = [[call.name, call.arguments, call.id] for call in message.tool_calls]
-        body += [calls, message.tool_call_id, message.name]
-    return body
+    if not message.tool_calls and message.tool_call_id is None and message.name is None:
+        return (message.role, message.content)
+    calls = tuple((call.name, call.arguments, call.id) for call in message.tool_calls)
+    return (message.role, message.content, calls, message.tool_call_id, message.name)
 
 
 # ---- Helpers -------------------------------------------------------------------------------------------------------

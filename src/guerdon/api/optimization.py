@@ -30,6 +30,7 @@ from guerdon.contracts import (
 )
 from guerdon.io import (
     run_folder,
+    schema,
     writers,
 )
 from guerdon.models.calibrated import CalibratedModel
@@ -161,7 +162,7 @@ def optimize(
     def begin() -> None:
         if folder and PartialState().is_main_process:
             writers.write_config(folder / "config.yaml", settings)
-            rows = [{"prompt": [{"role": m.role, "content": m.content} for m in prompt]} for prompt in kept]
+            rows = [schema.prompt_to_row(prompt) for prompt in kept]
             writers.write_jsonl(folder / "held_out.jsonl", rows)
 
     with run_folder.held(folder):

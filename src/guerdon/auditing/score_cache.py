@@ -18,6 +18,8 @@ from guerdon.contracts import (
     as_response,
     digest,
     digest_all,
+    prompt_identity,
+    response_identity,
 )
 from guerdon.io.fields import as_number, field_error
 from guerdon.models.scored_pairs import PairScorer
@@ -53,7 +55,7 @@ Told = Callable[[int], None]
 
 def text_key(prompt: PromptLike, response: ResponseLike) -> str:
     """What tells a text from others: the prompt's turns and the response."""
-    return digest([[[m.role, m.content] for m in as_prompt(prompt)], as_response(response).text])
+    return digest([prompt_identity(as_prompt(prompt)), response_identity(as_response(response))])
 
 
 def _asked_key(prompt: PromptLike, response: ResponseLike) -> str:

@@ -198,11 +198,16 @@ def score_items(
 
 
 def _reward_games(model: RewardModel, items: Sequence[Item]) -> tuple[list[np.ndarray], list[bool]]:
-    row: dict[tuple[Prompt, str], int] = {}
-    places = [[row.setdefault((item.prompt, r.text), len(row)) for r in item.responses] for item in items]
-    scores = model.score([prompt for prompt, _ in row], [Response(each) for _, each in row])
+    row: dict[tuple[Prompt, Response], int] = {}
+    places = [[row.setdefault((item.prompt, _bare(r)), len(row)) for r in item.responses] for item in items]
+    scores = model.score([prompt for prompt, _ in row], [response for _, response in row])
     value, cut = np.asarray(scores.value, dtype=np.float64), np.asarray(scores.truncated, dtype=bool)
     return [value[None, rows] for rows in places], [bool(cut[rows].any()) for rows in places]
+
+
+def _bare(response: Response) -> Response:
+    """What a reward may depend on: the response without its author, its ratings and how it ended."""
+    return Response(response.text, messages=response.messages)
 
 
 def _judge_games(judge: Judge, items: Sequence[Item]) -> tuple[list[np.ndarray], list[bool]]:
@@ -461,7 +466,7 @@ def _part_findings(known: Benchmark, parts: set[str], subsets: np.ndarray, group
 def _text_findings(items: Sequence[Item]) -> Iterator[Finding]:
     same = [
         item.id for item in items
-        if {item.responses[i].text for i in item.correct} & {item.responses[i].text for i in item.wrong}
+        if {_bare(item.responses[i]) for i in item.correct} & {_bare(item.responses[i]) for i in item.wrong}
     ]  # fmt: skip
     if same:
         evidence = f"{len(same)} of {len(items)} items, such as {named(same)}: no model can tell them apart"

@@ -61,4 +61,5 @@ def measure_batch_invariance(
 
 
 def _size(prompt: PromptLike, response: ResponseLike) -> int:
-    return sum(len(message.content) for message in as_prompt(prompt)) + len(as_response(response).text)
+    turns = [*as_prompt(prompt), *as_response(response).turns()]
+    return sum(len(turn.content) + sum(len(call.arguments) for call in turn.tool_calls) for turn in turns)

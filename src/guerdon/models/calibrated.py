@@ -6,7 +6,7 @@ Axes: n responses, k ensemble members, m reference samples of one prompt. Raw un
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, final, get_args
@@ -21,6 +21,7 @@ from guerdon.contracts import (
     as_response,
     digest,
     prompt_digest,
+    response_identity,
 )
 from guerdon.formulas.normalization import (
     centered,
@@ -145,7 +146,7 @@ class CalibratedModel:
 class ReferenceScores:
     """Reference samples of one prompt. scores [1 + k, m]: the value first, then each member's."""
 
-    texts: tuple[str, ...]
+    texts: tuple[Hashable, ...]
     scores: Float[np.ndarray, "rows m"]
 
 
@@ -166,7 +167,7 @@ class PromptNormalizedModel:
 
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
         """Rewards beside the prompt's samples; under center, in the wrapped model's units."""
-        texts = [as_response(response).text for response in responses]
+        texts = [response_identity(as_response(response)) for response in responses]
         banks = [self._bank(as_prompt(prompt)) for prompt in prompts]
         raw = self.model.score(prompts, responses)
         if not texts:
@@ -225,7 +226,7 @@ def per_prompt_baseline(
     return PromptNormalizedModel(
         model,
         {
-            key: ReferenceScores(tuple(as_response(responses[i]).text for i in own), rows[:, own])
+            key: ReferenceScores(tuple(response_identity(as_response(responses[i])) for i in own), rows[:, own])
             for key, own in places.items()
         },
         rule,
@@ -241,7 +242,7 @@ def _affine(scores: Scores, shift: float, scale: float) -> Scores:
     )
 
 
-def _table(banks: Sequence[ReferenceScores], texts: Sequence[str]) -> Float[np.ndarray, "rows n m"]:
+def _table(banks: Sequence[ReferenceScores], texts: Sequence[Hashable]) -> Float[np.ndarray, "rows n m"]:
     """Each response's bank, NaN where it is shorter than the longest, and where it holds the response itself."""
     table = np.full((len(banks[0].scores), len(banks), max(len(bank.texts) for bank in banks)), np.nan)
     for i, (bank, text) in enumerate(zip(banks, texts, strict=True)):

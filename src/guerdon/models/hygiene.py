@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.contracts import Finding, GuerdonError, Severity, as_response
+from guerdon.contracts import Finding, GuerdonError, Severity, as_prompt, as_response, response_identity
 from guerdon.formulas.estimation import clopper_pearson
 from guerdon.models.batch_invariance import BatchInvariance, measure_batch_invariance
 
@@ -97,7 +97,9 @@ def _truncation(scores: Scores) -> list[Finding]:
 
 def _equal_scores(scores: Scores, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> list[Finding]:
     """Equal rewards of different texts: the sign of a coarse number type, or of a model that has learned nothing."""
-    texts = [f"{prompt!r}\0{as_response(r).text}" for prompt, r in zip(prompts, responses, strict=True)]
+    texts = [
+        (as_prompt(prompt), response_identity(as_response(r))) for prompt, r in zip(prompts, responses, strict=True)
+    ]
     value = dict(zip(texts, np.asarray(scores.value).tolist(), strict=True))
     num_pairs = len(value) * (len(value) - 1) // 2
     num_equal = sum(count * (count - 1) // 2 for count in Counter(value.values()).values())

@@ -22,6 +22,7 @@ from guerdon.contracts import (
     digest,
     digest_all,
     prompt_digest,
+    response_identity,
 )
 from guerdon.formulas.uncertainty import (
     Moments,
@@ -164,7 +165,7 @@ def fit_uncertainty(
         "features": len(sums.mean),
         "held_out_replies": len(replies),
         "held_out_groups": groups,
-        "held_out_hash": digest_all(digest([group, response.text]) for _, response, group in replies),
+        "held_out_hash": digest_all(digest([group, response_identity(response)]) for _, response, group in replies),
         "prior_precision": prior,
         "directions_decided": effective_parameters(information, prior),
         "shrinkage": shrunk.shrinkage,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.contracts import Estimate, GuerdonError, Rollouts, prompt_digest
+from guerdon.contracts import Estimate, GuerdonError, Rollouts, prompt_digest, response_identity
 from guerdon.formulas import best_of_n as formulas
 from guerdon.formulas.drift import copies
 from guerdon.formulas.resampling import bootstrap_mean
@@ -78,7 +78,7 @@ def curve(
         else formulas.default_ns(rollouts.samples, _most(most, rollouts.samples))
     )
     groups = tuple(prompt_digest(prompt) for prompt in rollouts.prompts_once)
-    texts = [[(r.text, r.finish == "length") for r in group] for group in rollouts.responses_by_prompt]
+    texts = [[(response_identity(r), r.finish == "length") for r in group] for group in rollouts.responses_by_prompt]
     repeats = np.stack([copies(group) for group in texts])  # a response that was cut does not repeat one that ended
     log_prob = rollouts.by_prompt(rollouts.log_prob)
     chance = repeats / rollouts.samples if log_prob is None else np.exp(np.minimum(log_prob, 0.0))

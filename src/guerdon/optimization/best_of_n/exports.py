@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from guerdon.contracts import Comparison, GuerdonError, Preference, Rollouts
-from guerdon.optimization.best_of_n.rows import Row, prompt_row
+from guerdon.io.schema import prompt_to_row
+from guerdon.optimization.best_of_n.rows import Row
 
 __all__ = ["to_comparisons", "to_sft_rows"]
 
@@ -28,7 +29,7 @@ def to_sft_rows(rollouts: Rollouts, top: int = 1) -> Iterator[Row]:
             if len(best) < top and responses[at].finish != "length":
                 best.setdefault(responses[at].text, float(rewards[at]))
         for text, reward in best.items():
-            yield {"prompt": prompt_row(prompt), "response": text, "reward": reward}
+            yield {**prompt_to_row(prompt), "response": text, "reward": reward}
 
 
 def to_comparisons(rollouts: Rollouts, least_gap: float = 0.0) -> Iterator[Comparison]:

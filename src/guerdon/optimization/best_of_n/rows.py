@@ -13,12 +13,12 @@ from guerdon.io import fields, schema
 if TYPE_CHECKING:
     pass
 
-__all__ = ["Row", "excluded_row", "prompt_row", "read_row", "response_row", "rollouts_row"]
+__all__ = ["Row", "excluded_row", "read_row", "response_row", "rollouts_row"]
 
 Row = dict[str, Any]
 
 KEYS = (
-    "id", "prompt", "responses", "reward", "gold", "log_prob", "std", "shift_p", "partly_read", "best", "excluded",
+    "id", "prompt", "tools", "responses", "reward", "gold", "log_prob", "std", "shift_p", "partly_read", "best", "excluded",
 )  # fmt: skip
 COLUMNS: Mapping[str, Mapping[str, Any]] = {
     "reward": {},
@@ -43,7 +43,7 @@ def rollouts_row(rollouts: Rollouts) -> Row:
         columns["partly_read"] = rollouts.truncated.astype(int)
     return {
         "id": prompt_digest(prompt),
-        "prompt": prompt_row(prompt),
+        **schema.prompt_to_row(prompt),
         "responses": [response_row(response) for response in rollouts.responses],
         **{name: np.asarray(values).tolist() for name, values in columns.items() if values is not None},
         "best": int(np.argmax(rollouts.reward)),
@@ -52,7 +52,7 @@ def rollouts_row(rollouts: Rollouts) -> Row:
 
 def excluded_row(prompt: Prompt, reason: str) -> Row:
     """The row of a prompt without responses: {id, prompt, excluded: reason}."""
-    return {"id": prompt_digest(prompt), "prompt": prompt_row(prompt), "excluded": reason}
+    return {"id": prompt_digest(prompt), **schema.prompt_to_row(prompt), "excluded": reason}
 
 
 def read_row(place: str, row: Any) -> Rollouts:
@@ -87,11 +87,6 @@ def _columns(row: Mapping[str, Any], n: int) -> dict[str, Any]:
     return columns
 
 
-def prompt_row(prompt: Prompt) -> list[Row]:
-    """A prompt as plain values."""
-    return [{"role": message.role, "content": message.content} for message in prompt]
-
-
 def response_row(response: Response) -> Row:
-    """A response as plain values; its author, the same in every row, is left out."""
-    return {"text": response.text} | ({} if response.finish is None else {"finish": response.finish})
+    """A response as plain values; its author, the same in every row, and its ratings are left out."""
+    return {key: value for key, value in schema.response_to_row(response).items() if key not in ("author", "ratings")}
