@@ -135,7 +135,7 @@ def test_without_gold_it_says_that_nothing_can_be_concluded():
 
 def test_three_prompts_are_insufficient_with_the_remedy():
     report = overoptimize_run(run(p=3), draws=DRAWS)
-    assert report.findings[0].title.startswith("Too little evidence for a verdict: 3 prompts")
+    assert report.findings[0].title.startswith("Too little evidence for a trend: 3 prompts")
     assert "more prompts" in report.findings[0].remedy
     alone = overoptimize_run(run(p=1), draws=DRAWS)
     assert math.isnan(alone.estimates["proxy_gain"].low)
@@ -238,7 +238,7 @@ def test_repeated_candidates_bring_the_kl_down():
 def test_a_pool_without_gold_and_one_of_three_prompts():
     whole = pool(hump, p=3, size=64)
     few = overoptimize_pool(whole, draws=DRAWS)
-    assert few.findings[0].title.startswith("Too little evidence for a verdict: 3 prompts")
+    assert few.findings[0].title.startswith("Too little evidence for a trend: 3 prompts")
     blind = overoptimize_pool(dataclasses.replace(whole, gold=None), draws=DRAWS)
     assert blind.findings[0].title == "Without a gold judge nothing can be concluded"
     assert blind.examples == ()
@@ -353,5 +353,5 @@ def test_a_run_that_went_nowhere_says_so():
     assert flat.findings[0].title.startswith("Flattening")
     assert not {"length_share", "gold_per_proxy"} & set(flat.estimates)
     stuck = overoptimize_run(dataclasses.replace(still, kl=np.zeros_like(still.kl)), draws=DRAWS)
-    assert "every point stands at the same KL" in stuck.findings[0].title
+    assert "all points are at the same KL" in stuck.findings[0].title
     assert to_markdown(stuck)

@@ -358,7 +358,7 @@ def test_texts_are_rows_or_paragraphs(tmp_path, taught, noisy_dir):
     asked = READ.model_copy(update={"tasks": ["text"]}).model_dump(exclude_unset=True)
     report = measure_alignment_tax(loaded(noisy_dir), reference=taught, texts=paragraphs, **asked)
     assert report.estimates["tax_text"].n == len(HELD)
-    with pytest.raises(GuerdonError, match=r"bad\.jsonl:1: a held-out text is a row with text"):
+    with pytest.raises(GuerdonError, match=r"bad\.jsonl:1: a held-out text must be a row with text"):
         measure_alignment_tax(loaded(noisy_dir), reference=taught, texts=bad, **asked)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from guerdon.formulas.advantage import (
-    LEAST_SCORES,
+    MIN_SCORES,
     RunningScale,
     gae,
     group_normalized,
@@ -27,15 +27,15 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_the_score_comes_once_at_the_last_token_whatever_the_length() -> None:
-    """Lengths 1, 2 and all; padding on the right, then on the left. What padding holds does not matter."""
+def test_the_score_is_added_once_at_the_last_token_for_any_length() -> None:
+    """Lengths 1, 2 and all; padding on the right, then on the left. The content of padding does not matter."""
     ratio = torch.tensor([[1.0, math.nan, math.inf], [1.0, -2.0, math.nan], [1.0, -2.0, 3.0], [math.nan, 4.0, 5.0]])
     mask = torch.tensor([[T, F, F], [T, T, F], [T, T, T], [F, T, T]])
     rewards = token_rewards(ratio, mask, torch.tensor([10.0, 20.0, 30.0, 40.0]), beta=0.5)
     assert rewards.tolist() == [[9.5, 0.0, 0.0], [-0.5, 21.0, 0.0], [-0.5, 1.0, 28.5], [0.0, -2.0, 37.5]]
 
 
-def test_token_rewards_sum_to_score_less_price_times_kl() -> None:
+def test_token_rewards_sum_to_score_minus_beta_kl() -> None:
     ratio, score = random(4, 6), random(4, seed=1)
     mask = torch.arange(6) < torch.tensor([1, 3, 5, 6])[:, None]
     total = token_rewards(ratio, mask, score, beta=0.3).sum(dim=1)
@@ -44,7 +44,7 @@ def test_token_rewards_sum_to_score_less_price_times_kl() -> None:
     assert torch.equal((free != 0).sum(dim=1), torch.ones(4, dtype=torch.long))
 
 
-def test_token_rewards_widen_half_precision_and_refuse_a_sequence_without_tokens() -> None:
+def test_token_rewards_are_float32_at_least_and_refuse_a_sequence_without_tokens() -> None:
     ratio, score = torch.ones(1, 2, dtype=torch.bfloat16), torch.ones(1, dtype=torch.float64)
     assert token_rewards(ratio, torch.tensor([[T, T]]), score, 0.1).dtype == torch.float32
     with pytest.raises(ValueError, match=r"rows \[0\]"):
@@ -59,7 +59,7 @@ def test_gae_is_worked_by_hand() -> None:
     assert returns.tolist() == [[2.5, 2.0, 0.0]]
 
 
-def test_lambda_one_is_the_return_less_the_value_and_lambda_zero_one_step() -> None:
+def test_lambda_one_is_return_minus_value_and_lambda_zero_is_one_step() -> None:
     rewards, values = random(3, 5), random(3, 5, seed=1)
     mask = torch.arange(5) < torch.tensor([1, 4, 5])[:, None]
     rewards, values = torch.where(mask, rewards, 0.0), torch.where(mask, values, 0.0)
@@ -94,13 +94,13 @@ def test_padding_on_either_side_or_in_between_changes_no_token() -> None:
             assert (found[~mask] == 0).all()
 
 
-def test_gae_carries_gradients_as_finite_differences_have_them() -> None:
+def test_gradients_of_gae_match_finite_differences() -> None:
     mask = torch.tensor([[T, T, F], [T, T, T]])
     inputs = [random(2, 3).requires_grad_(), random(2, 3, seed=1).requires_grad_()]
     assert torch.autograd.gradcheck(lambda r, v: gae(r, v, mask, 0.9, 0.8), inputs)
 
 
-def test_whitened_places_have_mean_nought_and_variance_one_and_the_rest_hold_nought() -> None:
+def test_whitened_entries_have_mean_0_and_variance_1_and_masked_ones_are_0() -> None:
     x, mask = 5 + 3 * random(4, 6), torch.arange(6) < torch.tensor([1, 3, 5, 6])[:, None]
     x[~mask] = math.nan
     white = whiten(x, mask)
@@ -119,7 +119,7 @@ def test_whitening_two_values_is_worked_by_hand() -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 4])
-def test_processes_that_add_up_their_moments_whiten_as_one(cut: int) -> None:
+def test_processes_that_sum_their_moments_whiten_as_one(cut: int) -> None:
     x, mask = 100 + random(4, 6).float(), random(4, 6, seed=1) > -1.5
     shared = moments(x[:cut], mask[:cut]) + moments(x[cut:], mask[cut:])
     parts = [whiten(x[rows], mask[rows], moments=shared) for rows in (slice(0, cut), slice(cut, None))]
@@ -128,11 +128,11 @@ def test_processes_that_add_up_their_moments_whiten_as_one(cut: int) -> None:
         assert not torch.allclose(whiten(x[:cut], mask[:cut]), parts[0], atol=1e-3)
 
 
-def test_moments_count_sum_and_square_what_is_present() -> None:
+def test_moments_are_count_sum_and_sum_of_squares_of_unmasked_values() -> None:
     assert moments(torch.tensor([1.0, -3.0, math.nan]), torch.tensor([T, T, F])).tolist() == [2.0, -2.0, 10.0]
 
 
-def test_values_all_alike_alone_or_absent_whiten_to_nought() -> None:
+def test_equal_single_or_missing_values_whiten_to_0() -> None:
     everywhere = torch.ones(3, dtype=torch.bool)
     assert whiten(torch.full((3,), 0.1), everywhere).tolist() == pytest.approx([0.0] * 3, abs=1e-6)
     assert whiten(torch.full((3,), 0.1), everywhere, shift_mean=False).tolist() == pytest.approx([0.1] * 3)
@@ -140,20 +140,20 @@ def test_values_all_alike_alone_or_absent_whiten_to_nought() -> None:
     assert whiten(torch.tensor([math.nan]), torch.tensor([F])).tolist() == [0.0]
 
 
-def test_a_large_mean_does_not_drown_the_spread() -> None:
+def test_a_large_mean_does_not_cancel_the_spread() -> None:
     x = torch.tensor([10_000.0, 10_001.0])
     assert whiten(x, torch.tensor([T, T])).tolist() == pytest.approx([-1.0, 1.0], abs=1e-3)
 
 
-def test_each_sample_is_measured_against_the_others() -> None:
-    """Scores 1, 2, 6: less the means of the other two, 4, 3.5, 1.5."""
+def test_leave_one_out_compares_each_sample_with_the_others() -> None:
+    """Scores 1, 2, 6 minus the means of the other two, 4, 3.5, 1.5."""
     assert leave_one_out(torch.tensor([[1.0, 2.0, 6.0]])).tolist() == [pytest.approx([-3.0, -1.5, 4.5])]
     assert leave_one_out(torch.tensor([[1.0, 5.0]])).tolist() == [[-4.0, 4.0]]
 
 
 @laws
 @given(st.integers(2, 9), st.integers(0, 100))
-def test_leave_one_out_is_what_its_name_says_and_shifts_do_not_show(k: int, seed: int) -> None:
+def test_leave_one_out_matches_its_definition_and_ignores_shifts(k: int, seed: int) -> None:
     scores = random(3, k, seed=seed)
     others = torch.stack([scores[:, [j for j in range(k) if j != i]].mean(dim=1) for i in range(k)], dim=1)
     found = leave_one_out(scores)
@@ -163,7 +163,7 @@ def test_leave_one_out_is_what_its_name_says_and_shifts_do_not_show(k: int, seed
     assert torch.allclose(leave_one_out(2 * scores), 2 * found)
 
 
-def test_groups_are_put_on_one_scale() -> None:
+def test_group_normalization_ignores_shift_and_scale() -> None:
     scores = torch.tensor([[1.0, 3.0], [10.0, 30.0], [0.1, 0.1]])
     half = 1 / math.sqrt(2)
     assert group_normalized(scores, eps=0.0)[:2].tolist() == [pytest.approx([-half, half])] * 2
@@ -173,15 +173,15 @@ def test_groups_are_put_on_one_scale() -> None:
     assert torch.allclose(group_normalized(3 * many + 5, 0.0), group_normalized(many, 0.0))
 
 
-def test_a_single_sample_has_nobody_to_compare_with() -> None:
+def test_a_single_sample_per_prompt_is_refused() -> None:
     for baseline in (leave_one_out, group_normalized):
-        with pytest.raises(ValueError, match="at least 2 samples a prompt, got 1"):
+        with pytest.raises(ValueError, match="at least 2 samples per prompt, got 1"):
             baseline(torch.ones(3, 1))
 
 
 @laws
 @given(st.lists(st.lists(st.floats(-100, 100), max_size=6), min_size=1, max_size=5))
-def test_a_running_scale_has_the_moments_of_all_it_saw(batches: list[list[float]]) -> None:
+def test_a_running_scale_has_the_moments_of_all_scores_so_far(batches: list[list[float]]) -> None:
     scale = RunningScale()
     for batch in batches:
         scale = scale.update(torch.tensor(batch, dtype=torch.float64))
@@ -200,9 +200,9 @@ def test_a_running_scale_divides_and_does_not_shift() -> None:
     assert scaled.mean().item() == pytest.approx(scores.mean().item() / scores.std(correction=0).item())
 
 
-def test_a_running_scale_waits_for_enough_scores_that_differ() -> None:
+def test_a_running_scale_waits_for_enough_scores_that_vary() -> None:
     x = torch.tensor([3.0, 4.0])
-    few = RunningScale().update(torch.arange(LEAST_SCORES - 1.0))
+    few = RunningScale().update(torch.arange(MIN_SCORES - 1.0))
     assert few.apply(x) is x
     assert few.update(torch.ones(1)).apply(x).tolist() != x.tolist()
     assert RunningScale().update(torch.full((100,), 0.1)).update(torch.full((7,), 0.1)).apply(x) is x
@@ -210,6 +210,6 @@ def test_a_running_scale_waits_for_enough_scores_that_differ() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_score_that_is_not_finite_never_enters_the_scale(bad: float) -> None:
-    with pytest.raises(ValueError, match="finite scores"):
+def test_a_score_that_is_not_finite_is_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match="must be finite"):
         RunningScale().update(torch.tensor([1.0, bad]))

@@ -27,19 +27,19 @@ VECTOR = CASES["bon_vector"]
 laws = settings(derandomize=True, deadline=None, max_examples=40)
 
 
-def by_enumeration(proxy: np.ndarray, carried: np.ndarray, n: int) -> float:
+def by_enumeration(proxy: np.ndarray, score: np.ndarray, n: int) -> float:
     """The mean over all subsets of n of what the proxy's favorites among them carry, ties at their mean."""
     chosen = []
     for subset in itertools.combinations(range(len(proxy)), n):
         index = np.array(subset)
-        chosen.append(carried[index[proxy[index] == proxy[index].max()]].mean())
+        chosen.append(score[index[proxy[index] == proxy[index].max()]].mean())
     return float(np.mean(chosen))
 
 
-@pytest.mark.parametrize("carried", ["proxy", "gold"])
-def test_the_estimator_matches_the_worked_pool(carried: str) -> None:
-    proxy, values = np.array(VECTOR["proxy"]), np.array(VECTOR[carried])
-    for n, expected in VECTOR[f"unbiased_{carried}"].items():
+@pytest.mark.parametrize("score", ["proxy", "gold"])
+def test_the_estimator_matches_the_worked_pool(score: str) -> None:
+    proxy, values = np.array(VECTOR["proxy"]), np.array(VECTOR[score])
+    for n, expected in VECTOR[f"unbiased_{score}"].items():
         assert best_of_n(proxy, values, int(n)) == pytest.approx(expected, abs=1e-6)
 
 
@@ -78,13 +78,13 @@ def test_weights_are_ratios_of_binomial_coefficients(n: int, pool: int) -> None:
     assert weights(n, pool) == pytest.approx(exact, rel=1e-11)
 
 
-def test_one_draw_is_the_mean_and_all_draws_the_favorite() -> None:
+def test_one_draw_is_the_mean_and_all_draws_the_maximum() -> None:
     proxy, gold = np.array(VECTOR["proxy"]), np.array(VECTOR["gold"])
     assert best_of_n(proxy, gold, 1) == pytest.approx(gold.mean())
     assert best_of_n(proxy, gold, 8) == gold[proxy.argmax()]
 
 
-def test_ties_carry_their_mean_whatever_the_order() -> None:
+def test_ties_share_their_mean_in_any_order() -> None:
     proxy, gold = np.array([1.0, 0.0, 1.0]), np.array([3.0, 0.0, 5.0])
     for order in itertools.permutations(range(3)):
         assert best_of_n(proxy[list(order)], gold[list(order)], 3) == 4.0
@@ -92,7 +92,7 @@ def test_ties_carry_their_mean_whatever_the_order() -> None:
     assert [best_of_n(constant, gold, n) for n in (1, 2, 3)] == pytest.approx([8 / 3] * 3)
 
 
-def test_what_all_samples_carry_alike_is_carried_exactly_at_every_n() -> None:
+def test_a_constant_value_is_exact_at_every_n() -> None:
     """A sum of weights misses 1 by a rounding error, the same for every prompt: it would pass for a certain fall."""
     proxy = np.random.default_rng(0).normal(size=(9, 256))
     for constant in (0.1, 1.0, 3.3, -1e6):
@@ -113,7 +113,7 @@ def test_order_and_monotone_changes_of_the_proxy_change_nothing_and_gold_shifts_
     assert (np.diff(curve(proxy, proxy, range(1, 13)), axis=1) > 0).all()
 
 
-def test_prompts_together_are_prompts_alone_even_where_their_scores_tie_across() -> None:
+def test_prompts_are_independent_even_if_their_scores_tie() -> None:
     proxy = np.array([[0.0, 1.0, 1.0, 2.0], [2.0, 2.0, 2.0, 2.0], [3.0, 1.0, 0.0, 2.0]])
     gold = np.arange(12.0).reshape(3, 4)
     together = curve(proxy, gold, (1, 2, 4))
@@ -132,7 +132,7 @@ def test_pools_of_normals_give_the_normal_maximum_without_bias() -> None:
     assert CASES["estimator_bias_N64"]["32"]["plugin_mean"] < found.mean(axis=0)[3] - 0.08
 
 
-def test_a_heavy_tailed_error_takes_all_gain_back() -> None:
+def test_a_heavy_tailed_error_of_the_proxy_loses_the_whole_gain() -> None:
     """Gold is normal and the proxy errs by Student's t(2): the best of very many is picked for its error alone."""
     rng = np.random.default_rng(1)
     gold = rng.normal(size=(300, 4096))
@@ -145,7 +145,7 @@ def test_a_heavy_tailed_error_takes_all_gain_back() -> None:
 
 @pytest.mark.parametrize(("n", "pool"), [(0, 4), (5, 4), (-1, 4), (1, 0)])
 def test_an_n_the_pool_cannot_answer_is_refused(n: int, pool: int) -> None:
-    with pytest.raises(ValueError, match=f"between 1 and the pool's {pool} samples, got {n}"):
+    with pytest.raises(ValueError, match=f"n must be from 1 to the pool's {pool} responses, got {n}"):
         weights(n, pool)
 
 
@@ -153,7 +153,7 @@ def test_an_n_the_pool_cannot_answer_is_refused(n: int, pool: int) -> None:
 def test_scores_that_are_not_finite_are_refused(bad: float) -> None:
     fine, broken = np.array([0.0, 1.0]), np.array([0.0, bad])
     for proxy, gold in [(fine, broken), (broken, fine)]:
-        with pytest.raises(ValueError, match="finite scores"):
+        with pytest.raises(ValueError, match="scores must be finite"):
             best_of_n(proxy, gold, 1)
 
 
@@ -174,7 +174,7 @@ def test_default_ns_double_up_to_the_limit(pool: int, most: int | None, expected
 
 @pytest.mark.parametrize("most", [0, 9])
 def test_a_limit_outside_the_pool_is_refused(most: int) -> None:
-    with pytest.raises(ValueError, match="between 1 and the pool's 8 samples"):
+    with pytest.raises(ValueError, match="must be from 1 to the pool's 8 responses"):
         default_ns(8, most)
 
 
@@ -196,7 +196,7 @@ LAWS = {
 
 
 @pytest.mark.parametrize("name", LAWS)
-def test_exact_kl_estimate_and_bound_match_their_table_and_stand_in_order(name: str) -> None:
+def test_exact_kl_estimate_and_bound_match_their_table_and_are_ordered(name: str) -> None:
     p = LAWS[name]
     for number, expected in CASES["bon_kl_exact_est_bound"][name].items():
         n, below = int(number), np.cumsum(p) - p
@@ -216,13 +216,13 @@ def test_a_coin_of_two_scores_is_worked_by_hand() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 64, 10**6])
-def test_the_estimate_of_a_response_without_mass_is_the_bound(n: int) -> None:
+def test_the_estimate_of_a_response_with_probability_0_is_the_bound(n: int) -> None:
     tiny = np.array([0.0, 5e-324, 1e-300, 1e-15])
     assert kl_estimate(tiny, n) == pytest.approx([kl_bound(n)] * 4, abs=1e-8)
 
 
 @pytest.mark.parametrize("n", [1, 2, 64, 10**6])
-def test_the_estimate_of_a_certain_response_is_none_and_of_a_likely_one_its_surprise(n: int) -> None:
+def test_the_estimate_of_a_certain_response_is_0_and_of_a_likely_one_its_surprisal(n: int) -> None:
     assert kl_estimate(np.array([1.0]), n)[0] == 0.0
     assert kl_estimate(np.array([0.3]), 10**6)[0] == pytest.approx(-math.log(0.3))
     assert kl_estimate(np.array([0.3]), 1)[0] == pytest.approx(0.0, abs=1e-15)
@@ -230,22 +230,22 @@ def test_the_estimate_of_a_certain_response_is_none_and_of_a_likely_one_its_surp
 
 @laws
 @given(st.floats(0.0, 1.0), st.integers(1, 10_000))
-def test_the_estimate_lies_between_nothing_and_the_bound(p: float, n: int) -> None:
+def test_the_estimate_is_between_0_and_the_bound(p: float, n: int) -> None:
     estimate = kl_estimate(np.array([p]), n)[0]
     assert -1e-9 <= estimate <= kl_bound(n) + 1e-9
     assert estimate <= (-math.log(p) if p > 0 else math.inf) + 1e-9
 
 
-def test_outcomes_that_tie_move_nothing_between_them() -> None:
+def test_choosing_among_tied_outcomes_has_no_kl() -> None:
     assert kl_exact(np.array([0.2, 0.8]), np.array([1.0, 1.0]), 50) == pytest.approx(0.0)
     split = kl_exact(np.array([0.5, 0.2, 0.3, 0.0]), np.array([0.0, 1.0, 1.0, 9.0]), 4)
     assert split == pytest.approx(kl_exact(np.array([0.5, 0.5]), np.array([0.0, 1.0]), 4))
 
 
-def test_what_is_no_probability_is_refused() -> None:
-    with pytest.raises(ValueError, match="between 0 and 1"):
+def test_invalid_probabilities_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         kl_estimate(np.array([math.nan]), 2)
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         kl_estimate(np.array([1.5]), 2)
     with pytest.raises(ValueError, match="sum to 1"):
         kl_exact(np.array([0.5, 0.6]), np.zeros(2), 2)
@@ -264,7 +264,7 @@ def test_equal_rewards_are_one_outcome() -> None:
     assert curve(proxy, kl_estimate(two[0], 16)[None], [16])[0, 0] <= -np.log(0.9) + 1e-9
 
 
-def test_a_text_that_alone_has_its_reward_keeps_its_chance() -> None:
+def test_a_text_whose_reward_no_other_has_keeps_its_probability() -> None:
     proxy, chance = np.array([[0.0, 0.0, 1.0, 2.0]]), np.array([[0.3, 0.3, 0.2, 0.1]])
     same_text_twice = np.array([[2.0, 2.0, 1.0, 1.0]])
     assert chance_of_outcome(proxy, chance, same_text_twice).tolist() == chance.tolist()

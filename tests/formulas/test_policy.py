@@ -1,4 +1,4 @@
-"""PPO's losses a token, and the measures of whether the policy still learns."""
+"""PPO's losses per token, and measures of whether the policy still learns."""
 
 import math
 
@@ -48,7 +48,7 @@ def test_at_the_first_step_the_gradient_is_the_policy_gradient_and_nothing_is_cl
     assert clip_fraction(log_prob, log_prob.detach(), advantage, 0.2).tolist() == [0.0, 0.0, 0.0]
 
 
-def test_the_clip_decides_exactly_where_the_gradient_ends() -> None:
+def test_the_clip_decides_exactly_where_the_gradient_is_0() -> None:
     old, advantage = torch.full((81,), -2.0, dtype=torch.float64), torch.ones(81, dtype=torch.float64)
     for sign in (1.0, -1.0):
         log_prob = (old + torch.linspace(-1.0, 1.0, 81, dtype=torch.float64)).requires_grad_()
@@ -65,14 +65,14 @@ def test_a_larger_advantage_scales_the_loss_and_no_clip_is_the_plain_ratio() -> 
     assert (loss >= -advantage * (log_prob - old).exp()).all()
 
 
-def test_a_ratio_out_of_all_bounds_stays_finite() -> None:
+def test_an_extreme_ratio_stays_finite() -> None:
     log_prob = torch.tensor([-1e4, 0.0], requires_grad=True)
     loss = clipped_policy_loss(log_prob, torch.tensor([0.0, -1e4]), torch.tensor([-1.0, -1.0]), 0.2)
     assert loss.tolist() == pytest.approx([0.8, math.exp(20)], rel=1e-6)
     assert torch.autograd.grad(loss.sum(), log_prob)[0].isfinite().all()
 
 
-def test_any_shape_of_tokens_will_do() -> None:
+def test_tokens_may_have_any_shape() -> None:
     x = torch.zeros(2, 3)
     assert clipped_policy_loss(x, x, x, 0.2).shape == (2, 3)
     assert clipped_value_loss(x[0], x[0], x[0], 0.2).shape == (3,)
@@ -93,7 +93,7 @@ def test_the_value_loss_is_worked_by_hand(value: float, old: float, returns: flo
     assert clipped_value_loss(of(value), of(old), of(returns), 0.2).item() == pytest.approx(loss)
 
 
-def test_the_value_loss_is_never_under_the_plain_one_and_shifts_with_everything() -> None:
+def test_the_value_loss_is_at_least_the_plain_one_and_ignores_a_common_shift() -> None:
     generator = torch.Generator().manual_seed(0)
     value, old, returns = torch.randn(3, 50, generator=generator, dtype=torch.float64)
     loss = clipped_value_loss(value, old, returns, 0.2)
@@ -103,7 +103,7 @@ def test_the_value_loss_is_never_under_the_plain_one_and_shifts_with_everything(
 
 
 def test_gradients_match_finite_differences() -> None:
-    """Away from the corners of the clip, where there is none."""
+    """Away from the corners of the clip, which have no gradient."""
     log_prob = of(-1.0, -0.9, -3.0, -0.2).requires_grad_()
     old, advantage = of(-1.05, -1.5, -2.0, -0.9), of(1.0, 2.0, 1.0, -1.5)
     assert torch.autograd.gradcheck(lambda x: clipped_policy_loss(x, old, advantage, 0.2), [log_prob])
@@ -121,19 +121,19 @@ def test_explained_variance_is_worked_by_hand() -> None:
     assert explained_variance(of(0.5, 1.5, 0.0), returns, mask).item() == pytest.approx(0.75)
 
 
-def test_returns_that_do_not_vary_leave_nothing_to_explain() -> None:
+def test_constant_returns_have_no_explained_variance() -> None:
     assert math.isnan(explained_variance(of(1.0, 2.0), of(3.0, 3.0), torch.tensor([True, True])).item())
     assert math.isnan(explained_variance(of(1.0, 2.0), of(3.0, 4.0), torch.tensor([False, False])).item())
 
 
-def test_entropy_of_a_uniform_draw_is_the_log_of_its_choices_and_of_a_certainty_nothing() -> None:
+def test_entropy_is_log_v_for_a_uniform_distribution_and_0_for_a_certain_token() -> None:
     uniform = torch.zeros(2, 3, 8, dtype=torch.float64)
     assert torch.allclose(entropy(uniform), torch.full((2, 3), math.log(8), dtype=torch.float64))
     assert entropy(of(1e4, 0.0, -1e4)).item() == 0.0
     assert entropy(of(math.log(3), 0.0)).item() == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
 
 
-def test_entropy_ignores_a_shift_and_tokens_that_cannot_come() -> None:
+def test_entropy_ignores_a_shift_and_impossible_tokens() -> None:
     logits = of(0.3, -1.0, 2.0)
     assert torch.allclose(entropy(logits + 100), entropy(logits))
     ruled_out = torch.cat([logits, of(-math.inf)]).requires_grad_()

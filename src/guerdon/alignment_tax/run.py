@@ -421,7 +421,7 @@ def results(before: Measured, after: Measured, options: TaxOptions) -> dict[str,
 def gain_of(run: Trajectory, update: int | None = None, draws: int = 2000, seed: int = 0) -> Gain:
     """What a run had gained at the check of an update (the last unless given) over its first check, prompt by prompt."""
     at = len(run.updates) - 1 if update is None else run.updates.index(update)
-    proxy, kl, *rest = drift.comparable(run.names, run.proxy, run.kl, *([] if run.gold is None else [run.gold]))
+    proxy, kl, *rest = drift.complete_prompts(run.names, run.proxy, run.kl, *([] if run.gold is None else [run.gold]))
 
     def mean(values: np.ndarray) -> Estimate:
         return Estimate(*bootstrap_mean(values, range(len(values)), draws=draws, seed=seed))

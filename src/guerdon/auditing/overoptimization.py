@@ -22,7 +22,7 @@ from guerdon.models.estimates import OPTIMIZATION, SHARED_QUANTITIES
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-    from guerdon.formulas.overoptimization import FitWithDoubt, GoldTrend, Law
+    from guerdon.formulas.overoptimization import FitWithIntervals, GoldTrend, Law
 
 __all__ = ["Candidates", "Trajectory", "overoptimize_pool", "overoptimize_run"]
 
@@ -290,14 +290,14 @@ def _run_path(run: Trajectory) -> _Path:
     if len(run.updates) < 2:
         raise GuerdonError(f"a run of {len(run.updates)} checks has no course; remedy: check it at least twice")
     tables = [run.proxy, run.kl, run.length, *([] if run.gold is None else [run.gold])]
-    rows = drift.known_rows(*tables)
-    proxy, kl, length, *rest = drift.comparable(run.names, *(table[rows] for table in tables))
+    rows = drift.complete_rows(*tables)
+    proxy, kl, length, *rest = drift.complete_prompts(run.names, *(table[rows] for table in tables))
     if proxy.shape[1] == 0:
         raise GuerdonError(
             "no prompt has every number at the first check and a later one; remedy: see why rewards are not finite"
         )
     d = np.sqrt(np.maximum(kl.mean(axis=1), 0.0))
-    if run.updates[0] != 0 or d[0] >= overoptimization.LEAST_D:
+    if run.updates[0] != 0 or d[0] >= overoptimization.MIN_DISTANCE:
         raise GuerdonError(
             f"the first check is of update {run.updates[0]} at KL = {d[0] ** 2:.3g}; remedy: check the untouched policy first"
         )
@@ -311,7 +311,7 @@ def _run_path(run: Trajectory) -> _Path:
 def _left_out(run: Trajectory) -> dict[str, str]:
     """Checks and prompts that lack numbers, where there are any."""
     tables = [table for table in (run.proxy, run.kl, run.length, run.gold) if table is not None]
-    rows = drift.known_rows(*tables)
+    rows = drift.complete_rows(*tables)
     found = {}
     if missing := len(run.updates) - len(rows):
         found["checks left out"] = f"{missing} of {len(run.updates)}: too many prompts lack a number there"
@@ -322,7 +322,7 @@ def _left_out(run: Trajectory) -> dict[str, str]:
 
 
 def _pool_path(pool: Candidates, ns: Sequence[int]) -> tuple[_Path, str]:
-    chance = np.stack([drift.copies(texts) for texts in pool.texts]) / pool.proxy.shape[1]
+    chance = np.stack([drift.count_copies(texts) for texts in pool.texts]) / pool.proxy.shape[1]
     repeated = 1.0 - np.mean(1.0 / (chance * pool.proxy.shape[1]))
     if pool.log_prob is not None:
         chance, kl_from = np.exp(np.minimum(pool.log_prob, 0.0)), "log-probabilities of the candidates"
@@ -331,7 +331,9 @@ def _pool_path(pool: Candidates, ns: Sequence[int]) -> tuple[_Path, str]:
     else:
         chance, kl_from = np.zeros_like(chance), "the bound log n - (n - 1)/n"
 
-    chance = best_of_n.chance_of_outcome(pool.proxy, chance, np.stack([drift.copies(texts) for texts in pool.texts]))
+    chance = best_of_n.chance_of_outcome(
+        pool.proxy, chance, np.stack([drift.count_copies(texts) for texts in pool.texts])
+    )
 
     def kl(n: int) -> float:
         each = best_of_n.kl_estimate(chance.reshape(-1), n).reshape(chance.shape)
@@ -340,7 +342,7 @@ def _pool_path(pool: Candidates, ns: Sequence[int]) -> tuple[_Path, str]:
     def by_n(carried: np.ndarray | None) -> np.ndarray | None:
         if carried is None:
             return None
-        (table,) = drift.comparable(pool.names, best_of_n.curve(pool.proxy, carried, ns).T)
+        (table,) = drift.complete_prompts(pool.names, best_of_n.curve(pool.proxy, carried, ns).T)
         return table
 
     d = np.maximum.accumulate(np.sqrt(np.maximum([kl(n) for n in ns], 0.0)))
@@ -372,7 +374,7 @@ def _report(title: str, path: _Path, asked: _Asked, alerts: Sequence[Finding]) -
         gold = path.gold - path.gold[0]
         judged = overoptimization.gold_trend(path.d, gold.T, asked.seed, asked.draws)
         law = _law(path, gold, asked)
-        summary = drift.sentence(judged, kl)
+        summary = drift.describe_trend(judged, kl)
         estimates |= _gold_estimates(path, gold, proxy, judged, law, asked)
         caption = _law_words(path, gold, law)
         by_kl = _curve(path, gold, "gold, gain", asked, "The second judge, the further the policy goes")
@@ -404,7 +406,7 @@ def _gold_by_proxy(proxy: np.ndarray, gold: np.ndarray, asked: _Asked, caption: 
 
 
 def _trend_finding(judged: GoldTrend, path: _Path) -> Finding:
-    sentence = drift.sentence(judged, float(path.d[-1] ** 2))
+    sentence = drift.describe_trend(judged, float(path.d[-1] ** 2))
     evidence = f"gold from start to end: {_said(judged.gain)}; from its best to the end: lost {_said(judged.drop)}"
     best = path.points[int(np.argmax(path.gold.mean(axis=1)))] if path.gold is not None else ""
     title = sentence.removesuffix(".")
@@ -420,14 +422,14 @@ def _trend_finding(judged: GoldTrend, path: _Path) -> Finding:
     return Finding("note", title, evidence, "It says nothing of what lies beyond this KL: measure on as you go on.")
 
 
-def _law(path: _Path, gold: np.ndarray, asked: _Asked) -> FitWithDoubt | None:
+def _law(path: _Path, gold: np.ndarray, asked: _Asked) -> FitWithIntervals | None:
     """The law of Gao et al. for this kind of optimization, or None with too few distances for one."""
-    if len(np.unique(path.d[path.d >= overoptimization.LEAST_D])) < LEAST_POINTS:
+    if len(np.unique(path.d[path.d >= overoptimization.MIN_DISTANCE])) < LEAST_POINTS:
         return None
-    return overoptimization.fit_with_doubt(path.d, gold.T, path.law, asked.seed, asked.draws)
+    return overoptimization.fit_with_intervals(path.d, gold.T, path.law, asked.seed, asked.draws)
 
 
-def _law_words(path: _Path, gold: np.ndarray, law: FitWithDoubt | None) -> str:
+def _law_words(path: _Path, gold: np.ndarray, law: FitWithIntervals | None) -> str:
     if law is None:
         return f"Too few distances for a law: {LEAST_POINTS} are needed."
     other: Law = "rl" if path.law == "bon" else "bon"
@@ -442,13 +444,13 @@ def _law_words(path: _Path, gold: np.ndarray, law: FitWithDoubt | None) -> str:
     return f"Law of Gao et al. 2022: gold = {LAWS[path.law]}, α {alpha}, β {beta}, off by {law.fit.rmse:.2g}.{better} {peak}"
 
 
-def _peak_words(law: FitWithDoubt) -> str:
+def _peak_words(law: FitWithIntervals) -> str:
     if not law.peak_observed:
         return f"No peak observed up to KL = {law.largest_d**2:.3g} nats/sequence."
     return f"Its peak is at KL = {_said(law.peak_kl)} nats/sequence, at gold {_said(law.height)}."
 
 
-def _peak_finding(law: FitWithDoubt | None, judged: GoldTrend, path: _Path) -> list[Finding]:
+def _peak_finding(law: FitWithIntervals | None, judged: GoldTrend, path: _Path) -> list[Finding]:
     if law is None:
         return []
     if law.peak_observed:
@@ -463,7 +465,7 @@ def _peak_finding(law: FitWithDoubt | None, judged: GoldTrend, path: _Path) -> l
 
 
 def _gold_estimates(
-    path: _Path, gold: np.ndarray, proxy: np.ndarray, judged: GoldTrend, law: FitWithDoubt | None, asked: _Asked
+    path: _Path, gold: np.ndarray, proxy: np.ndarray, judged: GoldTrend, law: FitWithIntervals | None, asked: _Asked
 ) -> dict[str, Estimate]:
     found = {"gold_gain": Estimate(*judged.gain), "gold_drop": Estimate(*judged.drop)}
     late = int(np.searchsorted(path.d, path.d[-1] * 2 / 3))
@@ -504,7 +506,7 @@ def _per_proxy_finding(found: Mapping[str, Estimate]) -> list[Finding]:
 def _length(path: _Path, gain: Estimate, asked: _Asked) -> tuple[dict[str, Estimate], list[Finding]]:
     assert path.length is not None
     found = {"length_gain": asked.mean(path.length[-1] - path.length[0])}
-    part = drift.length_part(path.proxy, path.length, asked.draws, asked.seed)
+    part = drift.length_effect(path.proxy, path.length, asked.draws, asked.seed)
     if not math.isnan(part.correlation.value):
         found["length_correlation"] = Estimate(*part.correlation)
     if math.isnan(part.share.value) or not gain.low > 0:
@@ -534,7 +536,7 @@ def _drifts(
 ) -> tuple[dict[str, Estimate], list[Finding], dict[str, Curve]]:
     """Of the reply that the proxy chooses from n, by n: unbiased, as the rewards are. Variety is of a set of replies, one a
     prompt: of those chosen from the first n."""
-    outside = None if pool.shift_p is None else (pool.shift_p <= drift.ALPHA).astype(np.float64)
+    outside = None if pool.shift_p is None else (pool.shift_p <= drift.SHIFT_ALPHA).astype(np.float64)
     partly = None if pool.partly_read is None else pool.partly_read.astype(np.float64)
     tables = {
         "repetition": pool.each(drift.repetition), "spread": pool.std, "shifted": outside, "partly_read": partly,
@@ -544,7 +546,7 @@ def _drifts(
     for name, table in tables.items():
         if table is None:
             continue
-        (by_n,) = drift.comparable(pool.names, best_of_n.curve(pool.proxy, table, ns).T)
+        (by_n,) = drift.complete_prompts(pool.names, best_of_n.curve(pool.proxy, table, ns).T)
         found |= {name: asked.mean(by_n[-1]), f"{name}_gain": asked.mean(by_n[-1] - by_n[0])}
         curves[f"{name}_by_kl"] = _curve(path, by_n, DRIFTS[name], asked)
     chosen = [[texts[at] for texts, at in zip(pool.texts, pool.proxy[:, :n].argmax(axis=1), strict=True)] for n in ns]
@@ -559,7 +561,7 @@ def _drifts(
 def _drift_findings(found: Mapping[str, Estimate], gain: Estimate) -> list[Finding]:
     made = []
     now, more = found["repetition"], found["repetition_gain"]
-    if more.low > 0 and now.value > max(drift.REPEATS * (now.value - more.value), drift.LEAST_REPEATS):
+    if more.low > 0 and now.value > max(drift.REPETITION_ALARM * (now.value - more.value), drift.MIN_REPETITION):
         evidence = f"share of repeated runs of four words: {_said(now)}, {_said(more)} more than without a choice"
         made.append(
             Finding("warning", "The chosen replies repeat themselves", evidence, "Read them before you use them.")
@@ -573,10 +575,12 @@ def _drift_findings(found: Mapping[str, Estimate], gain: Estimate) -> list[Findi
         remedy = "Choose by a cautious rule (min, or mean less a multiple of the variance)."
         made.append(Finding("warning", "The members disagree by more than was gained", evidence, remedy))
     shifted = found.get("shifted")
-    if shifted is not None and shifted.value > drift.OUTSIDE * drift.ALPHA and shifted.low > drift.ALPHA:
-        evidence = (
-            f"share with a p-value of at most {drift.ALPHA}: {_said(shifted)}; without a shift it is {drift.ALPHA}"
-        )
+    if (
+        shifted is not None
+        and shifted.value > drift.SHIFT_ALARM * drift.SHIFT_ALPHA
+        and shifted.low > drift.SHIFT_ALPHA
+    ):
+        evidence = f"share with a p-value of at most {drift.SHIFT_ALPHA}: {_said(shifted)}; without a shift it is {drift.SHIFT_ALPHA}"
         remedy = "Have such replies compared by people, and train the reward model on them."
         title = "The chosen replies have left what the reward model was trained on"
         made.append(Finding("warning", title, evidence, remedy))
@@ -660,7 +664,7 @@ def _beside_forecast(
     if len(frontier.strengths) < 2:
         return {}, [], curves
     ahead, forecast = _forecast_gains(frontier)
-    ahead, forecast = drift.comparable(pool.names, ahead, forecast)
+    ahead, forecast = drift.complete_prompts(pool.names, ahead, forecast)
     proxy, gold = path.proxy - path.proxy[0], path.gold - path.gold[0]
     within = np.flatnonzero(proxy.mean(axis=1) <= ahead.mean(axis=1).max())
     last = int(within[np.argmax(proxy.mean(axis=1)[within])])
@@ -719,7 +723,7 @@ def _run_examples(run: Trajectory) -> tuple[Example, ...]:
     stops: tuple[int, ...] = (0, last)
     moved, title = run.proxy[-1] - run.proxy[0], "Where the proxy rose most"
     if run.gold is not None:
-        rows = drift.known_rows(run.gold)
+        rows = drift.complete_rows(run.gold)
         usable = np.isfinite(run.gold[rows]).all(axis=0)
         best = int(rows[np.argmax(run.gold[rows][:, usable].mean(axis=1))])
         stops = tuple(sorted({0, best, last}))

@@ -1,7 +1,7 @@
-"""From scores to advantages: a token's reward, what it was worth beyond expectation, and one scale for all.
+"""From scores to advantages: token rewards, GAE, baselines within a prompt, whitening, and a running scale.
 
-Axes: b sequences, t tokens, p prompts, k samples of one prompt, n scores. A mask is True at response tokens, the end
-token included; places outside hold 0.0 in every result, and what they hold in an argument changes nothing.
+Axes: b sequences, t tokens, p prompts, k samples per prompt, n scores. A mask is True at response tokens, the end token
+included. Masked entries are 0.0 in every result, and their values in an argument change nothing.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor
 from guerdon.formulas.masks import at_least_float32, last_real_token
 
 __all__ = [
-    "LEAST_SCORES",
+    "MIN_SCORES",
     "RunningScale",
     "gae",
     "group_normalized",
@@ -24,20 +24,19 @@ __all__ = [
     "whiten",
 ]
 
-LEAST_SCORES = 8
-"""Scores below which a running scale leaves scores as they are."""
+MIN_SCORES = 8
+"""With fewer scores than this, a running scale leaves scores unchanged."""
 
 
 def token_rewards(
     log_ratio: Float[Tensor, "b t"], mask: Bool[Tensor, "b t"], score: Float[Tensor, " b"], beta: float
 ) -> Float[Tensor, "b t"]:
-    """Log ratios to the reference (nats), mask and sequence scores in; the reward of each token out.
+    """The reward of each token: -beta times its log ratio to the reference (nats), plus the sequence's score at its last token.
 
-    -beta log_ratio, plus the whole score once, at the sequence's last token (Ziegler et al. 2019, arXiv 1909.08593,
-    eq. 2). The sum over a sequence is score - beta KL.
+    Ziegler et al. 2019 (arXiv 1909.08593, eq. 2). The sum over a sequence is score - beta KL.
 
     Raises:
-        ValueError: a sequence without tokens, whose score would be lost.
+        ValueError: a sequence has no tokens, so its score would be lost.
     """
     charge = torch.where(mask, -beta * at_least_float32(log_ratio), 0.0)
     last = last_real_token(mask)[:, None]
@@ -47,11 +46,11 @@ def token_rewards(
 def gae(
     rewards: Float[Tensor, "b t"], values: Float[Tensor, "b t"], mask: Bool[Tensor, "b t"], gamma: float, lam: float
 ) -> tuple[Float[Tensor, "b t"], Float[Tensor, "b t"]]:
-    """Token rewards and the values before them in; advantages and returns = advantages + values out.
+    """Advantages, and returns = advantages + values, from token rewards and the values before each token.
 
     Schulman et al. 2015 (arXiv 1506.02438, eq. 16): A_t = sum of (gamma lam)^i (R + gamma V' - V)_(t+i), where V' is the
-    value before the sequence's next token, 0 after its last. A masked place between two tokens (another's turn in a
-    conversation) is stepped over.
+    value before the sequence's next token, 0 after its last. Masked entries between two tokens (another speaker's turn in
+    a conversation) are skipped.
     """
     rewards = torch.where(mask, at_least_float32(rewards), 0.0)
     values = torch.where(mask, at_least_float32(values), 0.0)
@@ -68,7 +67,7 @@ def gae(
 
 
 def moments(x: Float[Tensor, "*s"], mask: Bool[Tensor, "*s"]) -> Float[Tensor, " 3"]:
-    """Values and mask in; their count, sum and sum of squares [3] out, in float64, to be added up over processes."""
+    """Count, sum and sum of squares [3] of the values where the mask is True, in float64, to be summed over processes."""
     present = torch.where(mask, x, 0.0).double()
     return torch.stack([mask.sum().double(), present.sum(), present.square().sum()])
 
@@ -79,10 +78,10 @@ def whiten(
     shift_mean: bool = True,
     moments: Float[Tensor, " 3"] | None = None,
 ) -> Float[Tensor, "*s"]:
-    """Values and mask in; the values on a scale of mean 0 and (population) variance 1 out, over all that is present.
+    """The values scaled to mean 0 and (population) variance 1 over all entries where the mask is True.
 
-    Values that are all alike become 0. `shift_mean` False puts the mean back after scaling (Ziegler et al. 2019's reward
-    whitening). `moments` are those of all processes together: with its own, each would whiten to another scale.
+    Values that are all equal become 0. With `shift_mean` False the mean is added back after scaling (the reward whitening
+    of Ziegler et al. 2019). `moments` must be those of all processes together: with its own, each would use another scale.
     """
     x = at_least_float32(x)
     count, total, square_total = _moments(x, mask) if moments is None else moments
@@ -94,12 +93,12 @@ def whiten(
 
 
 def leave_one_out(scores: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
-    """Scores of each prompt's samples in; each less the mean of its prompt's other samples out.
+    """Each score minus the mean score of its prompt's other samples; these sum to 0 per prompt.
 
-    RLOO's advantage (Kool et al. 2019; Ahmadian et al. 2024, arXiv 2402.14740). A prompt's sum to 0.
+    RLOO's advantage (Kool et al. 2019; Ahmadian et al. 2024, arXiv 2402.14740).
 
     Raises:
-        ValueError: fewer than two samples a prompt: there is no other to compare with.
+        ValueError: fewer than two samples per prompt.
     """
     k = _at_least_two(scores, "leave-one-out")
     scores = at_least_float32(scores)
@@ -107,16 +106,16 @@ def leave_one_out(scores: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
 
 
 def group_normalized(scores: Float[Tensor, "p k"], eps: float = 1e-4) -> Float[Tensor, "p k"]:
-    """Scores of each prompt's samples in; (score - mean) / (standard deviation + eps) within the prompt out.
+    """(score - mean) / (standard deviation + eps) within each prompt; 0 if all samples of a prompt have the same score.
 
-    GRPO's advantage (Shao et al. 2024, arXiv 2402.03300, sec. 4.1.2), with k - 1 under the deviation, as its public
-    implementations have it. 0 where a prompt's samples all score alike.
+    GRPO's advantage (Shao et al. 2024, arXiv 2402.03300, sec. 4.1.2), with k - 1 degrees of freedom, as in its public
+    implementations.
 
     Raises:
-        ValueError: fewer than two samples a prompt.
+        ValueError: fewer than two samples per prompt.
     """
     _at_least_two(scores, "group")
-    wide = scores.double()  # in single precision the mean of equal scores may miss them by enough to show over eps
+    wide = scores.double()  # in single precision the mean of equal scores may differ from them by more than eps hides
     normalized = (wide - wide.mean(dim=1, keepdim=True)) / (wide.std(dim=1, keepdim=True) + eps)
     return normalized.to(at_least_float32(scores).dtype)
 
@@ -130,33 +129,33 @@ class RunningScale:
     m2: float = 0.0
 
     def update(self, batch: Float[Tensor, " n"]) -> "RunningScale":
-        """A batch of scores in, the moments with them out. A score that is not finite is a ValueError."""
+        """The moments after one more batch of scores. A score that is not finite is a ValueError."""
         batch = batch.double()
         if not bool(batch.isfinite().all()):
-            raise ValueError("a running scale takes finite scores: leave out the NaN and the infinite ones")
+            raise ValueError("scores of a running scale must be finite: leave out NaN and infinite ones")
         n = len(batch)
         if n == 0:
             return self
         count, batch_mean = self.count + n, float(batch.mean())
-        apart = batch_mean - self.mean
+        shift = batch_mean - self.mean
         return RunningScale(
             count=count,
-            mean=self.mean + apart * n / count,
-            m2=self.m2 + float((batch - batch_mean).square().sum()) + apart**2 * self.count * n / count,
+            mean=self.mean + shift * n / count,
+            m2=self.m2 + float((batch - batch_mean).square().sum()) + shift**2 * self.count * n / count,
         )
 
     def apply(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        """Scores in, divided by the (population) standard deviation so far, their mean not taken off, out.
+        """The scores divided by the (population) standard deviation so far; the mean is not subtracted.
 
-        As they are with fewer than LEAST_SCORES so far, or with scores that never varied (by more than rounding).
+        Unchanged with fewer than MIN_SCORES so far, or if scores so far did not vary by more than rounding.
         """
-        std = math.sqrt(self.m2 / self.count) if self.count >= LEAST_SCORES else 0.0
+        std = math.sqrt(self.m2 / self.count) if self.count >= MIN_SCORES else 0.0
         return x / std if std > 1e-8 * abs(self.mean) else x
 
 
 def _at_least_two(scores: Tensor, what: str) -> int:
     if scores.shape[1] < 2:
-        raise ValueError(f"a {what} baseline needs at least 2 samples a prompt, got {scores.shape[1]}")
+        raise ValueError(f"a {what} baseline needs at least 2 samples per prompt, got {scores.shape[1]}")
     return scores.shape[1]
 
 

@@ -1,7 +1,7 @@
-"""What a policy lost elsewhere while it was optimized: paired differences of scores, one scale for all tasks, their mean and worst.
+"""What a policy lost in other abilities while it was optimized: paired differences on one scale for all tasks.
 
-Axes: n items of a task, the same before and after; t tasks; g replies. A score is higher for better, so tax = before - after
-is above 0 where something was lost.
+Axes: n items of a task, the same before and after; t tasks. Higher scores are better, so tax = before - after is above 0
+if something was lost.
 """
 
 import math
@@ -37,15 +37,15 @@ class Tax(NamedTuple):
 
     @property
     def standardized(self) -> float:
-        """The difference in standard errors: what tasks of different units have in common."""
+        """The difference in standard errors, a unit that all tasks share."""
         return self.difference.value / self.error
 
 
 def tax_of_share(before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"]) -> Tax:
-    """Right (1.0) or wrong (0.0) on the same n items before and after in, the tax of the share out.
+    """The tax of a share: 1.0 for right and 0.0 for wrong on the same n items before and after.
 
-    The interval is Bonett & Price's (2012, eq. 3): Wald's with one item added to each kind of disagreement, so that no
-    disagreement among n items is not taken for certainty. p is McNemar's, exact.
+    The interval is Bonett & Price's (2012, eq. 3): Wald's with one item added to each kind of disagreement, so that it
+    has a width even if no item changed. p is McNemar's, exact.
     """
     n = len(before)
     lost, won = int(np.sum(before > after)), int(np.sum(after > before))
@@ -59,16 +59,16 @@ def tax_of_share(before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"]
 def tax_of_mean(
     before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"], draws: int = 2000, seed: int = 0
 ) -> Tax:
-    """Scores of the same n >= 1 items before and after in, the tax of their mean out.
+    """The tax of a mean score over the same n >= 1 items before and after.
 
     Interval by paired bootstrap over items. The standard error counts one more item, on which nothing changed: items that
-    all lose alike are strong evidence, and not infinitely strong. p by the normal distribution.
+    all lose the same amount are strong evidence, but not infinitely strong. p by the normal distribution.
     """
     n = len(before)
     difference = before - after
     mean = float(difference.mean())
     error = math.sqrt(float(((difference - mean) ** 2).sum()) + mean**2 * n / (n + 1)) / n
-    if error == 0.0:  # not one item changed
+    if error == 0.0:  # no item changed
         return Tax(Interval(0.0, 0.0, 0.0, n), math.inf, 1.0)
     interval = paired_difference(before, after, range(n), draws=draws, seed=seed)
     return Tax(interval, error, float(2 * ndtr(-abs(mean) / error)))
@@ -77,10 +77,10 @@ def tax_of_mean(
 def mean_and_worst(
     standardized: Float[np.ndarray, " t"], correlation: Float[np.ndarray, "t t"], level: float = 0.95
 ) -> tuple[Interval, Interval]:
-    """Standardized taxes and how they go together in, their mean and their largest out, in standard errors.
+    """The mean and the largest of standardized taxes with the given correlation, in standard errors.
 
-    Each has a standard error of 1, so the mean's is that of t correlated normal numbers. The largest was chosen for being
-    so; its interval is the band that holds all t taxes at once (Sidak 1967), which allows for the choice.
+    Each tax has a standard error of 1, so that of the mean follows from the correlation. The largest was selected because
+    it is large: its interval is the band that covers all t taxes at once (Sidak 1967), which allows for the selection.
     """
     t = len(standardized)
     mean, worst = float(standardized.mean()), float(standardized.max())
@@ -92,28 +92,28 @@ def mean_and_worst(
 def task_correlation(
     differences: Sequence[Float[np.ndarray, " _"]], banks: Sequence[Hashable]
 ) -> Float[np.ndarray, "t t"]:
-    """Item-by-item differences of each task, and the bank of items that it was measured on, in; correlations out.
+    """Correlations of tasks, from each task's differences item by item and the bank of items it was measured on.
 
-    Tasks of one bank share their items, in order; those of different banks are independent, 0.0. Where a task does not
-    vary nothing is known, and 1.0 stands for the worst.
+    Tasks of one bank share their items, in order; tasks of different banks are independent, 0.0. If a task does not vary
+    nothing is known, and 1.0 is the conservative choice.
     """
     t = len(differences)
-    found = np.eye(t)
+    correlation = np.eye(t)
     for i in range(t):
         for j in range(i):
             if banks[i] != banks[j]:
                 continue
             a, b = differences[i] - differences[i].mean(), differences[j] - differences[j].mean()
             size = math.sqrt(float((a**2).sum() * (b**2).sum()))
-            found[i, j] = found[j, i] = float((a * b).sum()) / size if size > 0 else 1.0
-    return found
+            correlation[i, j] = correlation[j, i] = float((a * b).sum()) / size if size > 0 else 1.0
+    return correlation
 
 
 def linearized(rows: Sequence[object], statistic: Callable[[Sequence[object]], float]) -> Float[np.ndarray, " n"]:
-    """Rows and a statistic of all of them in; a number a row out, whose mean is the statistic and whose spread its doubt.
+    """One number per row, whose mean is the statistic of all rows and whose spread gives its standard error.
 
     value + (n - 1)(mean of the leave-one-outs - the row's own): the jackknife's influence values (Efron & Stein 1981), so
-    that a share of different words can be compared item by item as a mean can. With one row, the value itself.
+    that a statistic such as the share of distinct words can be compared item by item like a mean. With one row, the value.
     """
     n, value = len(rows), statistic(rows)
     if n < 2:
@@ -124,10 +124,10 @@ def linearized(rows: Sequence[object], statistic: Callable[[Sequence[object]], f
 
 
 def vocabulary_entropy(texts: Sequence[str], first: int = FIRST_WORDS) -> float:
-    """Replies in, entropy of the words of their beginnings in nats out; 0.0 without a word.
+    """Entropy of the words in the beginnings of replies, in nats; 0.0 without a word.
 
-    Only the `first` words of each count, as in `drift.distinct`. The plug-in estimate: too small by about (different
-    words - 1) / 2 words, alike for two sets of texts of equal size.
+    Only the `first` words of each reply count, as in `drift.distinct`. The plug-in estimate: too small by about
+    (distinct words - 1) / (2 words), the same for two sets of texts of equal size.
     """
     counts = np.array(list(Counter(word for text in texts for word in words(text)[:first]).values()), dtype=np.float64)
     if len(counts) == 0:

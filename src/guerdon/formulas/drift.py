@@ -1,7 +1,7 @@
-"""How the replies of an optimized policy drift: repetition, variety, and how much of a reward gain is length.
+"""How the replies of an optimized policy drift: repetition, diversity, and how much of a reward gain is length.
 
-Axes: m checks of one policy in order, p prompts (one reply each, the same prompts at every check). Rewards are nats,
-higher is better; lengths are tokens. Words are runs of letters and digits and single marks, in lower case.
+Axes: m evaluations of one policy in order, p prompts (one reply each, the same prompts every time). Rewards are nats,
+higher is better; lengths are tokens. Words are runs of letters and digits, and single punctuation marks, in lower case.
 """
 
 import math
@@ -15,39 +15,39 @@ from jaxtyping import Float, Int
 from scipy.special import ndtri
 
 from guerdon.formulas.estimation import Interval, clopper_pearson
-from guerdon.formulas.overoptimization import LEAST_PROMPTS, GoldTrend
+from guerdon.formulas.overoptimization import MIN_PROMPTS, GoldTrend
 from guerdon.formulas.resampling import draw_counts
 
 __all__ = [
-    "ALPHA",
-    "LEAST_REPEATS",
-    "OUTSIDE",
-    "REPEATS",
-    "LengthPart",
-    "comparable",
-    "copies",
+    "MIN_REPETITION",
+    "REPETITION_ALARM",
+    "SHIFT_ALARM",
+    "SHIFT_ALPHA",
+    "LengthEffect",
+    "complete_prompts",
+    "complete_rows",
+    "count_copies",
+    "describe_trend",
     "distinct",
-    "known_rows",
-    "length_part",
+    "length_effect",
     "repetition",
-    "sentence",
     "unique_share",
     "words",
 ]
 
-ALPHA = 0.05  # a reply with a conformal p-value up to this is called outside; of the model's own data, this share is
-OUTSIDE = 3.0  # times ALPHA, from where on the share outside is an alarm
-REPEATS, LEAST_REPEATS = 2.0, 0.02  # times the first repetition, and never below this share
-GRAM = 4  # words: shorter runs recur in any honest text
-LONGEST_WORD = 24  # characters; a longer run has no spaces (some scripts, a stuck key), so its letters are its words
+SHIFT_ALPHA = 0.05  # a reply whose conformal p-value is at most this is called shifted; without a shift, this share is
+SHIFT_ALARM = 3.0  # times SHIFT_ALPHA: a larger share of shifted replies raises an alert
+REPETITION_ALARM, MIN_REPETITION = 2.0, 0.02  # an alert above this multiple of the first repetition, and this share
+GRAM = 4  # words: shorter runs recur in any natural text
+LONGEST_WORD = 24  # characters; a longer run has no spaces (some scripts, a stuck key), so its letters count as words
 FIRST_WORDS = 32  # of each reply; see distinct
 
 
-class LengthPart(NamedTuple):
+class LengthEffect(NamedTuple):
     """How much of the gain in reward goes with the gain in length.
 
-    share: of the mean gain, 1 is all of it. slope: nats a token. correlation: of the gains, prompt by prompt. Intervals
-    are NaN, and so are values, where the data do not determine them.
+    share: of the mean gain; 1 is all of it. slope: nats per token. correlation: of the two gains over prompts. Values and
+    intervals are NaN if the data do not determine them.
     """
 
     share: Interval
@@ -55,91 +55,93 @@ class LengthPart(NamedTuple):
     correlation: Interval
 
 
-def comparable(names: Sequence[Hashable], *values: Float[np.ndarray, "_ p"]) -> tuple[Float[np.ndarray, "_ u"], ...]:
-    """Names of p prompts and tables with a column for each in; the tables with a column for each different prompt out.
+def complete_prompts(
+    names: Sequence[Hashable], *values: Float[np.ndarray, "_ p"]
+) -> tuple[Float[np.ndarray, "_ u"], ...]:
+    """Tables with a column for each of p prompts, reduced to one column for each distinct prompt with complete numbers.
 
-    A prompt with a number that is not finite, in any table or row, is left out of all, so that rows differ by what was
-    done to the policy and never by who was asked; prompts of one name become their mean. The order is that of first sight.
+    A prompt with a number that is not finite, in any table or row, is left out of all: otherwise rows would differ by
+    their prompts, not only by the policy. Prompts of one name become their mean, in order of first appearance.
     """
-    whole = np.all([np.isfinite(table).all(axis=0) for table in values], axis=0)
+    complete = np.all([np.isfinite(table).all(axis=0) for table in values], axis=0)
     number: dict[Hashable, int] = {}
-    code = [number.setdefault(name, len(number)) for name, kept in zip(names, whole, strict=True) if kept]
+    code = [number.setdefault(name, len(number)) for name, kept in zip(names, complete, strict=True) if kept]
     share = np.zeros((len(code), len(number)))
     share[np.arange(len(code)), code] = 1.0
     share /= np.maximum(share.sum(axis=0), 1.0)
-    return tuple(table[:, whole] @ share for table in values)
+    return tuple(table[:, complete] @ share for table in values)
 
 
-def known_rows(*values: Float[np.ndarray, "m p"]) -> Int[np.ndarray, " k"]:
-    """Tables in, the rows to compare out: all, unless together they leave fewer than half of the first row's prompts.
+def complete_rows(*values: Float[np.ndarray, "m p"]) -> Int[np.ndarray, " k"]:
+    """The rows of the tables to compare: all, unless together they leave fewer than half of the first row's prompts.
 
-    A prompt counts where every table has a number for it in every row that is compared. While too few do, the row with
-    the fewest numbers is given up: the first never, the last only where it knows less than half of what the first does.
+    A prompt is left if every table has a finite number for it in every row compared. While too few are, the row with the
+    fewest numbers is dropped; the first row never, the last only if it has less than half as many as the first.
     """
     known = np.all([np.isfinite(table) for table in values], axis=0)
     counts, rows = known.sum(axis=1), list(range(len(known)))
     enough = counts[0] / 2
     while len(rows) > 2 and known[rows].all(axis=0).sum() < enough:
-        loose = [row for row in rows[1:] if row != len(known) - 1 or counts[row] < enough]
-        rows.remove(min(loose, key=lambda row: int(counts[row])))
+        droppable = [row for row in rows[1:] if row != len(known) - 1 or counts[row] < enough]
+        rows.remove(min(droppable, key=lambda row: int(counts[row])))
     return np.array(rows)
 
 
-def copies(texts: Sequence[Hashable]) -> Float[np.ndarray, " n"]:
-    """Replies in, how often each stands among them (itself counted) out."""
+def count_copies(texts: Sequence[Hashable]) -> Float[np.ndarray, " n"]:
+    """How often each reply occurs among all of them, itself included."""
     counts = Counter(texts)
     return np.array([float(counts[text]) for text in texts])
 
 
 def words(text: str) -> list[str]:
-    """A text in, its words out."""
+    """The words of a text."""
     runs = re.findall(r"\w+|[^\w\s]", text.lower())
     return [word for run in runs for word in (run if len(run) > LONGEST_WORD else [run])]
 
 
 def repetition(text: str, n: int = GRAM) -> float:
-    """A reply in, the share of its runs of n words that stood in it before out; 0.0 where it has fewer than n words."""
+    """The share of a reply's runs of n words that occurred in it before; 0.0 if it has fewer than n words."""
     grams = _grams(words(text), n)
     return 1.0 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def distinct(texts: Sequence[str], n: int, first: int = FIRST_WORDS) -> Interval:
-    """Replies in, different runs of n words over all runs of n words out (distinct-n, Li et al. 2016, 1510.03055).
+    """Distinct runs of n words over all runs of n words in the replies (distinct-n, Li et al. 2016, 1510.03055).
 
-    Only the `first` words of each reply count: the ratio falls as texts grow, and a drift of length is no drift of
-    variety. Interval: see `_share_of_types`. NaN where no reply has n words.
+    Only the `first` words of each reply count: the ratio falls as texts grow, and longer replies must not look less
+    diverse. Interval: see `_share_of_types`. NaN if no reply has n words.
     """
     return _share_of_types([_grams(words(text)[:first], n) for text in texts])
 
 
 def unique_share(texts: Sequence[str]) -> Interval:
-    """Replies in, different replies over all replies out, spaces and case apart; NaN where there are none."""
-    found = _share_of_types([[" ".join(text.lower().split())] for text in texts])
-    if found.value == 1.0:  # nothing to leave out makes a difference, and yet p of p is no certainty
+    """Distinct replies over all replies, ignoring spaces and case; NaN without replies."""
+    share = _share_of_types([[" ".join(text.lower().split())] for text in texts])
+    if share.value == 1.0:  # the jackknife sees no variation, yet n of n is no certainty
         return clopper_pearson(len(texts), len(texts))
-    return found
+    return share
 
 
-def length_part(
+def length_effect(
     proxy: Float[np.ndarray, "m p"], length: Float[np.ndarray, "m p"], draws: int = 2000, seed: int = 0
-) -> LengthPart:
-    """Reward and length of every check in, how much of the gain from the first to the last check goes with length out.
+) -> LengthEffect:
+    """How much of the reward's gain from the first to the last evaluation goes with length.
 
-    Model: reward = level of the prompt + level of the check + slope x length (two-way fixed effects, least squares).
-    Taking out the prompt's level keeps hard prompts, which have long answers, from passing for an effect of length;
-    taking out the check's level keeps the common trend, in which everything that a policy learns rises together, from
-    being credited to length. What is left is how a prompt's reward goes with its own length beyond what all prompts
-    did. share = slope x mean gain of length / mean gain of reward; with two checks the slope is that of gain on gain,
-    and 1 - share is the intercept, the gain at no change of length, over the mean gain.
+    Model: reward = level of the prompt + level of the evaluation + slope x length (two-way fixed effects, least squares).
+    The prompt's level keeps hard prompts, which have long answers, from looking like an effect of length. The evaluation's
+    level keeps the common trend, in which everything that a policy learns rises together, from being credited to length.
+    The slope is what remains: how a prompt's reward moves with its own length beyond what all prompts do.
+    share = slope x mean gain of length / mean gain of reward; with two evaluations the slope is that of gain on gain, and
+    1 - share is the intercept, the gain at no change of length, over the mean gain.
 
-    A share is an association: answers that are better because they say more count as length. It is linear; a reward
-    that stops growing with length is overcharged. Intervals by bootstrap over prompts. NaN where lengths do not vary,
-    with fewer than two checks or three prompts.
+    The share is an association: answers that are better because they say more count as length. It is linear; for a reward
+    that stops growing with length it is too large. Intervals by bootstrap over prompts. NaN if lengths do not vary, with
+    fewer than two evaluations, or with fewer than three prompts.
     """
     m, p = proxy.shape
     none = Interval(math.nan, math.nan, math.nan, p)
     if m < 2 or p < 3:
-        return LengthPart(none, none, none)
+        return LengthEffect(none, none, none)
     count = np.concatenate(
         [np.ones((1, p)), *draw_counts(p, draws, seed, "multinomial")]
     )  # row 0: every prompt once, the estimate itself
@@ -153,26 +155,26 @@ def length_part(
     reward_gain, length_gain = proxy[-1] - proxy[0], length[-1] - length[0]
     share = slope * _ratio(count @ length_gain, count @ reward_gain)
     correlation = _correlation(reward_gain, length_gain, count)
-    return LengthPart(*(_interval(values, p) for values in (share, slope, correlation)))
+    return LengthEffect(*(_interval(values, p) for values in (share, slope, correlation)))
 
 
-def sentence(found: GoldTrend, reached_kl: float) -> str:
-    """A verdict on a curve of gold and the largest KL on it (nats a sequence) in, what it says in a sentence out."""
-    n, up_to = found.gain.n, f"KL = {reached_kl:.3g} nats/sequence"
-    rise = f"{found.late.value:.3g} {_limits(found.late)} per root nat"
-    if found.kind == "insufficient":
-        few = f"{n} prompts, and {LEAST_PROMPTS} are the fewest that are judged" if n < LEAST_PROMPTS else ""
-        return f"Too little evidence for a verdict: {few or 'every point stands at the same KL'}."
-    if found.kind == "over-optimized":
-        since = f"since KL = {found.since_kl:.3g} nats/sequence" if found.since_d else "from the start"
-        lost = f"{found.drop.value:.3g} {_limits(found.drop)}"
+def describe_trend(trend: GoldTrend, largest_kl: float) -> str:
+    """A trend of gold, and the largest KL on its curve (nats per sequence), in one sentence."""
+    n, up_to = trend.gain.n, f"KL = {largest_kl:.3g} nats/sequence"
+    rise = f"{trend.late.value:.3g} {_limits(trend.late)} per root nat"
+    if trend.kind == "insufficient":
+        few = f"{n} prompts, and at least {MIN_PROMPTS} are needed" if n < MIN_PROMPTS else ""
+        return f"Too little evidence for a trend: {few or 'all points are at the same KL'}."
+    if trend.kind == "over-optimized":
+        since = f"since KL = {trend.since_kl:.3g} nats/sequence" if trend.since_d else "from the start"
+        lost = f"{trend.drop.value:.3g} {_limits(trend.drop)}"
         return f"Over-optimized {since}: from there to {up_to} gold has fallen by {lost}."
-    gained = f"gold has risen by {found.gain.value:.3g} {_limits(found.gain)}"
-    if not found.gain.low > 0:
-        gained = f"gold is not shown to have risen, {found.gain.value:.3g} {_limits(found.gain)}"
-    if found.kind == "fine":
+    gained = f"gold has risen by {trend.gain.value:.3g} {_limits(trend.gain)}"
+    if not trend.gain.low > 0:
+        gained = f"gold is not shown to have risen, {trend.gain.value:.3g} {_limits(trend.gain)}"
+    if trend.kind == "fine":
         return f"Fine up to {up_to}: {gained}, and over the last third it still gains {rise}."
-    return f"Flattening: up to {up_to} {gained}; over the last third it gains {rise}, over the first {found.early.value:.3g}."
+    return f"Flattening: up to {up_to} {gained}; over the last third it gains {rise}, over the first {trend.early.value:.3g}."
 
 
 def _limits(interval: Interval) -> str:
@@ -184,10 +186,10 @@ def _grams(of: Sequence[str], n: int) -> list[tuple[str, ...]]:
 
 
 def _share_of_types(rows: Sequence[Sequence[Hashable]]) -> Interval:
-    """Things by row in, different things over things out, with a delete-one jackknife interval over rows.
+    """Distinct things over all things, with a delete-one jackknife interval over rows.
 
-    A bootstrap draws rows twice, and a row beside its copy has no new type: every draw would lie below the value. The
-    jackknife repeats nothing, and its variance errs upwards (Efron & Stein 1981).
+    A bootstrap draws some rows twice, and the copy of a row has nothing distinct: every draw would be below the value. The
+    jackknife repeats no row, and its variance is biased upwards (Efron & Stein 1981).
     """
     total = sum(len(row) for row in rows)
     if total == 0:
@@ -205,7 +207,7 @@ def _share_of_types(rows: Sequence[Sequence[Hashable]]) -> Interval:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Pearson's correlation under each row of counts; NaN where either does not vary."""
+    """Pearson's correlation for each row of counts; NaN if either variable does not vary."""
     p = count.shape[1]
     a, b = a - a.mean(), b - b.mean()
     mean_a, mean_b = count @ a / p, count @ b / p
@@ -215,13 +217,13 @@ def _correlation(a: np.ndarray, b: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray, least: float = 0.0) -> np.ndarray:
-    """Part over whole, NaN where the whole is no more than `least` from 0."""
+    """Part over whole; NaN if the whole is within `least` of 0."""
     ratio: np.ndarray = np.divide(part, whole, out=np.full(len(whole), math.nan), where=np.abs(whole) > least)
     return ratio
 
 
 def _interval(values: np.ndarray, p: int) -> Interval:
-    """The value of row 0 and the percentiles of the other rows; NaN limits where the value is NaN."""
+    """The value of row 0 with the percentiles of the other rows; NaN limits if the value is NaN."""
     value, rest = float(values[0]), values[1:][~np.isnan(values[1:])]
     if math.isnan(value) or len(rest) == 0:
         return Interval(value, math.nan, math.nan, p)

@@ -1,6 +1,6 @@
-"""How far the policy is from its reference: estimators from its own samples, and the price that holds it there.
+"""How far a policy is from its reference: estimators of the KL from the policy's own samples, and an adaptive KL penalty.
 
-Axes: b sequences, t tokens. A log ratio is log policy - log reference of a token that the policy drew, in nats.
+Axes: b sequences, t tokens, s any shape. A log ratio is log policy - log reference of a token that the policy drew, in nats.
 """
 
 import math
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from guerdon.formulas.masks import at_least_float32
 
-__all__ = ["LARGEST_LOG_RATIO", "AdaptiveKL", "k1", "k2", "k3", "sequence_kl"]
+__all__ = ["MAX_LOG_RATIO", "AdaptiveKL", "k1", "k2", "k3", "sequence_kl"]
 
-LARGEST_LOG_RATIO = 20.0
-"""Nats beyond which a log ratio is held before it is exponentiated: e^20 is 5e8, and nothing overflows in float32."""
+MAX_LOG_RATIO = 20.0
+"""Log ratios are clamped to +- this many nats before they are exponentiated: e^20 is 5e8, far from overflow in float32."""
 
 
 def k1(log_ratio: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """Log ratios in, themselves out: unbiased for KL(policy || reference), of either sign, of high variance.
+    """The log ratios themselves: an unbiased estimate of KL(policy || reference), of either sign, with high variance.
 
     Schulman 2020, "Approximating KL divergence".
     """
@@ -27,41 +27,41 @@ def k1(log_ratio: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
 
 
 def k2(log_ratio: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """Log ratios in, half their squares out: never negative, of low variance, biased beyond second order.
+    """Half the squared log ratios: an estimate of KL(policy || reference), never negative, low variance, biased beyond second order.
 
-    Schulman 2020. As a loss its gradient, unlike those of `k1` and `k3`, is in expectation that of KL(policy || reference).
+    Schulman 2020. As a loss, its gradient in expectation is that of KL(policy || reference); those of `k1` and `k3` are not.
     """
     return at_least_float32(log_ratio).square() / 2.0
 
 
 def k3(log_ratio: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """Log ratios in, e^-l - 1 + l out: unbiased for KL(policy || reference), never negative, of low variance.
+    """e^-l - 1 + l of log ratios l: an unbiased estimate of KL(policy || reference), never negative, with low variance.
 
-    Schulman 2020. Log ratios are held within +-LARGEST_LOG_RATIO first, where the gradient is then 0; within, it is exact.
+    Schulman 2020. Log ratios are first clamped to +-MAX_LOG_RATIO, outside which the gradient is 0; inside, it is exact.
     """
-    held = at_least_float32(log_ratio).clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
-    return (torch.expm1(-held) + held).clamp(min=0.0)  # two nearly equal numbers may leave -1e-14
+    clamped = at_least_float32(log_ratio).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return (torch.expm1(-clamped) + clamped).clamp(min=0.0)  # the difference of two nearly equal numbers may be -1e-14
 
 
 def sequence_kl(log_ratio: Float[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, " b"]:
-    """Log ratios and a mask that is True at response tokens, the end token included, in; nats a sequence [b] out.
+    """KL of each sequence [b], nats per sequence. The mask is True at response tokens, the end token included.
 
-    The sum of `k1`: unbiased, so a single sequence's may be negative. What a masked place holds changes nothing; 0.0 for
-    a sequence without tokens.
+    The sum of `k1`: unbiased, so that of a single sequence may be negative. Masked entries change nothing; 0.0 for a
+    sequence without tokens.
     """
     return torch.where(mask, k1(log_ratio), 0.0).sum(dim=1)
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveKL:
-    """The price of a nat of KL, raised where KL is above its target and lowered where below; fixed without a target.
+    """The KL penalty, raised while KL is above its target and lowered while below; constant without a target.
 
     Ziegler et al. 2019 (arXiv 1909.08593, sec. 2.2, with the horizon of its code): beta is multiplied by
-    1 + e n / horizon, with e = KL / target - 1 held within +-0.2. Differs from there in that n / horizon counts at most
-    1, so that beta can never reach 0.
+    1 + e n / horizon, with e = KL / target - 1 clamped to +-0.2. We differ in one point: n / horizon counts at most
+    1, so that beta never reaches 0.
 
-    beta: nats of reward for a nat of KL; above 0 with a target, at least 0 without. target: nats a sequence. horizon:
-    sequences over which beta reacts.
+    beta: nats of reward per nat of KL; above 0 with a target, at least 0 without. target: nats per sequence. horizon:
+    number of sequences over which beta reacts.
     """
 
     beta: float
@@ -71,16 +71,16 @@ class AdaptiveKL:
     def __post_init__(self) -> None:
         least = "at least 0" if self.target is None else "above 0"
         if not (math.isfinite(self.beta) and (self.beta > 0 or (self.beta == 0 and self.target is None))):
-            raise ValueError(f"beta is a finite price {least}, got {self.beta}")
+            raise ValueError(f"beta must be finite and {least}, got {self.beta}")
         if self.target is not None and not (math.isfinite(self.target) and self.target > 0):
-            raise ValueError(f"target is a finite KL above 0 nats a sequence, or None, got {self.target}")
+            raise ValueError(f"target must be a finite KL above 0 nats per sequence, or None, got {self.target}")
         if not (math.isfinite(self.horizon) and self.horizon > 0):
-            raise ValueError(f"horizon is a finite number of sequences above 0, got {self.horizon}")
+            raise ValueError(f"horizon must be a finite number of sequences above 0, got {self.horizon}")
 
     def update(self, kl: float, n: int) -> "AdaptiveKL":
-        """The mean KL (nats a sequence) of the n latest sequences in, the price for the next ones out."""
+        """The penalty after n more sequences with this mean KL, nats per sequence."""
         if not math.isfinite(kl) or n < 0:
-            raise ValueError(f"an update takes a finite KL and a count of at least 0, got KL {kl} of {n} sequences")
+            raise ValueError(f"kl must be finite and n at least 0, got KL {kl} of {n} sequences")
         if self.target is None:
             return self
         error = min(0.2, max(-0.2, kl / self.target - 1.0))

@@ -1,8 +1,8 @@
 """Reward against the distance from the reference policy: laws, peaks, forecasts, and whether gold has turned.
 
-Axes: p prompts, N samples of a prompt's pool, m points (values of n, or checkpoints of a run) in order of KL, l strengths
-of tilting. d is the square root of the KL to the reference policy, in nats a sequence. Gold is what the proxy stands
-for, in any unit, higher is better. Everything is float64; every interval is at 95 % and resamples prompts.
+Axes: p prompts, N responses in a prompt's pool, m points (values of n, or checkpoints of a run) in order of KL, l strengths
+of tilting. d is the square root of the KL to the reference policy, KL in nats per sequence. Gold is what the proxy stands
+for, in any unit, higher is better. All float64; every interval is at 95 % and resamples prompts.
 """
 
 import math
@@ -18,17 +18,17 @@ from guerdon.formulas.estimation import Interval
 from guerdon.formulas.resampling import resampled_sums
 
 __all__ = [
-    "LEAST_D",
-    "LEAST_PROMPTS",
+    "MIN_DISTANCE",
+    "MIN_PROMPTS",
     "Fit",
-    "FitWithDoubt",
+    "FitWithIntervals",
     "GoldTrend",
     "Tilt",
     "TiltFrontier",
     "aicc",
     "bon_law",
     "fit",
-    "fit_with_doubt",
+    "fit_with_intervals",
     "gold_trend",
     "rl_law",
     "tilt",
@@ -38,31 +38,31 @@ __all__ = [
 
 Law = Literal["bon", "rl"]
 
-LEAST_D = 0.1
-"""Distance below which the RL law, whose slope is infinite at 0, is not fitted."""
+MIN_DISTANCE = 0.1
+"""Points nearer than this are left out of fits of the RL law, whose slope is infinite at 0."""
 
-LEAST_PROMPTS = 8
-"""Prompts below which `gold_trend` does not judge, and `fit_with_doubt` observes no peak."""
+MIN_PROMPTS = 8
+"""With fewer prompts than this, `gold_trend` is "insufficient" and `fit_with_intervals` reports no peak."""
 
 
 # --- The laws of Gao, Schulman & Hilton ------------------------------------------------------------------------------
 
 
 def bon_law(d: Float[np.ndarray, " m"], alpha: float, beta: float) -> Float[np.ndarray, " m"]:
-    """Distances in, d (alpha - beta d) out: gold of best-of-n over the reference's (Gao et al. 2022, arXiv 2210.10760)."""
+    """d (alpha - beta d): gold of best-of-n over the reference's (Gao et al. 2022, arXiv 2210.10760)."""
     return d * (alpha - beta * d)
 
 
 def rl_law(d: Float[np.ndarray, " m"], alpha: float, beta: float) -> Float[np.ndarray, " m"]:
-    """Distances in, d (alpha - beta log d) out, 0 at d = 0: gold of RL over the reference's (Gao et al. 2022)."""
+    """d (alpha - beta log d), 0 at d = 0: gold of RL over the reference's (Gao et al. 2022)."""
     return d * (alpha - beta * np.log(np.where(d > 0, d, 1.0)))
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A law's coefficients, in units of gold a sqrt(nat), and the root mean squared residual of the points it was fitted to.
+    """A law's coefficients, in units of gold per sqrt(nat), and the root mean squared residual of the fitted points.
 
-    A statement about the fitted range only: a peak beyond it is an extrapolation. `fit_with_doubt` says which it is.
+    It holds for the fitted range only: a peak beyond it is an extrapolation. `fit_with_intervals` tells which.
     """
 
     alpha: float
@@ -72,7 +72,7 @@ class Fit:
 
     @property
     def peak(self) -> float:
-        """Distance at which the law is highest: alpha / 2 beta, or exp(alpha / beta - 1); inf where it never turns.
+        """Distance at which the law is highest: alpha / 2 beta, or exp(alpha / beta - 1); inf if it never turns.
 
         0.0 for a best-of-n law that only falls.
         """
@@ -80,16 +80,16 @@ class Fit:
 
     @property
     def peak_kl(self) -> float:
-        """KL at the peak, nats a sequence."""
+        """KL at the peak, nats per sequence."""
         return self.peak * self.peak
 
     @property
     def height(self) -> float:
-        """Gold at the peak over the reference's; inf where the law never turns."""
+        """Gold at the peak over the reference's; inf if the law never turns."""
         return float(_height(np.array([self.alpha]), np.array([self.beta]), self.law)[0])
 
     def at(self, d: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-        """Distances in, the law's gold over the reference's out."""
+        """The law's gold over the reference's at these distances."""
         return bon_law(d, self.alpha, self.beta) if self.law == "bon" else rl_law(d, self.alpha, self.beta)
 
 
@@ -99,10 +99,10 @@ def fit(
     law: Law = "bon",
     weight: Float[np.ndarray, " m"] | None = None,
 ) -> Fit:
-    """Distances and gold over the reference's in, the law's least-squares fit out.
+    """The law's least-squares fit to gold over the reference's.
 
-    Linear in both coefficients, without intercept: center gold so that the reference's is 0. `weight` is 1 / variance of
-    each point, where known. Points at d = 0, where every law is 0, are left out, for RL those below LEAST_D.
+    Linear in both coefficients, without intercept: shift gold so that the reference's is 0. `weight` is 1 / variance of
+    each point, if known. Points at d = 0, where every law is 0, are left out; for RL, those below MIN_DISTANCE.
 
     Raises:
         ValueError: fewer than two different distances above 0 are left, or a distance is negative or not finite.
@@ -120,11 +120,11 @@ def aicc(
     law: Law,
     weight: Float[np.ndarray, " m"] | None = None,
 ) -> float:
-    """Points as in `fit` in; the law's corrected Akaike criterion out, to compare laws on the same points: lower is better.
+    """The law's corrected Akaike information criterion, to compare laws on the same points: lower is better.
 
-    Hurvich & Tsai 1989, with three parameters (alpha, beta, the variance). Either law is fitted to the points that the RL
-    law can take, for criteria on different points do not compare. inf with fewer than five such points, which cannot tell;
-    -inf where the law is exact.
+    Hurvich & Tsai 1989, with three parameters (alpha, beta, the variance). Both laws are fitted to the points that the RL
+    law allows, because criteria on different points cannot be compared. inf with fewer than five such points, which cannot
+    tell the laws apart; -inf if the law is exact.
     """
     d, gold, weight = _points(d, gold, weight, "rl")
     num_points, parameters = len(d), 3
@@ -138,14 +138,14 @@ def aicc(
 
 
 @dataclass(frozen=True, slots=True)
-class FitWithDoubt:
-    """A fit and the intervals of what it says. Limits of a peak are inf where resampled laws never turn.
+class FitWithIntervals:
+    """A fit and the intervals of its coefficients and its peak. Limits of a peak are inf if resampled laws never turn.
 
-    fit: the law fitted to the mean over prompts. drop: measured gold at the point nearest the peak less that at the last
-    point, prompt by prompt. largest_d: where the points end. peak_observed: whether peak, peak_kl and height may be shown;
-    if not, say "no peak observed up to KL = largest_d^2". It holds where the interval of the peak lies within the fitted
-    points (it reaches inf where that of beta reaches 0), that of the drop, which no law has smoothed, is above 0, and there
-    are LEAST_PROMPTS prompts: percentiles of fewer promise too much.
+    fit: the law fitted to the mean over prompts. drop: measured gold at the point nearest the peak minus that at the last
+    point, prompt by prompt. largest_d: the distance of the last point. peak_observed: whether peak, peak_kl and height may
+    be shown; if not, say "no peak observed up to KL = largest_d^2". It is True if the interval of the peak lies within the
+    fitted points (it reaches inf if that of beta reaches 0), the interval of the drop, which no law has smoothed, is above
+    0, and there are at least MIN_PROMPTS prompts: percentile intervals of fewer are too narrow.
     """
 
     fit: Fit
@@ -159,22 +159,22 @@ class FitWithDoubt:
     peak_observed: bool
 
 
-def fit_with_doubt(
+def fit_with_intervals(
     d: Float[np.ndarray, " m"],
     gold_by_prompt: Float[np.ndarray, "p m"],
     law: Law = "bon",
     seed: int = 0,
     draws: int = 2000,
     weight: Float[np.ndarray, " m"] | None = None,
-) -> FitWithDoubt:
-    """Distances and each prompt's gold there in, the law fitted to the mean over prompts with its doubt out.
+) -> FitWithIntervals:
+    """The law fitted to the mean over prompts, with intervals, from distances and each prompt's gold there.
 
-    The first column is the reference (n = 1, or the untouched policy): gold is taken as the gain over it, prompt by
-    prompt. Whole curves are resampled, and the law is fitted anew to each draw; limits are percentiles of the fits (Efron
+    The first column is the reference (n = 1, or the policy before training): gold is taken as the gain over it, prompt by
+    prompt. Whole curves are resampled, and the law is fitted again to each draw; limits are percentiles of the fits (Efron
     1979), NaN with fewer than two prompts.
 
     Raises:
-        ValueError: what `fit` refuses, gold that is not finite, or a first column that is not the nearest to the reference.
+        ValueError: what `fit` refuses, gold that is not finite, or a first column that is not nearest to the reference.
     """
     gain = _gain(d, gold_by_prompt)
     point = fit(d, gain.mean(axis=0), law, weight)
@@ -192,7 +192,7 @@ def fit_with_doubt(
     fitted = kept_d[kept_weight > 0]
     nearest_d = 0.0 if law == "bon" else float(fitted.min())  # the reference is a point of the best-of-n law
     inside = nearest_d <= peak.low and peak.high <= float(fitted.max())
-    return FitWithDoubt(
+    return FitWithIntervals(
         fit=point,
         alpha=_percentiles(point.alpha, alphas, num_prompts),
         beta=_percentiles(point.beta, betas, num_prompts),
@@ -201,18 +201,18 @@ def fit_with_doubt(
         height=_percentiles(point.height, _height(alphas, betas, law), num_prompts),
         drop=drop,
         largest_d=float(d.max()),
-        peak_observed=inside and drop.low > 0 and num_prompts >= LEAST_PROMPTS,
+        peak_observed=inside and drop.low > 0 and num_prompts >= MIN_PROMPTS,
     )
 
 
-# --- Tilting: where KL-regularized RL would go, told from samples of the reference alone ---------------------------------
+# --- Tilting: where KL-regularized RL would go, forecast from samples of the reference alone -----------------------------
 
 
 class Tilt(NamedTuple):
-    """A prompt (or its mean over prompts) at each strength of tilting.
+    """Expectations at each strength of tilting, for one prompt or [p, l] for p prompts.
 
-    proxy and gold: expected scores. kl: nats a sequence. slope: d gold / d strength, the covariance of gold and proxy under
-    the tilt. ess: how many samples' worth of weight is left of N. In `by_prompt` each is [p, l].
+    proxy and gold: expected scores. kl: nats per sequence. slope: d gold / d strength, the covariance of gold and proxy
+    under the tilt. ess: effective sample size, of N.
     """
 
     proxy: Float[np.ndarray, "*p l"]
@@ -223,9 +223,9 @@ class Tilt(NamedTuple):
 
 
 class TiltFrontier(NamedTuple):
-    """Means over prompts at each strength that the pool can still speak for, and the prompts' own values for intervals.
+    """Means over prompts at each strength that the pool supports, and each prompt's own values, for intervals.
 
-    strengths: [l], those asked for up to where the samples ran out. exhausted: whether any were left out for that.
+    strengths: [l], those given, up to where the effective samples run out. exhausted: whether any were left out.
     """
 
     strengths: Float[np.ndarray, " l"]
@@ -238,11 +238,11 @@ class TiltFrontier(NamedTuple):
 
 
 def tilt(proxy: Float[np.ndarray, " N"], gold: Float[np.ndarray, " N"], lambdas: Float[np.ndarray, " l"]) -> Tilt:
-    """One prompt's pool and strengths lambda = 1 / beta in, the policies pi e^(lambda proxy) that they tilt it to out.
+    """The tilted policies pi e^(lambda proxy) of one prompt's pool, at strengths lambda = 1 / beta.
 
-    Such a policy maximizes E[proxy] - beta KL, so it is where KL-regularized RL is bound (Korbak et al. 2022, arXiv
-    2205.11275); the pool is weighted to it by self-normalized importance, and KL = lambda K' - K with K = log mean
-    e^(lambda proxy). It cannot pass log N nats, and misleads well before: see `tilt_frontier`.
+    Such a policy maximizes E[proxy] - beta KL, so KL-regularized RL converges to it (Korbak et al. 2022, arXiv
+    2205.11275). Expectations are self-normalized importance sampling over the pool, and KL = lambda K' - K with
+    K = log mean e^(lambda proxy). This KL cannot exceed log N nats, and is biased well before: see `tilt_frontier`.
     """
     columns = [_tilted(proxy[None], gold[None], float(strength)) for strength in lambdas]
     return Tilt(*(np.array([column[i][0] for column in columns]) for i in range(5)))
@@ -252,24 +252,24 @@ def tilt_frontier(
     proxy: Float[np.ndarray, "p N"],
     gold: Float[np.ndarray, "p N"],
     lambdas: Float[np.ndarray, " l"],
-    least_share: float = 0.05,
-    most_bad: float = 0.10,
+    min_share: float = 0.05,
+    max_bad: float = 0.10,
 ) -> TiltFrontier:
-    """Prompts' pools and ascending strengths in; the mean over prompts of `tilt` out, as far as the samples reach.
+    """The mean over prompts of `tilt` at ascending strengths, as far as the samples support it.
 
-    It stops before the first strength at which more than `most_bad` of the prompts have an effective sample size
-    (Kish 1965) under max(10, least_share N): beyond, a handful of samples would speak for the policy. Pools of fewer than
-    ten samples reach nowhere.
+    It stops before the first strength at which more than `max_bad` of the prompts have an effective sample size
+    (Kish 1965) under max(10, min_share N): beyond, a handful of samples would stand for the policy. Pools of fewer than
+    ten responses support none.
     """
     if np.any(np.diff(lambdas) <= 0) or np.any(lambdas < 0):
-        raise ValueError(f"strengths of tilting are at least 0 and ascend, got {lambdas.tolist()}")
+        raise ValueError(f"strengths of tilting must be at least 0 and ascending, got {lambdas.tolist()}")
     if not (np.isfinite(proxy).all() and np.isfinite(gold).all()):
-        raise ValueError("tilting needs finite scores: leave out the samples whose score is NaN or infinite")
-    least = max(10.0, least_share * proxy.shape[1])
+        raise ValueError("scores must be finite: leave out the prompts that have NaN or infinite ones")
+    least = max(10.0, min_share * proxy.shape[1])
     columns: list[Tilt] = []
     for strength in lambdas:
         column = _tilted(proxy, gold, float(strength))
-        if np.mean(column.ess < least) > most_bad:
+        if np.mean(column.ess < least) > max_bad:
             break
         columns.append(column)
     by_prompt = Tilt(*(np.array([column[i] for column in columns]).reshape(-1, len(proxy)).T for i in range(5)))
@@ -287,11 +287,11 @@ def tilt_frontier(
 def turning_point(
     proxy: Float[np.ndarray, "p N"], gold: Float[np.ndarray, "p N"], strengths: Float[np.ndarray, " l"]
 ) -> float | None:
-    """Prompts' pools and the strengths of their frontier in; the strength at which mean gold is at a maximum out, or None.
+    """The strength at which mean gold is at a maximum, from pools and the strengths of their frontier; None without one.
 
-    A root of the mean slope (Khalaf et al. 2025, arXiv 2506.19248), where it falls through 0, so that a minimum is never
-    taken; the highest of several. None where gold does not turn within the strengths; of those given, only the signs of
-    the slope matter, so a maximum between two neighbors that ends as it began is overlooked.
+    A root of the mean slope (Khalaf et al. 2025, arXiv 2506.19248) where it falls through 0, so that a minimum is never
+    taken; of several, the one with the most gold. None if gold does not turn within the strengths. Only the signs of the
+    slope at the given strengths are compared, so a maximum and a minimum between two neighbors are missed.
     """
 
     def slope(strength: float) -> float:
@@ -308,10 +308,10 @@ def turning_point(
 
 @dataclass(frozen=True, slots=True)
 class GoldTrend:
-    """What a curve of gold says of its proxy, see `gold_trend` for the rule.
+    """Whether gold still rises with the proxy; see `gold_trend` for the rule.
 
-    since_d: d of the best point, for "over-optimized" only. drop: gold of the best point less that of the last. gain: gold
-    of the last point less that of the first. early and late: gold a unit of d over the first and the last third.
+    since_d: d of the best point, for "over-optimized" only. drop: gold of the best point minus that of the last. gain:
+    gold of the last point minus that of the first. early and late: gold per unit of d over the first and the last third.
     """
 
     kind: Literal["fine", "flattening", "over-optimized", "insufficient"]
@@ -323,33 +323,33 @@ class GoldTrend:
 
     @property
     def since_kl(self) -> float | None:
-        """KL of the best point, nats a sequence, for "over-optimized" only."""
+        """KL of the best point, nats per sequence, for "over-optimized" only."""
         return None if self.since_d is None else self.since_d * self.since_d
 
 
 def gold_trend(
     d: Float[np.ndarray, " m"], gold_by_prompt: Float[np.ndarray, "p m"], seed: int = 0, draws: int = 2000
 ) -> GoldTrend:
-    """Distances and each prompt's gold there in, whether the proxy may still be trusted out.
+    """Whether the proxy can still be trusted, from distances and each prompt's gold there.
 
-    The first column is the reference, and the points are put in order of d. Everything is measured prompt by prompt as
-    a gain over the first column. The first that holds:
+    The first column is the reference; points are sorted by d. Everything is measured prompt by prompt as a gain over the
+    first column. The first of these that holds:
 
-    * "insufficient": fewer than LEAST_PROMPTS prompts, or all points at one distance.
-    * "over-optimized", since the d of the point with the highest mean gold: the interval of its drop to the last point
-      is above 0. That point was chosen because it is high, so the interval allows for the choice: it is simultaneous for
-      the drops of all points, mean +- c s with s the drop's standard error and c the 95 % quantile, over resampled
-      prompts, of the largest |resampled mean - mean| / s of any point, taken from the normal to the same tail of
-      Student's t at p - 1 (max-t; Hothorn et al. 2008).
-    * "flattening": gold a unit of d over the last third of the range of d has an interval that reaches 0, or one whose
-      upper end is under a third of the value over the first third.
+    * "insufficient": fewer than MIN_PROMPTS prompts, or all points at one distance.
+    * "over-optimized", since the d of the point with the highest mean gold: the interval of the drop from it to the last
+      point is above 0. That point was selected because it is high, and the interval allows for the selection: it is
+      simultaneous for the drops of all points, mean +- c s with s the drop's standard error and c the 95 % quantile, over
+      resampled prompts, of the largest |resampled mean - mean| / s of any point, moved from the normal distribution to
+      the same tail of Student's t at p - 1 (max-t; Hothorn et al. 2008).
+    * "flattening": the slope of gold in d over the last third of the range of d has an interval that reaches 0, or whose
+      upper end is under a third of the slope over the first third.
     * "fine".
 
-    The slope over a third is that of the least-squares line through the piecewise linear curve. A verdict after each of
-    many checkpoints is many tests: each alone has the false-alarm rate that it says.
+    The slope over a third is that of the least-squares line through the piecewise linear curve. Calling this after each of
+    many checkpoints is many tests: the false-alarm rate holds for each one alone.
 
     Raises:
-        ValueError: gold or distances that are not finite, a negative distance, or a first column that is not the nearest.
+        ValueError: gold or distances that are not finite, a negative distance, or a first column that is not nearest.
     """
     order = np.argsort(d, kind="stable")
     d, gain = d[order], _gain(d, gold_by_prompt)[:, order]
@@ -366,7 +366,7 @@ def gold_trend(
     late = _percentiles(float(slopes[:, 1].mean()), means[:, -1], num_prompts)
 
     kind: Literal["fine", "flattening", "over-optimized", "insufficient"] = "fine"
-    if num_prompts < LEAST_PROMPTS or d[-1] <= d[0]:
+    if num_prompts < MIN_PROMPTS or d[-1] <= d[0]:
         kind = "insufficient"
     elif drop.low > 0:
         kind = "over-optimized"
@@ -376,12 +376,12 @@ def gold_trend(
     return GoldTrend(kind, since, drop, gained, early, late)
 
 
-# --- What they share ------------------------------------------------------------------------------------------------------
+# --- Shared ------------------------------------------------------------------------------------------------------
 
 
 def _kept(d: np.ndarray, law: Law) -> np.ndarray:
-    """Where a law says something that centering has not said already, and can be trusted to."""
-    kept: np.ndarray = d >= LEAST_D if law == "rl" else d > 0
+    """The points that inform the fit of a law: not d = 0, where centering fixes it, nor those too near for the RL law."""
+    kept: np.ndarray = d >= MIN_DISTANCE if law == "rl" else d > 0
     return kept
 
 
@@ -392,24 +392,24 @@ def _points(
     d, gold = np.asarray(d, dtype=np.float64), np.asarray(gold, dtype=np.float64)
     weight = np.ones_like(d) if weight is None else np.asarray(weight, dtype=np.float64)
     if not (np.isfinite(d).all() and np.isfinite(gold).all() and (d >= 0).all()):
-        raise ValueError("a law is fitted to finite gold at finite distances of at least 0 (the root of a KL)")
+        raise ValueError("gold and distances must be finite, and distances at least 0 (the root of a KL)")
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
-        raise ValueError("weights are finite and at least 0: one over the variance of a point")
+        raise ValueError("weights must be finite and at least 0: one over the variance of a point")
     kept = _kept(d, law)
     if len(np.unique(d[kept & (weight > 0)])) < 2:
-        least = f"at least {LEAST_D}" if law == "rl" else "above 0"
-        raise ValueError(f"the {law} law needs two different distances {least}, got {d.tolist()}")
+        least = f"at least {MIN_DISTANCE}" if law == "rl" else "above 0"
+        raise ValueError(f"the {law} law needs two distinct distances {least}, got {d.tolist()}")
     return d[kept], gold[kept], weight[kept]
 
 
 def _design(d: np.ndarray, law: Law) -> np.ndarray:
-    """The two columns that alpha and beta multiply."""
+    """The columns that alpha and beta multiply."""
     of = bon_law if law == "bon" else rl_law
     return np.column_stack([of(d, 1.0, 0.0), of(d, 0.0, 1.0)])
 
 
 def _least_squares(design: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The matrix that turns a curve into the coefficients of its weighted least-squares fit."""
+    """The matrix that maps a curve to the coefficients of its weighted least-squares fit."""
     root = np.sqrt(weight)
     solution: np.ndarray = np.linalg.pinv(design * root[:, None]) * root
     return solution
@@ -417,7 +417,7 @@ def _least_squares(design: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 def _peak(alpha: np.ndarray, beta: np.ndarray, law: Law) -> np.ndarray:
     turns = beta > 0
-    safe = np.where(turns, np.maximum(beta, 1e-150), 1.0)  # a peak that never was is far, but its square is a number
+    safe = np.where(turns, np.maximum(beta, 1e-150), 1.0)  # far away where there is none, but its square stays finite
     if law == "bon":
         peak = np.maximum(alpha, 0.0) / (2.0 * safe)
     else:
@@ -436,12 +436,12 @@ def _height(alpha: np.ndarray, beta: np.ndarray, law: Law) -> np.ndarray:
 def _gain(d: np.ndarray, gold_by_prompt: np.ndarray) -> np.ndarray:
     """Each prompt's gold over its gold at the reference, checked."""
     if not (np.isfinite(d).all() and np.isfinite(gold_by_prompt).all() and (d >= 0).all()):
-        raise ValueError("gold is finite and a distance finite and at least 0: leave out the prompts without gold")
+        raise ValueError("gold and distances must be finite, and distances at least 0: leave out prompts without gold")
     if gold_by_prompt.shape[0] == 0 or gold_by_prompt.shape[1] < 2:
-        raise ValueError(f"a curve needs a prompt and two points, got gold of shape {gold_by_prompt.shape}")
-    if d[0] > d.min() or d[0] >= LEAST_D:
+        raise ValueError(f"a curve must have a prompt and two points, got gold of shape {gold_by_prompt.shape}")
+    if d[0] > d.min() or d[0] >= MIN_DISTANCE:
         raise ValueError(
-            f"the first point is the reference, nearer than {LEAST_D} and nearest of all, got d = {d.tolist()}"
+            f"the first point must be the reference, within {MIN_DISTANCE} and nearest of all, got d = {d.tolist()}"
         )
     gain: np.ndarray = gold_by_prompt - gold_by_prompt[:, :1]
     return gain
@@ -453,7 +453,7 @@ def _resampled_means(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
 
 
 def _percentiles(value: float, replicates: np.ndarray, n: int) -> Interval:
-    """The 95 % interval, its limits taken among the replicates themselves, some of which may be infinite."""
+    """The 95 % interval; limits are replicates themselves, because some may be infinite."""
     if n < 2:
         return Interval(value, math.nan, math.nan, n)
     low = float(np.quantile(replicates, 0.025, method="lower"))
@@ -461,7 +461,7 @@ def _percentiles(value: float, replicates: np.ndarray, n: int) -> Interval:
 
 
 def _simultaneous(lost: np.ndarray, means: np.ndarray, best: int) -> Interval:
-    """Drops by prompt [p, m], their resampled means, and the point of interest in; its interval, fair to all, out."""
+    """The interval of the mean drop at the best point, simultaneous over all points, from drops [p, m] and resampled means."""
     n, mean = len(lost), lost.mean(axis=0)
     if n < 2:
         return Interval(float(mean[best]), math.nan, math.nan, n)
@@ -473,7 +473,7 @@ def _simultaneous(lost: np.ndarray, means: np.ndarray, best: int) -> Interval:
 
 
 def _slope_weights(d: np.ndarray, start: float, end: float) -> np.ndarray:
-    """What to multiply a curve's points by, so that the sum is its slope over [start, end] of its range; 0.0 without one."""
+    """Weights of a curve's points whose weighted sum is its slope over [start, end] of its range; 0.0 for a range of length 0."""
     if d[-1] <= d[0]:
         return np.zeros(len(d))
     grid = np.linspace(d[0] + start * (d[-1] - d[0]), d[0] + end * (d[-1] - d[0]), 31)
@@ -486,7 +486,7 @@ def _slope_weights(d: np.ndarray, start: float, end: float) -> np.ndarray:
 
 
 def _tilted(proxy: np.ndarray, gold: np.ndarray, strength: float) -> Tilt:
-    """Pools [p, N] in, their tilt at one strength out, each [p]."""
+    """The tilt of pools [p, N] at one strength; each field is [p]."""
     behind = proxy - proxy.max(axis=1, keepdims=True)
     weight = np.exp(strength * behind)
     total = weight.sum(axis=1)

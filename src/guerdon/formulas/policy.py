@@ -1,13 +1,13 @@
-"""PPO's losses, and what says whether the policy still learns. One value a token; the caller masks and averages.
+"""PPO's losses, and measures of whether the policy still learns. One value per token; the caller masks and averages.
 
-Axes: s any shape of tokens (a padded [b, t], or one packed row), v tokens of the vocabulary. Log-probs are nats.
+Axes: s any shape of tokens (a padded [b, t], or one packed row), v vocabulary. Log-probs are nats.
 """
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from guerdon.formulas.kl import LARGEST_LOG_RATIO
+from guerdon.formulas.kl import MAX_LOG_RATIO
 from guerdon.formulas.masks import at_least_float32, masked_var
 
 __all__ = ["clip_fraction", "clipped_policy_loss", "clipped_value_loss", "entropy", "explained_variance"]
@@ -16,11 +16,11 @@ __all__ = ["clip_fraction", "clipped_policy_loss", "clipped_value_loss", "entrop
 def clipped_policy_loss(
     log_prob: Float[Tensor, "*s"], old_log_prob: Float[Tensor, "*s"], advantage: Float[Tensor, "*s"], clip: float
 ) -> Float[Tensor, "*s"]:
-    """Log-probs now and at sampling, and advantages, in; max(-A ratio, -A clipped ratio) out, lower is better.
+    """max(-A ratio, -A clipped ratio) per token, from log-probs now and at sampling and advantages A; lower is better.
 
-    Schulman et al. 2017 (arXiv 1707.06347, eq. 7), negated. `clip` is how far the ratio may leave 1. The log ratio is
-    held within +-20, beyond which there is no gradient. Gradients reach whichever arguments want them; sampling's
-    log-probs and advantages should come detached.
+    Schulman et al. 2017 (arXiv 1707.06347, eq. 7), negated. `clip` is how far the ratio may move from 1. The log ratio is
+    clamped to +-20, outside which the gradient is 0. Every argument that requires a gradient gets one: pass the log-probs
+    at sampling and the advantages detached.
     """
     free, clipped = _surrogates(log_prob, old_log_prob, advantage, clip)
     return torch.maximum(free, clipped)
@@ -29,9 +29,9 @@ def clipped_policy_loss(
 def clip_fraction(
     log_prob: Float[Tensor, "*s"], old_log_prob: Float[Tensor, "*s"], advantage: Float[Tensor, "*s"], clip: float
 ) -> Float[Tensor, "*s"]:
-    """What `clipped_policy_loss` takes in; 1.0 where the clip decides a token's loss (and ends its gradient), else 0.0.
+    """1.0 where the clip decides a token's loss in `clipped_policy_loss` (and stops its gradient), else 0.0.
 
-    Fewer than the tokens whose ratio has left 1 +- clip: those that left on the losing side are pulled back unclipped.
+    Fewer than the tokens whose ratio is outside 1 +- clip: those on the losing side are pulled back unclipped.
     """
     with torch.no_grad():
         free, clipped = _surrogates(log_prob, old_log_prob, advantage, clip)
@@ -41,10 +41,10 @@ def clip_fraction(
 def clipped_value_loss(
     value: Float[Tensor, "*s"], old_value: Float[Tensor, "*s"], returns: Float[Tensor, "*s"], clip: float
 ) -> Float[Tensor, "*s"]:
-    """Values now and at sampling, and returns, in; half the larger of the free and the clipped squared error out.
+    """Half the larger of the free and the clipped squared error, from values now and at sampling and returns.
 
-    As OpenAI's PPO2 has it: the value may move from the old one by `clip` (in units of the return) before the loss
-    stops pulling it further.
+    As in OpenAI's PPO2: the value may move by `clip` (in units of the return) from the old one before the loss stops
+    pulling it further.
     """
     value, old_value = at_least_float32(value), at_least_float32(old_value)
     near = old_value + (value - old_value).clamp(-clip, clip)
@@ -54,9 +54,9 @@ def clipped_value_loss(
 def explained_variance(
     values: Float[Tensor, "*s"], returns: Float[Tensor, "*s"], mask: Bool[Tensor, "*s"]
 ) -> Float[Tensor, ""]:
-    """Values, returns and mask in; 1 - Var(returns - values) / Var(returns) out: 1 is perfect, 0 a constant's worth.
+    """1 - Var(returns - values) / Var(returns) where the mask is True: 1 is perfect, 0 no better than a constant.
 
-    Negative where the values mislead; NaN where the returns do not vary, so that there is nothing to explain.
+    Negative if the values are worse than a constant; NaN if the returns do not vary.
     """
     returns = at_least_float32(returns)
     spread = masked_var(returns, mask)
@@ -65,9 +65,9 @@ def explained_variance(
 
 
 def entropy(logits: Float[Tensor, "*s v"]) -> Float[Tensor, "*s"]:
-    """Logits in, entropy of their softmax in nats out: 0 for a certainty, log v for a uniform draw.
+    """Entropy of the softmax of logits, in nats: 0 for a certain token, log v for a uniform distribution.
 
-    A logit of -inf is a token that cannot come and adds nothing.
+    A logit of -inf is a token with probability 0 and adds nothing.
     """
     log_prob = torch.log_softmax(at_least_float32(logits), dim=-1)
     return -(log_prob.exp() * log_prob.masked_fill(log_prob == -torch.inf, 0.0)).sum(dim=-1)
@@ -76,5 +76,5 @@ def entropy(logits: Float[Tensor, "*s v"]) -> Float[Tensor, "*s"]:
 def _surrogates(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float) -> tuple[Tensor, Tensor]:
     """-A times the ratio, free and clipped."""
     log_ratio = at_least_float32(log_prob) - at_least_float32(old_log_prob)
-    ratio = log_ratio.clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO).exp()
+    ratio = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     return -advantage * ratio, -advantage * ratio.clamp(1.0 - clip, 1.0 + clip)

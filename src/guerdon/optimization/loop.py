@@ -30,7 +30,7 @@ from guerdon.contracts import (
 )
 from guerdon.formulas import kl
 from guerdon.formulas.advantage import RunningScale
-from guerdon.formulas.overoptimization import LEAST_PROMPTS
+from guerdon.formulas.overoptimization import MIN_PROMPTS
 from guerdon.formulas.policy import (
     clip_fraction,
     clipped_policy_loss,
@@ -327,8 +327,8 @@ def _to_check(
     """The first check_prompts of the held-out prompts that fit; a warning where they are too few for a verdict."""
     asked, ids, excluded = answerable(policy, held_out, options.max_tokens, "held-out prompts")
     asked, ids = asked[: options.check_prompts], ids[: options.check_prompts]
-    if gold is not None and (num := len(set(asked))) < LEAST_PROMPTS:
-        log.warning("gold judges %d different prompts; a verdict needs %d or more", num, LEAST_PROMPTS)
+    if gold is not None and (num := len(set(asked))) < MIN_PROMPTS:
+        log.warning("gold judges %d different prompts; a verdict needs %d or more", num, MIN_PROMPTS)
     return asked, ids, excluded
 
 

@@ -18,13 +18,13 @@ import numpy as np
 from guerdon.contracts import Estimate, Finding, GuerdonError
 from guerdon.formulas import drift
 from guerdon.formulas.drift import (
-    ALPHA,
-    LEAST_REPEATS,
-    OUTSIDE,
-    REPEATS,
+    MIN_REPETITION,
+    REPETITION_ALARM,
+    SHIFT_ALARM,
+    SHIFT_ALPHA,
 )
 from guerdon.formulas.estimation import clopper_pearson
-from guerdon.formulas.overoptimization import LEAST_D, GoldTrend, gold_trend
+from guerdon.formulas.overoptimization import MIN_DISTANCE, GoldTrend, gold_trend
 from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.io import fields as checks
 from guerdon.io import readers, schema
@@ -184,7 +184,7 @@ def measures(check: Check, first: Check | None = None, *, draws: int = 2000, see
     """A check, and the first one, in; what describes its replies, with intervals by prompt, out.
 
     Keys: proxy, gold, kl, sqrt_kl, length, finished, shifted (share of replies outside the reward model's training
-    distribution at ALPHA, which is also the share expected without any shift), partly_read (share that a judge did not see
+    distribution at SHIFT_ALPHA, which is also the share expected without any shift), partly_read (share that a judge did not see
     whole), spread, repetition, distinct_1, distinct_2, unique_replies; with the first check proxy_gain, gold_gain and
     length_gain too, prompt by prompt. What was not measured
     is absent.
@@ -207,7 +207,7 @@ def measures(check: Check, first: Check | None = None, *, draws: int = 2000, see
     if check.partly_read is not None:
         found["partly_read"] = share(check.partly_read.astype(np.float64))
     if check.shift_p is not None:
-        found["shifted"] = share(np.where(np.isnan(check.shift_p), math.nan, check.shift_p <= ALPHA))
+        found["shifted"] = share(np.where(np.isnan(check.shift_p), math.nan, check.shift_p <= SHIFT_ALPHA))
     if check.std is not None:
         found["spread"] = mean(check.std)
     found["repetition"] = share(np.array([drift.repetition(text) for text in check.texts]))
@@ -227,18 +227,18 @@ def length_share(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -
     """Checks in, the share of the proxy's gain that goes with the gain in length out: 1 is all of it, 0 none.
 
     None where there is nothing to explain (the proxy is not shown to have risen) or the lengths do not vary. How it is
-    estimated, and what it is not, is said at `drift.length_part`.
+    estimated, and what it is not, is said at `drift.length_effect`.
     """
     proxy, length, names = _gains(checks)
     gain = bootstrap_mean(proxy[-1] - proxy[0], names, draws=draws, seed=seed)
-    share = drift.length_part(proxy, length, draws, seed).share
+    share = drift.length_effect(proxy, length, draws, seed).share
     return None if not gain.low > 0 or math.isnan(share.value) else Estimate(*share)
 
 
 def length_correlation(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -> Estimate | None:
     """Checks in, the correlation over prompts of the gain in proxy with the gain in length out; None where neither varies."""
     proxy, length, _ = _gains(checks)
-    found = drift.length_part(proxy, length, draws, seed).correlation
+    found = drift.length_effect(proxy, length, draws, seed).correlation
     return None if math.isnan(found.value) else Estimate(*found)
 
 
@@ -252,7 +252,7 @@ def alerts(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -> tupl
     found = [
         _length_alert(first, before["length"], now["length"]),
         _alert(
-            now["repetition"].value > max(REPEATS * before["repetition"].value, LEAST_REPEATS),
+            now["repetition"].value > max(REPETITION_ALARM * before["repetition"].value, MIN_REPETITION),
             "Replies repeat themselves",
             f"repeated runs of four words: {_share(now['repetition'])}, at first {_share(before['repetition'])}",
             "Read the last replies; raise the KL penalty, or penalize repetition in the reward.",
@@ -308,13 +308,13 @@ def _shift_alert(last: Check) -> Finding | None:
     if last.shift_p is None:
         return None
     known = last.shift_p[~np.isnan(last.shift_p)]
-    outside = int(np.count_nonzero(known <= ALPHA))
+    outside = int(np.count_nonzero(known <= SHIFT_ALPHA))
     share = clopper_pearson(outside, len(known))
     return _alert(
-        share.value > OUTSIDE * ALPHA and share.low > ALPHA,
+        share.value > SHIFT_ALARM * SHIFT_ALPHA and share.low > SHIFT_ALPHA,
         "Replies have left what the reward model was trained on",
-        f"{outside} of {len(known)} replies, {_share(Estimate(*share))}, have a p-value of at most {ALPHA}; "
-        f"{100 * ALPHA:g} % would without a shift",
+        f"{outside} of {len(known)} replies, {_share(Estimate(*share))}, have a p-value of at most {SHIFT_ALPHA}; "
+        f"{100 * SHIFT_ALPHA:g} % would without a shift",
         "Have such replies compared by people, and train the reward model on them.",
     )
 
@@ -361,7 +361,7 @@ class Judgment:
 def judge(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -> Judgment:
     """Checks in, the verdict of their gold out, by the rule of `overoptimization.gold_trend`.
 
-    Prompts that lack a number at any check are left out, and first the checks that lack most (`drift.known_rows`). Without
+    Prompts that lack a number at any check are left out, and first the checks that lack most (`drift.complete_rows`). Without
     a gold nothing is concluded.
     """
 
@@ -381,10 +381,10 @@ def judge(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -> Judgm
     if gold.shape[1] == 0:
         return unable("No prompt has gold and KL at every check; remedy: see why the judge gives no finite number.")
     d = _distance(checks, kl)
-    if d[0] >= LEAST_D or d[0] > d.min():
+    if d[0] >= MIN_DISTANCE or d[0] > d.min():
         return unable("The first check is not of the untouched policy; remedy: check at update 0.")
     found = gold_trend(d, gold.T, seed, draws)
-    text = drift.sentence(found, float(d.max() ** 2))
+    text = drift.describe_trend(found, float(d.max() ** 2))
     if found.kind == "insufficient" and d.max() > d.min():
         text += " Remedy: hold out more prompts (64, say)."
     return Judgment(found.kind, found.since_kl, text, found)
@@ -447,14 +447,14 @@ def _columns(checks: Sequence[Check], *names: str) -> tuple[np.ndarray, ...]:
     for check in checks:
         _refuse_other(checks[0], check)
     tables = [np.stack([np.asarray(getattr(check, name), dtype=np.float64) for check in checks]) for name in names]
-    rows = drift.known_rows(*tables)
-    return rows, *drift.comparable(checks[0].prompts, *(table[rows] for table in tables))
+    rows = drift.complete_rows(*tables)
+    return rows, *drift.complete_prompts(checks[0].prompts, *(table[rows] for table in tables))
 
 
 def _distance(checks: Sequence[Check], kl: np.ndarray) -> np.ndarray:
     """Root of the mean KL [m]. That of the untouched policy is 0, whatever rounding says; an estimate below 0 is 0."""
     d: np.ndarray = np.sqrt(np.maximum(kl.mean(axis=1), 0.0))
-    if checks[0].update == 0 and d[0] < LEAST_D:
+    if checks[0].update == 0 and d[0] < MIN_DISTANCE:
         d[0] = 0.0
     return d
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from guerdon.contracts import Estimate, GuerdonError, Rollouts, prompt_digest, response_identity
 from guerdon.formulas import best_of_n as formulas
-from guerdon.formulas.drift import copies
+from guerdon.formulas.drift import count_copies
 from guerdon.formulas.resampling import bootstrap_mean
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ def curve(
         else formulas.default_ns(rollouts.samples, _most(most, rollouts.samples))
     )
     groups = tuple(prompt_digest(prompt) for prompt in rollouts.prompts_once)
+    # A response that was cut does not repeat one that ended
     texts = [[(response_identity(r), r.finish == "length") for r in group] for group in rollouts.responses_by_prompt]
-    repeats = np.stack([copies(group) for group in texts])  # a response that was cut does not repeat one that ended
+    repeats = np.stack([count_copies(group) for group in texts])
     log_prob = rollouts.by_prompt(rollouts.log_prob)
     chance = repeats / rollouts.samples if log_prob is None else np.exp(np.minimum(log_prob, 0.0))
     chance = formulas.chance_of_outcome(proxy, chance, repeats)

@@ -35,7 +35,7 @@ def test_the_entropy_of_words_matches_the_worked_cases(case):
     assert vocabulary_entropy(case["texts"]) == pytest.approx(case["nats"], abs=1e-6)
 
 
-def test_exchanging_before_and_after_turns_the_sign_and_nothing_else():
+def test_swapping_before_and_after_flips_the_sign_only():
     rng = np.random.default_rng(0)
     right = (rng.random((2, 60)) < 0.6).astype(float)
     scores = rng.normal(size=(2, 60))
@@ -49,7 +49,7 @@ def test_exchanging_before_and_after_turns_the_sign_and_nothing_else():
 
 
 @pytest.mark.parametrize(("lost", "won", "n"), [(0.0, 0.0, 40), (0.02, 0.02, 100), (0.2, 0.05, 40), (0.4, 0.1, 100)])
-def test_the_interval_of_a_share_holds_the_truth_19_times_in_20(lost, won, n):
+def test_the_interval_of_a_share_has_its_nominal_coverage(lost, won, n):
     rng = np.random.default_rng(1)
     held = 0
     for _ in range(300):
@@ -59,7 +59,7 @@ def test_the_interval_of_a_share_holds_the_truth_19_times_in_20(lost, won, n):
     assert held >= 276
 
 
-def test_a_model_that_lost_nothing_is_seldom_called_taxed():
+def test_a_model_that_lost_nothing_is_rarely_called_taxed():
     rng = np.random.default_rng(2)
     called = 0
     for seed in range(200):
@@ -74,7 +74,7 @@ def test_scores_that_do_not_change_have_no_tax_and_no_evidence():
     assert (tax.standardized, tax.p) == (0.0, 1.0)
 
 
-def test_items_that_all_lose_alike_are_strong_evidence_and_not_infinitely_strong():
+def test_items_that_all_lose_the_same_are_strong_but_finite_evidence():
     for n in (2, 10, 100):
         tax = tax_of_mean(np.ones(n), np.zeros(n))
         assert tax.standardized == pytest.approx(math.sqrt(n * (n + 1)))
@@ -87,7 +87,7 @@ def test_a_standardized_tax_does_not_depend_on_the_unit():
     assert thousand.difference.value == pytest.approx(1000 * one.difference.value)
 
 
-def test_the_mean_of_independent_taxes_is_surer_than_that_of_one_and_of_equal_ones_is_not():
+def test_the_mean_of_independent_taxes_is_more_certain_and_that_of_equal_ones_is_not():
     z = np.array([1.0, 2.0, 3.0, 2.0])
     apart, _ = mean_and_worst(z, np.eye(4))
     alike, _ = mean_and_worst(z, np.ones((4, 4)))
@@ -97,7 +97,7 @@ def test_the_mean_of_independent_taxes_is_surer_than_that_of_one_and_of_equal_on
     assert alone == worst == pytest.approx((1.0, 1 - 1.959964, 1 + 1.959964, 1))
 
 
-def test_the_worst_of_many_noises_is_not_called_a_tax():
+def test_the_worst_of_many_noisy_tasks_is_not_called_a_tax():
     rng = np.random.default_rng(4)
     z = rng.normal(size=(1500, 12))
     above = [mean_and_worst(row, np.eye(12))[1].low > 0 for row in z]
@@ -105,7 +105,7 @@ def test_the_worst_of_many_noises_is_not_called_a_tax():
     assert np.mean(z.max(axis=1) > norm.ppf(0.975)) > 0.2  # what an interval that forgot the choice would say
 
 
-def test_tasks_of_one_bank_go_together_and_those_of_others_are_apart():
+def test_tasks_of_one_bank_are_correlated_and_those_of_different_banks_are_not():
     a = np.array([1.0, 2.0, 3.0, 4.0])
     found = task_correlation([a, -2 * a, a, np.zeros(4)], ["x", "x", "y", "x"])
     assert found == pytest.approx(np.array([[1, -1, 0, 1], [-1, 1, 0, 1], [0, 0, 1, 0], [1, 1, 0, 1]]))

@@ -9,11 +9,11 @@ import pytest
 
 from guerdon.formulas.best_of_n import curve, kl_bound
 from guerdon.formulas.overoptimization import (
-    LEAST_PROMPTS,
+    MIN_PROMPTS,
     Fit,
     aicc,
     fit,
-    fit_with_doubt,
+    fit_with_intervals,
     gold_trend,
     rl_law,
     tilt,
@@ -45,7 +45,7 @@ def test_the_fit_of_the_hump_is_the_worked_one(law: str) -> None:
     assert found.peak_kl == pytest.approx(expected["peak"] ** 2)
 
 
-def test_the_hump_of_best_of_n_takes_the_best_of_n_law_and_rejects_the_other() -> None:
+def test_a_best_of_n_hump_fits_the_best_of_n_law_better() -> None:
     assert fit(D, HUMP, "bon").rmse < 0.006
     assert fit(D, HUMP, "rl").rmse > 0.11
     assert aicc(D, HUMP, "bon") < aicc(D, HUMP, "rl") - 20
@@ -54,7 +54,7 @@ def test_the_hump_of_best_of_n_takes_the_best_of_n_law_and_rejects_the_other() -
 
 
 @pytest.mark.parametrize("law", ["bon", "rl"])
-def test_a_curve_that_obeys_a_law_gives_its_coefficients_back(law: str) -> None:
+def test_the_fit_recovers_the_coefficients_of_its_law(law: str) -> None:
     gold = Fit(1.7, 0.6, law, 0.0).at(D)
     found = fit(D, gold, law)
     assert (found.alpha, found.beta, found.rmse) == pytest.approx((1.7, 0.6, 0.0), abs=1e-12)
@@ -86,7 +86,7 @@ def test_peaks_are_worked_by_hand(alpha: float, beta: float, law: str, peak: flo
     assert (found.peak, found.height, found.peak_kl) == (peak, height, peak**2)
 
 
-def test_a_peak_beyond_all_numbers_does_not_overflow() -> None:
+def test_a_very_distant_peak_does_not_overflow() -> None:
     for law in ("bon", "rl"):
         for beta in (1e-9, 1e-200, 5e-324):
             found = Fit(1.0, beta, law, 0.0)
@@ -108,26 +108,26 @@ def test_scale_carries_over_and_a_weight_is_a_number_of_points(law: str) -> None
     assert fit(D, gold, law, np.full(len(D), 7.0)).alpha == pytest.approx(once.alpha)
 
 
-def test_the_rl_law_leaves_out_what_is_too_near() -> None:
+def test_the_rl_law_leaves_out_points_near_the_reference() -> None:
     near = np.concatenate([[0.0, 0.05, 0.09], D[1:]])
     gold = np.concatenate([[0.0, 99.0, 99.0], HUMP[1:]])
     assert fit(near, gold, "rl") == fit(D, HUMP, "rl")
     assert fit(near, gold, "bon") != fit(D, HUMP, "bon")
 
 
-def test_too_few_points_or_broken_ones_are_refused() -> None:
-    with pytest.raises(ValueError, match="two different distances above 0"):
+def test_too_few_or_invalid_points_are_refused() -> None:
+    with pytest.raises(ValueError, match="two distinct distances above 0"):
         fit(np.array([0.0, 1.0, 1.0]), np.zeros(3))
     with pytest.raises(ValueError, match=r"at least 0\.1"):
         fit(np.array([0.0, 0.05, 1.0]), np.zeros(3), "rl")
     for d, gold in [([0.0, -1.0], [0.0, 0.0]), ([0.0, math.nan], [0.0, 0.0]), ([0.0, 1.0], [0.0, math.inf])]:
         with pytest.raises(ValueError, match="finite"):
             fit(np.array(d), np.array(gold))
-    with pytest.raises(ValueError, match="weights are finite"):
+    with pytest.raises(ValueError, match="weights must be finite"):
         fit(D, HUMP, "bon", -np.ones(len(D)))
 
 
-def test_the_criterion_cannot_tell_from_few_points_and_knows_a_perfect_fit() -> None:
+def test_the_criterion_is_inf_for_few_points_and_minus_inf_for_a_perfect_fit() -> None:
     assert aicc(D[:5], HUMP[:5], "bon") == math.inf
     assert aicc(D[:6], HUMP[:6], "bon") < math.inf
     assert aicc(D, np.zeros(len(D)), "bon") == -math.inf
@@ -143,7 +143,7 @@ def test_the_criterion_is_worked_by_hand() -> None:
 
 
 def test_a_hump_is_observed_with_intervals_around_the_truth() -> None:
-    found = fit_with_doubt(D, noisy(HUMP, 200), "bon", seed=1, draws=500)
+    found = fit_with_intervals(D, noisy(HUMP, 200), "bon", seed=1, draws=500)
     truth = CASES["gao_fit_on_hump"]["bon"]
     assert found.peak_observed
     for name in ("alpha", "beta", "peak", "height"):
@@ -157,91 +157,91 @@ def test_a_hump_is_observed_with_intervals_around_the_truth() -> None:
     assert found.fit.alpha == pytest.approx(found.alpha.value)
 
 
-def test_the_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+def test_the_intervals_have_their_nominal_coverage() -> None:
     truth = fit(D, HUMP)
     covered = {"alpha": 0, "beta": 0, "peak": 0}
     for seed in range(200):
-        found = fit_with_doubt(D, noisy(HUMP, 40, seed=seed), draws=300, seed=seed)
+        found = fit_with_intervals(D, noisy(HUMP, 40, seed=seed), draws=300, seed=seed)
         for name in covered:
             interval = getattr(found, name)
             covered[name] += interval.low <= getattr(truth, name) <= interval.high
     assert all(0.88 <= count / 200 <= 0.99 for count in covered.values()), covered
 
 
-def test_a_curve_that_still_rises_has_no_peak_observed_however_surely_it_bends() -> None:
+def test_a_curve_that_still_rises_has_no_observed_peak_even_if_it_bends() -> None:
     early = slice(0, 4)
-    found = fit_with_doubt(D[early], noisy(HUMP[early], 500, noise=0.05), draws=500)
+    found = fit_with_intervals(D[early], noisy(HUMP[early], 500, noise=0.05), draws=500)
     assert found.beta.low > 0
     assert not found.peak_observed
     assert found.largest_d == D[3]
 
 
 @pytest.mark.parametrize("law", ["bon", "rl"])
-def test_a_straight_line_and_noise_have_no_peak_observed(law: str) -> None:
+def test_a_straight_line_and_noise_have_no_observed_peak(law: str) -> None:
     for mean in (1.3 * D, np.zeros(len(D))):
-        found = fit_with_doubt(D, noisy(mean, 50), law, draws=500)
+        found = fit_with_intervals(D, noisy(mean, 50), law, draws=500)
         assert not found.peak_observed
         assert found.peak.high == math.inf
 
 
-def test_a_law_that_peaks_where_the_gold_does_not_fall_is_not_believed() -> None:
+def test_a_peak_of_the_law_counts_only_if_gold_falls_after_it() -> None:
     """Best-of-n's law bends down over a curve that only saturates, and does so with confidence."""
-    found = fit_with_doubt(D, noisy(1 - np.exp(-3 * D), 500, noise=0.05), draws=500)
+    found = fit_with_intervals(D, noisy(1 - np.exp(-3 * D), 500, noise=0.05), draws=500)
     assert found.peak.high < D[-1]
     assert found.drop.low <= 0
     assert not found.peak_observed
 
 
-def test_a_peak_is_not_believed_on_a_handful_of_prompts() -> None:
+def test_a_peak_on_few_prompts_is_not_reported() -> None:
     """Four curves of noise can bend the same way, and resampling four shows little of it."""
-    gold = noisy(HUMP, LEAST_PROMPTS, noise=0.1)
-    assert fit_with_doubt(D, gold, draws=500).peak_observed
-    few = fit_with_doubt(D, gold[:-1], draws=500)
+    gold = noisy(HUMP, MIN_PROMPTS, noise=0.1)
+    assert fit_with_intervals(D, gold, draws=500).peak_observed
+    few = fit_with_intervals(D, gold[:-1], draws=500)
     assert few.drop.low > 0
     assert few.peak.high < D[-1]
     assert not few.peak_observed
 
 
 def test_gold_that_only_falls_peaks_at_the_reference() -> None:
-    found = fit_with_doubt(D, noisy(-0.2 * D - 0.3 * D**2, 100), draws=500)
+    found = fit_with_intervals(D, noisy(-0.2 * D - 0.3 * D**2, 100), draws=500)
     assert found.peak_observed
     assert found.peak == (0.0, 0.0, 0.0, 100)
 
 
-def test_a_prompts_own_level_does_not_matter() -> None:
+def test_an_offset_per_prompt_changes_nothing() -> None:
     gold = noisy(HUMP, 30)
-    moved = fit_with_doubt(D, gold + 100 * np.arange(30.0)[:, None], draws=200)
-    assert moved.peak == pytest.approx(fit_with_doubt(D, gold, draws=200).peak)
+    moved = fit_with_intervals(D, gold + 100 * np.arange(30.0)[:, None], draws=200)
+    assert moved.peak == pytest.approx(fit_with_intervals(D, gold, draws=200).peak)
 
 
-def test_the_same_seed_gives_the_same_doubt_and_one_prompt_gives_none() -> None:
+def test_the_seed_fixes_the_intervals_and_one_prompt_has_none() -> None:
     gold = noisy(HUMP, 20)
-    assert fit_with_doubt(D, gold, "rl", seed=3, draws=200) == fit_with_doubt(D, gold, "rl", seed=3, draws=200)
-    alone = fit_with_doubt(D, gold[:1], draws=200)
+    assert fit_with_intervals(D, gold, "rl", seed=3, draws=200) == fit_with_intervals(D, gold, "rl", seed=3, draws=200)
+    alone = fit_with_intervals(D, gold[:1], draws=200)
     assert math.isnan(alone.peak.low)
     assert not alone.peak_observed
 
 
-def test_chunks_of_resampling_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_chunk_size_of_resampling_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     gold = noisy(HUMP, 20)
-    expected = fit_with_doubt(D, gold, draws=100)
+    expected = fit_with_intervals(D, gold, draws=100)
     monkeypatch.setattr("guerdon.formulas.resampling.CHUNK", 70)
-    assert fit_with_doubt(D, gold, draws=100).peak == pytest.approx(expected.peak)
+    assert fit_with_intervals(D, gold, draws=100).peak == pytest.approx(expected.peak)
 
 
 @pytest.mark.parametrize(
-    ("d", "gold", "says"),
+    ("d", "gold", "error"),
     [
-        ([0.5, 1.0], [[0.0, 1.0]], "first point is the reference"),
-        ([0.05, 0.0], [[0.0, 1.0]], "first point is the reference"),
-        ([0.0, 1.0], [[0.0, math.nan]], "leave out the prompts without gold"),
-        ([0.0, -1.0], [[0.0, 1.0]], "finite and at least 0"),
+        ([0.5, 1.0], [[0.0, 1.0]], "first point must be the reference"),
+        ([0.05, 0.0], [[0.0, 1.0]], "first point must be the reference"),
+        ([0.0, 1.0], [[0.0, math.nan]], "leave out prompts without gold"),
+        ([0.0, -1.0], [[0.0, 1.0]], "must be finite, and distances at least 0"),
         ([0.0], [[0.0]], "two points"),
     ],
 )
-def test_curves_without_a_reference_or_without_gold_are_refused(d: list, gold: list, says: str) -> None:
-    for judge in (fit_with_doubt, gold_trend):
-        with pytest.raises(ValueError, match=says):
+def test_curves_without_a_reference_or_without_gold_are_refused(d: list, gold: list, error: str) -> None:
+    for judge in (fit_with_intervals, gold_trend):
+        with pytest.raises(ValueError, match=error):
             judge(np.array(d), np.array(gold))
 
 
@@ -263,7 +263,7 @@ def test_the_frontier_of_normal_pools_follows_the_oracle() -> None:
     proxy = rng.normal(size=(100, 4096))
     b = CASES["tilt_oracle"]["b"]
     rows = np.array(CASES["tilt_oracle"]["rows"])
-    found = tilt_frontier(proxy, proxy - b * (proxy**2 - 1), rows[:, 0], least_share=0.0, most_bad=1.0)
+    found = tilt_frontier(proxy, proxy - b * (proxy**2 - 1), rows[:, 0], min_share=0.0, max_bad=1.0)
     assert found.gold == pytest.approx(rows[:, 1], abs=0.04)
     assert found.kl == pytest.approx(rows[:, 2], rel=0.06, abs=1e-12)
     assert found.proxy[:4] == pytest.approx(rows[:4, 0], abs=0.02)
@@ -271,7 +271,7 @@ def test_the_frontier_of_normal_pools_follows_the_oracle() -> None:
     assert turn == pytest.approx(1 / (2 * b), rel=0.03)
 
 
-def test_slope_is_the_derivative_of_gold_and_strength_times_it_that_of_kl() -> None:
+def test_slope_is_the_derivative_of_gold_and_strength_times_slope_that_of_kl() -> None:
     rng = np.random.default_rng(1)
     proxy, gold = rng.normal(size=50), rng.normal(size=50)
     h, at = 1e-5, np.array([0.3, 1.0, 2.5])
@@ -294,7 +294,7 @@ def test_a_shift_of_the_proxy_changes_no_tilt_and_a_scale_is_a_strength() -> Non
         assert other.ess == pytest.approx(here.ess)
 
 
-def test_no_tilt_passes_the_log_of_its_pool_and_an_infinite_one_is_the_favorite() -> None:
+def test_the_kl_of_a_tilt_is_at_most_log_n_and_an_infinite_strength_takes_the_best() -> None:
     rng = np.random.default_rng(3)
     proxy, gold = rng.normal(size=16), rng.normal(size=16)
     found = tilt(proxy, gold, np.array([1.0, 1e3, 1e6]))
@@ -304,7 +304,7 @@ def test_no_tilt_passes_the_log_of_its_pool_and_an_infinite_one_is_the_favorite(
     assert found.ess[-1] == pytest.approx(1.0)
 
 
-def test_the_frontier_is_the_mean_over_prompts_and_keeps_their_own() -> None:
+def test_the_frontier_is_the_mean_over_prompts() -> None:
     rng = np.random.default_rng(4)
     proxy, gold, strengths = rng.normal(size=(3, 64)), rng.normal(size=(3, 64)), np.array([0.0, 0.4])
     found = tilt_frontier(proxy, gold, strengths)
@@ -326,7 +326,7 @@ def test_the_frontier_stops_where_the_samples_run_out() -> None:
     assert 0 < len(found.strengths) < 51
     bad = np.mean(found.by_prompt.ess < 20, axis=0)
     assert (bad <= 0.10).all()
-    beyond = tilt_frontier(proxy, proxy, strengths, least_share=0.0, most_bad=1.0)
+    beyond = tilt_frontier(proxy, proxy, strengths, min_share=0.0, max_bad=1.0)
     assert not beyond.exhausted
     assert np.mean(beyond.by_prompt.ess[:, len(found.strengths)] < 20) > 0.10
 
@@ -338,15 +338,15 @@ def test_pools_too_small_to_tilt_give_an_empty_frontier() -> None:
     assert found.by_prompt.gold.shape == (4, 0)
 
 
-def test_what_cannot_be_tilted_is_refused() -> None:
+def test_invalid_scores_and_strengths_are_refused() -> None:
     for strengths in ([1.0, 0.5], [-1.0, 0.5], [1.0, 1.0]):
-        with pytest.raises(ValueError, match="at least 0 and ascend"):
+        with pytest.raises(ValueError, match="at least 0 and ascending"):
             tilt_frontier(np.zeros((1, 20)), np.zeros((1, 20)), np.array(strengths))
-    with pytest.raises(ValueError, match="finite scores"):
+    with pytest.raises(ValueError, match="scores must be finite"):
         tilt_frontier(np.full((1, 20), math.nan), np.zeros((1, 20)), np.array([1.0]))
 
 
-def test_a_minimum_is_no_turning_point_and_neither_is_a_flat_or_steady_line() -> None:
+def test_a_minimum_a_flat_line_and_a_steady_rise_have_no_turning_point() -> None:
     proxy = np.random.default_rng(6).normal(size=(30, 500))
     strengths = np.linspace(0.0, 2.0, 21)
     assert turning_point(proxy, -(proxy - 0.3 * (proxy**2 - 1)), strengths) is None
@@ -393,7 +393,7 @@ def test_a_rise_that_saturates_is_flattening() -> None:
         assert found.late.high < found.early.value / 3
 
 
-def test_the_worlds_of_best_of_n_get_their_verdicts() -> None:
+def test_best_of_n_with_known_truth_gets_the_right_trend() -> None:
     """Pools of 256: errors of a normal proxy only slow gold down, a hump turns it."""
     rng = np.random.default_rng(8)
     gold = rng.normal(size=(64, 1024))
@@ -407,8 +407,8 @@ def test_the_worlds_of_best_of_n_get_their_verdicts() -> None:
 
 
 @pytest.mark.parametrize(("prompts", "points"), [(8, 25), (40, 12)])
-def test_noise_alone_is_hardly_ever_called_over_optimized(prompts: int, points: int) -> None:
-    """The best of many flat points always looks higher than the last; the interval must allow for the choice."""
+def test_noise_alone_is_rarely_called_over_optimized(prompts: int, points: int) -> None:
+    """The best of many flat points always looks higher than the last; the interval must allow for the selection."""
     d = np.linspace(0.0, 2.0, points)
     alarms = naive = 0
     for seed in range(200):
@@ -420,14 +420,14 @@ def test_noise_alone_is_hardly_ever_called_over_optimized(prompts: int, points: 
     assert naive > 20
 
 
-def test_a_proxy_that_is_bad_from_the_start_is_over_optimized_since_nought() -> None:
+def test_a_proxy_that_is_bad_from_the_start_is_over_optimized_since_0() -> None:
     found = gold_trend(D, noisy(-D, 30), draws=500)
     assert (found.kind, found.since_d, found.since_kl) == ("over-optimized", 0.0, 0.0)
     assert found.gain.high < 0
 
 
 def test_few_prompts_or_no_distance_are_insufficient() -> None:
-    gold = noisy(HUMP, LEAST_PROMPTS, noise=0.0)
+    gold = noisy(HUMP, MIN_PROMPTS, noise=0.0)
     assert gold_trend(D, gold, draws=200).kind == "over-optimized"
     assert gold_trend(D, gold[:-1], draws=200).kind == "insufficient"
     assert gold_trend(np.zeros(len(D)), gold, draws=200).kind == "insufficient"
@@ -437,7 +437,7 @@ def test_few_prompts_or_no_distance_are_insufficient() -> None:
     assert math.isnan(alone.gain.low)
 
 
-def test_the_order_of_checkpoints_and_a_prompts_own_level_do_not_matter() -> None:
+def test_the_order_of_checkpoints_and_an_offset_per_prompt_change_nothing() -> None:
     gold = noisy(HUMP, 20)
     expected = gold_trend(D, gold, draws=200)
     order = np.array([0, *np.random.default_rng(9).permutation(np.arange(1, len(D)))])
@@ -455,7 +455,7 @@ def test_two_checkpoints_at_one_distance_count_as_their_mean_in_the_slopes() -> 
     assert found.kind == "fine"
 
 
-def test_gold_that_never_varies_between_prompts_leaves_no_doubt() -> None:
+def test_gold_without_variance_between_prompts_has_an_interval_of_width_0() -> None:
     found = gold_trend(D, np.tile(HUMP, (10, 1)), draws=200)
     assert found.kind == "over-optimized"
     assert found.since_d == D[HUMP.argmax()]
