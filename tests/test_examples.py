@@ -97,7 +97,7 @@ def test_overoptimization_runs_from_gold_to_summary_and_does_nothing_twice(overo
     assert steps
     assert all(line.endswith("done before") for line in steps)
     assert before == {path: path.stat().st_mtime_ns for path in before}
-    with pytest.raises(guerdon.GuerdonError, match="other noise"):
+    with pytest.raises(guerdon.GuerdonError, match="belongs to a run that differs in noise"):
         overoptimize.main([*words, "--noise", "0.1"])
 
 

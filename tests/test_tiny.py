@@ -217,7 +217,10 @@ def test_a_quickstart_refuses_a_folder_of_other_options_or_data(quick, tmp_path)
         before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
         ran = command(*words, *change)
         assert ran.code == 2
-        assert f"quick: holds a run with other {named}; remedy: another --out" in ran.err
+        assert (
+            f"quick: belongs to a run that differs in {named}. Delete it to start over, or pass another --out."
+            in ran.err
+        )
         assert before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 

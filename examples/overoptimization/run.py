@@ -41,6 +41,7 @@ from guerdon.contracts import (
 )
 from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.io import readers, writers
+from guerdon.io.run_folder import refuse_other_run
 from guerdon.optimization import combined, ensemble_rule, read_pool
 from guerdon.optimization.rewards import Reward
 from guerdon.recipes import quickstart
@@ -362,9 +363,8 @@ def claim(out: Path, asked: argparse.Namespace) -> None:
     """Refuse a folder that belongs to a run with other options: half of it would be another experiment."""
     ours = {key: value for key, value in vars(asked).items() if key not in ("out", "small")}
     place = out / "options.json"
-    known = readers.read_json(place) if place.exists() else ours
-    if differing := [key for key in ours if known.get(key) != ours[key]]:
-        raise guerdon.GuerdonError(f"{out}: holds a run with other {', '.join(differing)}; remedy: another --out")
+    if place.exists():
+        refuse_other_run(out, ours, readers.read_json(place))
     writers.write_json(place, ours)
 
 

@@ -555,7 +555,7 @@ def test_a_run_that_ended_is_not_done_again(tiny_dir, tmp_path, monkeypatch):
 @pytest.mark.parametrize("other", [{"seed": 1}, {"lr": 0.02}, {"updates": 7}])
 def test_a_run_with_other_options_does_not_go_on_from_this_one(tiny_dir, tmp_path, other):
     go(tiny_dir, tmp_path, updates=2)
-    with pytest.raises(GuerdonError, match=r"belongs to another run \(optimize options differ\); remedy"):
+    with pytest.raises(GuerdonError, match=r"belongs to a run that differs in optimize options\. Delete it"):
         go(tiny_dir, tmp_path, **{"updates": 2, **other})
     go(tiny_dir, tmp_path, updates=2, micro_tokens=64, gradient_checkpointing=True)
 
@@ -564,13 +564,14 @@ def test_a_run_does_not_go_on_with_another_reward_and_a_folder_of_another_kind_i
     go(tiny_dir, tmp_path / "run", updates=2)
     before = metrics(tmp_path / "run")
     with pytest.raises(
-        GuerdonError, match=r"run\.json: belongs to another run \(reward differ\); remedy: another --out"
+        GuerdonError,
+        match=r"run: belongs to a run that differs in reward\. Delete it to start over, or pass another --out",
     ):
         go(tiny_dir, tmp_path / "run", reward=of_the_prompt, updates=2)
     assert metrics(tmp_path / "run") == before
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "metrics.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(GuerdonError, match=r"other: holds a model or another kind of run; remedy: another --out"):
+    with pytest.raises(GuerdonError, match=r"other: holds a model or another kind of run\. Pass another --out"):
         go(tiny_dir, tmp_path / "other", updates=2)
     assert (tmp_path / "other" / "metrics.jsonl").read_text() == '{"step": 1}\n'
 
@@ -611,7 +612,7 @@ def test_a_run_that_ended_before_its_first_update_holds_no_folder(tiny_dir, tmp_
         run(tiny_dir, raises, folder=tmp_path, held_out=HELD_OUT, check_every=1)
     done = run(tiny_dir, kindness, folder=tmp_path, held_out=HELD_OUT, check_every=1, lr=0.01)
     assert (done.updates, len(metrics(tmp_path)), len(done.checks)) == (3, 3, 4)
-    with pytest.raises(GuerdonError, match=r"belongs to another run \(optimize options, reward differ\)"):
+    with pytest.raises(GuerdonError, match=r"belongs to a run that differs in optimize options and reward\."):
         run(tiny_dir, brevity, folder=tmp_path, held_out=HELD_OUT, check_every=1)
 
 
@@ -700,7 +701,7 @@ def test_a_finished_pool_of_reward_models_is_drawn_once(tiny_dir, tmp_path, monk
     assert not again[0]
     assert again[1].estimates == first[1].estimates
     for judges, more in (([model], {"gold": brevity}), ([kindness], {})):
-        with pytest.raises(GuerdonError, match=r"was drawn with another (reward|gold).*; remedy: delete it"):
+        with pytest.raises(GuerdonError, match=r"belongs to a run that differs in (reward|gold).*\. Delete it"):
             draws(*judges, **more)
         (tmp_path / "a.jsonl").unlink()
         assert draws(*judges, **more)[0]
@@ -712,7 +713,7 @@ def test_a_folder_that_another_process_writes_is_refused(tiny_dir, tmp_path):
         import sys
         from pathlib import Path
         from guerdon.io import run_folder
-        with run_folder.held(Path({str(tmp_path)!r})):
+        with run_folder.RunFolder(Path({str(tmp_path)!r})).lock():
             print(1, flush=True)
             sys.stdin.read()
     """
@@ -723,7 +724,7 @@ def test_a_folder_that_another_process_writes_is_refused(tiny_dir, tmp_path):
         assert process.stdout.readline() == b"1\n"
         for _ in range(2):
             with pytest.raises(
-                GuerdonError, match="another process is writing it; remedy: wait, or pass another --out"
+                GuerdonError, match=r"another process is writing it\. Wait for it, or pass another --out"
             ):
                 guerdon.optimize(speaking(tiny_dir), kindness, PROMPTS, held_out=HELD_OUT, out=tmp_path, **SMALL)
         assert list(tmp_path.iterdir()) == []

@@ -155,7 +155,7 @@ def test_a_run_of_other_heads_is_another_run(tiny_dir, tmp_path):
         if heads == 2:
             fit(model, liked(16), options, folder=tmp_path)
             continue
-        with pytest.raises(GuerdonError, match=r"belongs to another run \(model differ\)"):
+        with pytest.raises(GuerdonError, match=r"belongs to a run that differs in model\."):
             fit(model, liked(16), options, folder=tmp_path)
 
 

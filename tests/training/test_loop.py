@@ -78,13 +78,13 @@ def turned(comparisons):
 STOPPING = {"epochs": 3.0, "batch_size": 8, "save_every": 3, "eval_every": 2, "patience": 3, "micro_tokens": 512}
 MOMENTS = {
     "in step 5, whose metrics are half written": """
-        append = loop.append_jsonl
+        append = run_folder.append_jsonl
         def dying(path, row):
             append(path, row)
             if row["step"] == 5:
                 open(path, "a").write('{"step": 5, "held_')
                 die()
-        loop.append_jsonl = dying
+        run_folder.append_jsonl = dying
     """,
     "between the two renames of a checkpoint": """
         rename = pathlib.Path.rename
@@ -123,7 +123,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(tiny_dir, tmp_path
         sys.path[:0] = {[str(HERE), str(HERE.parent)]!r}
         from test_loop import STOPPING, liked, train, turned
         from guerdon.runtime import checkpoint
-        from guerdon.training import loop
+        from guerdon.io import run_folder
         die = lambda: os.kill(os.getpid(), signal.SIGKILL)
     """)
         + textwrap.dedent(MOMENTS[moment])
@@ -182,7 +182,8 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(tiny_dir, tmp_
     given = {"comparisons": liked(32), "model": {"lora_rank": 2}, "max_steps": 2, "save_every": 1}
     train(tiny_dir, folder=tmp_path, **given)
     with pytest.raises(
-        GuerdonError, match=rf"checkpoint: belongs to another run \({named} differ\); remedy: another --out"
+        GuerdonError,
+        match=rf"checkpoint: belongs to a run that differs in {named}\. Delete it to start over, or pass another --out",
     ):
         train(tiny_dir, folder=tmp_path, **given | change)
 
@@ -602,7 +603,7 @@ def test_a_run_that_is_refused_leaves_the_folder_as_it_was(tiny_dir, tmp_path):
     training.train(liked(16), **given)
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
     assert set(before) == {"config.yaml", "metrics.jsonl"}
-    with pytest.raises(GuerdonError, match="belongs to another run"):
+    with pytest.raises(GuerdonError, match="belongs to a run that differs in"):
         training.train(liked(16), **given | {"lr": 1e-5})
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
 
@@ -629,7 +630,7 @@ def test_responses_that_truncation_makes_identical_are_refused(tiny_dir):
 @pytest.mark.parametrize("place", ["/proc/nobody/run", "file/run"])
 def test_a_folder_that_cannot_be_written_is_named(tiny_dir, tmp_path, place):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(GuerdonError, match=r"cannot write .*run.*; remedy: .*another --out"):
+    with pytest.raises(GuerdonError, match=r"cannot write .*run.*\. Pass another --out"):
         train(tiny_dir, liked(4), folder=tmp_path / place)
-    with pytest.raises(GuerdonError, match=r"cannot write .*; remedy: .*another --out"):
+    with pytest.raises(GuerdonError, match=r"cannot write .*\. Pass another --out"):
         training.train(liked(4), out=tmp_path / place, base=str(tiny_dir))

@@ -165,7 +165,7 @@ def optimize(
             rows = [schema.prompt_to_row(prompt) for prompt in kept]
             writers.write_jsonl(folder / "held_out.jsonl", rows)
 
-    with run_folder.held(folder):
+    with run_folder.RunFolder(folder).lock():
         done = optimize(
             policy,
             target,

@@ -12,7 +12,7 @@ import dataclasses
 import gc
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from guerdon.contracts import (
 )
 from guerdon.io import readers, writers
 from guerdon.io.reports import from_json, to_json
+from guerdon.io.run_folder import RunFolder, refuse_other_run
 from guerdon.reporting import to_html, to_markdown
 
 FEWEST_GROUPS = 20  # prompt groups below which a three-way split leaves nothing to audit
@@ -264,14 +265,10 @@ class _Steps:
     def claim(self, identity: dict[str, Any]) -> None:
         """Refuse a folder that belongs to another run, unless that one had trained nothing yet: its options may be mended."""
         known = self.state.get("identity", {})
-        trained = "model" in self.state["done"] or any(self.out.glob("checkpoint*"))
-        if known != identity and not trained:
-            self.state["done"] = {}
+        if "model" in self.state["done"] or RunFolder(self.out).has_checkpoint():
+            refuse_other_run(self.out, _by_name(identity), _by_name(known))
         elif known != identity:
-            what = "data" if any(known.get(key) != identity[key] for key in ("data", "data_hash")) else "options"
-            raise GuerdonError(
-                f"{self.out}: holds a run with other {what}; remedy: another --out, or delete the folder to start again"
-            )
+            self.state["done"] = {}
         self.state["identity"] = identity
         self._write()
 
@@ -300,6 +297,11 @@ class _Steps:
 
     def _write(self) -> None:
         writers.write_json(self.path, self.state)
+
+
+def _by_name(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity by the names that an error gives it."""
+    return {"data": [identity.get("data"), identity.get("data_hash")], "options": identity.get("config")}
 
 
 def _release_memory() -> None:

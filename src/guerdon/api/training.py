@@ -55,7 +55,7 @@ def train(
             said = config.model_copy(update={"model": config.model.model_copy(update=actual)})
             writers.write_config(folder / "config.yaml", said)
 
-    with run_folder.held(folder):
+    with run_folder.RunFolder(folder).lock():
         trained = fit(model, comparisons, config.train, held_out=held_out, folder=folder, begin=begin).model
         if folder and PartialState().is_main_process:
             save(with_self_test(trained, comparisons), folder / "model")

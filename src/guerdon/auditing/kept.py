@@ -13,6 +13,7 @@ from guerdon.auditing.score_cache import Score
 from guerdon.contracts import GuerdonError, Report
 from guerdon.io import readers, writers
 from guerdon.io.reports import from_json, to_json
+from guerdon.io.run_folder import differences
 
 
 @final
@@ -28,7 +29,7 @@ class KeptReports(MutableMapping[str, Report]):
             raise KeyError(name)
         try:
             kept = readers.read_json(path)
-            if kept["key"] != self.key:
+            if differences({"key": self.key}, kept):
                 raise KeyError(name)
             return from_json(kept["report"])
         except (GuerdonError, TypeError):  # of another version, or not ours: it is measured again and written over
@@ -76,7 +77,7 @@ class KeptScores(dict[str, Score]):
             if not isinstance(row, Mapping):
                 continue
             if place.endswith(":1"):
-                if row.get("model") != self.model:
+                if differences({"model": self.model}, row):
                     return False
                 continue
             super().update({str(key): Score(*score) for key, score in row.items()})

@@ -1,32 +1,188 @@
-"""A run's folder: who holds it, what it was made from, and how a killed run resumes."""
+"""A run on disk: what it was started with, which process holds it, its metrics, and where it resumes after a kill.
+
+An identity is everything that a run was started with and that changes its result, as names and JSON values. Whoever
+resumes a run must agree with all of it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, cast, final
 
-from guerdon.contracts import (
-    GuerdonError,
+from guerdon.contracts import GuerdonError
+from guerdon.io.readers import parse_json, read_json, read_rows
+from guerdon.io.writers import (
+    append_jsonl,
+    atomic_write,
+    encode_json,
+    explain_os_errors,
+    sync_folder,
+    write_all,
+    write_json,
 )
-from guerdon.io.readers import parse_json
-from guerdon.io.writers import atomic_write, encode_json, explain_os_errors, sync_folder, write_all
+
+Identity = Mapping[str, Any]
+
+METRICS = "metrics.jsonl"
+CLAIM = "run.json"  # the identity of the run that a folder belongs to
+SIGNS_OF_ANOTHER_RUN = (METRICS, "checkpoint", "config.yaml", "config.json")
 
 
-class Chunks:
-    """A file that grows by whole chunks, and how much of it is written: size in bytes, rows, responses."""
+# ---- Identity ----------------------------------------------------------------------------------------------------
+
+
+def as_json(identity: Identity) -> Identity:
+    """The identity as it comes back from a JSON file: tuples are lists."""
+    values: Identity = json.loads(encode_json(identity))
+    return values
+
+
+def differences(identity: Identity, stored: object) -> list[str]:
+    """The names whose stored value is not the identity's; all of them if no identity is stored."""
+    values = stored if isinstance(stored, Mapping) else {}
+    return [name for name, value in as_json(identity).items() if name not in values or values[name] != value]
+
+
+def refuse_other_run(path: Path, identity: Identity, stored: object) -> None:
+    """An error that names what differs, unless the stored identity agrees with this run's."""
+    if names := differences(identity, stored):
+        raise GuerdonError(
+            f"{path}: belongs to a run that differs in {' and '.join(names)}. "
+            "Delete it to start over, or pass another --out."
+        )
+
+
+# ---- A folder ----------------------------------------------------------------------------------------------------
+
+
+@final
+class RunFolder:
+    """The folder of one run. Without a path nothing is kept; of several processes only the main one writes."""
+
+    def __init__(self, path: Path | None, identity: Identity | None = None, *, is_main: bool = True) -> None:
+        self.path, self.identity, self.is_main = path, identity or {}, is_main
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Create the folder and keep other runs out of it; a folder that was created and stays empty is removed.
+
+        The first process of a launcher locks it for all.
+        """
+        is_follower = os.environ.get("RANK", "0") != "0" and os.environ.get("WORLD_SIZE", "1") != "1"
+        if self.path is None or is_follower:
+            yield
+            return
+        is_new = not self.path.exists()
+        self.create()
+        handle = None if sys.platform == "win32" else os.open(self.path, os.O_RDONLY)
+        try:
+            if handle is not None:
+                _lock(handle, self.path)
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    if is_new:
+                        self.path.rmdir()
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+    def create(self) -> None:
+        """Create the folder if it does not exist."""
+        if self.path is None:
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GuerdonError(f"cannot write {self.path}: {error.strerror}. Pass another --out.") from None
+
+    def claim(self, wait: Callable[[], None] = lambda: None) -> None:
+        """Write run.json, which says which run the folder belongs to; refuse a folder that holds something else.
+
+        A run that ended before its first update, over a mistake in its reward, say, has nothing to lose and is
+        replaced. `wait` is a barrier for all processes: each must look before the main one writes.
+        """
+        if self.path is None:
+            return
+        self.create()
+        note = self.path / CLAIM
+        is_run = note.exists()
+        has_progress = is_run and (self.size(METRICS) > 0 or self.has_checkpoint())
+        is_taken = not is_run and any((self.path / name).exists() for name in SIGNS_OF_ANOTHER_RUN)
+        wait()
+        if has_progress:
+            self.refuse_other(read_json(note), self.path)
+        elif is_taken:
+            raise GuerdonError(f"{self.path}: holds a model or another kind of run. Pass another --out.")
+        elif self.is_main:
+            write_json(note, self.identity)
+        wait()
+
+    def refuse_other(self, stored: object, path: Path) -> None:
+        """An error that names what differs, unless the identity stored in the path is this run's."""
+        refuse_other_run(path, self.identity, stored)
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint to resume from."""
+        return self.path is not None and any(self.path.glob("checkpoint*/state.json"))
+
+    def append(self, name: str, row: Mapping[str, Any]) -> None:
+        """Add a line to one of the folder's JSONL files."""
+        if self.path is not None and self.is_main:
+            append_jsonl(self.path / name, row)
+
+    def log_metrics(self, row: Mapping[str, float], seconds: float) -> None:
+        """Add a line to metrics.jsonl; a number that is not finite becomes null, which JSON has."""
+        finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
+        self.append(METRICS, finite | {"seconds": round(seconds, 3)})
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, without the half line that a killed run may leave."""
+        if self.path is None or not self.size(METRICS):
+            return []
+        return [row for _, row in read_rows(self.path / METRICS) if isinstance(row, dict)]
+
+    def size(self, name: str) -> int:
+        """Bytes in one of the folder's files; 0 if there is none."""
+        path = self.path / name if self.path else None
+        return path.stat().st_size if path and path.exists() else 0
+
+    def truncate(self, sizes: Mapping[str, int]) -> None:
+        """Cut files back to the sizes they had at a checkpoint: the lines after it are written again."""
+        if self.path is None or not self.is_main:
+            return
+        for name, size in sizes.items():
+            if self.size(name) > size:
+                os.truncate(self.path / name, size)
+
+
+# ---- A single file -----------------------------------------------------------------------------------------------
+
+
+@final
+class ResumableFile:
+    """A file that grows by whole chunks, and what is written so far: bytes, rows and responses."""
 
     def __init__(self, path: str | Path, file: IO[bytes], journal: IO[bytes] | None = None) -> None:
         self.path, self.file, self.journal = path, file, journal
         self.size = self.rows = self.responses = 0
 
+    @property
+    def partial(self) -> Path:
+        """Where the rows are until the file is whole."""
+        return Path(self.file.name)
+
     def add(self, lines: bytes, rows: int, responses: int) -> None:
-        """Write a chunk. With a journal it is on the disk on return, and a killed run goes on after it."""
-        done = {
+        """Write a chunk. With a journal it is on disk on return, and a killed run resumes after it."""
+        total = {
             "size": self.size + len(lines),
             "rows": self.rows + rows,
             "responses": self.responses + responses,
@@ -34,139 +190,137 @@ class Chunks:
         with explain_os_errors(self.path):
             write_all(self.file, lines)
             if self.journal is not None:
-                os.fsync(self.file.fileno())  # first the rows, then what vouches for them
-                write_all(self.journal, encode_json(done) + b"\n")
+                os.fsync(self.file.fileno())  # the rows before the journal entry that vouches for them
+                write_all(self.journal, encode_json(total) + b"\n")
                 os.fsync(self.journal.fileno())
-        self.size, self.rows, self.responses = done["size"], done["rows"], done["responses"]
+        self.size, self.rows, self.responses = total["size"], total["rows"], total["responses"]
+
+    def recover(self) -> None:
+        """Cut the file and its journal after the last whole chunk, and count what is there."""
+        assert self.journal is not None
+        size = self.partial.stat().st_size
+        self.journal.seek(0)
+        first, *lines, _ = self.journal.read().split(b"\n")
+        end = position = len(first) + 1
+        for line in lines:
+            position += len(line) + 1
+            total = parse_json(line, str(self.path))
+            if isinstance(total, Mapping) and total["size"] <= size:
+                self.size, self.rows, self.responses, end = total["size"], total["rows"], total["responses"], position
+        self.journal.truncate(end)
+        self.file.truncate(self.size)
 
 
 @contextmanager
-def resumable_write(path: str | Path, identity: Mapping[str, Any] | None) -> Iterator[Chunks]:
-    """A file to write in chunks, which takes its name when it is whole and on the disk; a killed run goes on with it.
+def open_resumable(path: str | Path, identity: Identity | None) -> Iterator[ResumableFile]:
+    """A file to write in chunks, which gets its name when it is whole and on disk; a killed run resumes it.
 
-    Until then PATH.partial holds the rows, and PATH.journal what they are made of (`identity`: names and JSON values) and
-    where each chunk ended. A partial that was made of something else is an error; one without a whole chunk is removed
-    on a failure. Without an identity, and where the path is no regular file, it is atomic_write.
+    Until then PATH.partial holds the rows, and PATH.journal the identity and where each chunk ended. A partial file of
+    another identity is an error; one without a whole chunk is removed on failure. Without an identity, and where the
+    path is not a regular file, this is atomic_write.
     """
     target = Path(os.path.realpath(path))
     if identity is None or (target.exists() and not target.is_file()):
         with atomic_write(path, "wb") as plain:
-            yield Chunks(path, plain)
+            yield ResumableFile(path, plain)
         return
-    partial, journal = (target.with_name(f"{target.name}.{ending}") for ending in ("partial", "journal"))
+    partial, journal_path = (target.with_name(f"{target.name}.{ending}") for ending in ("partial", "journal"))
     with ExitStack() as stack:
         with explain_os_errors(path):
             target.parent.mkdir(parents=True, exist_ok=True)
-            log = _begun(partial, journal, json.loads(encode_json(identity)), stack)
-            chunks = Chunks(path, stack.enter_context(partial.open("ab", buffering=0)), log)
+            journal = _open_journal(partial, journal_path, as_json(identity), stack)
+            file = ResumableFile(path, stack.enter_context(partial.open("ab", buffering=0)), journal)
         try:
             with explain_os_errors(path):
-                _go_on(chunks, partial)
-            yield chunks
+                file.recover()
+            yield file
             with explain_os_errors(path):
-                os.fsync(chunks.file.fileno())
+                os.fsync(file.file.fileno())
                 partial.replace(target)
-                journal.unlink()
+                journal_path.unlink()
                 sync_folder(target.parent)
         except BaseException:
-            if not chunks.size:
+            if not file.size:
                 partial.unlink(missing_ok=True)
-                journal.unlink(missing_ok=True)
+                journal_path.unlink(missing_ok=True)
             raise
 
 
-def _begun(partial: Path, journal: Path, identity: Any, stack: ExitStack) -> IO[bytes]:
-    """The journal of this identity, new or found, locked until the stack ends."""
-    if partial.exists() and not journal.exists():
+def _open_journal(partial: Path, path: Path, identity: Identity, stack: ExitStack) -> IO[bytes]:
+    """The journal of this identity, new or existing, locked until the stack ends."""
+    if partial.exists() and not path.exists():
         raise _in_the_way(partial)
-    log = cast("IO[bytes]", stack.enter_context(journal.open("ab+", buffering=0)))
-    _lock(log, partial)
-    log.seek(0)
-    *lines, _ = log.read().split(b"\n")
-    begun = partial.exists()
-    found = parse_json(lines[0], str(journal)) if lines else {}
-    if not isinstance(found, Mapping) or ((lines or begun) and not set(identity) <= set(found)):
-        raise _in_the_way(journal)
-    differs = [name for name in identity if begun and found[name] != identity[name]]
-    if differs:
-        remedy = "delete it to start afresh, or pass another --out"
-        raise GuerdonError(f"{partial}: was begun with another {' and another '.join(differs)}; remedy: {remedy}")
-    if not begun:
-        try:
-            log.truncate(0)
-            write_all(log, encode_json(identity) + b"\n")
-            os.fsync(log.fileno())
-            sync_folder(journal.parent)
-        except OSError:
-            journal.unlink()
-            raise
-    return log
+    journal = cast("IO[bytes]", stack.enter_context(path.open("ab+", buffering=0)))
+    _lock(journal, partial)
+    journal.seek(0)
+    *lines, _ = journal.read().split(b"\n")
+    has_rows = partial.exists()
+    stored = parse_json(lines[0], str(path)) if lines else {}
+    if not isinstance(stored, Mapping) or ((lines or has_rows) and not set(identity) <= set(stored)):
+        raise _in_the_way(path)
+    if has_rows:
+        refuse_other_run(partial, identity, stored)
+        return journal
+    try:
+        journal.truncate(0)
+        write_all(journal, encode_json(identity) + b"\n")
+        os.fsync(journal.fileno())
+        sync_folder(path.parent)
+    except OSError:
+        path.unlink()
+        raise
+    return journal
 
 
 def _in_the_way(path: Path) -> GuerdonError:
-    return GuerdonError(f"{path}: is in the way, and not of our making; remedy: move it, or pass another --out")
+    return GuerdonError(f"{path}: is in the way and was not written by this command. Move it, or pass another --out.")
 
 
-def _go_on(chunks: Chunks, partial: Path) -> None:
-    """Cut the partial and its journal after the last whole chunk, and count what is there."""
-    assert chunks.journal is not None
-    size = partial.stat().st_size
-    chunks.journal.seek(0)
-    first, *lines, _ = chunks.journal.read().split(b"\n")
-    end = at = len(first) + 1
-    for line in lines:
-        at += len(line) + 1
-        done = parse_json(line, str(chunks.path))
-        if isinstance(done, Mapping) and done["size"] <= size:
-            chunks.size, chunks.rows, chunks.responses, end = done["size"], done["rows"], done["responses"], at
-    chunks.journal.truncate(end)
-    chunks.file.truncate(chunks.size)
-
-
-@contextmanager
-def held(folder: Path | None) -> Iterator[None]:
-    """Make a run's folder and keep other processes from it meanwhile; one that was made and stays empty is removed.
-
-    Of the processes of one launcher the first holds it for all.
-    """
-    follows = os.environ.get("RANK", "0") != "0" and os.environ.get("WORLD_SIZE", "1") != "1"
-    if folder is None or follows:
-        yield
-        return
-    made = not folder.exists()
-    make_folder(folder)
-    handle = None if sys.platform == "win32" else os.open(folder, os.O_RDONLY)
-    try:
-        if handle is not None:
-            _lock(handle, folder)
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                if made:
-                    folder.rmdir()
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def make_folder(folder: Path) -> None:
-    """A run's folder, made or found; one that cannot be is a line with its remedy."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GuerdonError(f"cannot write {folder}: {error.strerror}; remedy: another --out") from None
-
-
-def _lock(log: IO[bytes] | int, partial: Path) -> None:
+def _lock(handle: IO[bytes] | int, path: Path) -> None:
     """Refuse what another process is writing; where files cannot be locked, do nothing."""
     if sys.platform == "win32":
         return
     import fcntl
 
     try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise GuerdonError(f"{partial}: another process is writing it; remedy: wait, or pass another --out") from None
+        raise GuerdonError(f"{path}: another process is writing it. Wait for it, or pass another --out.") from None
     except OSError:  # some network disks
         pass
+
+
+# ---- A finished file ---------------------------------------------------------------------------------------------
+
+
+def write_receipt(path: Path, identity: Identity, counts: Mapping[str, int]) -> None:
+    """Write PATH.made.json beside a finished file: what it was made of, its hash, and what it holds."""
+    body = {"made of": as_json(identity), "file": _file_hash(path), **counts}
+    write_json(_receipt_of(path), body)
+
+
+def read_receipt(path: Path, identity: Identity, details: Identity | None) -> dict[str, int] | None:
+    """What a finished file holds if it was made of the identity and the details; None if it has to be made (again).
+
+    A file that was made of another identity, or by somebody else, is an error. Other details, or unknown ones (None),
+    mean that it is made again.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return None
+    receipt = read_json(_receipt_of(path)) if _receipt_of(path).is_file() else None
+    stored = receipt.get("made of") if isinstance(receipt, Mapping) else None
+    if receipt is None or not isinstance(stored, Mapping) or receipt.get("file") != _file_hash(path):
+        raise GuerdonError(f"{path}: was not written by this command. Delete it, or pass another --out.")
+    refuse_other_run(path, identity, stored)
+    if details is None or stored != as_json({**identity, **details}):
+        return None
+    return {name: int(value) for name, value in receipt.items() if name not in ("made of", "file")}
+
+
+def _receipt_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.made.json")
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

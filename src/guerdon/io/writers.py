@@ -227,23 +227,27 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 @contextmanager
 def explain_os_errors(path: str | Path) -> Iterator[None]:
-    """A path that cannot be written is one line with its remedy."""
+    """An operating system error about the path becomes one line that says what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _REMEDIES:
+        if error.errno not in _ADVICE:
             raise
-        remedy = _REMEDIES[error.errno]
-        raise GuerdonError(f"cannot write {path}: {error.strerror}; remedy: {remedy}") from None
+        raise _cannot_write(path, error) from None
 
 
-_REMEDIES: Mapping[int | None, str] = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space or pass another --out"),
+def _cannot_write(path: str | Path, error: OSError) -> GuerdonError:
+    advice = _ADVICE.get(error.errno, "Pass another --out.")
+    return GuerdonError(f"cannot write {path}: {error.strerror}. {advice}")
+
+
+_ADVICE: Mapping[int | None, str] = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free space, or pass another --out."),
     **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT), "pass another --out, or change its permissions"
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT), "Pass another --out, or change its permissions."
     ),
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "pass another --out: this one is in the way"),
-    **dict.fromkeys((errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.EIO), "pass another --out"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "Pass another --out: this path is taken."),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.EIO), "Pass another --out."),
 }
 
 
@@ -281,8 +285,7 @@ def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
                 line = b"\n" + line
             file.write(line)
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno, "pass another --out")
-        raise GuerdonError(f"cannot write {path}: {error.strerror}; remedy: {remedy}") from None
+        raise _cannot_write(path, error) from None
 
 
 def _comparison_line(comparison: Comparison) -> bytes:

@@ -37,9 +37,8 @@ from guerdon.formulas.policy import (
     clipped_value_loss,
     explained_variance,
 )
-from guerdon.io.readers import read_json
-from guerdon.io.run_folder import make_folder
-from guerdon.io.writers import append_jsonl, write_json
+from guerdon.io.run_folder import METRICS, RunFolder
+from guerdon.io.writers import write_json
 from guerdon.models.directory import layout
 from guerdon.models.engine.backbone import Texts
 from guerdon.models.policy import LanguagePolicy
@@ -69,6 +68,7 @@ log = logging.getLogger("guerdon")
 MEANS = ("loss", "policy_loss", "value_loss", "clipped", "value_clipped", "kl_step", "ratio", "ratio_square")
 # Options that only a value model reads
 VALUE_ONLY = ("value", "value_lr", "value_clip", "value_coef", "value_warmup", "gamma", "lam", "whiten_rewards")
+CHECKS = "checks.jsonl"
 BARREN = 3  # updates in a row without a usable reward, from which on the reward is broken and not unlucky
 HUGE = 1e4  # of a score, from where on it, and not the learning rate, is to blame for a gradient that is no number
 
@@ -426,6 +426,7 @@ class _Run:
         options: OptimizeOptions,
         reference_scale: tuple[float, float] | None,
     ) -> None:
+        self.files = RunFolder(folder, identity, is_main=accelerator.is_main_process)
         self.folder, self.identity, self.accelerator, self.options = folder, identity, accelerator, options
         self.beta = kl.AdaptiveKL(options.kl_coef, options.kl_target, options.kl_horizon)
         mean, spread = reference_scale if options.reward_scale == "reference" and reference_scale else (0.0, 1.0)
@@ -435,41 +436,16 @@ class _Run:
         self.stopped: str | None = None
         self.barren = 0  # updates in a row that found nothing to learn from
         self.began = time.monotonic()
-        if folder is not None:
-            self._claim(folder)
-
-    def _claim(self, folder: Path) -> None:
-        """Refuse a folder that holds something else; leave a note of whose it is. Of a run that ended before its first
-        update, over a mistake in its reward, say, there is nothing to lose."""
-        make_folder(folder)
-        note = folder / "run.json"
-        names = () if note.exists() else ("metrics.jsonl", "checkpoint", "config.yaml", "config.json")
-        taken = [name for name in names if (folder / name).exists()]
-        begun = note.exists() and (_size(folder / "metrics.jsonl") > 0 or checkpoint.find(folder) is not None)
-        self.accelerator.wait_for_everyone()  # all have looked before one writes
-        if begun:
-            self._refuse_other(read_json(note), note)
-        elif taken:
-            raise GuerdonError(f"{folder}: holds a model or another kind of run; remedy: another --out")
-        elif self.accelerator.is_main_process:
-            write_json(note, self.identity)
-        self.accelerator.wait_for_everyone()
-
-    def _refuse_other(self, found: Any, place: Path) -> None:
-        given = found if isinstance(found, dict) else {}
-        if differing := [key for key in self.identity if given.get(key) != self.identity[key]]:
-            raise GuerdonError(
-                f"{place}: belongs to another run ({', '.join(differing)} differ); remedy: another --out, or delete its folder"
-            )
+        self.files.claim(accelerator.wait_for_everyone)
 
     def resume(self, weights: TrainableWeights) -> int:
         """Load the newest checkpoint; returns the updates already made."""
         place = checkpoint.find(self.folder)
         if place is None:
-            self._cut({"metrics.jsonl": 0, "checks.jsonl": 0})
+            self.files.truncate({METRICS: 0, CHECKS: 0})
             return 0
         state = checkpoint.read_state(place)
-        self._refuse_other(state.get("identity"), place)
+        self.files.refuse_other(state.get("identity"), place.parent)
         weights.load(place, moments=True)
         weights.set_step(state["steps"])
         self.beta = kl.AdaptiveKL(state["beta"], self.options.kl_target, self.options.kl_horizon)
@@ -478,9 +454,9 @@ class _Run:
         self.stopped = state["stopped"]
         self.barren = state["barren"]
         self.began -= state["seconds"]
-        self._cut(state["bytes"])
+        self.files.truncate(state["bytes"])
         self.accelerator.wait_for_everyone()  # who reads the checks must not read those that are being cut
-        self.checks = monitor.read_checks(self._place("checks.jsonl")) if self.folder else []
+        self.checks = monitor.read_checks(self.folder / CHECKS) if self.folder else []
         self.best = (state["best"], None) if state["best"] is not None else None
         log.info("going on from update %d in %s", state["update"], place)
         return int(state["update"])
@@ -500,15 +476,14 @@ class _Run:
             "stopped": self.stopped,
             "barren": self.barren,
             "seconds": self._seconds(),
-            "bytes": {name: _size(self._place(name)) for name in ("metrics.jsonl", "checks.jsonl")},
+            "bytes": {name: self.files.size(name) for name in (METRICS, CHECKS)},
         }
         weights.save(self.folder, state, main=self.accelerator.is_main_process, moments=True)
 
     def saw(self, check: Check, weights: TrainableWeights) -> None:
         """Keep a check; remember the weights where gold was best; stop where it has fallen beyond doubt."""
         self.checks.append(check)
-        if self.folder is not None and self.accelerator.is_main_process:
-            append_jsonl(self._place("checks.jsonl"), monitor.to_row(check))
+        self.files.append(CHECKS, monitor.to_row(check))
         if check.gold is not None and self.options.keep == "best_gold" and monitor.best(self.checks) == check.update:
             self._remember(check.update, weights)
         if self.options.stop_when == "over_optimized" and (why := monitor.should_stop(self.checks)):
@@ -549,10 +524,7 @@ class _Run:
 
     def log(self, row: dict[str, float]) -> None:
         """Append a line to metrics.jsonl."""
-        if self.folder is None or not self.accelerator.is_main_process:
-            return
-        known = {name: value if math.isfinite(value) else None for name, value in row.items()}
-        append_jsonl(self._place("metrics.jsonl"), known | {"seconds": self._seconds()})
+        self.files.log_metrics(row, self._seconds())
 
     def _seconds(self) -> float:
         """Since the run began, without the time between a kill and going on."""
@@ -564,20 +536,6 @@ class _Run:
             return
         weights.save(self.folder, {"update": update}, main=self.accelerator.is_main_process, moments=False, name="best")
         self.best = (update, None)
-
-    def _place(self, name: str) -> Path:
-        assert self.folder is not None
-        return self.folder / name
-
-    def _cut(self, sizes: dict[str, int]) -> None:
-        """Forget the lines after the checkpoint: they will be written again."""
-        if self.folder is None or not self.accelerator.is_main_process:
-            return
-        for name, size in sizes.items():
-            place = self._place(name)
-            if place.exists() and place.stat().st_size > size:
-                with place.open("rb+") as file:
-                    file.truncate(size)
 
 
 def _step(weights: TrainableWeights, factor: float, accelerator: Accelerator) -> float:
@@ -716,7 +674,3 @@ def _totals(values: list[float], accelerator: Accelerator) -> list[float]:
     mine = torch.tensor(values, dtype=torch.float64, device=accelerator.device)
     found: list[float] = distributed.sum_over_processes(mine, accelerator).tolist()
     return found
-
-
-def _size(place: Path) -> int:
-    return place.stat().st_size if place.exists() else 0

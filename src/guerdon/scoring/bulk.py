@@ -152,9 +152,9 @@ def score_rows(
     writers.refuse_other_ending(out, "scores are")
     if Path(out).resolve() == Path(source).resolve():
         raise GuerdonError(f"{out}: is what is scored, and would be replaced; remedy: another --out")
-    with run_folder.resumable_write(out, identity) as sink:
+    with run_folder.open_resumable(out, identity) as sink:
         if sink.rows:
-            _refuse_other_rows(Path(sink.file.name), rows)
+            _refuse_other_rows(sink.partial, rows)
             note(f"{out}: goes on after {sink.rows:,} rows")
         chunks = in_chunks(rows, chunk)
         bar = Bar(readers.count_rows(source), "score", "rows", initial=sink.rows)

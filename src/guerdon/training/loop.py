@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +27,7 @@ from guerdon.contracts import (
     digest_all,
 )
 from guerdon.formulas.resampling import bootstrap_mean
-from guerdon.io.run_folder import make_folder
-from guerdon.io.writers import append_jsonl
+from guerdon.io.run_folder import METRICS, RunFolder
 from guerdon.models.directory import layout
 from guerdon.models.engine.device import autocast
 from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel
@@ -306,13 +304,13 @@ class _Run:
     def __init__(
         self, folder: Path | None, identity: Mapping[str, str], accelerator: Accelerator, options: TrainOptions
     ) -> None:
+        self.files = RunFolder(folder, identity, is_main=accelerator.is_main_process)
         self.folder, self.identity, self.accelerator, self.options = folder, identity, accelerator, options
         self.state: dict[str, Any] = {"best": math.inf, "bad": 0, "stopped": False}
         self.best: dict[str, Tensor] | None = None
         self.average: float | None = None
         self.began = time.monotonic()
-        if folder is not None:
-            make_folder(folder)
+        self.files.create()
         if options.report_to:
             accelerator.init_trackers("guerdon", config={k: str(v) for k, v in options.model_dump().items()})
 
@@ -320,19 +318,15 @@ class _Run:
         """Load the newest checkpoint into the weights; returns the steps already done."""
         place = checkpoint.find(self.folder)
         if place is None:
-            self._cut_metrics(0)
+            self.files.truncate({METRICS: 0})
             return 0
         state = checkpoint.read_state(place)
-        differing = [key for key in self.identity if state["identity"].get(key) != self.identity[key]]
-        if differing:
-            raise GuerdonError(
-                f"{place}: belongs to another run ({', '.join(differing)} differ); remedy: another --out, or delete {place}"
-            )
+        self.files.refuse_other(state["identity"], place)
         weights.load(place, moments=True)
         weights.set_step(state["step"])
         torch.set_rng_state(torch.tensor(state["rng"], dtype=torch.uint8))
         self.state = {key: state[key] for key in self.state}
-        self._cut_metrics(state["metrics_bytes"])
+        self.files.truncate({METRICS: state["metrics_bytes"]})
         log.info("going on from step %d in %s", state["step"], place)
         return int(state["step"])
 
@@ -340,9 +334,8 @@ class _Run:
         """Write a checkpoint."""
         if self.folder is None:
             return
-        metrics = self.folder / "metrics.jsonl"
         state = {"step": step, "identity": self.identity, "rng": torch.get_rng_state().tolist(), **self.state}
-        state["metrics_bytes"] = metrics.stat().st_size if metrics.exists() else 0
+        state["metrics_bytes"] = self.files.size(METRICS)
         weights.save(self.folder, state, main=self.accelerator.is_main_process, moments=True)
 
     def judge(self, seen: HeldOut, weights: TrainableWeights) -> bool:
@@ -376,21 +369,12 @@ class _Run:
         """Append a line to metrics.jsonl and tell the trackers."""
         if self.options.report_to:
             self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
-        if self.folder is None or not self.accelerator.is_main_process:
-            return
-        known = {name: value if math.isfinite(value) else None for name, value in row.items()}  # JSON has no NaN
-        append_jsonl(self.folder / "metrics.jsonl", known | {"seconds": round(time.monotonic() - self.began, 3)})
+        self.files.log_metrics(row, time.monotonic() - self.began)
 
     def smooth(self, value: float) -> float:
         """A running mean of the loss, for people to look at."""
         self.average = value if self.average is None else 0.95 * self.average + 0.05 * value
         return self.average
-
-    def _cut_metrics(self, size: int) -> None:
-        """Forget the lines after the checkpoint: they will be written again."""
-        place = self.folder / "metrics.jsonl" if self.folder else None
-        if place and place.exists() and self.accelerator.is_main_process:
-            os.truncate(place, min(size, place.stat().st_size))
 
 
 def _accumulate(

@@ -100,7 +100,8 @@ def test_a_pool_that_was_made_of_something_else_is_refused_and_stays(tmp_path):
     _, body = write_toy_pool(out)
     policy = WordPolicy()
     with pytest.raises(
-        GuerdonError, match=r"was drawn with another set of options\. Delete it, or pass another --out\."
+        GuerdonError,
+        match=r"belongs to a run that differs in set of options\. Delete it to start over, or pass another --out\.",
     ):
         write_toy_pool(out, policy=policy, seed=1)
     for change in (
@@ -109,7 +110,7 @@ def test_a_pool_that_was_made_of_something_else_is_refused_and_stays(tmp_path):
         lambda: out.write_bytes(body[:-1]),
     ):
         change()
-        with pytest.raises(GuerdonError, match="must be a pool that this command drew"):
+        with pytest.raises(GuerdonError, match="was not written by this command"):
             write_toy_pool(out, policy=policy)
     assert policy.calls == 0
     assert out.read_bytes() == body[:-1]
@@ -173,7 +174,7 @@ def test_a_run_with_other_options_does_not_resume(tmp_path):
     out = tmp_path / "pool.jsonl"
     with pytest.raises(GuerdonError, match="refused"):
         write_toy_pool(out, policy=FailingPolicy(2))
-    with pytest.raises(GuerdonError, match="was begun with another set of options"):
+    with pytest.raises(GuerdonError, match=r"belongs to a run that differs in set of options\."):
         write_toy_pool(out, seed=1)
     assert write_toy_pool(out, prompts_at_once=2)[0]["prompts"] == 40
     assert out.read_bytes() == write_toy_pool(tmp_path / "whole.jsonl")[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -100,19 +99,17 @@ def write_pool(
     """
     target = Path(os.path.realpath(path))
     writers.refuse_other_ending(path, "a pool is")
-    made, whole = target.with_name(f"{target.name}.made.json"), None
     waiting = target.with_name(f"{target.name}.replies.json")
     if identity is not None:
         identity = {
             **identity,
             "set of options": options.model_dump(include={"n", "max_tokens", "temperature", "seed"}),
         }
-        identity = json.loads(json.dumps(identity))
-        whole = json.loads(json.dumps({**identity, **made_of})) if made_of is not None else None
-        if counts := _finished_counts(target, made, identity, whole):
+        identity = run_folder.as_json(identity)
+        if counts := run_folder.read_receipt(target, identity, made_of):
             note(f"{path}: complete already, nothing is drawn; delete it to draw it again")
             return counts
-    with run_folder.resumable_write(path, identity) as chunks:
+    with run_folder.open_resumable(path, identity) as chunks:
         if chunks.rows:
             note(f"{path}: resumes after {chunks.rows:,} prompts")
 
@@ -132,29 +129,9 @@ def write_pool(
         excluded = chunks.rows - chunks.responses // options.n
     counts = {"prompts": chunks.rows, "responses": chunks.responses, "excluded": excluded}
     if identity is not None and target.is_file():
-        writers.write_json(made, {"made of": whole or identity, "file": _file_digest(target), **counts})
+        run_folder.write_receipt(target, {**identity, **(made_of or {})}, counts)
         waiting.unlink(missing_ok=True)
     return counts
-
-
-def _finished_counts(
-    path: Path, made: Path, identity: Mapping[str, Any], whole: Mapping[str, Any] | None
-) -> dict[str, int]:
-    """The counts of the pool at `path` if it is complete and made of all this; nothing if it has to be drawn.
-
-    A file that was made of something else, or by somebody else, is an error.
-    """
-    if not path.is_file() or not path.stat().st_size:
-        return {}
-    record = readers.read_json(made) if made.is_file() else None
-    source = record.get("made of") if isinstance(record, Mapping) else None
-    if not isinstance(source, Mapping) or record is None or record.get("file") != _file_digest(path):
-        raise GuerdonError(f"{path}: must be a pool that this command drew. Delete it, or pass another --out.")
-    if differs := [name for name in identity if source.get(name) != identity[name]]:
-        raise GuerdonError(
-            f"{path}: was drawn with another {' and another '.join(differs)}. Delete it, or pass another --out."
-        )
-    return {name: int(record[name]) for name in ("prompts", "responses", "excluded")} if source == whole else {}
 
 
 def _write_waiting(path: Path, identity: Mapping[str, Any], saved: Mapping[int, Rollouts]) -> None:
@@ -181,8 +158,3 @@ def _waiting_rollouts(row: Mapping[str, Any]) -> Rollouts:
     log_prob = None if row["log_prob"] is None else np.array(row["log_prob"], dtype=np.float64)
     unknown = (as_prompt(""),) * len(responses)  # the run that resumes knows the prompts
     return Rollouts(unknown, responses, samples=len(responses), log_prob=log_prob)
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

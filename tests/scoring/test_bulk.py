@@ -28,7 +28,7 @@ from guerdon.models.reward_model import create, save
 from guerdon.scoring import bulk
 from guerdon.scoring.bulk import BulkScorer
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parent.parent
 TEXTS = ("a good film", "a bad film, and a good one", "Grüße\u2028 😀 good", "we love it")
 SPEC = {"model": "toy"}
 
@@ -143,7 +143,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 def test_a_killed_run_goes_on_and_its_workers_end(tmp_path):
     source, out = write(tmp_path / "in.jsonl", rows(400)), tmp_path / "out.jsonl"
     script = (
-        "from guerdon import bulk; from toys import slow_worker; import sys\n"
+        "from guerdon.scoring import bulk; from toys import slow_worker; import sys\n"
         f"bulk.score_rows(slow_worker, sys.argv[1], sys.argv[2], {SPEC!r}, workers=2, chunk=8)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, source, out], cwd=TESTS)
@@ -193,7 +193,10 @@ def test_workers_end_with_the_main_process_though_they_are_in_the_middle_of_a_ch
         "def worker(index):\n"
         "    return Stuck()\n"
     )
-    script = "from guerdon import bulk; from stuck import worker; bulk.score_rows(worker, 'in.jsonl', 'out.jsonl', {}, workers=2, chunk=8)"
+    script = (
+        "from guerdon.scoring import bulk; from stuck import worker\n"
+        "bulk.score_rows(worker, 'in.jsonl', 'out.jsonl', {}, workers=2, chunk=8)"
+    )
     process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("busy-*"))) < 2 and time.monotonic() < deadline:
@@ -230,7 +233,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line_from_any_process(tmp_path, wo
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_bad_row_is_told_with_its_place_after_the_rows_before_it_are_safe(tmp_path, workers):
     source = write(tmp_path / "in.jsonl", [*rows(20), {"prompt": "p", "answer": "a"}])
-    with pytest.raises(GuerdonError, match=r"in\.jsonl:21: field row holds prompt and response"):
+    with pytest.raises(GuerdonError, match=r"in\.jsonl:21: row must be an object with prompt and response"):
         bulk.score_rows(good_worker, source, tmp_path / "out.jsonl", SPEC, workers=workers, chunk=4)
     assert (tmp_path / "out.jsonl.partial").read_bytes().count(b"\n") >= 16
 
@@ -269,9 +272,7 @@ def test_a_full_disk_is_one_line_and_the_same_call_goes_on(tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        with pytest.raises(
-            GuerdonError, match=r"cannot write .*out\.jsonl: No space left on device; remedy: free space"
-        ):
+        with pytest.raises(GuerdonError, match=r"cannot write .*out\.jsonl: No space left on device\. Free space"):
             bulk.score_rows(good_worker, source, out, SPEC, chunk=8)
     assert names(tmp_path) == {"in.jsonl", "out.jsonl.partial", "out.jsonl.journal"}
     bulk.score_rows(good_worker, source, out, SPEC, chunk=8)
@@ -296,7 +297,8 @@ def test_a_partial_of_something_else_is_refused_with_the_remedy(model, tiny_dir,
     save(create(ModelOptions(base=str(tiny_dir)), seed=1), other)
     for what, scorer in (("model", BulkScorer(other)), ("set of options", BulkScorer(model, calibrated=False))):
         with pytest.raises(
-            GuerdonError, match=rf"out\.jsonl\.partial: was begun with another {what}; remedy: delete it"
+            GuerdonError,
+            match=rf"out\.jsonl\.partial: belongs to a run that differs in {what}\. Delete it to start over",
         ):
             scoring.score_file(scorer, source, out)
         assert partial.read_bytes() == held
@@ -339,7 +341,7 @@ def test_files_of_others_are_left_alone(tmp_path):
 def test_two_runs_do_not_write_one_file(tmp_path):
     source, out = write(tmp_path / "in.jsonl", rows(3)), tmp_path / "out.jsonl"
     with (
-        run_folder.resumable_write(out, SPEC),
+        run_folder.open_resumable(out, SPEC),
         pytest.raises(GuerdonError, match="another process is writing it"),
     ):
         bulk.score_rows(good_worker, source, out, SPEC)
@@ -402,7 +404,7 @@ def test_a_batch_of_columns_gets_its_rewards(model):
     column = np.empty(1, dtype=object)
     column[0] = turns
     assert scorer({"messages": column})["reward"].tolist() == pytest.approx([good], abs=1e-5)
-    with pytest.raises(GuerdonError, match="row 1 of the batch: field "):
+    with pytest.raises(GuerdonError, match="row 1 of the batch: row must be an object with prompt and response"):
         scorer({"prompt": ["a", "b"], "response": ["c", None]})
 
 
