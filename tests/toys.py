@@ -181,3 +181,18 @@ def liked(num: int = 300, seed: int = 0, k: int = 2) -> list[Comparison]:
         prompt = as_prompt(f"write a review of film {' '.join(str(i))} {' '.join(str(seed))}")
         made.append(Comparison(prompt, tuple(Response(str(t)) for t in texts), Preference(groups=best_first)))
     return made
+
+
+class Counting:
+    """As Good; counts the texts that it scores, and stops the process after `most` of them."""
+
+    fingerprint = "counting"
+
+    def __init__(self, most=10**9):
+        self.most, self.asked = most, 0
+
+    def score(self, prompts, responses):
+        if self.asked + len(responses) > self.most:
+            raise KeyboardInterrupt
+        self.asked += len(responses)
+        return Good().score(prompts, responses)

@@ -215,7 +215,7 @@ def test_an_honest_model_is_fit_but_for_what_was_not_measured():
     found = gate_of(Good(), comparisons(800), hygiene=())
     assert found.decision == "fit with limits"
     assert found.reason == "how far it may be pushed was not measured"
-    assert gate_of(Good(), comparisons(800), hygiene=(), beside=[pushed()]).decision == "fit"
+    assert gate_of(Good(), comparisons(800), hygiene=(), sections=[pushed()]).decision == "fit"
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_parts_are_chosen_by_name_and_an_unknown_one_is_told_with_the_nearest():
     none = audit(Good(), rows, CORE.model_copy(update={"skip": ["odds"]}), hygiene=())
     assert "nll" not in none.estimates
     for name in ("only", "skip"):
-        with pytest.raises(GuerdonError, match=r"no part is called 'cue'\. Did you mean cues\?"):
+        with pytest.raises(GuerdonError, match=r"must name parts of the audit, got 'cue'\. Did you mean cues\?"):
             audit(Good(), rows, CORE.model_copy(update={name: ["cue"]}), hygiene=())
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from toys import BatchNorm, Constant, Forgetful, Good, PaddedRows, PaddingLeak, WrongPosition, as_scores, comparisons
 
-from guerdon.auditing import audit, hygiene_gate, hygiene_rows
+from guerdon.auditing import audit
+from guerdon.auditing.run import hygiene_rows
 from guerdon.config import AuditOptions
+from guerdon.models.hygiene import hygiene_gate
 
 OPTIONS = AuditOptions(draws=100, hygiene_rows=16)
 PROMPTS, RESPONSES = hygiene_rows(comparisons(40), 16)

@@ -30,7 +30,7 @@ from guerdon.models.reward_model import ScalarRewardModel
 from guerdon.progress import Bar, note
 
 if TYPE_CHECKING:
-    from guerdon.auditing import Memory
+    from guerdon.auditing.run import AuditCache
 
 from guerdon.api.overoptimization import measure_overoptimization
 from guerdon.progress import bar
@@ -50,29 +50,26 @@ def audit(
     gate then knows how hard it may be pushed. With `out`, finished parts and scores are kept in out/parts, and the
     same call goes on from a killed run.
     """
-    from guerdon.auditing import (
-        Memory,
-        Recorded,
-        hygiene_gate,
-        hygiene_rows,
-    )
-    from guerdon.auditing import audit as measure
+    from guerdon.auditing.recorded_scores import RecordedRewardModel
+    from guerdon.auditing.run import AuditCache, hygiene_rows
+    from guerdon.auditing.run import audit as run_audit
+    from guerdon.models.hygiene import hygiene_gate
 
     chosen = make(AuditOptions, options)
-    memory = Memory() if out is None else _kept(Path(out) / "parts", model, comparisons, chosen)
+    cache = AuditCache() if out is None else _saved_cache(Path(out) / "parts", model, comparisons, chosen)
     hygiene = None
-    if comparisons and isinstance(model, RewardModel) and not isinstance(model, Recorded):
-        if "hygiene" not in memory.parts:
+    if comparisons and isinstance(model, RewardModel) and not isinstance(model, RecordedRewardModel):
+        if "hygiene" not in cache.parts:
             rows = hygiene_rows(comparisons, chosen.hygiene_rows)
-            found = hygiene_gate(model, *rows, chosen, **_tokens_seen(model))
-            memory.parts["hygiene"] = Report("Hygiene", findings=found)
-        hygiene = memory.parts["hygiene"].findings
-    beside = () if pushed is None else (pushed if isinstance(pushed, Report) else measure_overoptimization(pushed),)
+            findings = hygiene_gate(model, *rows, chosen, **_tokens_seen(model))
+            cache.parts["hygiene"] = Report("Hygiene", findings=findings)
+        hygiene = cache.parts["hygiene"].findings
+    sections = () if pushed is None else (pushed if isinstance(pushed, Report) else measure_overoptimization(pushed),)
     try:
-        with _Parts("audit") as watch:
-            return measure(model, comparisons, chosen, hygiene=hygiene, beside=beside, memory=memory, watch=watch)
+        with _PartBars("audit") as bars:
+            return run_audit(model, comparisons, chosen, hygiene=hygiene, sections=sections, cache=cache, progress=bars)
     except GuerdonError:
-        if out is not None and not memory.scores:  # nothing to go on from: a mistake leaves nothing behind
+        if out is not None and not cache.scores:  # nothing to resume from: a mistake leaves no files behind
             shutil.rmtree(Path(out) / "parts", ignore_errors=True)
         raise
 
@@ -96,7 +93,7 @@ def read_scores(source: str | Path) -> tuple[list[Comparison], Any]:
     Rows: comparisons with `rewards`, one a response, as `score_file` writes them; or prompt, chosen, rejected with
     scores_chosen and scores_rejected; or either with `margin`, how much better, in nats, the first or the chosen is.
     """
-    from guerdon.auditing.score_cache import SCORE_KEYS, from_rows
+    from guerdon.auditing.recorded_scores import SCORE_KEYS, recorded_model
     from guerdon.data.importers import import_rows
 
     def rows() -> Iterator[tuple[str, Comparison, Mapping[str, Any]]]:
@@ -108,7 +105,7 @@ def read_scores(source: str | Path) -> tuple[list[Comparison], Any]:
                 assert isinstance(made, Comparison)
                 yield place, made, row
 
-    return from_rows(rows(), str(source))
+    return recorded_model(rows(), str(source))
 
 
 def write_card(report: Report, folder: str | Path) -> bool:
@@ -145,20 +142,20 @@ def _tokens_seen(model: Any) -> dict[str, Any]:
     return {"tokenize": lambda p, r: text.encode([p], [r])[0].ids.tolist(), "special": special}
 
 
-def _kept(folder: Path, model: Any, comparisons: Sequence[Comparison], options: AuditOptions) -> Memory:
-    """What an audit of this model on these comparisons had finished in the folder; nothing, of a model without a fingerprint."""
+def _saved_cache(folder: Path, model: Any, comparisons: Sequence[Comparison], options: AuditOptions) -> AuditCache:
+    """Scores and parts that an audit of this model on these comparisons saved in the folder; empty without a fingerprint."""
     from guerdon import __version__
-    from guerdon.auditing import Memory
-    from guerdon.auditing.kept import KeptReports, KeptScores
+    from guerdon.auditing.run import AuditCache
+    from guerdon.auditing.saved_parts import SavedReports, SavedScores
 
     fingerprint = getattr(model, "fingerprint", None)
     if fingerprint is None:
-        return Memory()
+        return AuditCache()
     inner = model.model if isinstance(model, CalibratedModel) else model
     identity = digest([fingerprint, _doubt_of(inner)])
     seen = digest_all(digest(schema.comparison_to_row(comparison)) for comparison in comparisons)
     key = digest([identity, seen, options.model_dump(exclude={"only", "skip"}), __version__])
-    return Memory(KeptScores(folder / "scores.jsonl", identity), KeptReports(folder, key))
+    return AuditCache(SavedScores(folder / "scores.jsonl", identity), SavedReports(folder, key))
 
 
 def _model_name(folder: str | Path) -> str:
@@ -173,8 +170,8 @@ def _doubt_of(model: Any) -> dict[str, Any] | None:
     return dict(known.provenance) if known else None
 
 
-class _Parts:
-    """Tells of an audit's parts as they begin: a bar on a terminal, a line elsewhere."""
+class _PartBars:
+    """Progress of an audit: one bar per part on a terminal, one line per part elsewhere."""
 
     def __init__(self, label: str) -> None:
         self.label, self.part = label, ""

@@ -34,7 +34,7 @@ def test_a_calibrated_model_passes():
     assert report.estimates["accuracy"].n == 800
 
 
-def test_a_model_that_reads_length_is_found_out():
+def test_a_model_that_scores_by_length_is_found_out():
     report = audit(LONGER, comparisons(400), OPTIONS)
     assert "Not shown to be better than preferring the longer answer" in warnings(report)
     assert report.estimates["accuracy_above_longer"].value == 0
@@ -86,7 +86,7 @@ def test_true_ties_count_half_and_are_reported_apart():
     assert report.estimates["accuracy"].value == pytest.approx(mixed)
 
 
-def test_votes_give_a_ceiling_and_without_them_its_absence_is_said():
+def test_votes_give_a_ceiling_and_without_them_a_note_says_so():
     found = audit(Good(), comparisons(600, people=3), OPTIONS)
     ceiling, single = found.estimates["ceiling_majority"], found.estimates["model_vs_person"]
     assert 0.5 < found.estimates["person_vs_person"].value < ceiling.value < 1
@@ -104,7 +104,7 @@ def test_the_ceiling_of_people_who_toss_coins_is_low():
     assert sure.estimates["ceiling_majority"].value > coins.estimates["ceiling_majority"].value + 0.05
 
 
-def test_little_evidence_is_said_with_what_is_needed():
+def test_little_evidence_is_a_warning_with_the_number_needed():
     report = audit(Good(), comparisons(40), OPTIONS)
     found = [finding for finding in report.findings if finding.title == "Too little evidence"]
     assert "n = 40 groups" in found[0].evidence
@@ -134,12 +134,12 @@ def test_the_worst_mistake_comes_first_and_shows_what_people_prefer_first():
     assert report.examples[0].title == "The model is 99.3 % sure of the answer that people rejected"
 
 
-def test_a_close_verdict_is_no_mistake_to_show():
+def test_a_close_preference_is_not_shown_as_a_mistake():
     rows = [Comparison(as_prompt("p"), (Response("good"), Response("fine")), Preference(q=0.4))]
     assert not audit(Good(), rows, AuditOptions(draws=100)).examples
 
 
-def test_rankings_of_many_are_taken_apart():
+def test_rankings_are_split_into_pairs():
     texts = tuple(Response("good " * i) for i in range(4))
     rows = [Comparison(as_prompt(f"p{i}"), texts, Preference(groups=((3,), (2,), (1,), (0,)))) for i in range(30)]
     report = audit(Good(), rows, OPTIONS)
@@ -148,7 +148,7 @@ def test_rankings_of_many_are_taken_apart():
     assert report.estimates["accuracy"].n == 30
 
 
-def test_an_error_of_the_gate_refuses_every_number():
+def test_an_error_of_the_hygiene_gate_leaves_no_numbers():
     broken = Finding("error", "Scores are not finite", "3 of 8", "mend it")
     report = audit(Good(), comparisons(50), OPTIONS, hygiene=(broken,), about={"model": "toy"})
     assert report.findings == (broken,)
@@ -158,7 +158,7 @@ def test_an_error_of_the_gate_refuses_every_number():
 
 
 def test_nothing_to_compare_is_refused():
-    with pytest.raises(GuerdonError, match="no comparisons"):
+    with pytest.raises(GuerdonError, match="comparisons must be at least one, got none"):
         audit(Good(), [], OPTIONS)
     one = Comparison(as_prompt("p"), tuple(Response(t) for t in "abc"), Preference(groups=((0, 1, 2),)))
     assert audit(Good(), [one], AuditOptions(draws=100)).estimates["preference_ties"].value == 1

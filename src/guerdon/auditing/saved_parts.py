@@ -1,4 +1,4 @@
-"""What a killed audit had finished, in a folder: scores a line a chunk, reports a file a part. Whoever asks again goes on."""
+"""What an unfinished audit has on disk: one file of scores, and one file per finished part. The next run reuses both."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from guerdon.io import readers, writers
 from guerdon.io.reports import from_json, to_json
 from guerdon.io.run_folder import differences
 
+__all__ = ["SavedReports", "SavedScores"]
+
 
 @final
-class KeptReports(MutableMapping[str, Report]):
-    """Reports by name, NAME.json each. One that was made of something else (another key) counts as absent."""
+class SavedReports(MutableMapping[str, Report]):
+    """Reports by name, in files NAME.json of a folder. A report saved under another key counts as absent."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder, self.key = folder, key
@@ -28,11 +30,11 @@ class KeptReports(MutableMapping[str, Report]):
         if not path.is_file():
             raise KeyError(name)
         try:
-            kept = readers.read_json(path)
-            if differences({"key": self.key}, kept):
+            saved = readers.read_json(path)
+            if differences({"key": self.key}, saved):
                 raise KeyError(name)
-            return from_json(kept["report"])
-        except (GuerdonError, TypeError):  # of another version, or not ours: it is measured again and written over
+            return from_json(saved["report"])
+        except (GuerdonError, TypeError):  # another version's file, or a foreign one: measured again and overwritten
             raise KeyError(name) from None
 
     def __setitem__(self, name: str, report: Report) -> None:
@@ -49,8 +51,8 @@ class KeptReports(MutableMapping[str, Report]):
 
 
 @final
-class KeptScores(dict[str, Score]):
-    """Scores by a hash of the text, of one model. `update` adds a line to the file; a line cut by a kill is left out."""
+class SavedScores(dict[str, Score]):
+    """Scores of one model by a hash of the text, also in a file. `update` appends a line; a line cut off by a kill is skipped."""
 
     def __init__(self, path: Path, model: str) -> None:
         super().__init__()
@@ -61,31 +63,30 @@ class KeptScores(dict[str, Score]):
         writers.write_text(path, json.dumps({"model": model}) + "\n")
 
     def update(self, scores: Any = (), /, **named: Score) -> None:
-        """Add scores; those that are not finite are not kept."""
+        """Add scores. Those that are not finite are not written."""
         new = {**dict(scores), **named}
         super().update(new)
         row = {key: _short(score) for key, score in new.items() if math.isfinite(score.value)}
         if row:
-            with suppress(GuerdonError):  # a disk that is full is told by what must be written, not by what may be
+            with suppress(GuerdonError):  # a full disk fails the report, which must be written; this file need not be
                 writers.append_jsonl(self.path, row)
 
     def _read(self) -> bool:
-        """Whether the file is this model's; its scores are then known."""
+        """Load the file's scores; False unless it is this model's."""
         if not self.path.is_file():
             return False
-        for place, row in readers.read_rows(self.path):
-            if not isinstance(row, Mapping):
-                continue
-            if place.endswith(":1"):
-                if differences({"model": self.model}, row):
-                    return False
-                continue
-            super().update({str(key): Score(*score) for key, score in row.items()})
+        rows = (row for _, row in readers.read_rows(self.path))
+        header = next(rows, None)
+        if not isinstance(header, Mapping) or differences({"model": self.model}, header):
+            return False
+        for row in rows:
+            if isinstance(row, Mapping):
+                super().update({str(key): Score(*score) for key, score in row.items()})
         return True
 
 
 def _short(score: Score) -> list[Any]:
-    """The score as JSON values, without what is not known at its end."""
+    """The score as JSON values, without unknown ones at its end."""
     values = list(score)
     while values[-1] is None:
         values.pop()
