@@ -76,8 +76,7 @@ class SavedScores(dict[str, Score]):
         if not self.path.is_file():
             return False
         rows = (row for _, row in readers.read_rows(self.path))
-        header = next(rows, None)
-        if not isinstance(header, Mapping) or differences({"model": self.model}, header):
+        if differences({"model": self.model}, next(rows, None)):
             return False
         for row in rows:
             if isinstance(row, Mapping):
