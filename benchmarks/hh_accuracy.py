@@ -156,7 +156,7 @@ class Bench:
     def run_trl(self, folder: Path, lr: float, train: Sequence[Comparison]) -> None:
         """Train with TRL, in its own environment, on the ids that Guerdon would train on."""
         from guerdon.models.reward_model import create
-        from guerdon.training.batches import tokenize_comparisons
+        from guerdon.training.dataset import tokenize_comparisons
 
         if not self.a.peer_python:
             raise SystemExit("--peer-python is needed to run TRL; see benchmarks/peers/README.md")

@@ -150,10 +150,10 @@ def train_options(batch: int) -> dict[str, Any]:
 
 def in_our_order(pairs: list[rows.Pair]) -> list[rows.Pair]:
     """The pairs such that our training, which draws its own order, visits them as they stand in `pairs`."""
-    from guerdon.training.batches import order
+    from guerdon.training.batches import epoch_order
 
     placed: list[Any] = [None] * len(pairs)
-    for pair, i in zip(pairs, order(len(pairs), SEED, 0), strict=True):
+    for pair, i in zip(pairs, epoch_order(len(pairs), SEED, 0), strict=True):
         placed[int(i)] = pair
     return placed
 

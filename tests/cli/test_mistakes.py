@@ -168,11 +168,11 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
     ("words", "complaint"),
     [
         # comparisons that cannot teach or tell
-        (train("ties"), "all 40 comparisons are ties"),
+        (train("ties"), "comparisons must have a preferred response, got 40 that are all ties. Add"),
         (on("calibrate", "ties"), "comparisons must have a preferred response, got 40 pairs that are all ties. Add"),
-        (train("same"), "40 of 40 comparisons have identical responses as the model sees them"),
+        (train("same"), "as the model sees them, got 40 of 40 comparisons with identical responses"),
         (on("calibrate", "same"), "margins must differ from 0, got 40 margins that are all 0. Train"),
-        (train("long"), "model.max_length=512: 1 of 41 comparisons are longer (longest 607 tokens)"),
+        (train("long"), "model.max_length=512: comparisons must not be longer, got 1 of 41 that are (longest 607 tokens)"),
         (on("calibrate", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
         (on("audit", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
         (on("score", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
@@ -205,7 +205,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (train("good", "tiny", "--config", "{desk}/unknown.yaml"), "train.bach_size: no such option"),
         (train("good", "tiny", "--config", "{desk}/missing.yaml"), "missing.yaml: no such file"),
         (train("good", "tiny", "--recipe", "smal"), "--recipe must be one of starter, quickstart, small, reference, got smal. Choose"),
-        (train("good", "tiny", "train.patience=2"), "stopping early needs held-out comparisons"),
+        (train("good", "tiny", "train.patience=2"), "train.patience must be 0 without held-out comparisons, got 2. Give"),
         (("split", "{desk}/good.jsonl", *OUT, "split.train=0.9"), "split: train + calibrate + audit is 1"),
         (("import", "{desk}/good.jsonl", "--out", "{out}/x.txt"), "x.txt: comparisons are written as .jsonl"),
         (("import", "{desk}/good.jsonl", "--out", "{out}/x.jsonl", "--column", "a"), "--column must be OURS=THEIRS, got a. Write"),
@@ -266,7 +266,7 @@ def test_a_mistake_is_one_line_with_its_place_and_remedy(desk, tmp_path, words, 
         ("words", "words.jsonl: no row could be read as a comparison"),
         ("one", "one.jsonl: 1 prompt groups in 1 comparisons leave nothing to audit"),
         ("same", "same.jsonl: all 40 comparisons have identical responses"),
-        ("ties", "comparisons are ties: nothing says which response is better"),
+        ("ties", "comparisons must have a preferred response, got"),
     ],
 )
 def test_the_quickstart_refuses_what_it_cannot_use(desk, tmp_path, data, complaint):

@@ -15,9 +15,10 @@ from guerdon import GuerdonError
 from guerdon.api import data, ensembles, saved_models
 from guerdon.config import Config, ModelOptions, TrainOptions
 from guerdon.models.reward_model import create
-from guerdon.training import fit, loop
-from guerdon.training.batches import draws, tokenize_comparisons
-from guerdon.training.ensemble import runs
+from guerdon.training import fit
+from guerdon.training.dataset import bootstrap_counts, tokenize_comparisons
+from guerdon.training.ensemble import member_configs
+from guerdon.training.steps import TrainingNetwork, accumulate_gradients
 
 FAST = {"lr": 3e-3, "batch_size": 16, "micro_tokens": 1024, "save_every": 0}
 PROMPTS, ANSWERS = ["write a review"] * 3, ["a good and great film", "a sad film", "the film was so so"]
@@ -30,7 +31,8 @@ def gradients(base, comparisons, *, heads=1, seed=0, **options):
     chosen = TrainOptions(**{**FAST, "seed": seed, **options})
     table = tokenize_comparisons(model.text, comparisons, chosen, (), heads if chosen.bootstrap else 0)
     model.network.train()
-    value = loop._accumulate(model.network, table, np.arange(len(table)), chosen, Accelerator(cpu=True), model)
+    training = TrainingNetwork(model.network, model.network, Accelerator(cpu=True), chosen, model.autocast)
+    value = accumulate_gradients(training, table, np.arange(len(table)))
     found = {n: p.grad.double() for n, p in model.network.named_parameters() if p.grad is not None}
     return value, found, float(table.weight.sum())
 
@@ -39,7 +41,7 @@ def gradients(base, comparisons, *, heads=1, seed=0, **options):
 
 
 def test_draws_are_those_of_a_poisson_bootstrap():
-    found = draws([f"c{i}" for i in range(4000)], 3, seed=0)
+    found = bootstrap_counts([f"c{i}" for i in range(4000)], 3, seed=0)
     assert found.mean(axis=0) == pytest.approx([1, 1, 1], abs=0.05)
     assert found.var(axis=0) == pytest.approx([1, 1, 1], abs=0.1)
     assert (found == 0).mean() == pytest.approx(np.exp(-1), abs=0.02)
@@ -50,16 +52,18 @@ def test_draws_are_those_of_a_poisson_bootstrap():
 
 def test_a_draw_depends_on_the_comparison_its_head_and_the_seed_and_on_nothing_else():
     ids = [f"c{i}" for i in range(50)]
-    whole = draws(ids, 3, seed=7)
-    np.testing.assert_array_equal(draws(ids[::-1], 3, seed=7)[::-1], whole)
-    np.testing.assert_array_equal(draws(ids[10:12], 3, seed=7), whole[10:12])
-    np.testing.assert_array_equal(draws(ids, 1, seed=8)[:, 0], whole[:, 1])  # a run of its own with the next seed
-    assert (draws(ids, 3, seed=8) != whole).any()
+    whole = bootstrap_counts(ids, 3, seed=7)
+    np.testing.assert_array_equal(bootstrap_counts(ids[::-1], 3, seed=7)[::-1], whole)
+    np.testing.assert_array_equal(bootstrap_counts(ids[10:12], 3, seed=7), whole[10:12])
+    np.testing.assert_array_equal(
+        bootstrap_counts(ids, 1, seed=8)[:, 0], whole[:, 1]
+    )  # a run of its own with the next seed
+    assert (bootstrap_counts(ids, 3, seed=8) != whole).any()
 
 
 def test_training_on_a_resample_is_training_on_comparisons_weighed_by_their_draws(tiny_dir):
     rows = liked(32)
-    count = draws([row.id for row in rows], 1, seed=0)[:, 0]
+    count = bootstrap_counts([row.id for row in rows], 1, seed=0)[:, 0]
     weighed = [dataclasses.replace(r, weight=float(n)) for r, n in zip(rows, count, strict=True) if n > 0]
     assert 10 < len(weighed) < 30
     trained = [
@@ -83,9 +87,10 @@ def test_held_out_comparisons_are_never_resampled(tiny_dir):
 
 def test_a_resample_that_holds_nothing_is_refused(tiny_dir):
     rows = liked(30)
-    none = [row for row, n in zip(rows, draws([r.id for r in rows], 1, 0)[:, 0], strict=True) if n == 0]
+    none = [row for row, n in zip(rows, bootstrap_counts([r.id for r in rows], 1, 0)[:, 0], strict=True) if n == 0]
     with pytest.raises(
-        GuerdonError, match=r"train.bootstrap=True: none of \d+ comparisons was drawn; remedy: give more"
+        GuerdonError,
+        match=r"train.bootstrap=True: the bootstrap sample must hold a comparison, got none of \d+\. Give more",
     ):
         fit(create(ModelOptions(base=str(tiny_dir))), none, TrainOptions(**FAST, bootstrap=True))
 
@@ -161,7 +166,9 @@ def test_a_run_of_other_heads_is_another_run(tiny_dir, tmp_path):
 
 def test_heads_and_rated_attributes_do_not_go_together(tiny_dir):
     model = create(ModelOptions(base=str(tiny_dir), heads=2))
-    with pytest.raises(GuerdonError, match=r"model.heads=2: train.loss=attributes has one head an attribute"):
+    with pytest.raises(
+        GuerdonError, match=r"model.heads must be 1 with train.loss=attributes, .*, got 2\. Set model.heads=1"
+    ):
         fit(model, liked(8), TrainOptions(**FAST, loss="attributes"))
 
 
@@ -212,19 +219,19 @@ def test_without_held_out_comparisons_the_scale_says_that_it_is_of_the_training(
 
 def test_each_run_has_a_seed_of_its_own_and_heads_are_one_run():
     config = Config(train=TrainOptions(seed=4))
-    assert [run.train.seed for run in runs(config, 3, "seed")] == [4, 5, 6]
-    assert not any(run.train.bootstrap for run in runs(config, 3, "seed"))
-    assert all(run.train.bootstrap for run in runs(config, 3, "bootstrap"))
-    (only,) = runs(config, 3, "heads")
+    assert [run.train.seed for run in member_configs(config, 3, "seed")] == [4, 5, 6]
+    assert not any(run.train.bootstrap for run in member_configs(config, 3, "seed"))
+    assert all(run.train.bootstrap for run in member_configs(config, 3, "bootstrap"))
+    (only,) = member_configs(config, 3, "heads")
     assert (only.model.heads, only.train.bootstrap) == (3, False)
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"by": "luck"}, "by='luck' is not known; known are seed, bootstrap, heads"),
-        ({"members": 1}, "members=1; remedy: 2 or more"),
-        ({"heads": 2}, r"model.heads=2: members by seed have one head each"),
+        ({"by": "luck"}, r"by must be one of seed, bootstrap, heads, got 'luck'\. Choose"),
+        ({"members": 1}, r"members must be at least 2, got 1\. Train more"),
+        ({"heads": 2}, r"model.heads must be 1 for members by seed, got 2\. Leave it out"),
         ({"rule": "sum"}, "ensemble: rule 'sum' is not known; known are mean, min"),
     ],
 )

@@ -25,12 +25,9 @@ from guerdon import Comparison, GuerdonError, Preference
 from guerdon.config import ModelOptions, TrainOptions
 from guerdon.models.reward_model import create, load
 from guerdon.training import fit, loop
-from guerdon.training.batches import (
-    micro_batches,
-    share,
-    step_rows,
-    tokenize_comparisons,
-)
+from guerdon.training.batches import micro_batches, rows_of_process, step_rows
+from guerdon.training.dataset import tokenize_comparisons
+from guerdon.training.run import TrainingRun
 
 HERE = Path(__file__).parent
 STEADY = {"lr": 0.02, "eps": 1.0, "clip": 0.5, "schedule": "constant", "warmup": 0.0}  # steps linear in the gradient
@@ -84,7 +81,7 @@ def run_all(base: str, place: str) -> None:
 
 def first_steps(base: str, place: str, steps: int, **options) -> None:
     """The run that changes hands, up to a step that is a multiple of its save_every."""
-    save = loop._Run.save
+    save = TrainingRun.save_checkpoint
 
     def dying(run, step, weights):
         save(run, step, weights)
@@ -93,7 +90,7 @@ def first_steps(base: str, place: str, steps: int, **options) -> None:
 
     comparisons = guerdon.read(Path(place) / "data.jsonl")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "save", dying)
+        patch.setattr(TrainingRun, "save_checkpoint", dying)
         with pytest.raises(KeyboardInterrupt):
             guerdon.train(comparisons, out=Path(place) / "hands", base=base, **{**CHANGING, **options})
 
@@ -162,7 +159,7 @@ def test_the_processes_of_a_case_make_unequal_numbers_of_passes(tiny_dir):
     table = tokenize_comparisons(model.text, uneven(), options)
     passes = [
         [
-            len(micro_batches(table, share(table, rows, p, 2), options.micro_tokens, model.network.backbone))
+            len(micro_batches(table, rows_of_process(table, rows, p, 2), options.micro_tokens, model.network.backbone))
             for p in (0, 1)
         ]
         for rows in (step_rows(len(table), options.batch_size, options.seed, step) for step in range(4))
@@ -178,8 +175,8 @@ def test_a_run_goes_on_with_another_number_of_processes(tiny_dir, launched):
     data, hands = launched / "data.jsonl", launched / "hands"
     done = launch("-m", "guerdon", "train", f"--data={data}", f"--out={hands}", f"--base={tiny_dir}", *options)
     assert done.stdout.count(str(hands / "model")) == 1
-    assert "tokens an epoch" in done.stderr
-    assert done.stderr.count("tokens an epoch") == 1
+    assert "tokens per epoch" in done.stderr
+    assert done.stderr.count("tokens per epoch") == 1
     rows = [json.loads(line) for line in (hands / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 9))
 
@@ -199,7 +196,7 @@ def test_accelerate_launch_starts_them_too(tiny_dir, tmp_path):
     options = [f"train.{key}={value}" for key, value in CHANGING.items()]
     words = ("-m", "guerdon", "train", f"--data={data}", f"--out={out}", f"--base={tiny_dir}", *options)
     done = started("accelerate.commands.launch", *how, *words)
-    assert done.stderr.count("tokens an epoch") == 1
+    assert done.stderr.count("tokens per epoch") == 1
     whole = guerdon.train(guerdon.read(data), base=str(tiny_dir), **CHANGING)
     found = load(out / "model").network.state_dict()
     for key, value in whole.network.state_dict().items():
@@ -215,13 +212,15 @@ def test_slices_of_a_model_whose_positions_turn_are_refused_with_texts_on_both_s
     base = str(save_family(tmp_path, "longrope"))
     model, options = create(ModelOptions(base=base, truncation="left")), TrainOptions(shard=True)
     both = tokenize_comparisons(model.text, uneven(8), options)
-    with pytest.raises(GuerdonError, match=r"of \d+ to \d+ tokens.* longer than 24; remedy: model\.max_length=24, or"):
-        loop._refuse_mixed_passes(model.network, options, both, None)
+    with pytest.raises(
+        GuerdonError, match=r"of \d+ to \d+ tokens.* longer than 24 tokens\. Set model\.max_length=24, or"
+    ):
+        loop.check_sharded_lengths(model.network, options, both, None)
     sizes = np.diff(both.starts)
     assert sizes.min() <= 24 < sizes.max()
-    loop._refuse_mixed_passes(model.network, TrainOptions(), both, None)  # whole weights: each side has its own passes
+    loop.check_sharded_lengths(model.network, TrainOptions(), both, None)  # whole weights: each side has its own passes
     short = dataclasses.replace(both, starts=np.array([0, 20, 44]))
-    loop._refuse_mixed_passes(model.network, options, short, None)
-    loop._refuse_mixed_passes(model.network, options, dataclasses.replace(both, starts=np.array([0, 25, 60])), None)
+    loop.check_sharded_lengths(model.network, options, short, None)
+    loop.check_sharded_lengths(model.network, options, dataclasses.replace(both, starts=np.array([0, 25, 60])), None)
     with pytest.raises(GuerdonError, match="of 20 to 25 tokens"):  # held-out texts are computed by the same rule
-        loop._refuse_mixed_passes(model.network, options, short, dataclasses.replace(both, starts=np.array([0, 25])))
+        loop.check_sharded_lengths(model.network, options, short, dataclasses.replace(both, starts=np.array([0, 25])))

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from guerdon.config import TrainOptions
 from guerdon.models.reward_model import Card, ScalarNetwork, ScalarRewardModel
 from guerdon.training import fit, loop
-from guerdon.training.batches import TokenizedComparisons
+from guerdon.training.dataset import TokenizedComparisons
 
 CASE = json.loads((Path(__file__).parents[1] / "cases/trl_step_losses.json").read_text("utf-8"))
 
@@ -72,7 +72,7 @@ def the_table() -> TokenizedComparisons:
         weight=np.ones(len(pairs)),
         group=tuple(map(str, range(len(pairs)))),
         ratings=np.empty((len(rows), 0)),
-        dropped=0,
+        num_dropped=0,
     )
 
 

@@ -57,10 +57,10 @@ def train_ensemble(
 
     from guerdon.models.calibrated import Calibration
     from guerdon.models.ensemble import Ensemble, bind, scale_by_comparisons
-    from guerdon.training.ensemble import runs
+    from guerdon.training.ensemble import member_configs
 
     chosen, folder = _rule(rule, strength), Path(out) if out else None
-    plans = runs(with_options(config or Config(), options), members, by)
+    plans = member_configs(with_options(config or Config(), options), members, by)
     places = [folder and (folder if by == "heads" else folder / f"member-{i + 1}") for i in range(len(plans))]
     trained = [_member(comparisons, held_out, plan, place) for plan, place in zip(plans, places, strict=True)]
     whole = Ensemble([CalibratedModel(model, model.card.calibration) for model in trained], chosen)

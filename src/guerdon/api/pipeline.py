@@ -151,7 +151,7 @@ def _train(out: Path, config: Config) -> dict[str, Any]:
     model = create(config.model, seed=config.train.seed)
     result = fit(model, comparisons, config.train, held_out=held_out, folder=out)
     save(training.with_self_test(result.model, comparisons), out / "model")
-    return {"steps": result.steps, "dropped": result.dropped, "train_seconds": result.seconds}
+    return {"steps": result.steps, "dropped": result.num_dropped, "train_seconds": result.seconds}
 
 
 def _calibrate(out: Path, config: Config) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def train(
     folder = Path(out) if out else None
     model = create(join_processes(config.model, config.train), seed=config.train.seed)
 
-    def begin() -> None:  # not before the data and the folder are known to be usable
+    def write_config_file() -> None:  # not before the data and the folder are known to be usable
         if folder and PartialState().is_main_process:
             # as resolved, so that --config takes the file back: what is written there counts as asked for
             actual = {"max_length": model.text.max_length, "attention": model.network.backbone.native_attention}
@@ -56,7 +56,9 @@ def train(
             writers.write_config(folder / "config.yaml", said)
 
     with run_folder.RunFolder(folder).lock():
-        trained = fit(model, comparisons, config.train, held_out=held_out, folder=folder, begin=begin).model
+        trained = fit(
+            model, comparisons, config.train, held_out=held_out, folder=folder, on_start=write_config_file
+        ).model
         if folder and PartialState().is_main_process:
             save(with_self_test(trained, comparisons), folder / "model")
     return trained

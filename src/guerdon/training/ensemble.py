@@ -1,4 +1,4 @@
-"""The runs that make an ensemble: the same comparisons, each run with a seed, a resample or a head of its own."""
+"""The runs of an ensemble's members: the same comparisons, with a seed, a bootstrap sample or a head for each member."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from guerdon.contracts import GuerdonError
 By = Literal["seed", "bootstrap", "heads"]
 
 
-def runs(config: Config, members: int, by: str) -> list[Config]:
-    """The config of each run. By "heads" there is one, whose backbone has as many heads as members are wanted.
+def member_configs(config: Config, members: int, by: str) -> list[Config]:
+    """The config of each run. By "heads" there is one run, whose backbone has one head per member.
 
-    Run i has the seed train.seed + i, which draws its head, its order of the data and, by "bootstrap", its resample.
+    Run i has the seed train.seed + i, which draws its head, its order of the data and, by "bootstrap", its sample.
     """
     if by not in get_args(By):
-        raise GuerdonError(f"ensemble: by={by!r} is not known; known are {', '.join(get_args(By))}")
+        raise GuerdonError(f"ensemble: by must be one of {', '.join(get_args(By))}, got {by!r}. Choose one of these.")
     if members < 2:
-        raise GuerdonError(f"ensemble: members={members}; remedy: 2 or more")
+        raise GuerdonError(f"ensemble: members must be at least 2, got {members}. Train more.")
     if by == "heads":
         return [config.model_copy(update={"model": config.model.model_copy(update={"heads": members})})]
     if config.model.heads > 1:
-        raise GuerdonError(f"model.heads={config.model.heads}: members by {by} have one head each; remedy: by='heads'")
-    resampled = config.train.bootstrap or by == "bootstrap"
+        raise GuerdonError(
+            f"model.heads must be 1 for members by {by}, got {config.model.heads}. Leave it out, or pass by='heads'."
+        )
+    bootstrap = config.train.bootstrap or by == "bootstrap"
     return [
         config.model_copy(
-            update={"train": config.train.model_copy(update={"seed": config.train.seed + i, "bootstrap": resampled})}
+            update={"train": config.train.model_copy(update={"seed": config.train.seed + i, "bootstrap": bootstrap})}
         )
         for i in range(members)
     ]

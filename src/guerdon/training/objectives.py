@@ -1,4 +1,7 @@
-"""The losses a run can choose, one function each, all with the same shape: rewards and a batch in, one value a comparison out."""
+"""The losses a run can choose: rewards and a batch in, one value per comparison out.
+
+Axes: c comparisons, r responses, a attributes or heads.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ Objective = Callable[[Float[Tensor, "r a"], Batch, TrainOptions, Float[Tensor, "
 
 
 def bradley_terry(rewards: Tensor, batch: Batch, options: TrainOptions, tau: Tensor) -> Tensor:
-    """Soft labels, margins and smoothing on pairs."""
+    """Pairs with soft labels, margins and label smoothing."""
     first, second = _scalar(rewards)[batch.rows].unbind(1)
     return preference.bradley_terry(first, second, q=batch.q, margin=batch.margin, smoothing=options.label_smoothing)
 
 
 def rao_kupper(rewards: Tensor, batch: Batch, options: TrainOptions, tau: Tensor) -> Tensor:
-    """Pairs with ties; the threshold is learned with the weights."""
+    """Pairs with ties; the threshold tau is learned with the weights."""
     first, second = _scalar(rewards)[batch.rows].unbind(1)
     return preference.rao_kupper(first, second, batch.outcome, tau)
 
@@ -40,7 +43,7 @@ def all_pairs(rewards: Tensor, batch: Batch, options: TrainOptions, tau: Tensor)
 
 
 def attributes(rewards: Tensor, batch: Batch, options: TrainOptions, tau: Tensor) -> Tensor:
-    """Each response's rated attributes, averaged over the responses of a comparison."""
+    """Errors of each response's rated attributes, averaged over the responses of a comparison."""
     errors = preference.attribute_regression(rewards, batch.ratings)[batch.rows] * batch.present
     rated = (~batch.ratings.isnan()).any(1)[batch.rows] & batch.present
     return errors.sum(1) / rated.sum(1).clamp(min=1)
@@ -60,32 +63,33 @@ def loss(
 ) -> Float[Tensor, " c"]:
     """The chosen loss of each comparison, nats, plus the centering penalty.
 
-    Of several heads on one backbone, the mean of theirs, or as the batch shares the comparison out between them. A head's gradient
-    comes from its own loss alone; the backbone's is the mean.
+    With several heads, the mean of their losses, or weighted by the batch's head_share. So each head gets the gradient of its
+    own loss, and the backbone the mean.
     """
     if options.loss == "attributes":
         return attributes(rewards, batch, options, tau)
-    each = torch.stack([_of_one_head(head, batch, options, tau) for head in rewards.split(1, dim=1)], dim=1)
-    return each.mean(1) if batch.share is None else (batch.share * each).sum(1)
+    of_heads = torch.stack([_head_loss(head, batch, options, tau) for head in rewards.split(1, dim=1)], dim=1)
+    return of_heads.mean(1) if batch.head_share is None else (batch.head_share * of_heads).sum(1)
 
 
-def _of_one_head(
+def accuracy(rewards: Float[Tensor, "r a"], batch: Batch) -> Float[Tensor, " c"]:
+    """Share of each comparison's decided pairs that the rewards put in the right order; equal rewards count half. NaN where no
+    pair is decided."""
+    r = rewards.mean(1)[batch.rows]
+    rank = torch.where(batch.ranks < 0, 10**6, batch.ranks)
+    decided = (rank[:, :, None] < rank[:, None, :]) & batch.present[:, :, None] & batch.present[:, None, :]
+    margin = r[:, :, None] - r[:, None, :]
+    hit = (margin > 0).float() + 0.5 * (margin == 0).float()
+    return (hit * decided).sum((1, 2)) / decided.sum((1, 2))
+
+
+def _head_loss(
     rewards: Float[Tensor, "r 1"], batch: Batch, options: TrainOptions, tau: Float[Tensor, ""]
 ) -> Float[Tensor, " c"]:
     values = OBJECTIVES[options.loss](rewards, batch, options, tau)
     if options.centering:
         values = values + options.centering * preference.centering(_scalar(rewards)[batch.rows], batch.present)
     return values
-
-
-def accuracy(rewards: Float[Tensor, "r a"], batch: Batch) -> Float[Tensor, " c"]:
-    """Share of each comparison's decided pairs that the rewards order rightly, equal rewards half; NaN where none is decided."""
-    r = rewards.mean(1)[batch.rows]
-    rank = torch.where(batch.ranks < 0, 10**6, batch.ranks)
-    decided = (rank[:, :, None] < rank[:, None, :]) & batch.present[:, :, None] & batch.present[:, None, :]
-    margin = r[:, :, None] - r[:, None, :]
-    right = (margin > 0).float() + 0.5 * (margin == 0).float()
-    return (right * decided).sum((1, 2)) / decided.sum((1, 2))
 
 
 def _scalar(rewards: Float[Tensor, "r a"]) -> Float[Tensor, " r"]:

@@ -19,7 +19,7 @@ from guerdon.models.directory import layout
 from guerdon.models.engine import prefix_tree
 from guerdon.models.engine.backbone import pad
 from guerdon.models.reward_model import create
-from guerdon.training.loop import _recompute_activations
+from guerdon.training.loop import checkpoint_activations
 
 FALLBACK = "cannot share the tokens of a prompt exactly"
 
@@ -286,7 +286,7 @@ def test_soft_capped_scores_are_exact(fresh, doubled):
 def test_with_activations_made_again_the_cache_is_not_chosen(fresh, doubled, caplog, monkeypatch):
     network = fresh()
     no_backend(network, monkeypatch)
-    _recompute_activations(network)
+    checkpoint_activations(network)
     assert network.train().backbone.choose_mode() == "padded"
     assert len(warnings_in(caplog)) == 1
     assert network.backbone.mode == "padded"
@@ -297,7 +297,7 @@ def test_activations_made_again_after_the_cache_was_chosen_change_nothing(fresh,
     no_backend(network, monkeypatch)
     assert network.backbone.choose_mode() == "cache"
     expected = rewards_and_gradients(network, ONE_PROMPT, "padded")
-    _recompute_activations(network.train())
+    checkpoint_activations(network.train())
     assert farthest(rewards_and_gradients(network, ONE_PROMPT, network.backbone.choose_mode()), expected) < 1e-12
 
 
@@ -402,7 +402,7 @@ def test_activations_made_again_and_adapters_change_no_gradient(fresh, doubled, 
     expected = rewards_and_gradients(network, TEXTS, "padded")
     assert any("lora_A" in key for key in expected[1]) == bool(lora_rank)
     assert farthest(rewards_and_gradients(network, TEXTS, "prefix_tree"), expected) < 1e-12
-    _recompute_activations(network.train())
+    checkpoint_activations(network.train())
     if lora_rank:
         layout.unwrapped(network.classifier).enable_input_require_grads()
     assert farthest(rewards_and_gradients(network, TEXTS, "prefix_tree"), expected) < 1e-12
@@ -425,7 +425,7 @@ def test_activations_of_two_forests_in_flight_are_not_confused(fresh, doubled):
     halves = TEXTS[:4], TEXTS[4:]
     expected = [rewards_and_gradients(network, half, "padded")[1] for half in halves]
     expected = {name: expected[0][name] + expected[1][name] for name in expected[0]}
-    _recompute_activations(network)
+    checkpoint_activations(network)
     network.zero_grad()
     rewards = [network(half)[:, 0] for half in halves]
     for found in rewards:  # the first forest is recomputed after the second was planted

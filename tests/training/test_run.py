@@ -1,0 +1,177 @@
+"""A killed run resumes to the same result; a checkpoint of another run is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys import liked
+from training_runs import farthest, metrics, train, turned, weights
+
+from guerdon import GuerdonError
+from guerdon.api import training
+
+TESTS = Path(__file__).parents[1]
+STOPPING = {"epochs": 3.0, "batch_size": 8, "save_every": 3, "eval_every": 2, "patience": 3, "micro_tokens": 512}
+MOMENTS = {
+    "in step 5, whose metrics are half written": """
+        append = run_folder.append_jsonl
+        def dying(path, row):
+            append(path, row)
+            if row["step"] == 5:
+                open(path, "a").write('{"step": 5, "held_')
+                die()
+        run_folder.append_jsonl = dying
+    """,
+    "between the two renames of a checkpoint": """
+        rename = pathlib.Path.rename
+        def dying(old, new):
+            if str(new).endswith("checkpoint") and (pathlib.Path(new).parent / "checkpoint.old").exists():
+                die()
+            return rename(old, new)
+        pathlib.Path.rename = dying
+    """,
+    "while the best weights are written": """
+        write = checkpoint.save_file
+        def dying(tensors, path):
+            write(tensors, path)
+            if ".best." in str(path):
+                die()
+        checkpoint.save_file = dying
+    """,
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_dir, tmp_path_factory):
+    """A run that stops early, and its folder."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    result = train(tiny_dir, liked(32), held_out=turned(liked(16, 1)), folder=folder, **STOPPING)
+    assert result.stopped_early
+    assert result.steps == 8  # the best at 2, then worse at 4, 6 and 8
+    return result, folder
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(tiny_dir, tmp_path, uninterrupted, moment):
+    child = (
+        textwrap.dedent(f"""
+        import os, pathlib, signal, sys
+        sys.path[:0] = {[str(TESTS), str(TESTS / "training")]!r}
+        from test_run import STOPPING, liked, train, turned
+        from guerdon.io import run_folder
+        from guerdon.runtime import checkpoint
+        die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    """)
+        + textwrap.dedent(MOMENTS[moment])
+        + textwrap.dedent(f"""
+        train({str(tiny_dir)!r}, liked(32), held_out=turned(liked(16, 1)), folder=pathlib.Path({str(tmp_path)!r}), **STOPPING)
+    """)
+    )
+    ran = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=False)
+    assert ran.returncode == -9, ran.stderr
+    result, folder = uninterrupted
+    again = train(tiny_dir, liked(32), held_out=turned(liked(16, 1)), folder=tmp_path, **STOPPING)
+    assert farthest(weights(result), weights(again)) == 0.0
+    assert (again.steps, again.stopped_early, again.held_out) == (result.steps, True, result.held_out)
+    assert metrics(tmp_path) == metrics(folder)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") or path.name.endswith(".old")]
+
+
+def test_a_finished_run_is_not_run_again(tiny_dir, uninterrupted):
+    result, folder = uninterrupted
+    before = (folder / "metrics.jsonl").read_bytes()
+    again = train(tiny_dir, liked(32), held_out=turned(liked(16, 1)), folder=folder, **STOPPING)
+    assert farthest(weights(result), weights(again)) == 0.0
+    assert again.held_out == result.held_out
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_folder_changes_nothing(tiny_dir, uninterrupted):
+    result, _ = uninterrupted
+    again = train(tiny_dir, liked(32), held_out=turned(liked(16, 1)), **STOPPING)
+    assert farthest(weights(result), weights(again)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"lr": 1e-3}, "train options"),
+        ({"seed": 1}, "train options"),
+        ({"comparisons": liked(32, 2)}, "data"),
+        ({"comparisons": [dataclasses.replace(c, weight=2.0) for c in liked(32)]}, "data"),
+        (
+            {
+                "comparisons": [
+                    dataclasses.replace(c, preference=dataclasses.replace(c.preference, strength=2.0))
+                    for c in liked(32)
+                ]
+            },
+            "data",
+        ),
+        ({"model": {"system": "be kind", "lora_rank": 2}}, "model"),
+        ({"model": {"lora_rank": 2, "lora_alpha": 8}}, "model"),
+        ({"model": {"lora_rank": 2, "dtype": "bfloat16"}}, "model"),
+        ({"model": {"lora_rank": 3}}, "model"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_with_what_differs(tiny_dir, tmp_path, change, named):
+    given = {"comparisons": liked(32), "model": {"lora_rank": 2}, "max_steps": 2, "save_every": 1}
+    train(tiny_dir, folder=tmp_path, **given)
+    with pytest.raises(
+        GuerdonError,
+        match=rf"checkpoint: belongs to a run that differs in {named}\. Delete it to start over, or pass another --out",
+    ):
+        train(tiny_dir, folder=tmp_path, **given | change)
+
+
+def test_options_that_change_no_result_do_not_prevent_resuming(tiny_dir, tmp_path):
+    given = {"folder": tmp_path, "max_steps": 2}
+    train(tiny_dir, liked(32), save_every=1, **given)
+    assert train(tiny_dir, liked(32), save_every=2, micro_tokens=64, **given).steps == 2
+
+
+@pytest.mark.parametrize(("name", "text"), [("state.json", "{"), ("tensors.safetensors", "half")])
+def test_a_damaged_checkpoint_is_named(tiny_dir, tmp_path, name, text):
+    train(tiny_dir, liked(16), folder=tmp_path, max_steps=1, save_every=1)
+    (tmp_path / "checkpoint" / name).write_text(text)
+    with pytest.raises(GuerdonError, match=r"checkpoint.*remedy: delete"):
+        train(tiny_dir, liked(16), folder=tmp_path, max_steps=1, save_every=1)
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_early_stopping_restores_the_best_weights(tiny_dir, tmp_path, on_disk):
+    given = {"held_out": turned(liked(16, 1)), "schedule": "constant", "warmup": 0.0, "eval_every": 1}
+    folder = tmp_path if on_disk else None
+    stopped = train(tiny_dir, liked(128), patience=2, epochs=4.0, folder=folder, **given)
+    assert stopped.stopped_early
+    losses = [
+        train(tiny_dir, liked(128), max_steps=n, **given).held_out.loss.value for n in range(1, stopped.steps + 1)
+    ]
+    best = int(np.argmin(losses)) + 1
+    assert stopped.steps == best + 2
+    assert stopped.held_out.loss.value == losses[best - 1]
+    assert farthest(weights(stopped), weights(train(tiny_dir, liked(128), max_steps=best, **given))) == 0.0
+
+
+def test_one_held_out_group_has_no_interval_and_metrics_stay_json(tiny_dir, tmp_path):
+    train(tiny_dir, liked(16), held_out=liked(1, 5), folder=tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert rows[-1]["held_out_accuracy"] in (0.0, 1.0)
+    assert rows[-1]["held_out_accuracy_low"] is None
+
+
+@pytest.mark.parametrize("place", ["/proc/nobody/run", "file/run"])
+def test_a_folder_that_cannot_be_written_is_named(tiny_dir, tmp_path, place):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(GuerdonError, match=r"cannot write .*run.*\. Pass another --out"):
+        train(tiny_dir, liked(4), folder=tmp_path / place)
+    with pytest.raises(GuerdonError, match=r"cannot write .*\. Pass another --out"):
+        training.train(liked(4), out=tmp_path / place, base=str(tiny_dir))
