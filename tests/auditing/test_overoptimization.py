@@ -1,4 +1,4 @@
-"""Worlds in which the truth about a reward is planted: where gold turns, how much is length, what RL would have done."""
+"""Runs and pools with a planted truth about the reward: where gold turns, how much is length, what RL would have done."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from guerdon.auditing.overoptimization import (
-    Candidates,
-    Trajectory,
-    overoptimize_pool,
-    overoptimize_run,
-)
-from guerdon.contracts import Finding, GuerdonError, as_prompt
+from guerdon.auditing.overoptimization import Trajectory, measure_pool, measure_run
+from guerdon.contracts import Finding, GuerdonError, Response, Rollouts, as_prompt
 from guerdon.formulas.overoptimization import rl_law
 from guerdon.io.reports import from_json, to_json
 from guerdon.reporting import to_html, to_markdown
@@ -47,15 +42,23 @@ def run(gold=by_rl_law, p=100, seed=0, *, by_length=0.0, by_quality=0.4, longer=
 
 
 def pool(gold, p=60, size=1024, seed=0, error=None):
-    """Standard normal gold-or-proxy worlds: gold is a function of the proxy, or the proxy is gold and an error."""
+    """A standard normal proxy with gold a function of it, or a standard normal gold with the proxy gold plus an error."""
     rng = np.random.default_rng(seed)
     base, level = rng.normal(size=(p, size)), rng.normal(size=(p, 1))
     proxy, judged = (base, gold(base)) if error is None else (base + error(rng, (p, size)), base)
-    return Candidates(
-        prompts=[as_prompt(f"question {i}") for i in range(p)],
-        texts=[[f"candidate {j}" for j in range(size)] for _ in range(p)],
-        proxy=proxy + level,
-        gold=judged + level,
+    return rollouts(proxy + level, gold=judged + level)
+
+
+def rollouts(rewards, texts=None, **tables):
+    """Rollouts from tables [prompts, N]."""
+    p, n = rewards.shape
+    texts = texts or [[f"reply {j}" for j in range(n)] for _ in range(p)]
+    return Rollouts(
+        tuple(as_prompt(f"question {i}") for i in range(p) for _ in range(n)),
+        tuple(Response(text) for row in texts for text in row),
+        samples=n,
+        reward=rewards.ravel(),
+        **{name: table.ravel() for name, table in tables.items()},
     )
 
 
@@ -85,8 +88,8 @@ def titles(report, severity=None):
 # ---- Runs --------------------------------------------------------------------------------------------------------
 
 
-def test_a_hump_is_over_optimized_and_the_interval_of_its_peak_holds_the_true_one():
-    report = overoptimize_run(run(), draws=DRAWS)
+def test_a_hump_is_over_optimized_and_the_interval_of_its_peak_covers_the_truth():
+    report = measure_run(run(), draws=DRAWS)
     assert report.findings[0].title.startswith("Over-optimized since KL = ")
     assert report.findings[0].severity == "warning"
     assert "best by gold (update 30)" in report.findings[0].remedy
@@ -98,11 +101,11 @@ def test_a_hump_is_over_optimized_and_the_interval_of_its_peak_holds_the_true_on
     assert report.estimates["law_alpha"].low < 1.5 < report.estimates["law_alpha"].high
     assert report.estimates["gold_drop"].low > 0
     assert report.estimates["gold_per_proxy_late"].high < 0
-    assert "At the end the proxy rises by what gold loses" in titles(report, "warning")
+    assert "At the end gold falls as the proxy rises" in titles(report, "warning")
 
 
-def test_a_steady_rise_is_fine_and_no_peak_is_made_up():
-    report = overoptimize_run(run(lambda d: d), draws=DRAWS)
+def test_a_steady_rise_is_fine_and_has_no_peak():
+    report = measure_run(run(lambda d: d), draws=DRAWS)
     assert report.findings[0].title.startswith("Fine up to KL = ")
     assert titles(report, "warning") == []
     assert not {"peak_kl", "peak_gold"} & set(report.estimates)
@@ -110,88 +113,92 @@ def test_a_steady_rise_is_fine_and_no_peak_is_made_up():
     assert "No peak observed up to KL = " in report.curves["gold_by_kl"].caption
 
 
-def test_a_law_of_the_wrong_form_is_called_that():
-    report = overoptimize_run(run(lambda d: d * (2 - 0.5 * d), noise=0.1), draws=DRAWS)
+def test_a_law_that_fits_better_is_named():
+    report = measure_run(run(lambda d: d * (2 - 0.5 * d), noise=0.1), draws=DRAWS)
     assert "d (α - β d) fits these points better" in report.curves["gold_by_kl"].caption
 
 
-def test_a_gain_that_is_length_is_named_and_one_that_is_quality_is_not():
-    by_length = overoptimize_run(run(lambda d: d, by_length=0.1, by_quality=0.0), draws=DRAWS)
+def test_a_gain_in_length_is_reported_and_a_gain_in_quality_is_not():
+    by_length = measure_run(run(lambda d: d, by_length=0.1, by_quality=0.0), draws=DRAWS)
     assert by_length.estimates["length_share"].low < 1 < by_length.estimates["length_share"].high
     assert "Most of the gain is length" in titles(by_length, "warning")
-    by_quality = overoptimize_run(run(lambda d: d, by_length=0.0), draws=DRAWS)
+    by_quality = measure_run(run(lambda d: d, by_length=0.0), draws=DRAWS)
     assert by_quality.estimates["length_share"].low < 0 < by_quality.estimates["length_share"].high
     assert "Most of the gain is length" not in titles(by_quality)
 
 
-def test_without_gold_it_says_that_nothing_can_be_concluded():
+def test_without_gold_nothing_is_concluded():
     alert = Finding("warning", "Replies have grown", "a lot", "read them")
-    report = overoptimize_run(run(None), alerts=[alert], draws=DRAWS)
+    report = measure_run(run(None), alerts=[alert], draws=DRAWS)
     assert report.findings[0].title == "Without a gold judge nothing can be concluded"
     assert report.findings[1] == alert
     assert set(report.curves) == {"proxy_by_kl", "length_by_kl"}
     assert "gold_gain" not in report.estimates
 
 
-def test_three_prompts_are_insufficient_with_the_remedy():
-    report = overoptimize_run(run(p=3), draws=DRAWS)
+def test_three_prompts_are_insufficient():
+    report = measure_run(run(p=3), draws=DRAWS)
     assert report.findings[0].title.startswith("Too little evidence for a trend: 3 prompts")
     assert "more prompts" in report.findings[0].remedy
-    alone = overoptimize_run(run(p=1), draws=DRAWS)
+    alone = measure_run(run(p=1), draws=DRAWS)
     assert math.isnan(alone.estimates["proxy_gain"].low)
 
 
-def test_prompts_with_a_gap_are_left_out_and_counted():
+def test_incomplete_prompts_are_left_out_and_counted():
     whole = run()
     gold = whole.gold.copy()
     gold[3, :20] = math.nan
-    report = overoptimize_run(dataclasses.replace(whole, gold=gold), draws=DRAWS)
+    report = measure_run(dataclasses.replace(whole, gold=gold), draws=DRAWS)
     assert report.about["prompts left out"].startswith("20 of 100")
     assert report.estimates["gold_gain"].n == 80
     assert report.findings[0].title.startswith("Over-optimized")
 
 
-def test_checks_out_of_order_of_kl_are_put_in_order():
+def test_checks_are_sorted_by_kl():
     whole = run()
     turned = [0, *range(10, 0, -1)]
     mixed = dataclasses.replace(
         whole, **{name: getattr(whole, name)[turned] for name in ("proxy", "kl", "length", "gold")}
     )
-    one, other = (overoptimize_run(each, draws=DRAWS) for each in (whole, mixed))
+    one, other = (measure_run(each, draws=DRAWS) for each in (whole, mixed))
     assert one.findings[0].title == other.findings[0].title
     assert list(other.curves["gold_by_kl"].x) == sorted(other.curves["gold_by_kl"].x)
 
 
-def test_the_texts_to_read_are_those_of_the_first_the_best_and_the_last_check():
-    report = overoptimize_run(run(), draws=DRAWS)
+def test_examples_are_from_the_first_the_best_and_the_last_check():
+    report = measure_run(run(), draws=DRAWS)
     assert len(report.examples) == 3
     shown = report.examples[0]
     assert shown.title == "Where gold fell most"
     assert [label.split(",")[0] for label in shown.labels] == ["first check", "best by gold check", "last check"]
     assert [response.text.split(" at ")[1] for response in shown.responses] == ["0", "3", "10"]
     assert shown.prompt[0].content.removeprefix("question ") == shown.responses[0].text.split()[1]
-    rising = overoptimize_run(run(lambda d: d), draws=DRAWS).examples[0]
+    rising = measure_run(run(lambda d: d), draws=DRAWS).examples[0]
     assert len(rising.responses) == 2
 
 
-def test_a_run_that_cannot_be_judged_is_refused_with_the_reason():
+def test_a_run_that_cannot_be_measured_is_refused():
     whole = run()
-    with pytest.raises(GuerdonError, match="check the untouched policy first"):
-        overoptimize_run(dataclasses.replace(whole, updates=tuple(range(5, 16))))
+    with pytest.raises(GuerdonError, match="Check the initial policy first"):
+        measure_run(dataclasses.replace(whole, updates=tuple(range(5, 16))))
     one = {name: getattr(whole, name)[:1] for name in ("proxy", "kl", "length", "gold")}
-    with pytest.raises(GuerdonError, match="check it at least twice"):
-        overoptimize_run(dataclasses.replace(whole, updates=(0,), **one))
-    with pytest.raises(GuerdonError, match=r"gold has shape \(1, 100\) for 11 checks of 100 prompts"):
+    with pytest.raises(GuerdonError, match="must have at least two checks, got 1"):
+        measure_run(dataclasses.replace(whole, updates=(0,), **one))
+    with pytest.raises(
+        GuerdonError, match=r"gold must have shape \(11, 100\) for 11 checks of 100 prompts, got \(1, 100\)"
+    ):
         dataclasses.replace(whole, gold=one["gold"])
-    with pytest.raises(GuerdonError, match="no prompt has every number"):
-        overoptimize_run(dataclasses.replace(whole, proxy=np.full_like(whole.proxy, math.nan)))
+    with pytest.raises(
+        GuerdonError, match="some prompt must have every number at the first check and a later one, got none"
+    ):
+        measure_run(dataclasses.replace(whole, proxy=np.full_like(whole.proxy, math.nan)))
 
 
 # ---- Pools -------------------------------------------------------------------------------------------------------
 
 
-def test_the_gaussian_hump_turns_where_it_is_known_to():
-    report = overoptimize_pool(pool(hump), draws=DRAWS)
+def test_a_gaussian_hump_turns_at_the_known_kl():
+    report = measure_pool(pool(hump), draws=DRAWS)
     assert report.findings[0].title.startswith("Over-optimized since KL = ")
     peak = report.estimates["peak_kl"]
     assert peak.low < 1.34**2 < peak.high  # least squares on the exact curve
@@ -199,53 +206,53 @@ def test_the_gaussian_hump_turns_where_it_is_known_to():
     assert report.about["KL from"].startswith("the bound")
 
 
-def test_the_forecast_turns_at_the_kl_penalty_where_it_is_known_to():
-    report = overoptimize_pool(pool(lambda s: s - 0.5 * (s**2 - 1)), draws=DRAWS)
+def test_the_forecast_turns_at_the_known_kl_penalty():
+    report = measure_pool(pool(lambda s: s - 0.5 * (s**2 - 1)), draws=DRAWS)
     (turn,) = [f for f in report.findings if "is forecast to lose gold" in f.title]
     told = float(turn.evidence.split("β = ")[1].split(",")[0])
     assert told == pytest.approx(1.0, abs=0.1)  # λ* = 1 / (2 b)
 
 
 def test_a_proxy_with_a_heavy_tail_is_over_optimized():
-    report = overoptimize_pool(pool(None, size=4096, error=lambda rng, s: rng.standard_t(2, size=s)), draws=DRAWS)
+    report = measure_pool(pool(None, size=4096, error=lambda rng, s: rng.standard_t(2, size=s)), draws=DRAWS)
     assert report.findings[0].title.startswith("Over-optimized since KL = ")
     assert report.estimates["gold_drop"].low > 0.3
     assert report.about["largest n"] == "1024"
 
 
-def test_a_proxy_with_a_light_error_is_not():
-    report = overoptimize_pool(pool(None, error=lambda rng, s: rng.normal(size=s)), draws=DRAWS)
+def test_a_proxy_with_a_light_tail_is_not_over_optimized():
+    report = measure_pool(pool(None, error=lambda rng, s: rng.normal(size=s)), draws=DRAWS)
     assert not report.findings[0].title.startswith("Over-optimized")
     assert "The forecast of RL does not turn within reach of the pool" in titles(report)
     assert "peak_kl" not in report.estimates
 
 
-def test_repeated_candidates_bring_the_kl_down():
+def test_repeated_replies_lower_the_kl():
     apart = pool(lambda s: s, p=20, size=64)
     same = dataclasses.replace(
         apart,
-        texts=[[f"{j // 16}" for j in range(64)] for _ in range(20)],
-        proxy=np.repeat(np.arange(4.0), 16)[None] + np.zeros((20, 1)),
+        responses=tuple(Response(f"{j // 16}") for _ in range(20) for j in range(64)),
+        reward=np.tile(np.repeat(np.arange(4.0), 16), 20),
     )
-    one, other = (overoptimize_pool(each, draws=DRAWS) for each in (apart, same))
-    assert other.about["KL from"].startswith("counts of equal candidates")
+    one, other = (measure_pool(each, draws=DRAWS) for each in (apart, same))
+    assert other.about["KL from"].startswith("counts of equal replies")
     assert other.curves["proxy_by_kl"].x[-1] < 0.9 * one.curves["proxy_by_kl"].x[-1]
-    known = overoptimize_pool(dataclasses.replace(same, log_prob=np.full((20, 64), -50.0)), draws=DRAWS)
+    known = measure_pool(dataclasses.replace(same, log_prob=np.full(20 * 64, -50.0)), draws=DRAWS)
     assert known.about["KL from"].startswith("log-probabilities")
     assert known.curves["proxy_by_kl"].x == pytest.approx(one.curves["proxy_by_kl"].x)
 
 
 def test_a_pool_without_gold_and_one_of_three_prompts():
     whole = pool(hump, p=3, size=64)
-    few = overoptimize_pool(whole, draws=DRAWS)
+    few = measure_pool(whole, draws=DRAWS)
     assert few.findings[0].title.startswith("Too little evidence for a trend: 3 prompts")
-    blind = overoptimize_pool(dataclasses.replace(whole, gold=None), draws=DRAWS)
+    blind = measure_pool(dataclasses.replace(whole, gold=None), draws=DRAWS)
     assert blind.findings[0].title == "Without a gold judge nothing can be concluded"
     assert blind.examples == ()
 
 
 def drifting(p=40, size=64, *, longer=0.0, apart=0.0, outside=0.0, stuck=0.0, quality=1.0):
-    """Candidates whose proxy is quality, and as much of each fault as is asked for."""
+    """A pool whose proxy is quality, plus as much of each fault as given."""
     rng = np.random.default_rng(3)
     good, faulty = rng.normal(size=(p, size)), rng.normal(size=(p, size))
     words = np.round(30 + 8 * (faulty if longer else rng.normal(size=(p, size)))).clip(8)
@@ -253,10 +260,9 @@ def drifting(p=40, size=64, *, longer=0.0, apart=0.0, outside=0.0, stuck=0.0, qu
         ["go on and on " * int(n) if stuck and f > 1 else " ".join(map(str, rng.integers(0, 10**6, int(n)))) for n, f in row]
         for row in (zip(a, b, strict=True) for a, b in zip(words, faulty, strict=True))
     ]  # fmt: skip
-    return Candidates(
-        prompts=[as_prompt(f"question {i}") for i in range(p)],
-        texts=texts,
-        proxy=quality * good + (longer + apart + outside + stuck) * faulty,
+    return rollouts(
+        quality * good + (longer + apart + outside + stuck) * faulty,
+        texts,
         std=0.1 + apart * 3 * np.exp(faulty),
         shift_p=np.where(faulty > 1, 0.01, 0.5) if outside else rng.uniform(size=(p, size)),
     )
@@ -272,8 +278,8 @@ def drifting(p=40, size=64, *, longer=0.0, apart=0.0, outside=0.0, stuck=0.0, qu
         ({}, None),
     ],
 )
-def test_each_drift_of_the_chosen_is_named_and_quality_is_not(fault, title):
-    report = overoptimize_pool(drifting(**fault), draws=DRAWS)
+def test_each_drift_of_the_chosen_replies_is_reported_and_quality_is_not(fault, title):
+    report = measure_pool(drifting(**fault), draws=DRAWS)
     assert [t for t in titles(report, "warning") if "gold" not in t] == ([] if title is None else [title])
     assert {"length_by_kl", "repetition_by_kl", "spread_by_kl", "shifted_by_kl"} <= report.curves.keys()
     if title is None:
@@ -281,77 +287,78 @@ def test_each_drift_of_the_chosen_is_named_and_quality_is_not(fault, title):
 
 
 @pytest.mark.parametrize("constant", [1.0, 0.7, 3.3])
-def test_a_gold_that_nothing_moves_neither_rises_nor_falls(constant):
-    report = overoptimize_pool(pool(lambda s: np.full_like(s, constant), p=20, size=64), draws=DRAWS)
+def test_a_constant_gold_neither_rises_nor_falls(constant):
+    report = measure_pool(pool(lambda s: np.full_like(s, constant), p=20, size=64), draws=DRAWS)
     assert report.findings[0].title.startswith("Flattening")
     assert [report.estimates[name].value for name in ("gold_gain", "gold_drop", "falling_prompts")] == [0, 0, 0]
 
 
 def test_equal_prompts_count_once():
     whole = pool(hump, p=20, size=64)
-    report = overoptimize_pool(
-        dataclasses.replace(whole, prompts=[as_prompt(f"{i // 2}") for i in range(20)]), draws=DRAWS
-    )
+    prompts = tuple(as_prompt(f"{i // 2}") for i in range(20) for _ in range(64))
+    report = measure_pool(dataclasses.replace(whole, prompts=prompts), draws=DRAWS)
     assert report.estimates["gold_gain"].n == 10
 
 
-def test_a_pool_that_cannot_be_used_is_refused():
+def test_a_pool_that_cannot_be_measured_is_refused():
     whole = pool(hump, p=4, size=16)
-    with pytest.raises(GuerdonError, match="most_n=17: the pool has 16"):
-        overoptimize_pool(whole, most_n=17)
-    with pytest.raises(GuerdonError, match="too few for a curve; remedy: draw 8"):
-        overoptimize_pool(pool(hump, p=4, size=4))
-    with pytest.raises(GuerdonError, match="gold has a number that is not finite"):
-        dataclasses.replace(whole, gold=np.full((4, 16), math.nan))
-    with pytest.raises(GuerdonError, match="for 3 prompts"):
-        dataclasses.replace(whole, prompts=whole.prompts[:3])
+    with pytest.raises(GuerdonError, match="most_n must be from 1 to its 16 replies per prompt, got 17"):
+        measure_pool(whole, most_n=17)
+    with pytest.raises(GuerdonError, match=r"8 or more replies per prompt for a curve, got 4\. Draw more"):
+        measure_pool(pool(hump, p=4, size=4))
+    with pytest.raises(GuerdonError, match="gold must be finite for every reply, got nan"):
+        measure_pool(dataclasses.replace(whole, gold=np.full(64, math.nan)))
+    with pytest.raises(GuerdonError, match="must have at least one prompt, got none"):
+        measure_pool(whole.select([]))
+    with pytest.raises(GuerdonError, match="reward must be measured first"):
+        measure_pool(dataclasses.replace(whole, reward=None))
 
 
 # ---- The forecast beside the run ---------------------------------------------------------------------------------
 
 
-def test_a_run_that_does_what_the_pool_forecast_is_said_to():
-    report = overoptimize_run(tilted_run([0, 0.4, 0.8, 1.2, 1.6]), pool(hump), draws=DRAWS)
+def test_a_run_as_forecast_has_no_forecast_error():
+    report = measure_run(tilted_run([0, 0.4, 0.8, 1.2, 1.6]), pool(hump), draws=DRAWS)
     error = report.estimates["forecast_error"]
     assert error.low < 0 < error.high
     assert error.high - error.low < 0.4
     assert report.estimates["forecast_gold"].value == pytest.approx(1.6 - 0.3 * 1.6**2, abs=0.1)
     assert "The run got the gold that the pool forecast" in titles(report, "note")
     assert {"gold_by_proxy", "gold_by_proxy_forecast", "gold_by_proxy_best_of_n"} <= set(report.curves)
-    assert report.sections[0].title.endswith("Best of n")
+    assert report.sections[0].title.endswith("best of n")
 
 
-def test_a_run_that_finds_new_faults_falls_short_of_the_forecast():
-    report = overoptimize_run(tilted_run([0, 0.4, 0.8, 1.2, 1.6], lost=0.3), pool(hump), draws=DRAWS)
+def test_a_run_that_exploits_new_errors_gets_less_than_forecast():
+    report = measure_run(tilted_run([0, 0.4, 0.8, 1.2, 1.6], lost=0.3), pool(hump), draws=DRAWS)
     assert report.estimates["forecast_error"].high < 0
     assert any(title.startswith("The run got less gold than the pool forecast") for title in titles(report, "warning"))
 
 
-def test_the_forecast_is_not_read_beyond_its_reach():
-    report = overoptimize_run(tilted_run([0, 0.5, 1.0, 4.0, 9.0]), pool(hump, size=64), draws=DRAWS)
+def test_the_forecast_is_compared_only_within_its_reach():
+    report = measure_run(tilted_run([0, 0.5, 1.0, 4.0, 9.0]), pool(hump, size=64), draws=DRAWS)
     (finding,) = [f for f in report.findings if "forecast" in f.title and "measured less forecast" in f.evidence]
     assert "at update 2," in finding.evidence
-    far = overoptimize_run(tilted_run([0, 6.0, 9.0]), pool(hump, size=64), draws=DRAWS)
+    far = measure_run(tilted_run([0, 6.0, 9.0]), pool(hump, size=64), draws=DRAWS)
     assert "forecast_error" not in far.estimates
 
 
 # ---- The page ----------------------------------------------------------------------------------------------------
 
 
-def test_the_report_reads_the_same_everywhere_and_again():
-    report = overoptimize_run(run(), pool(hump, p=20, size=64), draws=DRAWS)
+def test_the_report_is_the_same_in_json_and_html_and_again():
+    report = measure_run(run(), pool(hump, p=20, size=64), draws=DRAWS)
     assert to_json(from_json(to_json(report))) == to_json(report)
     assert report.findings[0].title in to_html(report)
     assert "Over-optimized since" in to_markdown(report)
-    again = overoptimize_run(run(), pool(hump, p=20, size=64), draws=DRAWS)
+    again = measure_run(run(), pool(hump, p=20, size=64), draws=DRAWS)
     assert to_html(again) == to_html(report)
 
 
-def test_a_run_that_went_nowhere_says_so():
+def test_a_run_that_changed_nothing_is_flat():
     still = run(lambda d: 0 * d, by_quality=0.0, longer=0.0, noise=0.0)
-    flat = overoptimize_run(still, draws=DRAWS)
+    flat = measure_run(still, draws=DRAWS)
     assert flat.findings[0].title.startswith("Flattening")
     assert not {"length_share", "gold_per_proxy"} & set(flat.estimates)
-    stuck = overoptimize_run(dataclasses.replace(still, kl=np.zeros_like(still.kl)), draws=DRAWS)
+    stuck = measure_run(dataclasses.replace(still, kl=np.zeros_like(still.kl)), draws=DRAWS)
     assert "all points are at the same KL" in stuck.findings[0].title
     assert to_markdown(stuck)

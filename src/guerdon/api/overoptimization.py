@@ -27,7 +27,7 @@ from guerdon.io import (
 
 if TYPE_CHECKING:
     from guerdon.alignment_tax.run import Gain
-    from guerdon.auditing.overoptimization import Candidates, Trajectory
+    from guerdon.auditing.overoptimization import Trajectory
     from guerdon.optimization.monitor import Check
 
 
@@ -50,23 +50,23 @@ def measure_overoptimization(place: str | Path, *, pool: str | Path | None = Non
     With a pool of the policy that the run began from, its forecast stands beside what the run did. Keywords are
     BestOfNOptions: most_n, draws, seed.
     """
-    from guerdon.auditing.overoptimization import overoptimize_pool, overoptimize_run
-    from guerdon.optimization import monitor
+    from guerdon.auditing.overoptimization import measure_pool, measure_run
+    from guerdon.optimization import monitor, read_pool
 
     chosen, folder = make(BestOfNOptions, options), Path(place)
     doubt = {"draws": chosen.draws, "seed": chosen.seed}
     if not folder.is_dir():
         if pool is not None:
             raise GuerdonError(f"{place}: a pool beside a pool; remedy: give a run folder, or leave --pool out")
-        return overoptimize_pool(_candidates(place), about={"file": str(place)}, most_n=chosen.most_n, **doubt)
+        return measure_pool(read_pool(place).rollouts, about={"file": str(place)}, most_n=chosen.most_n, **doubt)
     checks = monitor.read_checks(folder / "checks.jsonl")
     if len(checks) < 2:
         raise GuerdonError(
             f"{place}: {len(checks)} checks; remedy: a run with optimize.check_every and held-out prompts"
         )
-    report = overoptimize_run(
+    report = measure_run(
         _trajectory(checks, folder / "held_out.jsonl"),
-        None if pool is None else _candidates(pool),
+        None if pool is None else read_pool(pool).rollouts,
         alerts=monitor.alerts(checks, **doubt),
         about={"run": str(place), **_left_out(folder)},
         **doubt,
@@ -142,21 +142,3 @@ def _texts(place: str | Path) -> list[str]:
             )
         found.append(row["text"])
     return found
-
-
-def _candidates(place: str | Path) -> Candidates:
-    """A file of best-of-n as the audit takes it."""
-    from guerdon.auditing.overoptimization import Candidates
-    from guerdon.optimization import read_pool
-
-    pool = read_pool(place).rollouts
-    return Candidates(
-        pool.prompts_once,
-        [[response.text for response in responses] for responses in pool.responses_by_prompt],
-        pool.reward_by_prompt,
-        pool.by_prompt(pool.gold),
-        pool.by_prompt(pool.log_prob),
-        std=pool.by_prompt(pool.std),
-        shift_p=pool.by_prompt(pool.shift_p),
-        partly_read=pool.by_prompt(pool.truncated),
-    )
