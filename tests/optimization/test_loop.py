@@ -1143,7 +1143,7 @@ def test_what_the_judges_did_not_see_whole_is_in_metrics_and_checks(tiny_dir, tm
     model = CalibratedModel(create(ModelOptions(base=str(tiny_dir), max_length=12, truncation="left")), Calibration())
     guerdon.optimize(speaking(tiny_dir), model, PROMPTS, held_out=HELD_OUT, out=tmp_path, config=config)
     assert metrics(tmp_path)[0]["partly_read"] == 1
-    assert "A judge saw only a part of some texts" in (tmp_path / "report.md").read_text()
+    assert "A judge saw only part of some texts" in (tmp_path / "report.md").read_text()
 
 
 # ---- Judges that are the same, and those that are not --------------------------------------------------------------

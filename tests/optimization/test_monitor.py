@@ -153,7 +153,7 @@ def test_texts_that_a_judge_did_not_see_whole_are_told():
     checks = run()
     partly = np.arange(80) < 3
     checks[-1] = dataclasses.replace(checks[-1], partly_read=partly)
-    (found,) = [a for a in alerts(checks) if a.title == "A judge saw only a part of some texts"]
+    (found,) = [a for a in alerts(checks) if a.title == "A judge saw only part of some texts"]
     assert found.evidence.startswith("3 of 80 prompts with their replies")
     assert measures(checks[-1])["partly_read"].value == 3 / 80
     assert from_row(json.loads(json.dumps(to_row(checks[-1])))).partly_read.tolist() == partly.tolist()

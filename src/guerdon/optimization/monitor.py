@@ -325,7 +325,7 @@ def _reading_alert(last: Check) -> Finding | None:
     outside = int(last.partly_read.sum())
     return Finding(
         "warning",
-        "A judge saw only a part of some texts",
+        "A judge saw only part of some texts",
         f"{outside} of {len(last.partly_read)} prompts with their replies are longer than a reward model reads: the "
         "beginning was left out",
         "Shorter replies (optimize.max_tokens) or prompts (policy.max_prompt), or a reward model with a larger max_length.",

@@ -166,7 +166,7 @@ def test_texts_that_the_reward_did_not_see_whole_are_reported(tmp_path):
     assert [row.get("partly_read") for row in rows] == [None, [1] * 4, None]
     pool = read_pool(out)
     assert pool.rollouts.truncated.tolist() == [False] * 4 + [True] * 4 + [False] * 4
-    finding = next(f for f in to_report(pool).findings if f.title == "The reward saw only a part of some texts")
+    finding = next(f for f in to_report(pool).findings if f.title == "The reward saw only part of some texts")
     assert finding.evidence == "33.3 % of replies, with their prompts, lost their beginning"
 
 

@@ -161,7 +161,7 @@ def _drift_findings(estimates: Mapping[str, Estimate], gain: Estimate) -> list[F
         findings.append(Finding("warning", title, evidence, "Read them before you use them."))
     truncated = estimates.get("partly_read")
     if truncated is not None and truncated.value > 0:
-        title = "The reward saw only a part of some texts"
+        title = "The reward saw only part of some texts"
         evidence = (
             f"share of the chosen replies that, with their prompt, were too long for the reward: {in_words(truncated)}"
         )

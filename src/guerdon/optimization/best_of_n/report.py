@@ -132,7 +132,7 @@ def _text_findings(rollouts: Rollouts, unfinished: float) -> Iterator[Finding]:
     if rollouts.truncated is not None:
         evidence = f"{100 * rollouts.truncated.mean():.1f} % of replies, with their prompts, lost their beginning"
         remedy = "Shorter replies (best_of_n.max_tokens) or prompts, or a reward model with a larger max_length."
-        yield Finding("warning", "The reward saw only a part of some texts", evidence, remedy)
+        yield Finding("warning", "The reward saw only part of some texts", evidence, remedy)
 
 
 # ---- Examples ----------------------------------------------------------------------------------------------------
