@@ -1,7 +1,30 @@
-"""The one error that users see."""
+"""The one error that users see, and its one form: what must be true, what was found, what to do."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class GuerdonError(ValueError):
     """A user's mistake, in one line: what must be true, what was found, and what to do. The command line exits with 2."""
+
+
+def field_error(field: str, claim: str, value: object, advice: str = "Correct or drop the row.") -> GuerdonError:
+    """The error `FIELD must be CLAIM, got VALUE. ADVICE`; the claim is a noun phrase, such as "a number > 0"."""
+    return GuerdonError(f"{field} must be {claim}, got {show_value(value)}. {advice}")
+
+
+def show_value(value: object, width: int = 60) -> str:
+    """The value on one line, cut at `width` characters; "nothing" for None."""
+    if value is None:
+        return "nothing"
+    line = repr(value[: width + 1] if isinstance(value, str | bytes) else value)
+    return line if len(line) <= width + 2 else f"{line[:width]}…"
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """A sentence that names the closest known name, or lists all of them if none is close."""
+    names = list(known)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]}?" if close else f"Choose from {', '.join(names)}."

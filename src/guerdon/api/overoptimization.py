@@ -20,8 +20,8 @@ from guerdon.contracts import (
     Report,
     prompt_digest,
 )
+from guerdon.errors import show_value
 from guerdon.io import (
-    fields,
     readers,
 )
 
@@ -138,7 +138,7 @@ def _texts(place: str | Path) -> list[str]:
     for at, row in readers.read_rows(path):
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
             raise GuerdonError(
-                f'{at}: a held-out text must be a row with text, got {fields.show_value(row)}. Write {{"text": ...}}.'
+                f'{at}: a held-out text must be a row with text, got {show_value(row)}. Write {{"text": ...}}.'
             )
         found.append(row["text"])
     return found

@@ -11,7 +11,7 @@ from typing import Final, Literal, cast
 
 from guerdon.auditing.gate import all_estimates, all_findings
 from guerdon.contracts import Estimate, GuerdonError, Report
-from guerdon.io.fields import did_you_mean
+from guerdon.errors import did_you_mean
 
 __all__ = ["Demand", "broken", "parse"]
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from guerdon.auditing.score_cache import pair_key, text_key
 from guerdon.contracts import Comparison, GuerdonError, Scores, as_prompt, as_response, digest_all
-from guerdon.io.fields import as_number, field_error
+from guerdon.errors import field_error
+from guerdon.io.fields import as_number
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -27,7 +27,7 @@ from guerdon.auditing.measures.uncertainty import measure_uncertainty
 from guerdon.auditing.recorded_scores import RecordedJudge, RecordedRewardModel
 from guerdon.auditing.score_cache import CachedJudge, CachedRewardModel, Score
 from guerdon.contracts import Finding, GuerdonError, Report, RewardModel, digest_all
-from guerdon.io.fields import did_you_mean
+from guerdon.errors import did_you_mean
 from guerdon.models.hygiene import hygiene_gate
 from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
 

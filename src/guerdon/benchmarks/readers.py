@@ -22,8 +22,9 @@ from guerdon.contracts import (
     as_prompt,
     prompt_digest,
 )
+from guerdon.errors import did_you_mean, field_error, show_value
 from guerdon.formulas.benchmarks import WEIGHTS
-from guerdon.io.fields import as_number, as_text, did_you_mean, field_error, show_value
+from guerdon.io.fields import as_number, as_text
 from guerdon.io.schema import Rejected
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from guerdon.contracts import (
     Response,
     digest,
 )
-from guerdon.io.fields import as_number, as_text, did_you_mean, field_error, show_value
+from guerdon.errors import did_you_mean, field_error, show_value
+from guerdon.io.fields import as_number, as_text
 from guerdon.io.schema import Rejected, comparison_from_row
 
 __all__ = [

@@ -23,7 +23,7 @@ from guerdon.contracts import (
     Prompt,
     Rollouts,
 )
-from guerdon.io.fields import field_error, show_value
+from guerdon.errors import field_error, show_value
 from guerdon.io.schema import Rejected, comparison_from_row, conversation_from_row, prompt_from_row
 
 LONGEST_LINE = 256 * 2**20  # bytes; a longer line is no row but a file of another kind

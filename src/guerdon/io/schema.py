@@ -20,17 +20,8 @@ from guerdon.contracts import (
     check_tool_turns,
     message_dict,
 )
-from guerdon.io.fields import (
-    as_list,
-    as_number,
-    as_text,
-    did_you_mean,
-    field_error,
-    is_count,
-    optional_text,
-    show_value,
-    without_missing,
-)
+from guerdon.errors import did_you_mean, field_error, show_value
+from guerdon.io.fields import as_list, as_number, as_text, is_count, optional_text, without_missing
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "row": ("id", "group", "prompt", "tools", "responses", "preference", "annotator", "source", "weight"),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from guerdon.contracts import Estimate, Finding, GuerdonError
+from guerdon.errors import did_you_mean, field_error, show_value
 from guerdon.formulas import drift
 from guerdon.formulas.drift import (
     MIN_REPETITION,
@@ -114,16 +115,14 @@ def from_row(row: object) -> Check:
     known = [field.name for field in fields(Check)]
     needed = [name for name in known if name != "partly_read"]
     if not isinstance(row, Mapping):
-        raise GuerdonError(
-            f"a check must be an object, got {checks.show_value(row)}. Use the file as the run wrote it."
-        )
+        raise GuerdonError(f"a check must be an object, got {show_value(row)}. Use the file as the run wrote it.")
     if unknown := [key for key in row if key not in known]:
-        raise GuerdonError(f"{unknown[0]} is not a known field. {checks.did_you_mean(unknown[0], known)}")
+        raise GuerdonError(f"{unknown[0]} is not a known field. {did_you_mean(unknown[0], known)}")
     if missing := [name for name in needed if name not in row]:
         raise GuerdonError(f"{missing[0]} is missing. Use the file as the run wrote it.")
     update = row["update"]
     if isinstance(update, bool) or not isinstance(update, int) or update < 0:
-        raise checks.field_error("update", "a count of updates, from 0", update)
+        raise field_error("update", "a count of updates, from 0", update)
     values: dict[str, Any] = {"update": update, "kl_coef": checks.as_number(row["kl_coef"], "kl_coef", low=0.0)}
     for name, kind in (("prompts", str), ("texts", str), ("finished", bool)):
         values[name] = tuple(_listed(row[name], name, kind))
@@ -164,16 +163,16 @@ def read_checks(path: str | Path) -> list[Check]:
 def _listed(value: object, name: str, kind: type) -> list[Any]:
     claim, item_claim = ("a list of texts", "text") if kind is str else ("a list of booleans", "true or false")
     if not isinstance(value, list):
-        raise checks.field_error(name, claim, value)
+        raise field_error(name, claim, value)
     for i, each in enumerate(value):
         if not isinstance(each, kind):
-            raise checks.field_error(f"{name}[{i}]", item_claim, each)
+            raise field_error(f"{name}[{i}]", item_claim, each)
     return value
 
 
 def _numbers(value: object, name: str) -> np.ndarray:
     if not isinstance(value, list):
-        raise checks.field_error(name, "a list of numbers, one per prompt", value)
+        raise field_error(name, "a list of numbers, one per prompt", value)
     return np.array([math.nan if x is None else checks.as_number(x, f"{name}[{i}]") for i, x in enumerate(value)])
 
 

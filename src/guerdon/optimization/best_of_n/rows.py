@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from guerdon.contracts import GuerdonError, Prompt, Response, Rollouts, prompt_digest
+from guerdon.errors import did_you_mean, field_error
 from guerdon.io import fields, schema
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def read_row(place: str, row: Any) -> Rollouts:
 
 def _columns(row: Mapping[str, Any], n: int) -> dict[str, Any]:
     if unknown := [key for key in row if key not in KEYS]:
-        raise GuerdonError(f"{unknown[0]} is not a known field. {fields.did_you_mean(unknown[0], KEYS)}")
+        raise GuerdonError(f"{unknown[0]} is not a known field. {did_you_mean(unknown[0], KEYS)}")
     if n == 0 or "reward" not in row:
         missing = "reward" if n else "responses"
         raise GuerdonError(f"{missing} is missing. Draw the pool with guerdon optimize best-of-n.")
@@ -79,11 +80,11 @@ def _columns(row: Mapping[str, Any], n: int) -> dict[str, Any]:
         if values is None:
             continue
         if not isinstance(values, list) or len(values) != n:
-            raise fields.field_error(name, f"a list of {n} numbers, one per response", values)
+            raise field_error(name, f"a list of {n} numbers, one per response", values)
         columns[name] = np.array([fields.as_number(value, f"{name}[{i}]", **limits) for i, value in enumerate(values)])
     best = int(np.argmax(columns["reward"]))
     if row.get("best", best) != best:
-        raise fields.field_error("best", f"the index of the highest reward, {best}", row["best"], "Leave best out.")
+        raise field_error("best", f"the index of the highest reward, {best}", row["best"], "Leave best out.")
     return columns
 
 
