@@ -162,11 +162,11 @@ def rewards_and_gradients(
     network: Any, texts: list[np.ndarray], way: str
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Rewards one of the backbone's ways, and what a weighted sum of them asks of each weight. The network is as before."""
-    from guerdon.models.engine import prefix_tree
+    from guerdon.models.engine import tree_attention
 
     backbone, chosen = network.backbone, network.backbone.mode
     backbone.mode = way
-    backbone.set_attention(prefix_tree.NAME if way == "prefix_tree" else backbone.native_attention)
+    backbone.set_attention(tree_attention.ATTENTION_NAME if way == "prefix_tree" else backbone.native_attention)
     network.zero_grad()
     try:
         rewards = network(texts)
@@ -174,7 +174,7 @@ def rewards_and_gradients(
         (rewards[:, 0] * weights).sum().backward()
     finally:
         backbone.mode = chosen
-        backbone.set_attention(prefix_tree.NAME if chosen == "prefix_tree" else backbone.native_attention)
+        backbone.set_attention(tree_attention.ATTENTION_NAME if chosen == "prefix_tree" else backbone.native_attention)
     return rewards.detach(), {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 

@@ -21,7 +21,7 @@ from guerdon.config import (
     TrainOptions,
 )
 from guerdon.contracts import as_prompt
-from guerdon.models.engine import prefix_tree
+from guerdon.models.engine import tree_attention
 from guerdon.models.policy import load_policy
 from guerdon.models.reward_model import create
 from guerdon.optimization.loop import optimize
@@ -65,14 +65,14 @@ def metrics(folder: Path) -> list[dict]:
 @pytest.fixture
 def calls(monkeypatch):
     """Calls of the kernel."""
-    seen, attend = [], prefix_tree.attend_varlen
-    monkeypatch.setattr(prefix_tree, "attend_varlen", lambda *given: seen.append(1) or attend(*given))
+    seen, attend = [], tree_attention.attend_varlen
+    monkeypatch.setattr(tree_attention, "attend_varlen", lambda *given: seen.append(1) or attend(*given))
     return seen
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_kernel_errs_no_more_than_padded_rows(tmp_path, name, calls):
-    if prefix_tree.kernel() is None:
+    if tree_attention.varlen_kernel() is None:
         pytest.skip("this torch has no variable-length attention")
     place = save_family(tmp_path, name, hidden_size=128, **({"head_dim": 32} if name in ("qwen3", "gemma3") else {}))
     exact, network = (
@@ -122,7 +122,7 @@ def test_training_in_bfloat16_and_with_adapters_learns(tiny_dir, tmp_path, dtype
     done = fit(model, data, options, held_out=liked(60, 1), folder=tmp_path)
     assert done.model.device.type == "cuda"
     assert done.held_out.accuracy.value > 0.8
-    assert bool(calls) == (dtype == "bfloat16" and prefix_tree.kernel() is not None)
+    assert bool(calls) == (dtype == "bfloat16" and tree_attention.varlen_kernel() is not None)
 
 
 def test_greedy_tokens_are_those_of_generate(tmp_path):

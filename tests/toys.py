@@ -69,7 +69,7 @@ def slow_worker(index: int) -> Slow:
 
 
 def absent_worker(index: int) -> Good:
-    raise GuerdonError("model.device=cuda:7: no such device; remedy: cpu")
+    raise GuerdonError("model.device must be a device of this machine, got cuda:7. Set model.device=cpu.")
 
 
 def mortal_worker(index: int) -> Mortal:

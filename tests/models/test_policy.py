@@ -42,10 +42,10 @@ def test_every_family_keeps_the_contract(tmp_path, name):
     check_policy(speaking(save_family(tmp_path, name)))
 
 
-@pytest.mark.parametrize("shelf", [0, kv_cache.SHELF])  # no two lengths on one shelf, and all that are alike
+@pytest.mark.parametrize("shelf", [0, kv_cache.GROUP_COST])  # no two lengths on one shelf, and all that are alike
 @pytest.mark.parametrize("name", [*FAMILIES, "longrope"])
 def test_greedy_tokens_are_those_of_transformers_generate(tmp_path, name, shelf, monkeypatch):
-    monkeypatch.setattr(kv_cache, "SHELF", shelf)
+    monkeypatch.setattr(kv_cache, "GROUP_COST", shelf)
     policy = speaking(save_family(tmp_path, name))
     prompts = prompts_for(policy)
     ours = policy.generate(prompts, 1, 12, temperature=0)
@@ -161,7 +161,7 @@ def test_dropping_replies_that_ended_changes_nothing(policy, monkeypatch, share)
 
     with torch.inference_mode():
         expected = drawn()
-        monkeypatch.setattr(kv_cache, "SHED", share)
+        monkeypatch.setattr(kv_cache, "COMPACT_SHARE", share)
         found = drawn()
     assert [r.tolist() for r in found.replies] == [r.tolist() for r in expected.replies]
     assert {"stop", "length"} == set(expected.finish)
@@ -169,9 +169,9 @@ def test_dropping_replies_that_ended_changes_nothing(policy, monkeypatch, share)
 
 def test_more_tokens_than_there_was_room_for(policy, monkeypatch):
     prompt = prompts_for(policy)[:2]
-    size = 3 * kv_cache.BEGIN
+    size = 3 * kv_cache.INITIAL_CAPACITY
     long = policy.generate(prompt, 2, size, seeds=0)
-    monkeypatch.setattr(kv_cache, "BEGIN", size)
+    monkeypatch.setattr(kv_cache, "INITIAL_CAPACITY", size)
     roomy = policy.generate(prompt, 2, size, seeds=0)
     assert [r.tolist() for r in long.replies] == [r.tolist() for r in roomy.replies]
     with torch.no_grad():
@@ -207,7 +207,7 @@ def test_the_first_token_is_drawn_from_the_models_own_distribution(tiny_dir, pol
 def test_what_is_seen_of_prompt_and_reply_together_is_the_formula(cap, kernel, window, monkeypatch):
     """Replies of 7 tokens to prompts of 9 and 4: behind a window of 6 the prompts are out of sight."""
     if not kernel:
-        monkeypatch.setattr(kv_cache, "has_kernel", lambda *_: False)
+        monkeypatch.setattr(kv_cache, "has_cpu_kernel", lambda *_: False)
     draw = torch.Generator().manual_seed(0)
 
     def some(*shape: int) -> torch.Tensor:
@@ -215,11 +215,11 @@ def test_what_is_seen_of_prompt_and_reply_together_is_the_formula(cap, kernel, w
 
     lengths, of, size = [9, 4], np.array([0, 0, 1]), 6
     keys, values = some(2, 2, 9, 8), some(2, 2, 9, 8)
-    shelf = kv_cache.Shelf(np.arange(2), torch.tensor(lengths), {0: keys}, {0: values}, of).arranged()
-    own = [some(3, 2, kv_cache.BEGIN, 8) for _ in range(2)]
-    memory = kv_cache.Memory((shelf,), torch.arange(3), torch.tensor(lengths)[of], size, {0: own[0]}, {0: own[1]})
+    shelf = kv_cache.PromptGroup(np.arange(2), torch.tensor(lengths), {0: keys}, {0: values}, of).with_slots()
+    own = [some(3, 2, kv_cache.INITIAL_CAPACITY, 8) for _ in range(2)]
+    memory = kv_cache.KVCache((shelf,), torch.arange(3), torch.tensor(lengths)[of], size, {0: own[0]}, {0: own[1]})
     q, k, v = some(3, 4, 8), some(3, 2, 8), some(3, 2, 8)
-    out = memory.attended(0, q, k, v, 0.5, window, cap)
+    out = memory.attend(0, q, k, v, 0.5, window, cap)
     for row, at in enumerate(of):
         for head in range(4):
             seen = [
@@ -427,7 +427,7 @@ def test_what_has_no_unembedding_of_its_own_is_refused(tiny_dir, tmp_path):
 def test_errors_of_loading_name_the_policys_own_options(tiny_dir):
     with pytest.raises(GuerdonError, match=r"policy\.lora_targets: no linear layer is called 'nosuch'"):
         load_policy(PolicyOptions(base=str(tiny_dir), lora_targets=["nosuch"]), adapters=True)
-    with pytest.raises(GuerdonError, match=r"policy\.device=nowhere: .*; remedy"):
+    with pytest.raises(GuerdonError, match=r"policy\.device must be auto, .* got 'nowhere'\. Set policy\.device=auto"):
         speaking(tiny_dir, device="nowhere")
 
 

@@ -29,7 +29,7 @@ from guerdon.config import ModelOptions
 from guerdon.contracts import as_prompt, as_response
 from guerdon.models.chat import Text
 from guerdon.models.directory import layout
-from guerdon.models.engine import prefix_tree
+from guerdon.models.engine import tree_attention
 from guerdon.models.engine.backbone import pad
 from guerdon.models.reward_model import (
     ScalarRewardModel,
@@ -153,7 +153,7 @@ def test_the_conformance_check_finds_a_planted_fault_in_the_real_model(model, fa
     monkeypatch.setattr(model.network, "forward", lambda *given: fault(model.network, *given))
     with pytest.raises(AssertionError, match="a score changed by"):
         check_reward_model(model)
-    model.network.backbone.set_attention(prefix_tree.NAME)
+    model.network.backbone.set_attention(tree_attention.ATTENTION_NAME)
 
 
 # ---- What is scored ------------------------------------------------------------------------------------------------
@@ -536,7 +536,10 @@ def test_a_tokenizer_that_pads_with_its_end_gets_a_pad_token_of_its_own(tiny_dir
 def test_a_device_that_is_not_there_is_refused(tiny_dir):
     if torch.cuda.is_available():
         pytest.skip("this machine has one")
-    with pytest.raises(GuerdonError, match=r"no CUDA device is available; remedy: model.device=cpu"):
+    with pytest.raises(
+        GuerdonError,
+        match=r"model\.device must be a device of this machine, got cuda without CUDA\. Set model\.device=cpu",
+    ):
         create(ModelOptions(base=str(tiny_dir), device="cuda"))
 
 

@@ -16,6 +16,7 @@ from guerdon.api import training
 from guerdon.config import ModelOptions, TrainOptions
 from guerdon.contracts import as_prompt
 from guerdon.models.directory import layout
+from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.reward_model import create, load, save
 from guerdon.training import fit, loop
 
@@ -34,7 +35,7 @@ def test_adapters_and_the_head_train_and_the_backbone_does_not(tmp_path, monkeyp
     options = ModelOptions(base=str(base), template="plain", lora_rank=4)
     before = create(options)
     trainable = {n for n, p in before.network.named_parameters() if p.requires_grad and n != "tie_raw"}
-    head = {f"{layout.head_name(layout.unwrapped(before.network.classifier))}"}
+    head = {f"{layout.head_name(unwrap_peft(before.network.classifier))}"}
     assert all("lora_" in n or n.split(".")[-2] in head for n in trainable)
     assert any(n.split(".")[-2] in head for n in trainable)
 

@@ -35,6 +35,7 @@ from guerdon.contracts import (
 from guerdon.formulas.ensemble import common_scale, most_suspect, spread
 from guerdon.models.calibrated import CalibratedModel, Calibration, per_prompt_baseline
 from guerdon.models.directory import layout
+from guerdon.models.engine.backbone import unwrap_peft
 from guerdon.models.ensemble_rules import EnsembleRule, ensemble_rule, where_finite
 from guerdon.models.reward_model import Card, ScalarRewardModel, read_card
 from guerdon.models.reward_model import fill as fill_scalar
@@ -425,7 +426,7 @@ def _stacked(places: Sequence[Path], options: ModelOptions | None) -> ScalarRewa
         log.warning("%s: its members no longer share a backbone; each is loaded and run by itself", places[0].parent)
         return None
     model = load_scalar(places[0], options, with_uncertainty=False)
-    classifier = layout.unwrapped(model.network.classifier)
+    classifier = unwrap_peft(model.network.classifier)
     name, head = layout.head_name(classifier), layout.linear_head(classifier)
     rows = {
         key: [layout.stored_tensor(str(place), f"{name}.{key}") for place in places]
@@ -501,7 +502,7 @@ def average_weights(models: Sequence[ScalarRewardModel], shares: Sequence[float]
 def _refuse_unlike(first: ScalarRewardModel, other: ScalarRewardModel, number: int) -> None:
     """Weights can be averaged where they mean the same: one architecture, tokenizer and way of showing a conversation."""
     remedy = "remedy: average fine-tunings of one base, trained with the same model options"
-    one, two = (layout.unwrapped(model.network.classifier).config for model in (first, other))
+    one, two = (unwrap_peft(model.network.classifier).config for model in (first, other))
     if one.model_type != two.model_type:
         raise GuerdonError(f"average: member {number} is a {two.model_type}, the first a {one.model_type}; {remedy}")
     shapes, theirs = ({n: tuple(p.shape) for n, p in m.network.named_parameters()} for m in (first, other))

@@ -37,6 +37,7 @@ from guerdon.formulas.uncertainty import (
     moments,
 )
 from guerdon.models.directory import layout
+from guerdon.models.engine.backbone import unwrap_peft
 from guerdon.models.scored_pairs import comparable_pairs
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def identity(model: ScalarRewardModel) -> str:
     """Of the weights and the template, whatever number type the backbone was loaded in: rounded to bfloat16 it is the same."""
     import torch
 
-    plain = layout.unwrapped(model.network.classifier)
+    plain = unwrap_peft(model.network.classifier)
     total = hashlib.sha256(model.text.template_hash.encode())
     for name, value in plain.named_parameters():
         rounded = value.detach().flatten()[:64].cpu().to(torch.bfloat16).view(torch.int16)
@@ -341,5 +342,5 @@ def _refuse_unsuited(model: ScalarRewardModel) -> None:
         raise GuerdonError(
             f"uncertainty: {model.heads} heads have their spread, and this is for one; remedy: measure a member, or read its std"
         )
-    if layout.unwrapped(model.network.classifier) is not model.network.classifier:
+    if unwrap_peft(model.network.classifier) is not model.network.classifier:
         raise GuerdonError("uncertainty: the adapters are not folded in yet; remedy: save the model and load it")

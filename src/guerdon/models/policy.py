@@ -43,6 +43,7 @@ from guerdon.models.engine.backbone import (
     Texts,
     pad,
     padded_positions,
+    unwrap_peft,
 )
 from guerdon.models.engine.device import keep_freed_memory, pick_device, pick_dtype
 from guerdon.models.engine.kv_cache import SampledTokens
@@ -332,7 +333,7 @@ class LanguagePolicy:
         """transformers' own loop, for families that the forest is not exact for; without what the model's makers shape draws by."""
         from transformers import GenerationConfig
 
-        core = layout.unwrapped(self.model)
+        core = unwrap_peft(self.model)
         own, core.generation_config = core.generation_config, GenerationConfig()
         try:
             return self._generate_plain(prompts, n, max_tokens, temperature, seeds, bar)
@@ -371,7 +372,7 @@ class LanguagePolicy:
 
     def _logits(self, hidden: Float[Tensor, "r x"]) -> Float[Tensor, "r v"]:
         """What the unembedding says, with the scale and cap that the family's configuration names."""
-        core = layout.unwrapped(self.model)
+        core = unwrap_peft(self.model)
         head, config = core.get_output_embeddings(), core.config
         logits: Tensor = head(hidden.to(head.weight.dtype))
         if scale := getattr(config, "logits_scaling", None):
@@ -409,7 +410,7 @@ class LanguagePolicy:
         return int(self.tokenizer.eos_token_id) if closes is None else closes
 
     def _vocabulary(self) -> int:
-        return int(layout.unwrapped(self.model).get_output_embeddings().weight.shape[0])
+        return int(unwrap_peft(self.model).get_output_embeddings().weight.shape[0])
 
     @contextmanager
     def _at_rest(self) -> Iterator[None]:

@@ -32,7 +32,7 @@ from guerdon.models import laplace
 from guerdon.models.calibrated import Calibration
 from guerdon.models.chat import Encoded, Text, ensure_pad_token
 from guerdon.models.directory import layout
-from guerdon.models.engine.backbone import Backbone, Texts, pad
+from guerdon.models.engine.backbone import Backbone, Texts, pad, unwrap_peft
 from guerdon.models.engine.device import autocast, keep_freed_memory, pick_device
 from guerdon.models.engine.prepacked import prepacked_weights
 from guerdon.models.laplace import Uncertainty
@@ -129,7 +129,7 @@ class ScalarNetwork(nn.Module):
     def project(self, states: Float[Tensor, "r h"]) -> Float[Tensor, "r a"]:
         """Rewards of hidden states, float32."""
         with torch.autocast(states.device.type, enabled=False):
-            head = layout.head(layout.unwrapped(self.classifier))
+            head = layout.head(unwrap_peft(self.classifier))
             return head(states.to(head.weight.dtype))  # type: ignore[no-any-return]
 
 
@@ -251,7 +251,7 @@ class ScalarRewardModel:
     @property
     def heads(self) -> int:
         """Members of an ensemble on this backbone; 1 is no ensemble."""
-        return 1 if self.card.attributes else int(layout.unwrapped(self.network.classifier).config.num_labels)
+        return 1 if self.card.attributes else int(unwrap_peft(self.network.classifier).config.num_labels)
 
     @property
     def device(self) -> torch.device:

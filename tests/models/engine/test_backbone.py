@@ -15,9 +15,8 @@ from families import ENCODERS, STATEFUL, farthest, keep_double, rewards_and_grad
 from transformers import AttentionInterface, DynamicCache
 
 from guerdon.config import ModelOptions
-from guerdon.models.directory import layout
-from guerdon.models.engine import prefix_tree
-from guerdon.models.engine.backbone import pad
+from guerdon.models.engine import prefix_tree, tree_attention
+from guerdon.models.engine.backbone import attention_name, pad, unwrap_peft
 from guerdon.models.reward_model import create
 from guerdon.training.loop import checkpoint_activations
 
@@ -88,7 +87,7 @@ def planted(patch, change) -> None:
 
 
 def one_future_key(patch) -> None:
-    sound = prefix_tree._plan
+    sound = tree_attention.build_plan
 
     def faulty(*args):
         made = sound(*args)
@@ -97,7 +96,7 @@ def one_future_key(patch) -> None:
             group.bias[..., 0] = 0
         return made
 
-    patch.setattr(prefix_tree, "_plan", faulty)
+    patch.setattr(tree_attention, "build_plan", faulty)
 
 
 def siblings_seen(patch) -> None:
@@ -118,29 +117,33 @@ def a_prompt_lost(patch) -> None:
 
 
 def positions_that_run_on(patch) -> None:
-    planted(patch, lambda forest: dataclasses.replace(forest, position_ids=torch.arange(forest.tokens)[None]))
+    planted(patch, lambda forest: dataclasses.replace(forest, position_ids=torch.arange(forest.num_tokens)[None]))
 
 
 def read_too_early(patch) -> None:
-    planted(patch, lambda forest: dataclasses.replace(forest, ends=(forest.ends - 1).clamp(min=0)))
+    planted(
+        patch, lambda forest: dataclasses.replace(forest, output_positions=(forest.output_positions - 1).clamp(min=0))
+    )
 
 
 def a_window_ignored(patch) -> None:
-    sound = prefix_tree.plan
-    patch.setattr(prefix_tree, "plan", lambda f, h, g, window, like, **more: sound(f, h, g, None, like, **more))
+    sound = tree_attention.plan_groups
+    patch.setattr(
+        tree_attention, "plan_groups", lambda f, h, g, window, like, **more: sound(f, h, g, None, like, **more)
+    )
 
 
 def a_window_one_too_wide(patch) -> None:
-    sound = prefix_tree.plan
+    sound = tree_attention.plan_groups
 
     def faulty(forest, heads, key_heads, window, like, **more):
         return sound(forest, heads, key_heads, window and window + 1, like, **more)
 
-    patch.setattr(prefix_tree, "plan", faulty)
+    patch.setattr(tree_attention, "plan_groups", faulty)
 
 
 def last_layer_blind_to_itself(patch) -> None:
-    sound = prefix_tree.read_blocks
+    sound = prefix_tree.output_blocks
 
     def faulty(forest):
         short = [(b, [(lo, min(hi, b.start)) for lo, hi in b.keys]) for b in sound(forest)]
@@ -148,7 +151,7 @@ def last_layer_blind_to_itself(patch) -> None:
             dataclasses.replace(b, keys=tuple(run for run in runs if run[0] < run[1]) or b.keys) for b, runs in short
         )
 
-    patch.setattr(prefix_tree, "read_blocks", faulty)
+    patch.setattr(tree_attention, "output_blocks", faulty)
 
 
 FAULTS = [
@@ -226,7 +229,7 @@ def test_layers_with_a_state_are_padded_by_design(folders, name, caplog):
     network = create(ModelOptions(base=str(folders(name)), dtype="float32", device="cpu")).network
     assert network.backbone.choose_mode() == "padded"
     assert not warnings_in(caplog)
-    assert network.backbone.native_attention == layout.attention_of(network.classifier) != prefix_tree.NAME
+    assert network.backbone.native_attention == attention_name(network.classifier) != tree_attention.ATTENTION_NAME
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -234,7 +237,7 @@ def test_encoders_are_padded_by_design(folders, name, caplog):
     network = create(ModelOptions(base=str(folders(name)), dtype="float32", device="cpu")).network
     assert network.backbone.choose_mode() == "padded"
     assert network(TEXTS).shape == (len(TEXTS), 1)
-    assert layout.attention_of(network.classifier) != prefix_tree.NAME
+    assert attention_name(network.classifier) != tree_attention.ATTENTION_NAME
     assert not warnings_in(caplog)
 
 
@@ -246,7 +249,7 @@ def refuses(network, patch) -> None:
     def attend(*args, **kwargs):
         raise NotImplementedError("planted")
 
-    patch.setitem(AttentionInterface._global_mapping, prefix_tree.NAME, attend)
+    patch.setitem(AttentionInterface._global_mapping, tree_attention.ATTENTION_NAME, attend)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3", "mistral", "gpt2", "gpt_neox"])
@@ -256,8 +259,8 @@ def test_where_a_forest_is_refused_the_cache_is_as_exact(fresh, doubled, name, w
     why(network, monkeypatch)
     assert network.backbone.choose_mode() == "cache"
     assert len(warnings_in(caplog)) == 1
-    assert "prompts through a cache" in warnings_in(caplog)[0]
-    assert layout.attention_of(network.classifier) == network.backbone.native_attention
+    assert "a KV cache per prompt" in warnings_in(caplog)[0]
+    assert attention_name(network.classifier) == network.backbone.native_attention
     for texts in (ONE_PROMPT, ONE_PROMPT[:1], ONE_PROMPT[:2], TEXTS):
         assert difference(network, texts, "cache") < 1e-12
 
@@ -404,7 +407,7 @@ def test_activations_made_again_and_adapters_change_no_gradient(fresh, doubled, 
     assert farthest(rewards_and_gradients(network, TEXTS, "prefix_tree"), expected) < 1e-12
     checkpoint_activations(network.train())
     if lora_rank:
-        layout.unwrapped(network.classifier).enable_input_require_grads()
+        unwrap_peft(network.classifier).enable_input_require_grads()
     assert farthest(rewards_and_gradients(network, TEXTS, "prefix_tree"), expected) < 1e-12
 
 
@@ -513,9 +516,9 @@ def test_the_layout_for_the_gpu_kernel_gives_what_padded_rows_give(
     network = fresh(name)
     assert network.backbone.choose_mode() == "prefix_tree"
     takes = {"scale", "window_size", *(["enable_gqa"] if asks_for_groups else [])}
-    monkeypatch.setattr(prefix_tree, "kernel", lambda: (plain_varlen, frozenset(takes)))
+    monkeypatch.setattr(tree_attention, "varlen_kernel", lambda: (plain_varlen, frozenset(takes)))
     asked = []
-    monkeypatch.setattr(prefix_tree, "has_varlen", lambda *given: asked.append(given) or True)
+    monkeypatch.setattr(tree_attention, "supports_varlen", lambda *given: asked.append(given) or True)
     if not reads_last_layer and network.backbone.last_layer:
         network.backbone.last_layer.remove()
         network.backbone.last_layer = None
@@ -531,9 +534,11 @@ def test_a_kernel_is_dropped_only_where_the_forest_is_exact_without_it(fresh, do
     def faulty(*given, **named):
         return plain_varlen(*given, **named) * 1.5
 
-    monkeypatch.setattr(prefix_tree, "has_varlen", lambda *given: True)
+    monkeypatch.setattr(tree_attention, "supports_varlen", lambda *given: True)
     monkeypatch.setattr(
-        prefix_tree, "kernel", lambda: (plain_varlen if sound else faulty, frozenset({"scale", "window_size"}))
+        tree_attention,
+        "varlen_kernel",
+        lambda: (plain_varlen if sound else faulty, frozenset({"scale", "window_size"})),
     )
     network = fresh(name)
     assert network.backbone.choose_mode() == "prefix_tree"
@@ -545,18 +550,18 @@ def test_a_kernel_is_dropped_only_where_the_forest_is_exact_without_it(fresh, do
 def test_gradients_of_keys_laid_out_many_times_are_summed_in_float32():
     x = torch.zeros(3, 1, 1, dtype=torch.bfloat16, requires_grad=True)
     index = torch.tensor([0] * 300 + [2])
-    prefix_tree.Laid.apply(x, index).backward(torch.ones(301, 1, 1, dtype=torch.bfloat16))
+    tree_attention.GatherRows.apply(x, index).backward(torch.ones(301, 1, 1, dtype=torch.bfloat16))
     assert x.grad.flatten().tolist() == [300, 0, 1]  # in bfloat16, 256 + 1 is 256
 
 
 def test_a_kernel_that_cannot_be_told_of_scale_and_window_is_not_used(monkeypatch):
     q = types.SimpleNamespace(is_cuda=True, dtype=torch.bfloat16, shape=(5, 4, 64))
-    monkeypatch.setattr(prefix_tree, "kernel", lambda: (plain_varlen, frozenset({"scale", "window_size"})))
-    assert prefix_tree.has_varlen(q, q, None)
-    assert not prefix_tree.has_varlen(q, q, 30.0)
+    monkeypatch.setattr(tree_attention, "varlen_kernel", lambda: (plain_varlen, frozenset({"scale", "window_size"})))
+    assert tree_attention.supports_varlen(q, q, None)
+    assert not tree_attention.supports_varlen(q, q, 30.0)
     for found in ((plain_varlen, frozenset({"is_causal"})), None):
-        monkeypatch.setattr(prefix_tree, "kernel", lambda found=found: found)
-        assert not prefix_tree.has_varlen(q, q, None)
+        monkeypatch.setattr(tree_attention, "varlen_kernel", lambda found=found: found)
+        assert not tree_attention.supports_varlen(q, q, None)
 
 
 # ---- Reading anywhere ----------------------------------------------------------------------------------------------
@@ -572,7 +577,9 @@ def test_states_from_any_token_on_are_those_of_padded_rows(fresh, doubled, name,
     for since in ([0] * len(texts), [len(t) - 1 for t in texts], [min(5 * i, len(t) - 1) for i, t in enumerate(texts)]):
         found = {}
         for each in (way, "padded"):
-            backbone.set_attention(prefix_tree.NAME if each == "prefix_tree" else backbone.native_attention)
+            backbone.set_attention(
+                tree_attention.ATTENTION_NAME if each == "prefix_tree" else backbone.native_attention
+            )
             network.zero_grad()
             states = {
                 "prefix_tree": backbone.run_prefix_tree,
@@ -582,7 +589,7 @@ def test_states_from_any_token_on_are_those_of_padded_rows(fresh, doubled, name,
             states.square().mean().backward()
             grads = {n: p.grad.clone() for n, p in backbone.base_model.named_parameters() if p.grad is not None}
             found[each] = (states.detach(), grads)
-        backbone.set_attention(prefix_tree.NAME)
+        backbone.set_attention(tree_attention.ATTENTION_NAME)
         assert found[way][0].shape[0] == sum(len(t) - s for t, s in zip(texts, since, strict=True))
         assert farthest(found[way], found["padded"]) < 1e-12
 
@@ -604,5 +611,5 @@ def test_compiled_layers_give_the_same_rewards_and_gradients(fresh):
     try:
         assert farthest(rewards_and_gradients(network, TEXTS, "prefix_tree"), expected) < 1e-5
     finally:
-        AttentionInterface.register(prefix_tree.NAME, prefix_tree.attend)
+        AttentionInterface.register(tree_attention.ATTENTION_NAME, tree_attention.layout_attention)
         torch._dynamo.reset()

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from guerdon.config import ModelOptions
-from guerdon.models.engine import prefix_tree
+from guerdon.models.engine import prefix_tree, tree_attention
 from guerdon.models.reward_model import create
 
 FAMILIES = ["llama", "qwen3", "gemma3", "gpt_neox", "phi3", "mistral", "gpt2", "granite"]
@@ -66,25 +66,25 @@ def num_shared_once(texts: list[np.ndarray]) -> int:
 
 def refuse_wrong_layout(texts: list[np.ndarray], forest: prefix_tree.Forest) -> None:
     ids, positions = forest.input_ids[0].numpy(), forest.position_ids[0].numpy()
-    assert [at for block in forest.blocks for at in range(block.start, block.stop)] == list(range(forest.tokens))
-    assert forest.tokens == len(ids) == len(positions)
+    assert [at for block in forest.blocks for at in range(block.start, block.stop)] == list(range(forest.num_tokens))
+    assert forest.num_tokens == len(ids) == len(positions)
     seen, reached = visible(forest), set()
-    for text, end in zip(texts, forest.read.tolist(), strict=True):
+    for text, end in zip(texts, forest.read_positions.tolist(), strict=True):
         path = seen[end]
         np.testing.assert_array_equal(ids[path], text)
         np.testing.assert_array_equal(positions[path], np.arange(len(text)))
         for depth, at in enumerate(path):  # so does every token before the last
             assert seen[at] == path[: depth + 1]
         reached |= set(path)
-    assert reached == set(range(forest.tokens))  # nothing is computed for nobody
-    assert forest.ends.tolist() == sorted(set(forest.read.tolist()))
-    assert len(forest.ends) == len({text.tobytes() for text in texts})
+    assert reached == set(range(forest.num_tokens))  # nothing is computed for nobody
+    assert forest.output_positions.tolist() == sorted(set(forest.read_positions.tolist()))
+    assert len(forest.output_positions) == len({text.tobytes() for text in texts})
 
 
 @pytest.mark.parametrize("shape", shapes())
 @pytest.mark.parametrize("chunk", [128, 16, 1])
 def test_every_token_sees_exactly_its_own_beginning(shape, chunk, monkeypatch):
-    monkeypatch.setattr(prefix_tree, "CHUNK", chunk)
+    monkeypatch.setattr(prefix_tree, "MAX_BLOCK_QUERIES", chunk)
     texts = shapes()[shape]
     refuse_wrong_layout(texts, prefix_tree.build_forest(texts))
 
@@ -103,7 +103,7 @@ def test_every_token_sees_exactly_its_own_beginning(shape, chunk, monkeypatch):
     }.items(),
 )
 def test_tokens_computed_by_hand(shape, computed):
-    assert prefix_tree.build_forest(shapes()[shape]).tokens == computed
+    assert prefix_tree.build_forest(shapes()[shape]).num_tokens == computed
 
 
 def test_a_conversation_shares_its_earlier_turns():
@@ -112,7 +112,7 @@ def test_a_conversation_shares_its_earlier_turns():
     texts = [one([first, a]), one([first, second, b]), one([first, second, third, c]), one([first, second, third])]
     forest = prefix_tree.build_forest(texts)
     refuse_wrong_layout(texts, forest)
-    assert forest.tokens == 20 + 15 + 10 + 9 + 8 + 11
+    assert forest.num_tokens == 20 + 15 + 10 + 9 + 8 + 11
     assert forest.position_ids.max() == 20 + 15 + 10 + 11 - 1
 
 
@@ -120,12 +120,12 @@ def test_sliding_windows_and_reads_keep_the_keys_they_need():
     texts = branches(tokens(50)[0], *tokens(30, 9, 17, seed=1))
     forest = prefix_tree.build_forest(texts)
     whole = visible(forest)
-    for block in prefix_tree.read_blocks(forest):
+    for block in prefix_tree.output_blocks(forest):
         assert [at for run in block.keys for at in range(*run)] == whole[block.start]
         assert block.stop == block.start + 1
-    assert [block.start for block in prefix_tree.read_blocks(forest)] == forest.ends.tolist()
+    assert [block.start for block in prefix_tree.output_blocks(forest)] == forest.output_positions.tolist()
     for window in (1, 2, 7, 60, 1000):
-        for block in map(lambda block: prefix_tree.trimmed(block, window), forest.blocks):
+        for block in map(lambda block: prefix_tree.clip_to_window(block, window), forest.blocks):
             keys = [at for run in block.keys for at in range(*run)]
             assert keys == whole[block.stop - 1][-len(keys) :]
             assert len(keys) == min(len(whole[block.stop - 1]), block.num_queries + window - 1)
@@ -152,11 +152,11 @@ NESTED = [
 @settings(max_examples=300)
 def test_any_texts_are_laid_out_rightly(texts, shared, chunk):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prefix_tree, "MIN_SHARED", shared)
-        patch.setattr(prefix_tree, "CHUNK", chunk)
+        patch.setattr(prefix_tree, "MIN_SHARED_TOKENS", shared)
+        patch.setattr(prefix_tree, "MAX_BLOCK_QUERIES", chunk)
         forest = prefix_tree.build_forest(texts)
         refuse_wrong_layout(texts, forest)
-        fewest, computed = num_shared_once(texts), forest.tokens
+        fewest, computed = num_shared_once(texts), forest.num_tokens
         assert fewest <= prefix_tree.count_unique_tokens(texts) <= computed <= fewest + (shared - 1) * len(texts)
         if shared == 1:
             assert prefix_tree.count_unique_tokens(texts) == computed == fewest
@@ -165,7 +165,7 @@ def test_any_texts_are_laid_out_rightly(texts, shared, chunk):
 @given(texts=alike_texts())
 @example(texts=[np.array(t, dtype=np.int32) for t in ([4] * 30, [4] * 19 + [5] * 9, [4] * 12 + [6] * 9)])
 def test_unique_is_what_a_forest_computes(texts):
-    assert prefix_tree.count_unique_tokens(texts) == prefix_tree.build_forest(texts).tokens
+    assert prefix_tree.count_unique_tokens(texts) == prefix_tree.build_forest(texts).num_tokens
 
 
 @given(texts=alike_texts(), budget=st.sampled_from([1, 10, 40, 100, 10**6]))
@@ -203,7 +203,7 @@ def test_batching_twenty_thousand_texts_takes_a_moment():
 def test_a_thousand_nested_beginnings_are_laid_out():
     (text,) = tokens(8 * 1100)
     texts = [text[: 8 * n] for n in range(1, 1101)]
-    assert prefix_tree.build_forest(texts).tokens == len(text)
+    assert prefix_tree.build_forest(texts).num_tokens == len(text)
 
 
 # ---- Against padded rows -------------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def difference(network, texts: list[np.ndarray]) -> float:
 @pytest.mark.parametrize("shape", shapes())
 @pytest.mark.parametrize("chunk", [128, 16])
 def test_rewards_and_gradients_equal_padded_rows(network, shape, chunk, monkeypatch):
-    monkeypatch.setattr(prefix_tree, "CHUNK", chunk)
+    monkeypatch.setattr(prefix_tree, "MAX_BLOCK_QUERIES", chunk)
     assert difference(network, shapes()[shape]) < 1e-12
 
 
@@ -246,8 +246,8 @@ def test_rewards_and_gradients_equal_padded_rows(network, shape, chunk, monkeypa
 @settings(max_examples=60)
 def test_any_texts_have_the_rewards_and_gradients_of_padded_rows(llama, texts, shared, chunk):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prefix_tree, "MIN_SHARED", shared)
-        patch.setattr(prefix_tree, "CHUNK", chunk)
+        patch.setattr(prefix_tree, "MIN_SHARED_TOKENS", shared)
+        patch.setattr(prefix_tree, "MAX_BLOCK_QUERIES", chunk)
         assert difference(llama, texts) < 1e-12
 
 
@@ -266,35 +266,44 @@ def test_three_hundred_trees_in_one_row(llama):
     texts = [t for i, p in enumerate(prompts) for t in branches(p, *tokens(*draw.integers(1, 12, 1 + i % 2), seed=i))]
     forest = prefix_tree.build_forest(texts)
     refuse_wrong_layout(texts, forest)
-    assert forest.tokens < sum(map(len, texts))
+    assert forest.num_tokens < sum(map(len, texts))
     assert difference(llama, texts) < 1e-12
 
 
 def test_a_long_text_is_exact_and_so_are_weights_made_again(llama, monkeypatch):
     texts = branches(tokens(1900)[0], *tokens(100, 37, seed=1))
     made_again = rewards_and_gradients(llama, texts, "prefix_tree")
-    monkeypatch.setattr(prefix_tree, "KEEP_KEYS", 10**9)
+    monkeypatch.setattr(tree_attention, "MAX_SAVED_KEYS", 10**9)
     kept = rewards_and_gradients(llama, texts, "prefix_tree")
     assert farthest(kept, made_again) == 0
     assert farthest(kept, rewards_and_gradients(llama, texts, "padded")) < 1e-12
 
 
-@pytest.mark.parametrize("setting", [{"KEEP_KEYS": 0}, {"GROUP_ELEMENTS": 1}, {"CALLS": 0}, {"CALLS": 10**9}])
+@pytest.mark.parametrize(
+    "setting", [{"MAX_SAVED_KEYS": 0}, {"MAX_GROUP_WEIGHTS": 1}, {"GROUP_COST": 0}, {"GROUP_COST": 10**9}]
+)
 def test_how_the_work_is_grouped_changes_nothing(llama, setting, monkeypatch):
     texts = [text for shape in shapes().values() for text in shape]
     usual = rewards_and_gradients(llama, texts, "prefix_tree")
     for name, value in setting.items():
-        monkeypatch.setattr(prefix_tree, name, value)
+        monkeypatch.setattr(tree_attention, name, value)
     assert farthest(rewards_and_gradients(llama, texts, "prefix_tree"), usual) < 1e-13
 
 
 # ---- The attention alone -------------------------------------------------------------------------------------------
 
 
+def attend(forest: prefix_tree.Forest, *qkv: torch.Tensor, scale: float = 1.0, window=None, softcap=None, **options):
+    """Grouped attention with four query heads and two key heads."""
+    layout = tree_attention.ForestAttention(forest)
+    plan = tree_attention.plan_groups(layout, 4, 2, window, qkv[0], **options)
+    return tree_attention.BlockAttention.apply(*qkv, plan, scale, softcap)
+
+
 def attention_inputs(forest: prefix_tree.Forest, size: int = 3) -> list[torch.Tensor]:
     draw = torch.Generator().manual_seed(0)
     return [
-        torch.randn(forest.tokens, heads, size, generator=draw, dtype=torch.float64, requires_grad=True)
+        torch.randn(forest.num_tokens, heads, size, generator=draw, dtype=torch.float64, requires_grad=True)
         for heads in (4, 2, 2)
     ]
 
@@ -304,21 +313,22 @@ def attention_inputs(forest: prefix_tree.Forest, size: int = 3) -> list[torch.Te
 @pytest.mark.parametrize("only_read", [False, True])
 @pytest.mark.parametrize("keep", [1024, 0])
 def test_gradients_are_finite_differences(softcap, window, only_read, keep, monkeypatch):
-    for name, value in {"MIN_SHARED": 2, "CHUNK": 4, "KEEP_KEYS": keep}.items():
-        monkeypatch.setattr(prefix_tree, name, value)
+    monkeypatch.setattr(prefix_tree, "MIN_SHARED_TOKENS", 2)
+    monkeypatch.setattr(prefix_tree, "MAX_BLOCK_QUERIES", 4)
+    monkeypatch.setattr(tree_attention, "MAX_SAVED_KEYS", keep)
     forest = prefix_tree.build_forest([*branches(tokens(3)[0], *tokens(3, 2, 0, seed=1)), *tokens(2, seed=2)])
     q, k, v = attention_inputs(forest)
-    walk = prefix_tree.plan(forest, 4, 2, window, q, only_read=only_read)
-    assert torch.autograd.gradcheck(lambda *x: prefix_tree.TreeAttention.apply(*x, walk, 0.7, softcap), (q, k, v))
+    options = {"scale": 0.7, "window": window, "softcap": softcap, "outputs_only": only_read}
+    assert torch.autograd.gradcheck(lambda *qkv: attend(forest, *qkv, **options), (q, k, v))
 
 
 @pytest.mark.parametrize("softcap", [None, 1.5])
 @pytest.mark.parametrize("window", [None, 5])
 def test_attention_is_the_formula_written_down(softcap, window, monkeypatch):
-    monkeypatch.setattr(prefix_tree, "CHUNK", 7)
+    monkeypatch.setattr(prefix_tree, "MAX_BLOCK_QUERIES", 7)
     forest = prefix_tree.build_forest([text for shape in shapes().values() for text in shape])
     q, k, v = (x.detach() for x in attention_inputs(forest))
-    out = prefix_tree.TreeAttention.apply(q, k, v, prefix_tree.plan(forest, 4, 2, window, q), 0.7, softcap)
+    out = attend(forest, q, k, v, scale=0.7, window=window, softcap=softcap)
     for at, keys in visible(forest).items():
         keys = keys[-window:] if window else keys
         for head in range(4):
@@ -327,23 +337,21 @@ def test_attention_is_the_formula_written_down(softcap, window, monkeypatch):
             torch.testing.assert_close(out[at, head], scores.softmax(0) @ v[keys, head // 2], rtol=0, atol=1e-13)
 
 
-def test_the_gradient_of_a_trunk_in_bfloat16_is_summed_over_its_branches_without_losing_digits():
+def test_a_shared_prefixs_gradient_is_summed_over_its_branches_in_float32():
     draw = torch.Generator().manual_seed(0)
 
-    def trunk_gradients(branch_count: int) -> list[float]:
+    def relative_errors(branch_count: int) -> list[float]:
         forest = prefix_tree.build_forest(branches(tokens(50)[0], *tokens(*[20] * branch_count, seed=1)))
-        inputs = [torch.randn(forest.tokens, heads, 16, generator=draw).bfloat16() for heads in (4, 2, 2)]
-        asked, found = torch.randn(forest.tokens, 4, 16, generator=draw).bfloat16(), []
+        inputs = [torch.randn(forest.num_tokens, heads, 16, generator=draw).bfloat16() for heads in (4, 2, 2)]
+        asked, found = torch.randn(forest.num_tokens, 4, 16, generator=draw).bfloat16(), []
         for dtype in (torch.bfloat16, torch.float64):
             q, k, v = (x.to(dtype).detach().requires_grad_() for x in inputs)
-            prefix_tree.TreeAttention.apply(q, k, v, prefix_tree.plan(forest, 4, 2, None, q), 0.25, None).backward(
-                asked.to(dtype)
-            )
+            attend(forest, q, k, v, scale=0.25).backward(asked.to(dtype))
             found.append([x.grad[:50].double() for x in (k, v)])
         return [float((a - b).norm() / b.norm()) for a, b in zip(*found, strict=True)]
 
     for branch_count in (2, 64, 256):
-        assert max(trunk_gradients(branch_count)) < 0.006  # 0.018 at 256 where the sum itself is bfloat16
+        assert max(relative_errors(branch_count)) < 0.006  # 0.018 at 256 where the sum itself is bfloat16
 
 
 def test_what_is_kept_for_the_backward_pass_grows_with_the_length():
@@ -351,7 +359,7 @@ def test_what_is_kept_for_the_backward_pass_grows_with_the_length():
         forest, sizes = prefix_tree.build_forest(tokens(length)), []
         q, k, v = attention_inputs(forest)
         with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()), lambda x: x):
-            prefix_tree.TreeAttention.apply(q, k, v, prefix_tree.plan(forest, 4, 2, None, q), 1.0, None)
+            attend(forest, q, k, v)
         return sum(sizes)
 
     short, long, longer = kept(2000), kept(3000), kept(4000)

@@ -13,17 +13,17 @@ from torch import nn
 
 from guerdon.config import ModelOptions, PolicyOptions
 from guerdon.models.engine import prepacked as module
-from guerdon.models.engine.prepacked import COPIES, prepacked_weights
+from guerdon.models.engine.prepacked import PACKED_WEIGHTS, prepacked_weights
 from guerdon.models.policy import load_policy
 from guerdon.models.reward_model import create
 
-pytestmark = pytest.mark.skipif(not module._has_onednn(), reason="this torch has no oneDNN")
+pytestmark = pytest.mark.skipif(not module.has_onednn(), reason="this torch has no oneDNN")
 
 
 @pytest.fixture
 def wide(tmp_path, monkeypatch):
     """A model whose layers are large enough, on a processor that gains by it."""
-    monkeypatch.setattr(module, "_suits", lambda weight: weight.numel() >= 512 and weight.dtype != torch.float64)
+    monkeypatch.setattr(module, "gains", lambda weight: weight.numel() >= 512 and weight.dtype != torch.float64)
     return save_family(tmp_path, "llama", hidden_size=64, intermediate_size=96)
 
 
@@ -46,7 +46,7 @@ def test_rewards_are_those_of_plain_products(wide, monkeypatch):
         ["good great", "bad", "nice", "it was", "a", "b c d"],
     )
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_suits", lambda weight: False)
+        patch.setattr(module, "gains", lambda weight: False)
         plain = model.score(asked, said).value
     seen = products(monkeypatch)
     found = model.score(asked, said).value
@@ -60,7 +60,7 @@ def test_replies_and_their_log_probabilities_are_those_of_plain_products(wide, m
     policy = load_policy(PolicyOptions(base=str(wide), dtype=dtype))
     prompts = [np.arange(5, 5 + n, dtype=np.int32) for n in (3, 9)]
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_suits", lambda weight: False)
+        patch.setattr(module, "gains", lambda weight: False)
         plain = policy.generate(prompts, 3, 8, temperature=1.0, seeds=1)
     seen = products(monkeypatch)
     drawn = policy.generate(prompts, 3, 8, temperature=1.0, seeds=1)
@@ -101,9 +101,9 @@ def test_a_changed_weight_is_laid_out_anew(wide, change):
                 assert "forward" in vars(layer)
             assert "forward" not in vars(layer)
             torch.testing.assert_close(found, nn.functional.linear(x, layer.weight, layer.bias), rtol=1e-5, atol=1e-5)
-            held = COPIES[layer][1]
+            held = PACKED_WEIGHTS[layer][1]
             with prepacked_weights(nn.Sequential(layer)):
-                assert COPIES[layer][1] is held  # kept while nothing changes
+                assert PACKED_WEIGHTS[layer][1] is held  # kept while nothing changes
             change(layer.weight)
 
 
@@ -128,17 +128,17 @@ def test_nothing_is_left_on_a_failure_nested_use_or_a_copied_model(wide):
     with pytest.raises(RuntimeError):
         fail()
     assert "forward" not in vars(layer)
-    assert copy.deepcopy(layer) not in COPIES
-    before = len(COPIES)
-    assert layer in COPIES
+    assert copy.deepcopy(layer) not in PACKED_WEIGHTS
+    before = len(PACKED_WEIGHTS)
+    assert layer in PACKED_WEIGHTS
     del layer
     gc.collect()
-    assert len(COPIES) == before - 1
+    assert len(PACKED_WEIGHTS) == before - 1
 
 
 def test_no_copies_where_memory_is_short(wide, monkeypatch):
     layer = nn.Linear(64, 96)
-    monkeypatch.setattr(module, "SPARE", 10**12)
+    monkeypatch.setattr(module, "FREE_MEMORY_DIVISOR", 10**12)
     with prepacked_weights(layer):
         assert "forward" not in vars(layer)
 
@@ -147,6 +147,6 @@ def test_no_copies_where_memory_is_short(wide, monkeypatch):
     ("intel", "dtype", "expected"), [(True, "float32", False), (False, "float32", True), (True, "float64", False)]
 )
 def test_only_weights_that_gain_are_laid_out(monkeypatch, intel, dtype, expected):
-    monkeypatch.setattr(module, "_is_intel", lambda: intel)
-    assert module._suits(nn.Linear(256, 256, dtype=getattr(torch, dtype)).weight) == expected
-    assert not module._suits(nn.Linear(16, 16).weight)
+    monkeypatch.setattr(module, "is_intel", lambda: intel)
+    assert module.gains(nn.Linear(256, 256, dtype=getattr(torch, dtype)).weight) == expected
+    assert not module.gains(nn.Linear(16, 16).weight)

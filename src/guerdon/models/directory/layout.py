@@ -30,7 +30,8 @@ from guerdon.models.engine.device import pick_device, pick_dtype
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from guerdon.models.chat import Text
+    from guerdon.models.engine.backbone import unwrap_peft
+from guerdon.models.chat import Text
 
 ENSEMBLE = "ensemble.json"  # a directory that holds it is no model, but a directory of some
 HEAD_NAMES = ("score", "classifier", "v_head.summary", "value_head", "reward_head")
@@ -145,26 +146,12 @@ def attention(config: PretrainedConfig, options: ModelOptions) -> str:
     return options.attention if asked or getattr(family, "_supports_sdpa", True) else "eager"
 
 
-def attention_of(classifier: Any) -> str:
-    """The attention that a model was loaded with."""
-    return str(unwrapped(classifier).config._attn_implementation)
-
-
 def is_encoder(config: PretrainedConfig) -> bool:
     """Whether the family attends in both directions, so that its own pooling reads the text."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
     return type(config) in MODEL_FOR_MASKED_LM_MAPPING and (
         type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or not getattr(config, "is_decoder", False)
-    )
-
-
-def unwrapped(classifier: Any) -> Any:
-    """The transformers model inside a PEFT wrapper."""
-    return (
-        classifier.get_base_model()
-        if hasattr(classifier, "peft_config") and hasattr(classifier, "get_base_model")
-        else classifier
     )
 
 
@@ -187,7 +174,7 @@ def label(config: PretrainedConfig, names: Sequence[str]) -> None:
 
 def linear_head(classifier: Any, source: str = "model") -> nn.Linear:
     """The head, where it is one linear layer, so that each of its rows is a head of its own."""
-    found = head(unwrapped(classifier))
+    found = head(unwrap_peft(classifier))
     if not isinstance(found, nn.Linear):
         raise GuerdonError(
             f"{source}: its head is a {type(found).__name__}, of which heads cannot share a backbone; "
@@ -198,7 +185,7 @@ def linear_head(classifier: Any, source: str = "model") -> nn.Linear:
 
 def set_head(classifier: Any, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
     """Put a linear head of other rows [heads, h] in the place of the one there is, a label each."""
-    plain = unwrapped(classifier)
+    plain = unwrap_peft(classifier)
     heads, width = weight.shape
     new = nn.Linear(width, heads, bias=bias is not None, device=weight.device, dtype=weight.dtype)
     with torch.no_grad():
@@ -213,7 +200,7 @@ def set_head(classifier: Any, weight: torch.Tensor, bias: torch.Tensor | None) -
 @contextmanager
 def one_head(classifier: Any, row: int) -> Iterator[None]:
     """The classifier with one of its heads alone, for as long as it takes to write it."""
-    plain = unwrapped(classifier)
+    plain = unwrap_peft(classifier)
     whole, labels = linear_head(plain), list(plain.config.id2label.values())
     bias = None if whole.bias is None else whole.bias.detach()[row : row + 1]
     set_head(plain, whole.weight.detach()[row : row + 1], bias)

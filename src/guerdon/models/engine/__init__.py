@@ -1,1 +1,1 @@
-"""How a language model is run over many texts: no shared token computed twice, no padding."""
+"""Runs a language model over many texts: no shared token is computed twice, and nothing is padded."""

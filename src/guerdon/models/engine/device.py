@@ -1,4 +1,4 @@
-"""What this machine does well: the device that "auto" means, and whether bfloat16 pays there."""
+"""The device and dtype that "auto" means on this machine, and settings that make it fast."""
 
 from __future__ import annotations
 
@@ -17,36 +17,40 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that "auto" means here."""
+    """The named device; "auto" is the GPU where there is one, else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise GuerdonError(f"model.device={name}: no CUDA device is available; remedy: model.device=cpu")
+        raise GuerdonError(
+            f"model.device must be a device of this machine, got {name} without CUDA. Set model.device=cpu."
+        )
     try:
         return torch.device(name)
     except RuntimeError:
-        raise GuerdonError(f"model.device={name}: no such device; remedy: auto, cpu, cuda or cuda:N") from None
+        raise GuerdonError(
+            f"model.device must be auto, cpu, cuda or cuda:N, got {name!r}. Set model.device=auto."
+        ) from None
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype that "auto" means there: bfloat16 where its products run in hardware, else float32."""
+    """The named dtype; "auto" is bfloat16 where the device computes it in hardware, else float32."""
     if name == "auto":
         name = "bfloat16" if fast_bfloat16(device) else "float32"
     return DTYPES[name]
 
 
 def autocast(device: torch.device, dtype: str) -> torch.autocast:
-    """bfloat16 products over float32 weights, or nothing; "auto" asks the machine."""
+    """A context with bfloat16 products over float32 weights, or without; "auto" is with them where they are fast."""
     enabled = dtype == "bfloat16" or (dtype == "auto" and fast_bfloat16(device))
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 products are done in hardware there; emulated ones are slower than float32."""
+    """Whether the device computes bfloat16 products in hardware; emulated ones are slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return device.type == "cpu" and any(ask is not None and ask() for ask in asks)
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return device.type == "cpu" and any(check is not None and check() for check in checks)
 
 
 def copy_to_device(values: np.ndarray, device: torch.device | str) -> Tensor:
@@ -59,9 +63,9 @@ def copy_to_device(values: np.ndarray, device: torch.device | str) -> Tensor:
 
 @cache
 def keep_freed_memory() -> None:
-    """Ask glibc to keep freed blocks of up to 32 MiB: giving them back and faulting them in again costs a step a tenth or more.
+    """Make glibc keep freed blocks of up to 32 MiB: returning and faulting them in again costs a tenth of a step or more.
 
-    Nothing happens elsewhere, or where the user has set glibc's thresholds in the environment.
+    Does nothing on other platforms, or where the environment sets glibc's thresholds (MALLOC_*).
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
