@@ -261,7 +261,8 @@ def linear_shapes(folder: str) -> dict[tuple[int, int], tuple[int, int]]:
     import torch
     from transformers import AutoConfig, AutoModel
 
-    from guerdon.models.engine.backbone import PER_TOKEN, decoder_layers
+    from guerdon.models.engine.backbone import PER_TOKEN
+    from guerdon.models.engine.modules import decoder_layers
 
     with torch.device("meta"):
         backbone = AutoModel.from_config(AutoConfig.from_pretrained(folder))

@@ -193,10 +193,10 @@ def test_scores_do_not_change_and_doubt_does_not_depend_on_company(bare, model):
 
 def test_doubt_comes_with_the_pass_that_scores(bare, model, monkeypatch):
     seen = []
-    states = type(bare.network.backbone).states
+    states = type(bare.network.backbone).hidden_states
     monkeypatch.setattr(
         type(bare.network.backbone),
-        "states",
+        "hidden_states",
         lambda self, texts, *a: (seen.append(len(texts)), states(self, texts, *a))[1],
     )
     pairs = score_comparisons(model, NEW)

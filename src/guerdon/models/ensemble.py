@@ -35,7 +35,7 @@ from guerdon.contracts import (
 from guerdon.formulas.ensemble import common_scale, most_suspect, spread
 from guerdon.models.calibrated import CalibratedModel, Calibration, per_prompt_baseline
 from guerdon.models.directory import layout
-from guerdon.models.engine.backbone import unwrap_peft
+from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.ensemble_rules import EnsembleRule, ensemble_rule, where_finite
 from guerdon.models.reward_model import Card, ScalarRewardModel, read_card
 from guerdon.models.reward_model import fill as fill_scalar

@@ -37,7 +37,7 @@ from guerdon.formulas.uncertainty import (
     moments,
 )
 from guerdon.models.directory import layout
-from guerdon.models.engine.backbone import unwrap_peft
+from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.scored_pairs import comparable_pairs
 
 if TYPE_CHECKING:

@@ -37,16 +37,10 @@ from guerdon.formulas.policy import entropy
 from guerdon.models.chat import PLAIN_TEMPLATE, ensure_pad_token, whole
 from guerdon.models.directory import layout
 from guerdon.models.engine import kv_cache
-from guerdon.models.engine.backbone import (
-    TOLERANCE,
-    Backbone,
-    Texts,
-    pad,
-    padded_positions,
-    unwrap_peft,
-)
+from guerdon.models.engine.backbone import TOLERANCE, Backbone, Texts, pad, padded_positions
 from guerdon.models.engine.device import keep_freed_memory, pick_device, pick_dtype
 from guerdon.models.engine.kv_cache import SampledTokens
+from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.engine.prepacked import prepacked_weights
 from guerdon.models.reward_model import refuse_nan, resolve
 from guerdon.progress import Bar

@@ -32,8 +32,9 @@ from guerdon.models import laplace
 from guerdon.models.calibrated import Calibration
 from guerdon.models.chat import Encoded, Text, ensure_pad_token
 from guerdon.models.directory import layout
-from guerdon.models.engine.backbone import Backbone, Texts, pad, unwrap_peft
+from guerdon.models.engine.backbone import Backbone, Texts, pad
 from guerdon.models.engine.device import autocast, keep_freed_memory, pick_device
+from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.engine.prepacked import prepacked_weights
 from guerdon.models.laplace import Uncertainty
 from guerdon.models.scored_pairs import margin_std

@@ -22,8 +22,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from guerdon.config import ModelOptions, TrainOptions
 from guerdon.contracts import GuerdonError
-from guerdon.models.engine.backbone import decoder_layers
 from guerdon.models.engine.device import DTYPES, pick_device, pick_dtype
+from guerdon.models.engine.modules import decoder_layers
 from guerdon.models.reward_model import ScalarNetwork
 
 LAUNCH = "torchrun --nproc-per-node N -m guerdon train ..."

@@ -16,7 +16,8 @@ from transformers import AttentionInterface, DynamicCache
 
 from guerdon.config import ModelOptions
 from guerdon.models.engine import prefix_tree, tree_attention
-from guerdon.models.engine.backbone import attention_name, pad, unwrap_peft
+from guerdon.models.engine.backbone import pad
+from guerdon.models.engine.modules import attention_name, unwrap_peft
 from guerdon.models.reward_model import create
 from guerdon.training.loop import checkpoint_activations
 

@@ -26,12 +26,12 @@ from torch import nn
 from guerdon.config import ModelOptions
 from guerdon.contracts import GuerdonError
 from guerdon.models.engine.device import pick_device, pick_dtype
+from guerdon.models.engine.modules import unwrap_peft
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from guerdon.models.engine.backbone import unwrap_peft
-from guerdon.models.chat import Text
+    from guerdon.models.chat import Text
 
 ENSEMBLE = "ensemble.json"  # a directory that holds it is no model, but a directory of some
 HEAD_NAMES = ("score", "classifier", "v_head.summary", "value_head", "reward_head")

@@ -22,6 +22,7 @@ from transformers import AttentionInterface
 
 from guerdon.contracts import GuerdonError
 from guerdon.models.engine import prefix_tree, tree_attention
+from guerdon.models.engine.modules import attention_name, decoder_layers, unwrap_peft
 
 log = logging.getLogger("guerdon")
 
@@ -312,23 +313,6 @@ class _OutputOnlyLayer:
 
 
 # ---- What a model is built of --------------------------------------------------------------------------------------
-
-
-def unwrap_peft(model: Any) -> Any:
-    """The transformers model inside a PEFT wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
-
-
-def attention_name(model: Any) -> str:
-    """The attention implementation in use, by transformers' name."""
-    return str(unwrap_peft(model).config._attn_implementation)
-
-
-def decoder_layers(base_model: Any) -> nn.ModuleList:
-    """The model's one list of decoder layers; empty where it is built otherwise."""
-    depth = getattr(base_model.config, "num_hidden_layers", 0)
-    stacks = [m for m in base_model.children() if isinstance(m, nn.ModuleList) and len(m) == depth > 0]
-    return stacks[0] if len(stacks) == 1 else nn.ModuleList()
 
 
 def _has_only_attention(base_model: Any) -> bool:
