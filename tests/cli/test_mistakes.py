@@ -301,7 +301,7 @@ def test_a_cache_that_cannot_be_written_is_named(desk, tmp_path, monkeypatch, ho
     ran = run(desk, tmp_path, *words)
     assert ran.code == 2
     assert f"error: {home}: cannot write the cache" in ran.err.splitlines()[-1]
-    assert "remedy: set GUERDON_HOME to a folder you can write" in ran.err
+    assert "Set GUERDON_HOME to a folder that you can write to." in ran.err
 
 
 WRITERS = {

