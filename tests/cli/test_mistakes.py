@@ -180,7 +180,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (on("score", "words"), "words.jsonl:1: is not valid JSON"),
         (on("score", "row"), "row.jsonl:2: row must be an object with prompt and response"),
         # models that are none
-        (train("good", "bare"), "bare: the tokenizer has no chat template; remedy: model.template=plain"),
+        (train("good", "bare"), "bare: the tokenizer must have a chat template, got none. Set model.template=plain"),
         (train("good", "nothing"), "nothing: not a readable model (no config.json)"),
         (train("good", "missing"), "missing: no directory, and no model from the hub"),
         (train("good", "good.jsonl"), "good.jsonl: no directory, and no model from the hub"),

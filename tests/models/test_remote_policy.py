@@ -224,7 +224,7 @@ def test_a_plain_template_can_be_asked_for_and_one_that_raises_is_the_prompts_fa
     two = [Message("user", "a"), Message("user", "b")]
     with pytest.raises(
         GuerdonError,
-        match=r"prompt 1: the chat template must accept the prompt, but refuses its roles user,user: no. Reorder",
+        match=r"prompt 1: the chat template must accept the conversation, but refuses its roles user,user: no. Reorder",
     ):
         RemotePolicy(server.url, "m", tokenizer=tokenizer).sample(["write", two], 1, 5)
     with pytest.raises(GuerdonError, match="template must be model without a tokenizer"):

@@ -212,7 +212,9 @@ def test_a_system_message_stands_before_prompts_that_have_none_and_is_stored(tin
 
 def test_too_long_texts_are_refused_with_their_count(tiny_dir):
     model = create(ModelOptions(base=str(tiny_dir), max_length=16))
-    with pytest.raises(GuerdonError, match=r"max_length=16: 2 of 3 texts are longer \(longest \d+ tokens\); remedy"):
+    with pytest.raises(
+        GuerdonError, match=r"max_length=16: 2 of 3 texts are longer \(longest \d+ tokens\)\. Set model"
+    ):
         model.score(["a", "a " * 20, "a " * 30], ["b", "b", "b"])
 
 
@@ -237,7 +239,7 @@ def test_a_prompt_longer_than_the_models_context_is_refused(tiny_dir):
 def test_a_template_that_refuses_a_conversation_says_which(tiny_dir):
     model = create(ModelOptions(base=str(tiny_dir)))
     model.text.tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(GuerdonError, match=r"roles user,assistant: roles must alternate; remedy"):
+    with pytest.raises(GuerdonError, match=r"roles user,assistant: roles must alternate\. Reorder"):
         model.score(["a"], ["b"])
 
 
@@ -477,7 +479,9 @@ def test_a_file_a_missing_directory_and_a_language_model_are_no_reward_model(tin
 def test_a_tokenizer_without_chat_template_is_refused_with_the_way_out(tiny_dir, tmp_path):
     folder = Path(shutil.copytree(tiny_dir, tmp_path / "bare"))
     (folder / "chat_template.jinja").unlink()
-    with pytest.raises(GuerdonError, match=r"bare: the tokenizer has no chat template; remedy: model.template=plain"):
+    with pytest.raises(
+        GuerdonError, match=r"bare: the tokenizer must have a chat template, got none\. Set model\.template=plain"
+    ):
         create(ModelOptions(base=str(folder)))
     model = create(ModelOptions(base=str(folder), template="plain"))
     save(model, tmp_path / "model")

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from guerdon.contracts import GuerdonError
-from guerdon.models.chat import whole
+from guerdon.models.chat_template import whole
 
 RETRIED_STATUSES = frozenset({408, 425, 429})  # below 500: these ask the client to come back later
 REQUEST_STATUSES = frozenset({400, 413, 422})  # these say what is wrong with this request

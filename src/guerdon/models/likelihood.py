@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from guerdon.contracts import GuerdonError, Prompt
-from guerdon.models.chat import whole
+from guerdon.models.chat_template import whole
 from guerdon.models.directory import layout
 
 if TYPE_CHECKING:

@@ -34,7 +34,8 @@ from guerdon.contracts import (
     digest,
 )
 from guerdon.formulas.policy import entropy
-from guerdon.models.chat import PLAIN_TEMPLATE, ensure_pad_token, whole
+from guerdon.models.chat import ensure_pad_token
+from guerdon.models.chat_template import render_prompt, template_source, whole
 from guerdon.models.directory import layout
 from guerdon.models.engine import kv_cache
 from guerdon.models.engine.backbone import TOLERANCE, Backbone, Texts, pad, padded_positions
@@ -160,21 +161,9 @@ class LanguagePolicy:
 
     def encode(self, prompt: Prompt) -> Int[np.ndarray, " t"]:
         """Token ids of a prompt up to where the reply begins."""
-        turns = [{"role": m.role, "content": m.content} for m in prompt]
-        if self.system is not None and prompt[:1] and prompt[0].role != "system":
-            turns.insert(0, {"role": "system", "content": self.system})
-        try:
-            text = self.tokenizer.apply_chat_template(
-                turns, chat_template=self.chat_template, tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # a template is somebody's program: whatever it raises is about this conversation
-            roles = ",".join(m.role for m in prompt)
-            raise GuerdonError(
-                f"the chat template refuses a prompt of roles {roles}: {error}; remedy: reorder or merge the turns"
-            ) from None
-        return np.asarray(
-            self.tokenizer(whole(text), add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int32
-        )
+        text = render_prompt(self.tokenizer, prompt, template=self.template, system=self.system)
+        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return np.asarray(ids, dtype=np.int32)
 
     def prompt_problem(self, prompt: Int[np.ndarray, " t"], max_tokens: int) -> str | None:
         """Why a prompt cannot be answered; None where it can."""
@@ -201,10 +190,7 @@ class LanguagePolicy:
     @property
     def chat_template(self) -> str:
         """The tokenizer's own, or a plain one for a model that has none."""
-        own = self.tokenizer.chat_template
-        if isinstance(own, dict):
-            own = own.get("default")
-        return str(own or PLAIN_TEMPLATE) if self.template == "model" else PLAIN_TEMPLATE
+        return template_source(self.tokenizer, self.template)
 
     @property
     def template_hash(self) -> str:

@@ -29,10 +29,9 @@ from guerdon.contracts import (
     digest,
     message_dict,
 )
-from guerdon.models.chat import whole
+from guerdon.models.chat_template import render_prompt, whole, with_system_message
 from guerdon.models.completions_api import Completion
 from guerdon.models.completions_client import CompletionsClient, Request, RequestFailed, RequestPool, TooManyReplies
-from guerdon.models.prompt_rendering import render_prompt, with_system_message
 from guerdon.progress import Bar
 
 log = logging.getLogger("guerdon")

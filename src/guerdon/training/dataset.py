@@ -162,7 +162,7 @@ class _Builder:
             if self.text.truncation != "left":
                 self.num_dropped += 1
                 return
-            rows = [self.text._cut(row).ids for row in rows]
+            rows = [self.text.truncate(row).ids for row in rows]
         if self.options.loss != "attributes" and all(np.array_equal(rows[0], row) for row in rows[1:]):
             self.identical.append(comparison.id)
             return
