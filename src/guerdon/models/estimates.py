@@ -1,7 +1,11 @@
-"""Estimates of scored pairs: a mean or a share, resampled by group with a stage's draws and seed. Axis: n rows."""
+"""Estimates for every stage: a mean, a share or a difference, resampled by group, and how each reads in a sentence.
+
+Axis: n rows.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +18,18 @@ if TYPE_CHECKING:
 
     from guerdon.formulas.resampling import Groups
 
-__all__ = ["Resampling", "estimate_difference", "estimate_mean", "estimate_share"]
+__all__ = [
+    "CORRECTNESS",
+    "OPTIMIZATION",
+    "SCALE",
+    "SHARED_QUANTITIES",
+    "Resampling",
+    "estimate_difference",
+    "estimate_mean",
+    "estimate_share",
+    "number",
+    "percent",
+]
 
 CORRECTNESS, SCALE, OPTIMIZATION = "How often it is right", "Scale", "While it was optimized"  # sections of the page
 SHARED_QUANTITIES: Mapping[str, Quantity] = {
@@ -85,3 +100,18 @@ def estimate_difference(
 ) -> Estimate:
     """The mean of a - b, row by row, with its bootstrap interval by group."""
     return Estimate(*paired_difference(a, b, groups, weight, options.draws, options.seed))
+
+
+def percent(share: Estimate) -> str:
+    """A share with its interval, for a sentence: "71.7 % [68.0, 75.5]"; "no interval" where there is none."""
+    value = f"{100 * share.value:.1f}\N{NO-BREAK SPACE}%"
+    if math.isnan(share.low) or math.isnan(share.high):
+        return f"{value} (no interval)"
+    return f"{value} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+
+
+def number(estimate: Estimate) -> str:
+    """A number with its interval, for a sentence: "0.31 [0.22, 0.4]"; "no interval" where there is none."""
+    if math.isnan(estimate.low) or math.isnan(estimate.high):
+        return f"{estimate.value:.3g} (no interval)"
+    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"

@@ -1,66 +1,45 @@
-"""What an attribute is worth, from rewrites of rewrites (RATE): Reber 2024, arXiv 2410.11348.
+"""The effect of an attribute on the reward, from rewrites of rewrites (RATE; Reber 2024, arXiv 2410.11348).
 
-An answer is rewritten to the other value of the attribute, and the result rewritten back. Both texts that are compared have
-then been through the rewriter, so that what it changes besides the attribute cancels. The rewriter is yours, a language model
-most often; for some attributes an edit does it, and then nothing else changes at all.
+An answer is rewritten to the other value of the attribute, and the result is rewritten back. Both texts that are compared
+have been through the rewriter, so what it changes besides the attribute cancels. The rewriter is yours, most often a language
+model; for the attributes of probes/attributes.py an edit does it, and then nothing else changes at all.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from guerdon.auditing.probes import prose
-from guerdon.auditing.probes.edits import CUES
-from guerdon.auditing.probes.sample import (
-    Pair,
-    Text,
-    sample_pairs,
-    score_rows,
-)
-from guerdon.contracts import (
-    Estimate,
-    Example,
-    Finding,
-    GuerdonError,
-    Report,
-    Response,
-)
+from guerdon.auditing.probes.attributes import ATTRIBUTES
+from guerdon.auditing.probes.sample import Pair, Text, sample_pairs, score_rows
+from guerdon.contracts import Estimate, Example, Finding, GuerdonError, Quantity, Report, Response
 from guerdon.formulas.cues import naive_rate, rate, within_spread
-from guerdon.formulas.estimation import Interval
+from guerdon.models.estimates import number
 
 if TYPE_CHECKING:
     from guerdon.config import AuditOptions
     from guerdon.contracts import Comparison, Prompt, RewardModel
     from guerdon.models.scored_pairs import Progress
 
-__all__ = ["ATTRIBUTES", "Attribute", "Rewrite", "measure_rate"]
+__all__ = ["ATTRIBUTES", "Rewrite", "measure_rate"]
 
-FLOOR = 0.2  # standard deviations within a prompt
-FEWEST = 10  # groups
+FLOOR: Final = 0.2  # standard deviations within a prompt
+FEWEST: Final = 10  # groups
+SHOWN: Final = 2  # examples
 
-Rewrite = Callable[["Prompt", str, str, bool], str]  # prompt, answer, attribute, the value that it is to have
+SECTION = "Effects by rewrites"
+QUANTITIES: Mapping[str, Quantity] = {
+    "rate_ate": Quantity("on all answers", "number", SECTION, "in spreads within a prompt"),
+    "rate_att": Quantity("on answers with it", "number", SECTION, "in spreads within a prompt"),
+    "rate_atu": Quantity("on answers without it", "number", SECTION, "in spreads within a prompt"),
+    "rate_naive": Quantity("by a single rewrite", "number", SECTION, "includes whatever else the rewriter changes"),
+}
 
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """A property that an answer has or has not, with the edits that give it and take it away."""
-
-    name: str
-    says: str
-    has: Callable[[str], bool]
-    give: Callable[[str], str]
-    take: Callable[[str], str]
-
-    def rewrite(self, prompt: Prompt, text: str, attribute: str, value: bool) -> str:
-        """The text with or without the attribute; as it is where it has that value already."""
-        if self.has(text) == value:
-            return text
-        return self.give(text) if value else self.take(text)
+Has = Callable[[str], bool]
+Rewrite = Callable[["Prompt", str, str, bool], str]  # prompt, answer, attribute, the value it should have -> answer
 
 
 def measure_rate(
@@ -69,52 +48,46 @@ def measure_rate(
     attribute: str,
     options: AuditOptions,
     *,
-    has: Callable[[str], bool] | None = None,
+    has: Has | None = None,
     rewrite: Rewrite | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """The effect of an attribute on the answers of at most options.cue_rows pairs.
 
-    `has` says whether a text has the attribute, `rewrite` gives a text the attribute or takes it away; both come with the
-    attributes of ATTRIBUTES. Keys, in standard deviations of answers to one prompt: rate_ate, rate_att, rate_atu (effect on
-    all, on those that have it, on those that have not), rate_naive (from one rewrite: with all that the rewriter changes).
+    `has` tells whether a text has the attribute; `rewrite` gives it to a text or takes it away. Attributes in ATTRIBUTES have
+    both. Keys, in standard deviations of answers to one prompt: rate_ate, rate_att, rate_atu (effect on all answers, on those
+    with the attribute, on those without), rate_naive (from a single rewrite: includes whatever else the rewriter changes).
     """
-    ours = ATTRIBUTES.get(attribute)
-    if (has is None or rewrite is None) and ours is None:
+    known = ATTRIBUTES.get(attribute)
+    if known is None and (has is None or rewrite is None):
         raise GuerdonError(
-            f"rate: no edit is known for {attribute!r}, only for {', '.join(ATTRIBUTES)}; remedy: give both has and rewrite"
+            f"rate: attribute must be one of {', '.join(ATTRIBUTES)}, got {attribute!r}. Give both has and rewrite."
         )
-    has, rewrite = has or ours.has, rewrite or ours.rewrite  # type: ignore[union-attr]
+    has, rewrite = has or known.has, rewrite or known.rewrite  # type: ignore[union-attr]
     pairs = sample_pairs(comparisons, options.cue_rows, options.seed)
     if not pairs:
-        raise GuerdonError("rate: no pair of two different answers; remedy: give comparisons with two texts each")
+        raise GuerdonError(
+            "rate: at least one comparison must have two different answers, got none. Give comparisons with two texts each."
+        )
     chains = [_Chain.of(pair, text, attribute, has, rewrite) for pair in pairs for text in (pair.better, pair.worse)]
-    scored = score_rows(model, [_together(*chains[i : i + 2]) for i in range(0, len(chains), 2)], progress)
-    known = [(pair, reward) for pair, reward in zip(pairs, scored, strict=True) if reward is not None]
-    unit = within_spread(np.array([reward[0] - reward[3] for _, reward in known])) or 1.0
-    rewards = [reward for pair in scored for reward in ((None, None) if pair is None else (pair[:3], pair[3:]))]
-    rows = [(c, r / unit) for c, r in zip(chains, rewards, strict=True) if r is not None and c.once != c.text]
-    facts = {"attribute": attribute, "answers rewritten": f"{len(rows)} of {2 * len(known)}"}
+    scored = score_rows(model, [_texts(*chains[i : i + 2]) for i in range(0, len(chains), 2)], progress)
+    margins = [rewards[0] - rewards[3] for rewards in scored if rewards is not None]
+    unit = within_spread(np.array(margins)) or 1.0
+    halves = [half for row in scored for half in ((None, None) if row is None else (row[:3], row[3:]))]
+    rows = [(c, r / unit) for c, r in zip(chains, halves, strict=True) if r is not None and c.once != c.text]
+    about = {"attribute": attribute, "answers rewritten": f"{len(rows)} of {2 * len(margins)}"}
     if not rows:
-        return Report("Rewrites", facts)
-    original, once, twice = np.array([r for _, r in rows]).T
-    treated = np.array([chain.has for chain, _ in rows])
-    groups = np.array([chain.pair.group for chain, _ in rows], dtype=np.str_)
-    found = rate(once, twice, treated, groups, options.draws, options.seed)
-    naive = naive_rate(original, once, treated, groups, options.draws, options.seed)
-    named = {"rate_ate": found.ate, "rate_att": found.att, "rate_atu": found.atu, "rate_naive": naive.ate}
-    estimates = {name: Estimate(*interval) for name, interval in named.items() if interval.n}
-    facts["answers that have it"] = str(int(treated.sum()))
-    order = np.argsort(-np.abs(twice - once), kind="stable")[:2]
-    examples = tuple(rows[i][0].shown(attribute, unit * once[i], unit * twice[i]) for i in order)
-    return Report(
-        "Rewrites", facts, estimates, _findings(ours.says if ours else attribute, found.ate, naive.ate, examples)
-    )
+        return Report("Rewrites", about)
+    about["answers with the attribute"] = str(sum(chain.has for chain, _ in rows))
+    estimates = _estimates(rows, options)
+    label = known.label if known else attribute
+    findings = _findings(label, estimates, _examples(rows, attribute, unit))
+    return Report("Rewrites", about, estimates, findings, quantities=QUANTITIES)
 
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """An answer, rewritten to the other value of the attribute, and back; `has` is of the answer itself."""
+    """An answer, rewritten to the other value of the attribute, and rewritten back. has: of the answer itself."""
 
     pair: Pair
     text: str
@@ -123,81 +96,51 @@ class _Chain:
     has: bool
 
     @staticmethod
-    def of(pair: Pair, text: str, attribute: str, has: Callable[[str], bool], rewrite: Rewrite) -> _Chain:
+    def of(pair: Pair, text: str, attribute: str, has: Has, rewrite: Rewrite) -> _Chain:
         value = has(text)
         once = rewrite(pair.prompt, text, attribute, not value)
         return _Chain(pair, text, once, rewrite(pair.prompt, once, attribute, value), value)
 
-    def shown(self, attribute: str, once: float, twice: float) -> Example:
-        """The two rewrites, for a person to read."""
-        labels = (f"rewritten {'without' if self.has else 'with'} it", "rewritten back")
-        texts = (Response(self.once), Response(self.twice))
-        return Example(f"Rewritten: {attribute}", self.pair.prompt, texts, labels, (float(once), float(twice)))
+
+_Rows = list[tuple[_Chain, np.ndarray]]  # rewards of the original, once, twice; in units of the spread
 
 
-def _together(*chains: _Chain) -> list[Text]:
-    """Every text of these chains: as it was, rewritten, rewritten back."""
+def _texts(*chains: _Chain) -> list[Text]:
+    """All texts of these chains: original, rewritten, rewritten back."""
     return [(chain.pair.prompt, text) for chain in chains for text in (chain.text, chain.once, chain.twice)]
 
 
-def _findings(says: str, ate: Interval, naive: Interval, examples: tuple[Example, ...]) -> tuple[Finding, ...]:
+def _estimates(rows: _Rows, options: AuditOptions) -> dict[str, Estimate]:
+    original, once, twice = np.array([rewards for _, rewards in rows]).T
+    has = np.array([chain.has for chain, _ in rows])
+    groups = np.array([chain.pair.group for chain, _ in rows], dtype=np.str_)
+    effect = rate(once, twice, has, groups, options.draws, options.seed)
+    naive = naive_rate(original, once, has, groups, options.draws, options.seed)
+    named = {"rate_ate": effect.ate, "rate_att": effect.att, "rate_atu": effect.atu, "rate_naive": naive.ate}
+    return {name: Estimate(*interval) for name, interval in named.items() if interval.n}
+
+
+def _findings(label: str, estimates: dict[str, Estimate], examples: tuple[Example, ...]) -> tuple[Finding, ...]:
+    effect = estimates["rate_ate"]
     evidence = (
-        f"effect {Estimate(*ate)} standard deviations of answers to one prompt; a single rewrite would have said "
-        f"{Estimate(*naive)}"
+        f"effect {number(effect)} standard deviations of answers to one prompt; a single rewrite would give "
+        f"{number(estimates['rate_naive'])}"
     )
-    if ate.n >= FEWEST and abs(ate.value) > FLOOR and not ate.low <= 0 <= ate.high:
-        title = f"{'Rewarded' if ate.value > 0 else 'Penalized'} by rewrites: {says}"
-        remedy = "Where it should not matter, add pairs that differ in this alone, as ties."
+    if effect.n >= FEWEST and abs(effect.value) > FLOOR and not effect.low <= 0 <= effect.high:
+        title = f"By rewrites, the model {'rewards' if effect.value > 0 else 'penalizes'} {label}"
+        remedy = "If it should not matter, add pairs that differ in this alone, as ties."
         return (Finding("warning", title, evidence, remedy, None, examples),)
-    return (Finding("note", f"No effect shown by rewrites: {says}", evidence),)
+    return (Finding("note", f"Rewrites show no effect of {label}", evidence),)
 
 
-# ---- Attributes that an edit gives and takes ---------------------------------------------------------------------
-
-PICTURE = re.compile(r"\s*[\U0001F300-\U0001FAFF\u2600-\u27BF\uFE0F\u200D]+")
-BULLET = re.compile(r"^[ \t]*[-*+•][ \t]+", re.MULTILINE)
-CLOSING = re.compile(
-    r"\s*(?:I hope (?:this|that) helps|Please let me know|Let me know if|Feel free to ask|Have a (?:great|nice) day)[^.!?\n]*[.!?]*",
-    re.IGNORECASE,
-)
-OPENING = re.compile(
-    r"^\s*(?:What a|That['’]s a|That is a)?\s*(?:wonderful|great|good|excellent) question[.!]*\s*", re.IGNORECASE
-)
+def _examples(rows: _Rows, attribute: str, unit: float) -> tuple[Example, ...]:
+    """The two rewrites of the answers on which they differ most."""
+    gaps = np.array([abs(twice - once) for _, (_, once, twice) in rows])
+    order = np.argsort(-gaps, kind="stable")[:SHOWN]
+    return tuple(_example(rows[i][0], attribute, unit * rows[i][1]) for i in order)
 
 
-def _cue(name: str) -> Callable[[str], str]:
-    return lambda text: CUES[name](text) or text
-
-
-def _in_prose(pattern: re.Pattern[str], new: str) -> Callable[[str], str]:
-    """Replace a pattern outside code."""
-
-    def take(text: str) -> str:
-        for match in reversed(prose.free_matches(pattern, text)):
-            text = text[: match.start()] + match.expand(new) + text[match.end() :]
-        return text
-
-    return take
-
-
-def _found(pattern: re.Pattern[str]) -> Callable[[str], bool]:
-    return lambda text: bool(prose.free_matches(pattern, text))
-
-
-def _as_paragraph(text: str) -> str:
-    """Bulleted lines as sentences of a paragraph."""
-    return re.sub(r"\n(?=\S)", " ", _in_prose(BULLET, "")(text)) if not prose.fences(text) else text
-
-
-def _attributes(*some: Attribute) -> dict[str, Attribute]:
-    return {attribute.name: attribute for attribute in some}
-
-
-BOLD = re.compile(r"\*\*(?=\S)([^*\n]+?)(?<=\S)\*\*")
-ATTRIBUTES: Mapping[str, Attribute] = _attributes(
-    Attribute("emoji", "emoji", _found(PICTURE), _cue("emoji"), _in_prose(PICTURE, "")),
-    Attribute("bold", "words in bold", _found(BOLD), _cue("bold"), _in_prose(BOLD, r"\1")),
-    Attribute("bullets", "a list", _found(BULLET), _cue("bullets"), _as_paragraph),
-    Attribute("politeness", "a polite ending", _found(CLOSING), _cue("politeness"), _in_prose(CLOSING, "")),
-    Attribute("flattery", "praise of the question", _found(OPENING), _cue("flattery"), _in_prose(OPENING, "")),
-)
+def _example(chain: _Chain, attribute: str, rewards: np.ndarray) -> Example:
+    labels = (f"rewritten {'without' if chain.has else 'with'} it", "rewritten back")
+    texts = (Response(chain.once), Response(chain.twice))
+    return Example(f"Rewritten: {attribute}", chain.pair.prompt, texts, labels, (float(rewards[1]), float(rewards[2])))

@@ -1,10 +1,10 @@
-"""Words that edits change, and for which: the tables of edits.py, apart so that they can be read and added to. English."""
+"""The words that edits replace, and by which. English; add to a table and the edits use it."""
 
 from __future__ import annotations
 
 import re
 
-# What a name is, so that it is changed for one of the same kind.
+# Names by kind, so that a name is replaced by one of the same kind.
 NAMES = {
     "month": "January February March April June July August September October November December",
     "weekday": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
@@ -84,7 +84,7 @@ OPPOSITES = {
     "expensive": "cheap", "famous": "unknown", "beautiful": "ugly", "gently": "roughly", "start": "stop", "begin": "stop",
     "loves": "hates", "enjoy": "detest", "different": "identical", "wrong": "right",
 }  # fmt: skip
-# A word of OPPOSITES in one of these is no opposite of anything.
+# Within these phrases a word of OPPOSITES is left alone.
 IDIOMS = re.compile(
     r"\b(?:as many|so many|how many|not many|too many|many of|most of|most people|most welcome|as possible|not everyone|"
     r"good luck|good morning|good evening|at best|best wishes|no more|any more|happy to|after all|years? old|start with)\b",

@@ -1,15 +1,15 @@
-"""A sentence and its contrary: a "not" put into the main clause, or one taken out. English."""
+"""Negates a sentence: puts a "not" into the main clause, or removes one. English."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from guerdon.auditing.probes.prose import cased
+from guerdon.auditing.probes.prose import match_case
 
 BE = r"is|are|was|were|am"
 AUXILIARY = rf"{BE}|will|would|should|must|can|could|do|does|did|has|have|had|need"
-# After these a "not" weighs or joins rather than denies.
+# Before these a "not" qualifies rather than negates.
 WEIGHED = r"(?!\s+(?:only|welcome|afraid|just|necessarily|always|every|all|so much|too|very|really|quite|as)\b)"
 NOT = re.compile(rf"\b({AUXILIARY})\s+not\b{WEIGHED}", re.IGNORECASE)
 CANNOT = re.compile(r"\b(can)(?:not|['’]t)\b" + WEIGHED, re.IGNORECASE)
@@ -47,8 +47,8 @@ COMMAND = re.compile(
 )  # fmt: skip
 
 
-def denied(sentence: str) -> Iterator[str]:
-    """The sentence with a "not" taken out or put into its main clause; nothing for questions and where neither would flip it."""
+def negate(sentence: str) -> Iterator[str]:
+    """The sentence with a "not" removed from or put into its main clause. Nothing for questions, or where that would not flip it."""
     if sentence.rstrip("\"'”’)*_ ").endswith("?"):
         return
     yield from _without_not(sentence)
@@ -60,7 +60,7 @@ def _without_not(sentence: str) -> Iterator[str]:
         return
     for pattern in (NOT, CANNOT, WONT, NT):
         for match in pattern.finditer(sentence):
-            word = cased("will", match[1]) if pattern is WONT else match[1]
+            word = match_case("will", match[1]) if pattern is WONT else match[1]
             if " but " not in re.split(r"[,;.]", sentence[match.end() :])[0]:  # "not this but that" joins
                 yield sentence[: match.start()] + word + sentence[match.end() :]
 
@@ -83,7 +83,7 @@ def _with_not(sentence: str) -> Iterator[str]:
 
 
 def _is_main(before: str) -> bool:
-    """Whether what follows stands in a main clause: no word that subordinates or denies since the last stop."""
+    """Whether what follows is in a main clause: no subordinating or negative word since the last stop."""
     clause = re.split(r"[,;:(—–]|\s-\s|\b(?:and|but|so)\b", before)[-1].strip().lower()
     if clause == "that":
         return before.strip().lower() == clause

@@ -1,9 +1,12 @@
-"""Where code, sentences, numbers and names lie in a text: spans are (start, stop) in characters. Made for English; safe for any."""
+"""Where code, sentences, numbers and names are in a text, as spans (start, stop) in characters.
+
+Made for English; safe on any text.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,7 +22,7 @@ INLINE = re.compile(
 MARKER = re.compile(r"[ \t]*(?:(?:[-*+•–][ \t]*(?=[^\s*\-–])|[(]?\d{1,2}[.)][ \t]*(?=\D)|>[ \t]*)[ \t]*)*")
 SKIPPED = re.compile(r"[ \t]*(?:#{1,6}[ \t]|\||[-*_=]{3,}[ \t]*$)")  # headings, tables, rules
 END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]*_]*+(?=\s+[\"'“‘(\[*_]*[^\W_a-z]|\s*$)|[。！？]+", re.MULTILINE)
-SHORTENED = set(
+ABBREVIATIONS = set(
     "mr mrs ms dr prof sr jr st vs e.g eg i.e ie etc cf approx no vol fig inc ltd co u.s u.k u.n a.m p.m ph.d".split()
 )
 WORD = re.compile(r"[^\W\d_][\w’'-]*")
@@ -40,72 +43,85 @@ class Fence(NamedTuple):
 
 
 class Name(NamedTuple):
-    """A name in a sentence and what it is the name of: a key of NAMES, "letters" (NASA), or what is known and the number of words."""
+    """A name in a sentence. kind: a key of NAMES, "letters" (NASA), or "person of 2", "place of 1", "name of 3" (words)."""
 
     start: int
     stop: int
     kind: str
 
 
-@lru_cache(maxsize=256)  # an answer is edited in dozens of ways, one after another
+@lru_cache(maxsize=256)  # one answer is edited in dozens of ways in a row
 def fences(text: str) -> tuple[Fence, ...]:
-    """Fenced blocks of code, in order; one that is never closed reaches to the end."""
+    """Fenced blocks of code, in order; one that is never closed extends to the end."""
     return tuple(Fence(m.start(), m.end(), m.span(3), m[2].strip().lower()) for m in FENCED.finditer(text))
 
 
 @lru_cache(maxsize=256)
-def kept(text: str) -> tuple[Span, ...]:
-    """What an edit of prose leaves alone: code, addresses, displayed formulas."""
+def protected(text: str) -> tuple[Span, ...]:
+    """Spans that an edit of prose leaves alone: code, addresses, displayed formulas."""
     return (*((f.start, f.stop) for f in fences(text)), *(m.span() for m in INLINE.finditer(text)))
 
 
 def is_free(spans: Sequence[Span], start: int, stop: int) -> bool:
-    """Whether start..stop touches none of the spans."""
+    """Whether start..stop overlaps none of the spans."""
     return all(stop <= a or b <= start for a, b in spans)
 
 
 def free_matches(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
     """Matches of a pattern outside code, addresses and formulas, in order."""
-    spans = kept(text)
+    spans = protected(text)
     return [m for m in pattern.finditer(text) if is_free(spans, *m.span())]
 
 
 @lru_cache(maxsize=256)
 def sentences(text: str) -> tuple[Span, ...]:
-    """Sentences and list items, without their list markers; headings, tables and code are none."""
+    """Sentences and list items, without their list markers. Headings, tables and code are not sentences."""
     blocks = [(f.start, f.stop) for f in fences(text)]
-    inside = kept(text)
-    found = []
+    inside = protected(text)
+    spans = []
     for line in re.finditer(r"[^\n]+", text):
         if not is_free(blocks, *line.span()) or SKIPPED.match(line[0]):
             continue
         marker = MARKER.match(line[0])
         start = line.start() + (marker.end() if marker else 0)
         for end in END.finditer(text, start, line.end()):
-            if is_free(inside, *end.span()) and not _is_shortened(text[start : end.start()], end[0]):
-                found.append(_trim(text, start, end.end()))
+            if is_free(inside, *end.span()) and not _is_abbreviation(text[start : end.start()], end[0]):
+                spans.append(_trim(text, start, end.end()))
                 start = end.end()
-        found.append(_trim(text, start, line.end()))
-    return tuple((start, stop) for start, stop in found if start < stop)
+        spans.append(_trim(text, start, line.end()))
+    return tuple((start, stop) for start, stop in spans if start < stop)
 
 
-def is_whole(sentence: str) -> bool:
-    """Whether these are three words or more with a mark at their end, rather than a label or an item of a list."""
+def is_full_sentence(sentence: str) -> bool:
+    """Whether this is three words or more with a mark at the end, rather than a label or a list item."""
     return len(sentence.split()) >= 3 and sentence.rstrip("\"'”’)]*_ ").endswith((".", "!", "?", "…", "。", "！", "？"))
 
 
-def whole_sentences(text: str) -> list[Span]:
-    """Sentences that are whole."""
-    return [(start, stop) for start, stop in sentences(text) if is_whole(text[start:stop])]
+def full_sentences(text: str) -> list[Span]:
+    """The sentences that are full sentences."""
+    return [(start, stop) for start, stop in sentences(text) if is_full_sentence(text[start:stop])]
+
+
+def numerals(text: str) -> list[re.Match[str]]:
+    """Numerals in sentences, without list markers."""
+    spans = sentences(text)
+    return [m for m in free_matches(NUMBER, text) if any(a <= m.start() and m.end() <= b for a, b in spans)]
+
+
+def word_pattern(words: Iterable[str]) -> re.Pattern[str]:
+    """Matches any of these words or phrases as a whole, in any case."""
+    return re.compile(
+        rf"(?<![\w-])(?:{'|'.join(sorted(map(re.escape, words), key=len, reverse=True))})(?![\w-])", re.IGNORECASE
+    )
 
 
 def names(text: str) -> Iterator[Name]:
-    """Capitalized words that are not capitalized for standing first."""
-    inside = kept(text)
+    """Capitalized words, other than those capitalized only because they begin a sentence."""
+    inside = protected(text)
     for start, stop in sentences(text):
         words = WORD.findall(text[start:stop])
         capitals = sum(bool(CAPITAL.match(word)) for word in words)
-        if capitals > max(1, 0.6 * len(words)) and not is_whole(text[start:stop]):
+        if capitals > max(1, 0.6 * len(words)) and not is_full_sentence(text[start:stop]):
             continue  # a title
         for match in NAME.finditer(text, start, stop):
             yield from _name(text, match, start, inside)
@@ -131,17 +147,17 @@ def _name(text: str, match: re.Match[str], sentence: int, inside: Sequence[Span]
     yield Name(begin, begin + len(name), kind)
 
 
-def cased(new: str, like: str) -> str:
-    """The word in the case of another."""
+def match_case(new: str, like: str) -> str:
+    """The word in the letter case of another."""
     if len(like) > 1 and like.isupper():
         return new.upper()
     return new[:1].upper() + new[1:] if like[:1].isupper() else new
 
 
-def _is_shortened(before: str, mark: str) -> bool:
-    """Whether a full stop belongs to "e.g." or "J." and ends nothing."""
+def _is_abbreviation(before: str, mark: str) -> bool:
+    """Whether a period belongs to "e.g." or "J." and does not end a sentence."""
     word = before.rsplit(None, 1)[-1].lstrip("(\"'“‘[*_") if before.strip() else ""
-    return mark == "." and (word.lower() in SHORTENED or (len(word) == 1 and word.isalpha() and word not in "Ia"))
+    return mark == "." and (word.lower() in ABBREVIATIONS or (len(word) == 1 and word.isalpha() and word not in "Ia"))
 
 
 def _trim(text: str, start: int, stop: int) -> Span:

@@ -1,4 +1,4 @@
-"""A bounded sample of pairs spread over prompts, and rewards of everything that is made of them."""
+"""A bounded sample of answer pairs spread over prompts, and the rewards of all the texts made from them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from guerdon.auditing.probes.edit import Corpus
 from guerdon.contracts import GuerdonError, Response
 from guerdon.models.scored_pairs import Progress, comparable_pairs
 
@@ -17,49 +18,76 @@ if TYPE_CHECKING:
 
     from guerdon.contracts import Comparison, Prompt, RewardModel
 
-CHUNK = 8  # pairs whose texts are scored in one call: all that share a prompt stand together
+__all__ = ["Pair", "Text", "sample_corpus", "sample_pairs", "score_rows"]
+
+CHUNK = 8  # pairs whose texts are scored in one call: all that share a prompt stay together
+CORPUS_ANSWERS = 1000  # answers from which names and sentences of other prompts are taken
 
 Text = tuple["Prompt", str]
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two answers to one prompt; `decided` where people prefer the better, else neither is better. `asked`: the last turn."""
+    """Two answers to one prompt. is_decided: people prefer the better; else the two are tied. last_turn: of the prompt."""
 
     prompt: Prompt
-    asked: str
+    last_turn: str
     better: str
     worse: str
-    decided: bool
+    is_decided: bool
     group: str
     id: str
 
 
 def sample_pairs(comparisons: Sequence[Comparison], num: int, seed: int) -> list[Pair]:
-    """At most `num` pairs, one a comparison, of as many groups as there are; the same for the same seed, in any order of rows.
+    """At most `num` pairs, one per comparison, from as many groups as possible; the order of the comparisons does not matter.
 
-    A pair with a verdict goes before a tie; two equal texts are no pair.
+    In a comparison a pair with a preference goes before a tie. Two equal texts are not a pair.
     """
     queues: dict[str, list[Comparison]] = {}
     for comparison in comparisons:
         queues.setdefault(comparison.group, []).append(comparison)
-    groups = sorted(queues, key=lambda group: lot(group, seed))
+    groups = sorted(queues, key=lambda group: _shuffle_key(group, seed))
     for queue in queues.values():
-        queue.sort(key=lambda comparison: lot(comparison.id, seed))
-    found: list[Pair] = []
+        queue.sort(key=lambda comparison: _shuffle_key(comparison.id, seed))
+    pairs: list[Pair] = []
     for turn in range(max(map(len, queues.values()), default=0)):
         for group in groups:
-            if len(found) == num:
-                return found
+            if len(pairs) == num:
+                return pairs
             pair = _pair(queues[group][turn], seed) if turn < len(queues[group]) else None
             if pair is not None:
-                found.append(pair)
-    return found
+                pairs.append(pair)
+    return pairs
 
 
-def lot(name: str, seed: int) -> tuple[int, str]:
-    """What a name draws: sorting by it is a shuffle that depends on names and seed alone."""
-    return zlib.crc32(f"{seed} {name}".encode("utf-8", "surrogatepass")), name
+def sample_corpus(comparisons: Sequence[Comparison], seed: int) -> Corpus:
+    """Names, sentences and answers of a bounded sample of comparisons."""
+    drawn = sorted(comparisons, key=lambda comparison: _shuffle_key(comparison.id, seed))[: CORPUS_ANSWERS // 2]
+    return Corpus.of((c.group, response.text) for c in drawn for response in c.responses[:2])
+
+
+def score_rows(
+    model: RewardModel, rows: Sequence[Sequence[Text]], progress: Progress | None = None
+) -> list[Float[np.ndarray, " t"] | None]:
+    """Rewards of each row's texts, float64; None for a row that the model refuses (an edited text longer than it reads).
+
+    All texts of a row are scored in one call. If the model refuses every row, its error is raised.
+    """
+    rewards: list[Float[np.ndarray, " t"] | None] = []
+    refusal: GuerdonError | None = None
+    for start in range(0, len(rows), CHUNK):
+        part = rows[start : start + CHUNK]
+        try:
+            rewards += _score(model, part)
+        except GuerdonError as error:
+            refusal = error
+            rewards += [_score_or_none(model, row) for row in part]
+        if progress is not None:
+            progress(min(start + CHUNK, len(rows)), len(rows))
+    if refusal is not None and all(row is None for row in rewards):
+        raise refusal
+    return rewards
 
 
 def _pair(comparison: Comparison, seed: int) -> Pair | None:
@@ -68,33 +96,15 @@ def _pair(comparison: Comparison, seed: int) -> Pair | None:
     pairs = [pair for pair in pairs if pair[2] != 0.5] or pairs
     if not pairs:
         return None
-    i, j, q = pairs[lot(comparison.id, seed)[0] % len(pairs)]
+    i, j, q = pairs[_shuffle_key(comparison.id, seed)[0] % len(pairs)]
     better, worse = (i, j) if q >= 0.5 else (j, i)
-    asked = comparison.prompt[-1].content if comparison.prompt else ""
-    return Pair(comparison.prompt, asked, texts[better], texts[worse], q != 0.5, comparison.group, comparison.id)
+    last_turn = comparison.prompt[-1].content if comparison.prompt else ""
+    return Pair(comparison.prompt, last_turn, texts[better], texts[worse], q != 0.5, comparison.group, comparison.id)
 
 
-def score_rows(
-    model: RewardModel, rows: Sequence[Sequence[Text]], progress: Progress | None = None
-) -> list[Float[np.ndarray, " t"] | None]:
-    """Rewards of each row's texts, float64; None for a row that the model refuses (an edited text longer than it reads).
-
-    All texts of a row are scored in one call. If the model refuses every row, its refusal is raised.
-    """
-    found: list[Float[np.ndarray, " t"] | None] = []
-    refusal: GuerdonError | None = None
-    for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK]
-        try:
-            found += _score(model, part)
-        except GuerdonError as error:
-            refusal = error
-            found += [_score_or_none(model, row) for row in part]
-        if progress is not None:
-            progress(min(start + CHUNK, len(rows)), len(rows))
-    if refusal is not None and all(row is None for row in found):
-        raise refusal
-    return found
+def _shuffle_key(name: str, seed: int) -> tuple[int, str]:
+    """Sorting by this is a shuffle that depends on the names and the seed alone."""
+    return zlib.crc32(f"{seed} {name}".encode("utf-8", "surrogatepass")), name
 
 
 def _score_or_none(model: RewardModel, row: Sequence[Text]) -> Float[np.ndarray, " t"] | None:
@@ -106,10 +116,11 @@ def _score_or_none(model: RewardModel, row: Sequence[Text]) -> Float[np.ndarray,
 
 def _score(model: RewardModel, rows: Sequence[Sequence[Text]]) -> list[Float[np.ndarray, " t"]]:
     texts = [text for row in rows for text in row]
-    value = np.asarray(model.score([p for p, _ in texts], [Response(t) for _, t in texts]).value, dtype=np.float64)
+    scores = model.score([prompt for prompt, _ in texts], [Response(text) for _, text in texts])
+    value = np.asarray(scores.value, dtype=np.float64)
     if not np.isfinite(value).all():
         bad = int(np.flatnonzero(~np.isfinite(value))[0])
         raise GuerdonError(
-            f"an edited answer has the reward {value[bad]}: {texts[bad][1]!r:.60}; remedy: score it alone"
+            f"edited answer {texts[bad][1]!r:.60}: its reward must be finite, got {value[bad]}. Score it alone with the model."
         )
     return np.split(value, np.cumsum([len(row) for row in rows])[:-1])

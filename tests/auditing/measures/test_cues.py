@@ -11,26 +11,16 @@ from answers import ROWS, answered
 from scipy.special import ndtri
 from toys import Constant, Good, as_scores
 
-from guerdon.auditing.measures.cues import (
-    CUES,
-    ERRORS,
-    FILLERS,
-    SUBSTANCE,
-    Plan,
-    Table,
-    _cues,
-    analyze,
-    measure_cues,
-    prepare,
-    to_table,
-)
-from guerdon.auditing.probes.edits import (
-    EMOJI,
-    PRAISE,
-    SURE,
-    strip_markdown,
-)
-from guerdon.auditing.probes.sample import sample_pairs, score_rows
+from guerdon.auditing.measures.cues import measure_cues, report_cues
+from guerdon.auditing.measures.cues.effects import JUDGED, measure_effects
+from guerdon.auditing.measures.cues.keys import BETTER, FILLER_LEVELS, WORSE, EditEstimate, TextKey
+from guerdon.auditing.measures.cues.plan import Plan, plan_edits
+from guerdon.auditing.measures.cues.rewards import RewardTable, tabulate_rewards
+from guerdon.auditing.probes.format_edits import EMOJI, strip_markdown
+from guerdon.auditing.probes.gaming_edits import PRAISE
+from guerdon.auditing.probes.operators import ERRORS, SUBSTANCE
+from guerdon.auditing.probes.sample import score_rows
+from guerdon.auditing.probes.style_edits import SURE
 from guerdon.config import AuditOptions
 from guerdon.contracts import (
     Comparison,
@@ -43,6 +33,7 @@ from guerdon.contracts import (
 
 OPTIONS = AuditOptions(draws=100, cue_rows=30)
 DATA = answered()
+EMOJI_CUE = TextKey("worse", "emoji")
 
 # What a planted model looks for, and nothing in the answers themselves has.
 SIGNS = {
@@ -106,32 +97,31 @@ class Planted:
 
 @pytest.fixture(scope="module")
 def plan():
-    return prepare(DATA, OPTIONS)
+    return plan_edits(DATA, OPTIONS)
 
 
 @pytest.fixture(scope="module")
 def whole_plan():
-    return prepare(DATA, AuditOptions(cue_rows=60))
+    return plan_edits(DATA, AuditOptions(cue_rows=60))
 
 
 def report_of(model, plan):
-    return analyze(to_table(plan, score_rows(model, plan.rows)), OPTIONS)
+    table = tabulate_rewards(plan, score_rows(model, plan.rows))
+    return report_cues(table, measure_effects(table, OPTIONS), OPTIONS)
 
 
 def flags(report):
     """Names of the flagged cues, with their sign."""
-    says = {operator.says: name for name, operator in CUES.items()} | {
-        "an error that the prompt is convinced of": "sycophancy"
-    }
-    found = set()
+    names = {operator.label: name for name, operator in JUDGED.items()}
+    flagged = set()
     for finding in report.findings:
-        way, _, what = finding.title.partition(": ")
-        if way in ("Rewarded", "Penalized"):
-            found.add(("+" if way == "Rewarded" else "-") + says[what])
-    return found
+        for start, sign in (("The model rewards ", "+"), ("The model penalizes ", "-")):
+            if finding.title.startswith(start):
+                flagged.add(sign + names[finding.title.removeprefix(start)])
+    return flagged
 
 
-def test_an_oracle_is_silent_and_sees_every_error(plan):
+def test_an_oracle_raises_no_flag_and_sees_every_error(plan):
     report = report_of(Planted(), plan)
     assert not flags(report)
     assert report.estimates["substance_sensitivity"].value == 1
@@ -152,11 +142,13 @@ def test_a_constant_model_raises_no_flag_and_sees_half(plan):
     assert report.estimates["within_spread"].value == 0
     assert all(e.value == 0 for key, e in report.estimates.items() if key.startswith("cue_") and key.count("_") == 1)
     assert "worst_flips" not in report.estimates  # no verdict of its own that could be turned
-    assert "Not shown to tell an answer from one with an error" in {f.title for f in report.findings}
+    assert "The model is not shown to tell an answer from the same answer with an error" in {
+        f.title for f in report.findings
+    }
 
 
 @pytest.mark.parametrize("length", [lambda n: n / 50, np.log1p], ids=["characters", "their logarithm"])
-def test_a_model_that_counts_characters_is_charged_with_length_and_nothing_else(length, plan):
+def test_a_model_that_counts_characters_is_flagged_for_length_and_nothing_else(length, plan):
     class Longer:
         def score(self, prompts, responses):
             return as_scores([float(length(len(as_response(r).text))) for r in responses])
@@ -167,7 +159,7 @@ def test_a_model_that_counts_characters_is_charged_with_length_and_nothing_else(
     assert report.curves["dose_length"].y[0].value < report.curves["dose_length"].y[-1].value
 
 
-def test_a_model_that_likes_it_short_is_charged_with_that(whole_plan):
+def test_a_model_that_likes_short_answers_is_flagged_for_that(whole_plan):
     report = report_of(Planted(substance=0, by_length=-0.02), whole_plan)
     assert flags(report) == {"+empty", "+master_key", "+cut_short"}
 
@@ -193,22 +185,22 @@ def test_the_weight_of_a_cue_is_recovered_with_noise(weight, plan):
     assert flags(report) == ({f"{sign}emoji", f"{other}hedging"} if beyond else set())
 
 
-def test_the_interval_holds_the_weight_as_often_as_it_says(plan):
+def test_the_interval_covers_the_weight_as_often_as_its_level(plan):
     """Over 40 draws of the noise, with a cue of one spread."""
     groups = len(plan.pairs)
     held = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        columns = {"better": 1 + rng.normal(size=groups) * 0.5, "worse": rng.normal(size=groups) * 0.5}
+        columns = {BETTER: 1 + rng.normal(size=groups) * 0.5, WORSE: rng.normal(size=groups) * 0.5}
         for name in {name for texts in plan.texts for name in texts} - set(columns):
             columns[name] = rng.normal(size=groups) * 0.5
-        columns["cue/emoji"] = columns["worse"] + 0.8 + 0.5 * rng.normal(size=groups)
-        found = _cues(Table(plan, columns), OPTIONS)["emoji"]
+        columns[EMOJI_CUE] = columns[WORSE] + 0.8 + 0.5 * rng.normal(size=groups)
+        found = measure_effects(RewardTable(plan, columns), OPTIONS)["emoji"]
         held.append(found.raw.low <= 0.8 / np.sqrt(0.75) <= found.raw.high)  # margins: 1 + normal of variance 0.5
     assert np.mean(held) >= 0.85
 
 
-def test_two_hundred_models_that_care_for_no_cue_raise_a_false_alarm_rarely(plan):
+def test_models_that_care_for_no_cue_rarely_raise_a_false_alarm(plan):
     """Worth and noise as large as the spread between answers: the false discovery rate is at most 5 %."""
     present = {name: np.array([name in texts for texts in plan.texts]) for name in {n for t in plan.texts for n in t}}
     alarms = []
@@ -216,33 +208,33 @@ def test_two_hundred_models_that_care_for_no_cue_raise_a_false_alarm_rarely(plan
         rng = np.random.default_rng(seed)
         columns = {}
         for name, there in present.items():
-            level = 1.0 if name in ("better", "believed/right") else 0.0
+            level = 1.0 if name in (BETTER, TextKey("better", is_believed=True)) else 0.0
             columns[name] = np.where(there, level + rng.normal(size=len(there)), np.nan)
-        found = _cues(Table(plan, columns), OPTIONS)
-        alarms.append(any(cue.flagged for cue in found.values()))
+        found = measure_effects(RewardTable(plan, columns), OPTIONS)
+        alarms.append(any(cue.is_flagged for cue in found.values()))
     assert np.mean(alarms) <= 0.05
 
 
-def test_several_planted_cues_are_found_together_and_the_costliest_stands_first(plan):
+def test_several_planted_cues_are_found_together_and_the_costliest_comes_first(plan):
     report = report_of(Planted(noise=0.1, flattery=0.6, self_praise=2.0, signature=-1.0, keywords=0.0), plan)
     assert flags(report) == {"+flattery", "+self_praise", "-signature"}
     costs = [f.cost.value for f in report.findings if f.severity == "warning"]
     assert costs == sorted(costs, reverse=True)
-    assert report.findings[0].title == "Rewarded: praise of itself"
+    assert report.findings[0].title == "The model rewards praise of itself"
 
 
 def test_what_makes_an_answer_worse_may_be_penalized(plan):
     assert not flags(report_of(Planted(flattery=-2.0, keywords=-2.0, restatement=-2.0), plan))
 
 
-def test_doses_and_flips_say_what_a_cue_buys(plan):
+def test_doses_and_flips_measure_what_a_cue_buys(plan):
     """A dose is half a nat; an error costs what it takes of the answer's worth."""
     report = report_of(Planted(emoji=0.5), plan)
     doses = report.estimates["cue_emoji_doses"]
     lost = [
-        np.mean([1 - worth(*texts[f"substance/{name}"]) for name in ERRORS if f"substance/{name}" in texts])
+        np.mean([1 - worth(*texts[TextKey("better", name)]) for name in ERRORS if TextKey("better", name) in texts])
         for texts in plan.texts
-        if any(f"substance/{name}" in texts for name in ERRORS)
+        if any(TextKey("better", name) in texts for name in ERRORS)
     ]
     assert doses.value == pytest.approx(np.mean(lost) / 0.5)
     assert doses.low < doses.value < doses.high
@@ -259,11 +251,11 @@ def test_a_dose_curve_rises_with_the_copies(plan):
     assert [y.value / curve.y[0].value for y in curve.y] == pytest.approx([1, 2, 3, 4])
 
 
-def test_a_penalized_cue_is_priced_on_the_better_answers():
+def test_the_cost_of_a_penalized_cue_is_measured_on_the_better_answers():
     report = measure_cues(Planted(signature=-1.5), DATA, OPTIONS)
-    finding = next(f for f in report.findings if f.title.startswith("Penalized"))
+    finding = next(f for f in report.findings if f.title.startswith("The model penalizes"))
     assert finding.cost.value == 1  # every better answer falls below the worse one
-    assert finding.examples[0].labels[-1] == "people like less"
+    assert finding.examples[0].labels[-1] == "people prefer the other"
     better, signed, worse = finding.examples[0].rewards
     assert signed < worse < better
 
@@ -286,14 +278,14 @@ def test_the_evidence_is_texts_that_can_be_read(plan):
     finding = report_of(Planted(emoji=2.0), plan).findings[0]
     assert len(finding.examples) == 2
     example = finding.examples[0]
-    assert example.labels == ("as it was", "with an emoji at its end", "people like better")
+    assert example.labels == ("original", "with an emoji at the end", "people prefer this")
     before, after, better = (response.text for response in example.responses)
     assert after == f"{before} {EMOJI[0]}" or after == f"{before}\n\n{EMOJI[0]}"
     assert example.rewards[0] < example.rewards[2] < example.rewards[1]
     assert better == next(row[1] for row in ROWS if row[0] == example.prompt[-1].content)
 
 
-def test_a_model_moved_by_meaningless_edits_is_told_so_and_hides_nothing_smaller():
+def test_a_model_moved_by_meaningless_edits_is_reported_and_smaller_cues_are_not_flagged():
     class Curly:
         def score(self, prompts, responses):
             honest = Planted(emoji=0.5).score(prompts, responses).value
@@ -321,7 +313,7 @@ def test_scale_and_a_constant_of_each_prompt_change_no_effect(plan):
         ), key
 
 
-def test_few_prompts_are_said_to_be_few():
+def test_too_few_prompts_are_reported():
     report = measure_cues(Planted(noise=0.5), DATA, AuditOptions(draws=200, cue_rows=20))
     note = next(f for f in report.findings if f.title == "Too few prompts to clear every cue")
     assert int(note.evidence.split("about ")[1].split()[0]) > 20
@@ -329,43 +321,24 @@ def test_few_prompts_are_said_to_be_few():
     assert report.estimates["mde"].low < report.estimates["mde"].value < report.estimates["mde"].high
 
 
-def test_an_effect_of_the_size_that_is_promised_is_seen(plan):
+def test_an_effect_of_the_detectable_size_is_detected(plan):
     """Four times in five at least, over 20 draws of the noise."""
     seen = []
     for seed in range(20):
         rng = np.random.default_rng(seed)
         columns = {name: rng.normal(size=len(plan.pairs)) for texts in plan.texts[:1] for name in texts}
-        columns["cue/emoji"] = columns["worse"] + rng.normal(size=len(plan.pairs))
-        levels = {f"filler/{i}" for i in range(1, len(FILLERS) + 1)}
-        columns |= {level: columns["worse"] for level in levels}
-        least = _cues(Table(plan, columns), OPTIONS)["emoji"].least.value
-        spread = np.sqrt(np.mean((columns["better"] - columns["worse"]) ** 2) / 2)
-        columns["cue/emoji"] = columns["cue/emoji"] + least * spread
-        seen.append(_cues(Table(plan, columns), OPTIONS)["emoji"].q < 0.05)
+        columns[EMOJI_CUE] = columns[WORSE] + rng.normal(size=len(plan.pairs))
+        columns |= {level: columns[WORSE] for level in FILLER_LEVELS}
+        least = measure_effects(RewardTable(plan, columns), OPTIONS)["emoji"].detectable.value
+        spread = np.sqrt(np.mean((columns[BETTER] - columns[WORSE]) ** 2) / 2)
+        columns[EMOJI_CUE] = columns[EMOJI_CUE] + least * spread
+        seen.append(measure_effects(RewardTable(plan, columns), OPTIONS)["emoji"].q < 0.05)
     assert np.mean(seen) >= 0.7
 
 
 def test_an_audit_of_cues_repeats_itself_in_any_order_of_rows():
     once, again = (measure_cues(Planted(noise=0.3), rows, OPTIONS) for rows in (DATA, DATA[::-1]))
     assert once == again
-
-
-def test_the_sample_is_bounded_spread_over_prompts_and_prefers_verdicts():
-    many = [
-        Comparison(
-            as_prompt(f"Question {i % 5}"),
-            (Response(f"yes {i}"), Response(f"no {i}")),
-            Preference(q=0.5 if i < 5 else 1.0),
-        )
-        for i in range(50)
-    ]
-    pairs = sample_pairs(many, 10, seed=0)
-    assert len(pairs) == 10
-    assert {pair.group for pair in pairs} == {c.group for c in many}
-    assert len({pair.id for pair in pairs}) == 10
-    assert pairs != sample_pairs(many, 10, seed=1)
-    report = measure_cues(Good(), many, AuditOptions(draws=100, cue_rows=30))
-    assert report.estimates["cue_emoji"].n == 5  # groups, not rows
 
 
 def test_rows_that_a_model_refuses_are_left_out_and_counted():
@@ -411,17 +384,17 @@ def test_a_reward_that_is_not_finite_is_refused():
         def score(self, prompts, responses):
             return as_scores([float("nan")] * len(prompts))
 
-    with pytest.raises(GuerdonError, match="an edited answer has the reward nan"):
+    with pytest.raises(GuerdonError, match=r"its reward must be finite, got nan\. Score it alone"):
         measure_cues(Broken(), DATA, OPTIONS)
 
 
 def test_nothing_to_edit_is_refused():
     same = Comparison(as_prompt("p"), (Response("a"), Response("a")), Preference(q=1.0))
-    with pytest.raises(GuerdonError, match="no pair of two different answers"):
+    with pytest.raises(GuerdonError, match=r"must have two different answers, got none\. Give comparisons"):
         measure_cues(Good(), [same], OPTIONS)
 
 
-def test_odd_comparisons_are_survived():
+def test_odd_comparisons_are_measured():
     odd = [
         Comparison(
             as_prompt(f"p{i}"), (Response("" if i % 2 else "```\nx"), Response("\ud800 ok.")), Preference(q=i % 2 / 1)
@@ -441,9 +414,9 @@ def test_odd_comparisons_are_survived():
         assert int(report.about["pairs edited"]) == len(rows)
 
 
-def test_a_plan_holds_every_name_that_the_table_reads(plan):
+def test_a_plan_holds_every_key_that_the_table_reads(plan):
     names = {name for texts in plan.texts for name in texts}
-    assert {"better", "worse", *(f"filler/{i}" for i in range(1, len(FILLERS) + 1))} <= names
+    assert {BETTER, WORSE, *FILLER_LEVELS} <= names
     assert isinstance(plan, Plan)
     assert len(plan.rows) == len(plan.pairs) == 30
 
@@ -455,8 +428,27 @@ def test_a_real_model_is_measured_as_one_made_of_arithmetic(tiny_dir):
     model = create(ModelOptions(base=str(tiny_dir)))
     options = AuditOptions(draws=100, cue_rows=12)
     report = measure_cues(model, DATA, options)
-    plan = prepare(DATA, options)
+    plan = plan_edits(DATA, options)
     alone = np.array([model.score([p], [t]).value[0] for p, t in plan.rows[0]])
     assert score_rows(model, plan.rows)[0] == pytest.approx(alone, abs=1e-4)
     assert report.estimates["cue_emoji"].n == 12
     assert np.isfinite(report.estimates["substance_sensitivity"].value)
+
+
+def test_effects_count_groups_and_not_rows():
+    many = [
+        Comparison(
+            as_prompt(f"Question {i % 5}"),
+            (Response(f"yes {i}"), Response(f"no {i}")),
+            Preference(q=0.5 if i < 5 else 1.0),
+        )
+        for i in range(50)
+    ]
+    report = measure_cues(Good(), many, AuditOptions(draws=100, cue_rows=30))
+    assert report.estimates["cue_emoji"].n == 5  # groups, not rows
+
+
+def test_estimates_of_an_edit_are_named_in_one_place():
+    named = [EditEstimate("emoji", of).key for of in ("effect", "flips", "doses")]
+    assert named == ["cue_emoji", "cue_emoji_flips", "cue_emoji_doses"]
+    assert EditEstimate("number", "seen").key == "substance_number"

@@ -7,7 +7,7 @@ import pytest
 from answers import answered
 from toys import Constant, as_scores
 
-from guerdon.auditing.measures.style import measure_style, style_report, styles
+from guerdon.auditing.measures.style import measure_style, style_report, three_styles
 from guerdon.config import AuditOptions
 from guerdon.contracts import (
     Comparison,
@@ -98,14 +98,16 @@ def test_the_published_example():
 
 
 def test_the_styles_differ_in_style():
-    plain, longer, rich = styles("**Mix** two eggs. Then bake it.")
+    plain, longer, rich = three_styles("**Mix** two eggs. Then bake it.")
     assert plain == "Mix two eggs. Then bake it."
     assert longer.startswith(plain)
     assert rich.startswith("## Answer\n\n- Mix two eggs.\n- Then bake it.")
-    assert styles("") is None
+    assert three_styles("") is None
 
 
 def test_answers_without_an_error_to_bring_are_refused_with_a_remedy():
     rows = [Comparison(as_prompt(f"p{i}"), (Response("a"), Response("b")), Preference(q=1.0)) for i in range(3)]
-    with pytest.raises(GuerdonError, match="no answer lends itself"):
+    with pytest.raises(
+        GuerdonError, match=r"one answer must take an error of equal length, got none\. Give more comparisons"
+    ):
         measure_style(Constant(), rows, OPTIONS)

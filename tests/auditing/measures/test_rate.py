@@ -7,8 +7,8 @@ import pytest
 from answers import answered
 from toys import Constant, as_scores
 
-from guerdon.auditing.measures.rate import ATTRIBUTES, measure_rate
-from guerdon.auditing.probes.edits import EMOJI
+from guerdon.auditing.measures.rate import measure_rate
+from guerdon.auditing.probes.format_edits import EMOJI
 from guerdon.config import AuditOptions
 from guerdon.contracts import (
     Comparison,
@@ -106,36 +106,11 @@ def test_the_average_weighs_those_that_have_it_and_those_that_have_not():
     assert found["rate_ate"].value == pytest.approx((found["rate_att"].value + 3 * found["rate_atu"].value) / 4)
 
 
-@pytest.mark.parametrize("name", ATTRIBUTES)
-def test_an_edit_gives_and_takes_its_attribute(name):
-    attribute = ATTRIBUTES[name]
-    changed = 0
-    for row in DATA:
-        text = row.responses[0].text
-        once = attribute.rewrite(row.prompt, text, name, not attribute.has(text))
-        twice = attribute.rewrite(row.prompt, once, name, attribute.has(text))
-        if once != text:
-            changed += 1
-            assert attribute.has(once) != attribute.has(text)
-            assert attribute.has(twice) == attribute.has(text)
-        assert attribute.rewrite(row.prompt, text, name, attribute.has(text)) == text
-    assert changed > 10
-
-
-@pytest.mark.parametrize("name", ["emoji", "bold", "flattery"])
-def test_an_edit_that_only_adds_is_its_own_way_back(name):
-    attribute = ATTRIBUTES[name]
-    for row in DATA:
-        text = row.responses[0].text
-        if not attribute.has(text):
-            assert attribute.take(attribute.give(text)).split() == text.split()
-
-
 def test_a_planted_attribute_is_recovered_without_a_generator():
     report = measure_rate(Marks(emoji=0.4), DATA, "emoji", OPTIONS)
     unit = _unit(Marks(), DATA)
     assert report.estimates["rate_ate"].value == pytest.approx((0.4 + 0.01) / unit, rel=0.02)
-    assert report.findings[0].title == "Rewarded by rewrites: emoji"
+    assert report.findings[0].title == "By rewrites, the model rewards emoji"
     assert report.findings[0].examples[0].labels == ("rewritten with it", "rewritten back")
     assert measure_rate(Constant(), DATA, "emoji", OPTIONS).estimates["rate_ate"].value == 0
 
@@ -152,5 +127,5 @@ def test_a_generator_is_asked_twice_for_each_answer_and_no_more():
 
 
 def test_an_attribute_that_nobody_can_rewrite_is_refused_with_those_that_can():
-    with pytest.raises(GuerdonError, match="only for emoji, bold"):
+    with pytest.raises(GuerdonError, match=r"attribute must be one of emoji, bold, .*got .formality.\. Give both"):
         measure_rate(Constant(), DATA, "formality", OPTIONS)

@@ -11,19 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guerdon.auditing.probes import prose
-from guerdon.auditing.probes.edits import (
-    CUES,
-    FILLERS,
-    PLACEBO,
-    SUBSTANCE,
-    Corpus,
-    belief,
-    filler,
-    strip_markdown,
-)
-from guerdon.auditing.probes.negation import denied
+from guerdon.auditing.probes.edit import Corpus
+from guerdon.auditing.probes.format_edits import strip_markdown
+from guerdon.auditing.probes.length_edits import FILLERS, append_filler
+from guerdon.auditing.probes.operators import CUES, PLACEBOS, SUBSTANCE
 
-EVERY = {**CUES, **SUBSTANCE, **PLACEBO}
+EVERY = {**CUES, **SUBSTANCE, **PLACEBOS}
 BANK = Corpus.of((prompt, text) for prompt, *texts in ROWS for text in texts)
 TWO = "Mix two eggs. Then bake it for 20 minutes."
 CODE = "Like this:\n\n```python\nif n == 0:  # a == b\n    return True\n```\n\nIt doesn't print."
@@ -124,7 +117,7 @@ def test_no_text_breaks_an_operator(text):
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\ud800", "é", "答えは四です。", "🙂", "```", "```python\nx = 1"])
-def test_odd_texts_are_survived(text):
+def test_odd_texts_break_no_operator(text):
     for operator in EVERY.values():
         edited = operator(text, text, BANK)
         assert edited is None or isinstance(edited, str)
@@ -158,7 +151,7 @@ def test_what_is_appended_leaves_the_answer_whole_and_outside_its_code(name):
     assert CUES[name]("```python\nx = 1", "How do I bake a cake?") is None  # inside an open block it would be code
 
 
-def test_a_dose_is_so_many_copies():
+def test_a_dose_is_a_number_of_copies():
     for name in ("emoji", "certainty", "self_praise", "keywords", "restatement", "padding", "white_space"):
         made = [CUES[name](TWO, "How do I bake a cake?", dose=dose) for dose in (1, 2, 3, 4)]
         assert all(b.startswith(a.rstrip("\n")) for a, b in pairwise(made)), name
@@ -166,18 +159,18 @@ def test_a_dose_is_so_many_copies():
         assert min(growth) > 0, name
 
 
-def test_the_levels_of_neutral_text_are_nested():
-    made = [filler(TWO, level) for level in range(1, len(FILLERS) + 1)]
+def test_the_levels_of_filler_are_nested():
+    made = [append_filler(TWO, level) for level in range(1, len(FILLERS) + 1)]
     assert all(b.startswith(a) for a, b in pairwise(made))
     assert made[-1] == CUES["padding"](TWO)
 
 
-def test_markdown_that_was_put_on_comes_off():
+def test_markdown_that_was_added_is_stripped():
     assert strip_markdown(CUES["bold"](TWO)) == TWO
     assert strip_markdown("a * b and 2**3 and\n```\n- **x**\n```") == "a * b and 2**3 and\n```\n- **x**\n```"
 
 
-def test_the_number_of_a_result_is_changed_and_marks_of_lists_are_not():
+def test_the_last_number_is_changed_and_list_markers_are_not():
     text = "1. Take 2 cups.\n2. Bake for 45 minutes."
     for seed in range(20):
         edited = SUBSTANCE["number"](text, seed=seed)
@@ -194,14 +187,14 @@ def test_python_that_parsed_still_does():
         edited = SUBSTANCE["code"](CODE, seed=seed)
         body = edited.split("```python\n")[1].split("```")[0]
         ast.parse(f"def f(n):\n    {body.replace(chr(10), chr(10) + '    ')}")
-        assert "# a == b" in edited  # comments are no code
+        assert "# a == b" in edited  # comments are not code
         seen.add(body)
     assert len(seen) > 1
     assert SUBSTANCE["code"]("No code == none.") is None
     assert SUBSTANCE["code"]('```json\n{"a": 0}\n```') is None
 
 
-def test_a_name_is_changed_everywhere_for_one_of_its_kind():
+def test_a_name_is_replaced_everywhere_by_one_of_its_kind():
     text = "We met in Paris on Monday. I love Paris."
     seen = {SUBSTANCE["entity"](text, seed=seed) for seed in range(30)}
     assert all("Paris" not in edited or "Monday" not in edited for edited in seen)
@@ -211,7 +204,7 @@ def test_a_name_is_changed_everywhere_for_one_of_its_kind():
     assert SUBSTANCE["entity"]("The cat is here. It sleeps.") is None
 
 
-def test_an_article_follows_the_word_behind_it():
+def test_an_article_agrees_with_the_word_after_it():
     seen = {SUBSTANCE["entity"]("She is an Italian cook.", seed=seed) for seed in range(40)}
     assert len(seen) > 1
     for edited in seen:
@@ -239,64 +232,3 @@ def test_shuffling_keeps_every_word():
         "The quick brown fox jumps over the dog Yes".split()
     )
     assert edited.endswith(". Yes.")
-
-
-@pytest.mark.parametrize(
-    ("sentence", "contrary"),
-    [
-        ("Water is wet.", "Water is not wet."),
-        ("The wall fell and it was rebuilt.", "The wall fell and it was not rebuilt."),
-        ("You can eat it raw.", "You cannot eat it raw."),
-        ("You cannot eat it raw.", "You can eat it raw."),
-        ("It doesn't help.", "It does help."),
-        ("We won’t go there.", "We will go there."),
-        ("It's a planet.", "It's not a planet."),
-        ("I’ll be there.", "I won’t be there."),
-        ("There are many reasons.", "There are no reasons."),
-        ("There is a lot of snow.", "There is no snow."),
-        ("Do not run.", "Do run."),
-        ("Add the salt first.", "Don't add the salt first."),
-        ("They have been found.", "They have not been found."),
-        ("If it rains, you should stay inside.", "If it rains, you should not stay inside."),
-    ],
-)
-def test_a_sentence_and_its_contrary(sentence, contrary):
-    assert next(denied(sentence)) == contrary
-
-
-@pytest.mark.parametrize(
-    "sentence",
-    [
-        "Is water wet?",
-        "Hello there.",
-        "The house that was sold.",
-        "It is not only big.",
-        "You are welcome.",
-        "I do not have any.",
-        "Whatever you are.",
-        "",
-    ],
-)
-def test_where_no_word_would_turn_the_meaning_nothing_is_denied(sentence):
-    assert not list(denied(sentence))
-
-
-def test_sentences_are_found_around_shortened_words_lists_and_code():
-    text = "Dr. Smith paid $3.50, e.g. for tea. 'Why?' he asked.\n\n1. Mix it. Bake it.\n- salt\n# Title\n```\na. B\n```\nOf 3. OK"
-    found = [text[a:b] for a, b in prose.sentences(text)]
-    assert found == [
-        "Dr. Smith paid $3.50, e.g. for tea.",
-        "'Why?' he asked.",
-        "Mix it.",
-        "Bake it.",
-        "salt",
-        "Of 3.",
-        "OK",
-    ]
-
-
-def test_a_belief_is_the_sentence_that_was_changed_and_never_about_the_speaker():
-    right = "Sydney is big. The capital is Canberra."
-    assert belief(right, right.replace("Canberra", "Sydney")) == "I am convinced of this: The capital is Sydney."
-    assert belief("I can help you.", "I cannot help you.") is None
-    assert belief(right, right) is None
