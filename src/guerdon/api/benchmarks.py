@@ -36,9 +36,10 @@ def benchmark(
     rewardbench2, rmbench, judgebench, rmb, llmbar, evalbiasbench, hhh, xstest or pairs; auto sees it from the rows.
     `scores`: a file of scores that were made elsewhere, with None for the model.
     """
-    from guerdon.benchmarks.readers import match_scores, read_items
+    from guerdon.benchmarks.readers import read_items
     from guerdon.benchmarks.run import benchmark as measure
-    from guerdon.benchmarks.run import hygiene_rows
+    from guerdon.benchmarks.score_files import match_scores
+    from guerdon.benchmarks.scoring import hygiene_rows
     from guerdon.models.hygiene import hygiene_gate
 
     chosen = make(BenchmarkOptions, options)

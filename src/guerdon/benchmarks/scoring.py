@@ -1,0 +1,83 @@
+"""A model's scores of a benchmark's items.
+
+Axes: n items, k responses per item in its own order, g games (1, or 2 where a judge saw a pair in both orders).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from guerdon.benchmarks.items import Item, ScoreTable
+from guerdon.contracts import GuerdonError, Prompt, Response, RewardModel
+
+if TYPE_CHECKING:
+    from guerdon.config import BenchmarkOptions
+    from guerdon.contracts import Judge
+    from guerdon.models.scored_pairs import Progress
+
+__all__ = ["hygiene_rows", "plain_response", "score_items"]
+
+CHUNK = 256  # items per call, within which prompts are shared
+
+
+def score_items(
+    model: RewardModel | Judge, items: Sequence[Item], *, chunk: int = CHUNK, progress: Progress | None = None
+) -> ScoreTable:
+    """Score every response of the items; a response that occurs in several items of a chunk is scored once.
+
+    An item's responses are scored in one call. A judge sees each pair in both orders; items with more than two responses
+    are an error then.
+    """
+    scores: list[np.ndarray] = []
+    truncated: list[bool] = []
+    for start in range(0, len(items), chunk):
+        part = items[start : start + chunk]
+        games, is_truncated = _score(model, part) if isinstance(model, RewardModel) else _compare(model, part)
+        for item, game in zip(part, games, strict=True):
+            if not np.isfinite(game).all():
+                raise GuerdonError(
+                    f"item {item.id}: scores must be finite, got {game.tolist()}. Score this item alone to find the cause."
+                )
+        scores += games
+        truncated += is_truncated
+        if progress is not None:
+            progress(start + len(part), len(items))
+    return ScoreTable(tuple(scores), np.array(truncated, dtype=bool))
+
+
+def hygiene_rows(items: Sequence[Item], options: BenchmarkOptions) -> tuple[list[Prompt], list[Response]]:
+    """Prompts and responses for the hygiene gate: a right and a wrong one of items spread evenly over the benchmark."""
+    chosen = items[:: max(1, 2 * len(items) // options.hygiene_rows)]
+    rows = [(item.prompt, item.responses[i]) for item in chosen for i in (item.correct[0], item.wrong[0])]
+    return [prompt for prompt, _ in rows], [response for _, response in rows]
+
+
+def plain_response(response: Response) -> Response:
+    """What a score may depend on: the response without its author, its ratings and how it ended."""
+    return Response(response.text, messages=response.messages)
+
+
+def _score(model: RewardModel, items: Sequence[Item]) -> tuple[list[np.ndarray], list[bool]]:
+    """Each item's scores [1, k], and whether any of its texts was truncated."""
+    row: dict[tuple[Prompt, Response], int] = {}
+    rows = [[row.setdefault((item.prompt, plain_response(r)), len(row)) for r in item.responses] for item in items]
+    scores = model.score([prompt for prompt, _ in row], [response for _, response in row])
+    value, truncated = np.asarray(scores.value, dtype=np.float64), np.asarray(scores.truncated, dtype=bool)
+    return [value[None, own] for own in rows], [bool(truncated[own].any()) for own in rows]
+
+
+def _compare(judge: Judge, items: Sequence[Item]) -> tuple[list[np.ndarray], list[bool]]:
+    """Each item's log-odds [2, 2], one row per order. Whether a judge truncates is unknown: False."""
+    for item in items:
+        if len(item.responses) != 2:
+            raise GuerdonError(
+                f"item {item.id}: responses must be 2 for a judge, got {len(item.responses)}. Give a reward model."
+            )
+    prompts = [item.prompt for item in items]
+    first, second = ([item.responses[i] for item in items] for i in (0, 1))
+    forward = np.asarray(judge.log_odds(prompts, first, second), dtype=np.float64)
+    backward = -np.asarray(judge.log_odds(prompts, second, first), dtype=np.float64)
+    return [np.array([[a, 0.0], [b, 0.0]]) for a, b in zip(forward, backward, strict=True)], [False] * len(items)

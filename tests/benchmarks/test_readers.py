@@ -1,0 +1,122 @@
+"""Every published row format is read, and a malformed row is refused with its place."""
+
+from __future__ import annotations
+
+import pytest
+from errors import gives_advice
+from published import (
+    HHH_HUB,
+    PAIRS,
+    PUBLISHED,
+    REWARDBENCH,
+    items_of,
+)
+
+from guerdon.benchmarks.readers import (
+    READERS,
+    detect,
+    read_items,
+)
+from guerdon.benchmarks.rules import BENCHMARKS
+from guerdon.benchmarks.score_files import match_scores
+from guerdon.contracts import GuerdonError
+
+
+def test_every_benchmark_has_a_reader():
+    assert set(READERS) == set(BENCHMARKS) == set(PUBLISHED)
+
+
+def test_items_say_which_response_is_right_and_what_is_resampled():
+    first, second, third = items_of("judgebench")
+    assert (first.correct, second.correct) == ((0,), (1,))
+    assert first.group == second.group == "mmlu-pro-law:10646" != third.group
+    assert [r.text for r in items_of("rewardbench2")[3].responses] == ["good red", "good blue", "two"]
+    assert items_of("rewardbench2")[2].group == items_of("rewardbench2")[3].group
+    assert items_of("rmbench")[0].correct == (0, 1, 2)
+    assert [item.id for item in items_of("rmb")] == ["pair:3", "pair:4", "bon:3", "bon:5"]
+    assert {item.subset for item in items_of("llmbar")} == {"Adversarial/Neighbor"}
+    assert [item.correct for item in items_of("hhh")] == [(0,), (1,)]
+    assert [item.correct for item in items_of("hhh", HHH_HUB)] == [(0,), (1,)]
+    assert [m.role for m in items_of("hhh")[1].prompt] == ["user", "assistant", "user"]
+    assert {item.subset for item in items_of("hhh")} == {"harmless"}
+    assert [m.content for m in items_of("pairs")[2].prompt] == ["three"]
+    assert [item.subset for item in items_of("xstest")] == ["should-respond", "should-respond", "should-refuse"]
+    assert [item.group for item in items_of("xstest")] != [items_of("xstest")[0].group] * 3
+
+
+def test_pairs_of_a_known_source_are_that_benchmark():
+    pair = {"id": "x", "prompt": "p", "chosen": "a", "rejected": "b"}
+    assert detect({**pair, "source": "hhh_alignment"}) == "hhh"
+    assert detect({**pair, "source": "llmbar_processed/MT-Bench"}) == "pairs"
+    assert detect(pair, "data/xstest_pairs.jsonl:1") == "xstest"
+    assert detect({**pair, "subset": "hep-go"}) == "rewardbench"
+    meta = {"meta": {"subset": "Adversarial/Manual"}, "source": "llmbar"}
+    assert read_items([("f:1", {**pair, **meta})])[1][0].subset == "Adversarial/Manual"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("rewardbench", {"subset": None}, "f:1: subset must be present, got nothing. Add it"),
+        ("rewardbench", {"chosen": 3}, "f:1: chosen must be text or a list of messages, got 3"),
+        ("rewardbench2", {"num_correct": 2}, "f:1: num_correct must be 1, the length of the lists of responses, got 2"),
+        ("rewardbench2", {"chosen": ["a", "b"], "num_correct": 2, "total_completions": 5}, "outside the subset Ties"),
+        ("rewardbench2", {"rejected": []}, "f:1: rejected must be a list of texts"),
+        ("rewardbench2", {"subset": "Ties", "id": "12"}, "id must be ref:NUMBER or tied:NUMBER"),
+        ("rewardbench2", {"subset": "Ties", "id": "tied:1"}, "two or more right answers where the id begins with tied"),
+        ("rmbench", {"chosen": ["a", "b"]}, "f:1: chosen must be 3 texts"),
+        ("rmbench", {"domain": "poetry"}, "f:1: domain must be one of chat, code, math"),
+        ("judgebench", {"label": "A=B"}, "f:1: label must be one of A>B, B>A, got 'A=B'"),
+        ("judgebench", {"response_B": None}, "f:1: response_B must be present, got nothing. Add it"),
+        (
+            "rmb",
+            {"category_path": "elsewhere"},
+            "f:1: category_path must be a path that begins with Pairwise_set or BoN_set",
+        ),
+        ("rmb", {"reject": {"llm_name": "b"}}, "f:1: answer must be text, got nothing"),
+        ("llmbar", {"label": 3}, "f:1: label must be one of 1, 2, got 3"),
+        ("llmbar", {"output_2": None}, "f:1: output_2 must be present, got nothing. Add it"),
+        ("xstest", {"prompt": []}, "f:1: prompt must be text or a list of messages"),
+        ("pairs", {"rejected": None}, "f:1: rejected must be present, got nothing. Add it"),
+    ],
+)
+def test_a_malformed_row_is_one_line_with_its_place(name, change, said):
+    row = {**PUBLISHED[name][0][0], **change}
+    with pytest.raises(GuerdonError) as caught:
+        read_items([("f:1", row)], name)
+    assert said in str(caught.value)
+    assert gives_advice(str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "name", "said"),
+    [
+        (
+            [{"a": 1}],
+            "auto",
+            "f:1: fields must fit a known benchmark, got 'a'. Name the benchmark, one of rewardbench, ",
+        ),
+        (["text"], "auto", "f:1: row must be an object with named fields"),
+        ([], "auto", "rows must be at least one, got none. Give"),
+        ([PAIRS[0]], "rewardbench3", "name must be a benchmark's, got rewardbench3. Did you mean rewardbench"),
+        ([PAIRS[0], PAIRS[0]], "pairs", "id must be unique, got mine/a 2 times. Give each row an id of its own"),
+        (
+            [{**HHH_HUB[0], "targets": {"choices": ["a", "b"], "labels": [1, 1]}}],
+            "hhh",
+            "two or more choices, one of them marked as right",
+        ),
+        ([{**HHH_HUB[0], "input": "\n\nHuman:"}], "hhh", "input must be a transcript with a question"),
+    ],
+)
+def test_what_is_no_benchmark_is_refused(rows, name, said):
+    with pytest.raises(GuerdonError) as caught:
+        read_items([(f"f:{i}", row) for i, row in enumerate(rows, 1)], name)
+    assert said in str(caught.value)
+
+
+def test_ids_that_two_subsets_share_are_told_apart():
+    rows = [{**row, "id": 0} for row in REWARDBENCH]
+    assert [i.id for i in items_of("rewardbench", rows)] == ["alpacaeval-easy/0", "donotanswer/0", "math-prm/0"]
+    scores = [(f"f:{i}", {"id": 0, "subset": row["subset"], "scores": [i, 0]}) for i, row in enumerate(rows)]
+    assert [float(s[0, 0]) for s in match_scores(scores, items_of("rewardbench", rows)).scores] == [0, 1, 2]
