@@ -34,7 +34,7 @@ def arrays(table: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def calibrated(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Standard normal margins, and labels drawn from the odds they claim."""
+    """Standard normal margins, and labels drawn with the odds they state."""
     rng = np.random.default_rng(seed)
     margin = rng.normal(size=n)
     return margin, (rng.random(n) < expit(margin)).astype(float)
@@ -65,7 +65,7 @@ def test_no_margin_scores_better_than_the_true_log_odds(q: float, other: float) 
         assert score(truth, np.array([q])) <= score(np.array([other]), np.array([q])) + 1e-12
 
 
-def test_a_hopeless_margin_costs_its_nats_and_nothing_overflows() -> None:
+def test_a_margin_that_is_very_wrong_costs_its_nats_without_overflow() -> None:
     margin = np.array([-1e4, 1e4])
     assert nll(margin, np.ones(2)).tolist() == [1e4, 0.0]
     assert brier(margin, np.ones(2)).tolist() == [1.0, 0.0]
@@ -78,7 +78,7 @@ def test_temperature_matches_the_worked_cases(case: dict) -> None:
     assert fit_temperature(np.array(case["margin"], float), np.array(case["q"], float)) == pytest.approx(case["t"])
 
 
-def test_temperature_scales_with_the_margins_and_is_found_by_no_grid_to_be_beaten() -> None:
+def test_the_temperature_scales_with_the_margins_and_no_grid_finds_a_better_one() -> None:
     margin, q = calibrated(500, seed=1)
     t = fit_temperature(3.0 * margin, q)
     assert t == pytest.approx(3.0 * fit_temperature(margin, q), rel=1e-9)
@@ -86,14 +86,14 @@ def test_temperature_scales_with_the_margins_and_is_found_by_no_grid_to_be_beate
     assert nll(3.0 * margin / t, q).mean() <= min(losses)
 
 
-def test_a_weight_is_a_number_of_rows() -> None:
+def test_a_weight_counts_as_repeated_rows() -> None:
     margin, q = calibrated(60, seed=2)
     weight = np.arange(60) % 3
     repeated = fit_temperature(np.repeat(margin, weight), np.repeat(q, weight))
     assert fit_temperature(margin, q, weight.astype(float)) == pytest.approx(repeated, rel=1e-9)
 
 
-def test_no_opinion_is_half_confident_and_half_correct() -> None:
+def test_a_zero_margin_is_half_confident_and_half_correct() -> None:
     confidence, correct = confidence_and_correctness(np.array([0.0, 2.0, -2.0]), np.array([1.0, 0.9, 0.9]))
     assert confidence == pytest.approx([0.5, expit(2.0), expit(2.0)])
     assert correct == pytest.approx([0.5, 0.9, 0.1])
@@ -106,7 +106,7 @@ def test_ece_matches_the_worked_cases(case: dict) -> None:
 
 @laws
 @given(rows, st.integers(1, 20), st.randoms(use_true_random=False))
-def test_bins_hold_every_row_once_and_the_order_of_rows_plays_no_part(table: list, bins: int, random) -> None:
+def test_bins_hold_every_row_once_and_the_order_of_rows_does_not_matter(table: list, bins: int, random) -> None:
     margin, q = arrays(table)
     table_of = reliability(margin, q, bins)
     assert len(table_of.num_rows) <= bins
@@ -122,7 +122,7 @@ def test_bins_have_equal_mass_where_no_confidences_are_equal() -> None:
     assert set(reliability(margin, q, bins=10).num_rows.tolist()) == {10, 11}
 
 
-def test_fewer_rows_than_bins_are_a_bin_each_and_no_rows_have_no_ece() -> None:
+def test_fewer_rows_than_bins_get_one_bin_each_and_no_rows_have_no_ece() -> None:
     assert reliability(np.array([1.0, 2.0]), np.ones(2), bins=15).num_rows.tolist() == [1, 1]
     assert math.isnan(ece(np.zeros(0), np.zeros(0)))
     assert np.isnan(ece_null(np.zeros(0), draws=3)).all()
@@ -131,7 +131,7 @@ def test_fewer_rows_than_bins_are_a_bin_each_and_no_rows_have_no_ece() -> None:
 
 
 @pytest.mark.parametrize("golden", CASES["null_of_ten_equal_width_bins"]["rows"], ids=lambda golden: f"n={golden['n']}")
-def test_the_null_lies_a_little_above_that_of_equal_width_bins(golden: dict) -> None:
+def test_the_null_is_slightly_above_that_of_equal_width_bins(golden: dict) -> None:
     margins = [calibrated(golden["n"], seed)[0] for seed in range(4)]
     null = np.concatenate([ece_null(margin, bins=10, draws=200) for margin in margins])
     assert 1.0 < null.mean() / golden["mean"] < 1.25
@@ -155,7 +155,7 @@ def test_votes_may_differ_by_row_and_the_seed_decides_the_draws() -> None:
     assert not np.array_equal(ece_null(margin, draws=5, seed=7), ece_null(margin, draws=5, seed=8))
 
 
-def test_a_model_without_opinions_is_calibrated_in_every_draw() -> None:
+def test_a_model_of_zero_margins_is_calibrated_in_every_draw() -> None:
     assert ece_null(np.zeros(10), draws=4).tolist() == [0.0] * 4
 
 
@@ -166,7 +166,7 @@ def test_a_calibrated_model_passes_and_an_overconfident_one_does_not() -> None:
     assert ece_p_value(0.0, np.array([0.1, 0.2])) == 1.0
 
 
-def test_a_slope_is_one_over_the_temperature_and_its_error_is_what_samples_show() -> None:
+def test_the_slope_is_one_over_the_temperature_and_its_error_matches_resampling() -> None:
     found = []
     for seed in range(60):
         margin, q = calibrated(300, seed)
@@ -178,7 +178,7 @@ def test_a_slope_is_one_over_the_temperature_and_its_error_is_what_samples_show(
     assert errors.mean() == pytest.approx(logs.std(), rel=0.3)
 
 
-def test_a_group_that_stands_three_times_is_one_witness() -> None:
+def test_a_repeated_group_counts_once() -> None:
     margin, q = calibrated(300, seed=9)
     alone = calibration_slope(margin, q, np.arange(300))
     thrice = calibration_slope(np.tile(margin, 3), np.tile(q, 3), np.tile(np.arange(300), 3))
@@ -196,5 +196,5 @@ def test_a_group_that_stands_three_times_is_one_witness() -> None:
         ([0.0, 0.0], [1.0, 0.0], [0, 1]),
     ],
 )
-def test_a_slope_that_is_not_determined_is_not_given(margin: list, q: list, groups: list) -> None:
+def test_a_slope_that_is_not_determined_is_nan(margin: list, q: list, groups: list) -> None:
     assert np.isnan(calibration_slope(np.array(margin), np.array(q), np.array(groups))).all()

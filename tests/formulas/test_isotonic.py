@@ -30,7 +30,7 @@ def test_the_curve_matches_the_worked_cases(case):
 
 
 @given(tables)
-def test_the_curve_rises_and_knows_no_first_and_second(table):
+def test_the_curve_is_monotone_and_symmetric(table):
     margin, q = arrays(table)
     curve = fit_isotonic(margin, q)
     assert (np.diff(curve.log_odds) >= 0).all()
@@ -42,7 +42,7 @@ def test_the_curve_rises_and_knows_no_first_and_second(table):
 
 
 @given(tables, st.floats(0.1, 10.0))
-def test_the_curve_goes_by_the_order_of_margins_and_not_their_scale(table, scale):
+def test_the_curve_depends_on_the_order_of_margins_and_not_their_scale(table, scale):
     margin, q = arrays(table)
     odds = isotonic_log_odds(margin, fit_isotonic(margin, q))
     np.testing.assert_allclose(isotonic_log_odds(scale * margin, fit_isotonic(scale * margin, q)), odds, atol=1e-9)
@@ -57,7 +57,7 @@ def test_no_monotone_curve_has_a_smaller_squared_error():
         assert fitted <= ((expit(margin / t) - q) ** 2).mean() + 1e-9
 
 
-def test_a_weight_is_a_number_of_rows_and_the_order_of_rows_plays_no_part():
+def test_a_weight_counts_as_repeated_rows_and_the_order_of_rows_does_not_matter():
     rng = np.random.default_rng(1)
     margin, q = rng.integers(-5, 6, 40).astype(float), rng.choice([0.0, 0.5, 1.0], 40)
     weight = rng.integers(0, 4, 40)
@@ -71,7 +71,7 @@ def test_a_weight_is_a_number_of_rows_and_the_order_of_rows_plays_no_part():
     np.testing.assert_array_equal(fit_isotonic(margin[order], q[order]).log_odds, fit_isotonic(margin, q).log_odds)
 
 
-def test_a_planted_bend_is_found_where_a_scale_cannot_be():
+def test_a_planted_curve_is_recovered_where_a_scale_does_not_fit():
     rng = np.random.default_rng(2)
     margin = 4 * rng.normal(size=20_000)
     truth = np.sign(margin) * np.minimum(np.abs(margin), 1.0)  # all sure margins are equally good
@@ -80,13 +80,13 @@ def test_a_planted_bend_is_found_where_a_scale_cannot_be():
     assert expit(isotonic_log_odds(np.array([0.5, 2.0, 8.0]), curve)) == pytest.approx(expit([0.5, 1.0, 1.0]), abs=0.03)
 
 
-def test_separable_pairs_are_no_surer_than_their_number_allows():
+def test_separable_pairs_are_no_more_certain_than_their_number_allows():
     curve = fit_isotonic(np.arange(1.0, 99.0), np.ones(98))
     assert expit(curve.log_odds).max() == pytest.approx(0.99)
     assert expit(isotonic_log_odds(np.array([1e9]), curve))[0] == pytest.approx(0.99)
 
 
-def test_all_equal_margins_have_no_odds():
+def test_equal_margins_have_even_odds():
     assert isotonic_log_odds(np.array([0.0, 3.0, -3.0]), fit_isotonic(np.zeros(5), np.ones(5))).tolist() == [
         0.0,
         0.0,

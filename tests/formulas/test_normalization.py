@@ -1,4 +1,4 @@
-"""Scales that prompts share: each keeps the order within a prompt, and undoes what it says it undoes."""
+"""Scales that prompts share: each keeps the order within a prompt, and removes what it is said to remove."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_each_rule_by_hand():
 
 @pytest.mark.parametrize("rule", RULES)
 @given(rewards)
-def test_no_rule_changes_an_order_within_a_prompt(rule, values):
+def test_no_rule_changes_the_order_within_a_prompt(rule, values):
     reward = np.sort(np.array(values))
     assert (np.diff(RULES[rule](reward, rows(len(reward)))) >= -1e-12).all()
 
 
 @pytest.mark.parametrize("rule", RULES)
 @given(rewards, st.floats(-50, 50))
-def test_a_prompts_own_level_goes(rule, values, level):
+def test_the_level_of_a_prompt_is_removed(rule, values, level):
     reward = np.array(values).round(3)
     np.testing.assert_allclose(
         RULES[rule](reward + round(level), rows(len(reward), BANK + round(level))),
@@ -71,14 +71,14 @@ def test_a_prompts_own_level_goes(rule, values, level):
     )
 
 
-def test_a_place_that_is_nan_is_no_sample():
+def test_nan_is_a_missing_sample():
     holes = np.array([[1.0, np.nan, 3.0, np.nan]])
     full = np.array([[1.0, 3.0]])
     for rule in RULES.values():
         assert rule(np.array([2.5]), holes) == pytest.approx(rule(np.array([2.5]), full))
 
 
-def test_few_samples_borrow_the_spread_of_all_and_many_keep_their_own():
+def test_the_variance_of_few_samples_is_shrunk_and_that_of_many_is_not():
     rng = np.random.default_rng(0)
     for k, weight in ((4, 0.5), (400, 400 / (400 + SHRINKAGE))):
         bank = rng.normal(scale=3.0, size=(1, k))
@@ -86,14 +86,14 @@ def test_few_samples_borrow_the_spread_of_all_and_many_keep_their_own():
         assert 1 / zscore_prompt(bank.mean(axis=1) + 1.0, bank, 1.0)[0] == pytest.approx(expected)
 
 
-def test_the_place_of_another_sample_is_uniform():
+def test_the_quantile_of_another_sample_is_uniform():
     rng = np.random.default_rng(1)
     place = quantile(rng.normal(size=20_000), rng.normal(size=(20_000, 4)))
     assert np.unique(place).tolist() == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
     assert np.bincount((place * 5).astype(int)) / 20_000 == pytest.approx(np.full(5, 0.2), abs=0.015)
 
 
-def test_logsigmoid_has_a_bound_and_its_slope():
+def test_logsigmoid_is_bounded_and_has_the_right_slope():
     bank = np.zeros((3, 2))
     far = logsigmoid_centered(np.array([50.0, 100.0, -100.0]), bank)
     assert far == pytest.approx([0.0, 0.0, -100.0], abs=1e-12)
@@ -105,7 +105,7 @@ def test_logsigmoid_has_a_bound_and_its_slope():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_the_icc_is_the_planted_share_where_that_of_observed_means_is_not(share):
+def test_the_icc_recovers_the_planted_share_and_observed_means_do_not(share):
     rng = np.random.default_rng(2)
     prompts = np.repeat(np.arange(1500), rng.integers(2, 6, 1500))
     level = math.sqrt(share) * rng.normal(size=1500)
@@ -116,8 +116,8 @@ def test_the_icc_is_the_planted_share_where_that_of_observed_means_is_not(share)
     assert means[prompts].var() / reward.var() > share + 0.02
 
 
-def test_the_iccs_interval_holds_the_truth():
-    """A prompt drawn twice that counted as one would have twice the samples of the same mean: too high by far."""
+def test_the_interval_of_the_icc_covers_the_truth():
+    """Were a prompt drawn twice counted once, it would have twice the samples of the same mean: far too high."""
     rng, held = np.random.default_rng(4), 0
     for seed in range(60):
         prompts = np.repeat(np.arange(80), 3)
@@ -128,7 +128,7 @@ def test_the_iccs_interval_holds_the_truth():
     assert held >= 51
 
 
-def test_the_icc_has_no_unit_and_no_zero():
+def test_the_icc_does_not_depend_on_unit_or_origin():
     rng = np.random.default_rng(3)
     reward, prompts = rng.normal(size=40), [i // 4 for i in range(40)]
     assert icc(7 * reward - 100, prompts) == pytest.approx(icc(reward, prompts))
@@ -137,9 +137,9 @@ def test_the_icc_has_no_unit_and_no_zero():
 @pytest.mark.parametrize(
     ("reward", "prompts"), [([1.0, 2.0], ["a", "a"]), ([1.0, 2.0], ["a", "b"]), ([1.0] * 4, list("aabb")), ([], [])]
 )
-def test_what_determines_no_icc_has_none(reward, prompts):
+def test_an_icc_that_is_not_determined_is_nan(reward, prompts):
     assert math.isnan(icc(np.array(reward), prompts))
 
 
-def test_one_sample_a_prompt_has_no_spread_within():
+def test_one_sample_per_prompt_has_no_deviation_within():
     assert within_prompt_std(np.array([1.0, 5.0]), ["a", "b"]) == 0.0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from guerdon.formulas.preference import (
-    LARGEST_TIE,
+    MAX_TIE,
     all_pairs,
     attribute_regression,
     bradley_terry,
@@ -82,13 +82,13 @@ def test_a_constant_added_to_both_rewards_changes_nothing(a: float, b: float, q:
 
 @laws
 @given(rewards_of, rewards_of, share)
-def test_a_soft_label_is_the_mean_of_the_votes_it_stands_for(a: float, b: float, q: float) -> None:
+def test_a_soft_label_gives_the_mean_over_the_votes_it_stands_for(a: float, b: float, q: float) -> None:
     for_first, for_second = bradley_terry(f64(a), f64(b)), bradley_terry(f64(b), f64(a))
     assert close(bradley_terry(f64(a), f64(b), q=f64(q)), q * for_first + (1 - q) * for_second)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_hopeless_pair_still_has_a_gradient(dtype: torch.dtype) -> None:
+def test_a_pair_that_is_very_wrong_still_has_a_gradient(dtype: torch.dtype) -> None:
     first = torch.tensor([-1e4], dtype=dtype, requires_grad=True)
     loss = bradley_terry(first, torch.zeros(1, dtype=dtype))
     loss.sum().backward()
@@ -98,12 +98,12 @@ def test_a_hopeless_pair_still_has_a_gradient(dtype: torch.dtype) -> None:
     assert first.grad.item() == -1.0
 
 
-def test_float64_is_kept() -> None:
+def test_float64_stays_float64() -> None:
     assert bradley_terry(f64(1.0), f64(0.0)).dtype == torch.float64
 
 
-def test_a_smoothing_that_would_turn_labels_round_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"between 0 and 0\.5, got 0\.9"):
+def test_a_smoothing_that_would_flip_labels_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"in \[0, 0\.5\], got 0\.9"):
         bradley_terry(f64(1.0), f64(0.0), smoothing=0.9)
 
 
@@ -169,7 +169,7 @@ def test_without_ties_and_tau_rao_kupper_is_bradley_terry_and_its_gradient_is_fi
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-def test_a_tie_where_none_is_possible_is_dear_but_finite_and_widens_the_band(dtype: torch.dtype) -> None:
+def test_an_impossible_tie_has_a_large_but_finite_loss_that_raises_tau(dtype: torch.dtype) -> None:
     tau = torch.zeros((), dtype=dtype, requires_grad=True)
     loss = rao_kupper(torch.zeros(1, dtype=dtype), torch.zeros(1, dtype=dtype), torch.tensor([[0.0, 1.0, 0.0]]), tau)
     loss.sum().backward()
@@ -202,7 +202,7 @@ def test_a_ranking_of_two_is_bradley_terry(a: float, b: float) -> None:
 
 
 def mean_over_orders(rewards: list[float], ranks: list[int], mask: list[bool]) -> float:
-    """Plackett-Luce by its definition: the mean over every strict order of the ranked that the ranks allow."""
+    """Plackett-Luce by its definition: the mean over every strict order that the ranks allow."""
     present = [i for i in range(len(rewards)) if mask[i]]
     unranked = [i for i in present if ranks[i] < 0]
     losses = []
@@ -216,13 +216,13 @@ def mean_over_orders(rewards: list[float], ranks: list[int], mask: list[bool]) -
 
 @laws
 @given(rankings())
-def test_plackett_luce_is_the_mean_over_the_orders_a_ranking_allows(ranking: tuple) -> None:
+def test_plackett_luce_is_the_mean_over_the_orders_that_a_ranking_allows(ranking: tuple) -> None:
     assert close(plackett_luce(*as_batch(ranking)), f64(mean_over_orders(*ranking)), atol=1e-10)
 
 
 @laws
 @given(rankings(), st.floats(-50.0, 50.0), st.randoms(use_true_random=False))
-def test_rankings_ignore_a_constant_and_the_order_of_the_places(ranking: tuple, c: float, random) -> None:
+def test_rankings_ignore_a_constant_and_the_order_of_the_columns(ranking: tuple, c: float, random) -> None:
     rewards, ranks, mask = as_batch(ranking)
     shuffled = list(range(rewards.shape[1]))
     random.shuffle(shuffled)
@@ -233,7 +233,7 @@ def test_rankings_ignore_a_constant_and_the_order_of_the_places(ranking: tuple, 
 
 @laws
 @given(st.lists(rankings(max_k=3), min_size=2, max_size=4))
-def test_rows_of_a_batch_do_not_see_each_other(batch: list) -> None:
+def test_rows_of_a_batch_are_independent(batch: list) -> None:
     k = max(len(rewards) for rewards, _, _ in batch)
     padded = [(r + [math.nan] * (k - len(r)), g + [0] * (k - len(g)), m + [False] * (k - len(m))) for r, g, m in batch]
     together = torch.cat([as_batch(row)[0] for row in padded])
@@ -242,17 +242,19 @@ def test_rows_of_a_batch_do_not_see_each_other(batch: list) -> None:
         assert close(loss(together, ranks, mask), torch.cat([loss(*as_batch(row)) for row in batch]))
 
 
-def test_the_largest_tie_is_taken_and_a_larger_one_refused_with_the_remedy() -> None:
-    k = LARGEST_TIE + 1
+def test_a_tie_larger_than_the_maximum_is_refused_with_advice() -> None:
+    k = MAX_TIE + 1
     rewards, ranks, mask = torch.zeros(1, k).double(), torch.zeros(1, k, dtype=torch.long), torch.ones(1, k).bool()
     orders = sum(math.log(size) for size in range(1, k))
     assert close(plackett_luce(rewards[:, 1:], ranks[:, 1:], mask[:, 1:]), f64(orders))
-    with pytest.raises(ValueError, match=r"comparison 0: 9 responses share rank 0.*all-pairs"):
+    with pytest.raises(
+        ValueError, match=r"comparison 0: a tie must have at most 8 .*, got 9 of rank 0\. Use the all-pairs"
+    ):
         plackett_luce(rewards, ranks, mask)
 
 
 @pytest.mark.parametrize("ranks", [[0, 1, 2], [0, 0, 1], [0, 1, 1], [0, -1, -1]])
-def test_a_hopeless_ranking_still_has_a_gradient(ranks: list[int]) -> None:
+def test_a_ranking_that_is_very_wrong_still_has_a_gradient(ranks: list[int]) -> None:
     for loss in (plackett_luce, all_pairs):
         rewards = torch.tensor([[-1e4, 0.0, 1e4]], requires_grad=True)
         value = loss(rewards, torch.tensor([ranks]), torch.ones(1, 3, dtype=torch.bool))
@@ -272,7 +274,7 @@ def test_ranking_gradients_match_finite_differences_and_padding_gets_none() -> N
         assert torch.autograd.grad(loss(wanting, ranks, mask).sum(), wanting)[0][2, 3] == 0
 
 
-def test_a_missing_rating_counts_for_nothing_and_gets_no_gradient() -> None:
+def test_a_missing_rating_is_ignored_and_gets_no_gradient() -> None:
     predicted = torch.tensor([[1.0, 5.0], [2.0, 3.0], [7.0, 7.0]], dtype=torch.float64, requires_grad=True)
     target = torch.tensor([[0.0, math.nan], [4.0, 0.0], [math.nan, math.nan]], dtype=torch.float64)
     loss = attribute_regression(predicted, target)

@@ -1,7 +1,7 @@
 """Losses on human preferences: two responses, ties, rankings of many, attribute ratings.
 
 Axes: n comparisons, k responses to one prompt, a attributes. Rewards are nats of preference log-odds: one nat between
-two responses means odds of e : 1. Every loss is in nats, one value a comparison, lower is better, in float32 at least.
+two responses means odds of e : 1. Every loss is in nats, one value per comparison, lower is better, in float32 or float64.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor
 from guerdon.formulas.masks import at_least_float32, masked_mean
 
 __all__ = [
-    "LARGEST_TIE",
+    "MAX_TIE",
     "all_pairs",
     "attribute_regression",
     "bradley_terry",
@@ -24,8 +24,8 @@ __all__ = [
     "tie_probabilities",
 ]
 
-LARGEST_TIE = 8
-"""Most responses that may share a rank in `plackett_luce`: it enumerates the 2^g - 1 subsets of a tie of g."""
+MAX_TIE = 8
+"""Most responses that may share a rank in `plackett_luce`, which enumerates the 2^g - 1 subsets of a tie of g."""
 
 
 def bradley_terry(
@@ -47,10 +47,10 @@ def bradley_terry(
         q: probability in [0, 1] that the first is better, 1 if absent (Lee et al. 2023, arXiv 2309.00267).
         margin: nats by which the first should lead, negative where the second should (Touvron et al. 2023,
             arXiv 2307.09288, eq. 2, there unsigned because the better response always came first).
-        smoothing: chance in [0, 0.5] that a label is the wrong way round; a label q counts as q(1 - s) + (1 - q)s.
+        smoothing: probability in [0, 0.5] that a label is flipped; a label q counts as q(1 - s) + (1 - q)s.
     """
     if not 0.0 <= smoothing <= 0.5:
-        raise ValueError(f"smoothing is a chance of a flipped label between 0 and 0.5, got {smoothing}")
+        raise ValueError(f"smoothing must be the probability of a flipped label, in [0, 0.5], got {smoothing}")
     lead = at_least_float32(first) - at_least_float32(second)
     if margin is not None:
         lead = lead - margin
@@ -62,8 +62,8 @@ def bradley_terry(
 def centering(rewards: Float[Tensor, "n k"], mask: Bool[Tensor, "n k"]) -> Float[Tensor, " n"]:
     """Rewards of each prompt's responses in, (2 x their mean)^2 [n] in nats squared out; 0.0 where there is none.
 
-    Fixes the constant that comparisons leave free. At two responses it is (r_a + r_b)^2 of Eisenstein et al. 2023
-    (arXiv 2312.09244, eq. 2); the mean carries it to k without growing with k. Masked rewards are ignored.
+    Fixes the constant that comparisons do not determine. For two responses it is (r_a + r_b)^2 of Eisenstein et al. 2023
+    (arXiv 2312.09244, eq. 2); with the mean it does not grow with k. Masked rewards are ignored.
     """
     twice_the_mean: Tensor = 2.0 * masked_mean(rewards, mask, dim=1)
     return twice_the_mean.square()
@@ -75,17 +75,17 @@ def rao_kupper(
     outcome: Float[Tensor, "n 3"],
     tau: Float[Tensor, ""],
 ) -> Float[Tensor, " n"]:
-    """Rewards [n] and chances of (first better, tie, second better) [n, 3] in, negative log likelihood [n] in nats out.
+    """Rewards [n] and probabilities of (first better, tie, second better) [n, 3] in, negative log likelihood [n] in nats out.
 
     Rao & Kupper 1967, with theta = e^tau. At tau = 0 and no mass on the tie it is `bradley_terry`, gradients included.
-    There a tie is impossible and costs infinity in theory; here 1 - e^(-2 tau) has the dtype's epsilon for a floor, so
-    that the loss is large (17 nats in float32), finite, and still pushes tau up.
+    There a tie is impossible and costs infinity in theory; here 1 - e^(-2 tau) is at least the dtype's epsilon, so that the
+    loss is large (17 nats in float32) but finite, and still raises tau.
 
     Args:
         first: reward of the response shown first.
         second: reward of the response shown second.
         outcome: probabilities, each row sums to 1.
-        tau: half-width of the band of ties in nats, at least 0 (the caller keeps it so, by softplus for example).
+        tau: half-width of the band of ties in nats, at least 0 (which the caller ensures, by softplus for example).
     """
     lead = at_least_float32(first) - at_least_float32(second)
     tau = at_least_float32(tau)
@@ -97,7 +97,7 @@ def rao_kupper(
 
 
 def tie_probabilities(delta: Float[Tensor, " n"], tau: Float[Tensor, ""]) -> Float[Tensor, "n 3"]:
-    """Leads of the first response [n] and tau >= 0, both in nats, in; P(first better, tie, second better) [n, 3] out.
+    """Margins of the first response [n] and tau >= 0, both in nats, in; P(first better, tie, second better) [n, 3] out.
 
     Rao & Kupper 1967: P(first) = s(delta - tau), P(second) = s(-delta - tau), and the tie is the rest. That rest is
     (e^(2 tau) - 1) P(first) P(second), which unlike 1 - P(first) - P(second) does not cancel when it is small.
@@ -114,7 +114,7 @@ def plackett_luce(
 ) -> Float[Tensor, " n"]:
     """Rewards and ranks of each prompt's responses in, negative log likelihood of the ranking [n] in nats out.
 
-    Plackett 1975; Luce 1959: the best is chosen among all, the next among those left, and so on. Two responses in
+    Plackett 1975; Luce 1959: the best is chosen among all, the next among the rest, and so on. Two responses in
     strict order are `bradley_terry`. 0.0 where a row ranks nothing.
 
     Responses that share a rank are tied: the loss is then the mean over all strict orders the ranking allows, so a tie
@@ -122,24 +122,24 @@ def plackett_luce(
 
     Args:
         rewards: rewards; masked ones are ignored.
-        ranks: 0 for the best, larger for worse (gaps are allowed), equal for a tie, and -1 for a response of which only
-            this is known, that it is below every ranked one (a top-m ranking).
+        ranks: 0 for the best, larger for worse (gaps are allowed), equal for a tie, and -1 for a response that is only known
+            to be below every ranked one (a top-m ranking).
         mask: False where there is no such response.
 
     Raises:
-        ValueError: more than LARGEST_TIE responses share a rank.
+        ValueError: more than MAX_TIE responses share a rank.
     """
     rewards = at_least_float32(rewards).masked_fill(~mask, 0.0)
     ranked = mask & (ranks >= 0)
     tied = _pairs(ranked) & (ranks.unsqueeze(2) == ranks.unsqueeze(1))
     tie_size = tied.sum(dim=2)
-    # left[n, i, j]: response j is still to be chosen from when i has just been chosen. It always holds i itself.
-    worse = (ranks.unsqueeze(1) > ranks.unsqueeze(2)) | (ranks.unsqueeze(1) < 0)
+    # left[n, i, j]: response j is still available when i is chosen. It always holds i itself.
+    is_worse = (ranks.unsqueeze(1) > ranks.unsqueeze(2)) | (ranks.unsqueeze(1) < 0)
     itself = torch.eye(rewards.shape[1], dtype=torch.bool, device=rewards.device)
-    left = (worse & mask.unsqueeze(1)) | itself
+    left = (is_worse & mask.unsqueeze(1)) | itself
     gaps = rewards.unsqueeze(1) - rewards.unsqueeze(2)
-    surprise = gaps.masked_fill(~left, -math.inf).logsumexp(dim=2)
-    loss = torch.where(ranked & (tie_size == 1), surprise, 0.0).sum(dim=1)
+    nll = gaps.masked_fill(~left, -math.inf).logsumexp(dim=2)
+    loss = torch.where(ranked & (tie_size == 1), nll, 0.0).sum(dim=1)
     if not bool((tie_size > 1).any()):
         return loss
     return loss + _tied_loss(rewards, ranks, tied & ~itself, left & ~itself)
@@ -155,13 +155,13 @@ def all_pairs(
     """Rewards and ranks of each prompt's responses in, mean `bradley_terry` over its comparable pairs [n] in nats out.
 
     Ouyang et al. 2022 (arXiv 2203.02155, eq. 1), which has neither ties nor partial rankings. Ranks as in
-    `plackett_luce`: a tie is q = 0.5, a ranked response beats an unranked one, and two unranked ones do not compare.
+    `plackett_luce`: a tie is q = 0.5, a ranked response beats an unranked one, and two unranked ones are not compared.
     0.0 where a row has no comparable pair.
     """
     rewards = at_least_float32(rewards).masked_fill(~mask, 0.0)
     i, j = torch.triu_indices(rewards.shape[1], rewards.shape[1], offset=1, device=rewards.device)
-    last = torch.iinfo(ranks.dtype).max
-    level = ranks.masked_fill(ranks < 0, last)
+    unranked = torch.iinfo(ranks.dtype).max
+    level = ranks.masked_fill(ranks < 0, unranked)
     comparable = mask[:, i] & mask[:, j] & ((ranks[:, i] >= 0) | (ranks[:, j] >= 0))
     q = torch.where(level[:, i] == level[:, j], 0.5, (level[:, i] < level[:, j]).to(rewards.dtype))
     loss = bradley_terry(rewards[:, i].flatten(), rewards[:, j].flatten(), q=q.flatten(), smoothing=smoothing)
@@ -169,10 +169,10 @@ def all_pairs(
 
 
 def attribute_regression(predicted: Float[Tensor, "n a"], target: Float[Tensor, "n a"]) -> Float[Tensor, " n"]:
-    """Predicted and given attribute ratings in, mean squared error over the rated attributes [n] out, in units squared.
+    """Predicted and target ratings in, mean squared error over the rated attributes [n] out, in units squared.
 
-    A target of NaN is a missing rating: it counts for nothing and its prediction gets no gradient. 0.0 where a row has
-    no rating at all. Wang et al. 2024 (HelpSteer2, arXiv 2406.08673).
+    A target of NaN is a missing rating: it is ignored, and its prediction gets no gradient. 0.0 where a row has no
+    rating. Wang et al. 2024 (HelpSteer2, arXiv 2406.08673).
     """
     rated = ~target.isnan()
     error = at_least_float32(predicted) - at_least_float32(target.nan_to_num(0.0))
@@ -180,26 +180,26 @@ def attribute_regression(predicted: Float[Tensor, "n a"], target: Float[Tensor, 
 
 
 def _pairs(present: Bool[Tensor, "n k"]) -> Bool[Tensor, "n k k"]:
-    """Who is present [n, k] in, whether both of a pair are out."""
+    """Presence [n, k] in, whether both of a pair are present out."""
     return present.unsqueeze(2) & present.unsqueeze(1)
 
 
 def _tied_loss(
     rewards: Float[Tensor, "n k"], ranks: Int[Tensor, "n k"], ties: Bool[Tensor, "n k k"], worse: Bool[Tensor, "n k k"]
 ) -> Float[Tensor, " n"]:
-    """What the shared ranks of each row add to its loss [n]; 0.0 in a row without any.
+    """What the ties of each row add to its loss [n]; 0.0 in a row without any.
 
-    Within a tie of g, the responses left to choose from at each step are a uniformly random subset of each size, and
-    all that is worse. So the mean over the g! orders is a sum over the 2^g - 1 subsets.
+    Within a tie of g, the responses still available at each step are a uniformly random subset of each size, plus all
+    that are worse. So the mean over the g! orders is a sum over the 2^g - 1 subsets.
     """
     losses: list[Tensor] = []
     rows: list[int] = []
     for row, rank in sorted({(row, int(ranks[row, i])) for row, i in ties.any(dim=2).nonzero().tolist()}):
         group = (ties[row].any(dim=1) & (ranks[row] == rank)).nonzero().flatten()
-        if len(group) > LARGEST_TIE:
+        if len(group) > MAX_TIE:
             raise ValueError(
-                f"comparison {row}: {len(group)} responses share rank {rank}, Plackett-Luce takes ties of at most "
-                f"{LARGEST_TIE}; use the all-pairs loss, which takes ties of any size"
+                f"comparison {row}: a tie must have at most {MAX_TIE} responses in Plackett-Luce, got {len(group)} of rank {rank}. "
+                "Use the all-pairs loss, which takes ties of any size."
             )
         below = worse[row, group[0]].nonzero().flatten()
         losses.append(_one_tie(rewards[row, group], rewards[row, below]))
@@ -209,7 +209,7 @@ def _tied_loss(
 
 
 def _one_tie(group: Float[Tensor, " g"], below: Float[Tensor, " w"]) -> Float[Tensor, ""]:
-    """Rewards of a tie and of all that is worse in, mean loss over the orders of the tie in nats out."""
+    """Rewards of a tie and of all worse responses in, mean loss over the orders of the tie in nats out."""
     g = len(group)
     numbers = torch.arange(1, 2**g, device=group.device)
     subsets = (numbers.unsqueeze(1) >> torch.arange(g, device=group.device)) % 2 == 1
