@@ -1,5 +1,5 @@
-"""A tiny random model of each kind of transformer that Guerdon promises to read, on disk with the tiny tokenizer; and the
-distance in float64 between two ways of running one."""
+"""A tiny random model of each family that Guerdon supports, on disk with the tiny tokenizer; and the difference in float64
+between two modes of running one."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ ENCODERS: dict[str, tuple[str, str, dict[str, Any]]] = {
 FAMILIES = {**DECODERS, **ENCODERS}
 WINDOW = GROUPED | {"head_dim": 8, "sliding_window": 16}
 EXPERTS = {"num_experts": 2, "num_experts_per_tok": 1}
-PECULIAR: dict[str, tuple[str, str, dict[str, Any]]] = {  # attention that is more than a softmax over a causal mask
+UNUSUAL: dict[str, tuple[str, str, dict[str, Any]]] = {  # attention that is more than a softmax over a causal mask
     "gemma2": ("Gemma2Config", "Gemma2ForCausalLM", WINDOW | {"attn_logit_softcapping": 2.0}),
     "gpt_oss": ("GptOssConfig", "GptOssForCausalLM", WINDOW | {"num_local_experts": 2, "num_experts_per_tok": 1}),
     "phimoe": ("PhimoeConfig", "PhimoeForCausalLM", GROUPED | {"sliding_window": 50, "num_local_experts": 2}),
-    "longrope": (  # a text of more than 24 tokens turns the rotary embedding of its whole pass
+    "longrope": (  # a text of more than 24 tokens changes the rotary embedding of its whole pass
         "Phi3Config",
         "Phi3ForCausalLM",
         GROUPED
@@ -123,7 +123,7 @@ def save_family(path: Path, name: str, **more: Any) -> Path:
     from tiny import tiny_tokenizer
 
     tokenizer = tiny_tokenizer()
-    config, model, differs = {**FAMILIES, **PECULIAR, **STATEFUL}[name]
+    config, model, differs = {**FAMILIES, **UNUSUAL, **STATEFUL}[name]
     values = {
         **SIZES,
         "vocab_size": len(tokenizer),
@@ -142,11 +142,11 @@ def save_family(path: Path, name: str, **more: Any) -> Path:
     return path
 
 
-def keep_double(patch: pytest.MonkeyPatch) -> None:
+def keep_float64(patch: pytest.MonkeyPatch) -> None:
     """transformers' norms and softmax compute in float32 even when all else is float64, which hides errors below 1e-7."""
     to, to_float, softmax = torch.Tensor.to, torch.Tensor.float, torch.nn.functional.softmax
 
-    def keeping(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def to_keeping(self: Any, *args: Any, **kwargs: Any) -> Any:
         down = self.dtype == torch.float64 and torch.float32 in (*args, *kwargs.values())
         return self if down else to(self, *args, **kwargs)
 
@@ -154,31 +154,33 @@ def keep_double(patch: pytest.MonkeyPatch) -> None:
         return softmax(x, dim=dim, dtype=None if x.dtype == torch.float64 else dtype)
 
     patch.setattr(torch.nn.functional, "softmax", softmax_keeping)
-    patch.setattr(torch.Tensor, "to", keeping)
+    patch.setattr(torch.Tensor, "to", to_keeping)
     patch.setattr(torch.Tensor, "float", lambda self: self if self.dtype == torch.float64 else to_float(self))
 
 
 def rewards_and_gradients(
-    network: Any, texts: list[np.ndarray], way: str
+    network: Any, texts: list[np.ndarray], mode: str
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Rewards one of the backbone's ways, and what a weighted sum of them asks of each weight. The network is as before."""
+    """Rewards in one of the backbone's modes, and the gradients of a weighted sum of them. The network's mode is restored."""
     from guerdon.models.engine import tree_attention
 
-    backbone, chosen = network.backbone, network.backbone.mode
-    backbone.mode = way
-    backbone.set_attention(tree_attention.ATTENTION_NAME if way == "prefix_tree" else backbone.native_attention)
+    backbone, previous = network.backbone, network.backbone.mode
+    backbone.mode = mode
+    backbone.set_attention(tree_attention.ATTENTION_NAME if mode == "prefix_tree" else backbone.native_attention)
     network.zero_grad()
     try:
         rewards = network(texts)
         weights = torch.linspace(-1, 1, len(texts), dtype=rewards.dtype, device=rewards.device)
         (rewards[:, 0] * weights).sum().backward()
     finally:
-        backbone.mode = chosen
-        backbone.set_attention(tree_attention.ATTENTION_NAME if chosen == "prefix_tree" else backbone.native_attention)
+        backbone.mode = previous
+        backbone.set_attention(
+            tree_attention.ATTENTION_NAME if previous == "prefix_tree" else backbone.native_attention
+        )
     return rewards.detach(), {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 
-def farthest(one: tuple[torch.Tensor, dict], other: tuple[torch.Tensor, dict]) -> float:
+def max_difference(one: tuple[torch.Tensor, dict], other: tuple[torch.Tensor, dict]) -> float:
     """Largest difference between two such results; gradients above 1 count relative to the largest."""
     assert one[1].keys() == other[1].keys()
     scale = max(float(grad.abs().max()) for grad in other[1].values())

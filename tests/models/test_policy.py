@@ -149,37 +149,6 @@ def test_how_many_are_drawn_at_once_changes_nothing(policy, monkeypatch, budget)
     assert parts.finish == whole.finish
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_dropping_replies_that_ended_changes_nothing(policy, monkeypatch, share):
-    """Unless they are dropped from memory they are computed on, and not looked at."""
-    prompts = prompts_for(policy)
-    stops = sorted({*policy.stop_ids, *range(40, 48)})
-
-    def drawn():
-        chance = np.random.default_rng(0).random((3 * len(prompts), 20))
-        return kv_cache.generate(policy.backbone, policy._logits, prompts, chance, temperature=1.0, stops=stops)
-
-    with torch.inference_mode():
-        expected = drawn()
-        monkeypatch.setattr(kv_cache, "COMPACT_SHARE", share)
-        found = drawn()
-    assert [r.tolist() for r in found.replies] == [r.tolist() for r in expected.replies]
-    assert {"stop", "length"} == set(expected.finish)
-
-
-def test_more_tokens_than_there_was_room_for(policy, monkeypatch):
-    prompt = prompts_for(policy)[:2]
-    size = 3 * kv_cache.INITIAL_CAPACITY
-    long = policy.generate(prompt, 2, size, seeds=0)
-    monkeypatch.setattr(kv_cache, "INITIAL_CAPACITY", size)
-    roomy = policy.generate(prompt, 2, size, seeds=0)
-    assert [r.tolist() for r in long.replies] == [r.tolist() for r in roomy.replies]
-    with torch.no_grad():
-        sums = policy.forward([p for p in prompt for _ in range(2)], long.replies).log_prob
-    lengths = [len(r) for r in long.replies]
-    np.testing.assert_allclose([float(x.sum()) for x in sums.split(lengths)], long.log_prob, atol=1e-3)
-
-
 def test_a_response_that_ended_stops_and_one_that_was_cut_says_length(policy):
     drawn = policy.sample(["write"], 300, 3, seed=1)
     finishes = Counter(response.finish for response in drawn.responses)
@@ -199,46 +168,6 @@ def test_the_first_token_is_drawn_from_the_models_own_distribution(tiny_dir, pol
     share = np.mean([r.text == policy.tokenizer.decode(word) for r in drawn.responses])
     expected = float(p[word])
     assert share == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 4000) ** 0.5)
-
-
-@pytest.mark.parametrize("cap", [None, 0.8])
-@pytest.mark.parametrize("kernel", [True, False])
-@pytest.mark.parametrize("window", [None, 6])
-def test_what_is_seen_of_prompt_and_reply_together_is_the_formula(cap, kernel, window, monkeypatch):
-    """Replies of 7 tokens to prompts of 9 and 4: behind a window of 6 the prompts are out of sight."""
-    if not kernel:
-        monkeypatch.setattr(kv_cache, "has_cpu_kernel", lambda *_: False)
-    draw = torch.Generator().manual_seed(0)
-
-    def some(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=draw, dtype=torch.float64)
-
-    lengths, of, size = [9, 4], np.array([0, 0, 1]), 6
-    keys, values = some(2, 2, 9, 8), some(2, 2, 9, 8)
-    shelf = kv_cache.PromptGroup(np.arange(2), torch.tensor(lengths), {0: keys}, {0: values}, of).with_slots()
-    own = [some(3, 2, kv_cache.INITIAL_CAPACITY, 8) for _ in range(2)]
-    memory = kv_cache.KVCache((shelf,), torch.arange(3), torch.tensor(lengths)[of], size, {0: own[0]}, {0: own[1]})
-    q, k, v = some(3, 4, 8), some(3, 2, 8), some(3, 2, 8)
-    out = memory.attend(0, q, k, v, 0.5, window, cap)
-    for row, at in enumerate(of):
-        for head in range(4):
-            seen = [
-                torch.cat([x[at, head // 2, : lengths[at]], y[row, head // 2, :size], z[row, None, head // 2]])
-                for x, y, z in ((keys, own[0], k), (values, own[1], v))
-            ]
-            seen = [x[-window:] if window else x for x in seen]
-            scores = seen[0] @ q[row, head] * 0.5
-            scores = cap * torch.tanh(scores / cap) if cap else scores
-            torch.testing.assert_close(out[row, head], scores.softmax(0) @ seen[1], rtol=0, atol=1e-12)
-
-
-def test_no_chance_draws_a_token_that_cannot_come():
-    """The largest chances round to 1 in single precision; a vocabulary often ends with ids that nothing says."""
-    logits = torch.tensor([[-math.inf, 0.0, 2.0, -math.inf, -200.0]]).expand(4, -1)
-    chance = torch.tensor([0.0, 1 - 2**-24, 1 - 2**-30, 1 - 2**-53], dtype=torch.float64)
-    chosen, nats = kv_cache.sample_token(logits, chance, 1.0)
-    assert chosen.tolist() == [1, 2, 2, 2]
-    assert torch.isfinite(nats).all()
 
 
 def test_the_seed_fixes_the_draws_and_leaves_the_global_generator_alone(policy):

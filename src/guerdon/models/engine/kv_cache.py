@@ -67,6 +67,7 @@ def generate(
     `advance` is called with the number of replies that finished at each step. All prompts must be on the same side of the
     longrope threshold (`longrope_side`), because the longest text of a pass decides the rotary factors of all.
     """
+    assert backbone.choose_mode() == "prefix_tree", backbone.mode
     device, max_tokens = backbone.device, uniforms.shape[1]
     uniform = torch.from_numpy(uniforms).to(device)
     stop_ids = torch.tensor(sorted(stops), device=device)
