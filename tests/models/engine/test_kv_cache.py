@@ -16,7 +16,9 @@ from guerdon.models.policy import load_policy
 
 @pytest.fixture(scope="module")
 def policy(tiny_dir):
-    return load_policy(PolicyOptions(base=str(tiny_dir)))
+    loaded = load_policy(PolicyOptions(base=str(tiny_dir)))
+    loaded.generate([np.array([5], dtype=np.int32)], 1, 1)  # chooses the mode
+    return loaded
 
 
 @pytest.fixture(scope="module")
