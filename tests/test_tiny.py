@@ -175,13 +175,13 @@ def quick_words(tiny_dir: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def quick(tiny_dir, trl_file, tmp_path_factory):
-    """A quickstart that has run once: its folder, its words, and what it printed."""
+    """A quickstart that has run once: its folder, its arguments, and what it printed."""
     out = tmp_path_factory.mktemp("runs") / "quick"
     words = ["quickstart", "--data", trl_file, "--out", out, *quick_words(tiny_dir)]
     return out, words, command(*words, "--json")
 
 
-def test_the_quickstart_leaves_a_model_and_a_page(quick):
+def test_the_quickstart_writes_a_model_and_a_page(quick):
     out, _, ran = quick
     assert ran.code == 0, ran.err
     report = json.loads(ran.out)
@@ -198,7 +198,7 @@ def test_the_quickstart_leaves_a_model_and_a_page(quick):
     assert len((out / "rejected.jsonl").read_text("utf-8").splitlines()) == 1
 
 
-def test_a_second_quickstart_does_nothing_again(quick):
+def test_a_second_quickstart_repeats_no_step(quick):
     out, words, first = quick
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.suffix in (".safetensors", ".jsonl")}
     again = command(*words, "--json")
@@ -206,7 +206,7 @@ def test_a_second_quickstart_does_nothing_again(quick):
     assert json.loads(again.out) == json.loads(first.out)
     steps = [line for line in again.err.splitlines() if line.strip()]
     assert steps
-    assert all(line.endswith("done before") for line in steps)
+    assert all(line.endswith("already done") for line in steps)
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.suffix in (".safetensors", ".jsonl")}
 
 
@@ -224,7 +224,7 @@ def test_a_quickstart_refuses_a_folder_of_other_options_or_data(quick, tmp_path)
         assert before == {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
-def test_a_quickstart_that_trained_nothing_takes_mended_options(trl_file, tiny_dir, tmp_path):
+def test_a_quickstart_that_trained_nothing_accepts_corrected_options(trl_file, tiny_dir, tmp_path):
     words = ("quickstart", "--data", trl_file, "--out", tmp_path / "run")
     assert command(*words, f"model.base={tmp_path / 'typo'}").code == 2
     ran = command(*words, f"model.base={tiny_dir}", "model.max_length=8", "model.truncation=refuse")
@@ -232,7 +232,7 @@ def test_a_quickstart_that_trained_nothing_takes_mended_options(trl_file, tiny_d
     assert "other options" not in ran.err
 
 
-def test_a_quickstart_goes_on_from_every_step(quick, tiny_dir, trl_file, tmp_path, monkeypatch):
+def test_a_quickstart_resumes_from_every_step(quick, tiny_dir, trl_file, tmp_path, monkeypatch):
     """Stopped before each step in turn, it ends with the report of a run that was never stopped."""
     quickstart = sys.modules["guerdon.api.pipeline"]
 
@@ -240,17 +240,17 @@ def test_a_quickstart_goes_on_from_every_step(quick, tiny_dir, trl_file, tmp_pat
         pass
 
     config = build(recipe(), overrides=quick_words(tiny_dir))
-    given = {"data": trl_file, "config": config, "say": lambda line: None}
-    do = quickstart._Steps.do
+    given = {"data": trl_file, "config": config, "log": lambda line: None}
+    run_step = quickstart.PipelineSteps.run
     done: list[str] = []
 
     def once(steps, name, words, work):
         if name not in done:
             done.append(name)
             raise Stopped
-        return do(steps, name, words, work)
+        return run_step(steps, name, words, work)
 
-    monkeypatch.setattr(quickstart._Steps, "do", once)
+    monkeypatch.setattr(quickstart.PipelineSteps, "run", once)
     for _ in range(10):
         try:
             report = quickstart.quickstart(tmp_path / "run", **given)

@@ -263,9 +263,12 @@ def test_a_mistake_is_one_line_with_its_place_and_remedy(desk, tmp_path, words, 
     [
         ("missing", "missing.jsonl: no such file"),
         ("empty", "empty.jsonl: holds no rows"),
-        ("words", "words.jsonl: no row could be read as a comparison"),
-        ("one", "one.jsonl: 1 prompt groups in 1 comparisons leave nothing to audit"),
-        ("same", "same.jsonl: all 40 comparisons have identical responses"),
+        ("words", "words.jsonl: at least one row must be a comparison, got 1 rows that are not. See"),
+        (
+            "one",
+            "one.jsonl: at least 20 prompt groups are needed to leave some for the audit, got 1 in 1 comparisons. Give",
+        ),
+        ("same", "same.jsonl: responses must differ, got identical ones in all 40 comparisons. Give"),
         ("ties", "comparisons must have a preferred response, got"),
     ],
 )

@@ -472,4 +472,4 @@ def test_the_command_refuses_options_that_it_would_ignore(tmp_path):
     from guerdon.cli.app import app
 
     ran = CliRunner().invoke(app, ["ensemble", "a", "b", "--out", str(tmp_path / "e"), "model.max_length=8"])
-    assert "model.max_length=8: ensemble reads audit.* only" in str(ran.exception)
+    assert "ensemble: options must be audit.*, got model.max_length=8. Leave" in str(ran.exception)

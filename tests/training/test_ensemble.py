@@ -290,8 +290,11 @@ def test_the_command_averages_weights_and_measures_whether_it_may(desk, tmp_path
     [
         (("{0}",), "takes two different models or more"),
         (("{0}", "{0}"), "takes two different models or more"),
-        (("{0}", "{1}", "--average"), "remedy: --data FILE"),
-        (("{0}", "{1}", "--average", "--data", "{held}", "--rule", "min"), "an average has no rule, got --rule min"),
+        (("{0}", "{1}", "--average"), "must be checked on held-out comparisons, got none. Pass --data FILE"),
+        (
+            ("{0}", "{1}", "--average", "--data", "{held}", "--rule", "min"),
+            "must be absent with --average, got --rule min. Leave",
+        ),
         (("{0}", "{1}", "--rule", "median"), "rule 'median' is not known; known are mean"),
         (("{0}", "{1}", "--strength", "1"), "rule mean has no strength"),
         (("{0}", "nowhere"), "nowhere: no such directory"),

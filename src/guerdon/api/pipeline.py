@@ -1,7 +1,7 @@
-"""The main job, end to end: comparisons in; a calibrated, audited, saved reward model and a page to look at out.
+"""The whole pipeline: comparisons in; a trained, calibrated and audited reward model and its report page out.
 
-Every step writes its result into the run folder, whole or not at all, and is skipped when the result is there: killed at any
-point and started again, it goes on from where it was.
+Every step writes its result into the run folder, whole or not at all, and is skipped if the result is there, so a run that was
+killed at any point resumes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 import gc
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,7 @@ from guerdon.contracts import (
     Comparison,
     Example,
     GuerdonError,
-    Prompt,
     Report,
-    Response,
     Rollouts,
     digest,
 )
@@ -41,8 +39,8 @@ from guerdon.io.reports import from_json, to_json
 from guerdon.io.run_folder import RunFolder, refuse_other_run
 from guerdon.reporting import to_html, to_markdown
 
-FEWEST_GROUPS = 20  # prompt groups below which a three-way split leaves nothing to audit
-Say = Callable[[str], None]
+MIN_GROUPS = 20  # with fewer prompt groups, a split in three parts leaves nothing to audit
+Log = Callable[[str], None]
 TABLE = (
     "accuracy",
     "longer_wins",
@@ -53,34 +51,35 @@ TABLE = (
     "nll_before",
     "nll",
     "temperature",
-)  # first screen
+)  # estimates on the first screen
 FACTS = ("seconds", "peak memory")
 
 
 def quickstart(
-    out: str | Path = "runs/quickstart", data: str | Path | None = None, config: Config | None = None, say: Say = print
+    out: str | Path = "runs/quickstart", data: str | Path | None = None, config: Config | None = None, log: Log = print
 ) -> Report:
-    """Run what is missing in the folder and return the whole report; `say` is told what happens, a line a step.
+    """Run the steps that are missing in the folder, and return the whole report.
 
-    data: the user's own comparisons in any known format; None takes the starter kit's human ratings.
+    data: comparisons in any known format; None takes the human ratings of the starter kit. log: called with one line per
+    step.
     """
     out, config = Path(out), config or default_config()
-    steps = _Steps(out, say)
+    steps = PipelineSteps(out, log)
     steps.claim(
         {"data": str(data or "starter kit"), "data_hash": _file_hash(data), "config": config.model_dump(mode="json")}
     )
     writers.write_config(out / "config.yaml", config)
 
-    parts = steps.do("comparisons", "read, check and split the comparisons", lambda: _prepare(out, data, config, say))
-    steps.do("model", f"train on {parts['train']} comparisons", lambda: _train(out, config))
+    parts = steps.run("comparisons", "read, check and split the comparisons", lambda: _prepare(out, data, config, log))
+    steps.run("model", f"train on {parts['train']} comparisons", lambda: _train(out, config))
     if config.quickstart.sample_prompts:
-        drawn = f"draw {config.quickstart.samples} replies to each of {config.quickstart.sample_prompts} prompts"
-        steps.do("samples", f"{drawn} from the model before training", lambda: _sample(out, config))
-    steps.do("calibrate", f"fit on {parts['calibrate']} held-out comparisons", lambda: _calibrate(out, config))
-    steps.do("audit", f"measure on {parts['audit']} comparisons nobody has seen", lambda: _audit(out, config))
+        samples = f"sample {config.quickstart.samples} replies to each of {config.quickstart.sample_prompts} prompts"
+        steps.run("samples", f"{samples} from the model before training", lambda: _sample(out, config))
+    steps.run("calibrate", f"fit on {parts['calibrate']} held-out comparisons", lambda: _calibrate(out, config))
+    steps.run("audit", f"measure on {parts['audit']} comparisons that no step has used", lambda: _audit(out, config))
     if config.quickstart.sample_prompts:
-        steps.do("best", f"keep the best of {config.quickstart.samples}", lambda: _keep_best(out, config))
-    report = _assemble(out, parts, steps.seconds(), steps.peak())
+        steps.run("best", f"keep the best of {config.quickstart.samples}", lambda: _keep_best(out, config))
+    report = _assemble(out, parts, steps.seconds(), steps.peak_memory())
     writers.write_json(out / "report.json", to_json(report))
     writers.write_text(out / "report.md", to_markdown(report))
     auditing.write_card(report, out / "model")
@@ -89,14 +88,14 @@ def quickstart(
 
 
 def default_config() -> Config:
-    """The starter recipe, with no system message: short texts should not pay for a long one."""
+    """The recipe of the quickstart."""
     from guerdon.config import build
     from guerdon.recipes import quickstart
 
     return build(quickstart())
 
 
-def _prepare(out: Path, data: str | Path | None, config: Config, say: Say) -> dict[str, Any]:
+def _prepare(out: Path, data: str | Path | None, config: Config, log: Log) -> dict[str, Any]:
     if data is None:
         from guerdon.data.ratings import rating_comparisons
         from guerdon.models.directory.starter import starter_ratings
@@ -105,25 +104,27 @@ def _prepare(out: Path, data: str | Path | None, config: Config, say: Say) -> di
         rejected = 0
     else:
         comparisons, rejected = _import(out, data, config)
-    checked = check(comparisons, **config.check.model_dump())
-    writers.write_json(out / "check.json", to_json(checked))
+    hygiene = check(comparisons, **config.check.model_dump())
+    writers.write_json(out / "check.json", to_json(hygiene))
     usable = [c for c in comparisons if len({r.text for r in c.responses}) > 1]
     if not usable:
         raise GuerdonError(
-            f"{data}: all {len(comparisons)} comparisons have identical responses; remedy: give some that differ"
+            f"{data}: responses must differ, got identical ones in all {len(comparisons)} comparisons. "
+            "Give comparisons of different responses."
         )
     parts = split(usable, **config.split.model_dump())
     groups = len({c.group for c in usable})
-    if groups < FEWEST_GROUPS or not all(parts.values()):
+    if groups < MIN_GROUPS or not all(parts.values()):
         raise GuerdonError(
-            f"{data}: {groups} prompt groups in {len(usable)} comparisons leave nothing to audit; remedy: give {FEWEST_GROUPS} or more"
+            f"{data}: at least {MIN_GROUPS} prompt groups are needed to leave some for the audit, "
+            f"got {groups} in {len(usable)} comparisons. Give more prompts."
         )
     for name, part in parts.items():
         writers.write_comparisons(out / f"{name}.jsonl", part)
     counts = {name: len(part) for name, part in parts.items()}
     identical = len(comparisons) - len(usable)
     if rejected or identical:
-        say(f"  left out: {rejected} rows (reasons in {out / 'rejected.jsonl'}), {identical} with identical responses")
+        log(f"  left out: {rejected} rows (reasons in {out / 'rejected.jsonl'}), {identical} with identical responses")
     return counts | {"rejected": rejected, "identical": identical}
 
 
@@ -137,7 +138,8 @@ def _import(out: Path, data: str | Path, config: Config) -> tuple[list[Compariso
     writers.write_rejected(out / "rejected.jsonl", rejected)
     if not kept:
         raise GuerdonError(
-            f"{data}: no row could be read as a comparison ({len(rejected)} rejected); remedy: see {out / 'rejected.jsonl'}"
+            f"{data}: at least one row must be a comparison, got {len(rejected)} rows that are not. "
+            f"See the reasons in {out / 'rejected.jsonl'}."
         )
     return kept, len(rejected)
 
@@ -159,9 +161,9 @@ def _calibrate(out: Path, config: Config) -> dict[str, Any]:
     samples = out / "samples.jsonl"
     reference = readers.read_rollouts(samples) if samples.exists() else None
     held_out = list(readers.read_comparisons(out / "calibrate.jsonl"))
-    scaled, report = calibration.calibrate(model, held_out, reference=reference, **config.calibrate.model_dump())
+    calibrated, report = calibration.calibrate(model, held_out, reference=reference, **config.calibrate.model_dump())
     writers.write_json(out / "calibrate.json", to_json(report))
-    calibration.store_calibration(scaled, out / "model")
+    calibration.store_calibration(calibrated, out / "model")
     return {}
 
 
@@ -175,62 +177,63 @@ def _audit(out: Path, config: Config) -> dict[str, Any]:
 
 
 def _sample(out: Path, config: Config) -> dict[str, Any]:
-    """Replies of the model as it was before training: what best-of-n chooses from, and where the reward's zero is."""
+    """Replies of the language model before training: best-of-n chooses from them, and their mean reward becomes 0."""
     from guerdon.models.policy import load_policy
 
     options = config.quickstart
-    asked = dict.fromkeys(c.prompt for c in readers.read_comparisons(out / "audit.jsonl"))
-    short = [p for p in asked if sum(len(m.content) for m in p) < 2 * config.model.max_length]
-    prompts = (short or list(asked))[: options.sample_prompts]
+    distinct = dict.fromkeys(c.prompt for c in readers.read_comparisons(out / "audit.jsonl"))
+    short = [prompt for prompt in distinct if sum(len(m.content) for m in prompt) < 2 * config.model.max_length]
+    prompts = (short or list(distinct))[: options.sample_prompts]
     shared = {
         name: getattr(config.model, name)
         for name in ("base", "revision", "trust_remote_code", "dtype", "device", "system")
     }
     policy = load_policy(PolicyOptions(**shared))
-    drawn = policy.sample(prompts, options.samples, options.sample_tokens, seed=config.train.seed)
-    writers.write_rollouts(out / "samples.jsonl", drawn)
+    rollouts = policy.sample(prompts, options.samples, options.sample_tokens, seed=config.train.seed)
+    writers.write_rollouts(out / "samples.jsonl", rollouts)
     return {}
 
 
 def _keep_best(out: Path, config: Config) -> dict[str, Any]:
-    """First sample beside best of n, with the rewards that the calibrated model gives."""
-    drawn, n = readers.read_rollouts(out / "samples.jsonl"), config.quickstart.samples
+    """Examples of the first sample next to the best of n, with the rewards of the calibrated model."""
+    rollouts, n = readers.read_rollouts(out / "samples.jsonl"), config.quickstart.samples
     model = saved_models.load(out / "model", truncation="left")
-    scored = dataclasses.replace(drawn, reward=model.score(drawn.prompts, drawn.responses).value)
+    reward = model.score(rollouts.prompts, rollouts.responses).value
+    scored = dataclasses.replace(rollouts, reward=reward)
     writers.write_rollouts(out / "samples.jsonl", scored)
-    examples = tuple(_best_of(scored, at, n) for at in range(0, len(drawn.responses), n))
+    examples = tuple(_best_of(scored, start, n) for start in range(0, len(rollouts.responses), n))
     writers.write_json(out / "best.json", to_json(Report(f"Best of {n}", examples=examples)))
     return {}
 
 
-def _best_of(rollouts: Rollouts, at: int, n: int) -> Example:
+def _best_of(rollouts: Rollouts, start: int, n: int) -> Example:
+    """The first of n replies from `start`, and the best of them."""
     assert rollouts.reward is not None
-    rewards = rollouts.reward[at : at + n]
-    best = at + int(np.argmax(rewards))
-    prompt: Prompt = rollouts.prompts[at]
-    shown: Sequence[Response] = (rollouts.responses[at], rollouts.responses[best])
+    best = start + int(np.argmax(rollouts.reward[start : start + n]))
+    prompt = rollouts.prompts[start]
     return Example(
-        f"{prompt[-1].content[:80]}",
-        prompt,
-        tuple(shown),
-        ("first sample", f"best of {n}"),
-        (float(rewards[0]), float(rollouts.reward[best])),
+        title=prompt[-1].content[:80],
+        prompt=prompt,
+        responses=(rollouts.responses[start], rollouts.responses[best]),
+        labels=("first sample", f"best of {n}"),
+        rewards=(float(rollouts.reward[start]), float(rollouts.reward[best])),
     )
 
 
-def _assemble(out: Path, parts: dict[str, Any], seconds: float, peak: float) -> Report:
+def _assemble(out: Path, counts: dict[str, Any], seconds: float, peak_memory: float) -> Report:
+    """The audit with the calibration, the data's hygiene and the best of n as sections."""
     audit = _read_report(out / "audit.json")
     calibration = _read_report(out / "calibrate.json")
     sections = [*audit.sections, calibration]
     sections.append(dataclasses.replace(_read_report(out / "check.json"), title="Data hygiene"))
     if (out / "best.json").exists():
         sections.insert(0, _read_report(out / "best.json"))
-    kept = ("temperature", "ece_before", "nll_before")
-    estimates = dict(audit.estimates) | {k: calibration.estimates[k] for k in kept if k in calibration.estimates}
+    shown = ("temperature", "ece_before", "nll_before")
+    estimates = dict(audit.estimates) | {k: calibration.estimates[k] for k in shown if k in calibration.estimates}
     about = {
-        **{f"{name} comparisons": f"{parts[name]:,}" for name in PARTS},
+        **{f"{name} comparisons": f"{counts[name]:,}" for name in PARTS},
         "seconds": f"{seconds:.0f}",
-        "peak memory": f"{peak:.2f} GB",
+        "peak memory": f"{peak_memory:.2f} GB",
         **{key: value for key, value in audit.about.items() if key != "comparisons"},
     }
     return dataclasses.replace(
@@ -248,22 +251,23 @@ def _read_report(path: Path) -> Report:
 
 
 def _file_hash(data: str | Path | None) -> str:
-    """Changes when the user's file does."""
+    """A value that changes when the user's file does."""
     if data is None or not Path(data).is_file():
         return str(data)
-    return digest([str(Path(data).stat().st_size), Path(data).stat().st_mtime_ns])
+    stat = Path(data).stat()
+    return digest([str(stat.st_size), stat.st_mtime_ns])
 
 
-class _Steps:
-    """Which steps of a run folder are done: state.json, rewritten whole after each one."""
+class PipelineSteps:
+    """Which steps of a run folder are done. state.json is rewritten after each one."""
 
-    def __init__(self, out: Path, say: Say) -> None:
-        self.out, self.say = out, say
+    def __init__(self, out: Path, log: Log) -> None:
+        self.out, self.log = out, log
         self.path = out / "state.json"
         self.state: dict[str, Any] = readers.read_json(self.path) if self.path.exists() else {"done": {}, "peak": 0.0}
 
     def claim(self, identity: dict[str, Any]) -> None:
-        """Refuse a folder that belongs to another run, unless that one had trained nothing yet: its options may be mended."""
+        """Refuse the folder of another run, unless that run has trained nothing yet: its options may be corrected."""
         known = self.state.get("identity", {})
         if "model" in self.state["done"] or RunFolder(self.out).has_checkpoint():
             refuse_other_run(self.out, _by_name(identity), _by_name(known))
@@ -272,27 +276,27 @@ class _Steps:
         self.state["identity"] = identity
         self._write()
 
-    def do(self, name: str, words: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The step's result, from the folder if it was done before."""
+    def run(self, name: str, description: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The step's result, from the folder if it is already done."""
         done: dict[str, Any] = self.state["done"]
         if name in done:
-            self.say(f"{name}: done before")
+            self.log(f"{name}: already done")
             return dict(done[name])
-        self.say(f"{name}: {words}")
-        began = time.monotonic()
+        self.log(f"{name}: {description}")
+        start = time.monotonic()
         result = work()
         _release_memory()
-        done[name] = {**result, "seconds": round(time.monotonic() - began, 2)}
+        done[name] = {**result, "seconds": round(time.monotonic() - start, 2)}
         self.state["peak"] = max(self.state["peak"], _peak_gb())
         self._write()
         return dict(done[name])
 
     def seconds(self) -> float:
-        """Seconds of all steps, over every start."""
+        """Seconds that all steps took, over all runs of the command."""
         return float(sum(step["seconds"] for step in self.state["done"].values()))
 
-    def peak(self) -> float:
-        """Most resident memory of any start, GB."""
+    def peak_memory(self) -> float:
+        """The most memory that any run of the command held, in GB (10^9 bytes)."""
         return float(self.state["peak"])
 
     def _write(self) -> None:
@@ -300,20 +304,20 @@ class _Steps:
 
 
 def _by_name(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity by the names that an error gives it."""
+    """The identity under the names that an error shows."""
     return {"data": [identity.get("data"), identity.get("data_hash")], "options": identity.get("config")}
 
 
 def _release_memory() -> None:
-    """Give freed memory back to the system, so that one step's does not add to the next one's."""
+    """Return freed memory to the system, so that it does not add to the next step's."""
     gc.collect()
     if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # not every libc has it
+        with contextlib.suppress(OSError, AttributeError):  # not every libc has this function
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _peak_gb() -> float:
-    """Most resident memory of this process so far, in GB (10^9 bytes)."""
+    """The most resident memory of this process so far, in GB (10^9 bytes)."""
     if sys.platform == "win32":
         import psutil
 

@@ -1,9 +1,13 @@
-"""The command line's entry: one typer application; a user's mistake is one line on stderr and exit code 2."""
+"""The entry of the command line: one typer application, and what happens when a command fails.
+
+A user's mistake is one line on stderr and exit code 2; our own keeps its traceback.
+"""
 
 from __future__ import annotations
 
 import errno
 import io
+import logging
 import sys
 from typing import Annotated, Any
 
@@ -12,26 +16,28 @@ import typer.core
 
 from guerdon import __version__
 
+INTERRUPTED = 130  # exit code that typer gives Ctrl-C
 
-class TwoWords(typer.core.TyperGroup):
-    """Commands may be named by two words, such as `optimize ppo`; the first may be a command by itself."""
+
+class TwoWordCommands(typer.core.TyperGroup):
+    """Commands may have names of two words, such as `optimize ppo`; the first word may be a command of its own."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """The longest name that the arguments begin with."""
-        two = " ".join(args[:2])
-        if two in self.commands:
-            return two, self.commands[two], args[2:]
-        family = [name for name in self.commands if name.startswith(f"{args[0]} ")]
-        if family and args[0] not in self.commands:
-            ctx.fail(f"say which: {', '.join(f'guerdon {name}' for name in family)}")
+        """The command with the longest name that the arguments start with."""
+        two_words = " ".join(args[:2])
+        if two_words in self.commands:
+            return two_words, self.commands[two_words], args[2:]
+        names = [name for name in self.commands if name.startswith(f"{args[0]} ")]
+        if names and args[0] not in self.commands:
+            ctx.fail(f"choose one of: {', '.join(f'guerdon {name}' for name in names)}")
         return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(
     name="guerdon",
-    cls=TwoWords,
-    help="Train reward models, prove how far each can be trusted, and say how hard it may be pushed.",
-    epilog="Start with `guerdon quickstart`. Every option is listed in docs/options.md; any may be given as STAGE.NAME=VALUE.",
+    cls=TwoWordCommands,
+    help="Train reward models, measure how far each can be trusted, and optimize policies with them.",
+    epilog="Start with `guerdon quickstart`. docs/options.md lists every option; each can be given as STAGE.NAME=VALUE.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -41,58 +47,65 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+def _handle_global_options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress on stderr.")] = False,
 ) -> None:
     if version:
         print(__version__)
         raise typer.Exit
     if quiet:
-        import logging
-
         from guerdon import progress
 
         progress.QUIET["on"] = True
         logging.getLogger("guerdon").setLevel(logging.WARNING)
 
 
-INTERRUPTED = 130
-
-
 def main() -> None:
-    """Run a command. A user's mistake is one line and exit code 2."""
-    import logging
-
+    """Run the command line and exit."""
     from guerdon.contracts import GuerdonError
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # users' texts hold what a terminal may not know
-    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # a line a retry; the last error says it
-    logging.getLogger("guerdon").addHandler(logging.StreamHandler())  # the message alone, on stderr
-    logging.getLogger("guerdon").setLevel(logging.INFO)
+    _set_up_output()
     try:
         app()
     except GuerdonError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        _exit_with_error(" ".join(str(error).split()))
+    except OSError as error:
+        advice = _advice_for(error)
+        if advice is None:
+            raise
+        _exit_with_error(f"{error.filename or 'output'}: {error.strerror}. {advice}")
     except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # what typer makes of Ctrl-C
-            print("stopped; the same command goes on from here", file=sys.stderr)
-        if not ended.code and "guerdon.runtime.distributed" in sys.modules:
+        if ended.code == INTERRUPTED:
+            print("stopped; the same command resumes from here", file=sys.stderr)
+        if not ended.code and "guerdon.runtime.distributed" in sys.modules:  # nothing to leave if it was never imported
             sys.modules["guerdon.runtime.distributed"].leave_processes()
         raise
-    except OSError as error:
-        remedies = {
-            errno.ENOSPC: "free space, or pass another --out",
-            errno.EDQUOT: "free space, or pass another --out",
-            errno.EACCES: "check its permissions",
-            errno.EPERM: "check its permissions",
-            errno.EROFS: "pass another --out",
-        }
-        if error.errno not in remedies:
-            raise
-        place = error.filename or "output"
-        print(f"error: {place}: {error.strerror}; remedy: {remedies[error.errno]}", file=sys.stderr)
-        sys.exit(2)
+
+
+def _set_up_output() -> None:
+    """Send log messages to stderr, and let output hold any text."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # texts may have characters that a terminal cannot show
+    logging.getLogger("huggingface_hub.utils._http").setLevel(
+        logging.ERROR
+    )  # one line per retry; the last error is enough
+    logging.getLogger("guerdon").addHandler(logging.StreamHandler())
+    logging.getLogger("guerdon").setLevel(logging.INFO)
+
+
+def _exit_with_error(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _advice_for(error: OSError) -> str | None:
+    """What the user can do about an error of the operating system; None where it is not theirs to fix."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free space, or pass another --out."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "Check its permissions."
+    if error.errno == errno.EROFS:
+        return "Pass another --out."
+    return None

@@ -1,4 +1,4 @@
-"""guerdon calibrate and uncertainty."""
+"""The commands `guerdon calibrate` and `guerdon uncertainty`."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ def calibrate(
     data: Data,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", help="Where the calibrated model goes; the same directory unless given.", show_default=False
-        ),
+        typer.Option("--out", help="Directory for the calibrated model; MODEL itself by default.", show_default=False),
     ] = None,
     reference: Annotated[
         Path | None,
         typer.Option(
-            "--reference", help="Responses of the policy to be trained: their rewards get mean 0.", show_default=False
+            "--reference", help="Samples of the policy to be optimized: their rewards get mean 0.", show_default=False
         ),
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Fit the scale on which a margin of 1 means odds of e to 1.
+    """Make a difference of 1 in reward mean odds of e to 1.
 
-    One temperature, on comparisons that were not trained on. No ranking and no weight changes.
+    Fits one temperature to comparisons that the model was not trained on. No ranking changes, and no weight is rewritten.
+    The report compares the odds before and after.
 
     Example: guerdon calibrate runs/mine/model --data calibrate.jsonl
     """
@@ -43,14 +42,11 @@ def calibrate(
 
     settings = settings_from(config, None, overrides)
     loaded = saved_models.load(model, **settings.model.model_dump(exclude_unset=True))
-    if out is None and not Path(model).is_dir():
-        from guerdon.contracts import GuerdonError
-
-        raise GuerdonError(f"{model}: a hub model cannot be written in place; remedy: give --out DIR")
+    _check_destination(model, out)
     rollouts = readers.read_rollouts(reference) if reference else None
     held_out = list(readers.read_comparisons(data))
-    scaled, report = calibration.calibrate(loaded, held_out, reference=rollouts, **settings.calibrate.model_dump())
-    calibration.store_calibration(scaled, model, out)
+    calibrated, report = calibration.calibrate(loaded, held_out, reference=rollouts, **settings.calibrate.model_dump())
+    calibration.store_calibration(calibrated, model, out)
     print_report(report, json)
 
 
@@ -59,30 +55,28 @@ def uncertainty(
     model: ModelDir,
     data: Annotated[Path, typer.Option("--data", help="The comparisons that the model was trained on.")],
     held_out: Annotated[
-        Path, typer.Option("--held-out", help="Comparisons of the same kind that it was not trained on.")
+        Path, typer.Option("--held-out", help="Comparisons of the same kind that the model was not trained on.")
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Where the model goes; the same directory unless given.", show_default=False),
+        typer.Option("--out", help="Directory for the result; MODEL itself by default.", show_default=False),
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Measure how sure a reward model may be.
+    """Measure how certain a reward model is of its scores.
 
-    Afterward every score has a spread and says how likely its text is to be of the kind that was trained on. No score
-    and no weight changes.
+    Afterward every score has a standard deviation, and a p-value of its text being in-distribution. No score and no weight
+    changes.
 
     Example: guerdon uncertainty runs/mine/model --data train.jsonl --held-out calibrate.jsonl
     """
     from guerdon.api import saved_models, uncertainty
-    from guerdon.contracts import GuerdonError
     from guerdon.io import readers
 
     settings = settings_from(config, None, overrides)
-    if out is None and not Path(model).is_dir():
-        raise GuerdonError(f"{model}: a hub model cannot be written in place; remedy: give --out DIR")
+    _check_destination(model, out)
     loaded = saved_models.load(model, with_uncertainty=False, **settings.model.model_dump(exclude_unset=True))
     measured = uncertainty.measure_uncertainty(
         loaded,
@@ -91,6 +85,16 @@ def uncertainty(
         **settings.uncertainty.model_dump(),
     )
     uncertainty.store_uncertainty(measured, model, out)
-    found = measured.model.card.uncertainty.items()  # type: ignore[attr-defined]
-    facts = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in found}
+    values = measured.model.card.uncertainty.items()  # type: ignore[attr-defined]
+    facts = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in values}
     print_facts({**facts, "model": str(out or model)}, json)
+
+
+def _check_destination(model: str, out: Path | None) -> None:
+    """Raise GuerdonError if the result would be written into a model of the hub."""
+    from guerdon.contracts import GuerdonError
+
+    if out is None and not Path(model).is_dir():
+        raise GuerdonError(
+            f"{model}: MODEL must be a directory to be changed in place, got a hub name. Pass --out DIR."
+        )

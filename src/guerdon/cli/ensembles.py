@@ -1,4 +1,4 @@
-"""guerdon ensemble."""
+"""The command `guerdon ensemble`."""
 
 from __future__ import annotations
 
@@ -16,35 +16,41 @@ from guerdon.cli.output import print_report
 def ensemble(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="Directories of saved reward models; options may stand behind them."),
+        typer.Argument(
+            metavar="MODEL...", help="Directories of saved reward models, then any options such as audit.draws=500."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Where the ensemble goes, or the average: a directory.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory for the ensemble, or for the averaged model.")],
     data: Annotated[
         Path | None,
         typer.Option(
             "--data",
-            help="Held-out comparisons that put the members on one scale, and show whether they err together.",
+            help="Held-out comparisons: they put the members on one scale and show whether their errors correlate.",
             show_default=False,
         ),
     ] = None,
     rule: Annotated[
-        str, typer.Option("--rule", help="Makes one reward of the members': mean, min, uncertainty, soft_min.")
+        str, typer.Option("--rule", help="How the members' rewards become one: mean, min, uncertainty or soft_min.")
     ] = "mean",
     strength: Annotated[
         float | None,
-        typer.Option("--strength", help="Of rule uncertainty (0.5) or soft_min (1 nat).", show_default=False),
+        typer.Option(
+            "--strength",
+            help="Strength of --rule uncertainty (default 0.5) or soft_min (default 1 nat).",
+            show_default=False,
+        ),
     ] = None,
     average: Annotated[
         bool,
-        typer.Option("--average", help="One model of the mean of their weights instead; --data shows if it may be."),
+        typer.Option("--average", help="Average the members' weights into one model instead. Needs --data."),
     ] = False,
     config: ConfigFile = None,
     json: AsJson = False,
 ) -> None:
-    """Make one reward model of several.
+    """Combine several reward models into one.
 
-    A directory of members that each load alone, for `guerdon score`, `calibrate` and `audit` as any model. With --average,
-    one model at the cost of one, where the members are fine-tunings of the same start.
+    The ensemble is a directory of members, which `guerdon score`, `calibrate` and `audit` take like any model. With
+    --average the result is a single model, as fast as one; the members must be fine-tuned from the same start.
 
     Example: guerdon ensemble my-model old-model --out both --data calibrate.jsonl --rule uncertainty
     """
@@ -56,22 +62,21 @@ def ensemble(
     overrides = [word for word in models if word.partition(".")[0] in Config.model_fields and "=" in word]
     settings = settings_from(config, None, overrides)
     members = [word for word in models if word not in overrides]
-    if unread := [word for word in overrides if not word.startswith("audit.")]:
+    if ignored := [word for word in overrides if not word.startswith("audit.")]:
         raise GuerdonError(
-            f"{unread[0]}: ensemble reads audit.* only; remedy: leave it out, members load as they were saved"
+            f"ensemble: options must be audit.*, got {ignored[0]}. Leave it out: members load as they were saved."
         )
     held_out = list(readers.read_comparisons(data)) if data else []
-    measured = settings.audit.model_dump()
+    audit_options = settings.audit.model_dump()
     if not average:
-        print_report(
-            ensembles.ensemble(members, out, comparisons=held_out, rule=rule, strength=strength, **measured), json
-        )
+        report = ensembles.ensemble(members, out, comparisons=held_out, rule=rule, strength=strength, **audit_options)
+        print_report(report, json)
         return
     if not held_out:
-        raise GuerdonError(
-            "ensemble: whether weights may be averaged shows on held-out comparisons; remedy: --data FILE"
-        )
+        raise GuerdonError("ensemble: --average must be checked on held-out comparisons, got none. Pass --data FILE.")
     if rule != "mean" or strength is not None:
-        raise GuerdonError(f"ensemble: an average has no rule, got --rule {rule}; remedy: leave it out")
-    _, report = ensembles.warm(members, held_out, out=out, **measured)
+        raise GuerdonError(
+            f"ensemble: --rule and --strength must be absent with --average, got --rule {rule}. Leave them out."
+        )
+    _, report = ensembles.warm(members, held_out, out=out, **audit_options)
     print_report(report, json)

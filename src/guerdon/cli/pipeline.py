@@ -1,27 +1,26 @@
-"""guerdon quickstart."""
+"""The command `guerdon quickstart`."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, Overrides, settings_from
-from guerdon.cli.output import print_report
+from guerdon.cli.options import AsJson, ConfigFile, Overrides, RunOut, settings_from
+from guerdon.cli.output import note, print_report
 
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option("--out", help="Run folder; the same command goes on from a killed run.")] = Path(
-        "runs/quickstart"
-    ),
+    out: RunOut = Path("runs/quickstart"),
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", help="Your own comparisons in any known format, instead of the starter kit's.", show_default=False
+            "--data",
+            help="Your own comparisons in any known format; those of the starter kit by default.",
+            show_default=False,
         ),
     ] = None,
     config: ConfigFile = None,
@@ -30,15 +29,15 @@ def quickstart(
 ) -> None:
     """Train, calibrate and audit a reward model, end to end.
 
-    About twelve minutes on two CPU cores. Writes the model and a page to look at; the first run fetches the starter kit
-    (95 MB), later ones need no network. With --data, the same on your own comparisons.
+    Takes about twelve minutes on two CPU cores, and writes the model and report.html. The first run downloads the starter
+    kit (95 MB); later ones need no network. With --data, it runs on your own comparisons.
 
     Example: guerdon quickstart --data pairs.jsonl --out runs/mine
     """
     from guerdon.api.pipeline import quickstart as run
 
     settings = settings_from(config, "quickstart", overrides)
-    report = run(out, data=data, config=settings, say=lambda line: print(line, file=sys.stderr))
+    report = run(out, data=data, config=settings, log=note)
     if json:
         print_report(report, json)
         return

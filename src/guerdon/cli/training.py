@@ -1,4 +1,4 @@
-"""guerdon train."""
+"""The command `guerdon train`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ def train(
     data: Data,
     out: Annotated[
         Path,
-        typer.Option("--out", help="Run folder: config, metrics, checkpoint, model. A killed run goes on from it."),
+        typer.Option(
+            "--out", help="Run folder: config, metrics, checkpoint and model. The same command resumes a stopped run."
+        ),
     ],
     held_out: Annotated[
         Path | None,
         typer.Option(
-            "--held-out", help="Comparisons to measure on while training, and to stop early by.", show_default=False
+            "--held-out", help="Comparisons for evaluation while training, and for early stopping.", show_default=False
         ),
     ] = None,
     base: Annotated[
@@ -33,9 +35,10 @@ def train(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Train a scalar reward model on comparisons.
+    """Train a reward model on comparisons.
 
-    A killed run goes on where it was when the same command is given again.
+    Fine-tunes a language model with a scalar head. The model of the run is OUT/model; metrics.jsonl has the loss of every
+    step. Options such as train.lr and model.lora_rank go at the end. The same command resumes a run that was stopped.
 
     Example: guerdon train --data train.jsonl --out runs/mine --base org/model
     """
@@ -46,19 +49,19 @@ def train(
 
     settings = settings_from(config, recipe, overrides, model=given_options(base=base))
     comparisons = list(readers.read_comparisons(data))
-    checked = list(readers.read_comparisons(held_out)) if held_out else []
-    training.train(comparisons, held_out=checked, out=out, config=settings)
+    held_out_comparisons = list(readers.read_comparisons(held_out)) if held_out else []
+    training.train(comparisons, held_out=held_out_comparisons, out=out, config=settings)
     if PartialState().is_main_process:
-        last = last_metrics(out / "metrics.jsonl")
-        print_facts({"comparisons": len(comparisons), **last, "model": str(out / "model")}, json)
+        metrics = last_metrics(out / "metrics.jsonl")
+        print_facts({"comparisons": len(comparisons), **metrics, "model": str(out / "model")}, json)
 
 
 def last_metrics(path: Path) -> dict[str, Any]:
     """The last step, and the last value of each loss and accuracy, of a metrics.jsonl."""
     import json
 
-    shown: dict[str, Any] = {}
+    last: dict[str, Any] = {}
     for line in path.read_text("utf-8").splitlines():
         row = json.loads(line)
-        shown |= {k: row[k] for k in ("step", "loss", "held_out_loss", "held_out_accuracy") if k in row}
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in shown.items()}
+        last |= {k: row[k] for k in ("step", "loss", "held_out_loss", "held_out_accuracy") if k in row}
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in last.items()}
