@@ -289,7 +289,7 @@ CANNOT_BE_KEPT = [
     ({"role": "assistant", "tool_calls": [{"type": "custom", "name": "f"}]}, "must be a function call"),
     (
         {"role": "assistant", "tool_calls": [{"arguments": {}}]},
-        "message: the name of a tool call must be text, got None",
+        "message: the name of a tool call must be text, got nothing",
     ),
     (
         {"role": "assistant", "tool_calls": [{"name": "f", "arguments": '{"a"'}]},

@@ -23,8 +23,9 @@ class Options(BaseModel):
 class ImportOptions(Options):
     """Turn someone's file into comparisons."""
 
-    format: Literal["auto", "native", "hh", "trl", "csv", "scores", "votes"] = Field(
-        "auto", description="Format of the source; auto looks at the first rows and the file's ending."
+    format: str = Field(
+        "auto",
+        description="Format of the source: native, hh, trl, csv, scores or votes; auto looks at the first rows.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,

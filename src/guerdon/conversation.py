@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, SupportsIndex, overload
 
-from guerdon.errors import GuerdonError
+from guerdon.errors import GuerdonError, field_error, show_value
 
 __all__ = [
     "FinishReason",
@@ -54,7 +54,7 @@ class ToolCall:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise GuerdonError(f"the name of a tool call must be text, got {self.name!r:.60}. Name the function.")
+            raise field_error("the name of a tool call", "text", self.name, "Name the function.")
         object.__setattr__(self, "arguments", _json_object(self.arguments, f"the arguments of tool call {self.name!r}"))
 
 
@@ -164,10 +164,8 @@ class Response:
         _check_response_turns(messages)
         text = "\n\n".join(message.content for message in messages if message.content)
         if self.text not in ("", text):
-            raise GuerdonError(
-                f"response: text must be the text of its messages, got {self.text!r:.60}. "
-                "Change the messages, or set messages=() for a plain text."
-            )
+            advice = "Change the messages, or set messages=() for a plain text."
+            raise field_error("response: text", "the text of its messages", self.text, advice)
         object.__setattr__(self, "text", text)
         object.__setattr__(self, "messages", () if messages == (Message("assistant", text),) else messages)
 
@@ -220,15 +218,13 @@ def as_message(turn: Message | Mapping[str, Any], field: str = "message") -> Mes
     if isinstance(turn, Message):
         return turn
     if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str):
-        raise GuerdonError(
-            f"{field} must be an object with role and content, got {turn!r:.80}. Correct or drop the row."
-        )
+        raise field_error(field, "an object with role and content", turn)
     for name, advice in _UNREAD.items():
         if turn.get(name):
-            raise GuerdonError(f"{field}.{name} must be empty, got {turn[name]!r:.60}. {advice}")
+            raise field_error(f"{field}.{name}", "empty", turn[name], advice)
     calls = turn.get("tool_calls") or ()
     if not isinstance(calls, list | tuple):
-        raise GuerdonError(f"{field}.tool_calls must be a list of calls, got {calls!r:.60}. Correct or drop the row.")
+        raise field_error(f"{field}.tool_calls", "a list of calls", calls)
     try:
         return Message(
             turn["role"],
@@ -274,7 +270,7 @@ def check_tool_turns(messages: Sequence[Message]) -> None:
         known.update(call.id for call in message.tool_calls if call.id is not None)
         if message.tool_call_id is not None and message.tool_call_id not in known:
             raise GuerdonError(
-                f"message {i}: tool_call_id must name an earlier tool call, got {message.tool_call_id!r:.40} where there "
+                f"message {i}: tool_call_id must name an earlier tool call, got {show_value(message.tool_call_id, 40)} where there "
                 f"{'are only ' + ', '.join(sorted(known)) if known else 'are none'}. Add the call or drop the row."
             )
 
@@ -348,17 +344,14 @@ def _content(value: object, field: str, optional: bool) -> str:
     if isinstance(value, list | tuple):
         return "".join(_text_part(part, f"{field}[{i}]") for i, part in enumerate(value))
     if not isinstance(value, str):
-        shown = "nothing" if value is None else f"{value!r:.60}"
-        raise GuerdonError(f"{field} must be text, got {shown}. Correct or drop the row.")
+        raise field_error(field, "text", value)
     return value
 
 
 def _text_part(part: object, field: str) -> str:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if not isinstance(part, Mapping) or kind is None:
-        raise GuerdonError(
-            f'{field} must be a part such as {{"type": "text"}}, got {part!r:.60}. Correct or drop the row.'
-        )
+        raise field_error(field, 'a part such as {"type": "text"}', part)
     if kind != "text":
         raise GuerdonError(f"{field} must be a part of type text, got type {kind}. {_TEXT_ONLY}")
     return _content(part.get("text"), f"{field}.text", optional=False)
@@ -367,9 +360,11 @@ def _text_part(part: object, field: str) -> str:
 def _tool_call(call: object, field: str) -> ToolCall:
     body = call.get("function", call) if isinstance(call, Mapping) else None
     if not isinstance(call, Mapping) or not isinstance(body, Mapping) or call.get("type") not in (None, "function"):
-        raise GuerdonError(f"{field} must be a function call with name and arguments, got {call!r:.60}. Drop the row.")
+        raise field_error(field, "a function call with name and arguments", call)
     name, arguments = body.get("name"), body.get("arguments")
-    text = _json_object("{}" if arguments in (None, "") else arguments, f"{field}: the arguments of {name!r:.40}")
+    text = _json_object(
+        "{}" if arguments in (None, "") else arguments, f"{field}: the arguments of {show_value(name, 40)}"
+    )
     return ToolCall(name, text, _optional_text(call, "id", field))  # type: ignore[arg-type]
 
 
@@ -379,16 +374,14 @@ def _optional_text(values: Mapping[str, Any], key: str, field: str) -> str | Non
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise GuerdonError(f"{field}.{key} must be text, got {value!r:.60}. Correct or drop the row.")
+        raise field_error(f"{field}.{key}", "text", value)
     return value
 
 
 def _tool(tool: str | Mapping[str, Any], field: str) -> str:
     text = _json_object(tool, field)
     if not tool_name(text):
-        raise GuerdonError(
-            f'{field} must be a function with a name, got {text:.60}. Write {{"name": ..., "parameters": ...}}.'
-        )
+        raise field_error(field, "a function with a name", text, 'Write {"name": ..., "parameters": ...}.')
     return text
 
 
@@ -400,7 +393,7 @@ def _json_object(value: object, field: str) -> str:
             raise TypeError
         return json.dumps(body, ensure_ascii=False, allow_nan=False)
     except (ValueError, TypeError, RecursionError):  # not JSON; not an object; nested too deep
-        raise GuerdonError(f"{field} must be a JSON object, got {value!r:.60}. Correct or drop the row.") from None
+        raise field_error(field, "a JSON object", value) from None
 
 
 def _check_response_turns(messages: Sequence[Message]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from errors import gives_advice
 
 from guerdon.config import ImportOptions
-from guerdon.contracts import Comparison, GuerdonError, Message
+from guerdon.contracts import Comparison, GuerdonError, Message, Prompt, Response, ToolCall
 from guerdon.data.importers import IMPORTERS, Rejected, import_rows
 from guerdon.io import readers, schema
 
@@ -80,18 +80,24 @@ def test_hh_marks_inside_a_response_are_its_text():
     [
         (hh("H hi A yes", "H hi A yes"), "identical transcripts"),
         (hh("H hi A yes", "H hi A yes "), "identical responses"),
-        (hh("H hi A yes", "H hi A "), "field rejected is an empty response"),
-        (hh("H hi A", "H hi A yes"), "field chosen is an empty response"),
-        (hh("H hi A ", "H hi A"), "fields chosen and rejected hold empty responses"),
+        (hh("H hi A yes", "H hi A "), "rejected must be a response that is not empty, got ''. Drop"),
+        (hh("H hi A", "H hi A yes"), "chosen must be a response that is not empty, got ''. Drop"),
+        (hh("H hi A ", "H hi A"), "chosen and rejected must be responses that are not empty, got two empty ones"),
         (hh("H hi A yes", "H ho A no"), "diverging transcripts: their first human turns differ"),
-        (hh("H hi A a H b A c", "H hi A a H d A e"), "field chosen goes on with a human turn after character 12"),
-        (hh("H hi A a", "H hi A a H d A e"), "field rejected goes on with a human turn after character 12"),
-        (hh("H hi A a H b A c", "H hi A x H b A c"), "diverging transcripts do not answer one prompt"),
+        (
+            hh("H hi A a H b A c", "H hi A a H d A e"),
+            "chosen has a human turn after character 12, where the two differ",
+        ),
+        (hh("H hi A a", "H hi A a H d A e"), "rejected has a human turn after character 12, where the two differ"),
+        (
+            hh("H hi A a H b A c", "H hi A x H b A c"),
+            "chosen and rejected must answer one prompt, got diverging transcripts: chosen has a human turn",
+        ),
         (hh("A yes", "H hi A no"), 'chosen must be a transcript that starts with "\\n\\nHuman:", got'),
         (hh("H hi", "H hi A no"), 'chosen must be a transcript with an "\\n\\nAssistant:" turn, got'),
         ({"chosen": 3, "rejected": "x"}, "chosen must be text, got 3"),
         ({"chosen": "x"}, "chosen must be a transcript that starts"),
-        ({"rejected": "x"}, "field chosen is missing; remedy: add it, or say with columns"),
+        ({"rejected": "x"}, "chosen is missing. Add it, or say with columns"),
     ],
 )
 def test_hh_rejects_a_row_with_the_true_reason(row, words):
@@ -125,7 +131,9 @@ def test_every_real_hh_line_is_parsed_or_rejected_with_a_true_reason():
                 assert chosen == rejected
                 reasons["identical"] += 1
             else:
-                (key,) = (key for key in ("chosen", "rejected") if f"field {key} is an empty response" in row.reason)
+                (key,) = (
+                    key for key in ("chosen", "rejected") if f"{key} must be a response that is not empty" in row.reason
+                )
                 assert row.row[key].endswith("\n\nAssistant: ")
                 reasons["empty"] += 1
     assert min(truth.values()) == 0
@@ -209,32 +217,207 @@ def test_margin_becomes_strength_and_the_row_keeps_its_names():
     ("row", "words"),
     [
         (FORMS[8], "rejected must be of the same form as chosen"),
-        ({**FORMS[0], "chosen": None}, "field chosen is missing"),
+        ({**FORMS[0], "chosen": None}, "chosen is missing. Add it"),
         ({**FORMS[0], "chosen": "No. "}, "identical responses"),
-        ({**FORMS[0], "chosen": " "}, "field chosen is an empty response"),
+        ({**FORMS[0], "chosen": " "}, "chosen must be a response that is not empty, got ' '. Drop"),
         ({**FORMS[0], "prompt": ""}, "prompt must be text that is not empty, got ''"),
         ({**FORMS[0], "prompt": 3}, "prompt must be text or a list of messages, got 3"),
         ({**FORMS[0], "margin": -1}, "margin must be a number >= 0, got -1"),
         ({**FORMS[0], "margin": "x"}, "margin must be a number >= 0, got 'x'"),
         ({**FORMS[0], "weight": float("nan")}, "weight must be a number > 0, got nan"),
-        ({"chosen": "a", "rejected": "b"}, "share no beginning; remedy: give a prompt"),
+        ({"chosen": "a", "rejected": "b"}, "share no beginning. Give a prompt"),
         ({"chosen": "a", "rejected": "a"}, "identical texts"),
-        ({"chosen": "a b", "rejected": "a b c"}, "field chosen is an empty response"),
-        ({"chosen": [ANSWER], "rejected": [{**ANSWER, "content": "x"}]}, "chosen holds one message only"),
-        ({"chosen": [USER, ANSWER], "rejected": [ANSWER, ANSWER]}, "diverging: they differ before the last message"),
+        ({"chosen": "a b", "rejected": "a b c"}, "chosen must be a response that is not empty, got ''"),
+        (
+            {"chosen": [ANSWER], "rejected": [{**ANSWER, "content": "x"}]},
+            "prompt is missing, and chosen holds the response only. Give a prompt.",
+        ),
+        (
+            {"chosen": [USER, ANSWER], "rejected": [ANSWER, ANSWER]},
+            "diverging messages: they differ before the last message",
+        ),
         (
             {"chosen": [ANSWER, USER], "rejected": [ANSWER, USER]},
             "the last message of chosen must be an assistant message, got 'user'",
         ),
-        ({**FORMS[2], "prompt": "Other"}, "chosen must be the answer alone, or the prompt and the answer, got 'Hi'"),
+        (
+            {**FORMS[2], "prompt": "Other"},
+            "chosen must be the response alone, or the prompt and the response, got 'Hi'",
+        ),
         ({**FORMS[0], "prompt": [{"role": "robot", "content": "x"}]}, "prompt[0].role must be system, user"),
         ({**FORMS[0], "prompt": [{"role": "user", "content": None}]}, "prompt[0].content must be text, got nothing"),
-        ({**FORMS[0], "prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "images cannot be scored"),
+        (
+            {**FORMS[0], "prompt": [{"role": "user", "content": [{"type": "image"}]}]},
+            "prompt[0].content[0] must be a part of type text, got type image. Only text is scored: drop the row.",
+        ),
         ([1, 2], "row must be an object with named fields, got [1, 2]"),
     ],
 )
 def test_a_bad_preference_is_rejected_with_the_true_reason(row, words):
     assert words in reason(row, format="trl")
+
+
+# ---- Tools and several messages ----------------------------------------------------------------------------------
+
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+def call(name="weather", arguments='{"city": "Rome"}', **more):
+    function = {"type": "function", "function": {"name": name, "arguments": arguments}}
+    return {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", **function}], **more}
+
+
+def result(text="sunny"):
+    return {"role": "tool", "content": text, "tool_call_id": "c1"}
+
+
+def says(text):
+    return {"role": "assistant", "content": text}
+
+
+def sides(comparison: Comparison) -> tuple[Response, Response]:
+    """The chosen and the rejected response."""
+    first, second = comparison.responses
+    return (first, second) if comparison.q == 1.0 else (second, first)
+
+
+@pytest.mark.parametrize("tools", [[WEATHER], [json.dumps(WEATHER)], json.dumps([WEATHER])])
+def test_the_tools_column_belongs_to_the_prompt(tools):
+    row = {"prompt": [USER], "tools": tools, "chosen": [says("a")], "rejected": [says("b")]}
+    assert one(row).prompt == Prompt([Message("user", "Hi")], [WEATHER])
+    assert one({**row, "tools": None}).prompt == Prompt([Message("user", "Hi")])
+    assert one({**row, "tools": []}).id != one(row).id
+    for form in (
+        {"prompt": "Hi", "first": "a", "second": "b", "label": "a"},
+        {"prompt": "Hi", "responses": ["a", "b"], "scores": [1, 2]},
+        {"prompt": "Hi", "response_a": "a", "response_b": "b", "votes": ["a"]},
+    ):
+        assert one({**form, "tools": tools}).prompt == one(row).prompt
+
+
+def test_a_last_message_that_calls_a_tool_is_the_response_with_its_call():
+    """Texts that are equal or null, and calls that are not."""
+    for content in (None, "", "I look it up."):
+        row = {
+            "prompt": [USER],
+            "chosen": [call(content=content)],
+            "rejected": [call("delete_all", "{}", content=content)],
+        }
+        chosen, rejected = sides(one(row))
+        assert chosen.messages == (
+            Message("assistant", content or "", (ToolCall("weather", '{"city": "Rome"}', "c1"),)),
+        )
+        assert rejected.messages[0].tool_calls == (ToolCall("delete_all", "{}", "c1"),)
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_calls_and_results_in_the_prompt_are_kept(content):
+    row = {
+        "prompt": [USER, call(content=content), result()],
+        "chosen": [says("It is sunny.")],
+        "rejected": [says("No.")],
+    }
+    found = one(row)
+    assert found.prompt[1].tool_calls == (ToolCall("weather", '{"city": "Rome"}', "c1"),)
+    assert found.prompt[2] == Message("tool", "sunny", tool_call_id="c1")
+    assert preferred(found) == ("It is sunny.", "No.")
+
+
+def test_responses_begin_where_the_conversations_part():
+    shared = [USER, call(), result()]
+    whole = {"chosen": [*shared, says("a")], "rejected": [*shared, says("b")]}
+    assert len(one(whole).prompt) == 3
+    assert one(whole) == one({"prompt": [USER], "chosen": whole["chosen"][1:], "rejected": whole["rejected"][1:]})
+
+    longer = {
+        "chosen": [USER, call(), result(), says("a")],
+        "rejected": [USER, call("other"), result("x"), call(), result(), says("b")],
+    }
+    found = one(longer)
+    assert found.prompt == (Message("user", "Hi"),)
+    assert [len(side.messages) for side in sides(found)] == [3, 5]
+    assert one({"prompt": "Hi", **{key: turns[1:] for key, turns in longer.items()}}) == found
+
+
+def test_a_result_belongs_to_the_response_that_called_for_it():
+    row = {"chosen": [USER, call(), result("sunny"), says("a")], "rejected": [USER, call(), result("rainy"), says("a")]}
+    chosen, rejected = sides(one(row))
+    assert one(row).prompt == (Message("user", "Hi"),)
+    assert [turn.role for turn in chosen.messages] == ["assistant", "tool", "assistant"]
+    assert chosen.text == "sunny\n\na"
+    assert rejected.text == "rainy\n\na"
+
+
+def test_a_response_that_stops_where_the_other_goes_on_is_whole():
+    row = {"prompt": [USER], "chosen": [call(), result(), says("a")], "rejected": [call()]}
+    chosen, rejected = sides(one(row))
+    assert (len(chosen.messages), len(rejected.messages)) == (3, 1)
+    assert chosen.messages[0] == rejected.messages[0]
+
+
+def test_the_drawn_order_of_trajectories_ignores_the_preference():
+    first = 0
+    for i in range(40):
+        row = {"prompt": f"p{i}", "chosen": [call(), result("good"), says("a")], "rejected": [says("bad")]}
+        turned = {**row, "chosen": row["rejected"], "rejected": row["chosen"]}
+        assert one(row).responses == one(turned).responses
+        first += one(row).q == 1.0
+    assert 8 <= first <= 32
+
+
+def test_responses_of_other_formats_may_be_messages():
+    turns = [call(), result(), says("a")]
+    row = {"prompt": "Hi", "responses": [turns, says("b"), "c"], "scores": [3, 2, 1]}
+    assert [len(r.messages) for r in one(row).responses] == [3, 0, 0]
+    assert [r.text for r in one(row).responses[1:]] == ["b", "c"]
+    assert len(one({"prompt": "Hi", "first": turns, "second": "b", "label": "a"}).responses[0].messages) == 3
+
+
+IMAGE = {
+    "role": "user",
+    "content": [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": "x"}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"prompt": [IMAGE]},
+            "prompt[0].content[1] must be a part of type text, got type image_url. Only text is scored",
+        ),
+        (
+            {"images": [{"bytes": "x"}]},
+            "images must be empty, got [{'bytes': 'x'}]. Only text is scored: drop the row.",
+        ),
+        ({"chosen": [call(), result(), USER, says("a")]}, "diverging messages"),
+        ({"chosen": [call(), result()]}, "the last message of chosen must be an assistant message, got 'tool'"),
+        (
+            {"chosen": [says("x"), result(), says("a")]},
+            "a tool turn must answer a call of the assistant turn before it",
+        ),
+        (
+            {"chosen": [call(), {**result(), "tool_call_id": "c9"}, says("a")]},
+            "must answer a call of the assistant turn before it, got 'c9'",
+        ),
+        (
+            {"chosen": [call(arguments='{"city": ')]},
+            "chosen[0].tool_calls[0]: the arguments of 'weather' must be a JSON",
+        ),
+        (
+            {"chosen": [{**says("42"), "reasoning_content": "6*7"}]},
+            "chosen[0].reasoning_content must be empty, got '6*7'",
+        ),
+        ({"rejected": [call()], "chosen": [call()]}, "chosen and rejected must differ, got identical responses"),
+        ({"chosen": [says("")]}, "chosen must be a response that is not empty"),
+        ({"tools": "weather"}, "tools must be a list of tools, or one as JSON text, got 'weather'"),
+        ({"prompt": [USER, result()]}, "tool_call_id must name an earlier tool call, got 'c1' where there are none"),
+    ],
+)
+def test_a_row_whose_calls_cannot_be_kept_is_rejected_with_the_true_reason(changes, words):
+    row = {"prompt": [USER], "chosen": [call(), result(), says("a")], "rejected": [says("b")]}
+    assert isinstance(one(row), Comparison)
+    assert words in reason({**row, **changes}, format="trl")
 
 
 # ---- Order of the two --------------------------------------------------------------------------------------------
@@ -313,17 +496,33 @@ def test_votes_are_counted_and_a_tie_counts_half():
             "label must be a, b, tie, first, second, 1",
         ),
         ("csv", {"prompt": "p", "first": "a", "second": "b", "label": "good"}, "got 'good'"),
-        ("csv", {"prompt": "p", "first": "", "second": "b", "label": "a"}, "field first is an empty response"),
-        ("csv", {"prompt": "p", "first": "b", "second": "b", "label": "a"}, "first and second are identical responses"),
-        ("csv", {"prompt": "p", "first": "b", "second": "c"}, "field label is missing"),
+        (
+            "csv",
+            {"prompt": "p", "first": "", "second": "b", "label": "a"},
+            "first must be a response that is not empty, got ''",
+        ),
+        (
+            "csv",
+            {"prompt": "p", "first": "b", "second": "b", "label": "a"},
+            "first and second must differ, got identical responses",
+        ),
+        ("csv", {"prompt": "p", "first": "b", "second": "c"}, "label is missing. Add it"),
         (
             "auto",
             {"prompt": "p", "responses": ["a", "b"], "scores": [1]},
             "scores must be a list of one number for each of 2",
         ),
         ("auto", {"prompt": "p", "responses": ["a", "b"], "scores": [1, None]}, "scores[1] must be a finite number"),
-        ("auto", {"prompt": "p", "responses": ["a", ""], "scores": [1, 2]}, "field responses[1] is an empty response"),
-        ("auto", {"prompt": "p", "responses": ["a", "a"], "scores": [1, 2]}, "holds identical texts only"),
+        (
+            "auto",
+            {"prompt": "p", "responses": ["a", ""], "scores": [1, 2]},
+            "responses[1] must be a response that is not empty, got ''",
+        ),
+        (
+            "auto",
+            {"prompt": "p", "responses": ["a", "a"], "scores": [1, 2]},
+            "responses must differ, got identical ones only",
+        ),
         ("auto", {"prompt": "p", "responses": "ab", "scores": [1, 2]}, "responses must be a list, got 'ab'"),
         (
             "auto",
@@ -370,7 +569,9 @@ def test_every_row_comes_out_as_one_or_the_other_in_order(tmp_path):
 
 
 def test_strict_stops_at_the_first_bad_row_with_its_place():
-    with pytest.raises(GuerdonError, match=r"^a:2: field chosen is an empty response; remedy: drop the row$"):
+    with pytest.raises(
+        GuerdonError, match=r"^a:2: chosen must be a response that is not empty, got ''\. Drop the row\.$"
+    ):
         take(FORMS[0], {**FORMS[0], "chosen": ""}, FORMS[0], strict=True)
 
 
@@ -382,7 +583,11 @@ def test_the_format_most_of_the_first_rows_have_is_taken():
 @pytest.mark.parametrize(
     ("row", "options", "words"),
     [
-        ({"text": "a", "stars": 3}, {}, "a:1: columns 'text', 'stars' fit no known format; remedy: say which is which"),
+        (
+            {"text": "a", "stars": 3},
+            {},
+            "a:1: columns must fit a known format, got 'text', 'stars'. Say which is which",
+        ),
         (FORMS[0], {"columns": {"promt": "x"}}, "columns: promt is not one of our columns. Did you mean prompt?"),
         (FORMS[0], {"columns": {"prompt": "chose"}}, "columns: prompt=chose: no row has chose. Did you mean chosen?"),
     ],
@@ -396,8 +601,19 @@ def test_a_source_that_fits_nothing_is_refused_at_once(row, options, words):
 def test_a_row_without_a_mapped_column_is_rejected():
     found = take({"q": "Hi", "chosen": "a", "rejected": "b"}, {"chosen": "a", "rejected": "b"}, columns={"prompt": "q"})
     assert isinstance(found[0], Comparison)
-    assert "field q is missing" in found[1].reason
+    assert "q is missing. Add it" in found[1].reason
+
+
+def test_a_format_that_is_not_known_is_refused():
+    with pytest.raises(GuerdonError, match=r"format must be a known format, got 'hhh'. Did you mean hh\?"):
+        take(FORMS[0], format="hhh")
+
+
+def test_rows_of_the_first_release_are_detected_and_read():
+    (found,) = take({"prompt": "Hi", "responses": ["a", "b"], "verdict": {"q": 0.75}})
+    assert isinstance(found, Comparison)
+    assert found.q == 0.75
 
 
 def test_every_importer_says_what_it_takes():
-    assert all((importer.__doc__ or "").startswith("{") for name, importer in IMPORTERS.items() if name != "native")
+    assert all((importer.read.__doc__ or "").startswith("{") for importer in IMPORTERS.values())

@@ -1,0 +1,25 @@
+"""Several responses with a score each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from guerdon.contracts import Comparison, GuerdonError, Preference, response_identity
+from guerdon.data.importers.columns import Row, required_list, required_prompt, to_comparison, to_number, to_response
+from guerdon.errors import field_error
+
+
+def from_scores(row: Row) -> Comparison:
+    """{prompt, responses: [text], scores: [number, higher is better]}: equal scores tie; each is kept as a rating."""
+    responses, scores = (required_list(row, key) for key in ("responses", "scores"))
+    if len(responses) != len(scores) or len(responses) < 2:
+        raise field_error(
+            "scores", f"a list of one number for each of 2 or more responses ({len(responses)} here)", scores
+        )
+    given = [to_response(response, f"responses[{i}]") for i, response in enumerate(responses)]
+    if len({response_identity(response) for response in given}) == 1:
+        raise GuerdonError("responses must differ, got identical ones only. Drop the row.")
+    values = [to_number(score, f"scores[{i}]", "a finite number") for i, score in enumerate(scores)]
+    groups = (tuple(i for i, v in enumerate(values) if v == level) for level in sorted(set(values), reverse=True))
+    rated = tuple(replace(r, ratings={"score": value}) for r, value in zip(given, values, strict=True))
+    return to_comparison(row, required_prompt(row), rated, Preference(groups=tuple(groups)))

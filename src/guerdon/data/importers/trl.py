@@ -1,0 +1,85 @@
+"""TRL's preference rows and their relatives: chosen and rejected, as text or as messages."""
+
+from __future__ import annotations
+
+import re
+from itertools import takewhile
+
+from guerdon.contracts import Comparison, GuerdonError, Message, Prompt, Response
+from guerdon.data.importers.columns import Row, required, to_messages, to_prompt, with_tools
+from guerdon.data.importers.pairs import shared_start, to_pair
+from guerdon.data.importers.transcript import from_hh, is_transcript
+from guerdon.errors import field_error
+
+
+def from_trl(row: Row) -> Comparison:
+    """{prompt?, chosen, rejected, margin?, tools?}: text or messages, the prompt in its own column or in front of both.
+
+    Also read: a prompt of messages with plain text responses, responses that repeat the prompt, a prompt column named
+    conversations. Without a prompt column the prompt is what both share: messages up to where they differ, or text up to
+    the last space before they differ (responses that begin alike lose that to it). Behind it stand the responses: one
+    assistant message each, or several with tool calls and results between them. margin becomes the strength.
+    """
+    chosen, rejected = required(row, "chosen"), required(row, "rejected")
+    if isinstance(chosen, str) != isinstance(rejected, str):
+        raise field_error("rejected", "of the same form as chosen, both text or both messages", rejected)
+    prompt = row.get("prompt", row.get("conversations"))
+    if not isinstance(chosen, str):
+        return _from_messages(row, prompt, chosen, rejected)
+    if prompt is not None:
+        return to_pair(row, with_tools(row, to_prompt(prompt)), Response(chosen), Response(rejected))
+    if is_transcript(chosen) and is_transcript(rejected):
+        return from_hh(row)
+    return _from_shared_text(row, chosen, rejected)
+
+
+def _from_shared_text(row: Row, chosen: str, rejected: str) -> Comparison:
+    if chosen == rejected:
+        raise GuerdonError("chosen and rejected must differ, got identical texts. Drop the row.")
+    shared = shared_start(chosen, rejected)
+    if len(shared) < min(len(chosen), len(rejected)):
+        shared = re.sub(r"\S*$", "", shared).rstrip()  # never cut inside a word
+    if not shared:
+        raise GuerdonError("prompt is missing, and chosen and rejected share no beginning. Give a prompt.")
+    prompt = with_tools(row, (Message("user", shared),))
+    return to_pair(row, prompt, Response(chosen[len(shared) :]), Response(rejected[len(shared) :]))
+
+
+def _from_messages(row: Row, prompt: object, chosen: object, rejected: object) -> Comparison:
+    better, worse = to_messages(chosen, "chosen"), to_messages(rejected, "rejected")
+    for key, turns in (("chosen", better), ("rejected", worse)):
+        if turns[-1].role != "assistant":
+            raise field_error(f"the last message of {key}", "an assistant message", turns[-1].role)
+    at = _first_reply(better, worse)
+    asked = Prompt() if prompt is None else to_prompt(prompt)
+    turns = with_tools(row, _joined(asked, better[:at]))
+    return to_pair(row, turns, Response(messages=better[at:]), Response(messages=worse[at:]))
+
+
+def _first_reply(better: Prompt, worse: Prompt) -> int:
+    """Where the responses begin: at the last assistant turn of both, up to which they are equal."""
+    equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(better, worse, strict=False)))
+    last = min(equal, len(better) - 1, len(worse) - 1)
+    start = next((i for i in range(last, -1, -1) if better[i].role == worse[i].role == "assistant"), None)
+    if start is None or any(turn.role not in ("assistant", "tool") for turn in (*better[start:], *worse[start:])):
+        raise GuerdonError(
+            "chosen and rejected must answer one prompt, got diverging messages: they differ before the last message. "
+            "Drop the row."
+        )
+    return start
+
+
+def _joined(asked: Prompt, shared: Prompt) -> Prompt:
+    """The prompt column and the messages in front of both responses, which may repeat it or go on from it."""
+    if not asked and not shared:
+        raise GuerdonError("prompt is missing, and chosen holds the response only. Give a prompt.")
+    if not shared or shared[0].role == "assistant":
+        return asked + shared
+    if not asked or shared[-len(asked) :] == asked or shared[: len(asked)] == asked:
+        return shared
+    raise field_error(
+        "chosen",
+        "the response alone, or the prompt and the response",
+        shared[0].content,
+        "Drop the prompt column or the extra messages.",
+    )
