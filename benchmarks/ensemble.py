@@ -90,7 +90,7 @@ def measure_case(
 
 def handle(job: Job) -> Answer:
     """One run."""
-    from guerdon.models.directory.layout import is_ensemble
+    from guerdon.models.directory.formats import is_ensemble
 
     return score(job) if is_ensemble(job["start"]) else (rm_training if job["kind"] == "train" else scoring).handle(job)
 
@@ -100,7 +100,7 @@ def score(job: Job) -> Answer:
     import torch
 
     from guerdon.config import build
-    from guerdon.models.ensemble import load
+    from guerdon.models.directory.loading import load
     from guerdon.progress import QUIET
 
     QUIET["on"] = True

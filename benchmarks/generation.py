@@ -62,7 +62,7 @@ def some_prompts(a: argparse.Namespace, source: list[dict[str, Any]], num: int) 
     """Token ids of different prompts in an order drawn once."""
     from guerdon.config import PolicyOptions
     from guerdon.contracts import as_prompt
-    from guerdon.models.policy import load_policy
+    from guerdon.models.directory.policies import load_policy
 
     policy = load_policy(PolicyOptions(base=a.model, device="cpu"))
     found: list[list[int]] = []
@@ -80,7 +80,7 @@ def handle(job: Job) -> Answer:
     import torch
 
     from guerdon.config import PolicyOptions
-    from guerdon.models.policy import load_policy
+    from guerdon.models.directory.policies import load_policy
 
     torch.set_num_threads(job["threads"])
     policy = load_policy(PolicyOptions(base=job["model"], dtype=job["dtype"], device="cpu"))

@@ -34,15 +34,12 @@ import torch
 from measure import ratio, spread
 
 from guerdon.config import ModelOptions, TrainOptions
+from guerdon.models.card import Card
 from guerdon.models.chat import Encoded, Text, ensure_pad_token
-from guerdon.models.directory import layout
 from guerdon.models.engine.backbone import batch_by_length, pad
-from guerdon.models.reward_model import (
-    Card,
-    ScalarNetwork,
-    ScalarRewardModel,
-    init_head,
-)
+from guerdon.models.engine.classifier import add_adapters, reward_head
+from guerdon.models.engine.pretrained import read_tokenizer
+from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel, init_head
 from guerdon.progress import QUIET
 from guerdon.training.loop import fit
 
@@ -80,7 +77,7 @@ def main() -> None:
         a.shapes, a.n, a.batch, a.max_length, a.passes, a.repeats = "tiny", 4, 2, 128, "2", 1
     QUIET["on"] = True
     a.device = torch.device("cpu" if a.smoke else "cuda")
-    tokenizer = layout.read_tokenizer(str(a.model), ModelOptions())
+    tokenizer = read_tokenizer(str(a.model), ModelOptions())
     ensure_pad_token(tokenizer)
     text = Text(tokenizer, 10**9)
     source = rows.made_up(40) if a.smoke and not a.data else rows.read_rows(a.data)
@@ -115,15 +112,15 @@ def made(a: argparse.Namespace, shape: str, text: Text, *, float32_head: bool = 
     with a.device:
         classifier = AutoModelForSequenceClassification.from_config(config, dtype=torch.bfloat16)
     if float32_head:
-        layout.head(classifier).float()
-        init_head(layout.head(classifier), SEED)
+        reward_head(classifier).float()
+        init_head(reward_head(classifier), SEED)
     return classifier
 
 
 def ours(a: argparse.Namespace, classifier: Any, text: Text, case: str) -> ScalarRewardModel:
     """The classifier as Guerdon's model, with adapters for LoRA."""
     if case == "lora":
-        classifier = layout.with_adapters(classifier, ModelOptions(lora_rank=RANK, lora_alpha=2 * RANK), SEED)
+        classifier = add_adapters(classifier, ModelOptions(lora_rank=RANK, lora_alpha=2 * RANK), SEED)
     network = ScalarNetwork(classifier, encoder=False).to(a.device)
     return ScalarRewardModel(network, text, Card(max_length=10**9))
 

@@ -95,9 +95,10 @@ class Bench:
         self.work: Path = a.work
         self.start = self.work / "start"
         if not (self.start / "config.json").is_file():
-            from guerdon.models.reward_model import create, save
+            from guerdon.models.directory.loading import create_reward_model
+            from guerdon.models.directory.saving import save
 
-            save(create(self.model_options, seed=SEED), self.start)
+            save(create_reward_model(self.model_options, seed=SEED), self.start)
 
     def tuned(self, side: str) -> float:
         """The learning rate with the least held-out loss on pairs that neither calibrate nor test."""
@@ -135,10 +136,11 @@ class Bench:
 
     def run_ours(self, folder: Path, lr: float, train: Sequence[Comparison]) -> None:
         """Train with Guerdon."""
-        from guerdon.models.reward_model import load, save
+        from guerdon.models.directory.loading import load_reward_model
+        from guerdon.models.directory.saving import save
         from guerdon.training import fit
 
-        model = load(self.start, self.model_options)
+        model = load_reward_model(self.start, self.model_options)
         wall, cpu = time.perf_counter(), time.process_time()
         result = fit(model, train, train_options(lr))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -155,12 +157,12 @@ class Bench:
 
     def run_trl(self, folder: Path, lr: float, train: Sequence[Comparison]) -> None:
         """Train with TRL, in its own environment, on the ids that Guerdon would train on."""
-        from guerdon.models.reward_model import create
+        from guerdon.models.directory.loading import create_reward_model
         from guerdon.training.dataset import tokenize_comparisons
 
         if not self.a.peer_python:
             raise SystemExit("--peer-python is needed to run TRL; see benchmarks/peers/README.md")
-        text = create(self.model_options.model_copy(update={"base": str(self.start)})).text
+        text = create_reward_model(self.model_options.model_copy(update={"base": str(self.start)})).text
         table = tokenize_comparisons(text, train, train_options(lr))
         rows = [[table.tokens(2 * c).tolist(), table.tokens(2 * c + 1).tolist()] for c in range(len(table))]
         ids = folder / "ids.json"
@@ -274,7 +276,7 @@ def cut(a: argparse.Namespace, options: ModelOptions) -> tuple[dict[str, list[Co
     from transformers import AutoTokenizer
 
     from guerdon.models.chat import Text
-    from guerdon.models.reward_model import resolve
+    from guerdon.models.directory.loading import resolve
 
     with gzip.open(a.data, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
@@ -326,10 +328,10 @@ def train_options(lr: float) -> TrainOptions:
 
 def score(folder: Path, options: ModelOptions, pairs: Sequence[Comparison]) -> np.ndarray:
     """Margin of each pair by a saved model, whoever trained it: one loader, one read-out, right-padded by length."""
-    from guerdon.models.reward_model import load
+    from guerdon.models.directory.loading import load_reward_model
     from guerdon.models.scored_pairs import score_comparisons
 
-    model = load(folder, options)
+    model = load_reward_model(folder, options)
     model.batch_tokens = 2048
     return score_comparisons(model, pairs).margin
 

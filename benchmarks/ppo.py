@@ -102,7 +102,7 @@ def measure_tiny(a: argparse.Namespace, runner: measure.Runner, folder: Path) ->
     """Both sides' runs, one a seed, each judged at its marks."""
     from guerdon.config import PolicyOptions
     from guerdon.contracts import as_prompt
-    from guerdon.models.policy import load_policy
+    from guerdon.models.directory.policies import load_policy
 
     policy, reward = make_tiny(folder / "policy"), folder / "reward"
     teach_liking(policy, reward, pairs=64 if a.smoke else 1024)
@@ -231,12 +231,13 @@ def some_rows(size: int, seed: int) -> list[dict[str, Any]]:
 def teach_liking(policy: Path, folder: Path, pairs: int) -> None:
     """Write the reward model: the policy's backbone with a head, trained on such pairs."""
     from guerdon.config import ModelOptions, TrainOptions
-    from guerdon.models.reward_model import create, save
+    from guerdon.models.directory.loading import create_reward_model
+    from guerdon.models.directory.saving import save
     from guerdon.progress import QUIET
     from guerdon.training import fit
 
     QUIET["on"] = True
-    model = create(ModelOptions(base=str(policy), device="cpu", max_length=256), seed=SEED)
+    model = create_reward_model(ModelOptions(base=str(policy), device="cpu", max_length=256), seed=SEED)
     comparisons = [rows.comparison(row) for row in some_rows(pairs, SEED)]
     fit(model, comparisons, TrainOptions(lr=1e-3, batch_size=32, epochs=4, seed=SEED, save_every=0))
     save(model, folder)
@@ -297,8 +298,8 @@ def speed_job(a: argparse.Namespace, folder: Path) -> Job:
     """What all contestants share: a policy, a reward model of its shape with a random head, prompts."""
     from guerdon.config import PolicyOptions
     from guerdon.contracts import as_prompt
-    from guerdon.models.policy import load_policy
-    from guerdon.models.reward_model import resolve
+    from guerdon.models.directory.loading import resolve
+    from guerdon.models.directory.policies import load_policy
 
     start = resolve(a.model)
     updates = a.warmup + a.updates
@@ -398,7 +399,7 @@ def train(job: Job) -> Answer:
     """Load, optimize, keep the policy at each mark; the clock starts when the warm-up updates are over."""
     from guerdon.config import build
     from guerdon.contracts import as_prompt
-    from guerdon.models.policy import load_policy, save_policy
+    from guerdon.models.directory.policies import load_policy, save_policy
     from guerdon.optimization import combined, loop
     from guerdon.optimization.rollouts import ValueNetwork
 
@@ -448,9 +449,9 @@ def adapters(job: Job) -> dict[str, int]:
 def scorer(folder: str, dtype: str) -> Any:
     """The reward model, raw scores."""
     from guerdon.config import ModelOptions
-    from guerdon.models.reward_model import load
+    from guerdon.models.directory.loading import load_reward_model
 
-    return load(folder, ModelOptions(dtype=dtype, device="cpu"))
+    return load_reward_model(folder, ModelOptions(dtype=dtype, device="cpu"))
 
 
 class Clock:
@@ -472,7 +473,7 @@ def judge(job: Job) -> Answer:
     from guerdon.config import OptimizeOptions, PolicyOptions
     from guerdon.contracts import Response, as_prompt
     from guerdon.formulas.kl import AdaptiveKL
-    from guerdon.models.policy import load_policy
+    from guerdon.models.directory.policies import load_policy
     from guerdon.optimization import combined, loop
 
     options = OptimizeOptions(**job["options"])

@@ -179,7 +179,7 @@ def handle(job: Job) -> Answer:
 def train(job: Job) -> Answer:
     """Load, warm up, load again, train on all pairs; seconds are those of the optimizer steps."""
     from guerdon.config import build
-    from guerdon.models.reward_model import create
+    from guerdon.models.directory.loading import create_reward_model
     from guerdon.progress import QUIET
     from guerdon.training import fit
 
@@ -190,7 +190,7 @@ def train(job: Job) -> Answer:
     comparisons = [rows.comparison(pair, config.model.attributes) for pair in job["pairs"]]
     warm = [rows.comparison(pair, config.model.attributes) for pair in job["warm"]]
 
-    reward_model = create(config.model, seed=SEED)
+    reward_model = create_reward_model(config.model, seed=SEED)
     encoded = reward_model.text.encode([c.prompt for c in comparisons], [c.responses[0] for c in comparisons])
     assert [e.ids.tolist() for e in encoded] == [pair["ids"][0] for pair in job["pairs"]], "token ids differ"
     measure.touch(reward_model.network)
@@ -199,7 +199,7 @@ def train(job: Job) -> Answer:
         fit(reward_model, warm, config.train)
         del reward_model
         gc.collect()
-        reward_model = create(config.model, seed=SEED)
+        reward_model = create_reward_model(config.model, seed=SEED)
     with tempfile.TemporaryDirectory() as folder:
         wall, cpu = time.perf_counter(), time.process_time()
         fit(reward_model, comparisons, config.train, folder=Path(folder) / "run")

@@ -89,9 +89,10 @@ def count_tokens(trees: Sequence[Sequence[Sequence[int]]]) -> dict[str, int]:
 
 def start(model: str, folder: Path, seed: int = 0, **options: Any) -> Path:
     """Write the reward model that every contestant starts from: the base with a head drawn by the seed."""
-    from guerdon.models.reward_model import create, save
+    from guerdon.models.directory.loading import create_reward_model
+    from guerdon.models.directory.saving import save
 
-    save(create(ModelOptions(base=model, device="cpu", **options), seed=seed), folder)
+    save(create_reward_model(ModelOptions(base=model, device="cpu", **options), seed=seed), folder)
     return folder
 
 

@@ -342,10 +342,10 @@ def handle(job: Job) -> Answer:
 def load_ours(job: Job) -> Any:
     """The start as `guerdon score` loads it, weights read."""
     from guerdon.config import build
-    from guerdon.models.reward_model import load
+    from guerdon.models.directory.loading import load_reward_model
 
     config = build({"model": {**PRECISIONS[job["precision"]], "device": "cpu"}}, overrides=job["set"])
-    model = load(job["start"], config.model)
+    model = load_reward_model(job["start"], config.model)
     model.batch_tokens = config.score.batch_tokens
     measure.touch(model.network)
     return model

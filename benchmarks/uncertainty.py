@@ -29,7 +29,8 @@ from guerdon.auditing.measures.uncertainty import measure_uncertainty
 from guerdon.config import AuditOptions, ModelOptions
 from guerdon.contracts import Comparison, as_prompt, as_response
 from guerdon.io import readers
-from guerdon.models.reward_model import create, save
+from guerdon.models.directory.loading import create_reward_model
+from guerdon.models.directory.saving import save
 from guerdon.models.scored_pairs import score_comparisons
 
 HERE = Path(__file__).resolve().parent
@@ -65,7 +66,7 @@ def main() -> None:
         if a.smoke:
             a.rows, a.repeats, a.draws = 20, 1, 100
             a.name, folder, parts = "smoke", Path(scratch) / "model", made_up()
-            save(create(ModelOptions(base=a.model, device="cpu")), folder)
+            save(create_reward_model(ModelOptions(base=a.model, device="cpu")), folder)
         else:
             folder = Path(a.model)
             parts = {name: data.read(place) for name, place in

@@ -119,7 +119,7 @@ def save_family(path: Path, name: str, **more: Any) -> Path:
     """Write a two-layer model of width 32 and the tiny tokenizer into path."""
     import transformers
 
-    from guerdon.models.directory.layout import quiet
+    from guerdon.models.engine.pretrained import quiet
     from tiny import tiny_tokenizer
 
     tokenizer = tiny_tokenizer()

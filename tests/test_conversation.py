@@ -350,7 +350,7 @@ def test_a_prompt_normalized_model_leaves_out_the_response_itself_and_not_one_of
     import numpy as np
 
     from guerdon.contracts import Scores
-    from guerdon.models.calibrated import per_prompt_baseline
+    from guerdon.models.prompt_normalized import per_prompt_baseline
 
     class ByCalls:
         def score(self, prompts, responses):

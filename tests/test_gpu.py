@@ -21,9 +21,9 @@ from guerdon.config import (
     TrainOptions,
 )
 from guerdon.contracts import as_prompt
+from guerdon.models.directory.loading import create_reward_model
+from guerdon.models.directory.policies import load_policy
 from guerdon.models.engine import tree_attention
-from guerdon.models.policy import load_policy
-from guerdon.models.reward_model import create
 from guerdon.optimization.loop import optimize
 from guerdon.optimization.rewards import combined
 from guerdon.training.loop import fit
@@ -76,7 +76,8 @@ def test_the_kernel_errs_no_more_than_padded_rows(tmp_path, name, calls):
         pytest.skip("this torch has no variable-length attention")
     place = save_family(tmp_path, name, hidden_size=128, **({"head_dim": 32} if name in ("qwen3", "gemma3") else {}))
     exact, network = (
-        create(ModelOptions(base=str(place), device="cuda", dtype=dtype)).network for dtype in ("float32", "bfloat16")
+        create_reward_model(ModelOptions(base=str(place), device="cuda", dtype=dtype)).network
+        for dtype in ("float32", "bfloat16")
     )
     sound = rewards_and_gradients(exact, texts(), "padded")
     assert network.backbone.choose_mode() == "prefix_tree"
@@ -93,7 +94,10 @@ def test_the_kernel_errs_no_more_than_padded_rows(tmp_path, name, calls):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_in_float32_rewards_are_the_cpu_s(tmp_path, name):
     place = save_family(tmp_path, name)
-    networks = [create(ModelOptions(base=str(place), device=device, dtype="float32")).network for device in ("cpu", "cuda")]  # fmt: skip
+    networks = [
+        create_reward_model(ModelOptions(base=str(place), device=device, dtype="float32")).network
+        for device in ("cpu", "cuda")
+    ]
     assert networks[1].backbone.choose_mode() == "prefix_tree"
     sound, found = (rewards_and_gradients(network, texts(), "prefix_tree") for network in networks)
     found = (found[0].cpu(), {name: grad.cpu() for name, grad in found[1].items()})
@@ -105,7 +109,7 @@ def test_training_takes_the_cpu_s_steps(tiny_dir, tmp_path, more):
     options = TrainOptions(lr=1e-3, batch_size=8, max_steps=6, epochs=4, warmup=0.0, save_every=0, **more)
     losses = []
     for device in ("cpu", "cuda"):
-        model = create(ModelOptions(base=str(tiny_dir), device=device, dtype="float32"))
+        model = create_reward_model(ModelOptions(base=str(tiny_dir), device=device, dtype="float32"))
         done = fit(model, liked(40), options, folder=tmp_path / device)
         assert done.model.device.type == device
         losses.append([row["loss"] for row in metrics(tmp_path / device)])
@@ -117,7 +121,7 @@ def test_training_takes_the_cpu_s_steps(tiny_dir, tmp_path, more):
 def test_training_in_bfloat16_and_with_adapters_learns(tiny_dir, tmp_path, dtype, lora_rank, calls):
     data = liked(200)
     options = TrainOptions(lr=5e-3, batch_size=16, epochs=3, save_every=10)
-    model = create(ModelOptions(base=str(tiny_dir), dtype=dtype, lora_rank=lora_rank))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir), dtype=dtype, lora_rank=lora_rank))
     assert model.device.type == "cuda"
     done = fit(model, data, options, held_out=liked(60, 1), folder=tmp_path)
     assert done.model.device.type == "cuda"

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from guerdon import Comparison, Preference, Response
 from guerdon.config import ModelOptions, TrainOptions
 from guerdon.contracts import as_prompt
-from guerdon.models.reward_model import create
+from guerdon.models.directory.loading import create_reward_model
 from guerdon.training import fit
 from guerdon.training.dataset import tokenize_comparisons
 from guerdon.training.steps import TrainingNetwork, accumulate_gradients
@@ -24,7 +24,7 @@ PROMPTS, ANSWERS = ["write a review"] * 3, ["a good and great film", "a sad film
 
 
 def train(base: Path, comparisons, *, model=None, held_out=(), folder=None, **options):
-    created = create(ModelOptions(base=str(base), **(model or {})))
+    created = create_reward_model(ModelOptions(base=str(base), **(model or {})))
     return fit(created, comparisons, TrainOptions(**{**FAST, **options}), held_out=held_out, folder=folder)
 
 
@@ -49,7 +49,7 @@ def turned(comparisons):
 
 def gradients(base: Path, comparisons, model=None, **options) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of one step over all the comparisons."""
-    model = create(ModelOptions(base=str(base), **(model or {})))
+    model = create_reward_model(ModelOptions(base=str(base), **(model or {})))
     chosen = TrainOptions(**{**FAST, **options})
     table = tokenize_comparisons(model.text, comparisons, chosen, model.card.attributes)
     model.network.train()

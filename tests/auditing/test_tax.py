@@ -46,7 +46,8 @@ from guerdon.contracts import (
 from guerdon.formulas.drift import repetition
 from guerdon.io import writers
 from guerdon.io.reports import from_json, to_json
-from guerdon.models.policy import LanguagePolicy, load_policy, save_policy
+from guerdon.models.directory.policies import load_policy, save_policy
+from guerdon.models.policy import LanguagePolicy
 from guerdon.optimization.monitor import Check, to_row
 from guerdon.reporting import to_html, to_markdown
 from tiny import CHAT_TEMPLATE, SPECIAL

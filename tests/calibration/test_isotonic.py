@@ -19,7 +19,8 @@ from guerdon.contracts import (
     Rollouts,
     as_prompt,
 )
-from guerdon.models.calibrated import CalibratedModel, Calibration
+from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.card import Calibration
 from guerdon.models.isotonic import IsotonicJudge
 
 OPTIONS = CalibrateOptions(method="isotonic", bins=10)

@@ -17,7 +17,8 @@ from guerdon.contracts import (
     Response,
     as_prompt,
 )
-from guerdon.models.calibrated import CalibratedModel, Calibration
+from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.card import Calibration
 
 OPTIONS = CalibrateOptions(bins=10)
 

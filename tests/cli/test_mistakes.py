@@ -22,7 +22,8 @@ from guerdon.api import data, saved_models
 from guerdon.config import ModelOptions
 from guerdon.contracts import as_prompt
 from guerdon.io import readers
-from guerdon.models.reward_model import create, save
+from guerdon.models.directory.loading import create_reward_model
+from guerdon.models.directory.saving import save
 
 TIE = Preference(q=0.5)
 RULES = """
@@ -72,7 +73,7 @@ def desk(tiny_dir, tmp_path_factory):
     shutil.copytree(tiny_dir, place / "bare")
     (place / "bare" / "chat_template.jinja").unlink()
     (place / "nothing").mkdir()
-    save(create(ModelOptions(base=str(tiny_dir))), place / "model")
+    save(create_reward_model(ModelOptions(base=str(tiny_dir))), place / "model")
     shutil.copytree(tiny_dir, place / "nan-lm")
     tensors = load_file(place / "nan-lm/model.safetensors")
     tensors["model.norm.weight"][0] = float("nan")
@@ -182,15 +183,15 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         # models that are none
         (train("good", "bare"), "bare: the tokenizer must have a chat template, got none. Set model.template=plain"),
         (train("good", "nothing"), "nothing: not a readable model (no config.json)"),
-        (train("good", "missing"), "missing: no directory, and no model from the hub"),
-        (train("good", "good.jsonl"), "good.jsonl: no directory, and no model from the hub"),
-        (train("good", "nan"), "nan: weight model.norm.weight holds NaN or infinity"),
-        (on("score", "good", "nan"), "nan: weight model.norm.weight holds NaN or infinity"),
-        (on("audit", "good", "nan"), "nan: weight model.norm.weight holds NaN or infinity"),
-        (on("score", "good", "nothing"), "nothing: holds no config.json, so it is no model"),
+        (train("good", "missing"), "missing: not a directory, and no model from the hub"),
+        (train("good", "good.jsonl"), "good.jsonl: not a directory, and no model from the hub"),
+        (train("good", "nan"), "nan: weight model.norm.weight must be finite, it holds NaN or infinity"),
+        (on("score", "good", "nan"), "nan: weight model.norm.weight must be finite, it holds NaN or infinity"),
+        (on("audit", "good", "nan"), "nan: weight model.norm.weight must be finite, it holds NaN or infinity"),
+        (on("score", "good", "nothing"), "nothing: holds no config.json, so it is not a model"),
         (on("audit", "good", "tiny"), "tiny: architecture LlamaForCausalLM has no reward head"),
-        (on("calibrate", "good", "good.jsonl"), "good.jsonl: a reward model is a directory, this is a file"),
-        (("doctor", "{desk}/nothing"), "nothing: holds no config.json, so it is no model"),
+        (on("calibrate", "good", "good.jsonl"), "good.jsonl: a reward model must be a directory, this is a file"),
+        (("doctor", "{desk}/nothing"), "nothing: holds no config.json, so it is not a model"),
         (("doctor", "{desk}/missing"), "missing: no such directory"),
         (("doctor", "{desk}/tiny", "--repair", "{out}/x"), "tiny: no scalar head among its tensors"),
         # options
@@ -199,7 +200,10 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (train("good", "tiny", "batch_size=1"), "write STAGE.NAME=VALUE, such as train.lr=1e-5"),
         (train("good", "tiny", "train.lr=fast"), "train.lr: input should be a valid number"),
         (train("good", "tiny", "train.lr=[1"), "override 'train.lr=[1': the value is not valid YAML"),
-        (train("good", "tiny", "model.max_length=600"), "max_length=600: {desk}/tiny has a context of 512 tokens"),
+        (
+            train("good", "tiny", "model.max_length=600"),
+            "model.max_length must be at most 512, the context of {desk}/tiny, got 600. Set model.max_length=512.",
+        ),
         (train("good", "tiny", "--config", "{desk}/broken.yaml"), "broken.yaml: is not valid YAML"),
         (train("good", "tiny", "--config", "{desk}/list.yaml"), "list.yaml: the file must be a mapping of stages to options, got [1]"),
         (train("good", "tiny", "--config", "{desk}/unknown.yaml"), "train.bach_size: no such option"),
@@ -212,7 +216,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (("import", "{desk}/words.jsonl", "--out", "{out}/x.jsonl", "--strict"), "words.jsonl:1: is not valid JSON"),
         (("score", "{desk}/model", "--prompt", "a"), "score: give --data FILE with --out FILE, or --prompt TEXT"),
         # a policy and its reward
-        (pushed("--reward", "{desk}/nothing"), "nothing: holds no config.json, so it is no model"),
+        (pushed("--reward", "{desk}/nothing"), "nothing: holds no config.json, so it is not a model"),
         (pushed("--reward", "{desk}/tiny"), "tiny: architecture LlamaForCausalLM has no reward head"),
         (pushed("--reward", "{desk}/none.py:f"), "{desk}/none.py: cannot be read ([Errno 2] No such file"),
         (pushed("--reward", "{desk}/rule.py:lenght"), "rule.py: has no function lenght; the nearest is length; remedy: FILE.py"),
@@ -230,9 +234,9 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (pushed(prompts="empty"), "empty.jsonl: holds no rows"),
         (pushed(prompts="blank"), "none of 2 prompts can be answered (empty); remedy: other prompts"),
         (pushed(prompts="numbers"), "numbers.jsonl:1: prompt must be text"),
-        (pushed("--policy", "{desk}/missing"), "missing: no directory, and no model from the hub"),
-        (pushed("--policy", "{desk}/nan-lm"), "nan-lm: weight model.norm.weight holds NaN or infinity"),
-        (pushed("--policy", "{desk}/model"), "model: is a reward model or classifier, so it cannot speak; remedy"),
+        (pushed("--policy", "{desk}/missing"), "missing: not a directory, and no model from the hub"),
+        (pushed("--policy", "{desk}/nan-lm"), "nan-lm: weight model.norm.weight must be finite, it holds NaN or infinity"),
+        (pushed("--policy", "{desk}/model"), "model: is a reward model or a classifier, which cannot generate. Pass a language model"),
         (pushed("--sft", "{desk}/good.jsonl", verb="best-of-n"), "must be different files, got {desk}/good.jsonl more than once. Give"),
         (pushed("optimize.samples=1", verb="rloo"), "optimize.samples=1: optimize.baseline=leave_one_out compares"),
         (pushed("optimize.baseline=group"), "optimize.baseline must be value in this command, got group. Use"),
@@ -417,7 +421,7 @@ def test_a_score_option_that_would_be_ignored_is_refused(desk, tmp_path):
 
 
 def test_check_cuts_as_the_saved_model_does(tmp_path, tiny_dir):
-    save(create(ModelOptions(base=str(tiny_dir), max_length=16)), tmp_path / "model")
+    save(create_reward_model(ModelOptions(base=str(tiny_dir), max_length=16)), tmp_path / "model")
     count = data.token_counter(ModelOptions(base=str(tmp_path / "model")))
     assert len(count(as_prompt("w1 " * 40), "w2")) == 16
 

@@ -23,7 +23,7 @@ import guerdon
 from guerdon.config import ModelOptions
 from guerdon.contracts import GuerdonError, Message, Prompt, Response, ToolCall, as_prompt
 from guerdon.models.chat_template import PLAIN_TEMPLATE, ChatTemplate, render_prompt
-from guerdon.models.reward_model import create
+from guerdon.models.directory.loading import create_reward_model
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 SYSTEM, USER = Message("system", "Be brief."), Message("user", "Weather in Rome?")
@@ -271,7 +271,7 @@ def test_an_empty_cut_reply_is_closed(template):
 
 
 def test_a_reward_model_scores_trajectories_and_tells_calls_apart(tiny_dir):
-    model = create(ModelOptions(base=str(tiny_dir)))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir)))
     model.text.tokenizer.chat_template = QWEN3
     love, hate = (
         Response(

@@ -21,23 +21,15 @@ from guerdon.api import (
 )
 from guerdon.config import ModelOptions, TrainOptions
 from guerdon.contracts import Scores, as_response
-from guerdon.models import ensemble as ensembles
-from guerdon.models.calibrated import CalibratedModel, Calibration
+from guerdon.models.averaging import average_weights
+from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.card import Calibration
+from guerdon.models.directory import shared_backbone
 from guerdon.models.directory.doctor import examine
-from guerdon.models.ensemble import (
-    CommonScale,
-    Ensemble,
-    average_weights,
-    bind,
-    load,
-    save,
-    scale_by_comparisons,
-    scale_by_samples,
-)
+from guerdon.models.directory.loading import create_reward_model, load, load_reward_model
+from guerdon.models.directory.saving import save, save_members
+from guerdon.models.ensemble import CommonScale, Ensemble, scale_by_comparisons, scale_by_samples
 from guerdon.models.ensemble_rules import ensemble_rule
-from guerdon.models.reward_model import create
-from guerdon.models.reward_model import load as load_scalar
-from guerdon.models.reward_model import save as save_scalar
 from guerdon.scoring.bulk import BulkScorer
 from guerdon.testing import check_reward_model
 from guerdon.training import fit
@@ -64,7 +56,7 @@ class Length:
 @pytest.fixture(scope="module")
 def heads(tiny_dir):
     """A model with three heads on its backbone."""
-    return create(ModelOptions(base=str(tiny_dir), heads=3), seed=5)
+    return create_reward_model(ModelOptions(base=str(tiny_dir), heads=3), seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +65,7 @@ def saved(heads, tmp_path_factory):
     folder = tmp_path_factory.mktemp("heads") / "model"
     tested = training.with_self_test(heads, liked(4))
     ensemble = scale_by_comparisons(Ensemble([tested], ensemble_rule("uncertainty", 0.25)), liked(20))
-    save(ensemble, folder, Calibration(temperature=2.0))
+    save(CalibratedModel(ensemble, Calibration(temperature=2.0)), folder)
     return folder
 
 
@@ -164,20 +156,20 @@ def test_above_their_baselines_members_differ_by_no_constant_of_the_prompt():
     found = ensemble.centered(prompts, responses).score(["a", "bbbbbb"], ["xx", "xx"])
     np.testing.assert_allclose(found.std, 0, atol=1e-9)
     assert ensemble.score(["a", "bbbbbb"], ["xx", "xx"]).std.max() > 1
-    with pytest.raises(GuerdonError, match="no reference samples for prompt 'c'"):
+    with pytest.raises(GuerdonError, match="prompt 'c' has no reference samples"):
         ensemble.centered(prompts, responses).score(["c"], ["x"])
 
 
 def test_what_gives_no_scale_is_refused():
-    with pytest.raises(GuerdonError, match=r"member 2 do not differ within any prompt .*remedy: leave it out"):
+    with pytest.raises(GuerdonError, match=r"member 2 must differ within a prompt, got spread 0\.0\. Leave it out"):
         scale_by_comparisons(Ensemble([Length(), Constant()]), liked(5))
-    with pytest.raises(GuerdonError, match="no prompt has two responses"):
+    with pytest.raises(GuerdonError, match="needs prompts with two responses or more"):
         scale_by_samples(Ensemble([Length()]), PROMPTS, RESPONSES)
     with pytest.raises(GuerdonError, match="a spread above 0"):
         CommonScale((0.0,), (0.0,))
-    with pytest.raises(GuerdonError, match="scale for 1 members, but there are 2"):
+    with pytest.raises(GuerdonError, match="one spread per member, got 1 for 2 members"):
         Ensemble([Length(), Good()], scale=CommonScale((0.0,), (1.0,))).score(PROMPTS, RESPONSES)
-    with pytest.raises(GuerdonError, match="no members"):
+    with pytest.raises(GuerdonError, match="at least one member, got none"):
         Ensemble([])
 
 
@@ -188,7 +180,7 @@ def test_each_head_is_the_one_that_its_seed_draws_alone(heads, tiny_dir):
     check_reward_model(heads)
     found = heads.score(PROMPTS, RESPONSES)
     for k in range(3):
-        alone = create(ModelOptions(base=str(tiny_dir)), seed=5 + k).score(PROMPTS, RESPONSES)
+        alone = create_reward_model(ModelOptions(base=str(tiny_dir)), seed=5 + k).score(PROMPTS, RESPONSES)
         np.testing.assert_allclose(found.members[k], alone.value, atol=1e-6)
         assert alone.members is None
     np.testing.assert_allclose(found.value, found.members.mean(axis=0))
@@ -206,8 +198,8 @@ def test_heads_cost_one_pass(heads, monkeypatch):
 
 @pytest.mark.parametrize("lora_rank", [0, 2])
 def test_every_member_loads_alone_in_plain_transformers(heads, tiny_dir, tmp_path, lora_rank):
-    model = create(ModelOptions(base=str(tiny_dir), heads=3, lora_rank=lora_rank), seed=5)
-    save_scalar(model, tmp_path / "model")
+    model = create_reward_model(ModelOptions(base=str(tiny_dir), heads=3, lora_rank=lora_rank), seed=5)
+    save(model, tmp_path / "model")
     members = heads.score(PROMPTS, RESPONSES).members  # fresh adapters change nothing
     for k in range(3):
         place = tmp_path / "model" / f"member-{k + 1}"
@@ -217,7 +209,7 @@ def test_every_member_loads_alone_in_plain_transformers(heads, tiny_dir, tmp_pat
             with torch.inference_mode():
                 logit = plain(input_ids=torch.from_numpy(ids.ids.astype(np.int64))[None]).logits[0, 0].item()
             assert logit == pytest.approx(members[k, row], abs=1e-5)
-        np.testing.assert_allclose(load_scalar(place).score(PROMPTS, RESPONSES).value, members[k], atol=1e-5)
+        np.testing.assert_allclose(load_reward_model(place).score(PROMPTS, RESPONSES).value, members[k], atol=1e-5)
         assert not [found for found in examine(place).findings if found.severity == "error"]
 
 
@@ -264,8 +256,8 @@ def test_a_copy_without_links_is_still_loaded_once(saved, tmp_path):
 
 def test_a_member_that_was_replaced_is_loaded_by_itself(saved, tiny_dir, tmp_path, caplog):
     shutil.copytree(saved, tmp_path / "mended")
-    other = create(ModelOptions(base=str(tiny_dir)), seed=9)
-    save_scalar(other, tmp_path / "mended" / "member-2")
+    other = create_reward_model(ModelOptions(base=str(tiny_dir)), seed=9)
+    save(other, tmp_path / "mended" / "member-2")
     found = load(tmp_path / "mended")
     assert "no longer share a backbone" in caplog.text
     assert len(found.model.models) == 3
@@ -287,8 +279,8 @@ def test_a_loaded_ensemble_is_saved_again_as_it_was(saved, tmp_path):
 @pytest.mark.parametrize("family", ["gpt_neox", "bert", "granite"])
 def test_heads_of_other_families_are_read_back(tmp_path, family):
     base = save_family(tmp_path / "base", family)
-    model = create(ModelOptions(base=str(base), template="plain", heads=2))
-    save_scalar(model, tmp_path / "model")
+    model = create_reward_model(ModelOptions(base=str(base), template="plain", heads=2))
+    save(model, tmp_path / "model")
     np.testing.assert_allclose(
         load(tmp_path / "model").score(PROMPTS, RESPONSES).members, model.score(PROMPTS, RESPONSES).members, atol=1e-5
     )
@@ -297,13 +289,13 @@ def test_heads_of_other_families_are_read_back(tmp_path, family):
 def test_heads_that_cannot_share_a_backbone_are_refused(tiny_dir, saved, tmp_path):
     base = save_family(tmp_path / "base", "roberta")
     with pytest.raises(
-        GuerdonError, match=r"its head is a RobertaClassificationHead.*remedy: train members one by one"
+        GuerdonError, match=r"must be a linear layer .*, got RobertaClassificationHead\. Train members one by one"
     ):
-        create(ModelOptions(base=str(base), template="plain", heads=2))
-    with pytest.raises(GuerdonError, match=r"model.heads=2: with model.attributes there is one head an attribute"):
-        create(ModelOptions(base=str(tiny_dir), heads=2, attributes=["kind"]))
-    with pytest.raises(GuerdonError, match=r"model.heads=2: .*member-1 has a head already \(1 of them\)"):
-        create(ModelOptions(base=str(saved / "member-1"), heads=2))
+        create_reward_model(ModelOptions(base=str(base), template="plain", heads=2))
+    with pytest.raises(GuerdonError, match=r"model.heads must be 1 with model.attributes, .*, got 2"):
+        create_reward_model(ModelOptions(base=str(tiny_dir), heads=2, attributes=["kind"]))
+    with pytest.raises(GuerdonError, match=r"model.heads must be 1, the number that .*member-1 already has, got 2"):
+        create_reward_model(ModelOptions(base=str(saved / "member-1"), heads=2))
 
 
 # ---- Separate members ----------------------------------------------------------------------------------------------
@@ -314,7 +306,7 @@ def members(tiny_dir, tmp_path_factory):
     """Directories of two models, the second calibrated."""
     folder = tmp_path_factory.mktemp("members")
     for seed in (0, 1):
-        model = create(ModelOptions(base=str(tiny_dir)), seed=seed)
+        model = create_reward_model(ModelOptions(base=str(tiny_dir)), seed=seed)
         saved_models.save(CalibratedModel(model, Calibration(temperature=1.0 + seed)), folder / str(seed))
     return [folder / "0", folder / "1"]
 
@@ -322,7 +314,7 @@ def members(tiny_dir, tmp_path_factory):
 def test_members_are_bound_without_writing_their_weights_again(members, tmp_path):
     loaded = [saved_models.load(place) for place in members]
     like = scale_by_comparisons(Ensemble(loaded, ensemble_rule("min")), liked(10))
-    bind(members, tmp_path / "both", like)
+    save_members(members, tmp_path / "both", like)
     assert (tmp_path / "both/member-2/model.safetensors").samefile(members[1] / "model.safetensors")
     found = saved_models.load(tmp_path / "both").score(PROMPTS, RESPONSES)
     np.testing.assert_allclose(found.members, like.score(PROMPTS, RESPONSES).members, atol=1e-5)
@@ -332,7 +324,7 @@ def test_members_are_bound_without_writing_their_weights_again(members, tmp_path
 
 
 def test_an_ensemble_is_calibrated_as_a_whole_and_in_place(members, tmp_path):
-    bind(members, tmp_path / "both", Ensemble([saved_models.load(place) for place in members]))
+    save_members(members, tmp_path / "both", Ensemble([saved_models.load(place) for place in members]))
     raw = saved_models.load(tmp_path / "both")
     calibration.store_calibration(CalibratedModel(raw.model, Calibration(temperature=3.0)), tmp_path / "both")
     found, before = (model.score(PROMPTS, RESPONSES) for model in (saved_models.load(tmp_path / "both"), raw))
@@ -351,18 +343,18 @@ def test_a_file_is_scored_by_an_ensemble_as_by_any_model(saved, tmp_path):
 
 
 def test_a_directory_of_members_is_named_as_such_where_one_model_is_wanted(saved):
-    with pytest.raises(GuerdonError, match=r"is an ensemble, a directory of models; remedy: `guerdon.load`"):
-        load_scalar(saved)
+    with pytest.raises(GuerdonError, match=r"is an ensemble, a directory of models\. Use `guerdon.load`"):
+        load_reward_model(saved)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"version": 9}, "version is 1 here, got 9"),
+        ({"version": 9}, r"newer Guerdon \(format 9, this one reads up to 2\)"),
         ({"members": ["../elsewhere"]}, "names of folders beside it"),
         ({"members": []}, "names of folders beside it"),
-        ({"rule": {"name": "median", "strength": None}}, "rule 'median' is not known"),
-        ({"scale": {"center": [0.0]}}, "no readable ensemble"),
+        ({"rule": {"name": "median", "strength": None}}, "rule must be .*got 'median'"),
+        ({"scale": {"center": [0.0]}}, "not a readable ensemble"),
         ({"scale": {"center": [0.0], "spread": [-1.0], "provenance": {}}}, "spread above 0"),
     ],
 )
@@ -374,17 +366,19 @@ def test_a_manifest_that_makes_no_sense_is_refused(saved, tmp_path, change, said
 
 
 def test_a_killed_save_leaves_the_old_ensemble(heads, tmp_path, monkeypatch):
-    save_scalar(heads, tmp_path / "model")
+    save(heads, tmp_path / "model")
     before = (tmp_path / "model/ensemble.json").read_bytes()
-    monkeypatch.setattr(ensembles, "_link_files", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(
+        shared_backbone, "link_files", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
     with pytest.raises(GuerdonError, match=r"cannot write .*No space left"):
-        save_scalar(heads, tmp_path / "model")
+        save(heads, tmp_path / "model")
     assert (tmp_path / "model/ensemble.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_model_that_is_not_ours_cannot_be_saved(members, tmp_path):
-    with pytest.raises(GuerdonError, match="member 2 is Good, no model of ours"):
+    with pytest.raises(GuerdonError, match="member 2 must be a model that Guerdon trained or loaded, got Good"):
         save(Ensemble([saved_models.load(members[0]), Good()]), tmp_path / "x")
 
 
@@ -392,8 +386,8 @@ def test_files_are_copied_where_the_disk_knows_no_links(heads, tmp_path, monkeyp
     def refused(*_):
         raise OSError(1, "Operation not permitted")
 
-    monkeypatch.setattr(ensembles.os, "link", refused)
-    save_scalar(heads, tmp_path / "model")
+    monkeypatch.setattr(shared_backbone.os, "link", refused)
+    save(heads, tmp_path / "model")
     np.testing.assert_allclose(
         load(tmp_path / "model").score(PROMPTS, RESPONSES).members, heads.score(PROMPTS, RESPONSES).members, atol=1e-6
     )
@@ -407,7 +401,7 @@ def tuned(tiny_dir):
     """Two trainings from one start."""
     made = []
     for seed in (0, 1):
-        model = create(ModelOptions(base=str(tiny_dir)), seed=3)
+        model = create_reward_model(ModelOptions(base=str(tiny_dir)), seed=3)
         made.append(fit(model, liked(32), TrainOptions(lr=1e-3, save_every=0, seed=seed, batch_size=16)).model)
     return made
 
@@ -432,7 +426,7 @@ def test_to_first_order_the_average_predicts_as_the_ensemble(tiny_dir):
     for size in (1e-2, 1e-3):
         models = []
         for seed in (0, 1):
-            moved = create(ModelOptions(base=str(tiny_dir)), seed=3)
+            moved = create_reward_model(ModelOptions(base=str(tiny_dir)), seed=3)
             generator = torch.Generator().manual_seed(seed)
             with torch.no_grad():
                 for value in moved.network.double().parameters():
@@ -446,23 +440,26 @@ def test_to_first_order_the_average_predicts_as_the_ensemble(tiny_dir):
 
 
 def test_models_whose_weights_mean_something_else_are_refused_by_what_differs(tuned, tiny_dir, tmp_path):
-    other = create(ModelOptions(base=str(save_family(tmp_path / "gpt2", "gpt2")), template="plain"))
-    with pytest.raises(GuerdonError, match="member 2 is a gpt2, the first a llama"):
+    other = create_reward_model(ModelOptions(base=str(save_family(tmp_path / "gpt2", "gpt2")), template="plain"))
+    with pytest.raises(GuerdonError, match="member 2 must be a llama like the first, got gpt2"):
         average_weights([tuned[0], other])
-    wide = create(ModelOptions(base=str(save_family(tmp_path / "llama", "llama")), template="plain"))
-    with pytest.raises(GuerdonError, match=r"weight model.embed_tokens.weight of member 2 has shape \(\d+, 32\)"):
-        average_weights([tuned[0], wide])
-    several = create(ModelOptions(base=str(tiny_dir), heads=2))
+    wide = create_reward_model(ModelOptions(base=str(save_family(tmp_path / "llama", "llama")), template="plain"))
     with pytest.raises(
-        GuerdonError, match=r"weight score.weight of member 3 has shape \(2, 64\), of the first \(1, 64\)"
+        GuerdonError,
+        match=r"member 2: weight model.embed_tokens.weight must have shape \(\d+, 64\) like the first, got \(\d+, 32\)",
+    ):
+        average_weights([tuned[0], wide])
+    several = create_reward_model(ModelOptions(base=str(tiny_dir), heads=2))
+    with pytest.raises(
+        GuerdonError, match=r"member 3: weight score.weight must have shape \(1, 64\) like the first, got \(2, 64\)"
     ):
         average_weights([*tuned, several])
-    plain = create(ModelOptions(base=str(tiny_dir), system="be kind"))
-    with pytest.raises(GuerdonError, match="member 2 has another template_hash"):
+    plain = create_reward_model(ModelOptions(base=str(tiny_dir), system="be kind"))
+    with pytest.raises(GuerdonError, match="member 2 must have template_hash .* like the first, got"):
         average_weights([tuned[0], plain])
-    with pytest.raises(GuerdonError, match="two models or more"):
+    with pytest.raises(GuerdonError, match="two or more models, and shares that sum to 1, got 1"):
         average_weights(tuned[:1])
-    with pytest.raises(GuerdonError, match="shares that sum to 1"):
+    with pytest.raises(GuerdonError, match=r"shares that sum to 1, got 2 and \[0\.5, 0\.6\]"):
         average_weights(tuned, [0.5, 0.6])
 
 

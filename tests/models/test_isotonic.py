@@ -64,10 +64,10 @@ def test_a_curve_survives_its_dictionary_and_its_fingerprint_follows_it():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"margin": [0.0]}, "the keys are margin and log_odds, got margin"),
-        ({"margin": [0.0, 1.0], "log_odds": [0.0]}, "2 margins for 1 log-odds; remedy"),
-        ({"margin": [], "log_odds": []}, "0 margins"),
-        ({"margin": [0.0, 1.0], "log_odds": [1.0, 0.0]}, "the curve falls somewhere; remedy"),
+        ({"margin": [0.0]}, "the keys must be margin and log_odds, got margin"),
+        ({"margin": [0.0, 1.0], "log_odds": [0.0]}, r"got 2 and 1\. Fit it again"),
+        ({"margin": [], "log_odds": []}, "got 0 and 0"),
+        ({"margin": [0.0, 1.0], "log_odds": [1.0, 0.0]}, r"the curve must never decrease\. Fit it again"),
     ],
 )
 def test_what_is_no_curve_is_refused(values, said):

@@ -17,6 +17,7 @@ from guerdon.contracts import (
     as_prompt,
 )
 from guerdon.models import likelihood as reading
+from guerdon.models.directory.policies import load_policy
 from guerdon.models.likelihood import (
     continuation_likelihood,
     opening_ids,
@@ -24,7 +25,6 @@ from guerdon.models.likelihood import (
     split_token_ids,
     text_likelihood,
 )
-from guerdon.models.policy import load_policy
 
 CONTEXTS = ["the film was", "the film was", "people love the", ""]
 CONTINUATIONS = [" very good .", " bad", " answer", "we see the film ."]

@@ -22,7 +22,7 @@ from guerdon.api import optimization
 from guerdon.config import PolicyOptions
 from guerdon.contracts import Policy
 from guerdon.models import completions_api, completions_client
-from guerdon.models.policy import load_policy
+from guerdon.models.directory.policies import load_policy
 from guerdon.models.remote_policy import PromptRefused, RemotePolicy, ServerError
 from guerdon.optimization.best_of_n.sampling import SeededPolicy
 from guerdon.testing import check_policy

@@ -36,10 +36,11 @@ from guerdon.formulas.advantage import (
     token_rewards,
     whiten,
 )
-from guerdon.models.calibrated import CalibratedModel, Calibration
+from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.card import Calibration
+from guerdon.models.directory.loading import create_reward_model
+from guerdon.models.directory.policies import load_policy
 from guerdon.models.ensemble import Ensemble
-from guerdon.models.policy import load_policy
-from guerdon.models.reward_model import create
 from guerdon.optimization import loop, monitor, rollouts
 from guerdon.optimization.loop import optimize
 from guerdon.optimization.rewards import combined
@@ -283,7 +284,7 @@ def test_a_policy_that_has_spoken_has_a_reference_as_fast_and_as_exact(tiny_dir)
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_there_is_no_dropout_in_training_mode_either(tmp_path, name):
     folder = save_family(tmp_path, name)
-    policy, network = speaking(folder, 0), create(ModelOptions(base=str(folder))).network
+    policy, network = speaking(folder, 0), create_reward_model(ModelOptions(base=str(folder))).network
     policy.model.train()
     network.train()
     text = [np.arange(5, 30)]
@@ -293,7 +294,7 @@ def test_there_is_no_dropout_in_training_mode_either(tmp_path, name):
 
 
 def test_the_reward_model_reads_the_very_tokens_that_were_drawn(tiny_dir):
-    policy, model = speaking(tiny_dir), create(ModelOptions(base=str(tiny_dir)))
+    policy, model = speaking(tiny_dir), create_reward_model(ModelOptions(base=str(tiny_dir)))
     drawn = policy.generate([policy.encode(p) for p in PROMPTS], 8, 4, seeds=1)
     asked = [p for p in PROMPTS for _ in range(8)]
     for prompt, ids, finish in zip(asked, drawn.replies, drawn.finish, strict=True):
@@ -684,7 +685,7 @@ def test_prompts_that_were_left_out_stand_in_the_report(tiny_dir, tmp_path):
 
 def test_a_finished_pool_of_reward_models_is_drawn_once(tiny_dir, tmp_path, monkeypatch):
     """Not so where a judge is a function, whose state nobody can see."""
-    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir))), Calibration())
+    model = CalibratedModel(create_reward_model(ModelOptions(base=str(tiny_dir))), Calibration())
     policy, drawn = speaking(tiny_dir, 0), []
     sample = type(policy).sample_with_seeds
     monkeypatch.setattr(type(policy), "sample_with_seeds", lambda *given: drawn.append(1) or sample(*given))
@@ -811,7 +812,11 @@ def of_the_prompt(prompts, responses):
 
 @pytest.mark.parametrize("value", ["head", "reward"])
 def test_a_warmed_up_value_model_explains_its_returns_before_the_policy_moves(tiny_dir, tmp_path, monkeypatch, value):
-    network = ValueNetwork(create(ModelOptions(base=str(tiny_dir))).network, 0.0, 1.0) if value == "reward" else None
+    network = (
+        ValueNetwork(create_reward_model(ModelOptions(base=str(tiny_dir))).network, 0.0, 1.0)
+        if value == "reward"
+        else None
+    )
     policy = speaking(tiny_dir)
     before, after = weights(policy), []
     learn = loop.learn
@@ -834,7 +839,7 @@ def test_a_warmed_up_value_model_explains_its_returns_before_the_policy_moves(ti
 
 
 def test_a_value_model_that_begins_as_the_reward_model_learns_on_its_own(tiny_dir, tmp_path):
-    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir))), Calibration(temperature=0.5))
+    model = CalibratedModel(create_reward_model(ModelOptions(base=str(tiny_dir))), Calibration(temperature=0.5))
     before = {n: p.detach().clone() for n, p in model.model.network.named_parameters()}
     policy = speaking(tiny_dir)
     config = build({"optimize": {**SMALL, "value": "reward", "check_every": 1}})
@@ -991,7 +996,7 @@ def test_a_weight_scales_what_is_stored_with_the_model_and_values_too(
 ):
     """A reward of 3 x the model's nats has 3 x their spread; values are in units of the score that is optimized."""
     calibration = Calibration(temperature=0.5, reference_mean=1.0, reference_spread=0.25, provenance={"rows": 9})
-    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir))), calibration)
+    model = CalibratedModel(create_reward_model(ModelOptions(base=str(tiny_dir))), calibration)
     batches, given = seen_by_learn(monkeypatch), []
     prepare = loop.prepare
     monkeypatch.setattr(loop, "prepare", lambda *args: (given.append(args), prepare(*args))[1])
@@ -1041,7 +1046,7 @@ def test_half_a_line_of_a_killed_run_spoils_no_report(tiny_dir, tmp_path):
 
 
 def test_a_template_is_compared_with_that_of_every_reward_model(tiny_dir, tmp_path):
-    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir))), Calibration())
+    model = CalibratedModel(create_reward_model(ModelOptions(base=str(tiny_dir))), Calibration())
     other = speaking(tiny_dir, system="be kind")
     for reward in (model, combined({"m": model, "k": kindness})):
         for work in (guerdon.optimize, guerdon.best_of_n):
@@ -1140,7 +1145,9 @@ def test_a_reward_of_another_scale_is_blamed_for_what_it_does(tiny_dir):
 
 def test_what_the_judges_did_not_see_whole_is_in_metrics_and_checks(tiny_dir, tmp_path):
     config = build({"optimize": {**SMALL, "check_every": 1}})
-    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir), max_length=12, truncation="left")), Calibration())
+    model = CalibratedModel(
+        create_reward_model(ModelOptions(base=str(tiny_dir), max_length=12, truncation="left")), Calibration()
+    )
     guerdon.optimize(speaking(tiny_dir), model, PROMPTS, held_out=HELD_OUT, out=tmp_path, config=config)
     assert metrics(tmp_path)[0]["partly_read"] == 1
     assert "A judge saw only part of some texts" in (tmp_path / "report.md").read_text()
@@ -1150,7 +1157,7 @@ def test_what_the_judges_did_not_see_whole_is_in_metrics_and_checks(tiny_dir, tm
 
 
 def test_gold_is_nothing_of_the_reward_whatever_it_is_called_and_weighted(tiny_dir, tmp_path):
-    model, other = (create(ModelOptions(base=str(tiny_dir)), seed=seed) for seed in (0, 1))
+    model, other = (create_reward_model(ModelOptions(base=str(tiny_dir)), seed=seed) for seed in (0, 1))
     whole = CalibratedModel(model, Calibration())
     wider = CalibratedModel(model, Calibration(temperature=2.0))
     both = Ensemble([whole, CalibratedModel(other, Calibration())])
@@ -1171,13 +1178,13 @@ def test_gold_is_nothing_of_the_reward_whatever_it_is_called_and_weighted(tiny_d
 
 
 def test_a_name_changes_no_fingerprint(tiny_dir):
-    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir))), Calibration())
+    model = CalibratedModel(create_reward_model(ModelOptions(base=str(tiny_dir))), Calibration())
     assert combined({"./rm": model}).fingerprint == combined({"rm": model}).fingerprint
     assert combined({"rm": model}, [2.0]).fingerprint != combined({"rm": model}).fingerprint
 
 
 def test_a_template_is_compared_with_that_of_members_and_of_gold(tiny_dir, tmp_path):
-    model = CalibratedModel(create(ModelOptions(base=str(tiny_dir))), Calibration())
+    model = CalibratedModel(create_reward_model(ModelOptions(base=str(tiny_dir))), Calibration())
     other = speaking(tiny_dir, system="be kind")
     for given in ({"reward": Ensemble([model, model])}, {"reward": kindness, "gold": model}):
         with pytest.raises(GuerdonError, match=r"not one system message .* remedy: policy\.system=null"):
@@ -1185,7 +1192,7 @@ def test_a_template_is_compared_with_that_of_members_and_of_gold(tiny_dir, tmp_p
 
 
 def test_an_ensemble_has_a_scale_of_its_own_but_starts_no_value_model(tiny_dir, monkeypatch):
-    models = [create(ModelOptions(base=str(tiny_dir)), seed=seed) for seed in (0, 1)]
+    models = [create_reward_model(ModelOptions(base=str(tiny_dir)), seed=seed) for seed in (0, 1)]
     calibration = Calibration(reference_mean=0.5, reference_spread=2.0, provenance={"policy": "toy"})
     both = CalibratedModel(Ensemble([CalibratedModel(model, Calibration()) for model in models]), calibration)
     with pytest.raises(GuerdonError, match=r"the reward is an ensemble, and a value model starts as one model"):

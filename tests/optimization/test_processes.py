@@ -16,7 +16,7 @@ from toys import KIND
 
 from guerdon.config import OptimizeOptions, PolicyOptions
 from guerdon.contracts import as_prompt
-from guerdon.models.policy import load_policy
+from guerdon.models.directory.policies import load_policy
 from guerdon.optimization.loop import optimize
 from guerdon.optimization.rewards import combined
 

@@ -109,11 +109,11 @@ def test_soft_min_is_the_uncertainty_rule_to_second_order():
 @pytest.mark.parametrize(
     ("name", "strength", "said"),
     [
-        ("median", None, r"rule 'median' is not known; known are sum, mean, min"),
-        ("mean", 0.5, "rule mean has no strength"),
-        ("soft_min", 0.0, "strength of rule soft_min is a finite number above 0"),
-        ("uncertainty", -1.0, "strength of rule uncertainty is a finite"),
-        ("uncertainty", math.nan, "strength of rule uncertainty is a finite"),
+        ("median", None, r"rule must be sum, mean, min, .*got 'median'"),
+        ("mean", 0.5, r"rule mean takes no strength, got 0\.5\. Leave it out"),
+        ("soft_min", 0.0, "strength of rule soft_min must be a finite number above 0, got 0.0"),
+        ("uncertainty", -1.0, "strength of rule uncertainty must be a finite number above 0, got -1.0"),
+        ("uncertainty", math.nan, "strength of rule uncertainty must be a finite number above 0, got nan"),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(name, strength, said):
@@ -317,7 +317,7 @@ def test_no_usable_reward_at_all_is_an_error_with_what_was_said():
             {"weights": [1.0, -1.0], "rule": "min"},
             "reward length: the rules of an ensemble take weights",
         ),
-        (Good(), {"rule": "best"}, "rule 'best' is not known"),
+        (Good(), {"rule": "best"}, "rule must be sum, .*got 'best'"),
         (Good(), {"clip": 0.0}, "clip is a finite number above 0"),
         (Good(), {"clip": math.inf}, "clip is a finite number above 0"),
     ],

@@ -24,7 +24,8 @@ from guerdon import GuerdonError, progress
 from guerdon.api import saved_models, scoring
 from guerdon.config import ModelOptions
 from guerdon.io import readers, run_folder, schema
-from guerdon.models.reward_model import create, save
+from guerdon.models.directory.loading import create_reward_model
+from guerdon.models.directory.saving import save
 from guerdon.scoring import bulk
 from guerdon.scoring.bulk import BulkScorer
 
@@ -36,7 +37,7 @@ SPEC = {"model": "toy"}
 @pytest.fixture(scope="module")
 def model(tiny_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bulk") / "model"
-    save(create(ModelOptions(base=str(tiny_dir))), folder)
+    save(create_reward_model(ModelOptions(base=str(tiny_dir))), folder)
     return folder
 
 
@@ -296,7 +297,7 @@ def test_a_partial_of_something_else_is_refused_with_the_remedy(model, tiny_dir,
     held = partial.read_bytes()
 
     other = tmp_path / "other"
-    save(create(ModelOptions(base=str(tiny_dir)), seed=1), other)
+    save(create_reward_model(ModelOptions(base=str(tiny_dir)), seed=1), other)
     for what, scorer in (("model", BulkScorer(other)), ("set of options", BulkScorer(model, calibrated=False))):
         with pytest.raises(
             GuerdonError,

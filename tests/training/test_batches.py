@@ -7,14 +7,14 @@ from toys import liked
 from training_runs import farthest, train, weights
 
 from guerdon.config import ModelOptions, TrainOptions
+from guerdon.models.directory.loading import create_reward_model
 from guerdon.models.engine import prefix_tree
-from guerdon.models.reward_model import create
 from guerdon.training.batches import epoch_order, micro_batches, step_rows
 from guerdon.training.dataset import tokenize_comparisons
 
 
 def test_micro_batches_keep_to_their_tokens_and_hold_every_row_once(tiny_dir):
-    model = create(ModelOptions(base=str(tiny_dir)))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir)))
     table = tokenize_comparisons(model.text, liked(40, k=3), TrainOptions(loss="all_pairs"))
     chunks = micro_batches(table, range(40), 300, model.network.backbone)
     assert sorted(row for chunk in chunks for row in chunk) == list(range(40))

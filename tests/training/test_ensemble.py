@@ -14,7 +14,7 @@ from toys import liked
 from guerdon import GuerdonError
 from guerdon.api import data, ensembles, saved_models
 from guerdon.config import Config, ModelOptions, TrainOptions
-from guerdon.models.reward_model import create
+from guerdon.models.directory.loading import create_reward_model
 from guerdon.training import fit
 from guerdon.training.dataset import bootstrap_counts, tokenize_comparisons
 from guerdon.training.ensemble import member_configs
@@ -27,7 +27,7 @@ HEAD = "classifier.score.weight"
 
 def gradients(base, comparisons, *, heads=1, seed=0, **options):
     """Loss and gradients of one step over all the comparisons, and the weight that the step is divided by."""
-    model = create(ModelOptions(base=str(base), heads=heads), seed=seed)
+    model = create_reward_model(ModelOptions(base=str(base), heads=heads), seed=seed)
     chosen = TrainOptions(**{**FAST, "seed": seed, **options})
     table = tokenize_comparisons(model.text, comparisons, chosen, (), heads if chosen.bootstrap else 0)
     model.network.train()
@@ -67,7 +67,9 @@ def test_training_on_a_resample_is_training_on_comparisons_weighed_by_their_draw
     weighed = [dataclasses.replace(r, weight=float(n)) for r, n in zip(rows, count, strict=True) if n > 0]
     assert 10 < len(weighed) < 30
     trained = [
-        fit(create(ModelOptions(base=str(tiny_dir))), given, TrainOptions(**FAST, bootstrap=resample)).model
+        fit(
+            create_reward_model(ModelOptions(base=str(tiny_dir))), given, TrainOptions(**FAST, bootstrap=resample)
+        ).model
         for given, resample in ((rows, True), (weighed, False))
     ]
     one, other = (model.network.state_dict() for model in trained)
@@ -78,7 +80,7 @@ def test_training_on_a_resample_is_training_on_comparisons_weighed_by_their_draw
 def test_held_out_comparisons_are_never_resampled(tiny_dir):
     options = TrainOptions(**{**FAST, "lr": 1e-12}, bootstrap=True)
     held = [
-        fit(create(ModelOptions(base=str(tiny_dir))), liked(16), chosen, held_out=liked(12, 1)).held_out
+        fit(create_reward_model(ModelOptions(base=str(tiny_dir))), liked(16), chosen, held_out=liked(12, 1)).held_out
         for chosen in (options, options.model_copy(update={"bootstrap": False}))
     ]
     assert held[0].loss.n == 12
@@ -92,7 +94,7 @@ def test_a_resample_that_holds_nothing_is_refused(tiny_dir):
         GuerdonError,
         match=r"train.bootstrap=True: the bootstrap sample must hold a comparison, got none of \d+\. Give more",
     ):
-        fit(create(ModelOptions(base=str(tiny_dir))), none, TrainOptions(**FAST, bootstrap=True))
+        fit(create_reward_model(ModelOptions(base=str(tiny_dir))), none, TrainOptions(**FAST, bootstrap=True))
 
 
 # ---- Heads on one backbone --------------------------------------------------------------------------------------------
@@ -133,7 +135,7 @@ def test_over_a_frozen_backbone_heads_together_are_heads_trained_apart(tiny_dir)
     options = TrainOptions(**{**FAST, "lr": 0.02, "eps": 1e-12, "clip": 0.0, "epochs": 3.0})
 
     def trained(heads, seed):
-        model = create(ModelOptions(base=str(tiny_dir), heads=heads), seed=seed)
+        model = create_reward_model(ModelOptions(base=str(tiny_dir), heads=heads), seed=seed)
         for parameter in model.network.backbone.base_model.parameters():
             parameter.requires_grad_(False)
         return fit(model, liked(32), options).model.score(PROMPTS, ANSWERS)
@@ -144,7 +146,7 @@ def test_over_a_frozen_backbone_heads_together_are_heads_trained_apart(tiny_dir)
 
 
 def test_heads_learn_and_are_measured_by_their_mean(tiny_dir):
-    model = create(ModelOptions(base=str(tiny_dir), heads=3))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir), heads=3))
     result = fit(model, liked(48), TrainOptions(**{**FAST, "epochs": 4.0}, bootstrap=True), held_out=liked(40, 1))
     assert result.held_out.accuracy.value > 0.9
     found = result.model.score(PROMPTS, ANSWERS)
@@ -156,7 +158,7 @@ def test_heads_learn_and_are_measured_by_their_mean(tiny_dir):
 def test_a_run_of_other_heads_is_another_run(tiny_dir, tmp_path):
     options = TrainOptions(**{**FAST, "save_every": 1}, max_steps=1)
     for heads in (2, 3):
-        model = create(ModelOptions(base=str(tiny_dir), heads=heads))
+        model = create_reward_model(ModelOptions(base=str(tiny_dir), heads=heads))
         if heads == 2:
             fit(model, liked(16), options, folder=tmp_path)
             continue
@@ -165,7 +167,7 @@ def test_a_run_of_other_heads_is_another_run(tiny_dir, tmp_path):
 
 
 def test_heads_and_rated_attributes_do_not_go_together(tiny_dir):
-    model = create(ModelOptions(base=str(tiny_dir), heads=2))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir), heads=2))
     with pytest.raises(
         GuerdonError, match=r"model.heads must be 1 with train.loss=attributes, .*, got 2\. Set model.heads=1"
     ):
@@ -248,7 +250,7 @@ def desk(tiny_dir, tmp_path_factory):
     """Two trained models and held-out comparisons; read them, do not write here."""
     place = tmp_path_factory.mktemp("desk")
     for seed in (0, 1):
-        model = create(ModelOptions(base=str(tiny_dir)), seed=0)
+        model = create_reward_model(ModelOptions(base=str(tiny_dir)), seed=0)
         saved_models.save(fit(model, liked(48), TrainOptions(**FAST, seed=seed)).model, place / str(seed))
     data.write(place / "held.jsonl", liked(60, 3))
     return place
@@ -296,7 +298,7 @@ def test_the_command_averages_weights_and_measures_whether_it_may(desk, tmp_path
             "must be absent with --average, got --rule min. Leave",
         ),
         (("{0}", "{1}", "--rule", "median"), "rule 'median' is not known; known are mean"),
-        (("{0}", "{1}", "--strength", "1"), "rule mean has no strength"),
+        (("{0}", "{1}", "--strength", "1"), "rule mean takes no strength, got 1.0. Leave it out"),
         (("{0}", "nowhere"), "nowhere: no such directory"),
     ],
 )

@@ -15,9 +15,10 @@ from guerdon import Comparison, GuerdonError, Preference, Response
 from guerdon.api import training
 from guerdon.config import ModelOptions, TrainOptions
 from guerdon.contracts import as_prompt
-from guerdon.models.directory import layout
+from guerdon.models.directory.loading import create_reward_model, load_reward_model
+from guerdon.models.directory.saving import save
+from guerdon.models.engine.classifier import head_name
 from guerdon.models.engine.modules import unwrap_peft
-from guerdon.models.reward_model import create, load, save
 from guerdon.training import fit, loop
 
 
@@ -33,22 +34,22 @@ def test_training_learns_and_measures_how_well(tiny_dir):
 def test_adapters_and_the_head_train_and_the_backbone_does_not(tmp_path, monkeypatch, name):
     base = save_family(tmp_path / "base", name)
     options = ModelOptions(base=str(base), template="plain", lora_rank=4)
-    before = create(options)
+    before = create_reward_model(options)
     trainable = {n for n, p in before.network.named_parameters() if p.requires_grad and n != "tie_raw"}
-    head = {f"{layout.head_name(unwrap_peft(before.network.classifier))}"}
+    head = {f"{head_name(unwrap_peft(before.network.classifier))}"}
     assert all("lora_" in n or n.split(".")[-2] in head for n in trainable)
     assert any(n.split(".")[-2] in head for n in trainable)
 
     seen = {}
-    merge = layout.merged
+    merge = merge_adapters
 
     def watched(classifier):
         seen["adapters"] = model.score(PROMPTS, ANSWERS).value
         seen["backbone"] = {n: p.clone() for n, p in classifier.named_parameters() if "lora_" not in n}
         return merge(classifier)
 
-    monkeypatch.setattr(layout, "merged", watched)
-    model = create(options)
+    monkeypatch.setattr(reward_model, "merge_adapters", watched)
+    model = create_reward_model(options)
     result = fit(model, liked(32), TrainOptions(**FAST, head_lr=1e-2))
     monkeypatch.undo()
     start = dict(before.network.classifier.named_parameters())
@@ -60,15 +61,18 @@ def test_adapters_and_the_head_train_and_the_backbone_does_not(tmp_path, monkeyp
     save(result.model, tmp_path / "model")
     assert not (tmp_path / "model/adapter_config.json").exists()
     np.testing.assert_allclose(
-        load(tmp_path / "model").score(PROMPTS, ANSWERS).value, result.model.score(PROMPTS, ANSWERS).value, atol=1e-6
+        load_reward_model(tmp_path / "model").score(PROMPTS, ANSWERS).value,
+        result.model.score(PROMPTS, ANSWERS).value,
+        atol=1e-6,
     )
 
 
 def test_an_adapter_for_a_missing_layer_is_refused_with_the_layers_there_are(tiny_dir):
     with pytest.raises(
-        GuerdonError, match=r"no linear layer is called 'c_attn'; remedy: choose from down_proj, gate_proj"
+        GuerdonError,
+        match=r"model\.lora_targets must name linear layers, got 'c_attn'\. Choose from down_proj, gate_proj",
     ):
-        create(ModelOptions(base=str(tiny_dir), lora_rank=2, lora_targets=["q_proj", "c_attn"]))
+        create_reward_model(ModelOptions(base=str(tiny_dir), lora_rank=2, lora_targets=["q_proj", "c_attn"]))
 
 
 @pytest.mark.parametrize("lora_rank", [0, 4])
@@ -93,7 +97,7 @@ def test_a_bfloat16_backbone_learns_under_a_float32_head(tiny_dir, monkeypatch, 
 
 
 def test_steps_too_small_for_bfloat16_are_not_lost(tiny_dir):
-    network = create(ModelOptions(base=str(tiny_dir), dtype="bfloat16")).network
+    network = create_reward_model(ModelOptions(base=str(tiny_dir), dtype="bfloat16")).network
     norm = network.classifier.model.norm.weight  # all ones, where bfloat16's next number is 2^-7 away
     moving = loop.trainable_weights(network, TrainOptions(lr=1e-4, schedule="constant", clip=0.0))
     for _ in range(100):
@@ -129,7 +133,7 @@ def test_metrics_hold_the_learning_rate_of_each_step(tiny_dir, tmp_path):
 @pytest.mark.parametrize("name", ["llama", "bert"])
 def test_the_head_has_its_own_learning_rate_and_no_decay(tmp_path, name):
     base = save_family(tmp_path, name)
-    network = create(ModelOptions(base=str(base), template="plain")).network
+    network = create_reward_model(ModelOptions(base=str(base), template="plain")).network
     groups = loop.trainable_weights(network, TrainOptions(lr=1e-4, head_lr=1e-2, weight_decay=0.1)).adamw.param_groups
     names = {id(p): n for n, p in network.named_parameters()}
     found = {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
@@ -143,7 +147,9 @@ def test_clipping_bounds_the_step_and_metrics_hold_the_norm_before_it(tiny_dir, 
     given = {"max_steps": 1, **SMOOTH}
     free = train(tiny_dir, liked(16), folder=tmp_path / "free", **given)
     cut = train(tiny_dir, liked(16), folder=tmp_path / "cut", **given | {"clip": 1e-3})
-    start = {n: v.clone() for n, v in create(ModelOptions(base=str(tiny_dir))).network.state_dict().items()}
+    start = {
+        n: v.clone() for n, v in create_reward_model(ModelOptions(base=str(tiny_dir))).network.state_dict().items()
+    }
     assert metrics(tmp_path / "free")[0]["grad_norm"] == metrics(tmp_path / "cut")[0]["grad_norm"] > 0.1
     assert farthest(start, weights(cut)) < 0.02 * farthest(start, weights(free))
 

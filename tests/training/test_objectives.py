@@ -12,7 +12,7 @@ from training_runs import ANSWERS, FAST, PROMPTS, gradients, metrics, train
 
 from guerdon import Comparison, Preference, Response
 from guerdon.api import training
-from guerdon.models.reward_model import load
+from guerdon.models.directory.loading import load_reward_model
 from guerdon.training.objectives import OBJECTIVES
 
 
@@ -78,7 +78,7 @@ def test_every_loss_learns_from_its_data(tiny_dir, tmp_path, loss):
     card = json.loads((folder / "model/reward.json").read_text("utf-8"))
     assert (card["tie_threshold"] is not None) == (loss == "rao_kupper")
     assert card["attributes"] == attributes
-    found = load(folder / "model").score(PROMPTS, ANSWERS)
+    found = load_reward_model(folder / "model").score(PROMPTS, ANSWERS)
     np.testing.assert_allclose(found.value, model.score(PROMPTS, ANSWERS).value, atol=1e-6)
     assert found.value[0] > found.value[1]
     assert list(found.attributes) == attributes

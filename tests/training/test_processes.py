@@ -23,7 +23,7 @@ from toys import liked
 import guerdon
 from guerdon import Comparison, GuerdonError, Preference
 from guerdon.config import ModelOptions, TrainOptions
-from guerdon.models.reward_model import create, load
+from guerdon.models.directory.loading import create_reward_model, load_reward_model
 from guerdon.training import fit, loop
 from guerdon.training.batches import micro_batches, rows_of_process, step_rows
 from guerdon.training.dataset import tokenize_comparisons
@@ -66,7 +66,7 @@ def run_case(base: Path, name: str, place: Path, **over) -> loop.TrainResult:
     held_out = [
         dataclasses.replace(c, preference=Preference(groups=c.preference.groups[::-1]), id="") for c in liked(9, 1)
     ]
-    made = create(ModelOptions(base=str(base), **model))
+    made = create_reward_model(ModelOptions(base=str(base), **model))
     return fit(made, uneven(), TrainOptions(**given), held_out=held_out, folder=folder)
 
 
@@ -154,7 +154,7 @@ def test_stopping_early_is_one_of_the_cases(tiny_dir, tmp_path):
 
 
 def test_the_processes_of_a_case_make_unequal_numbers_of_passes(tiny_dir):
-    model = create(ModelOptions(base=str(tiny_dir)))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir)))
     options = TrainOptions(**SMALL)
     table = tokenize_comparisons(model.text, uneven(), options)
     passes = [
@@ -182,8 +182,10 @@ def test_a_run_goes_on_with_another_number_of_processes(tiny_dir, launched):
 
     whole = guerdon.train(guerdon.read(data), base=str(tiny_dir), **CHANGING)
     texts = ["write a review"] * 3, ["a good and great film", "a sad film", "the film was so so"]
-    np.testing.assert_allclose(load(hands / "model").score(*texts).value, whole.score(*texts).value, atol=5e-6)
-    found = load(hands / "model").network.state_dict()
+    np.testing.assert_allclose(
+        load_reward_model(hands / "model").score(*texts).value, whole.score(*texts).value, atol=5e-6
+    )
+    found = load_reward_model(hands / "model").network.state_dict()
     for key, value in whole.network.state_dict().items():
         torch.testing.assert_close(found[key], value, rtol=0, atol=1e-6)
     assert not list(launched.glob("hands/.*"))
@@ -198,19 +200,19 @@ def test_accelerate_launch_starts_them_too(tiny_dir, tmp_path):
     done = started("accelerate.commands.launch", *how, *words)
     assert done.stderr.count("tokens per epoch") == 1
     whole = guerdon.train(guerdon.read(data), base=str(tiny_dir), **CHANGING)
-    found = load(out / "model").network.state_dict()
+    found = load_reward_model(out / "model").network.state_dict()
     for key, value in whole.network.state_dict().items():
         torch.testing.assert_close(found[key], value, rtol=0, atol=1e-6)
 
 
 def test_slices_of_one_process_are_refused(tiny_dir):
     with pytest.raises(GuerdonError, match=r"train\.shard=True: there is one process only; remedy: torchrun"):
-        fit(create(ModelOptions(base=str(tiny_dir))), liked(4), TrainOptions(shard=True))
+        fit(create_reward_model(ModelOptions(base=str(tiny_dir))), liked(4), TrainOptions(shard=True))
 
 
 def test_slices_of_a_model_whose_positions_turn_are_refused_with_texts_on_both_sides(tmp_path):
     base = str(save_family(tmp_path, "longrope"))
-    model, options = create(ModelOptions(base=base, truncation="left")), TrainOptions(shard=True)
+    model, options = create_reward_model(ModelOptions(base=base, truncation="left")), TrainOptions(shard=True)
     both = tokenize_comparisons(model.text, uneven(8), options)
     with pytest.raises(
         GuerdonError, match=r"of \d+ to \d+ tokens.* longer than 24 tokens\. Set model\.max_length=24, or"

@@ -12,7 +12,8 @@ from toys import liked
 from training_runs import SMOOTH, farthest, gradients, train, weights
 
 from guerdon.config import ModelOptions
-from guerdon.models.reward_model import ScalarNetwork, create
+from guerdon.models.directory.loading import create_reward_model
+from guerdon.models.reward_model import ScalarNetwork
 
 
 @pytest.mark.parametrize("loss", ["bradley_terry", "plackett_luce"])
@@ -82,7 +83,7 @@ def test_gradient_checkpointing_changes_nothing(tiny_dir, lora_rank):
 def test_a_forward_pass_in_training_mode_gives_the_same_twice(tmp_path, name):
     own = {"attention_dropout": 0.5} if name in ("llama", "modernbert") else {}
     base = save_family(tmp_path, name, **own)
-    model = create(ModelOptions(base=str(base), template="plain", lora_rank=2))
+    model = create_reward_model(ModelOptions(base=str(base), template="plain", lora_rank=2))
     model.network.train()
     texts = [np.array([4, 5, 6, 7, 8])]
     first, second = (model.network(texts) for _ in range(2))

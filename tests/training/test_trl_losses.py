@@ -13,7 +13,8 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from guerdon.config import TrainOptions
-from guerdon.models.reward_model import Card, ScalarNetwork, ScalarRewardModel
+from guerdon.models.card import Card
+from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel
 from guerdon.training import fit, loop
 from guerdon.training.dataset import TokenizedComparisons
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from guerdon.alignment_tax.battery import Task
 from guerdon.contracts import GuerdonError
-from guerdon.models.directory import layout
+from guerdon.models.engine.pretrained import context_length
 from guerdon.models.likelihood import continuation_likelihood, plain_ids, text_likelihood
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def generate(policy: LanguagePolicy, asked: Sequence[tuple[str, Mapping[str, Any
         temperature = float(given.get("temperature", 1.0)) if given.get("do_sample") else 0.0
         by_way.setdefault((int(given.get("max_gen_toks", GENERATED)), temperature), []).append(i)
     for (most, temperature), rows in by_way.items():
-        room = (layout.context_length(policy.model.config) or 1 << 30) - most
+        room = (context_length(policy.model.config) or 1 << 30) - most
         if room < 1:
             raise GuerdonError(
                 f"tax.lm_eval: a task asks for {most} tokens, more than the policy's context; remedy: another task"

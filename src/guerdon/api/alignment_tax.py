@@ -48,7 +48,8 @@ def measure_alignment_tax(
         refuse_unlike,
         results,
     )
-    from guerdon.models.policy import LanguagePolicy, load_policy
+    from guerdon.models.directory.policies import load_policy
+    from guerdon.models.policy import LanguagePolicy
 
     settings = build((config or Config()).model_dump(exclude_unset=True), {"tax": options})
     chosen = settings.tax

@@ -25,7 +25,7 @@ from guerdon.io import (
     schema,
     writers,
 )
-from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.calibrated import strip_calibration
 from guerdon.models.reward_model import ScalarRewardModel
 from guerdon.progress import Bar, note
 
@@ -134,7 +134,7 @@ def write_report(report: Report, folder: str | Path) -> None:
 
 def _tokens_seen(model: Any) -> dict[str, Any]:
     """What the hygiene gate asks of a model of ours: the tokens that it reads, and which are special. Empty for others."""
-    inner = model.model if isinstance(model, CalibratedModel) else model
+    inner = strip_calibration(model)
     if not isinstance(inner, ScalarRewardModel):
         return {}
     text = inner.text
@@ -151,7 +151,7 @@ def _saved_cache(folder: Path, model: Any, comparisons: Sequence[Comparison], op
     fingerprint = getattr(model, "fingerprint", None)
     if fingerprint is None:
         return AuditCache()
-    inner = model.model if isinstance(model, CalibratedModel) else model
+    inner = strip_calibration(model)
     identity = digest([fingerprint, _doubt_of(inner)])
     seen = digest_all(digest(schema.comparison_to_row(comparison)) for comparison in comparisons)
     key = digest([identity, seen, options.model_dump(exclude={"only", "skip"}), __version__])

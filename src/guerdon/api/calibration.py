@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from guerdon.api.saved_models import save
 from guerdon.config import make
 from guerdon.contracts import Comparison, GuerdonError, Judge, Report, RewardModel, Rollouts
-from guerdon.io import writers
 from guerdon.models.calibrated import CalibratedModel
-from guerdon.models.reward_model import ScalarRewardModel
 from guerdon.progress import bar
 
 if TYPE_CHECKING:
@@ -60,22 +56,11 @@ def calibrate(
 
 def store_calibration(model: CalibratedModel, folder: str | Path, out: str | Path | None = None) -> None:
     """Store a calibration in the saved model. In place, only reward.json or ensemble.json is rewritten; with `out`, all is."""
-    from guerdon.models.directory.layout import ENSEMBLE
-    from guerdon.models.ensemble import Ensemble, recalibrated
+    from guerdon.models.directory.saving import save_calibration
 
     if not isinstance(model, CalibratedModel):
         raise GuerdonError(
             "calibrate.method must be temperature to be stored, got isotonic, which gives a judge and not a reward model. "
             "Use calibrate.method=temperature, or use the judge in Python."
         )
-    inner = model.model
-    has_heads = isinstance(inner, ScalarRewardModel) and inner.heads > 1  # each head has a reward.json of its own
-    if has_heads or (out is not None and Path(out) != Path(folder)):
-        save(model, out or folder)
-        return
-    if isinstance(inner, Ensemble):
-        writers.write_text(Path(folder) / ENSEMBLE, recalibrated(folder, model.calibration))
-        return
-    assert isinstance(inner, ScalarRewardModel)
-    card = dataclasses.replace(inner.card, calibration=model.calibration)
-    writers.write_json(Path(folder) / "reward.json", card.as_dict())
+    save_calibration(model, folder, out)

@@ -58,19 +58,10 @@ def check(
 
 
 def token_counter(options: ModelOptions) -> Any:
-    """The ids that a model would see of a prompt and a response, truncated as it would; loads the tokenizer only."""
-    from guerdon.models.directory import layout
-    from guerdon.models.reward_model import (
-        read_card,
-        resolve,
-        text_for,
-        with_stored,
-    )
+    """A function from a prompt and a response to the ids that a model reads, truncated as it would. Loads only the tokenizer."""
+    from guerdon.models.directory.loading import load_text
 
-    source = resolve(options.base)
-    card = read_card(source)
-    options = (with_stored(options, card) if card else options).model_copy(update={"truncation": "left"})
-    text = text_for(layout.read_tokenizer(source, options), layout.read_config(source, options), options)
+    text = load_text(options.model_copy(update={"truncation": "left"}))
     return lambda prompt, response: text.encode([prompt], [response])[0].ids.tolist()
 
 

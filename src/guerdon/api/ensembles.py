@@ -23,7 +23,7 @@ from guerdon.io import (
     readers,
     writers,
 )
-from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.calibrated import CalibratedModel, strip_calibration
 from guerdon.models.reward_model import ScalarRewardModel
 
 if TYPE_CHECKING:
@@ -55,8 +55,9 @@ def train_ensemble(
     """
     from accelerate import PartialState
 
-    from guerdon.models.calibrated import Calibration
-    from guerdon.models.ensemble import Ensemble, bind, scale_by_comparisons
+    from guerdon.models.card import Calibration
+    from guerdon.models.directory.saving import save_members
+    from guerdon.models.ensemble import Ensemble, scale_by_comparisons
     from guerdon.training.ensemble import member_configs
 
     chosen, folder = _rule(rule, strength), Path(out) if out else None
@@ -70,7 +71,7 @@ def train_ensemble(
         if by == "heads":
             save(whole, folder / "model")
         else:
-            bind([place / "model" for place in places if place], folder / "model", whole)
+            save_members([place / "model" for place in places if place], folder / "model", whole)
     return CalibratedModel(whole, Calibration())
 
 
@@ -89,7 +90,8 @@ def ensemble(
     """
     from guerdon.auditing.measures.ensemble import measure_ensemble
     from guerdon.contracts import Finding
-    from guerdon.models.ensemble import Ensemble, bind, scale_by_comparisons
+    from guerdon.models.directory.saving import save_members
+    from guerdon.models.ensemble import Ensemble, scale_by_comparisons
     from guerdon.models.scored_pairs import score_comparisons
 
     if len({Path(model).resolve() for model in models}) != len(models) or len(models) < 2:
@@ -103,12 +105,12 @@ def ensemble(
     whole = Ensemble(loaded, _rule(rule, strength))
     about = {"members": ", ".join(map(str, models)), "rule": rule, "directory": str(out)}
     if not comparisons:
-        bind(models, out, whole)
+        save_members(models, out, whole)
         remedy = "Give held-out comparisons (--data), or calibrate each member first."
         missing = Finding("warning", "The members are not on one scale", "no comparisons were given", remedy)
         return Report("Ensemble", about, findings=(missing,))
     whole = scale_by_comparisons(whole, comparisons, "held-out comparisons")
-    bind(models, out, whole)
+    save_members(models, out, whole)
     with bar("ensemble", len(comparisons)) as progress:
         pairs = score_comparisons(whole, comparisons, progress=progress)
     report = measure_ensemble(whole, comparisons, pairs, make(AuditOptions, options))
@@ -129,11 +131,13 @@ def warm(
     from guerdon.auditing.measures.weight_averaging import measure_weight_averaging
 
     loaded = [load(model) if isinstance(model, str | Path) else model for model in models]
-    inner = [model.model if isinstance(model, CalibratedModel) else model for model in loaded]
+    inner = [strip_calibration(model) for model in loaded]
     for model in inner:
         if not isinstance(model, ScalarRewardModel):
-            raise GuerdonError(f"average: {type(model).__name__} has no weights of its own; remedy: give single models")
-    average, report = measure_weight_averaging(inner, comparisons, make(AuditOptions, options))  # type: ignore[arg-type]
+            raise GuerdonError(
+                f"average: every model must have weights of its own, got {type(model).__name__}. Pass single models."
+            )
+    average, report = measure_weight_averaging(inner, comparisons, make(AuditOptions, options))
     if out:
         save(average, out)
     return CalibratedModel(average, average.card.calibration), report
@@ -155,7 +159,7 @@ def _member(
     from accelerate import PartialState
 
     from guerdon.contracts import digest_all
-    from guerdon.models.reward_model import load as load_scalar
+    from guerdon.models.directory.loading import load_reward_model
 
     if place is None or config.model.heads > 1:  # heads are one run, which knows by itself whether it is done
         return train(comparisons, held_out=held_out, out=place, config=config)
@@ -171,4 +175,6 @@ def _member(
     if readers.read_json(done) != {"identity": identity}:
         raise GuerdonError(f"{place}: was trained with other options or data; remedy: another --out, or delete {place}")
     running = {"device", "autocast", "attention"} & config.model.model_fields_set
-    return load_scalar(place / "model", make(ModelOptions, {name: getattr(config.model, name) for name in running}))
+    return load_reward_model(
+        place / "model", make(ModelOptions, {name: getattr(config.model, name) for name in running})
+    )

@@ -33,7 +33,7 @@ from guerdon.io import (
     schema,
     writers,
 )
-from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.calibrated import CalibratedModel, strip_calibration
 from guerdon.models.reward_model import ScalarRewardModel
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ log = logging.getLogger("guerdon")
 
 def load_policy(base: str = "starter", *, adapters: bool = False, seed: int = 0, **options: Any) -> Policy:
     """A language model that speaks, here or on a server. Keywords are PolicyOptions; `adapters` adds those that are trained."""
-    from guerdon.models.policy import load_policy as load
+    from guerdon.models.directory.policies import load_policy
     from guerdon.models.remote_policy import RemotePolicy
 
     chosen = make(PolicyOptions, {"base": base, **options})
@@ -71,7 +71,7 @@ def load_policy(base: str = "starter", *, adapters: bool = False, seed: int = 0,
         )
     if ignored := [name for name in changed if name.startswith("server_")]:
         raise GuerdonError(f"policy.{ignored[0]}: used with policy.server only; remedy: give policy.server=URL")
-    return load(chosen, adapters=adapters, seed=seed)
+    return load_policy(chosen, adapters=adapters, seed=seed)
 
 
 def best_of_n(
@@ -139,7 +139,8 @@ def optimize(
     """
     from accelerate import PartialState
 
-    from guerdon.models.policy import LanguagePolicy, save_policy
+    from guerdon.models.directory.policies import save_policy
+    from guerdon.models.policy import LanguagePolicy
     from guerdon.optimization.loop import optimize
 
     if not isinstance(policy, LanguagePolicy):
@@ -271,7 +272,7 @@ def _all_of_it(policy: Any, judges: Sequence[Reward]) -> dict[str, Any] | None:
     from guerdon.models.policy import LanguagePolicy
 
     sources = [source for judge in judges for source in judge.sources.values()]
-    inner = [source.model if isinstance(source, CalibratedModel) else source for source in sources]
+    inner = [strip_calibration(source) for source in sources]
     models = [model for model in inner if isinstance(model, ScalarRewardModel)]
     if len(models) < len(inner) or not hasattr(policy, "fingerprint"):
         return None

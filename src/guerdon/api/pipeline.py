@@ -145,12 +145,13 @@ def _import(out: Path, data: str | Path, config: Config) -> tuple[list[Compariso
 
 
 def _train(out: Path, config: Config) -> dict[str, Any]:
-    from guerdon.models.reward_model import create, save
+    from guerdon.models.directory.loading import create_reward_model
+    from guerdon.models.directory.saving import save
     from guerdon.training import fit
 
     comparisons = list(readers.read_comparisons(out / "train.jsonl"))
     held_out = list(readers.read_comparisons(out / "calibrate.jsonl"))
-    model = create(config.model, seed=config.train.seed)
+    model = create_reward_model(config.model, seed=config.train.seed)
     result = fit(model, comparisons, config.train, held_out=held_out, folder=out)
     save(training.with_self_test(result.model, comparisons), out / "model")
     return {"steps": result.steps, "dropped": result.num_dropped, "train_seconds": result.seconds}
@@ -178,7 +179,7 @@ def _audit(out: Path, config: Config) -> dict[str, Any]:
 
 def _sample(out: Path, config: Config) -> dict[str, Any]:
     """Replies of the language model before training: best-of-n chooses from them, and their mean reward becomes 0."""
-    from guerdon.models.policy import load_policy
+    from guerdon.models.directory.policies import load_policy
 
     options = config.quickstart
     distinct = dict.fromkeys(c.prompt for c in readers.read_comparisons(out / "audit.jsonl"))

@@ -40,13 +40,14 @@ def train(
     """
     from accelerate import PartialState
 
-    from guerdon.models.reward_model import create, save
+    from guerdon.models.directory.loading import create_reward_model
+    from guerdon.models.directory.saving import save
     from guerdon.runtime.distributed import join_processes
     from guerdon.training import fit
 
     config = with_options(config or Config(), options)
     folder = Path(out) if out else None
-    model = create(join_processes(config.model, config.train), seed=config.train.seed)
+    model = create_reward_model(join_processes(config.model, config.train), seed=config.train.seed)
 
     def write_config_file() -> None:  # not before the data and the folder are known to be usable
         if folder and PartialState().is_main_process:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 import numpy as np
 
 from guerdon.contracts import Scores, as_prompt, as_response, digest, prompt_identity, response_identity
+from guerdon.models.fingerprint import fingerprint_of
 from guerdon.models.scored_pairs import PairScorer
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class CachedRewardModel:
     @property
     def fingerprint(self) -> str:
         """The model's own."""
-        return str(getattr(self.model, "fingerprint", type(self.model).__name__))
+        return fingerprint_of(self.model)
 
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
         """Scores of the model."""

@@ -19,7 +19,7 @@ from guerdon.contracts import Estimate, Finding, GuerdonError, Quantity, Report,
 from guerdon.formulas.calibration import nll
 from guerdon.formulas.isotonic import fit_isotonic, isotonic_log_odds
 from guerdon.formulas.resampling import bootstrap_mean, paired_difference
-from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.calibrated import strip_calibration
 from guerdon.models.calibration_error import ODDS, is_miscalibrated, measure_null, measure_odds
 from guerdon.models.isotonic import IsotonicJudge
 from guerdon.models.scored_pairs import Progress, ScoredPairs, score_comparisons
@@ -58,7 +58,8 @@ def fit_isotonic_judge(
     the share of pairs that the curve alone leaves undecided. A model that is already calibrated is calibrated again from
     its raw rewards.
     """
-    raw = model.model if isinstance(model, CalibratedModel | IsotonicJudge) else model
+    raw = strip_calibration(model)
+    raw = raw.model if isinstance(raw, IsotonicJudge) else raw
     pairs = usable_pairs(score_comparisons(raw, comparisons, progress=progress))
     if len(pairs) < MIN_PAIRS:
         raise GuerdonError(

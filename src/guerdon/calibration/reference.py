@@ -10,7 +10,7 @@ import numpy as np
 
 from guerdon.contracts import Estimate, GuerdonError, Quantity, RewardModel, digest_all, prompt_digest
 from guerdon.formulas.resampling import bootstrap, bootstrap_mean
-from guerdon.models.calibrated import Calibration
+from guerdon.models.card import Calibration
 from guerdon.models.estimates import SCALE
 
 if TYPE_CHECKING:

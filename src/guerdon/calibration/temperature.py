@@ -14,9 +14,10 @@ from guerdon.calibration.reference import measure_reference
 from guerdon.contracts import Estimate, Finding, GuerdonError, Quantity, Report, RewardModel, digest_all
 from guerdon.formulas.calibration import LOG_TEMPERATURE_RANGE, fit_temperature
 from guerdon.formulas.resampling import bootstrap
-from guerdon.models.calibrated import CalibratedModel, Calibration
+from guerdon.models.calibrated import CalibratedModel, strip_calibration
 from guerdon.models.calibration_error import QUANTITIES as ODDS_QUANTITIES
 from guerdon.models.calibration_error import is_miscalibrated, measure_null, measure_odds
+from guerdon.models.card import Calibration
 from guerdon.models.estimates import SCALE
 from guerdon.models.scored_pairs import Progress, ScoredPairs, score_comparisons
 
@@ -58,7 +59,7 @@ def fit_calibrated_model(
     fitted to other groups. `reference` holds samples of the policy to be optimized; their rewards give the reference mean
     and spread. A model that is already calibrated is calibrated again from its raw rewards.
     """
-    raw = model.model if isinstance(model, CalibratedModel) else model
+    raw = strip_calibration(model)
     if not isinstance(raw, RewardModel):
         raise GuerdonError(
             f"calibrate: model must give scores, got {type(raw).__name__}. Give a reward model, not a judge."

@@ -14,7 +14,7 @@ import torch
 
 from guerdon.contracts import GuerdonError, Prompt
 from guerdon.models.chat_template import whole
-from guerdon.models.directory import layout
+from guerdon.models.engine.pretrained import context_length
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -180,4 +180,4 @@ def _ids(policy: LanguagePolicy, texts: Sequence[str]) -> list[Any]:
 
 
 def _longest(policy: LanguagePolicy) -> int:
-    return min(layout.context_length(policy.model.config) or LONGEST, LONGEST)
+    return min(context_length(policy.model.config) or LONGEST, LONGEST)

@@ -5,15 +5,10 @@ Axes: n replies, r tokens of all replies one after another, v vocabulary, x hidd
 
 from __future__ import annotations
 
-import copy
-import json
 import logging
-import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +17,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from guerdon.config import ModelOptions, PolicyOptions
 from guerdon.contracts import (
     FinishReason,
     GuerdonError,
@@ -34,23 +28,20 @@ from guerdon.contracts import (
     digest,
 )
 from guerdon.formulas.policy import entropy
-from guerdon.models.chat import ensure_pad_token
 from guerdon.models.chat_template import render_prompt, template_source, whole
-from guerdon.models.directory import layout
 from guerdon.models.engine import kv_cache
 from guerdon.models.engine.backbone import TOLERANCE, Backbone, Texts, pad, padded_positions
-from guerdon.models.engine.device import keep_freed_memory, pick_device, pick_dtype
 from guerdon.models.engine.kv_cache import SampledTokens
 from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.engine.prepacked import prepacked_weights
-from guerdon.models.reward_model import refuse_nan, resolve
+from guerdon.models.engine.pretrained import context_length, is_encoder, quiet
+from guerdon.models.fingerprint import weights_fingerprint
 from guerdon.progress import Bar
 
 log = logging.getLogger("guerdon")
 
 AT_ONCE = 1 << 16  # tokens of prompts and replies that are remembered at once while replies are drawn
 ROWS = 512  # replies drawn at once: more are no faster, and a row of logits each is held
-REMEDY = "remedy: the language model itself, not a reward model, an encoder or a translator"
 LOGITS = 1 << 26  # logits of one piece; more are computed again in the backward pass instead of kept
 
 
@@ -84,12 +75,12 @@ class LanguagePolicy:
         self.max_prompt, self.template = max_prompt, template
         self.backbone = Backbone(model)
         self.stop_ids = stop_tokens(model, tokenizer, stop)
-        self.shares_prefixes = False if layout.is_encoder(model.config) else None
+        self.shares_prefixes = False if is_encoder(model.config) else None
 
     @property
     def fingerprint(self) -> str:
         """Changes with whatever changes what it says: weights, rendering, where replies end."""
-        return digest([layout.fingerprint(self.model), self.template_hash, sorted(self.stop_ids), self.max_prompt])
+        return digest([weights_fingerprint(self.model), self.template_hash, sorted(self.stop_ids), self.max_prompt])
 
     # ---- Speaking ----------------------------------------------------------------------------------------------------
 
@@ -167,7 +158,7 @@ class LanguagePolicy:
 
     def prompt_problem(self, prompt: Int[np.ndarray, " t"], max_tokens: int) -> str | None:
         """Why a prompt cannot be answered; None where it can."""
-        context = layout.context_length(self.model.config)
+        context = context_length(self.model.config)
         most = min(self.max_prompt or 10**9, (context or 10**9) - max_tokens)
         if len(prompt) == 0:
             return "the prompt renders to no tokens; remedy: drop it"
@@ -327,7 +318,7 @@ class LanguagePolicy:
         replies: list[np.ndarray] = []
         finish: list[FinishReason] = []
         nats: list[float] = []
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []), layout.quiet():
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []), quiet():
             for prompt, seed in zip(prompts, seeds, strict=True):
                 torch.manual_seed(seed)
                 ids = torch.from_numpy(prompt.astype(np.int64))[None].to(self.device)
@@ -401,132 +392,6 @@ class LanguagePolicy:
             yield
         finally:
             self.model.train(training)
-
-
-def save_policy(policy: LanguagePolicy, folder: Path) -> None:
-    """Write the policy, adapters folded into a copy of its weights, as a directory that transformers and servers load."""
-    core = copy.deepcopy(policy.model) if hasattr(policy.model, "merge_and_unload") else policy.model
-    tokenizer = copy.deepcopy(policy.tokenizer)
-    tokenizer.chat_template = policy.chat_template
-    layout.write_policy(layout.merged(core), tokenizer, folder)
-
-
-def load_policy(options: PolicyOptions, *, adapters: bool = False, seed: int = 0) -> LanguagePolicy:
-    """A policy from a hub name, a directory, 'starter' or a run of ours; with fresh adapters where they are to be trained.
-
-    A directory of peft's adapters alone is read with the model that they name, and folded into its weights.
-    """
-    source = resolve(options.base)
-    run = Path(source)
-    if (run / "run.json").is_file() and (run / "policy").is_dir() and not (run / "config.json").exists():
-        source = str(run / "policy")
-    with _of_policy():
-        return _loaded(source, options, adapters, seed)
-
-
-def _loaded(source: str, options: PolicyOptions, adapters: bool, seed: int) -> LanguagePolicy:
-    adapted = source if _is_adapters(source) else None
-    if adapted:
-        source = _named_base(source)
-    given = ModelOptions(
-        base=options.base,
-        revision=options.revision,
-        trust_remote_code=options.trust_remote_code,
-        lora_rank=options.lora_rank,
-        lora_alpha=options.lora_alpha,
-        lora_targets=options.lora_targets,
-    )
-    config = layout.read_config(source, given)
-    if any("ForSequenceClassification" in name for name in config.architectures or []):
-        raise GuerdonError(f"{source}: is a reward model or classifier, so it cannot speak; {REMEDY}")
-    tokenizer = layout.read_tokenizer(source, given)
-    ensure_pad_token(tokenizer)
-    device = pick_device(options.device)
-    model = _speaking(source, options, pick_dtype(options.dtype, device))
-    if adapted:
-        model = _folded(model, adapted)
-    refuse_nan(model, source)
-    layout.silence_dropout(model)
-    keep_freed_memory()
-    if adapters and options.lora_rank:
-        model = layout.with_adapters(model, given, seed, train_head=False)
-    model.to(device).eval()
-    return LanguagePolicy(
-        model,
-        tokenizer,
-        system=options.system,
-        name=options.base,
-        max_prompt=options.max_prompt,
-        stop=options.stop,
-        template=options.template,
-    )
-
-
-def _speaking(source: str, options: PolicyOptions, dtype: torch.dtype) -> Any:
-    """The causal language model, every weight of which was stored: one without its own unembedding would talk at random."""
-    from transformers import AutoModelForCausalLM
-
-    load: Any = AutoModelForCausalLM.from_pretrained
-    with layout.quiet():
-        try:
-            model, info = load(
-                source,
-                dtype=dtype,
-                revision=options.revision,
-                trust_remote_code=options.trust_remote_code,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, KeyError) as error:
-            line = " ".join(str(error).split())[:200]
-            raise GuerdonError(f"{source}: no causal language model ({line}); {REMEDY}") from None
-    if missing := sorted(info["missing_keys"]):
-        raise GuerdonError(f"{source}: no causal language model, it holds no {missing[0]}; {REMEDY}")
-    if layout.is_encoder(model.config):
-        raise GuerdonError(f"{source}: {type(model).__name__} sees what comes later, so it cannot speak; {REMEDY}")
-    return model
-
-
-def _is_adapters(source: str) -> bool:
-    folder = Path(source)
-    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
-
-
-def _named_base(folder: str) -> str:
-    """The model that a directory of adapters was trained on."""
-    try:
-        told = json.loads((Path(folder) / "adapter_config.json").read_text("utf-8"))
-        base = told.get("base_model_name_or_path")
-    except (ValueError, AttributeError):
-        base = None
-    if not base:
-        raise GuerdonError(
-            f"{folder}: adapter_config.json has no base_model_name_or_path; remedy: name the model there"
-        )
-    return str(base)
-
-
-def _folded(model: Any, folder: str) -> Any:
-    """The model with adapters from a directory added to its weights."""
-    from peft import PeftModel
-    from safetensors import SafetensorError
-
-    with layout.quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # peft's remarks on names that transformers is about to drop
-        try:
-            return PeftModel.from_pretrained(model, folder).merge_and_unload()
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            line = " ".join(str(error).split())[:200]
-            raise GuerdonError(f"{folder}: adapters that do not fit {model.config.name_or_path} ({line})") from None
-
-
-@contextmanager
-def _of_policy() -> Iterator[None]:
-    """Errors of options that reward models have too name the policy's."""
-    try:
-        yield
-    except GuerdonError as error:
-        raise GuerdonError(re.sub(r"\bmodel\.(device|lora_targets)\b", r"policy.\1", str(error))) from None
 
 
 def stop_tokens(model: Any, tokenizer: Any, more: Sequence[str] = ()) -> frozenset[int]:

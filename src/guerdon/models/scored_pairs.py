@@ -1,6 +1,6 @@
 """Comparisons as a table of scored pairs, for every stage that fits or measures odds.
 
-Axes: n counts pairs; a comparison of K responses gives each of its comparable pairs, which share its weight.
+Axes: n counts pairs, k ensemble members; a comparison of K responses gives each of its comparable pairs, which share its weight.
 """
 
 from __future__ import annotations
@@ -17,28 +17,24 @@ from guerdon.contracts import Comparison, GuerdonError, RewardModel
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, Shaped
 
-    from guerdon.contracts import (
-        Judge,
-        PromptLike,
-        ResponseLike,
-        Scores,
-    )
+    from guerdon.contracts import Judge, PromptLike, ResponseLike, Scores
 
 Progress = Callable[[int, int], None]
+"""Called with how many comparisons are done, of how many."""
 NO_VOTES = (-1, -1, -1)
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredPairs:
-    """Pairs in the order shown, with what the model and the people said.
+    """Pairs in the order shown, with the model's scores and people's preferences.
 
-    margin: nats that the first is better. q: P(first is better) by the verdict, 0.5 for a tie. weight: sums to the
+    margin: nats that the first is better. q: P(first is better) by the preference, 0.5 for a tie. weight: sums to the
     comparison's weight over its pairs. first_reward, second_reward: nats, NaN for a judge. first_length, second_length:
-    characters. votes: (first, tie, second) counts, -1 where nobody counted. index, first, second: which comparison and
-    which of its responses. truncated: True where the model did not see one of the two whole; False for a judge.
+    characters. votes: (first, tie, second) counts, -1 if there are none. index, first, second: which comparison and
+    which of its responses. truncated: True if the model read only part of either; False for a judge.
 
-    Where the model knows its doubt: margin_std, nats; first_shift_p and second_shift_p, p-values of being in distribution;
-    members: margin by each ensemble member [k, n], nats. None where it does not.
+    If the model has an uncertainty: margin_std, nats; first_shift_p and second_shift_p, p-values of being in-distribution;
+    members: margin by each ensemble member [k, n], nats. None if it has none.
     """
 
     margin: Float[np.ndarray, " n"]
@@ -62,12 +58,12 @@ class ScoredPairs:
 
     @property
     def is_tie(self) -> Bool[np.ndarray, " n"]:
-        """True where the verdict calls the two equal."""
+        """True where the preference is a tie."""
         return self.q == 0.5  # type: ignore[no-any-return]
 
     @property
     def num_groups(self) -> int:
-        """Independent units among the pairs."""
+        """Number of independent units among the pairs."""
         return len(np.unique(self.group))
 
     def __len__(self) -> int:
@@ -75,9 +71,12 @@ class ScoredPairs:
         return len(self.margin)
 
 
+UNCERTAINTY_FIELDS = ("margin_std", "first_shift_p", "second_shift_p", "members")
+
+
 @runtime_checkable
 class PairScorer(Protocol):
-    """A reward model that may know how sure it is of a margin: the two rewards' own spreads do not tell it."""
+    """A reward model that may know the uncertainty of a margin, which does not follow from that of the two rewards."""
 
     def score_pairs(
         self,
@@ -86,22 +85,8 @@ class PairScorer(Protocol):
         first: Int[np.ndarray, " p"],
         second: Int[np.ndarray, " p"],
     ) -> tuple[Scores, Float[np.ndarray, " p"] | None]:
-        """Scores of all responses, and the spread of the margins between responses first[i] and second[i], in one pass."""
+        """Scores of all responses, and the standard deviation of the margins of responses first[i] and second[i], in one pass."""
         ...
-
-
-def margin_std(
-    model: PairScorer, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
-) -> Float[np.ndarray, " n"]:
-    """Spread of each margin, in the model's units; an error where no uncertainty was measured."""
-    rows = np.arange(len(prompts))
-    _, spread = model.score_pairs([*prompts, *prompts], [*first, *second], rows, rows + len(rows))
-    if spread is None:
-        raise GuerdonError(
-            "no uncertainty is stored with this model; "
-            "remedy: `guerdon uncertainty MODEL --data train.jsonl --held-out calibrate.jsonl`"
-        )
-    return spread
 
 
 def score_comparisons(
@@ -111,17 +96,17 @@ def score_comparisons(
     chunk: int = 256,
     progress: Progress | None = None,
 ) -> ScoredPairs:
-    """Score every response once; of a judge, ask every pair once.
+    """Score every response once; a judge is asked about every pair once.
 
-    `progress(done, total)` is told after each chunk of comparisons.
-    A score that is not finite is refused, with the comparison's id.
+    `progress(done, total)` is called after each chunk of comparisons. A margin that is not finite is refused, with the
+    comparison's id.
     """
     if not comparisons:
-        raise GuerdonError("no comparisons to score; remedy: give at least one")
+        raise GuerdonError("score: there must be at least one comparison, got none. Check the file or the filter.")
     columns: list[_Columns] = []
     for start in range(0, len(comparisons), chunk):
         part = comparisons[start : start + chunk]
-        columns.append(_score_rewards(model, part) if isinstance(model, RewardModel) else _score_pairs(model, part))
+        columns.append(_score_responses(model, part) if isinstance(model, RewardModel) else _judge_pairs(model, part))
         if progress is not None:
             progress(min(start + chunk, len(comparisons)), len(comparisons))
     margin, first_reward, second_reward, truncated = (
@@ -130,14 +115,16 @@ def score_comparisons(
     )
     pairs = [(c, *pair) for c, comparison in enumerate(comparisons) for pair in comparable_pairs(comparison)]
     for bad in np.flatnonzero(~np.isfinite(margin))[:1]:
-        name = comparisons[pairs[bad][0]].id
-        raise GuerdonError(f"comparison {name}: the margin is {margin[bad]}; remedy: score it alone with the model")
-    share = np.bincount(np.array([c for c, *_ in pairs], dtype=np.int64), minlength=len(comparisons))
+        comparison_id = comparisons[pairs[bad][0]].id
+        raise GuerdonError(
+            f"comparison {comparison_id}: the margin must be finite, got {margin[bad]}. Score it alone with the model."
+        )
+    pairs_of = np.bincount(np.array([c for c, *_ in pairs], dtype=np.int64), minlength=len(comparisons))
     texts = [[response.text for response in comparison.responses] for comparison in comparisons]
     return ScoredPairs(
         margin=margin,
         q=np.array([q for *_, q in pairs], dtype=np.float64),
-        weight=np.array([comparisons[c].weight / share[c] for c, *_ in pairs], dtype=np.float64),
+        weight=np.array([comparisons[c].weight / pairs_of[c] for c, *_ in pairs], dtype=np.float64),
         group=np.array([comparisons[c].group for c, *_ in pairs], dtype=np.str_),
         source=np.array([comparisons[c].source or "" for c, *_ in pairs], dtype=np.str_),
         first_reward=first_reward,
@@ -149,12 +136,12 @@ def score_comparisons(
         first=np.array([i for _, i, _, _ in pairs], dtype=np.int64),
         second=np.array([j for _, _, j, _ in pairs], dtype=np.int64),
         truncated=truncated,
-        **{name: _joined([getattr(part, name) for part in columns]) for name in DOUBT},
+        **{name: _concatenate([getattr(part, name) for part in columns]) for name in UNCERTAINTY_FIELDS},
     )
 
 
 def comparable_pairs(comparison: Comparison) -> Iterator[tuple[int, int, float]]:
-    """(i, j, P(i is better)) for each pair the verdict speaks of, i < j. Two unranked responses are not comparable."""
+    """(i, j, P(i is better)) for each pair that the preference orders or ties, i < j. Two unranked responses are not comparable."""
     if comparison.q is not None and len(comparison.responses) == 2:
         yield 0, 1, comparison.q
         return
@@ -165,12 +152,32 @@ def comparable_pairs(comparison: Comparison) -> Iterator[tuple[int, int, float]]
         yield i, j, 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j])
 
 
-DOUBT = ("margin_std", "first_shift_p", "second_shift_p", "members")
+def reward_margins(
+    model: RewardModel, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
+) -> Float[np.ndarray, " n"]:
+    """Reward of the first response less that of the second, from one pass: how a reward model judges."""
+    scores = model.score([*prompts, *prompts], [*first, *second]).value
+    margins: np.ndarray = np.asarray(scores[: len(prompts)] - scores[len(prompts) :], dtype=np.float64)
+    return margins
+
+
+def margin_std(
+    model: PairScorer, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
+) -> Float[np.ndarray, " n"]:
+    """Standard deviation of each margin, in the model's units. An error if no uncertainty was measured."""
+    rows = np.arange(len(prompts))
+    _, spread = model.score_pairs([*prompts, *prompts], [*first, *second], rows, rows + len(rows))
+    if spread is None:
+        raise GuerdonError(
+            "margin_std: no uncertainty is stored with this model. "
+            "Measure it with `guerdon uncertainty MODEL --data train.jsonl --held-out calibrate.jsonl`."
+        )
+    return spread
 
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """What a chunk of comparisons gives; names as of ScoredPairs."""
+    """What a chunk of comparisons gives; fields as in ScoredPairs."""
 
     margin: np.ndarray
     first_reward: np.ndarray
@@ -182,11 +189,10 @@ class _Columns:
     members: np.ndarray | None = None
 
 
-def _score_rewards(model: RewardModel, comparisons: Sequence[Comparison]) -> _Columns:
+def _score_responses(model: RewardModel, comparisons: Sequence[Comparison]) -> _Columns:
     prompts = [comparison.prompt for comparison in comparisons for _ in comparison.responses]
     responses = [response for comparison in comparisons for response in comparison.responses]
-    starts = np.cumsum([0, *(len(comparison.responses) for comparison in comparisons)])
-    first, second = _places(comparisons, starts)
+    first, second = _pair_positions(comparisons)
     spread = None
     if isinstance(model, PairScorer):
         scores, spread = model.score_pairs(prompts, responses, first, second)
@@ -194,37 +200,39 @@ def _score_rewards(model: RewardModel, comparisons: Sequence[Comparison]) -> _Co
         scores = model.score(prompts, responses)
     value = np.asarray(scores.value, dtype=np.float64)
     truncated = np.asarray(scores.truncated, dtype=bool)
-    p, members = scores.shift_p, scores.members
+    shift_p, members = scores.shift_p, scores.members
     return _Columns(
         value[first] - value[second],
         value[first],
         value[second],
         truncated[first] | truncated[second],
         spread,
-        None if p is None else p[first],
-        None if p is None else p[second],
+        None if shift_p is None else shift_p[first],
+        None if shift_p is None else shift_p[second],
         None if members is None else members[:, first] - members[:, second],
     )
 
 
-def _score_pairs(judge: Judge, comparisons: Sequence[Comparison]) -> _Columns:
-    chosen = [(comparison, i, j) for comparison in comparisons for i, j, _ in comparable_pairs(comparison)]
+def _judge_pairs(judge: Judge, comparisons: Sequence[Comparison]) -> _Columns:
+    pairs = [(comparison, i, j) for comparison in comparisons for i, j, _ in comparable_pairs(comparison)]
     margin = judge.log_odds(
-        [comparison.prompt for comparison, _, _ in chosen],
-        [comparison.responses[i] for comparison, i, _ in chosen],
-        [comparison.responses[j] for comparison, _, j in chosen],
+        [comparison.prompt for comparison, _, _ in pairs],
+        [comparison.responses[i] for comparison, i, _ in pairs],
+        [comparison.responses[j] for comparison, _, j in pairs],
     )
-    unknown = np.full(len(chosen), np.nan)
-    return _Columns(np.asarray(margin, dtype=np.float64), unknown, unknown, np.zeros(len(chosen), dtype=bool))
+    unknown = np.full(len(pairs), np.nan)
+    return _Columns(np.asarray(margin, dtype=np.float64), unknown, unknown, np.zeros(len(pairs), dtype=bool))
 
 
-def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """The chunks side by side; None where any lacks them."""
+def _concatenate(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The chunks side by side; None if any is None."""
     known = [part for part in parts if part is not None]
     return np.concatenate(known, axis=-1) if len(known) == len(parts) else None
 
 
-def _places(comparisons: Sequence[Comparison], starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pair_positions(comparisons: Sequence[Comparison]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of each pair's two responses among all responses of the comparisons."""
+    starts = np.cumsum([0, *(len(comparison.responses) for comparison in comparisons)])
     pairs = [
         (start + i, start + j) for start, c in zip(starts, comparisons, strict=False) for i, j, _ in comparable_pairs(c)
     ]

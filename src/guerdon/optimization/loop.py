@@ -39,8 +39,8 @@ from guerdon.formulas.policy import (
 )
 from guerdon.io.run_folder import METRICS, RunFolder
 from guerdon.io.writers import write_json
-from guerdon.models.directory import layout
 from guerdon.models.engine.backbone import Texts
+from guerdon.models.engine.pretrained import quiet
 from guerdon.models.policy import LanguagePolicy
 from guerdon.optimization import monitor
 from guerdon.optimization.monitor import Check
@@ -549,7 +549,7 @@ def _step(weights: TrainableWeights, factor: float, accelerator: Accelerator) ->
 
 
 def _recompute_activations(policy: LanguagePolicy) -> None:
-    with layout.quiet():
+    with quiet():
         try:
             policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         except ValueError as error:

@@ -26,7 +26,7 @@ from guerdon.contracts import (
     digest,
 )
 from guerdon.formulas.ensemble import RULES, most_suspect, spread
-from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.calibrated import strip_calibration
 from guerdon.models.ensemble_rules import Rule, ensemble_rule, where_finite
 
 if TYPE_CHECKING:
@@ -337,7 +337,7 @@ def _as_float(value: SupportsFloat) -> float:
 
 def _within(source: Any) -> list[Any]:
     """What a source is made of, down to models without members: a model without its calibration, an ensemble's members."""
-    inner = source.model if isinstance(source, CalibratedModel) else source
+    inner = strip_calibration(source)
     members = getattr(inner, "models", ())
     return [part for member in members for part in _within(member)] or [inner]
 

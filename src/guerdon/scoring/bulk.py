@@ -41,10 +41,11 @@ from guerdon.io import (
     schema,
     writers,
 )
-from guerdon.models.calibrated import CalibratedModel
-from guerdon.models.directory import layout
-from guerdon.models.ensemble import load as load_ensemble
-from guerdon.models.reward_model import load
+from guerdon.models.directory.atomic import recover
+from guerdon.models.directory.formats import is_ensemble
+from guerdon.models.directory.layout import refuse_headless
+from guerdon.models.directory.loading import load
+from guerdon.models.engine.pretrained import read_config
 from guerdon.progress import Bar, note
 
 Asked = tuple[Prompt, list[Response], bool]  # what conversation_from_row finds in a row
@@ -111,27 +112,23 @@ class BulkScorer:
     def identity(self) -> dict[str, Any]:
         """What the scores come from, as JSON values: the model's files and the options that change a score."""
         place = Path(self.folder)
-        layout.recover(place)
-        several = layout.is_ensemble(place)
+        recover(place)
+        several = is_ensemble(place)
         if not several:
-            layout.refuse_headless(self.folder, self.options)
+            refuse_headless(self.folder, self.options)
         if place.is_dir():
             named = sorted(path for path in place.glob("**/*" if several else "*") if path.is_file())
             model: object = {
                 str(path.relative_to(place)): _file_identity(path) for path in named if path.suffix != ".md"
             }
         else:
-            model = [self.folder, getattr(layout.read_config(self.folder, self.options), "_commit_hash", None)]
+            model = [self.folder, getattr(read_config(self.folder, self.options), "_commit_hash", None)]
         options = self.options.model_dump(mode="json", exclude_unset=True)
         return {"model": model, "set of options": {**options, "calibrated": self.scoring.calibrated}}
 
     def _opened(self, options: ModelOptions) -> RewardModel:
-        if layout.is_ensemble(self.folder):
-            whole = load_ensemble(self.folder, options, batch_tokens=self.scoring.batch_tokens)
-            return whole if self.scoring.calibrated else whole.model
-        model = load(self.folder, options)
-        model.batch_tokens = self.scoring.batch_tokens
-        return CalibratedModel(model, model.card.calibration) if self.scoring.calibrated else model
+        model = load(self.folder, options, batch_tokens=self.scoring.batch_tokens)
+        return model if self.scoring.calibrated else model.model
 
 
 def score_rows(

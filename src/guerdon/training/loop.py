@@ -16,7 +16,7 @@ from accelerate import Accelerator
 
 from guerdon.config import TrainOptions
 from guerdon.contracts import Comparison, GuerdonError
-from guerdon.models.directory import layout
+from guerdon.models.engine.classifier import reward_head
 from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel
 from guerdon.progress import Bar
@@ -171,7 +171,7 @@ def checkpoint_activations(network: ScalarNetwork) -> None:
 
 def trainable_weights(network: ScalarNetwork, options: TrainOptions) -> TrainableWeights:
     """The network's trainable weights under the options' optimizer."""
-    head = [*layout.head(unwrap_peft(network.classifier)).parameters(), network.tie_raw]
+    head = [*reward_head(unwrap_peft(network.classifier)).parameters(), network.tie_raw]
     return TrainableWeights(
         network,
         head=head,

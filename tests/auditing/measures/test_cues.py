@@ -423,9 +423,9 @@ def test_a_plan_holds_every_key_that_the_table_reads(plan):
 
 def test_a_real_model_is_measured_as_one_made_of_arithmetic(tiny_dir):
     from guerdon.config import ModelOptions
-    from guerdon.models.reward_model import create
+    from guerdon.models.directory.loading import create_reward_model
 
-    model = create(ModelOptions(base=str(tiny_dir)))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir)))
     options = AuditOptions(draws=100, cue_rows=12)
     report = measure_cues(model, DATA, options)
     plan = plan_edits(DATA, options)

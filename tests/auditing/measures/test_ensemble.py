@@ -23,9 +23,9 @@ from guerdon.contracts import (
     as_prompt,
     as_response,
 )
+from guerdon.models.directory.loading import create_reward_model
 from guerdon.models.ensemble import Ensemble
 from guerdon.models.ensemble_rules import ensemble_rule
-from guerdon.models.reward_model import create
 from guerdon.models.scored_pairs import score_comparisons
 from guerdon.training import fit
 
@@ -156,7 +156,9 @@ def tuned(tiny_dir):
     """Three short trainings from one start."""
     options = {"lr": 1e-3, "batch_size": 16, "save_every": 0, "micro_tokens": 2048, "epochs": 2.0}
     return [
-        fit(create(ModelOptions(base=str(tiny_dir)), seed=0), liked(48), TrainOptions(**options, seed=seed)).model
+        fit(
+            create_reward_model(ModelOptions(base=str(tiny_dir)), seed=0), liked(48), TrainOptions(**options, seed=seed)
+        ).model
         for seed in range(3)
     ]
 

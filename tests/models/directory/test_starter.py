@@ -206,9 +206,9 @@ def test_rewards_of_the_real_starter_model_equal_those_of_padded_rows():
     import torch
 
     from guerdon.config import ModelOptions
-    from guerdon.models.reward_model import create
+    from guerdon.models.directory.loading import create_reward_model
 
-    model = create(ModelOptions(base=str(starter.starter_model())), seed=0)
+    model = create_reward_model(ModelOptions(base=str(starter.starter_model())), seed=0)
     prompts = ["What is the capital of France?"] * 3 + ["Name a color."] * 2
     replies = ["Paris.", "It is Paris, on the Seine.", "", "Blue", "Blue, like the sky on a day in June."]
     shared = model.score(prompts, replies).value

@@ -11,7 +11,7 @@ import torch
 from families import keep_float64, save_family
 
 from guerdon.config import ModelOptions
-from guerdon.models.reward_model import create
+from guerdon.models.directory.loading import create_reward_model
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def build_network(folders: Callable[[str], Path]) -> Callable[..., Any]:
 
     def build(name: str = "llama", dtype: torch.dtype = torch.float64, **options: Any) -> Any:
         model_options = ModelOptions(base=str(folders(name)), dtype="float32", device="cpu", **options)
-        network = create(model_options).network.to(dtype)
+        network = create_reward_model(model_options).network.to(dtype)
         if name in ("gpt_oss", "phimoe"):
             network.classifier.set_experts_implementation("eager")  # grouped products have no float64
         return network

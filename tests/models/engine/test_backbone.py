@@ -14,10 +14,10 @@ from prefixes import ONE_PROMPT, TEXTS, branches, tokens
 from transformers import AttentionInterface, DynamicCache
 
 from guerdon.config import ModelOptions
+from guerdon.models.directory.loading import create_reward_model
 from guerdon.models.engine import prefix_tree, tree_attention
 from guerdon.models.engine.backbone import pad
 from guerdon.models.engine.modules import attention_name, unwrap_peft
-from guerdon.models.reward_model import create
 from guerdon.training.loop import checkpoint_activations
 
 FALLBACK = "cannot share the tokens of a prompt exactly"
@@ -401,7 +401,8 @@ def test_two_forests_whose_backward_passes_are_pending_are_not_confused(build_ne
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
 def test_bfloat16_weights_give_nearly_the_rewards_of_float32(folders, name):
     full, half = (
-        create(ModelOptions(base=str(folders(name)), dtype=d, device="cpu")).network for d in ("float32", "bfloat16")
+        create_reward_model(ModelOptions(base=str(folders(name)), dtype=d, device="cpu")).network
+        for d in ("float32", "bfloat16")
     )
     assert full.backbone.choose_mode() == half.backbone.choose_mode() == "prefix_tree"
     with torch.no_grad():

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from guerdon.config import PolicyOptions
+from guerdon.models.directory.policies import load_policy
 from guerdon.models.engine import kv_cache
-from guerdon.models.policy import load_policy
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from prefixes import NESTED, branches, shapes, similar_texts, tokens
 
 from guerdon.config import ModelOptions
+from guerdon.models.directory.loading import create_reward_model
 from guerdon.models.engine import prefix_tree
-from guerdon.models.reward_model import create
 
 FAMILIES = ["llama", "qwen3", "gemma3", "gpt_neox", "phi3", "mistral", "gpt2", "granite"]
 WINDOWED = {"mistral": {"sliding_window": 9}}
@@ -174,7 +174,7 @@ def test_a_thousand_nested_prefixes_are_laid_out():
 @pytest.fixture(scope="module", params=FAMILIES)
 def network(request, tmp_path_factory):
     folder = save_family(tmp_path_factory.mktemp(request.param), request.param, **WINDOWED.get(request.param, {}))
-    network = create(ModelOptions(base=str(folder), dtype="float32", device="cpu")).network.double()
+    network = create_reward_model(ModelOptions(base=str(folder), dtype="float32", device="cpu")).network.double()
     assert network.backbone.choose_mode() == "prefix_tree"
     return network
 
@@ -182,7 +182,7 @@ def network(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
     folder = save_family(tmp_path_factory.mktemp("llama"), "llama")
-    network = create(ModelOptions(base=str(folder), dtype="float32", device="cpu")).network.double()
+    network = create_reward_model(ModelOptions(base=str(folder), dtype="float32", device="cpu")).network.double()
     assert network.backbone.choose_mode() == "prefix_tree"
     return network
 

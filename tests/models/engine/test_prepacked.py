@@ -12,10 +12,10 @@ from families import save_family
 from torch import nn
 
 from guerdon.config import ModelOptions, PolicyOptions
+from guerdon.models.directory.loading import create_reward_model
+from guerdon.models.directory.policies import load_policy
 from guerdon.models.engine import prepacked as module
 from guerdon.models.engine.prepacked import PACKED_WEIGHTS, prepacked_weights
-from guerdon.models.policy import load_policy
-from guerdon.models.reward_model import create
 
 pytestmark = pytest.mark.skipif(not module.has_onednn(), reason="this torch has no oneDNN")
 
@@ -40,7 +40,7 @@ def products(monkeypatch):
 
 
 def test_rewards_are_those_of_plain_products(wide, monkeypatch):
-    model = create(ModelOptions(base=str(wide)))
+    model = create_reward_model(ModelOptions(base=str(wide)))
     asked, said = (
         ["write a review of film 1", "write a tweet"] * 3,
         ["good great", "bad", "nice", "it was", "a", "b c d"],

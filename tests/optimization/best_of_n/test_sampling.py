@@ -25,7 +25,7 @@ from toys import Good
 
 from guerdon.config import PolicyOptions
 from guerdon.contracts import GuerdonError, Message, Policy, digest
-from guerdon.models.policy import load_policy
+from guerdon.models.directory.policies import load_policy
 from guerdon.models.remote_policy import PromptRefused
 from guerdon.optimization.best_of_n.sampling import PoolSampler, SeededPolicy
 from guerdon.optimization.rewards import combined

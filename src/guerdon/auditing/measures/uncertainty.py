@@ -32,7 +32,7 @@ from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.resampling import bootstrap
 from guerdon.formulas.uncertainty import aurc, auroc, selective_threshold
 from guerdon.models.estimates import estimate_share
-from guerdon.models.scored_pairs import DOUBT, score_comparisons
+from guerdon.models.scored_pairs import UNCERTAINTY_FIELDS, score_comparisons
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, Shaped
@@ -217,10 +217,10 @@ def _with_doubt(model: RewardModel | Judge, comparisons: Sequence[Comparison], p
     if not isinstance(model, RewardModel):
         return pairs
     few = score_comparisons(model, comparisons[:1])
-    if not any(getattr(few, name) is not None and getattr(pairs, name) is None for name in DOUBT):
+    if not any(getattr(few, name) is not None and getattr(pairs, name) is None for name in UNCERTAINTY_FIELDS):
         return pairs
     whole = score_comparisons(model, comparisons)
-    return replace(pairs, **{name: getattr(whole, name) for name in DOUBT})
+    return replace(pairs, **{name: getattr(whole, name) for name in UNCERTAINTY_FIELDS})
 
 
 # ---- Does doubt predict error? -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from guerdon.auditing.measures.ensemble import QUANTITIES as MEMBER_QUANTITIES
 from guerdon.auditing.measures.ensemble import SECTION
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
 from guerdon.formulas.agreement import pair_accuracy
-from guerdon.models.ensemble import average_weights
+from guerdon.models.averaging import average_weights
 from guerdon.models.estimates import estimate_difference, estimate_share
 from guerdon.models.scored_pairs import score_comparisons
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from guerdon.config import ModelOptions, make
 from guerdon.contracts import Finding, GuerdonError, Report
-from guerdon.models.directory import layout
+from guerdon.models.directory.layout import legacy_rope, stored_dtype
+from guerdon.models.engine.pretrained import read_tokenizer
 
 Facts = dict[str, Any]
 
@@ -18,10 +19,10 @@ def examine(folder: str | Path) -> Report:
     """Every check on one directory; findings of severity "error" mean that some reader scores it wrongly or not at all."""
     place = Path(folder)
     if not place.is_dir():
-        raise GuerdonError(f"{folder}: no such directory; remedy: give the folder that holds config.json")
+        raise GuerdonError(f"{folder}: no such directory. Pass the folder that holds config.json.")
     if not (place / "config.json").is_file():
         raise GuerdonError(
-            f"{folder}: holds no config.json, so it is no model; remedy: give the folder that a trainer saved"
+            f"{folder}: holds no config.json, so it is not a model. Pass the folder that a trainer saved."
         )
     facts = _read(place)
     findings = tuple(found for check in CHECKS for found in check(place, facts))
@@ -139,7 +140,7 @@ def template(place: Path, facts: Facts) -> Iterator[Finding]:
 def old_readers(place: Path, facts: Facts) -> Iterator[Finding]:
     """transformers 4 needs its own names for the rope base, the dtype and the tokenizer class."""
     config = facts["config"]
-    for key, value in layout.legacy_rope(config.get("rope_parameters")).items():
+    for key, value in legacy_rope(config.get("rope_parameters")).items():
         if config.get(key) != value:
             yield Finding("error", "transformers 4 will score wrongly", f"{key} is {config.get(key)!r}; 4.x then takes its default",
                           f'write "{key}": {json.dumps(value)}')  # fmt: skip
@@ -223,11 +224,11 @@ def self_test(place: Path, facts: Facts) -> Iterator[Finding]:
     rows = facts["card"].get("self_test") or []
     if not rows or facts["tokenizer"] is None:
         return
-    from guerdon.models.reward_model import load
+    from guerdon.models.directory.loading import load_reward_model
 
     try:
-        stored = layout.stored_dtype(str(place), ModelOptions())
-        model = load(place, make(ModelOptions, {"dtype": stored}))
+        stored = stored_dtype(str(place), ModelOptions())
+        model = load_reward_model(place, make(ModelOptions, {"dtype": stored}))
         values = model.score([row[0] for row in rows], [row[1] for row in rows]).value
     except GuerdonError as error:
         yield Finding("error", "it cannot be scored with", str(error), "mend what the line names")
@@ -260,7 +261,7 @@ def _read(place: Path) -> Facts:
         if (place / name).is_file():
             facts[key] = _json(place / name)
     try:
-        facts["tokenizer"] = layout.read_tokenizer(str(place), ModelOptions())
+        facts["tokenizer"] = read_tokenizer(str(place), ModelOptions())
     except GuerdonError as error:
         facts["tokenizer"], facts["tokenizer_error"] = None, str(error)
         return facts
@@ -283,7 +284,5 @@ def _json(path: Path) -> Facts:
     try:
         values = json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise GuerdonError(
-            f"{path}: not valid JSON ({error}); remedy: restore it from where the model was saved"
-        ) from None
+        raise GuerdonError(f"{path}: not valid JSON ({error}). Restore it from where the model was saved.") from None
     return values if isinstance(values, dict) else {}

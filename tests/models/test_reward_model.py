@@ -28,16 +28,14 @@ from guerdon import (
 from guerdon.config import ModelOptions
 from guerdon.contracts import as_prompt, as_response
 from guerdon.models.chat import Text
-from guerdon.models.directory import layout
+from guerdon.models.directory.formats import card_as_json, card_from_json
+from guerdon.models.directory.loading import create_reward_model, load_reward_model
+from guerdon.models.directory.saving import save
 from guerdon.models.engine import tree_attention
 from guerdon.models.engine.backbone import pad
-from guerdon.models.reward_model import (
-    ScalarRewardModel,
-    create,
-    init_head,
-    load,
-    save,
-)
+from guerdon.models.engine.classifier import reward_head
+from guerdon.models.engine.pretrained import quiet
+from guerdon.models.reward_model import ScalarRewardModel, init_head
 from guerdon.testing import check_reward_model
 from tiny import tiny_tokenizer
 
@@ -61,7 +59,7 @@ def families(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tiny_dir):
-    return create(ModelOptions(base=str(tiny_dir)))
+    return create_reward_model(ModelOptions(base=str(tiny_dir)))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +86,7 @@ def encode_as_others_do(model: ScalarRewardModel, folder: Path, side: str):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_keeps_the_contract(families, name):
-    model = create(ModelOptions(base=str(families(name)), template="plain"))
+    model = create_reward_model(ModelOptions(base=str(families(name)), template="plain"))
     check_reward_model(model)
     assert model.score(PROMPTS, RESPONSES).value.std() > 0.01
     assert model.card.read_out == ("family_pooling" if name in ENCODERS else "last_token")
@@ -96,9 +94,9 @@ def test_every_family_keeps_the_contract(families, name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_is_read_back_by_us_and_by_plain_transformers(families, name, tmp_path):
-    model = create(ModelOptions(base=str(families(name)), template="plain"))
+    model = create_reward_model(ModelOptions(base=str(families(name)), template="plain"))
     save(model, tmp_path / "model")
-    again = load(tmp_path / "model")
+    again = load_reward_model(tmp_path / "model")
     np.testing.assert_allclose(scores(again), scores(model), atol=1e-6)  # weights lie elsewhere in memory
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
     batch = encode_as_others_do(again, tmp_path / "model", "right")
@@ -119,8 +117,8 @@ def test_plain_transformers_gives_the_same_scores_whatever_side_it_pads(model, s
 def test_a_family_that_neither_speaks_nor_classifies_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "clip_vision_model", "architectures": ["CLIPVisionModel"]}')
     tiny_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(GuerdonError, match=r"clip_vision_model.*choose a text model"):
-        create(ModelOptions(base=str(tmp_path)))
+    with pytest.raises(GuerdonError, match=r"clip_vision_model.*Choose a text model"):
+        create_reward_model(ModelOptions(base=str(tmp_path)))
 
 
 # ---- Planted faults ------------------------------------------------------------------------------------------------
@@ -199,19 +197,19 @@ def test_the_plain_template_names_the_speakers(families, finish):
 
 
 def test_a_system_message_stands_before_prompts_that_have_none_and_is_stored(tiny_dir, tmp_path):
-    spoken = create(ModelOptions(base=str(tiny_dir), system="be kind"))
-    bare = create(ModelOptions(base=str(tiny_dir)))
+    spoken = create_reward_model(ModelOptions(base=str(tiny_dir), system="be kind"))
+    bare = create_reward_model(ModelOptions(base=str(tiny_dir)))
     own = [Message("system", "be kind"), Message("user", "write")]
     assert spoken.score(["write"], ["yes"]).value == bare.score([own], ["yes"]).value
     assert spoken.score([own], ["yes"]).value == bare.score([own], ["yes"]).value
     assert spoken.card.template_hash != bare.card.template_hash
     save(spoken, tmp_path / "model")
-    again = load(tmp_path / "model").score(["write"], ["yes"]).value
+    again = load_reward_model(tmp_path / "model").score(["write"], ["yes"]).value
     np.testing.assert_allclose(again, bare.score([own], ["yes"]).value, atol=1e-5)
 
 
 def test_too_long_texts_are_refused_with_their_count(tiny_dir):
-    model = create(ModelOptions(base=str(tiny_dir), max_length=16))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir), max_length=16))
     with pytest.raises(
         GuerdonError, match=r"max_length=16: 2 of 3 texts are longer \(longest \d+ tokens\)\. Set model"
     ):
@@ -220,7 +218,7 @@ def test_too_long_texts_are_refused_with_their_count(tiny_dir):
 
 @pytest.mark.parametrize("truncation", ["left", "drop"])
 def test_a_cut_prompt_loses_its_beginning_and_says_so(tiny_dir, truncation):
-    model = create(ModelOptions(base=str(tiny_dir), max_length=16, truncation=truncation))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir), max_length=16, truncation=truncation))
     long, short = model.text.encode(["film " * 20 + "is it good ?", "a"], ["yes", "b"])
     assert (long.truncated, short.truncated) == (True, False)
     assert len(long.ids) == 16
@@ -232,12 +230,14 @@ def test_a_cut_prompt_loses_its_beginning_and_says_so(tiny_dir, truncation):
 
 
 def test_a_prompt_longer_than_the_models_context_is_refused(tiny_dir):
-    with pytest.raises(GuerdonError, match=r"context of 512 tokens; remedy: model.max_length=512"):
-        create(ModelOptions(base=str(tiny_dir), max_length=513))
+    with pytest.raises(
+        GuerdonError, match=r"must be at most 512, the context of .*, got 513\. Set model\.max_length=512"
+    ):
+        create_reward_model(ModelOptions(base=str(tiny_dir), max_length=513))
 
 
 def test_a_template_that_refuses_a_conversation_says_which(tiny_dir):
-    model = create(ModelOptions(base=str(tiny_dir)))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir)))
     model.text.tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
     with pytest.raises(GuerdonError, match=r"roles user,assistant: roles must alternate\. Reorder"):
         model.score(["a"], ["b"])
@@ -275,22 +275,24 @@ def test_a_smaller_scale_draws_the_same_head_smaller():
 def test_the_seed_draws_the_head_and_leaves_the_global_generator_alone(families, name):
     options = ModelOptions(base=str(families(name)), template="plain")
     before = torch.random.get_rng_state()
-    first, again, other = (scores(create(options, seed=seed)) for seed in (3, 3, 4))
+    first, again, other = (scores(create_reward_model(options, seed=seed)) for seed in (3, 3, 4))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_head_and_scores_are_float32_over_a_bfloat16_backbone(tiny_dir, tmp_path):
-    model = create(ModelOptions(base=str(tiny_dir), dtype="bfloat16"))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir), dtype="bfloat16"))
     dtypes = {p.dtype for p in model.network.classifier.model.parameters()}
     assert dtypes == {torch.bfloat16}
-    assert layout.head(model.network.classifier).weight.dtype == torch.float32
+    assert reward_head(model.network.classifier).weight.dtype == torch.float32
     save(model, tmp_path / "model")
-    again = load(tmp_path / "model", ModelOptions(dtype="bfloat16"))
+    again = load_reward_model(tmp_path / "model", ModelOptions(dtype="bfloat16"))
     assert {p.dtype for p in again.network.classifier.model.parameters()} == {torch.bfloat16}
     np.testing.assert_allclose(scores(again), scores(model), atol=1e-6)  # weights lie elsewhere in memory
-    on_a_cpu = load(tmp_path / "model", ModelOptions(device="cpu"))  # bfloat16 scores would depend on their batch
+    on_a_cpu = load_reward_model(
+        tmp_path / "model", ModelOptions(device="cpu")
+    )  # bfloat16 scores would depend on their batch
     assert {p.dtype for p in on_a_cpu.network.classifier.model.parameters()} == {torch.float32}
     np.testing.assert_allclose(scores(on_a_cpu), scores(model), atol=0.05)
     check_reward_model(on_a_cpu)
@@ -300,9 +302,9 @@ def test_head_and_scores_are_float32_over_a_bfloat16_backbone(tiny_dir, tmp_path
 
 
 def test_attributes_have_a_head_each_and_their_mean_is_the_reward(tiny_dir, tmp_path):
-    model = create(ModelOptions(base=str(tiny_dir), attributes=["helpful", "honest"]))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir), attributes=["helpful", "honest"]))
     save(model, tmp_path / "model")
-    found = load(tmp_path / "model").score(PROMPTS, RESPONSES)
+    found = load_reward_model(tmp_path / "model").score(PROMPTS, RESPONSES)
     assert list(found.attributes) == ["helpful", "honest"]
     np.testing.assert_allclose(found.value, scores(model), atol=1e-6)
     np.testing.assert_allclose(found.value, (found.attributes["helpful"] + found.attributes["honest"]) / 2)
@@ -329,19 +331,21 @@ def test_the_directory_speaks_to_old_and_new_readers(saved):
 
 
 def test_two_rope_bases_are_both_written_for_old_readers(families, tmp_path):
-    save(create(ModelOptions(base=str(families("gemma3")), template="plain")), tmp_path / "model")
+    save(create_reward_model(ModelOptions(base=str(families("gemma3")), template="plain")), tmp_path / "model")
     config = json.loads((tmp_path / "model/config.json").read_text("utf-8"))
     assert config["rope_theta"] == 1_000_000.0
     assert config["rope_local_base_freq"] == 10_000.0
 
 
 def test_a_saved_model_may_be_trained_on_with_the_head_it_has(model, saved):
-    np.testing.assert_allclose(scores(create(ModelOptions(base=str(saved)), seed=9)), scores(model), atol=1e-6)
+    np.testing.assert_allclose(
+        scores(create_reward_model(ModelOptions(base=str(saved)), seed=9)), scores(model), atol=1e-6
+    )
 
 
 def test_options_given_at_loading_go_before_stored_ones(saved):
-    assert load(saved, ModelOptions(truncation="left", max_length=40)).text.max_length == 40
-    assert load(saved).text.truncation == "refuse"
+    assert load_reward_model(saved, ModelOptions(truncation="left", max_length=40)).text.max_length == 40
+    assert load_reward_model(saved).text.truncation == "refuse"
 
 
 def test_a_save_that_is_killed_leaves_a_model(saved, tmp_path):
@@ -351,25 +355,25 @@ def test_a_save_that_is_killed_leaves_a_model(saved, tmp_path):
         shutil.copytree(saved, folder)
         child = textwrap.dedent(f"""
             import os, pathlib, signal
-            from guerdon.models import reward_model
-            from guerdon.models.directory import layout
-            model = reward_model.load({str(folder)!r})
-            layout.head(model.network.classifier).weight.data.zero_()
+            from guerdon.models.directory import layout, loading, saving
+            from guerdon.models.engine.classifier import reward_head
+            model = loading.load_reward_model({str(folder)!r})
+            reward_head(model.network.classifier).weight.data.zero_()
             die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
             if {at!r} == "weights":
-                layout._write_tokenizer = die
+                layout.write_tokenizer = die
             else:
                 rename = pathlib.Path.rename
                 pathlib.Path.rename = lambda old, new: die() if new == pathlib.Path({str(folder)!r}) else rename(old, new)
-            reward_model.save(model, {str(folder)!r})
+            saving.save(model, {str(folder)!r})
         """)
         done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=False)
         assert done.returncode == -9, done.stderr
-        np.testing.assert_allclose(scores(load(folder)), scores(load(saved)), atol=1e-6)
+        np.testing.assert_allclose(scores(load_reward_model(folder)), scores(load_reward_model(saved)), atol=1e-6)
         for left in tmp_path.glob(f".{at}.*"):
             os.utime(left, (0, 0))  # as if the kill was long ago
-        save(load(folder), folder)
-        np.testing.assert_allclose(scores(load(folder)), scores(load(saved)), atol=1e-6)
+        save(load_reward_model(folder), folder)
+        np.testing.assert_allclose(scores(load_reward_model(folder)), scores(load_reward_model(saved)), atol=1e-6)
         assert not list(tmp_path.glob(".*"))
 
 
@@ -378,7 +382,7 @@ def test_saving_replaces_a_model_and_nothing_else(model, tmp_path):
     (tmp_path / "letters" / "to_ada.txt").write_text("dear Ada")
     (tmp_path / "file").write_text("mine")
     for name in ("letters", "file"):
-        with pytest.raises(GuerdonError, match="is no model, so it is not replaced; remedy: write elsewhere"):
+        with pytest.raises(GuerdonError, match=r"is not a model, so it is not replaced\. Write elsewhere"):
             save(model, tmp_path / name)
     assert (tmp_path / "letters" / "to_ada.txt").read_text() == "dear Ada"
     (tmp_path / "empty").mkdir()
@@ -390,7 +394,7 @@ def test_saving_replaces_a_model_and_nothing_else(model, tmp_path):
 @pytest.mark.parametrize("name", ["/proc/nobody/model", "file/model"])
 def test_a_place_that_cannot_be_written_is_named(model, tmp_path, name):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(GuerdonError, match=r"cannot write .*remedy: free space, or write elsewhere"):
+    with pytest.raises(GuerdonError, match=r"cannot write .*\. Free space, or write elsewhere"):
         save(model, tmp_path / name)
 
 
@@ -406,13 +410,19 @@ def test_weights_that_are_no_numbers_are_refused_by_name(saved, tmp_path):
     tensors = load_file(folder / "model.safetensors")
     tensors["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(GuerdonError, match=r"weight model.layers.1.mlp.up_proj.weight holds NaN or infinity; remedy"):
-        load(folder)
+    with pytest.raises(
+        GuerdonError,
+        match=r"weight model.layers.1.mlp.up_proj.weight must be finite, it holds NaN or infinity\. Take an earlier checkpoint",
+    ):
+        load_reward_model(folder)
 
 
 def test_scores_that_are_no_numbers_are_refused(model, monkeypatch):
     monkeypatch.setattr(model.network, "forward", lambda texts: torch.full((len(texts), 1), float("inf")))
-    with pytest.raises(GuerdonError, match="score of response 0 is inf; remedy"):
+    with pytest.raises(
+        GuerdonError,
+        match=r"the reward of response 0 must be finite, got inf\. Check the weights with `guerdon doctor DIR`",
+    ):
         model.score(["a"], ["b"])
 
 
@@ -441,39 +451,45 @@ def without_head(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("break_it", "complaint"),
     [
-        (without("config.json"), "holds no config.json, so it is no model; remedy"),
-        (without("model.safetensors"), "not a readable model: .*; remedy"),
-        (without("tokenizer.json"), "no usable tokenizer .*; remedy"),
-        (without_head, "1 weights are missing, the first score.weight; remedy"),
-        (with_text("model.safetensors", "half"), "not a readable model: .*; remedy"),
-        (with_text("config.json", "{"), "not a readable model: .*; remedy"),
-        (with_key("config.json", model_type="no_such_type"), "not a readable model: .*; remedy"),
-        (with_key("config.json", architectures=["LlamaForCausalLM"]), "LlamaForCausalLM has no reward head; remedy"),
-        (with_text("reward.json", "{"), r"reward.json: not valid JSON .*; remedy"),
-        (with_text("reward.json", "[]"), "reward.json: holds no object; remedy"),
-        (with_key("reward.json", version=99), "reward.json: version is 1 here, got 99; remedy"),
-        (with_key("reward.json", color="red"), "reward.json: unknown key 'color'; remedy"),
+        (without("config.json"), r"holds no config.json, so it is not a model\. Pass the folder"),
+        (without("model.safetensors"), r"not a readable model: .*\. Pass a directory"),
+        (without("tokenizer.json"), r"no usable tokenizer .*\. Copy the base model"),
+        (without_head, "1 weights are missing, the first score.weight: .* Run `guerdon doctor`"),
+        (with_text("model.safetensors", "half"), r"not a readable model: .*\. Pass a directory"),
+        (with_text("config.json", "{"), r"not a readable model: .*\. Pass a directory"),
+        (with_key("config.json", model_type="no_such_type"), r"not a readable model: .*\. Pass a directory"),
+        (
+            with_key("config.json", architectures=["LlamaForCausalLM"]),
+            r"LlamaForCausalLM has no reward head\. Train one",
+        ),
+        (with_text("reward.json", "{"), r"reward.json: not valid JSON .*\. Restore it"),
+        (with_text("reward.json", "[]"), r"reward.json: must hold an object, got \[\]\. Restore it"),
+        (
+            with_key("reward.json", version=99),
+            r"reward.json: was written by a newer Guerdon \(format 99, this one reads up to 1\)\. Upgrade with `pip install -U guerdon`",
+        ),
+        (with_key("reward.json", color="red"), r"reward.json: unknown key 'color'\. Delete it, or upgrade"),
     ],
 )
 def test_a_directory_that_is_no_reward_model_is_refused_in_one_line(saved, tmp_path, break_it, complaint):
     folder = copied(saved, tmp_path)
     break_it(folder)
     with pytest.raises(GuerdonError, match=complaint) as refusal:
-        load(folder)
+        load_reward_model(folder)
     assert str(folder) in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_a_file_a_missing_directory_and_a_language_model_are_no_reward_model(tiny_dir, tmp_path):
     (tmp_path / "file").write_text("hello")
-    with pytest.raises(GuerdonError, match="a reward model is a directory, this is a file; remedy"):
-        load(tmp_path / "file")
-    with pytest.raises(GuerdonError, match="no directory, and no model from the hub"):
-        load(tmp_path / "missing")
-    with pytest.raises(GuerdonError, match=r"no such directory; remedy: .* or a hub name such as org/model"):
-        load("missing")
-    with pytest.raises(GuerdonError, match="LlamaForCausalLM has no reward head; remedy: `guerdon train`"):
-        load(tiny_dir)
+    with pytest.raises(GuerdonError, match=r"a reward model must be a directory, this is a file\. Pass the folder"):
+        load_reward_model(tmp_path / "file")
+    with pytest.raises(GuerdonError, match="not a directory, and no model from the hub"):
+        load_reward_model(tmp_path / "missing")
+    with pytest.raises(GuerdonError, match=r"no such directory\. Pass .* or a hub name such as org/model"):
+        load_reward_model("missing")
+    with pytest.raises(GuerdonError, match=r"LlamaForCausalLM has no reward head\. Train one with `guerdon train`"):
+        load_reward_model(tiny_dir)
 
 
 def test_a_tokenizer_without_chat_template_is_refused_with_the_way_out(tiny_dir, tmp_path):
@@ -482,10 +498,10 @@ def test_a_tokenizer_without_chat_template_is_refused_with_the_way_out(tiny_dir,
     with pytest.raises(
         GuerdonError, match=r"bare: the tokenizer must have a chat template, got none\. Set model\.template=plain"
     ):
-        create(ModelOptions(base=str(folder)))
-    model = create(ModelOptions(base=str(folder), template="plain"))
+        create_reward_model(ModelOptions(base=str(folder)))
+    model = create_reward_model(ModelOptions(base=str(folder), template="plain"))
     save(model, tmp_path / "model")
-    np.testing.assert_allclose(scores(load(tmp_path / "model")), scores(model), atol=1e-6)
+    np.testing.assert_allclose(scores(load_reward_model(tmp_path / "model")), scores(model), atol=1e-6)
 
 
 def without_pad_token(tiny_dir: Path, folder: Path, vocabulary: int = 0) -> Path:
@@ -512,7 +528,7 @@ def without_pad_token(tiny_dir: Path, folder: Path, vocabulary: int = 0) -> Path
     config = LlamaConfig.from_pretrained(tiny_dir)
     config.vocab_size = max(len(changed), vocabulary)
     config.pad_token_id = changed.pad_token_id
-    with layout.quiet():
+    with quiet():
         LlamaForCausalLM(config).save_pretrained(folder)
     changed.save_pretrained(folder)
     return folder
@@ -522,7 +538,7 @@ def without_pad_token(tiny_dir: Path, folder: Path, vocabulary: int = 0) -> Path
 def test_a_tokenizer_that_pads_with_its_end_gets_a_pad_token_of_its_own(tiny_dir, tmp_path, spare_rows):
     size = len(tiny_tokenizer())
     base = without_pad_token(tiny_dir, tmp_path / "base", size + spare_rows)
-    model = create(ModelOptions(base=str(base)))
+    model = create_reward_model(ModelOptions(base=str(base)))
     tokenizer = model.text.tokenizer
     assert tokenizer.pad_token_id == size
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
@@ -534,7 +550,7 @@ def test_a_tokenizer_that_pads_with_its_end_gets_a_pad_token_of_its_own(tiny_dir
     with torch.inference_mode():
         logits = plain(**encode_as_others_do(model, tmp_path / "model", "right")).logits[:, 0]
     np.testing.assert_allclose(logits.numpy(), scores(model), atol=1e-5)
-    np.testing.assert_allclose(scores(create(ModelOptions(base=str(base)))), scores(model), atol=1e-6)
+    np.testing.assert_allclose(scores(create_reward_model(ModelOptions(base=str(base)))), scores(model), atol=1e-6)
 
 
 def test_a_device_that_is_not_there_is_refused(tiny_dir):
@@ -544,14 +560,14 @@ def test_a_device_that_is_not_there_is_refused(tiny_dir):
         GuerdonError,
         match=r"model\.device must be a device of this machine, got cuda without CUDA\. Set model\.device=cpu",
     ):
-        create(ModelOptions(base=str(tiny_dir), device="cuda"))
+        create_reward_model(ModelOptions(base=str(tiny_dir), device="cuda"))
 
 
 def test_every_option_of_a_card_survives_the_disk(model, tmp_path):
     card = dataclasses.replace(
         model.card, tie_threshold=0.5, self_test=(("a", "b", 1.0),), attributes=("x",), attribute_weights=(1.0,)
     )
-    assert type(card).from_dict(json.loads(json.dumps(card.as_dict())), "here") == card
+    assert card_from_json(json.loads(json.dumps(card_as_json(card))), "here") == card
 
 
 def test_decoders_without_a_classifier_of_their_own_get_one():
@@ -561,8 +577,10 @@ def test_decoders_without_a_classifier_of_their_own_get_one():
 
 
 def test_half_a_character_is_scored_and_saved(tiny_dir, tmp_path):
-    model = create(ModelOptions(base=str(tiny_dir)))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir)))
     model.card = dataclasses.replace(model.card, self_test=(("is \ud800 good", "yes", 0.0),))
     save(model, tmp_path / "model")
-    half, mark = (load(tmp_path / "model").score([f"is {c} good"], ["yes"]).value for c in ("\ud800", "\ufffd"))
+    half, mark = (
+        load_reward_model(tmp_path / "model").score([f"is {c} good"], ["yes"]).value for c in ("\ud800", "\ufffd")
+    )
     assert half == mark

@@ -33,14 +33,14 @@ from guerdon.formulas.uncertainty import (
     moments,
 )
 from guerdon.models import laplace
-from guerdon.models.calibrated import CalibratedModel, Calibration
-from guerdon.models.laplace import PLACE, features, fit_uncertainty
-from guerdon.models.reward_model import (
-    ScalarRewardModel,
-    create,
-    load,
-    save,
-)
+from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.card import Calibration
+from guerdon.models.directory import uncertainty_file
+from guerdon.models.directory.loading import create_reward_model, load_reward_model
+from guerdon.models.directory.saving import save
+from guerdon.models.directory.uncertainty_file import UNCERTAINTY_FILE
+from guerdon.models.laplace import features, fit_uncertainty
+from guerdon.models.reward_model import ScalarRewardModel
 from guerdon.models.scored_pairs import PairScorer, score_comparisons
 from guerdon.testing import check_reward_model
 
@@ -52,7 +52,7 @@ GIBBERISH = [") 7 ( ( ; - 0 / ' \" 3 3", "tool tool tool tool tool", "9 9 9 9 9 
 
 @pytest.fixture(scope="module")
 def bare(tiny_dir) -> ScalarRewardModel:
-    return create(ModelOptions(base=str(tiny_dir)))
+    return create_reward_model(ModelOptions(base=str(tiny_dir)))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def asked(comparisons) -> tuple[list, list]:
 
 def test_features_are_what_the_head_reads(bare):
     prompts, responses = asked(NEW)
-    scores, found = bare.read(prompts, responses)
+    scores, found = bare.score_with_features(prompts, responses)
     head = bare.network.classifier.score.weight.detach().numpy()[0].astype(np.float64)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found @ head, scores.value, atol=1e-4)
@@ -122,9 +122,11 @@ def test_chunks_do_not_show(bare, model, monkeypatch):
 def test_memory_holds_a_chunk_of_features_not_all(bare, monkeypatch):
     """What is read at once is a chunk's replies, however many comparisons there are."""
     sizes = []
-    read = ScalarRewardModel.read
+    read = ScalarRewardModel.score_with_features
     monkeypatch.setattr(
-        ScalarRewardModel, "read", lambda self, p, r, t=None: (sizes.append(len(p)), read(self, p, r, t))[1]
+        ScalarRewardModel,
+        "score_with_features",
+        lambda self, p, r, t=None: (sizes.append(len(p)), read(self, p, r, t))[1],
     )
     monkeypatch.setattr(laplace, "CHUNK", 16)
     fit_uncertainty(bare, TRAIN, HELD_OUT, OPTIONS)
@@ -153,7 +155,7 @@ def test_rankings_and_attribute_models_are_measured_too(tiny_dir, bare):
     ranked = liked(40, seed=6, k=4)
     found = fit_uncertainty(bare, ranked, HELD_OUT, OPTIONS)
     assert found.provenance["replies"] == 160
-    several = create(ModelOptions(base=str(tiny_dir), attributes=["kind", "true"]))
+    several = create_reward_model(ModelOptions(base=str(tiny_dir), attributes=["kind", "true"]))
     known = uncertainty.measure_uncertainty(several, TRAIN, held_out=HELD_OUT)
     assert (known.score(*asked(NEW)).std > 0).all()
 
@@ -233,7 +235,7 @@ def test_a_model_without_doubt_says_how_to_get_it(bare):
     assert scores.std is None
     for each in (bare, CalibratedModel(bare, Calibration()), CalibratedModel(Good(), Calibration())):
         with pytest.raises(
-            GuerdonError, match="no uncertainty is stored with this model; remedy: `guerdon uncertainty"
+            GuerdonError, match=r"no uncertainty is stored with this model\. Measure it with `guerdon uncertainty"
         ):
             each.margin_std(["a"], ["b"], ["c"])
     pairs = score_comparisons(CalibratedModel(Good(), Calibration()), NEW)
@@ -258,15 +260,15 @@ def test_a_loaded_model_answers_as_the_one_that_was_saved(model, saved):
 def test_no_reader_of_weights_meets_the_file(saved):
     """vLLM and SGLang take every *.safetensors of the directory itself for weights."""
     assert [path.name for path in saved.glob("*.safetensors")] == ["model.safetensors"]
-    assert set(load_file(saved / PLACE)) == {"mean", "precision", "covariance", "distance", "weight"}
-    assert (saved / PLACE).stat().st_mode & 0o777 == 0o644
+    assert set(load_file(saved / UNCERTAINTY_FILE)) == {"mean", "precision", "covariance", "distance", "weight"}
+    assert (saved / UNCERTAINTY_FILE).stat().st_mode & 0o777 == 0o644
 
 
 def test_cards_without_it_are_as_before(bare, tmp_path):
     save(bare, tmp_path / "model")
     assert "uncertainty" not in json.loads((tmp_path / "model/reward.json").read_text("utf-8"))
-    assert not (tmp_path / "model" / PLACE).exists()
-    assert load(tmp_path / "model").uncertainty is None
+    assert not (tmp_path / "model" / UNCERTAINTY_FILE).exists()
+    assert load_reward_model(tmp_path / "model").uncertainty is None
 
 
 def test_a_calibration_keeps_it_and_training_on_drops_it(model, saved, tmp_path):
@@ -275,13 +277,13 @@ def test_a_calibration_keeps_it_and_training_on_drops_it(model, saved, tmp_path)
     calibration.store_calibration(CalibratedModel(loaded.model, Calibration(4.0)), folder)
     again = saved_models.load(folder)
     np.testing.assert_allclose(again.score(*asked(NEW)).std, model.score(*asked(NEW)).std / 2, rtol=1e-3)
-    assert create(ModelOptions(base=str(folder))).uncertainty is None
+    assert create_reward_model(ModelOptions(base=str(folder))).uncertainty is None
 
 
 @pytest.mark.parametrize("change", ["backbone", "head", "template"])
 def test_doubt_that_belongs_to_another_model_is_refused(saved, tmp_path, change):
     folder = tmp_path / "copy"
-    other = load(saved)
+    other = load_reward_model(saved)
     parts = {"backbone": other.network.classifier.model.layers[0].mlp.up_proj, "head": other.network.classifier.score}
     if change in parts:
         with torch.no_grad():
@@ -290,36 +292,37 @@ def test_doubt_that_belongs_to_another_model_is_refused(saved, tmp_path, change)
         other.text.tokenizer.chat_template += " "
     other.uncertainty = None
     save(other, folder)
-    shutil.copytree((saved / PLACE).parent, (folder / PLACE).parent)
-    with pytest.raises(
-        GuerdonError, match="was measured on other weights or with another chat template; remedy: delete it"
-    ):
-        load(folder)
-    assert load(folder, with_uncertainty=False).uncertainty is None
+    shutil.copytree((saved / UNCERTAINTY_FILE).parent, (folder / UNCERTAINTY_FILE).parent)
+    with pytest.raises(GuerdonError, match=r"was measured on other weights or with another chat template\. Delete it"):
+        load_reward_model(folder)
+    assert load_reward_model(folder, with_uncertainty=False).uncertainty is None
 
 
 def test_a_number_type_is_no_other_model(saved):
-    rounded = load(saved, ModelOptions(dtype="bfloat16"))
+    rounded = load_reward_model(saved, ModelOptions(dtype="bfloat16"))
     assert rounded.uncertainty is not None
     assert (rounded.score(*asked(NEW)).std > 0).all()
 
 
 def test_a_file_that_cannot_be_read_or_is_gone_is_told(saved, tmp_path, caplog):
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
-    (folder / PLACE).write_bytes(b"half")
-    with pytest.raises(GuerdonError, match=r"uncertainty.safetensors: is not readable \(.*\); remedy: delete it"):
-        load(folder)
-    (folder / PLACE).unlink()
+    (folder / UNCERTAINTY_FILE).write_bytes(b"half")
+    with pytest.raises(GuerdonError, match=r"uncertainty.safetensors: not readable \(.*\)\. Delete it"):
+        load_reward_model(folder)
+    (folder / UNCERTAINTY_FILE).unlink()
     with caplog.at_level(logging.WARNING, "guerdon"):
-        assert load(folder).uncertainty is None
+        assert load_reward_model(folder).uncertainty is None
     assert "reward.json names it" in caplog.text
 
 
 def test_a_file_of_another_version_is_refused(model, saved, tmp_path, monkeypatch):
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
-    monkeypatch.setattr(laplace, "VERSION", 2)
-    with pytest.raises(GuerdonError, match="version is 2 here, got 1; remedy: install the Guerdon that wrote it"):
-        load(folder)
+    monkeypatch.setattr(uncertainty_file, "UNCERTAINTY_FORMAT", 1)
+    with pytest.raises(
+        GuerdonError,
+        match=r"written by a newer Guerdon \(format 2, this one reads up to 1\)\. Upgrade with `pip install -U guerdon`\.",
+    ):
+        load_reward_model(folder)
 
 
 def test_the_command_stores_it_in_place_and_measures_anew_what_is_stale(bare, tmp_path):
@@ -348,7 +351,7 @@ def test_the_command_stores_it_in_place_and_measures_anew_what_is_stale(bare, tm
     known.model.uncertainty = None
     other = tmp_path / "other"
     saved_models.save(known, other)
-    shutil.copytree((folder / PLACE).parent, (other / PLACE).parent)
+    shutil.copytree((folder / UNCERTAINTY_FILE).parent, (other / UNCERTAINTY_FILE).parent)
     again = guerdon(*map(str, ("uncertainty", other, *command[2:])))
     assert again.code == 0, again.err
     assert saved_models.load(other).score(*asked(NEW)).std is not None
@@ -358,36 +361,42 @@ def test_the_command_stores_it_in_place_and_measures_anew_what_is_stale(bare, tm
 
 
 def test_what_cannot_be_measured_is_refused_in_one_line(bare, tiny_dir, tmp_path):
-    encoder = create(ModelOptions(base=str(save_family(tmp_path, "bert")), template="plain"))
-    with pytest.raises(GuerdonError, match=r"pools the text in a way of its own.*remedy: a causal model"):
+    encoder = create_reward_model(ModelOptions(base=str(save_family(tmp_path, "bert")), template="plain"))
+    with pytest.raises(GuerdonError, match=r"pools the text in its own way\. Choose a causal model"):
         fit_uncertainty(encoder, TRAIN, HELD_OUT, OPTIONS)
-    with pytest.raises(GuerdonError, match="pools the text in a way of its own"):
+    with pytest.raises(GuerdonError, match="pools the text in its own way"):
         features(encoder, ["a"], ["b"])
-    heads = create(ModelOptions(base=str(tiny_dir), heads=3))
-    with pytest.raises(GuerdonError, match="3 heads have their spread"):
+    heads = create_reward_model(ModelOptions(base=str(tiny_dir), heads=3))
+    with pytest.raises(GuerdonError, match="must have one head, got 3, which have a spread already"):
         fit_uncertainty(heads, TRAIN, HELD_OUT, OPTIONS)
-    adapted = create(ModelOptions(base=str(tiny_dir), lora_rank=2))
-    with pytest.raises(GuerdonError, match="adapters are not folded in yet; remedy"):
+    adapted = create_reward_model(ModelOptions(base=str(tiny_dir), lora_rank=2))
+    with pytest.raises(GuerdonError, match=r"adapters must be merged into the weights\. Save the model"):
         fit_uncertainty(adapted, TRAIN, HELD_OUT, OPTIONS)
     adapted.network.merge()
     assert fit_uncertainty(adapted, TRAIN, HELD_OUT, OPTIONS).distance.size == 80
-    with pytest.raises(GuerdonError, match="Good is no model of ours"):
+    with pytest.raises(GuerdonError, match="must be one that Guerdon trained or loaded, got Good"):
         uncertainty.measure_uncertainty(Good(), TRAIN, held_out=HELD_OUT)
 
 
 def test_held_out_replies_must_be_held_out_and_enough(bare):
-    with pytest.raises(GuerdonError, match="1 of 41 held-out groups are among the training comparisons; remedy"):
+    with pytest.raises(
+        GuerdonError, match=r"must not be trained on, got 1 of 41 among the training comparisons\. Hold out the part"
+    ):
         fit_uncertainty(bare, TRAIN, [*HELD_OUT, TRAIN[0]], OPTIONS)
-    with pytest.raises(GuerdonError, match="18 held-out groups cannot tell 1 reply in 20; remedy: hold out 19 or more"):
+    with pytest.raises(
+        GuerdonError, match=r"held-out groups must be 19 or more to detect 1 reply in 20, got 18\. Hold out more"
+    ):
         fit_uncertainty(bare, TRAIN, HELD_OUT[:18], OPTIONS)
     assert fit_uncertainty(bare, TRAIN, HELD_OUT[:19], OPTIONS).distance.size == 38
 
 
 def test_training_comparisons_must_say_something(bare):
-    with pytest.raises(GuerdonError, match="no comparable pair; remedy"):
+    with pytest.raises(GuerdonError, match=r"must hold a comparable pair, got none\. Pass the comparisons"):
         fit_uncertainty(bare, [], HELD_OUT, OPTIONS)
     same = [Comparison(as_prompt("a"), (Response("b"), Response("b")), TRAIN[0].preference)] * 3
-    with pytest.raises(GuerdonError, match="6 replies look all the same to the model's head; remedy"):
+    with pytest.raises(
+        GuerdonError, match=r"must differ in what the model's head reads, got 6 that are all the same\. Check the model"
+    ):
         fit_uncertainty(bare, same, HELD_OUT, OPTIONS)
 
 

@@ -15,16 +15,17 @@ from toys import liked
 from guerdon import GuerdonError
 from guerdon.api import training
 from guerdon.config import ModelOptions
-from guerdon.models.directory import layout
 from guerdon.models.directory.doctor import examine
-from guerdon.models.reward_model import create, save
+from guerdon.models.directory.loading import create_reward_model
+from guerdon.models.directory.saving import save
+from guerdon.models.engine.pretrained import quiet
 
 
 @pytest.fixture(scope="module")
 def saved(tiny_dir, tmp_path_factory):
     """A saved directory; read it, do not write into it."""
     folder = tmp_path_factory.mktemp("saved") / "model"
-    save(training.with_self_test(create(ModelOptions(base=str(tiny_dir))), liked(4)), folder)
+    save(training.with_self_test(create_reward_model(ModelOptions(base=str(tiny_dir))), liked(4)), folder)
     return folder
 
 
@@ -141,7 +142,7 @@ def test_a_directory_that_guerdon_saved_is_healthy(saved):
     "options", [{"dtype": "bfloat16"}, {"lora_rank": 2}, {"attributes": ["kind", "right"]}, {"system": "be kind"}]
 )
 def test_so_is_one_that_was_made_otherwise(tiny_dir, tmp_path, options):
-    model = create(ModelOptions(base=str(tiny_dir), **options))
+    model = create_reward_model(ModelOptions(base=str(tiny_dir), **options))
     save(training.with_self_test(model, liked(4)), tmp_path / "model")
     assert examine(tmp_path / "model").findings == ()
 
@@ -149,14 +150,14 @@ def test_so_is_one_that_was_made_otherwise(tiny_dir, tmp_path, options):
 @pytest.mark.parametrize("name", ["qwen3", "gemma3", "gpt2", "bert", "modernbert"])
 def test_so_are_other_families(tmp_path, name):
     base = save_family(tmp_path / "base", name)
-    model = create(ModelOptions(base=str(base), template="plain"))
+    model = create_reward_model(ModelOptions(base=str(base), template="plain"))
     save(training.with_self_test(model, liked(4)), tmp_path / "model")
     assert examine(tmp_path / "model").findings == ()
 
 
 def test_a_family_without_a_class_of_its_own_is_told(tmp_path):
     base = save_family(tmp_path / "base", "granite")
-    save(create(ModelOptions(base=str(base), template="plain")), tmp_path / "model")
+    save(create_reward_model(ModelOptions(base=str(base), template="plain")), tmp_path / "model")
     assert faults(tmp_path / "model") == {("warning", "a class that transformers does not have")}
 
 
@@ -164,17 +165,17 @@ def test_what_plain_transformers_saves_has_faults(saved, tmp_path):
     """The gaps that this directory layout exists to close."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    with layout.quiet():
+    with quiet():
         AutoModelForSequenceClassification.from_pretrained(saved).save_pretrained(tmp_path)
         AutoTokenizer.from_pretrained(saved).save_pretrained(tmp_path)
     assert ("error", "transformers 4 will score wrongly") in faults(tmp_path)
 
 
 def test_what_is_no_model_is_refused(tmp_path):
-    with pytest.raises(GuerdonError, match="no such directory; remedy"):
+    with pytest.raises(GuerdonError, match=r"no such directory\. Pass the folder"):
         examine(tmp_path / "missing")
-    with pytest.raises(GuerdonError, match=r"holds no config\.json, so it is no model; remedy"):
+    with pytest.raises(GuerdonError, match=r"holds no config\.json, so it is not a model\. Pass the folder"):
         examine(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(GuerdonError, match=r"config\.json: not valid JSON .*; remedy"):
+    with pytest.raises(GuerdonError, match=r"config\.json: not valid JSON .*\. Restore it"):
         examine(tmp_path)

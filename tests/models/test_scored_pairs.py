@@ -72,7 +72,7 @@ def test_a_margin_that_is_no_number_is_refused_with_its_comparison():
         def score(self, prompts, responses):
             return as_scores([np.nan] * len(prompts))
 
-    with pytest.raises(GuerdonError, match="comparison row-7: the margin is nan"):
+    with pytest.raises(GuerdonError, match="comparison row-7: the margin must be finite, got nan"):
         score_comparisons(Broken(), [compared(((0,), (1,)), 2, id="row-7")])
 
 

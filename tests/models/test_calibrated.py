@@ -14,7 +14,9 @@ from guerdon.contracts import (
     RewardModel,
     Scores,
 )
-from guerdon.models.calibrated import CalibratedModel, Calibration, per_prompt_baseline
+from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.card import Calibration
+from guerdon.models.prompt_normalized import per_prompt_baseline
 from guerdon.testing import check_judge, check_reward_model
 
 TEXTS = ["good", "good good", "no", "good no good good", "well"]
@@ -72,7 +74,7 @@ def test_normalized_rewards_have_the_references_mean_and_spread():
 
 
 def test_without_a_reference_there_is_no_normalizing():
-    with pytest.raises(GuerdonError, match="remedy: calibrate with samples"):
+    with pytest.raises(GuerdonError, match=r"none were measured\. Calibrate with samples"):
         CalibratedModel(Good(), Calibration()).normalized(["p"], ["x"])
 
 
@@ -84,11 +86,11 @@ def test_a_calibration_survives_its_dictionary():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"temprature": 1.0}, "no such key 'temprature'"),
-        ({"temperature": 0.0}, "temperature is above 0"),
-        ({"temperature": "2"}, "temperature is a finite number"),
-        ({"reference_spread": float("nan")}, "reference_spread is a finite number"),
-        ({"provenance": "toy"}, "provenance is a mapping"),
+        ({"temprature": 1.0}, "unknown key 'temprature'"),
+        ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
+        ({"temperature": "2"}, "temperature must be a finite number, got '2'"),
+        ({"reference_spread": float("nan")}, "reference_spread must be a finite number, got nan"),
+        ({"provenance": "toy"}, "provenance must be an object, got 'toy'"),
     ],
 )
 def test_a_bad_calibration_is_refused_by_name(change, said):
@@ -123,9 +125,9 @@ def test_each_member_has_its_own_baseline():
 
 def test_an_unknown_prompt_has_no_baseline():
     model = per_prompt_baseline(Good(), ["p", "p"], ["a", "b"])
-    with pytest.raises(GuerdonError, match="no reference samples for prompt 'other'"):
+    with pytest.raises(GuerdonError, match="prompt 'other' has no reference samples"):
         model.score(["other"], ["a"])
-    with pytest.raises(GuerdonError, match="needs 2 reference samples or more, got 1"):
+    with pytest.raises(GuerdonError, match="prompt 'q' must have 2 reference samples or more, got 1"):
         per_prompt_baseline(Good(), ["p", "p", "q"], ["a", "b", "c"])
     assert model.score([], []).value.shape == as_scores([]).value.shape
 
@@ -175,7 +177,7 @@ def test_a_spread_stays_in_its_units_or_is_not_given():
 
 
 def test_an_unknown_rule_and_samples_without_a_spread_are_refused():
-    with pytest.raises(GuerdonError, match="no such rule 'rank'; known are center, zscore, quantile, logsigmoid"):
+    with pytest.raises(GuerdonError, match="rule must be one of center, zscore, quantile, logsigmoid, got 'rank'"):
         per_prompt_baseline(Good(), ["p", "p"], ["a", "b"], "rank")
-    with pytest.raises(GuerdonError, match="are all equal; remedy: rule='center'"):
+    with pytest.raises(GuerdonError, match=r"they are equal for every prompt\. Use rule='center'"):
         per_prompt_baseline(Good(), ["p", "p"], ["a", "b"], "zscore").score(["p"], ["good"])

@@ -18,7 +18,7 @@ from guerdon.api import saved_models
 from guerdon.config import ModelOptions
 from guerdon.models.directory.doctor import examine
 from guerdon.models.directory.foreign import find_head, load_foreign
-from guerdon.models.reward_model import load
+from guerdon.models.directory.loading import load_reward_model
 
 PROMPTS = ["write a good film review", "is it a sad film ?"]
 RESPONSES = ["yes , it is great", "no"]
@@ -76,8 +76,8 @@ def test_a_head_with_a_bias_keeps_its_scores_and_the_bias_becomes_the_reference_
     tiny_dir, tmp_path, head, by_hand, layout_of
 ):
     folder = layout_of(tiny_dir, tmp_path / "theirs", head)
-    model, calibration = load_foreign(folder)
-    assert calibration.reference_mean == -BIAS
+    model = load_foreign(folder)
+    assert model.card.calibration.reference_mean == -BIAS
     np.testing.assert_allclose(model.score(PROMPTS, RESPONSES).value, by_hand, atol=1e-5)
     saved_models.repair(folder, tmp_path / "ours")
     np.testing.assert_allclose(
@@ -90,16 +90,16 @@ def test_a_head_with_a_bias_keeps_its_scores_and_the_bias_becomes_the_reference_
 def test_a_head_under_a_configured_name_keeps_its_scores(tiny_dir, tmp_path, head, by_hand, prefix):
     folder = openrlhf(tiny_dir, tmp_path / "theirs", head, prefix)
     assert find_head(folder) == (prefix, folder / "model.safetensors")
-    model, calibration = load_foreign(folder)
-    assert calibration.reference_mean == 0.0
+    model = load_foreign(folder)
+    assert model.card.calibration.reference_mean == 0.0
     np.testing.assert_allclose(model.score(PROMPTS, RESPONSES).value, by_hand, atol=1e-5)
-    with pytest.raises(GuerdonError, match=r"the first score\.weight; remedy: .*guerdon doctor"):
-        load(folder)  # never a random head in its place
+    with pytest.raises(GuerdonError, match=r"the first score\.weight: .*Run `guerdon doctor`"):
+        load_reward_model(folder)  # never a random head in its place
 
 
 def test_a_head_called_score_needs_no_mending(tiny_dir, tmp_path, head, by_hand):
     folder = openrlhf(tiny_dir, tmp_path / "theirs", head, "score")
-    np.testing.assert_allclose(load(folder).score(PROMPTS, RESPONSES).value, by_hand, atol=1e-5)
+    np.testing.assert_allclose(load_reward_model(folder).score(PROMPTS, RESPONSES).value, by_hand, atol=1e-5)
 
 
 def test_the_doctor_finds_the_fault_and_mends_it(tiny_dir, tmp_path, head, by_hand):
@@ -135,25 +135,23 @@ def test_a_classifier_of_ours_or_of_plain_transformers_is_mended_with_equal_scor
 
 
 def test_what_cannot_be_imported_says_why(tiny_dir, tmp_path, head):
-    with pytest.raises(
-        GuerdonError, match=r"no scalar head among its tensors .*; remedy: copy value_head\.safetensors"
-    ):
+    with pytest.raises(GuerdonError, match=r"no scalar head among its tensors .*\. Copy value_head\.safetensors"):
         load_foreign(tiny_dir)
     pickled = Path(shutil.copytree(tiny_dir, tmp_path / "pickled"))
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
-    with pytest.raises(GuerdonError, match=r"pickled \.bin weights, which are never loaded; remedy"):
+    with pytest.raises(GuerdonError, match=r"pickled \.bin weights, which are never loaded\. Save them"):
         load_foreign(pickled)
     wide = llama_factory(tiny_dir, tmp_path / "wide", (torch.ones(1, 32), head[1]))
     with pytest.raises(
-        GuerdonError, match=r"v_head\.summary\.weight has shape \(1, 32\), the backbone needs \(1, 64\)"
+        GuerdonError, match=r"v_head\.summary\.weight must have shape \(1, 64\) to fit the backbone, got \(1, 32\)"
     ):
         load_foreign(wide)
     bare = llama_factory(tiny_dir, tmp_path / "bare", head)
     (bare / "chat_template.jinja").unlink()
-    with pytest.raises(GuerdonError, match=r"remedy: model\.template=plain"):
+    with pytest.raises(GuerdonError, match=r"got none\. Set model\.template=plain"):
         load_foreign(bare)
-    assert load_foreign(bare, ModelOptions(template="plain"))[0].card.template == "plain"
+    assert load_foreign(bare, ModelOptions(template="plain")).card.template == "plain"
     broken = llama_factory(tiny_dir, tmp_path / "broken", head)
     (broken / "value_head.safetensors").write_text("half")
-    with pytest.raises(GuerdonError, match=r"value_head\.safetensors: not readable .*; remedy"):
+    with pytest.raises(GuerdonError, match=r"value_head\.safetensors: not readable .*\. Copy the file again"):
         load_foreign(broken)

@@ -1,0 +1,189 @@
+"""A directory or a hub name in, a reward model out: a saved one, an ensemble, or a new head on a base model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from guerdon.config import ModelOptions
+from guerdon.contracts import GuerdonError
+from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.card import Card
+from guerdon.models.chat import Text, ensure_pad_token
+from guerdon.models.directory.atomic import recover
+from guerdon.models.directory.formats import is_ensemble, read_card, read_manifest
+from guerdon.models.directory.layout import refuse_headless, stored_dtype
+from guerdon.models.directory.shared_backbone import can_share, stack_heads
+from guerdon.models.directory.uncertainty_file import read_uncertainty_of
+from guerdon.models.engine.classifier import add_adapters, build_classifier, linear_head, reward_head
+from guerdon.models.engine.device import keep_freed_memory, pick_device
+from guerdon.models.engine.pretrained import (
+    context_length,
+    is_encoder,
+    quiet,
+    read_config,
+    read_tokenizer,
+    refuse_nan,
+)
+from guerdon.models.ensemble import Ensemble
+from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel, init_head
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+# ---- Saved models ------------------------------------------------------------------------------------------------
+
+
+def load(
+    folder: str | Path, options: ModelOptions | None = None, *, with_uncertainty: bool = True, batch_tokens: int = 4096
+) -> CalibratedModel:
+    """A saved reward model or ensemble, with its calibration and, unless switched off, its measured uncertainty."""
+    recover(Path(folder))
+    if is_ensemble(folder):
+        return _load_ensemble(Path(folder), options, with_uncertainty=with_uncertainty, batch_tokens=batch_tokens)
+    model = load_reward_model(folder, options, with_uncertainty=with_uncertainty)
+    model.batch_tokens = batch_tokens
+    return CalibratedModel(model, model.card.calibration)
+
+
+def load_reward_model(
+    folder: str | Path, options: ModelOptions | None = None, *, with_uncertainty: bool = True
+) -> ScalarRewardModel:
+    """A single saved reward model, whose scores are raw: ours, or any `AutoModelForSequenceClassification` with one label."""
+    recover(Path(folder))
+    name = str(folder)
+    card = read_card(name)
+    given = options or ModelOptions()
+    chosen = _with_stored(given, card) if card else given
+    chosen = chosen.model_copy(update={"base": name, "lora_rank": 0, "heads": 1})
+    refuse_headless(name, chosen)
+    if "dtype" not in given.model_fields_set:
+        # On a CPU always float32: bfloat16 scores depend on their batch by rounding.
+        is_on_cpu = pick_device(chosen.device).type == "cpu"
+        chosen = chosen.model_copy(update={"dtype": "float32" if is_on_cpu else stored_dtype(name, chosen)})
+    model = create_reward_model(chosen, trained=True)
+    if card:
+        card = dataclasses.replace(card, max_length=model.text.max_length, truncation=model.text.truncation)
+        model = ScalarRewardModel(model.network, model.text, card, autocast=chosen.autocast)
+    if with_uncertainty:
+        model.uncertainty = read_uncertainty_of(model, name)
+    return model
+
+
+def _load_ensemble(
+    folder: Path, options: ModelOptions | None, *, with_uncertainty: bool, batch_tokens: int
+) -> CalibratedModel:
+    """A saved ensemble, with the calibration of the whole. A backbone that all members share is loaded and run once."""
+    manifest = read_manifest(folder)
+    models = _load_members(
+        [folder / name for name in manifest.members], manifest.shared_backbone, options, with_uncertainty
+    )
+    for model in models:
+        model.batch_tokens = batch_tokens
+    members = [CalibratedModel(model, model.card.calibration) for model in models]
+    return CalibratedModel(Ensemble(members, manifest.rule, manifest.scale), manifest.calibration)
+
+
+def _load_members(
+    folders: Sequence[Path], is_shared: bool, options: ModelOptions | None, with_uncertainty: bool
+) -> list[ScalarRewardModel]:
+    """One model with all heads if the members share a backbone, else one model per member."""
+    if not (is_shared and can_share(folders)):
+        return [load_reward_model(folder, options, with_uncertainty=with_uncertainty) for folder in folders]
+    model = load_reward_model(folders[0], options, with_uncertainty=False)
+    stack_heads(model, folders)
+    return [model]
+
+
+def _with_stored(options: ModelOptions, card: Card) -> ModelOptions:
+    """The options with what the card stores about text, except for options that were set."""
+    stored = {name: getattr(card, name) for name in ("max_length", "truncation", "template", "system")}
+    unset = {name: value for name, value in stored.items() if name not in options.model_fields_set}
+    return options.model_copy(update=unset | {"attributes": list(card.attributes)})
+
+
+# ---- New models --------------------------------------------------------------------------------------------------
+
+
+def create_reward_model(options: ModelOptions, *, seed: int = 0, trained: bool = False) -> ScalarRewardModel:
+    """A reward model to train: the base with a new head, or a saved reward model with its own head.
+
+    The head is drawn from normal(0, model.head_scale/sqrt(h+1)) with its own generator (Stiennon 2020; Huang 2024, arXiv 2403.17031).
+    Several heads are drawn as single ones would be from seed, seed + 1, ... A `trained` model must have its head stored.
+    """
+    if options.heads > 1 and options.attributes:
+        raise GuerdonError(
+            f"model.heads must be 1 with model.attributes, which have one head each, got {options.heads}. Set model.heads=1."
+        )
+    source = resolve(options.base)
+    config = read_config(source, options)
+    tokenizer = read_tokenizer(source, options)
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(seed)  # for an encoder's new pooler and head, and for the embedding of a new pad token
+        classifier, is_new = build_classifier(source, config, options, trained=trained)
+        ensure_pad_token(tokenizer)
+        embeddings: Any = classifier.get_input_embeddings()
+        if len(tokenizer) > embeddings.weight.shape[0]:
+            classifier.resize_token_embeddings(len(tokenizer))
+    classifier.config.pad_token_id = tokenizer.pad_token_id
+    encoder = is_encoder(classifier.config)
+    if options.heads > 1:
+        linear_head(classifier, source)
+    if is_new and not encoder:
+        init_head(reward_head(classifier), seed, options.head_scale, apart=options.heads > 1)
+    if options.lora_rank:
+        classifier = add_adapters(classifier, options, seed)
+    text = _text_for(tokenizer, classifier.config, options)
+    keep_freed_memory()
+    network = ScalarNetwork(classifier, encoder=encoder).to(pick_device(options.device))
+    refuse_nan(network, source)
+    return ScalarRewardModel(network, text, _card_for(text, options), autocast=options.autocast)
+
+
+def load_text(options: ModelOptions) -> Text:
+    """How the model of these options reads conversations; no weights are loaded."""
+    source = resolve(options.base)
+    card = read_card(source)
+    chosen = _with_stored(options, card) if card else options
+    return _text_for(read_tokenizer(source, chosen), read_config(source, chosen), chosen)
+
+
+def resolve(base: str) -> str:
+    """A model's directory or hub name; "starter" downloads the starter model and gives its directory."""
+    if base == "starter":
+        from guerdon.models.directory.starter import starter_model
+
+        return str(starter_model())
+    return base
+
+
+def _text_for(tokenizer: Any, config: PretrainedConfig, options: ModelOptions) -> Text:
+    """How conversations reach a model of this configuration. A max_length that was set must fit its context."""
+    context = context_length(config)
+    if context and options.max_length > context and "max_length" in options.model_fields_set:
+        raise GuerdonError(
+            f"model.max_length must be at most {context}, the context of {options.base}, got {options.max_length}. "
+            f"Set model.max_length={context}."
+        )
+    length = min(options.max_length, context or options.max_length)
+    return Text(tokenizer, length, options.truncation, options.template, options.system, is_encoder(config))
+
+
+def _card_for(text: Text, options: ModelOptions) -> Card:
+    attributes = tuple(options.attributes)
+    return Card(
+        max_length=text.max_length,
+        truncation=text.truncation,
+        template=text.template,
+        template_hash=text.template_hash,
+        system=text.system,
+        read_out="family_pooling" if text.encoder else "last_token",
+        attributes=attributes,
+        attribute_weights=tuple(1 / len(attributes) for _ in attributes),
+        base=options.base,
+    )

@@ -1,0 +1,169 @@
+"""A policy from a directory or a hub name, and back: the language model and its tokenizer as transformers writes them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guerdon.config import ModelOptions, PolicyOptions
+from guerdon.contracts import GuerdonError
+from guerdon.models.chat import ensure_pad_token
+from guerdon.models.directory.atomic import write_directory
+from guerdon.models.directory.loading import resolve
+from guerdon.models.engine.classifier import add_adapters, merge_adapters
+from guerdon.models.engine.device import keep_freed_memory, pick_device, pick_dtype
+from guerdon.models.engine.pretrained import (
+    disable_dropout,
+    is_encoder,
+    quiet,
+    read_config,
+    read_tokenizer,
+    refuse_nan,
+)
+from guerdon.models.policy import LanguagePolicy
+
+if TYPE_CHECKING:
+    import torch
+
+ADVICE = "Pass a language model, not a reward model, an encoder or a translator."
+
+
+def save_policy(policy: LanguagePolicy, folder: Path) -> None:
+    """Write the policy as a directory that transformers and servers load, adapters merged into a copy of its weights."""
+    has_adapters = hasattr(policy.model, "merge_and_unload")
+    model = merge_adapters(copy.deepcopy(policy.model) if has_adapters else policy.model)
+    tokenizer = copy.deepcopy(policy.tokenizer)
+    tokenizer.chat_template = policy.chat_template
+
+    def fill(scratch: Path) -> None:
+        with quiet():
+            model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+
+    write_directory(folder, fill)
+
+
+def load_policy(options: PolicyOptions, *, adapters: bool = False, seed: int = 0) -> LanguagePolicy:
+    """A policy from a hub name, a directory, 'starter' or one of our runs; with new adapters if they are to be trained.
+
+    A directory that holds only peft adapters is loaded with the model that they name, and merged into its weights.
+    """
+    source = resolve(options.base)
+    run = Path(source)
+    if (run / "run.json").is_file() and (run / "policy").is_dir() and not (run / "config.json").exists():
+        source = str(run / "policy")
+    with _policy_option_names():
+        return _load(source, options, adapters, seed)
+
+
+def _load(source: str, options: PolicyOptions, adapters: bool, seed: int) -> LanguagePolicy:
+    adapter_folder = source if _holds_only_adapters(source) else None
+    if adapter_folder:
+        source = _base_of_adapters(source)
+    model_options = ModelOptions(
+        base=options.base,
+        revision=options.revision,
+        trust_remote_code=options.trust_remote_code,
+        lora_rank=options.lora_rank,
+        lora_alpha=options.lora_alpha,
+        lora_targets=options.lora_targets,
+    )
+    config = read_config(source, model_options)
+    if any("ForSequenceClassification" in name for name in config.architectures or []):
+        raise GuerdonError(f"{source}: is a reward model or a classifier, which cannot generate. {ADVICE}")
+    tokenizer = read_tokenizer(source, model_options)
+    ensure_pad_token(tokenizer)
+    device = pick_device(options.device)
+    model = _load_causal_model(source, options, pick_dtype(options.dtype, device))
+    if adapter_folder:
+        model = _merge_stored_adapters(model, adapter_folder)
+    refuse_nan(model, source)
+    disable_dropout(model)
+    keep_freed_memory()
+    if adapters and options.lora_rank:
+        model = add_adapters(model, model_options, seed, train_head=False)
+    model.to(device).eval()
+    return LanguagePolicy(
+        model,
+        tokenizer,
+        system=options.system,
+        name=options.base,
+        max_prompt=options.max_prompt,
+        stop=options.stop,
+        template=options.template,
+    )
+
+
+def _load_causal_model(source: str, options: PolicyOptions, dtype: torch.dtype) -> Any:
+    """The causal language model. Every weight must be stored: with a random unembedding it would generate at random."""
+    from transformers import AutoModelForCausalLM
+
+    from_pretrained: Any = AutoModelForCausalLM.from_pretrained
+    with quiet():
+        try:
+            model, info = from_pretrained(
+                source,
+                dtype=dtype,
+                revision=options.revision,
+                trust_remote_code=options.trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise GuerdonError(f"{source}: not a causal language model ({reason}). {ADVICE}") from None
+    if missing := sorted(info["missing_keys"]):
+        raise GuerdonError(f"{source}: not a causal language model, {missing[0]} is missing. {ADVICE}")
+    if is_encoder(model.config):
+        raise GuerdonError(
+            f"{source}: {type(model).__name__} attends in both directions, so it cannot generate. {ADVICE}"
+        )
+    return model
+
+
+def _holds_only_adapters(source: str) -> bool:
+    folder = Path(source)
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def _base_of_adapters(folder: str) -> str:
+    """The model that a directory of adapters was trained on."""
+    try:
+        values = json.loads((Path(folder) / "adapter_config.json").read_text("utf-8"))
+        base = values.get("base_model_name_or_path")
+    except (ValueError, AttributeError):
+        base = None
+    if not base:
+        raise GuerdonError(f"{folder}: adapter_config.json has no base_model_name_or_path. Name the base model there.")
+    return str(base)
+
+
+def _merge_stored_adapters(model: Any, folder: str) -> Any:
+    """The model with the adapters of a directory merged into its weights."""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft's remarks on names that transformers is about to drop
+        try:
+            return PeftModel.from_pretrained(model, folder).merge_and_unload()
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise GuerdonError(
+                f"{folder}: the adapters do not fit {model.config.name_or_path} ({reason}). Pass the adapters of that model."
+            ) from None
+
+
+@contextmanager
+def _policy_option_names() -> Iterator[None]:
+    """Inside the block, errors about options that reward models have too name the policy's option."""
+    try:
+        yield
+    except GuerdonError as error:
+        raise GuerdonError(re.sub(r"\bmodel\.(device|lora_targets)\b", r"policy.\1", str(error))) from None

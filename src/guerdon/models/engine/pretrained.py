@@ -1,0 +1,132 @@
+"""What is read from a transformers checkpoint, on disk or on the hub: its configuration, its tokenizer, single tensors."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+
+from guerdon.contracts import GuerdonError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from guerdon.config import ModelOptions
+
+
+def read_config(source: str, options: ModelOptions) -> PretrainedConfig:
+    """The model's configuration, or a one-line error that says why it cannot be read."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(  # type: ignore[no-any-return]
+            source, revision=options.revision, trust_remote_code=options.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        raise unreadable_model(source, error) from None
+
+
+def read_tokenizer(source: str, options: ModelOptions) -> Any:
+    """The model's fast tokenizer."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            source, revision=options.revision, trust_remote_code=options.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, AttributeError, json.JSONDecodeError) as error:
+        raise GuerdonError(
+            f"{source}: no usable tokenizer ({first_line(error)}). Copy the base model's tokenizer files there."
+        ) from None
+
+
+def stored_tensor(source: str, name: str) -> torch.Tensor | None:
+    """The tensor of that name in a directory's safetensors files; None if there is none."""
+    from safetensors import safe_open
+
+    for file in sorted(Path(source).glob("*.safetensors")) if Path(source).is_dir() else []:
+        with safe_open(str(file), framework="pt") as tensors:
+            if name in tensors.keys():
+                return cast(torch.Tensor, tensors.get_tensor(name))
+    return None
+
+
+def context_length(config: PretrainedConfig) -> int | None:
+    """The number of positions the model was trained for; None if its configuration does not say."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    value = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
+    if value and config.model_type in {"roberta", "xlm-roberta", "camembert"}:
+        value -= 2  # their positions start after the padding index
+    return int(value) if value else None
+
+
+def is_encoder(config: PretrainedConfig) -> bool:
+    """Whether the family attends in both directions, so that it pools a text in its own way."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+    return type(config) in MODEL_FOR_MASKED_LM_MAPPING and (
+        type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or not getattr(config, "is_decoder", False)
+    )
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Set every dropout rate to 0, in training mode too, so that two forward passes agree."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+def refuse_nan(model: nn.Module, source: str) -> None:
+    """Raise if any weight is NaN or infinite, with the tensor's name."""
+    for name, value in model.named_parameters():
+        if not torch.isfinite(value).all():
+            raise GuerdonError(
+                f"{source}: weight {name.removeprefix('classifier.')} must be finite, it holds NaN or infinity. "
+                "Take an earlier checkpoint."
+            )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hide transformers' progress bars and notices: what matters in them is reported as an error."""
+    from transformers.utils import logging as hf_logging
+
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # addressed to library authors, not to users
+            yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def unreadable_model(source: str, error: Exception) -> GuerdonError:
+    """The error to raise when transformers cannot load a directory or a hub name."""
+    path = Path(source)
+    if path.is_dir():
+        missing = "" if (path / "config.json").is_file() else " (no config.json)"
+        return GuerdonError(
+            f"{source}: not a readable model{missing}: {first_line(error)}. "
+            "Pass a directory that holds config.json and safetensors files."
+        )
+    return GuerdonError(
+        f"{source}: not a directory, and no model from the hub: {first_line(error)}. Check the name and the network."
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, at most 200 characters, without its period."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
