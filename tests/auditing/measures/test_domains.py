@@ -64,16 +64,16 @@ def test_one_scale_for_all_sources_is_left_alone():
     assert all(y.low < 1.0 < y.high for y in curve.y)
 
 
-@pytest.mark.parametrize(("loud", "source", "kind"), [(3.0, "lab", "too sure"), (0.33, "lab", "too modest")])
+@pytest.mark.parametrize(("loud", "source", "kind"), [(3.0, "lab", "overconfident"), (0.33, "lab", "underconfident")])
 def test_a_source_with_a_temperature_of_its_own_is_found(loud, source, kind):
     report = measured(Uneven(loud), comparisons(1200, seed=1))
     spread = report.estimates["temperature_spread"]
     assert spread.low < max(loud, 1 / loud) < spread.high
     assert spread.low > 1.5
-    assert titles(report) == {"One temperature does not serve all sources", f"On {source} the model is {kind}"}
+    assert titles(report) == {"One temperature does not fit all sources", f"On {source} the model is {kind}"}
     slope = report.curves["slope_by_source"].y[1]
     assert slope.low < 1 / loud < slope.high
-    assert "One temperature does not serve" in to_html(report)
+    assert "One temperature does not fit" in to_html(report)
 
 
 def test_a_model_that_is_too_sure_everywhere_alike_is_the_temperatures_business():
@@ -88,7 +88,7 @@ def test_equal_sources_are_seldom_told_apart():
         rows = comparisons(160, seed=seed)
         rows = [dataclasses.replace(row, source="abcd"[i % 4]) for i, row in enumerate(rows)]
         report = measured(Good(), rows)
-        said += "One temperature does not serve all sources" in titles(report)
+        said += "One temperature does not fit all sources" in titles(report)
     assert said <= 5
 
 
@@ -121,7 +121,7 @@ def test_reference_samples_are_taken_where_they_are_given():
     assert report.estimates["icc"].low > 0.9
     assert report.estimates["icc"].n == 40
     assert report.about["icc from"] == "160 reference samples"
-    with pytest.raises(GuerdonError, match="have no rewards; remedy: score them first"):
+    with pytest.raises(GuerdonError, match=r"samples must have rewards, got none\. Score them first"):
         measured(Good(), comparisons(100), reference=dataclasses.replace(samples, reward=None))
 
 

@@ -60,10 +60,10 @@ def test_what_a_model_pays_for_length_beyond_people_is_recovered(paid):
     spread = np.sqrt(np.mean(np.square(pairs.first_length - pairs.second_length)))
     found = report.estimates["length_per_margin"]
     assert found.value == pytest.approx(-paid * spread / 0.75, abs=0.45)  # tanh(1) is 0.76
-    assert ("It pays more for length than people do" in warnings(report)) == (paid > 0)
+    assert ("The model values length more than people do" in warnings(report)) == (paid > 0)
     if paid > 0:
         turned = report.estimates["length_turns"]
-        cost = next(f.cost for f in report.findings if f.title.startswith("It pays more"))
+        cost = next(f.cost for f in report.findings if f.title.startswith("The model values length more"))
         assert cost == turned
         assert 0 < turned.low < turned.high < 0.6
 
@@ -71,14 +71,14 @@ def test_what_a_model_pays_for_length_beyond_people_is_recovered(paid):
 def test_people_who_like_length_more_than_the_model_are_noted():
     report = report_of(Good(), comparisons(1500, by_length=0.03))
     assert report.estimates["length_per_margin"].low > 0
-    assert "It pays less for length than people do" in {f.title for f in report.findings}
+    assert "The model values length less than people do" in {f.title for f in report.findings}
     assert not warnings(report)
 
 
 def test_a_model_that_is_right_by_length_alone_is_found_out_where_lengths_are_equal():
     rows = comparisons(2500, odds=0.3, by_length=0.05, seed=1)
     report = report_of(LONGER, rows)
-    assert "Not shown to be better than a coin where lengths are equal" in warnings(report)
+    assert "Not shown to be better than chance at equal length" in warnings(report)
     honest = report_of(Good(), comparisons(2500, seed=1))
     assert honest.estimates["accuracy_length_matched"].low > 0.5
     assert not warnings(honest)

@@ -49,7 +49,7 @@ def titles(report):
 
 def test_a_model_that_reads_the_prompt_passes():
     report = measure_relevance(Reader(fit=2.0, of_both=0.5), DATA, OPTIONS)
-    assert titles(report) == {"It reads the prompt"}
+    assert titles(report) == {"The model reads the prompt"}
     assert report.estimates["relevance_swap"].value == 1
     assert report.estimates["relevance_auroc"].value > 0.95
     assert report.estimates["prompt_free_share"].high < 0.9
@@ -58,7 +58,7 @@ def test_a_model_that_reads_the_prompt_passes():
 
 def test_a_model_that_does_not_is_found_out_with_texts_to_read():
     report = measure_relevance(Reader(fit=0.0), DATA, OPTIONS)
-    assert titles(report) == {"It hardly reads the prompt"}
+    assert titles(report) == {"The model hardly reads the prompt"}
     assert report.estimates["relevance_auroc"].value == pytest.approx(0.5)
     assert report.estimates["relevance_swap"].value == 0.5
     assert report.estimates["prompt_free_share"].value == pytest.approx(1)
@@ -89,7 +89,7 @@ def test_margins_that_half_depend_on_the_prompt_share_half():
 
 def test_a_constant_model_reads_nothing():
     report = measure_relevance(Constant(), DATA, OPTIONS)
-    assert titles(report) == {"It hardly reads the prompt"}
+    assert titles(report) == {"The model hardly reads the prompt"}
     assert np.isnan(report.estimates["prompt_free_share"].value)
 
 
@@ -113,5 +113,5 @@ def test_scale_changes_nothing_and_the_measure_repeats_itself():
 
 
 def test_a_single_prompt_has_no_other():
-    with pytest.raises(GuerdonError, match="needs two prompts"):
+    with pytest.raises(GuerdonError, match=r"two prompts must have two different answers each, got 1\. Give more"):
         measure_relevance(Good(), comparisons(1), OPTIONS)

@@ -1,4 +1,7 @@
-"""How far do people agree, and so how well could any model do? Axis: n pairs with votes (first, tie, second)."""
+"""How far people agree with each other, and so how well any model could do.
+
+Axis: n pairs with votes (first better, tie, second better).
+"""
 
 from __future__ import annotations
 
@@ -30,43 +33,39 @@ QUANTITIES: Mapping[str, Quantity] = {
         "model vs one person", "share", SECTION, "the model agrees with one rater drawn at random"
     ),
     "accuracy_voted": Quantity(
-        "accuracy, pairs with votes", "share", SECTION, "accuracy on the pairs that two people or more judged"
+        "accuracy, pairs with votes", "share", SECTION, "accuracy on the pairs that two or more people judged"
     ),
 }
 
 
 def measure_agreement(pairs: ScoredPairs, options: AuditOptions) -> Report:
-    """What people reach on the pairs that two or more of them judged; a note where there is none.
+    """What people reach on the pairs that two or more of them judged; a note if there are none.
 
-    Keys: ceiling_majority, person_vs_others, person_vs_person, model_vs_person, and accuracy_voted where some pairs
-    have no votes.
+    Keys: ceiling_majority, person_vs_others, person_vs_person, model_vs_person, and accuracy_voted if some pairs have no votes.
     """
-    voted = (pairs.votes >= 0).all(axis=1) & (pairs.votes.sum(axis=1) >= 2)
-    if not voted.any():
+    has_votes = (pairs.votes >= 0).all(axis=1) & (pairs.votes.sum(axis=1) >= 2)
+    if not has_votes.any():
         return Report("People", findings=(_no_votes(),))
-    votes, margin, q = pairs.votes[voted], pairs.margin[voted], pairs.q[voted]
+    votes, margin, q = pairs.votes[has_votes], pairs.margin[has_votes], pairs.q[has_votes]
     first, tie, second = votes.T
-    sides = np.where(margin > 0, first, np.where(margin < 0, second, (first + second) / 2))
-    values = {
+    with_model = np.where(margin > 0, first, np.where(margin < 0, second, (first + second) / 2))
+    shares = {
         "ceiling_majority": majority_stands(votes),
         "person_vs_others": leave_one_out(votes),
-        "model_vs_person": (sides + tie / 2) / votes.sum(axis=1),
+        "model_vs_person": (with_model + tie / 2) / votes.sum(axis=1),
         "person_vs_person": raw_agreement(votes),
     }
-    if not voted.all():
-        values["accuracy_voted"] = pair_accuracy(margin, q)
-    group, weight = pairs.group[voted], pairs.weight[voted]
-    return Report(
-        "People",
-        estimates={name: estimate_share(each, group, weight, options) for name, each in values.items()},
-        quantities=QUANTITIES,
-    )
+    if not has_votes.all():
+        shares["accuracy_voted"] = pair_accuracy(margin, q)
+    group, weight = pairs.group[has_votes], pairs.weight[has_votes]
+    estimates = {name: estimate_share(share, group, weight, options) for name, share in shares.items()}
+    return Report("People", estimates=estimates, quantities=QUANTITIES)
 
 
 def _no_votes() -> Finding:
     return Finding(
         "note",
         "No ceiling is known",
-        "no pair was judged by two people or more; on data such as HH two people agree on about 63 % of pairs",
-        "Have some pairs judged again by others: an accuracy means little without what people themselves reach.",
+        "no pair was judged by two or more people; on data such as HH, two people agree on about 63 % of pairs",
+        "Have other people judge some pairs again: an accuracy means little without what people themselves reach.",
     )

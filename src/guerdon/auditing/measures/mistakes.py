@@ -1,10 +1,10 @@
-"""The mistakes a person should read: the pairs on which the model is surest and people say otherwise."""
+"""The mistakes to read: the pairs on which the model is most confident and people clearly disagree."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from guerdon.contracts import Comparison
     from guerdon.models.scored_pairs import ScoredPairs
 
-CLEAR = 0.7  # a verdict that at least this share of people share
+CLEAR: Final = 0.7  # share of people who must prefer one response
 
 
 def worst_mistakes(comparisons: Sequence[Comparison], pairs: ScoredPairs, num: int) -> tuple[Example, ...]:
-    """Up to `num` pairs, surest first, one a comparison; what people prefer stands first. A judge's rewards are NaN."""
-    clear = np.maximum(pairs.q, 1 - pairs.q) >= CLEAR
-    wrong = clear & (np.sign(pairs.margin) * np.sign(pairs.q - 0.5) < 0)
-    order = np.flatnonzero(wrong)[np.argsort(-np.abs(pairs.margin[wrong]), kind="stable")]
+    """Up to `num` pairs, most confident first, one per comparison; what people prefer comes first. A judge's rewards are NaN."""
+    is_clear = np.maximum(pairs.q, 1 - pairs.q) >= CLEAR
+    is_wrong = is_clear & (np.sign(pairs.margin) * np.sign(pairs.q - 0.5) < 0)
+    order = np.flatnonzero(is_wrong)[np.argsort(-np.abs(pairs.margin[is_wrong]), kind="stable")]
     _, earliest = np.unique(pairs.index[order], return_index=True)
     return tuple(_example(comparisons, pairs, int(row)) for row in order[np.sort(earliest)][:num])
 
@@ -31,11 +31,11 @@ def _example(comparisons: Sequence[Comparison], pairs: ScoredPairs, row: int) ->
     sides = [(pairs.first[row], pairs.first_reward[row]), (pairs.second[row], pairs.second_reward[row])]
     if pairs.q[row] < 0.5:
         sides.reverse()
-    sure = 1 / (1 + math.exp(-abs(float(pairs.margin[row]))))
+    confidence = 1 / (1 + math.exp(-abs(float(pairs.margin[row]))))
     votes = pairs.votes[row]
     people = "people" if votes.min() < 0 else f"{max(votes[0], votes[2])} of {votes.sum()} people"
     return Example(
-        title=f"The model is {_percent(sure)} sure of the answer that {people} rejected",
+        title=f"The model is {_percent(confidence)} sure of the answer that {people} rejected",
         prompt=comparison.prompt,
         responses=tuple(comparison.responses[i] for i, _ in sides),
         labels=("people prefer", "the model prefers"),
@@ -43,5 +43,7 @@ def _example(comparisons: Sequence[Comparison], pairs: ScoredPairs, row: int) ->
     )
 
 
-def _percent(sure: float) -> str:
-    return "over 99.9 %" if sure > 0.999 else f"{100 * sure:.0f} %" if sure < 0.99 else f"{100 * sure:.1f} %"
+def _percent(confidence: float) -> str:
+    if confidence > 0.999:
+        return "over 99.9 %"
+    return f"{100 * confidence:.0f} %" if confidence < 0.99 else f"{100 * confidence:.1f} %"

@@ -1,21 +1,24 @@
-"""Does a judge's verdict survive a change of places? A reward model's does by construction: only judges are asked."""
+"""Does a judge's preference depend on which response it sees first?
+
+A reward model's cannot, because it scores each response by itself; so only judges are measured.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from guerdon.contracts import Estimate, Finding, Quantity, Report
-from guerdon.models.estimates import CORRECTNESS, SHARED_QUANTITIES, estimate_share
+from guerdon.contracts import Finding, Quantity, Report
+from guerdon.models.estimates import CORRECTNESS, SHARED_QUANTITIES, estimate_share, percent
 
 if TYPE_CHECKING:
     from guerdon.config import AuditOptions
     from guerdon.contracts import Comparison, Judge
     from guerdon.models.scored_pairs import ScoredPairs
 
-CONSISTENT = 0.9
+CONSISTENT: Final = 0.9
 
 QUANTITIES: Mapping[str, Quantity] = {
     "first_position": Quantity(
@@ -28,32 +31,25 @@ QUANTITIES: Mapping[str, Quantity] = {
 def measure_position_bias(
     judge: Judge, comparisons: Sequence[Comparison], pairs: ScoredPairs, options: AuditOptions
 ) -> Report:
-    """Every pair asked again with its responses swapped. Keys: position_consistency, first_position."""
+    """Every pair is judged again with its responses swapped. Keys: position_consistency, first_position."""
     rows = list(zip(pairs.index.tolist(), pairs.first.tolist(), pairs.second.tolist(), strict=True))
-    swapped = np.asarray(
-        judge.log_odds(
-            [comparisons[c].prompt for c, _, _ in rows],
-            [comparisons[c].responses[j] for c, _, j in rows],
-            [comparisons[c].responses[i] for c, i, _ in rows],
-        ),
-        dtype=np.float64,
+    prompts = [comparisons[index].prompt for index, _, _ in rows]
+    first = [comparisons[index].responses[i] for index, i, _ in rows]
+    second = [comparisons[index].responses[j] for index, _, j in rows]
+    swapped = np.sign(np.asarray(judge.log_odds(prompts, second, first), dtype=np.float64))
+    is_consistent = (np.sign(pairs.margin) == -swapped).astype(np.float64)
+    first_wins = (2.0 + np.sign(pairs.margin) + swapped) / 4.0
+    estimates = {
+        "position_consistency": estimate_share(is_consistent, pairs.group, pairs.weight, options),
+        "first_position": estimate_share(first_wins, pairs.group, pairs.weight, options),
+    }
+    consistency, bias = estimates["position_consistency"], estimates["first_position"]
+    if consistency.high >= CONSISTENT and bias.low <= 0.5 <= bias.high:
+        return Report("Order", estimates=estimates, quantities=QUANTITIES)
+    finding = Finding(
+        "warning",
+        "The preference depends on the order shown",
+        f"the winner stays the same in {percent(consistency)} of pairs; the first shown wins {percent(bias)} of the time",
+        "Judge in both orders and average.",
     )
-    same = (np.sign(pairs.margin) == -np.sign(swapped)).astype(np.float64)
-    first = (2.0 + np.sign(pairs.margin) + np.sign(swapped)) / 4.0
-
-    def mean(values: np.ndarray) -> Estimate:
-        return estimate_share(values, pairs.group, pairs.weight, options)
-
-    estimates = {"position_consistency": mean(same), "first_position": mean(first)}
-    notes = []
-    if estimates["position_consistency"].high < CONSISTENT or not (
-        estimates["first_position"].low <= 0.5 <= estimates["first_position"].high
-    ):
-        evidence = (
-            f"the winner stays in {estimates['position_consistency']} of pairs; "
-            f"the first shown wins {estimates['first_position']} of the time"
-        )
-        notes.append(
-            Finding("warning", "The verdict depends on the order shown", evidence, "Ask in both orders and average.")
-        )
-    return Report("Order", estimates=estimates, findings=tuple(notes), quantities=QUANTITIES)
+    return Report("Order", estimates=estimates, findings=(finding,), quantities=QUANTITIES)
