@@ -15,7 +15,7 @@ from guerdon.config import Config, known_keys
 OPTIONS_HEAD = """\
 # Options
 
-Generated from `src/guerdon/config.py` by `make docs`. Give an option on the command line as `stage.name=value`, or in a
+Generated from `src/guerdon/config/` by `make docs`. Give an option on the command line as `stage.name=value`, or in a
 YAML file with `--config`; a run writes all of them into its `config.yaml`.
 """
 COMMANDS_HEAD = """\

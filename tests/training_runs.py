@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from guerdon import Comparison, Preference, Response
-from guerdon.config import ModelOptions, TrainOptions
+from guerdon.config import ModelOptions, TrainOptions, make
 from guerdon.contracts import as_prompt
 from guerdon.models.directory.loading import create_reward_model
 from guerdon.training import fit
@@ -25,7 +25,7 @@ PROMPTS, ANSWERS = ["write a review"] * 3, ["a good and great film", "a sad film
 
 def train(base: Path, comparisons, *, model=None, held_out=(), folder=None, **options):
     created = create_reward_model(ModelOptions(base=str(base), **(model or {})))
-    return fit(created, comparisons, TrainOptions(**{**FAST, **options}), held_out=held_out, folder=folder)
+    return fit(created, comparisons, make(TrainOptions, {**FAST, **options}), held_out=held_out, folder=folder)
 
 
 def weights(result) -> dict[str, torch.Tensor]:

@@ -738,5 +738,7 @@ def test_options_reach_the_server(serve, monkeypatch):
     assert (policy.client.timeout, policy.client.retries, policy.workers, policy.log_probs) == (7.5, 2, 3, True)
     policy.check()
     assert server.gets[0]["Authorization"] == "Bearer sk-test"
-    with pytest.raises(GuerdonError, match=r"policy.server_timeout: used with policy.server only"):
+    with pytest.raises(
+        GuerdonError, match=r"policy\.server_timeout must be left out without policy\.server, got 7\.5\. Give"
+    ):
         optimization.load_policy("tiny", server_timeout=7.5)

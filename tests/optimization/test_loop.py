@@ -27,6 +27,7 @@ from guerdon.config import (
     OptimizeOptions,
     PolicyOptions,
     build,
+    make,
 )
 from guerdon.contracts import as_prompt
 from guerdon.formulas import best_of_n, kl
@@ -81,7 +82,7 @@ def run(
         policy or speaking(base, lora_rank),
         combined(reward),
         asked,
-        OptimizeOptions(**{**SMALL, **options}),
+        make(OptimizeOptions, {**SMALL, **options}),
         gold=None if gold is None else combined(gold),
         value=network,
         folder=folder,
@@ -969,17 +970,32 @@ def test_fewer_prompts_than_a_batch_are_asked_again_and_answered_anew(tiny_dir, 
     [
         (
             {"baseline": "leave_one_out", "samples": 1},
-            r"optimize\.samples=1: optimize\.baseline=leave_one_out compares",
+            r"optimize\.samples must be 2 or more with optimize\.baseline=leave_one_out, which compares",
         ),
-        ({"baseline": "group", "samples": 1}, r"optimize\.samples=1: .*remedy: optimize\.samples=4"),
-        ({"minibatches": 9}, r"optimize\.minibatches=9: a batch has 8 replies; remedy: fewer"),
-        ({"value": "reward"}, r"optimize\.value=reward: the reward is no model of ours"),
-        ({"reward_scale": "reference"}, r"optimize\.reward_scale=reference: the model stores no reference"),
-        ({"baseline": "group", "value_warmup": 2}, r"optimize\.value_warmup: .* has no value model to use it; remedy"),
-        ({"baseline": "group", "whiten_rewards": True}, r"optimize\.whiten_rewards: .* remedy: leave it out"),
-        ({"value_warmup": 1, "weight_decay": 0.1}, r"optimize\.weight_decay=0\.1: .* remedy: one of the two"),
-        ({"kl_coef": 0.0, "kl_target": 1.0}, r"optimize\.kl_target: a price of 0 cannot adapt; remedy"),
-        ({"gold": brevity}, r"a gold judge needs held-out prompts .* remedy: --held-out"),
+        (
+            {"baseline": "group", "samples": 1},
+            r"optimize\.samples must be 2 or more .*, got 1\. Set optimize\.samples=4",
+        ),
+        ({"minibatches": 9}, r"optimize\.minibatches must be at most 8, the replies in a batch, got 9\. Set a smaller"),
+        ({"value": "reward"}, r"optimize\.value=reward: the reward must be one of our models"),
+        ({"reward_scale": "reference"}, r"optimize\.reward_scale=reference: the model must store a reference"),
+        (
+            {"baseline": "group", "value_warmup": 2},
+            r"optimize\.value_warmup must be left out .* has no value model, got 2\. Leave",
+        ),
+        (
+            {"baseline": "group", "whiten_rewards": True},
+            r"optimize\.whiten_rewards must be .*, got True\. Leave it out",
+        ),
+        (
+            {"value_warmup": 1, "weight_decay": 0.1},
+            r"optimize\.weight_decay must be 0 .*, got 0\.1\. Set one of the two",
+        ),
+        (
+            {"kl_coef": 0.0, "kl_target": 1.0},
+            r"optimize\.kl_coef must be greater than 0 .* 0 cannot adapt, got 0\.0\. Start",
+        ),
+        ({"gold": brevity}, r"a gold judge needs held-out prompts .*\. Give --held-out"),
         ({"gold": brevity, "held_out": HELD_OUT}, r"optimize\.check_every above 0"),
         ({"keep": "best_gold"}, r"optimize\.keep: needs a gold judge"),
         ({"stop_when": "over_optimized", "held_out": HELD_OUT}, r"optimize\.stop_when: needs a gold judge"),

@@ -54,11 +54,7 @@ def load_policy(base: str = "starter", *, adapters: bool = False, seed: int = 0,
     from guerdon.models.remote_policy import RemotePolicy
 
     chosen = make(PolicyOptions, {"base": base, **options})
-    usual, ours = PolicyOptions(), ("base", "system", "server")
-    changed = sorted(name for name in chosen.model_fields_set if getattr(chosen, name) != getattr(usual, name))
     if chosen.server:
-        if ignored := [name for name in changed if name not in ours and not name.startswith("server_")]:
-            raise GuerdonError(f"policy.{ignored[0]}: not used with policy.server; remedy: set it on the server")
         return RemotePolicy(
             chosen.server,
             chosen.base,
@@ -69,8 +65,6 @@ def load_policy(base: str = "starter", *, adapters: bool = False, seed: int = 0,
             key_from_env=chosen.server_key_from_env,
             log_probs=chosen.server_log_probs,
         )
-    if ignored := [name for name in changed if name.startswith("server_")]:
-        raise GuerdonError(f"policy.{ignored[0]}: used with policy.server only; remedy: give policy.server=URL")
     return load_policy(chosen, adapters=adapters, seed=seed)
 
 

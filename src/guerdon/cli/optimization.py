@@ -191,14 +191,14 @@ def _train_policy(baseline: str, run: TrainingRun) -> None:
     from guerdon.contracts import GuerdonError
     from guerdon.io import readers
 
+    for key, _, value in (override.partition("=") for override in run.overrides or []):
+        if key == "optimize.baseline" and (given := value.strip(" '\"")) != baseline:
+            raise GuerdonError(
+                f"optimize.baseline must be {baseline} in this command, got {given}. Use the command of that baseline."
+            )
     settings = settings_from(
         run.config, None, run.overrides, optimize={"baseline": baseline}, policy=given_options(base=run.policy)
     )
-    if settings.optimize.baseline != baseline:
-        raise GuerdonError(
-            f"optimize.baseline must be {baseline} in this command, got {settings.optimize.baseline}. "
-            "Use the command of that baseline."
-        )
     policy_options = settings.policy.model_dump(exclude_unset=True)
     policy = optimization.load_policy(**policy_options, adapters=True, seed=settings.optimize.seed)
     result = optimization.optimize(

@@ -66,8 +66,6 @@ log = logging.getLogger("guerdon")
 
 # Of a minibatch, over its tokens
 MEANS = ("loss", "policy_loss", "value_loss", "clipped", "value_clipped", "kl_step", "ratio", "ratio_square")
-# Options that only a value model reads
-VALUE_ONLY = ("value", "value_lr", "value_clip", "value_coef", "value_warmup", "gamma", "lam", "whiten_rewards")
 CHECKS = "checks.jsonl"
 BARREN = 3  # updates in a row without a usable reward, from which on the reward is broken and not unlucky
 HUGE = 1e4  # of a score, from where on it, and not the learning rate, is to blame for a gradient that is no number
@@ -106,7 +104,7 @@ def optimize(
     `reference_scale` is the mean and spread of the reward over the reference policy's replies. With a folder, metrics.jsonl,
     checks.jsonl and checkpoints are kept there, and the same call goes on from a killed run.
     """
-    _refuse_contradictions(options, gold, value, reference_scale, held_out)
+    _refuse_unusable(options, gold, value, reference_scale, held_out)
 
     # 1. Prompts that can be answered; the reference; the value model
     accelerator = distributed.make_accelerator(policy.device)
@@ -581,63 +579,30 @@ def _value_model(
     return given.to(policy.device).requires_grad_(True)
 
 
-def _refuse_contradictions(
+def _refuse_unusable(
     options: OptimizeOptions,
     gold: Reward | None,
     value: ValueNetwork | None,
     scale: tuple[float, float] | None,
     held_out: Sequence[Prompt],
 ) -> None:
-    """An option that could not be followed, or that would be ignored, is refused."""
-    if options.baseline != "value" and options.samples < 2:
-        raise GuerdonError(
-            f"optimize.samples={options.samples}: optimize.baseline={options.baseline} compares replies to one prompt; "
-            "remedy: optimize.samples=4"
-        )
-    defaults = OptimizeOptions()
-    if options.baseline != "value":
-        for name in VALUE_ONLY:
-            if getattr(options, name) != getattr(defaults, name):
-                raise GuerdonError(
-                    f"optimize.{name}: optimize.baseline={options.baseline} has no value model to use it; remedy: leave it out"
-                )
-    if options.value_warmup >= options.updates:
-        raise GuerdonError(
-            f"optimize.value_warmup={options.value_warmup}: of {options.updates} updates none would move the policy; "
-            "remedy: fewer"
-        )
-    if options.min_length is not None and options.max_length is not None and options.min_length >= options.max_length:
-        raise GuerdonError(
-            f"optimize.min_length={options.min_length:g}: is not below optimize.max_length={options.max_length:g}, "
-            "so every length would stop the run; remedy: a smaller one"
-        )
-    if options.value_warmup and options.weight_decay:
-        raise GuerdonError(
-            f"optimize.weight_decay={options.weight_decay}: it would shrink a policy that optimize.value_warmup holds still; "
-            "remedy: one of the two"
-        )
-    if options.kl_target is not None and not options.kl_coef:
-        raise GuerdonError("optimize.kl_target: a price of 0 cannot adapt; remedy: optimize.kl_coef=0.05 to begin with")
+    """Raise GuerdonError for an option that these rewards and prompts cannot follow; conflicts between options are in config."""
     if gold is not None and not (held_out and options.check_every):
         raise GuerdonError(
-            "optimize: a gold judge needs held-out prompts and optimize.check_every above 0, or it is never asked; "
-            "remedy: --held-out, or more prompts to hold a tenth of"
+            "optimize: a gold judge needs held-out prompts and optimize.check_every above 0, or it is never asked. "
+            "Give --held-out, or more prompts, of which a tenth is held out."
         )
     if options.baseline == "value" and options.value == "reward" and value is None:
-        raise GuerdonError("optimize.value=reward: the reward is no model of ours; remedy: optimize.value=head")
+        raise GuerdonError("optimize.value=reward: the reward must be one of our models. Use optimize.value=head.")
     if options.reward_scale == "reference" and scale is None:
         raise GuerdonError(
-            "optimize.reward_scale=reference: the model stores no reference mean and spread; "
-            "remedy: calibrate it with --reference, or optimize.reward_scale=running"
+            "optimize.reward_scale=reference: the model must store a reference mean and spread. "
+            "Calibrate it with --reference, or use optimize.reward_scale=running."
         )
     needs_gold = [n for n, on in (("stop_when", options.stop_when != "never"), ("keep", options.keep != "last")) if on]
     if needs_gold and (gold is None or not held_out or not options.check_every):
         raise GuerdonError(
-            f"optimize.{needs_gold[0]}: needs a gold judge, held-out prompts and optimize.check_every above 0; remedy: --gold"
-        )
-    if options.minibatches > options.prompts * options.samples:
-        raise GuerdonError(
-            f"optimize.minibatches={options.minibatches}: a batch has {options.prompts * options.samples} replies; remedy: fewer"
+            f"optimize.{needs_gold[0]}: needs a gold judge, held-out prompts and optimize.check_every above 0. Give --gold."
         )
 
 

@@ -230,7 +230,7 @@ def _finished_model(model: ScalarRewardModel, training: TrainingNetwork, data_ha
 
 
 def _check_options(options: TrainOptions, model: ScalarRewardModel, held_out: Sequence[Comparison]) -> None:
-    """Raise GuerdonError for an option that this model, loss or data would ignore."""
+    """Raise GuerdonError for an option that this model or these data would ignore."""
     if options.patience and not held_out:
         raise GuerdonError(
             f"train.patience must be 0 without held-out comparisons, got {options.patience}. "
@@ -247,15 +247,6 @@ def _check_options(options: TrainOptions, model: ScalarRewardModel, held_out: Se
             f"model.attributes must be empty with train.loss={options.loss}, which trains one head, "
             f"got {list(attributes)}. Use train.loss=attributes."
         )
-    if options.compile and options.shard:
-        raise GuerdonError("train.compile must be false with train.shard=true, got true. Leave one of them out.")
-    losses_of = {"label_smoothing": ("bradley_terry", "all_pairs"), "margin_scale": ("bradley_terry",)}
-    for name, losses in losses_of.items():
-        if (value := getattr(options, name)) and options.loss not in losses:
-            raise GuerdonError(
-                f"train.{name} must be 0 with train.loss={options.loss}, which does not use it, got {value}. "
-                f"Set train.{name}=0, or use train.loss={losses[0]}."
-            )
 
 
 def check_sharded_lengths(network: ScalarNetwork, options: TrainOptions, *tables: TokenizedComparisons | None) -> None:

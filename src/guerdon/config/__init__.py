@@ -1,0 +1,31 @@
+"""Every option of every stage, one sentence each: defaults, then a recipe, then a YAML file, then dotted overrides."""
+
+from guerdon.config.auditing import AuditOptions, BenchmarkOptions, ScoreOptions, TaxOptions
+from guerdon.config.base import Options
+from guerdon.config.build import Config, QuickstartOptions, build, known_keys, make
+from guerdon.config.data import CheckOptions, ImportOptions, SplitOptions
+from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
+from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
+
+__all__ = [
+    "AuditOptions",
+    "BenchmarkOptions",
+    "BestOfNOptions",
+    "CalibrateOptions",
+    "CheckOptions",
+    "Config",
+    "ImportOptions",
+    "ModelOptions",
+    "OptimizeOptions",
+    "Options",
+    "PolicyOptions",
+    "QuickstartOptions",
+    "ScoreOptions",
+    "SplitOptions",
+    "TaxOptions",
+    "TrainOptions",
+    "UncertaintyOptions",
+    "build",
+    "known_keys",
+    "make",
+]

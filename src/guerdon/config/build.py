@@ -1,0 +1,156 @@
+"""All options together, and how they are put together: defaults, then a recipe, a YAML file, and dotted overrides."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
+
+from guerdon.config.auditing import AuditOptions, BenchmarkOptions, ScoreOptions, TaxOptions
+from guerdon.config.base import Options
+from guerdon.config.data import CheckOptions, ImportOptions, SplitOptions
+from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
+from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
+from guerdon.errors import GuerdonError, field_error, show_value
+
+
+class QuickstartOptions(Options):
+    """The main job, end to end."""
+
+    comparisons: int = Field(2000, ge=20, description="Comparisons to build from the starter kit's human ratings.")
+    samples: int = Field(16, ge=2, description="Replies drawn per prompt to show best-of-n.")
+    sample_tokens: int = Field(40, ge=1, description="Maximum tokens in a sampled reply.")
+    sample_prompts: int = Field(3, ge=0, description="Prompts to show best-of-n on; 0 skips it.")
+
+
+class Config(Options):
+    """The options of all stages: what a run writes as config.yaml and --config reads back."""
+
+    imports: ImportOptions = Field(default_factory=ImportOptions, description="Reading files of other formats.")
+    check: CheckOptions = Field(default_factory=CheckOptions, description="Checks of the data.")
+    split: SplitOptions = Field(default_factory=SplitOptions, description="Train, calibrate and audit parts.")
+    model: ModelOptions = Field(default_factory=ModelOptions, description="The model.")
+    train: TrainOptions = Field(default_factory=TrainOptions, description="Training.")
+    calibrate: CalibrateOptions = Field(default_factory=CalibrateOptions, description="Calibration.")
+    uncertainty: UncertaintyOptions = Field(default_factory=UncertaintyOptions, description="Uncertainty of one model.")
+    audit: AuditOptions = Field(default_factory=AuditOptions, description="The audit.")
+    benchmark: BenchmarkOptions = Field(default_factory=BenchmarkOptions, description="Public benchmarks.")
+    score: ScoreOptions = Field(default_factory=ScoreOptions, description="Scoring.")
+    policy: PolicyOptions = Field(default_factory=PolicyOptions, description="The policy.")
+    best_of_n: BestOfNOptions = Field(default_factory=BestOfNOptions, description="Best-of-N.")
+    optimize: OptimizeOptions = Field(default_factory=OptimizeOptions, description="Reinforcement learning.")
+    tax: TaxOptions = Field(default_factory=TaxOptions, description="The alignment tax.")
+    quickstart: QuickstartOptions = Field(default_factory=QuickstartOptions, description="The quickstart.")
+
+
+def build(*layers: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """A Config from nested mappings, the later ones first, then overrides such as "train.lr=1e-5".
+
+    Only the result is validated, so that a layer may resolve a conflict of an earlier one. GuerdonError names the key,
+    the value and the closest known key.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer)
+    for override in overrides:
+        _merge(merged, _parse_override(override))
+    _refuse_unknown(merged)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise _first_error(error) from None
+
+
+Kind = TypeVar("Kind", bound=Options)
+
+
+def make(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """One stage's options from keywords; GuerdonError names the key, the value and the closest known key."""
+    for name in values:
+        if name not in kind.model_fields:
+            raise GuerdonError(f"{name} is not an option in {kind.__name__}. {_suggest(name, list(kind.model_fields))}")
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise _first_error(error) from None
+
+
+def known_keys() -> Iterator[tuple[str, Any]]:
+    """Each dotted option with its pydantic field."""
+    for stage, field in Config.model_fields.items():
+        for name, option in field.annotation.model_fields.items():  # type: ignore[union-attr]
+            yield f"{stage}.{name}", option
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict) and key in Config.model_fields:
+            into[key].update(value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or "." not in key:
+        raise field_error("override", "STAGE.NAME=VALUE", text, "Write it as in train.lr=1e-5.")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise field_error("override", "STAGE.NAME=VALUE with a value in YAML", text, "Quote the value.") from None
+    stage, _, name = key.partition(".")
+    return {stage: {name: parsed}}
+
+
+def _first_error(error: ValidationError) -> GuerdonError:
+    """The first of pydantic's errors in our form; one that a validator of ours raised, as it is."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, GuerdonError):
+        return cause
+    option, message = ".".join(str(part) for part in first["loc"]), first["msg"]
+    claim = message.removeprefix("Input should be ").partition(", unable to ")[0]
+    if claim == message:
+        return GuerdonError(f"{option}: {message}, got {show_value(first['input'])}. See docs/options.md.")
+    return field_error(option, claim, first["input"], "See docs/options.md.")
+
+
+def _refuse_unknown(merged: Mapping[str, Any]) -> None:
+    keys = [key for key, _ in known_keys()]
+    for stage, options in merged.items():
+        if stage not in Config.model_fields:
+            raise GuerdonError(f"{stage} is not an option. {_suggest(stage, [*Config.model_fields, *keys])}")
+        if not isinstance(options, Mapping):
+            raise field_error(stage, "a mapping of options", options, f"Write {stage}.NAME=VALUE.")
+        for name in options:
+            if f"{stage}.{name}" not in keys:
+                raise GuerdonError(f"{stage}.{name} is not an option. {_suggest(f'{stage}.{name}', keys)}")
+
+
+NAMES_IN_OTHER_TRAINERS = {
+    "learning_rate": "train.lr",
+    "num_train_epochs": "train.epochs",
+    "per_device_train_batch_size": "train.batch_size",
+    "max_grad_norm": "train.clip",
+    "warmup_ratio": "train.warmup",
+    "lr_scheduler_type": "train.schedule",
+    "center_rewards_coefficient": "train.centering",
+    "max_seq_length": "model.max_length",
+    "model_name_or_path": "model.base",
+}
+
+
+def _suggest(key: str, known: Sequence[str]) -> str:
+    """A sentence with the same name in another stage, our name for another trainer's option, or the closest spelling."""
+    name = key.rsplit(".", 1)[-1]
+    by_name = {k.rsplit(".", 1)[-1]: k for k in known}
+    exact = by_name.get(name) or NAMES_IN_OTHER_TRAINERS.get(name)
+    if exact in known:
+        return f"Did you mean {exact}?"
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    close = close or [by_name[n] for n in difflib.get_close_matches(name, list(by_name), n=1, cutoff=0.5)]
+    return f"Did you mean {close[0]}?" if close else f"Choose from {', '.join(known[:9])}, ..."

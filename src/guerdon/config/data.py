@@ -1,0 +1,45 @@
+"""Options of data: import, check, split."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from guerdon.config.base import Options
+
+
+class ImportOptions(Options):
+    """Turn a file of judgments into comparisons."""
+
+    format: str = Field(
+        "auto",
+        description="Format of the source: native, hh, trl, csv, scores or votes; auto looks at the first rows.",
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Which source column holds what, as ours=theirs: prompt, first, second, label, chosen, rejected, ...",
+    )
+    strict: bool = Field(False, description="Stop at the first bad row; otherwise bad rows go to rejected.jsonl.")
+    hub_split: str = Field("train", description="Split to read when the source is a data set on the hub.")
+    source: str | None = Field(None, description="Source to record for every row that names none.")
+
+
+class CheckOptions(Options):
+    """Check comparisons for problems."""
+
+    length_auc_warn: float = Field(
+        0.60, ge=0.5, le=1, description="Warn when length alone predicts the preference this well (AUC)."
+    )
+    max_examples: int = Field(5, ge=0, description="Example rows to name under each finding.")
+
+
+class SplitOptions(Options):
+    """Split comparisons by prompt group, deterministically by hash."""
+
+    train: float = Field(0.8, ge=0, le=1, description="Share of groups to train on.")
+    calibrate: float = Field(
+        0.1, ge=0, le=1, description="Share of groups for fitting the temperature and for early stopping."
+    )
+    audit: float = Field(0.1, ge=0, le=1, description="Share of groups for the audit; nothing else ever sees them.")
+    salt: str = Field(  # the name of 0.1, kept so that no split changes
+        "assay", description="Changes which groups go where; the same salt gives the same split on any machine."
+    )

@@ -1,0 +1,168 @@
+"""Options of a reward model and its training: model, train, calibrate, uncertainty."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from guerdon.config.base import Beta, Options, Seed
+from guerdon.errors import field_error
+
+LOSSES_THAT_READ = {"label_smoothing": ("bradley_terry", "all_pairs"), "margin_scale": ("bradley_terry",)}
+
+
+class ModelOptions(Options):
+    """The language model that gets a scalar head, and how text reaches it."""
+
+    base: str = Field(
+        "starter", description="Hub name or directory of the model to start from; 'starter' is the offline kit's."
+    )
+    revision: str | None = Field(None, description="Revision of a hub model.")
+    trust_remote_code: bool = Field(
+        False, description="Run code that comes with the model. Only for authors you trust."
+    )
+    dtype: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="Type of the backbone's weights; head and scores stay float32. auto is bfloat16 on hardware that is fast at it.",
+    )
+    autocast: Literal["no", "bfloat16", "auto"] = Field(
+        "no",
+        description="Compute matrix products in bfloat16 over float32 weights; auto does so on hardware that is fast at it.",
+    )
+    attention: Literal["sdpa", "eager"] = Field(
+        "sdpa", description="transformers' attention; eager is faster for short texts on a CPU, sdpa otherwise."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    max_length: int = Field(1024, ge=8, description="Maximum tokens of prompt and response together.")
+    truncation: Literal["refuse", "drop", "left"] = Field(
+        "refuse",
+        description="What happens to a longer text: an error, its comparison is dropped and counted, or the prompt loses its beginning.",
+    )
+    template: Literal["model", "plain"] = Field(
+        "model", description="Chat template: the tokenizer's own, or 'plain' (Role: text) for models that have none."
+    )
+    system: str | None = Field(
+        None, description="System message added to prompts that have none; stored with the model."
+    )
+    lora_rank: int = Field(0, ge=0, description="Rank of LoRA adapters; 0 trains every weight. The head always trains.")
+    lora_alpha: int = Field(32, ge=1, description="Scale of the adapters; the update is multiplied by alpha / rank.")
+    lora_targets: list[str] = Field(
+        default_factory=list,
+        description="Names of the linear layers that get adapters; empty means all of the backbone's.",
+    )
+    attributes: list[str] = Field(
+        default_factory=list,
+        description="Names of rated attributes, one head each, for loss 'attributes'; empty is one head.",
+    )
+    head_scale: float = Field(
+        1.0,
+        ge=0,
+        description="Spread of a new head's weights, in 1/sqrt(hidden size + 1); 0.02 learns better from a few hundred comparisons.",
+    )
+    heads: int = Field(
+        1,
+        ge=1,
+        description="Heads on one backbone, each initialized independently: an ensemble at the cost of one pass, for every loss "
+        "but 'attributes'.",
+    )
+
+
+class TrainOptions(Options):
+    """One training run over comparisons."""
+
+    loss: Literal["bradley_terry", "rao_kupper", "plackett_luce", "all_pairs", "attributes"] = Field(
+        "bradley_terry", description="Likelihood of the preferences; docs/train.md says which data each one takes."
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Probability that a preference is reversed.")
+    margin_scale: float = Field(
+        0.0, ge=0, description="Nats of margin required per unit of preference strength; 0 requires none."
+    )
+    centering: float = Field(
+        0.01, ge=0, description="Weight of the penalty that keeps rewards centered on 0; never changes a margin."
+    )
+    bootstrap: bool = Field(
+        False,
+        description="Weight each comparison by a Poisson draw, one per head, so that the members of an ensemble see different data.",
+    )
+    lr: float = Field(2e-5, gt=0, description="Peak learning rate.")
+    head_lr: float | None = Field(
+        None, gt=0, description="Peak learning rate of the head; the same as lr unless given."
+    )
+    epochs: float = Field(1.0, gt=0, description="Passes over the data.")
+    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps, whatever epochs says.")
+    batch_size: int = Field(16, ge=1, description="Comparisons per optimizer step, over all processes.")
+    micro_tokens: int = Field(
+        2048,
+        ge=16,
+        description="Maximum computed tokens per forward pass; changes memory, never the result. One comparison may take twice "
+        "as many, and with train.shard any number.",
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "cosine", description="How the learning rate falls after warm-up."
+    )
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of steps over which the learning rate rises from 0.")
+    weight_decay: float = Field(
+        0.0, ge=0, description="AdamW's decoupled weight decay; not on the head, norms or biases."
+    )
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="AdamW's betas.")
+    eps: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
+    clip: float = Field(1.0, ge=0, description="Maximum gradient norm; 0 does not clip.")
+    compile: bool = Field(
+        False, description="Fuse each layer's small operations with torch.compile: needs a C++ compiler and a minute."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, more time."
+    )
+    shard: bool = Field(
+        False,
+        description="Shard weights, gradients and moments over the processes of a launcher (FSDP2); never changes the result.",
+    )
+    eval_every: int = Field(
+        0, ge=0, description="Steps between held-out evaluations; 0 evaluates at the end of each epoch."
+    )
+    patience: int = Field(
+        0, ge=0, description="Stop after this many evaluations without a lower held-out loss; 0 never stops early."
+    )
+    save_every: int = Field(50, ge=0, description="Steps between checkpoints; 0 saves none.")
+    seed: Seed = Field(0, description="Seeds the head and the order of the data, nothing else (dropout is 0).")
+    report_to: list[str] = Field(
+        default_factory=list, description="Trackers besides metrics.jsonl: trackio, tensorboard, wandb, mlflow."
+    )
+
+    @model_validator(mode="after")
+    def _refuse_conflicts(self) -> Self:
+        """An option that the run could not follow, or would ignore, is an error."""
+        if self.compile and self.shard:
+            raise field_error("train.compile", "false with train.shard=true", True, "Leave one of them out.")
+        for name, losses in LOSSES_THAT_READ.items():
+            if (value := getattr(self, name)) and self.loss not in losses:
+                claim = f"0 with train.loss={self.loss}, which does not use it"
+                advice = f"Set train.{name}=0, or use train.loss={losses[0]}."
+                raise field_error(f"train.{name}", claim, value, advice)
+        return self
+
+
+class CalibrateOptions(Options):
+    """Fit a model's odds to how often it is right."""
+
+    method: Literal["temperature", "isotonic"] = Field(
+        "temperature",
+        description="One scale, which gives a reward model; or, with 1,000 pairs or more, a monotone curve, which gives a judge.",
+    )
+    temperature: bool = Field(True, description="Fit one temperature by held-out likelihood.")
+    bins: int = Field(15, ge=2, description="Equal-mass bins of the calibration error.")
+    seed: Seed = Field(0, description="Seeds the simulated null and the bootstrap.")
+
+
+class UncertaintyOptions(Options):
+    """Estimate how uncertain a model is, and where its training data lie."""
+
+    most: int = Field(
+        20_000,
+        ge=1,
+        description="Maximum training comparisons read, drawn by hash of the group and weighted to stand for all of them.",
+    )
+    prior_precision: float | None = Field(
+        None, gt=0, description="Precision of the head's prior; the one with the largest evidence unless given."
+    )
