@@ -455,7 +455,7 @@ def test_models_whose_weights_mean_something_else_are_refused_by_what_differs(tu
     ):
         average_weights([*tuned, several])
     plain = create_reward_model(ModelOptions(base=str(tiny_dir), system="be kind"))
-    with pytest.raises(GuerdonError, match="member 2 must have template_hash .* like the first, got"):
+    with pytest.raises(GuerdonError, match=r"member 2 must have template_hash .* like the first, got"):
         average_weights([tuned[0], plain])
     with pytest.raises(GuerdonError, match="two or more models, and shares that sum to 1, got 1"):
         average_weights(tuned[:1])

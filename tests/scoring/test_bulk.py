@@ -414,7 +414,9 @@ def test_a_batch_of_columns_gets_its_rewards(model):
 def test_a_loaded_model_scores_a_file_in_its_own_process(tmp_path):
     source = write(tmp_path / "in.jsonl", rows(3))
     assert scoring.score_file(Good(), source, tmp_path / "out.jsonl") == {"rows": 3, "responses": 5}
-    with pytest.raises(GuerdonError, match="workers=2: a loaded model stays in its process; remedy"):
+    with pytest.raises(
+        GuerdonError, match=r"workers must be 1 for a model that is already loaded, got 2\. Use score_file"
+    ):
         scoring.score_file(Good(), source, tmp_path / "out.jsonl", workers=2)
 
 

@@ -5,35 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from guerdon.config import (
-    AuditOptions,
-    ImportOptions,
-    make,
-)
-from guerdon.contracts import (
-    Comparison,
-    GuerdonError,
-    Report,
-    RewardModel,
-    digest,
-    digest_all,
-)
-from guerdon.io import (
-    readers,
-    schema,
-    writers,
-)
+from guerdon.api.overoptimization import measure_overoptimization
+from guerdon.config import AuditOptions, ImportOptions, make
+from guerdon.contracts import Comparison, GuerdonError, Report, RewardModel, digest, digest_all
+from guerdon.io import readers, schema, writers
 from guerdon.models.calibrated import strip_calibration
 from guerdon.models.reward_model import ScalarRewardModel
-from guerdon.progress import Bar, note
+from guerdon.progress import Bar, bar, note
 
 if TYPE_CHECKING:
     from guerdon.auditing.run import AuditCache
-
-from guerdon.api.overoptimization import measure_overoptimization
-from guerdon.progress import bar
 
 
 def audit(
@@ -44,11 +27,11 @@ def audit(
     pushed: str | Path | Report | None = None,
     **options: Any,
 ) -> Report:
-    """How far the model can be trusted, measured on comparisons that nothing else has seen. Keywords are AuditOptions.
+    """How far the model can be trusted, measured on held-out comparisons. Keywords are AuditOptions.
 
-    `pushed`: what optimizing it came to, a run folder of `optimize`, a file of `best_of_n`, or the report of one; the
-    gate then knows how hard it may be pushed. With `out`, finished parts and scores are kept in out/parts, and the
-    same call goes on from a killed run.
+    `pushed` is a run folder of `optimize`, a file of `best_of_n`, or the report of one: it shows the gate how hard the
+    model may be optimized against. With `out`, scores and finished parts are saved in out/parts, and the same call resumes
+    a killed audit.
     """
     from guerdon.auditing.recorded_scores import RecordedRewardModel
     from guerdon.auditing.run import AuditCache, hygiene_rows
@@ -61,7 +44,7 @@ def audit(
     if comparisons and isinstance(model, RewardModel) and not isinstance(model, RecordedRewardModel):
         if "hygiene" not in cache.parts:
             rows = hygiene_rows(comparisons, chosen.hygiene_rows)
-            findings = hygiene_gate(model, *rows, chosen, **_tokens_seen(model))
+            findings = hygiene_gate(model, *rows, chosen, **tokenization_of(model))
             cache.parts["hygiene"] = Report("Hygiene", findings=findings)
         hygiene = cache.parts["hygiene"].findings
     sections = () if pushed is None else (pushed if isinstance(pushed, Report) else measure_overoptimization(pushed),)
@@ -77,21 +60,21 @@ def audit(
 def compare(
     a: Any, b: Any, comparisons: Sequence[Comparison], *, names: tuple[str, str] = ("A", "B"), **options: Any
 ) -> Report:
-    """Two models on the same comparisons: which is right more often, whose odds say more, and where they disagree.
+    """Two models on the same comparisons: which is right more often, whose odds are better, and where they disagree.
 
-    Keywords are AuditOptions; draws, bins, worst and seed count.
+    Keywords are AuditOptions, of which draws, bins, worst and seed apply.
     """
-    from guerdon.auditing.compare import compare as measure
+    from guerdon.auditing.compare import compare as run_compare
 
     with bar("compare", 2 * len(comparisons)) as progress:
-        return measure(a, b, comparisons, make(AuditOptions, options), names=names, progress=progress)
+        return run_compare(a, b, comparisons, make(AuditOptions, options), names=names, progress=progress)
 
 
 def read_scores(source: str | Path) -> tuple[list[Comparison], Any]:
-    """A file of scored comparisons in; its comparisons, and a model that knows their scores, out: `audit(model, comparisons)`.
+    """A file of scored comparisons in; its comparisons, and a model that repeats their scores, out: for `audit`.
 
-    Rows: comparisons with `rewards`, one a response, as `score_file` writes them; or prompt, chosen, rejected with
-    scores_chosen and scores_rejected; or either with `margin`, how much better, in nats, the first or the chosen is.
+    Rows are comparisons with `rewards`, one per response, as `score_file` writes them; or prompt, chosen and rejected with
+    scores_chosen and scores_rejected; or either with `margin`, by how many nats the first, or the chosen, is better.
     """
     from guerdon.auditing.recorded_scores import SCORE_KEYS, recorded_model
     from guerdon.data.importers import import_rows
@@ -100,24 +83,24 @@ def read_scores(source: str | Path) -> tuple[list[Comparison], Any]:
         for place, row in readers.read_rows(source):
             if isinstance(row, schema.Rejected):
                 raise GuerdonError(f"{row.place}: {row.reason}")
-            bare = {key: row[key] for key in row if key not in SCORE_KEYS} if isinstance(row, Mapping) else row
-            for made in import_rows([(place, bare)], ImportOptions(strict=True)):
-                assert isinstance(made, Comparison)
-                yield place, made, row
+            unscored = {key: row[key] for key in row if key not in SCORE_KEYS} if isinstance(row, Mapping) else row
+            for comparison in import_rows([(place, unscored)], ImportOptions(strict=True)):
+                assert isinstance(comparison, Comparison)
+                yield place, comparison, row
 
     return recorded_model(rows(), str(source))
 
 
 def write_card(report: Report, folder: str | Path) -> bool:
-    """README.md of a saved model from its audit; False where one stands there that is not ours, which then stays."""
+    """Write README.md of a saved model from its audit; False, and nothing written, if a README of the user's is there."""
     from guerdon.reporting.card import is_ours, model_card
 
-    place = Path(folder) / "README.md"
-    if place.exists() and not is_ours(place.read_text("utf-8", "replace")):
+    path = Path(folder) / "README.md"
+    if path.exists() and not is_ours(path.read_text("utf-8", "replace")):
         return False
-    stored = Path(folder) / "reward.json"
-    facts = readers.read_json(stored) if stored.is_file() else {}
-    writers.write_text(place, model_card(report, facts if isinstance(facts, Mapping) else {}, name=_model_name(folder)))
+    card = Path(folder) / "reward.json"
+    facts = readers.read_json(card) if card.is_file() else {}
+    writers.write_text(path, model_card(report, facts if isinstance(facts, Mapping) else {}, name=_model_name(folder)))
     return True
 
 
@@ -126,20 +109,26 @@ def write_report(report: Report, folder: str | Path) -> None:
     from guerdon.io.reports import to_json
     from guerdon.reporting import to_html, to_markdown
 
-    place = Path(folder)
-    writers.write_json(place / "report.json", to_json(report))
-    writers.write_text(place / "report.md", to_markdown(report))
-    writers.write_text(place / "report.html", to_html(report))
+    path = Path(folder)
+    writers.write_json(path / "report.json", to_json(report))
+    writers.write_text(path / "report.md", to_markdown(report))
+    writers.write_text(path / "report.html", to_html(report))
 
 
-def _tokens_seen(model: Any) -> dict[str, Any]:
-    """What the hygiene gate asks of a model of ours: the tokens that it reads, and which are special. Empty for others."""
+def tokenization_of(model: Any) -> dict[str, Any]:
+    """Arguments of the hygiene gate: the tokens that a model of ours reads, and its special tokens. Empty for others."""
     inner = strip_calibration(model)
     if not isinstance(inner, ScalarRewardModel):
         return {}
     text = inner.text
     special = {name: getattr(text.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     return {"tokenize": lambda p, r: text.encode([p], [r])[0].ids.tolist(), "special": special}
+
+
+def uncertainty_source(model: Any) -> dict[str, Any] | None:
+    """Provenance of a model's uncertainty, which is no part of its fingerprint: it changes no score."""
+    uncertainty = model.uncertainty if isinstance(model, ScalarRewardModel) else None
+    return dict(uncertainty.provenance) if uncertainty else None
 
 
 def _saved_cache(folder: Path, model: Any, comparisons: Sequence[Comparison], options: AuditOptions) -> AuditCache:
@@ -151,23 +140,16 @@ def _saved_cache(folder: Path, model: Any, comparisons: Sequence[Comparison], op
     fingerprint = getattr(model, "fingerprint", None)
     if fingerprint is None:
         return AuditCache()
-    inner = strip_calibration(model)
-    identity = digest([fingerprint, _doubt_of(inner)])
-    seen = digest_all(digest(schema.comparison_to_row(comparison)) for comparison in comparisons)
-    key = digest([identity, seen, options.model_dump(exclude={"only", "skip"}), __version__])
+    identity = digest([fingerprint, uncertainty_source(strip_calibration(model))])
+    data = digest_all(digest(schema.comparison_to_row(comparison)) for comparison in comparisons)
+    key = digest([identity, data, options.model_dump(exclude={"only", "skip"}), __version__])
     return AuditCache(SavedScores(folder / "scores.jsonl", identity), SavedReports(folder, key))
 
 
 def _model_name(folder: str | Path) -> str:
     """What to call the model of a directory: RUN for RUN/model."""
-    place = Path(folder).resolve()
-    return place.parent.name if place.name == "model" else place.name
-
-
-def _doubt_of(model: Any) -> dict[str, Any] | None:
-    """Where a model's uncertainty comes from: it changes no score, but what is known of it."""
-    known = model.uncertainty if isinstance(model, ScalarRewardModel) else None
-    return dict(known.provenance) if known else None
+    path = Path(folder).resolve()
+    return path.parent.name if path.name == "model" else path.name
 
 
 class _PartBars:
@@ -177,11 +159,11 @@ class _PartBars:
         self.label, self.part = label, ""
         self.bar: Bar | None = None
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
     def __call__(self, part: str, done: int, total: int | None) -> None:
-        """So much is done of a part."""
+        """`done` of `total` texts or comparisons of a part are scored."""
         if part != self.part or self.bar is None:
             self.__exit__()
             self.part = part

@@ -26,7 +26,7 @@ PARTS = ("train", "calibrate", "audit")
 
 
 def read(source: str | Path, **options: Any) -> list[Comparison]:
-    """Comparisons from a file in any known format, or a hub data set's name. A bad row raises GuerdonError with its place.
+    """Comparisons from a file in any known format, or from a hub data set. A bad row raises GuerdonError with its place.
 
     Keywords are ImportOptions: format, columns, hub_split, source.
     """
@@ -37,7 +37,7 @@ def read(source: str | Path, **options: Any) -> list[Comparison]:
 
 
 def write(path: str | Path, comparisons: Iterable[Comparison]) -> int:
-    """Write comparisons as JSONL or Parquet by the path's ending; returns how many."""
+    """Write comparisons as JSONL or Parquet, by the path's extension; returns their number."""
     return writers.write_comparisons(path, comparisons)
 
 
@@ -48,13 +48,13 @@ def check(
     tokens: Any = None,
     **options: Any,
 ) -> Report:
-    """What is wrong with these comparisons, and which leak into other parts. Keywords are CheckOptions.
+    """What is wrong with these comparisons, and which of them are in `against` too. Keywords are CheckOptions.
 
-    tokens: (prompt, response text) -> ids as a model would see them, from `token_counter`.
+    tokens: a function from prompt and response to the ids that a model would read, from `token_counter`.
     """
-    from guerdon.data.checks import check as look
+    from guerdon.data.checks import check as run_check
 
-    return look(comparisons, make(CheckOptions, options), against=against or {}, tokens=tokens)
+    return run_check(comparisons, make(CheckOptions, options), against=against or {}, tokens=tokens)
 
 
 def token_counter(options: ModelOptions) -> Any:
@@ -66,7 +66,7 @@ def token_counter(options: ModelOptions) -> Any:
 
 
 def split(comparisons: Iterable[Comparison], **options: Any) -> dict[str, list[Comparison]]:
-    """Train, calibrate and audit parts by prompt group, the same on any machine. Keywords are SplitOptions."""
+    """Train, calibrate and audit parts, split by prompt group and the same on any machine. Keywords are SplitOptions."""
     from guerdon.data.split import part_of
 
     chosen = make(SplitOptions, options)

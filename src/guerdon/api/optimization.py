@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from guerdon.optimization.loop import Optimized
     from guerdon.optimization.rollouts import ValueNetwork
 
-from guerdon.api.auditing import _doubt_of, write_report
+from guerdon.api.auditing import uncertainty_source, write_report
 from guerdon.api.overoptimization import run_report
 
 log = logging.getLogger("guerdon")
@@ -270,7 +270,7 @@ def _all_of_it(policy: Any, judges: Sequence[Reward]) -> dict[str, Any] | None:
     models = [model for model in inner if isinstance(model, ScalarRewardModel)]
     if len(models) < len(inner) or not hasattr(policy, "fingerprint"):
         return None
-    doubt = [_doubt_of(model) for model in models]
+    doubt = [uncertainty_source(model) for model in models]
     dtype = str(next(policy.model.parameters()).dtype) if isinstance(policy, LanguagePolicy) else None
     types = [str(next(model.network.parameters()).dtype) for model in models]
     told = [doubt, types, dtype, bool(getattr(policy, "log_probs", False)), __version__]
