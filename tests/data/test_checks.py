@@ -5,15 +5,10 @@ import random
 import pytest
 
 from guerdon.config import CheckOptions
-from guerdon.contracts import (
-    Comparison,
-    Preference,
-    Response,
-    as_prompt,
-)
+from guerdon.contracts import Comparison, Message, Preference, Prompt, Response, ToolCall, as_prompt
 from guerdon.data.checks import LEAK_LENGTH, check
 
-LONG = "a text that is long enough to be no coincidence when it stands in two places"
+LONG = "a text that is long enough to be no coincidence when two splits share it"
 
 
 def pair(prompt="p", first="good one", second="bad one", q=1.0, **more) -> Comparison:
@@ -21,15 +16,16 @@ def pair(prompt="p", first="good one", second="bad one", q=1.0, **more) -> Compa
 
 
 def clean(num=200, seed=1, prefix=""):
-    """Prompts of their own, no text twice, length and place no help."""
+    """Different prompts and texts; neither length nor position predicts the preference."""
     rng = random.Random(seed)
     for i in range(num):
         texts = [f"{prefix} answer {i} {side} " + "x" * rng.randrange(60) for side in "ab"]
         yield pair(f"{prefix} question {i}", *texts, q=float(rng.random() < 0.5))
 
 
-def found(comparisons, options=None, **more) -> dict[str, str]:
-    report = check(comparisons, options or CheckOptions(), tokens=more.pop("tokens", lambda p, r: list(r)), **more)
+def findings(comparisons, options=None, **more) -> dict[str, str]:
+    """Severity by title."""
+    report = check(comparisons, options or CheckOptions(), tokens=more.pop("tokens", lambda p, r: list(str(r))), **more)
     return {finding.title: finding.severity for finding in report.findings}
 
 
@@ -59,17 +55,17 @@ def test_clean_data_have_no_findings_and_balanced_estimates():
         ([pair("p", "a", "b"), pair("p", "c", "d")], "Prompts that repeat", "note"),
     ],
 )
-def test_a_fault_among_clean_rows_is_found_and_counted(bad, title, severity):
-    assert found([*clean(), *bad])[title] == severity
+def test_a_fault_among_clean_rows_is_reported_with_its_count(bad, title, severity):
+    assert findings([*clean(), *bad])[title] == severity
     ids = [f.evidence for f in check([*clean(), *bad], CheckOptions()).findings if f.title == title]
     if title != "Prompts that repeat":
         assert ids[0].startswith("1 of 20")
         assert ids[0].endswith(bad[-1].id)
 
 
-def test_votes_of_two_people_are_no_duplicates():
+def test_votes_of_two_people_are_not_duplicates():
     votes = [pair("p", annotator="w1"), pair("p", annotator="w2")]
-    assert "Exact duplicates" not in found([*clean(), *votes])
+    assert "Exact duplicates" not in findings([*clean(), *votes])
 
 
 def test_a_pair_judged_both_ways_is_one_contradiction_however_often():
@@ -80,55 +76,55 @@ def test_a_pair_judged_both_ways_is_one_contradiction_however_often():
     assert report.estimates["contradicted_pairs"].value == pytest.approx(0.1)
 
 
-def test_equal_texts_in_one_group_of_a_ranking_are_no_fault_and_apart_they_are():
+def test_equal_texts_in_one_group_of_a_ranking_are_accepted_and_in_two_groups_are_not():
     responses = tuple(Response(text) for text in ("a", "b", "b"))
     tied = Comparison(as_prompt("p"), responses, Preference(groups=((0,), (1, 2))))
     apart = Comparison(as_prompt("p"), responses, Preference(groups=((0, 1), (2,))))
-    assert "Identical responses" not in found([*clean(), tied])
-    assert found([*clean(), apart])["Identical responses"] == "error"
+    assert "Identical responses" not in findings([*clean(), tied])
+    assert findings([*clean(), apart])["Identical responses"] == "error"
 
 
-def test_responses_that_the_cut_makes_identical_are_found_with_a_tokenizer_only():
+def test_responses_that_truncation_makes_identical_are_reported_with_a_tokenizer_only():
     rows = [*clean(), pair("q", LONG + " yes", LONG + " no")]
-    assert found(rows, tokens=lambda prompt, text: list(text)[:40])["Identical after truncation"] == "error"
-    assert "Identical after truncation" not in found(rows)
-    assert found(rows, tokens=None) == {"Not checked: identical after truncation": "note"}
+    assert findings(rows, tokens=lambda prompt, text: list(text)[:40])["Identical after truncation"] == "error"
+    assert "Identical after truncation" not in findings(rows)
+    assert findings(rows, tokens=None) == {"Not checked: identical after truncation": "note"}
 
 
-def test_leaks_are_found_by_group_by_prompt_and_by_response():
+def test_leaks_are_reported_by_group_by_prompt_and_by_response():
     ours = list(clean())
     theirs = list(clean(50, seed=2, prefix="other"))
-    assert found(ours, against={"audit": theirs}) == {}
+    assert findings(ours, against={"audit": theirs}) == {}
     group = pair("unlike", "u1", "u2", group=ours[0].group)
-    assert found(ours, against={"audit": [*theirs, group]}) == {"Groups leak into audit": "error"}
+    assert findings(ours, against={"audit": [*theirs, group]}) == {"Groups leak into audit": "error"}
     prompt = pair("  QUESTION\n 7", "u1", "u2")
-    assert found(ours, against={"audit": [*theirs, prompt]}) == {"Prompts leak into audit": "error"}
+    assert findings(ours, against={"audit": [*theirs, prompt]}) == {"Prompts leak into audit": "error"}
     text = next(r.text for c in ours for r in c.responses if len(r.text.strip()) >= LEAK_LENGTH)
     response = pair("unlike", text.upper() + " ", "u")
-    assert found(ours, against={"audit": [*theirs, response]}) == {"Responses leak into audit": "error"}
-    assert found([*ours, pair("x", LONG, "u")], against={"a": [pair("y", LONG, "v")]}) == {
+    assert findings(ours, against={"audit": [*theirs, response]}) == {"Responses leak into audit": "error"}
+    assert findings([*ours, pair("x", LONG, "u")], against={"a": [pair("y", LONG, "v")]}) == {
         "Responses leak into a": "error"
     }
 
 
-def test_short_answers_that_two_splits_share_are_no_leak():
-    assert found([*clean(), pair("q1", "Yes.", "No.")], against={"audit": [pair("q2", "Yes.", "No.")]}) == {}
+def test_short_answers_that_two_splits_share_are_not_a_leak():
+    assert findings([*clean(), pair("q1", "Yes.", "No.")], against={"audit": [pair("q2", "Yes.", "No.")]}) == {}
 
 
 def test_an_instruction_that_all_groups_share_by_design_is_a_warning():
     ours = [pair("Rate it.", f"a {i}", f"b {i}", q=i % 2, group=f"g{i}") for i in range(20)]
     theirs = [pair("Rate it.", f"c {i}", f"d {i}", group=f"h{i}") for i in range(20)]
-    assert found(ours, against={"audit": theirs}) == {"One prompt": "warning", "Prompts leak into audit": "warning"}
+    assert findings(ours, against={"audit": theirs}) == {"One prompt": "warning", "Prompts leak into audit": "warning"}
 
 
 @pytest.mark.parametrize(("longer_wins", "word"), [(0.8, "longer"), (0.2, "shorter")])
-def test_length_that_predicts_the_verdict_warns_with_its_interval(longer_wins, word):
+def test_length_that_predicts_the_preference_warns_with_its_interval(longer_wins, word):
     rng = random.Random(0)
     rows = [pair(f"{i}", "xx", "x", q=float(rng.random() < longer_wins)) for i in range(400)]
     report = check(rows, CheckOptions(), tokens=lambda prompt, text: list(text))
     assert [f.title for f in report.findings] == [f"The {word} response is preferred"]
     assert report.estimates["length_auc"].low < longer_wins < report.estimates["length_auc"].high
-    assert found(rows, CheckOptions(length_auc_warn=0.9)) == {}
+    assert findings(rows, CheckOptions(length_auc_warn=0.9)) == {}
 
 
 def test_equal_lengths_count_half_in_the_auc_and_not_at_all_among_the_longer():
@@ -143,12 +139,12 @@ def test_intervals_count_groups_not_rows():
     assert check(rows, CheckOptions()).estimates["length_auc"].n == 5
 
 
-def test_data_that_teach_nothing_are_named():
+def test_data_that_teach_nothing_are_reported():
     ties = [pair(f"{i}", q=0.5) for i in range(5)]
-    assert found(ties) == {"All ties": "error"}
-    assert found([]) == {"No comparisons": "error"}
-    assert found([pair()]) == {"The longer response is preferred": "warning"}
-    assert found([pair("p", f"a{i}", f"b{i}", q=i % 2) for i in range(4)]) == {"One prompt": "warning"}
+    assert findings(ties) == {"All ties": "error"}
+    assert findings([]) == {"No comparisons": "error"}
+    assert findings([pair()]) == {"The longer response is preferred": "warning"}
+    assert findings([pair("p", f"a{i}", f"b{i}", q=i % 2) for i in range(4)]) == {"One prompt": "warning"}
 
 
 def test_no_more_examples_are_named_than_asked_for():
@@ -163,5 +159,54 @@ def test_comparisons_are_read_once_and_not_kept():
     )
 
 
-def test_odd_characters_are_no_trouble():
-    assert found([pair("\ud83d\x00", "\ud83d", "\x00"), pair("\ud83d", "\x00\ud83d", "b")])
+def test_lone_surrogates_and_nul_characters_are_accepted():
+    assert findings([pair("\ud83d\x00", "\ud83d", "\x00"), pair("\ud83d", "\x00\ud83d", "b")])
+
+
+# ---- Tools and several messages ------------------------------------------------------------------------------------
+
+
+def trajectory(name: str, *, call_id: str | None = None, answer: str = "Done.") -> Response:
+    call = Message("assistant", "", (ToolCall(name, '{"city": "Rome"}', call_id),))
+    return Response(messages=(call, Message("tool", "ok", tool_call_id=call_id), Message("assistant", answer)))
+
+
+def judged(prompt, *responses: Response, q: float = 1.0) -> Comparison:
+    return Comparison(prompt, responses, Preference(q=q))
+
+
+def test_responses_that_differ_in_calls_alone_are_not_identical():
+    assert "Identical responses" not in findings([*clean(), judged(as_prompt("p"), trajectory("f"), trajectory("g"))])
+    same = judged(as_prompt("p"), trajectory("f"), trajectory("f"))
+    assert findings([*clean(), same])["Identical responses"] == "error"
+
+
+def test_prompts_that_differ_in_tools_alone_are_no_duplicates_nor_contradictions():
+    tools = [Prompt(as_prompt("p"), [{"name": name}]) for name in ("f", "g")]
+    rows = [judged(tools[0], Response("a"), Response("b")), judged(tools[1], Response("a"), Response("b"), q=0.0)]
+    assert findings([*clean(), *rows]) == {}
+    assert findings([*clean(), rows[0], rows[0]])["Exact duplicates"] == "warning"
+    turned = judged(tools[0], Response("a"), Response("b"), q=0.0)
+    assert findings([*clean(), rows[0], turned])["Contradictions"] == "note"
+    ours, theirs = [*clean(), rows[0]], [judged(tools[1], Response("c"), Response("d"))]
+    assert findings(ours, against={"audit": theirs}) == {}
+
+
+def test_a_response_that_only_calls_a_tool_is_not_empty():
+    call = Response(messages=trajectory("f").messages[:1])
+    assert "Empty responses" not in findings([*clean(), judged(as_prompt("p"), call, Response("b"))])
+
+
+def test_a_trajectory_leaks_whatever_the_ids_of_its_calls():
+    ours = [*clean(), judged(as_prompt("p"), trajectory("f", call_id="c1", answer=LONG), Response("b"))]
+    again = judged(as_prompt("q"), trajectory("f", call_id="x9", answer=LONG.upper()), Response("c"))
+    assert findings(ours, against={"audit": [again]}) == {"Responses leak into audit": "error"}
+    other = judged(as_prompt("q"), trajectory("g", call_id="x9", answer=LONG), Response("c"))
+    assert findings(ours, against={"audit": [other]}) == {}
+
+
+def test_the_tokenizer_gets_a_trajectory_as_it_is():
+    given = []
+    rows = [judged(as_prompt("p"), trajectory("f"), Response("b"))]
+    check(rows, CheckOptions(), tokens=lambda prompt, response: given.append(response) or [len(given)])
+    assert given == [trajectory("f"), "b"]

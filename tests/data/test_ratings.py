@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -22,7 +23,7 @@ def some_rows(num: int, seed: int = 0) -> list[tuple[str, str, tuple[int, ...]]]
     return [(domains[i % 4], f"text {i}", tuple(rng.choices(range(-4, 5), k=15 + i % 5))) for i in range(num)]
 
 
-def test_q_is_the_chance_that_one_reader_rates_the_first_above_another_reader_of_the_second():
+def test_q_is_the_probability_that_one_reader_rates_the_first_above_another_readers_rating_of_the_second():
     (film,) = [c for c in rating_comparisons(ROWS, 2, seed=0) if c.source == "movies"]
     # Of the 4 x 3 pairs "fine" is above in 2 * 3 (its twos) + 2 (its one) = 8 and equal in 1 (ones) + 2 (zeros) = 3.
     q = 9.5 / 12
@@ -36,7 +37,7 @@ def test_entities_are_read_and_the_prompt_states_the_criterion():
     assert all(c.prompt[0].content == PROMPTS[c.source] and "better" in PROMPTS[c.source] for c in comparisons)
 
 
-def test_a_unanimous_pair_is_certain_whichever_stands_first():
+def test_a_unanimous_pair_is_certain_in_either_order():
     for seed in range(8):
         (tweet,) = [c for c in rating_comparisons(ROWS, 2, seed) if c.source == "tweets"]
         happy_is_first = tweet.responses[0].text.startswith("Best")
@@ -81,14 +82,14 @@ def test_copies_are_dropped_even_across_domains():
     assert {r.text for c in (first, second) for r in c.responses} == {"Good, one.", "other", ":)", ":("}
 
 
-def test_domains_give_in_proportion_and_the_counts_add_up():
+def test_domains_contribute_in_proportion_and_the_counts_add_up():
     counts = Counter(c.source for c in rating_comparisons(some_rows(400), 101, seed=0))
     assert sum(counts.values()) == 101
     assert 50 <= counts["movies"] <= 51
     assert 25 <= counts["tweets"] <= 26
 
 
-def test_the_first_place_is_no_better_than_the_second():
+def test_the_first_position_is_no_better_than_the_second():
     comparisons = rating_comparisons(some_rows(2000), 900, seed=0)
     assert abs(sum(c.q for c in comparisons) / 900 - 0.5) < 0.02
 
@@ -100,15 +101,15 @@ def test_same_seed_same_comparisons_and_another_seed_others():
 
 
 @pytest.mark.parametrize(
-    ("rows", "count", "said"),
+    ("rows", "count", "words"),
     [
-        (ROWS, 3, "3 asked for, the rated texts give 1 to 2"),
-        (ROWS, 0, "0 asked for"),
-        ([], 1, "give 1 to 0"),
-        ([("poems", "a", (1,))], 1, "row 1: no prompt for domain 'poems'; known are tweets"),
-        ([("tweets", "a", ())], 1, "row 1: nobody rated 'a'"),
+        (ROWS, 3, "count must be from 1 to 2, the number of pairs of the rated texts, got 3. Change count."),
+        (ROWS, 0, "got 0. Change count."),
+        ([], 1, "from 1 to 0, the number of pairs"),
+        ([("poems", "a", (1,))], 1, "row 1: domain must be a known domain, got 'poems'. Choose from tweets"),
+        ([("tweets", "a", ())], 1, "row 1: 'a' must have ratings, got none. Drop the row."),
     ],
 )
-def test_a_mistake_is_named_with_its_remedy(rows, count, said):
-    with pytest.raises(GuerdonError, match=said.replace("(", r"\(")):
+def test_a_mistake_is_named_with_advice(rows, count, words):
+    with pytest.raises(GuerdonError, match=re.escape(words)):
         rating_comparisons(rows, count, seed=0)

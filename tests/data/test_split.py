@@ -29,7 +29,7 @@ def test_the_split_is_the_same_on_every_machine():
 
 
 @given(st.lists(st.text(max_size=3)), st.randoms(use_true_random=False))
-def test_a_part_hangs_on_the_group_alone_so_order_and_other_rows_move_none(prompts, random):
+def test_a_part_depends_on_the_group_alone_so_order_and_other_rows_move_none(prompts, random):
     rows = [comparison(p, f"{i}") for i, p in enumerate(prompts)]
     alone = {row.id: part_of(row.group, OPTIONS) for row in rows}
     random.shuffle(rows)
@@ -37,7 +37,7 @@ def test_a_part_hangs_on_the_group_alone_so_order_and_other_rows_move_none(promp
     assert {row.id: part for part, row in together} == alone
 
 
-def test_a_group_is_never_torn_apart():
+def test_a_group_is_never_split():
     rows = [comparison(f"prompt {i % 30}", f"{i}") for i in range(300)]
     parts = {}
     for part, row in split(rows, OPTIONS):
@@ -62,10 +62,10 @@ def test_a_larger_train_share_only_takes_from_the_others():
     assert all(part_of(f"{i}", larger) == "train" for i in range(500) if part_of(f"{i}", OPTIONS) == "train")
 
 
-def test_half_a_character_has_a_part():
+def test_a_lone_surrogate_has_a_part():
     assert part_of("\ud83d", OPTIONS) in ("train", "calibrate", "audit")
 
 
-def test_shares_that_are_not_a_whole_are_refused():
-    with pytest.raises(GuerdonError, match=r"is 1, got 0\.8 \+ 0\.1 \+ 0\.2 = 1\.1; remedy: change the shares"):
+def test_shares_that_do_not_sum_to_1_are_refused():
+    with pytest.raises(GuerdonError, match=r"audit must be 1, got 0\.8 \+ 0\.1 \+ 0\.2 = 1\.1\. Change the shares"):
         part_of("g", SplitOptions(audit=0.2))

@@ -1,1 +1,1 @@
-"""Judgments in, comparisons out: importers, human ratings, hygiene, the split by prompt group."""
+"""Judgments in, comparisons out: importers, human ratings, checks, the split by prompt group."""

@@ -1,4 +1,4 @@
-"""Turns texts that many people rated into comparisons: two texts of one domain answer that domain's prompt."""
+"""Texts that many people rated, as comparisons: two texts of one domain answer the prompt of that domain."""
 
 from __future__ import annotations
 
@@ -7,15 +7,8 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from guerdon.contracts import (
-    Comparison,
-    GuerdonError,
-    Message,
-    Preference,
-    Prompt,
-    Response,
-    digest,
-)
+from guerdon.contracts import Comparison, GuerdonError, Message, Preference, Prompt, Response, digest
+from guerdon.errors import did_you_mean, field_error
 
 __all__ = ["PROMPTS", "rating_comparisons"]
 
@@ -30,23 +23,21 @@ Rated = tuple[str, tuple[int, ...]]
 
 
 def rating_comparisons(rows: Iterable[tuple[str, str, Sequence[int]]], count: int, seed: int) -> list[Comparison]:
-    """(domain, text, ratings of independent people) -> `count` comparisons, domains in proportion to their texts.
+    """`count` comparisons from rows of (domain, text, ratings by independent people), domains in proportion to their texts.
 
-    Each text stands in at most one comparison (copies are dropped first), so comparisons are independent and no split
-    can put one text on both sides: `group` is the pair itself, never the prompt. `seed` draws the pairs, their order
-    and the votes.
+    Each text is in at most one comparison (copies are dropped first), so comparisons are independent and no split can put
+    one text on both sides: `group` is the pair itself, never the prompt. `seed` draws the pairs, their order and the votes.
 
-    q is P(X > Y) + P(X = Y) / 2 for X, Y drawn from the two texts' ratings: the chance that some reader rates the first
-    above what another reader rates the second. Readers are not matched, because in the starter kit they cannot be.
-    Columns there carry no rater: within blocks of 10 to 50 neighboring rows, columns' mean squares over those of the
-    residual lie between 0.93 and 1.05 for tweets, editorials and products, as for shuffled rows. Only film reviews come
-    in blocks of 30 by the same people (ratio 9.0); matched there, q would differ by 0.03 on average (correlation 0.99)
-    and lie 0.02 further from a tie, so one rule serves all domains.
+    q is P(X > Y) + P(X = Y) / 2 for X, Y drawn from the two texts' ratings: the probability that one reader rates the
+    first above another reader's rating of the second. Readers are not matched: the starter kit does not identify them.
+    Its columns are not raters: within blocks of 10 to 50 neighboring rows, the mean square between columns over the
+    residual's is between 0.93 and 1.05 for tweets, editorials and products, as for shuffled rows. Only film reviews come
+    in blocks of 30 by the same people (ratio 9.0); matching them would change q by 0.03 on average (correlation 0.99),
+    0.02 further from a tie, so one rule serves all domains.
 
-    votes pairs the raters at random, one to one, and counts (first above, equal, second above): as many votes as the
-    text with fewer ratings has, each rating used once, so a vote count is a number of independent judgments. q is the
-    expected share of votes over all pairings, ties counted half. ratings["positivity"] of a response is the mean of its
-    text's ratings.
+    votes pairs the raters at random, one to one, and counts (first above, equal, second above): as many votes as the text
+    with fewer ratings has, each rating used once, so votes are independent judgments. q is the expected share of votes
+    over all pairings, ties counted half. ratings["positivity"] of a response is the mean of its text's ratings.
     """
     rng = random.Random(seed)
     domains = _by_domain(rows)
@@ -86,16 +77,16 @@ def _votes(first: Sequence[int], second: Sequence[int], rng: random.Random) -> t
 
 
 def _by_domain(rows: Iterable[tuple[str, str, Sequence[int]]]) -> dict[str, list[Rated]]:
-    """Texts and ratings of each domain; the first of several copies of a text stays, wherever the others stand."""
+    """Texts and ratings by domain; of several copies of a text, in any domain, the first is kept."""
     domains: dict[str, list[Rated]] = {}
     seen: set[str] = set()
     for number, (domain, text, ratings) in enumerate(rows, start=1):
         if domain not in PROMPTS:
-            raise GuerdonError(f"ratings row {number}: no prompt for domain {domain!r}; known are {', '.join(PROMPTS)}")
+            raise field_error(f"ratings row {number}: domain", "a known domain", domain, did_you_mean(domain, PROMPTS))
         if not ratings:
-            raise GuerdonError(f"ratings row {number}: nobody rated {text[:40]!r}; remedy: drop the row")
+            raise GuerdonError(f"ratings row {number}: {text[:40]!r} must have ratings, got none. Drop the row.")
         text = _clean(text)
-        key = _key(text)
+        key = _copy_key(text)
         if text and key not in seen:
             seen.add(key)
             domains.setdefault(domain, []).append((text, tuple(ratings)))
@@ -103,22 +94,20 @@ def _by_domain(rows: Iterable[tuple[str, str, Sequence[int]]]) -> dict[str, list
 
 
 def _clean(text: str) -> str:
-    """One line, HTML entities read (some were escaped twice)."""
+    """The text on one line, HTML entities unescaped twice (some were escaped twice)."""
     return " ".join(html.unescape(html.unescape(text)).split())
 
 
-def _key(text: str) -> str:
-    """What makes two texts copies: their letters and digits; the text itself where it has none (emoticons)."""
+def _copy_key(text: str) -> str:
+    """Equal for copies of a text: its letters and digits, or the text itself if it has none (emoticons)."""
     return "".join(c for c in text.casefold() if c.isalnum()) or text
 
 
 def _quotas(available: Mapping[str, int], count: int) -> dict[str, int]:
-    """How many of `count` pairs each domain gives, in proportion to what it has; largest remainders first."""
+    """The number of pairs from each domain, `count` in all, in proportion to its texts, by largest remainders."""
     total = sum(available.values())
     if not 1 <= count <= total:
-        raise GuerdonError(
-            f"comparisons: {count} asked for, the rated texts give 1 to {total}; remedy: ask for one of those"
-        )
+        raise field_error("count", f"from 1 to {total}, the number of pairs of the rated texts", count, "Change count.")
     quotas = {domain: count * num // total for domain, num in available.items()}
     by_remainder = sorted(available, key=lambda domain: -(count * available[domain] % total))
     for domain in by_remainder[: count - sum(quotas.values())]:
