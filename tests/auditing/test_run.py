@@ -12,8 +12,10 @@ from guerdon.contracts import (
     Comparison,
     Finding,
     GuerdonError,
+    Message,
     Preference,
     Response,
+    ToolCall,
     as_prompt,
     as_response,
 )
@@ -21,6 +23,7 @@ from guerdon.contracts import (
 CORE = ["accuracy", "people", "odds", "order", "mistakes"]  # the other parts have tests of their own
 OPTIONS = AuditOptions(draws=100, null_draws=100, bins=10, only=CORE)
 LONGER = Good(scale=0.0, by_length=0.05)
+CALL = Message("assistant", "", (ToolCall("look"),))
 
 
 def warnings(report):
@@ -188,3 +191,24 @@ def test_a_judge_that_prefers_the_first_is_found_out():
 
 def test_an_audit_repeats_itself():
     assert audit(Good(), comparisons(100), OPTIONS) == audit(Good(), comparisons(100), OPTIONS)
+
+
+def test_an_audit_of_trajectories_measures_what_it_can_and_counts_what_it_cannot_edit():
+    trajectories = [
+        Comparison(
+            as_prompt(f"Task {i}"),
+            tuple(
+                Response(messages=(CALL, Message("tool", word), Message("assistant", f"{word} {i}")))
+                for word in ("good", "bad")
+            ),
+            Preference(q=1.0),
+        )
+        for i in range(20)
+    ]
+    options = AuditOptions(draws=100, null_draws=100, bins=10)
+    mixed = audit(Good(), [*comparisons(200), *trajectories], options, hygiene=())
+    assert mixed.about["responses not edited"] == "those in several messages, of 20 comparisons"
+    assert mixed.estimates["accuracy"].n == 220
+    alone = audit(Good(), trajectories, options, hygiene=())
+    assert alone.estimates["accuracy"].value == 1.0
+    assert "responses not edited" not in audit(Good(), comparisons(50), OPTIONS, hygiene=()).about

@@ -953,7 +953,7 @@ def test_a_prompt_that_the_template_refuses_is_left_out_and_counted(tiny_dir):
     )
     odd = as_prompt([{"role": "system", "content": "be kind"}, {"role": "user", "content": "write a tweet"}])
     assert run(tiny_dir, policy=policy, asked=[*PROMPTS, odd]).excluded == {"refused by the chat template": 1}
-    with pytest.raises(GuerdonError, match=r"none of 1 prompts .*no system; remedy: reorder"):
+    with pytest.raises(GuerdonError, match=r"none of 1 prompts .*no system\. Reorder"):
         run(tiny_dir, policy=policy, asked=[odd])
 
 

@@ -15,9 +15,10 @@ from guerdon import Comparison, GuerdonError, Preference, Response
 from guerdon.api import training
 from guerdon.config import ModelOptions, TrainOptions
 from guerdon.contracts import as_prompt
+from guerdon.models import reward_model
 from guerdon.models.directory.loading import create_reward_model, load_reward_model
 from guerdon.models.directory.saving import save
-from guerdon.models.engine.classifier import head_name
+from guerdon.models.engine.classifier import head_name, merge_adapters
 from guerdon.models.engine.modules import unwrap_peft
 from guerdon.training import fit, loop
 
@@ -41,7 +42,7 @@ def test_adapters_and_the_head_train_and_the_backbone_does_not(tmp_path, monkeyp
     assert any(n.split(".")[-2] in head for n in trainable)
 
     seen = {}
-    merge = merge_adapters
+    merge = reward_model.merge_adapters
 
     def watched(classifier):
         seen["adapters"] = model.score(PROMPTS, ANSWERS).value

@@ -152,6 +152,7 @@ def audit(
     own_sections = [measured[name] for name, part in parts.items() if not part.is_core and name in measured]
     facts |= {
         **{key: fact for report in core for key, fact in report.about.items()},
+        **_left_out(comparisons),
         "comparisons hash": digest_all(comparison.id for comparison in comparisons),
         "intervals": f"95 %, {options.draws} bootstrap draws by group, seed {options.seed}",
     }
@@ -166,6 +167,12 @@ def audit(
         quantities={key: quantity for report in core for key, quantity in report.quantities.items()},
     )
     return _with_gate(report, "passed" if is_checked else "not checked")
+
+
+def _left_out(comparisons: Sequence[Comparison]) -> dict[str, str]:
+    """How many comparisons the probes that edit texts cannot use; absent if none."""
+    num = sum(any(response.messages for response in comparison.responses) for comparison in comparisons)
+    return {"responses not edited": f"those in several messages, of {num} comparisons"} if num else {}
 
 
 def hygiene_rows(comparisons: Sequence[Comparison], num_rows: int) -> tuple[list[Prompt], list[Response]]:

@@ -370,6 +370,10 @@ class LanguagePolicy:
         return found.hidden_states[-1][at], found.logits[at]
 
     def _reply_ids(self, response: Response) -> Int[np.ndarray, " t"]:
+        if response.messages:
+            raise GuerdonError(
+                "a response must be plain text to have a log-probability, got several messages. Drop it."
+            )
         ids = self.tokenizer(whole(response.text), add_special_tokens=False, verbose=False)["input_ids"]
         end = [] if response.finish == "length" else [self.end_of_turn]
         return np.asarray([*ids, *end], dtype=np.int32)

@@ -186,7 +186,7 @@ def test_a_family_that_does_not_pass_its_window_to_the_attention_is_not_trusted(
 
 @pytest.mark.parametrize("name", STATEFUL)
 def test_recurrent_layers_are_padded_without_a_warning(folders, name, caplog):
-    network = create(ModelOptions(base=str(folders(name)), dtype="float32", device="cpu")).network
+    network = create_reward_model(ModelOptions(base=str(folders(name)), dtype="float32", device="cpu")).network
     assert network.backbone.choose_mode() == "padded"
     assert not warnings_in(caplog)
     assert network.backbone.native_attention == attention_name(network.classifier) != tree_attention.ATTENTION_NAME
@@ -194,7 +194,7 @@ def test_recurrent_layers_are_padded_without_a_warning(folders, name, caplog):
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_encoders_are_padded_without_a_warning(folders, name, caplog):
-    network = create(ModelOptions(base=str(folders(name)), dtype="float32", device="cpu")).network
+    network = create_reward_model(ModelOptions(base=str(folders(name)), dtype="float32", device="cpu")).network
     assert network.backbone.choose_mode() == "padded"
     assert network(TEXTS).shape == (len(TEXTS), 1)
     assert attention_name(network.classifier) != tree_attention.ATTENTION_NAME
@@ -298,7 +298,7 @@ REPLIES = [
 
 @pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2"])
 def test_order_batches_and_token_budget_change_no_score(folders, name):
-    model = create(ModelOptions(base=str(folders(name)), dtype="float32", device="cpu"))
+    model = create_reward_model(ModelOptions(base=str(folders(name)), dtype="float32", device="cpu"))
     alone = np.array([model.score([p], [r]).value[0] for p, r in zip(PROMPTS, REPLIES, strict=True)])
     assert np.ptp(alone) > 0.1
     for budget in (1, 30, 60, 10**6):

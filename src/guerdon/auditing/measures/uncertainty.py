@@ -474,8 +474,9 @@ def strange_replies(comparisons: Sequence[Comparison], rows: int, seed: int = 0)
     changes nothing of a reply leaves it out, and so does a reply of few letters.
     """
     step = max(1, len(comparisons) // max(1, rows))
-    chosen = [(c, c.responses[i % len(c.responses)].text) for i, c in enumerate(comparisons[::step][:rows])]
-    plain = [(c, text) for c, text in chosen if sum(letter.isalpha() for letter in text) >= FEWEST_LETTERS]
+    chosen = [(c, c.responses[i % len(c.responses)]) for i, c in enumerate(comparisons[::step][:rows])]
+    texts = [(c, response.text) for c, response in chosen if not response.messages]  # never half a trajectory
+    plain = [(c, text) for c, text in texts if sum(letter.isalpha() for letter in text) >= FEWEST_LETTERS]
     ways: Mapping[str, Callable[[str, np.random.Generator], str]] = {
         "gibberish": lambda text, rng: "".join(rng.permutation(list(text))),
         "word_salad": lambda text, rng: " ".join(rng.permutation(text.split())),

@@ -42,7 +42,8 @@ class Pair:
 def sample_pairs(comparisons: Sequence[Comparison], num: int, seed: int) -> list[Pair]:
     """At most `num` pairs, one per comparison, from as many groups as possible; the order of the comparisons does not matter.
 
-    In a comparison a pair with a preference goes before a tie. Two equal texts are not a pair.
+    In a comparison a pair with a preference goes before a tie. Two equal texts are not a pair, and a response in several
+    messages is in none: an edit of its text would leave half of a trajectory.
     """
     queues: dict[str, list[Comparison]] = {}
     for comparison in comparisons:
@@ -62,9 +63,10 @@ def sample_pairs(comparisons: Sequence[Comparison], num: int, seed: int) -> list
 
 
 def sample_corpus(comparisons: Sequence[Comparison], seed: int) -> Corpus:
-    """Names, sentences and answers of a bounded sample of comparisons."""
+    """Names, sentences and answers of a bounded sample of comparisons; responses in several messages are left out."""
     drawn = sorted(comparisons, key=lambda comparison: _shuffle_key(comparison.id, seed))[: CORPUS_ANSWERS // 2]
-    return Corpus.of((c.group, response.text) for c in drawn for response in c.responses[:2])
+    texts = ((c.group, response.text) for c in drawn for response in c.responses[:2] if not response.messages)
+    return Corpus.of(texts)
 
 
 def score_rows(
@@ -92,7 +94,10 @@ def score_rows(
 
 def _pair(comparison: Comparison, seed: int) -> Pair | None:
     texts = [response.text for response in comparison.responses]
-    pairs = [(i, j, q) for i, j, q in comparable_pairs(comparison) if texts[i] != texts[j]]
+    is_plain = [not response.messages for response in comparison.responses]
+    pairs = [
+        (i, j, q) for i, j, q in comparable_pairs(comparison) if texts[i] != texts[j] and is_plain[i] and is_plain[j]
+    ]
     pairs = [pair for pair in pairs if pair[2] != 0.5] or pairs
     if not pairs:
         return None
