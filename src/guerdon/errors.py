@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -13,6 +14,15 @@ class GuerdonError(ValueError):
 def field_error(field: str, claim: str, value: object, advice: str = "Correct or drop the row.") -> GuerdonError:
     """The error `FIELD must be CLAIM, got VALUE. ADVICE`; the claim is a noun phrase, such as "a number > 0"."""
     return GuerdonError(f"{field} must be {claim}, got {show_value(value)}. {advice}")
+
+
+def claim_and_advice(error: str) -> tuple[str, str]:
+    """The two parts of an error: what must be true and was found, and the sentences that say what to do."""
+    old_claim, _, remedy = error.partition("; remedy: ")
+    if remedy:
+        return old_claim, f"{remedy[:1].upper()}{remedy[1:]}."
+    claim, *advice = re.split(r"\. (?=[A-Z])", error, maxsplit=1)
+    return claim, "".join(advice)
 
 
 def show_value(value: object, width: int = 60) -> str:

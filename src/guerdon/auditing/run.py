@@ -6,7 +6,6 @@ cached score nor a cached part is measured again.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ from guerdon.auditing.measures.uncertainty import measure_uncertainty
 from guerdon.auditing.recorded_scores import RecordedJudge, RecordedRewardModel
 from guerdon.auditing.score_cache import CachedJudge, CachedRewardModel, Score
 from guerdon.contracts import Finding, GuerdonError, Report, RewardModel, digest_all
-from guerdon.errors import did_you_mean
+from guerdon.errors import claim_and_advice, did_you_mean
 from guerdon.models.hygiene import hygiene_gate
 from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
 
@@ -244,7 +243,7 @@ def _measure(
         try:
             report = part.measure(audit_input, options)
         except GuerdonError as error:
-            missing.append(_not_measured(part.title, *_claim_and_advice(str(error))))
+            missing.append(_not_measured(part.title, *claim_and_advice(str(error))))
         else:
             reports[name] = cache.parts[name] = report
     return reports, missing
@@ -269,15 +268,6 @@ class _PartCounter:
 
 def _not_measured(title: str, reason: str, remedy: str) -> Finding:
     return Finding("note", f"{title}: not measured", reason, remedy)
-
-
-def _claim_and_advice(error: str) -> tuple[str, str]:
-    """The two parts of an error: what must be true and was found, and the sentences that say what to do."""
-    old_claim, _, remedy = error.partition("; remedy: ")
-    if remedy:
-        return old_claim, f"{remedy[:1].upper()}{remedy[1:]}."
-    claim, *advice = re.split(r"\. (?=[A-Z])", error, maxsplit=1)
-    return claim, "".join(advice)
 
 
 def _has_content(report: Report) -> bool:

@@ -10,20 +10,18 @@ from toys import Constant, Good, as_scores, comparisons, liked
 
 from guerdon import GuerdonError, Preference, Response
 from guerdon.api import calibration, training, uncertainty
-from guerdon.auditing.measures.uncertainty import measure_uncertainty, strange_replies
+from guerdon.auditing.measures.uncertainty import measure_uncertainty
 from guerdon.config import AuditOptions
 from guerdon.contracts import (
     Comparison,
     Scores,
-    as_prompt,
     as_response,
-    prompt_digest,
 )
 from guerdon.models.scored_pairs import PairScorer, score_comparisons
 
 OPTIONS = AuditOptions(draws=100, shift_rows=60)
 ENGLISH = {"river", "small", "often", "answer", "bright", "seven", "history", "people", "always", "water", "good"}
-SILENT = {"Too few pairs to promise at most 20 % wrong"}
+SILENT = {"Too few pairs to guarantee at most 20 % errors"}
 
 
 def titles(report, severity="warning"):
@@ -40,7 +38,7 @@ def drawn(text: str) -> float:
 
 
 class Knowing(Good):
-    """A good-counter that knows its doubt: `spread` of a margin from its two texts, `p` of a text being like its data."""
+    """Counts good and knows its uncertainty: `spread` of a margin from its two texts, `p` of a text being like its data."""
 
     def __init__(self, spread=lambda a, b: 1.0, p=drawn) -> None:
         super().__init__()
@@ -69,7 +67,7 @@ def like_english(text: str) -> float:
 # ---- Errors --------------------------------------------------------------------------------------------------------
 
 
-def test_margins_that_mean_odds_predict_errors_and_may_abstain():
+def test_margins_that_are_log_odds_predict_errors_and_allow_abstaining():
     report = measure(Good(), comparisons(800))
     found = report.estimates
     assert found["error_auroc_margin"].low > 0.5
@@ -83,18 +81,18 @@ def test_margins_that_mean_odds_predict_errors_and_may_abstain():
     assert curve.y[0].value < curve.y[-1].value == pytest.approx(found["aurc_random"].value)
 
 
-def test_people_who_toss_coins_are_not_predicted():
+def test_random_preferences_are_not_predicted():
     report = measure(Good(), comparisons(400, odds=0.0))
     assert titles(report) == {
-        "Uncertainty does not predict its errors",
-        "No margin is large enough for at most 20 % wrong",
+        "Uncertainty does not predict the model's errors",
+        "No margin is large enough for at most 20 % errors",
     }
     assert "abstain_threshold" not in report.estimates
     assert report.estimates["error_auroc_margin"].low < 0.5 < report.estimates["error_auroc_margin"].high
 
 
 def planted(num: int, seed: int = 0) -> list[Comparison]:
-    """Verdicts right for every pair, but tossed where a text says "often" thrice: margins cannot know, a spread can."""
+    """Preferences right for every pair, but random where a text says "often" three times: margins cannot know, a spread can."""
     rng = np.random.default_rng(seed)
     rows = []
     for c in comparisons(num, seed=seed):
@@ -112,7 +110,7 @@ def unsettled(text: str) -> bool:
     return text.split().count("often") >= 3
 
 
-def test_a_spread_that_knows_where_verdicts_are_tossed_is_seen_to():
+def test_a_spread_that_knows_where_preferences_are_random_predicts_errors():
     knows = Knowing(spread=lambda a, b: 1.0 + 9.0 * (unsettled(a) or unsettled(b)))
     rows = planted(450)
     found = measure(knows, rows).estimates
@@ -123,7 +121,7 @@ def test_a_spread_that_knows_where_verdicts_are_tossed_is_seen_to():
     assert blind["error_auroc_laplace"].low < 0.5 < blind["error_auroc_laplace"].high
 
 
-def test_members_that_disagree_where_they_err_are_seen_to():
+def test_members_that_disagree_where_they_err_predict_errors():
     class Members(Good):
         """Three members that differ where a text is unsettled."""
 
@@ -138,18 +136,18 @@ def test_members_that_disagree_where_they_err_are_seen_to():
     assert "outside" not in found
 
 
-def test_equal_rewards_are_half_wrong_and_no_doubt_tells_them_apart():
+def test_equal_rewards_are_half_wrong_and_no_signal_tells_them_apart():
     report = measure(Constant(), comparisons(200))
     assert report.estimates["error_auroc_margin"].value == 0.5
     assert report.estimates["aurc_margin"].value == 0.5
-    assert "Uncertainty does not predict its errors" in titles(report)
+    assert "Uncertainty does not predict the model's errors" in titles(report)
 
 
-def test_a_model_without_an_error_says_so():
+def test_a_model_without_errors_is_reported():
     rows = [c for c in comparisons(300, odds=50.0) if len({r.text.split().count("good") for r in c.responses}) == 2]
     report = measure(Good(), rows)
-    assert "It makes no error here" in titles(report, "note")
-    assert "It may answer everything: at most 20 % wrong" in titles(report, "note")
+    assert "The model makes no error here" in titles(report, "note")
+    assert "The model may answer every pair with at most 20 % errors" in titles(report, "note")
     assert report.estimates["abstain_coverage"].value == 1.0
 
 
@@ -158,17 +156,17 @@ def test_ties_are_left_out_and_ties_alone_are_refused():
     decided = [row for row in rows if row.q != 0.5]
     both, alone = (measure(Good(), each).estimates for each in (rows, decided))
     assert both["error_auroc_margin"].value == pytest.approx(alone["error_auroc_margin"].value)
-    with pytest.raises(GuerdonError, match="every verdict is a tie"):
+    with pytest.raises(GuerdonError, match=r"at least one pair must have a winner, got ties only\. Add pairs"):
         measure(Good(), [dataclasses.replace(row, preference=Preference(q=0.5), id="") for row in rows[:5]])
 
 
-def test_a_promise_counts_groups_not_rows():
-    """Ten right pairs, each shown ten times, are ten witnesses: too few for a promise."""
+def test_the_guarantee_counts_groups_not_rows():
+    """Ten right pairs, each shown ten times, count as ten: too few for a guarantee."""
     rows = [c for c in comparisons(40, odds=50.0) if len({r.text.split().count("good") for r in c.responses}) == 2][:10]
     many = [dataclasses.replace(row, id=f"{row.id}-{i}") for row in rows for i in range(10)]
     report = measure(Good(), many)
     assert "abstain_threshold" not in report.estimates
-    assert "Too few pairs to promise at most 20 % wrong" in titles(report, "note")
+    assert "Too few pairs to guarantee at most 20 % errors" in titles(report, "note")
 
 
 def test_the_rate_of_errors_that_may_be_left_is_an_option():
@@ -185,13 +183,13 @@ def test_a_judge_is_measured_by_its_margins():
 
     report = measure(Judging(), comparisons(200))
     assert report.about["signals"] == "margin"
-    assert "Only its margins tell how sure it is" in titles(report, "note")
+    assert "The model's uncertainty is known from its margins only" in titles(report, "note")
 
 
 # ---- Texts of another kind -----------------------------------------------------------------------------------------
 
 
-def test_a_model_that_notices_strange_texts_passes():
+def test_a_model_that_notices_shifted_texts_passes():
     report = measure(Knowing(p=like_english), comparisons(400))
     found = report.estimates
     assert found["false_alarms"].low <= 0.05 <= found["false_alarms"].high
@@ -203,20 +201,20 @@ def test_a_model_that_notices_strange_texts_passes():
     assert len(report.curves["detected"].y) == 5
 
 
-def test_a_model_that_does_not_is_found_out():
+def test_a_model_that_does_not_notice_shifted_texts_is_reported():
     report = measure(
         Knowing(p=drawn),
         comparisons(400),
         shifted={"reviews": ([f"p{i}" for i in range(40)], [f"a film {i}" for i in range(40)])},
     )
     assert titles(report) - SILENT == {
-        "Does not notice gibberish",
-        "Does not notice other language",
-        "Does not notice reviews",
+        "The model does not notice gibberish",
+        "The model does not notice other language",
+        "The model does not notice reviews",
     }
 
 
-def test_a_set_that_is_given_stands_beside_those_that_are_made():
+def test_a_given_set_is_measured_beside_the_derived_ones():
     reviews = ([f"review {i}" for i in range(40)], [f"une critique {i}" for i in range(40)])
     found = measure(Knowing(p=like_english), comparisons(200), shifted={"reviews": reviews}).estimates
     assert found["detected_reviews"].value == 1.0
@@ -228,7 +226,7 @@ def test_a_set_that_is_given_stands_beside_those_that_are_made():
 
 
 def strangers(num: int, share: float) -> list[Comparison]:
-    """Comparisons of which a share is in another language, where the verdicts owe nothing to goods."""
+    """Comparisons of which a share is in another language, where preferences do not depend on goods."""
     rng = np.random.default_rng(9)
     rows = []
     for i, c in enumerate(comparisons(num)):
@@ -241,18 +239,18 @@ def strangers(num: int, share: float) -> list[Comparison]:
     return rows
 
 
-def test_data_outside_what_was_trained_on_is_found_with_its_cost_and_texts():
+def test_data_outside_the_training_data_is_reported_with_its_cost_and_texts():
     report = measure(Knowing(p=like_english), strangers(300, 0.3))
-    (finding,) = [finding for finding in report.findings if "lie outside" in finding.title]
+    (finding,) = [finding for finding in report.findings if "are outside" in finding.title]
     assert finding.title.startswith(("32 %", "33 %", "34 %"))  # 30 strange and one in twenty of the others
     assert finding.cost.value == pytest.approx(0.15, abs=0.05)
-    assert "wrong outside" in finding.evidence
+    assert " outside it, " in finding.evidence
     assert len(report.examples) == 3
     assert all("phrase" in example.responses[0].text for example in report.examples)
     assert report.estimates["outside"].n == 300
 
 
-def test_chance_in_the_held_out_replies_is_no_shift():
+def test_chance_in_the_held_out_replies_is_not_reported_as_a_shift():
     """The rate of false alarms that so many held-out texts happen to give is not the data's fault."""
     blamed = 0
     for seed in range(6):
@@ -262,11 +260,11 @@ def test_chance_in_the_held_out_replies_is_no_shift():
             return float((1 + np.sum(held_out >= drawn(text))) / (len(held_out) + 1))
 
         report = measure(Knowing(p=p), comparisons(60, seed=seed), AuditOptions(draws=100, shift_rows=0))
-        blamed += any("lie outside" in title for title in titles(report))
+        blamed += any("are outside" in title for title in titles(report))
     assert blamed <= 1
 
 
-def test_pairs_that_carry_their_doubt_are_not_scored_again():
+def test_pairs_with_their_uncertainty_are_not_scored_again():
     model, rows = Knowing(p=like_english), comparisons(100)
     assert isinstance(model, PairScorer)
     pairs = score_comparisons(model, rows)
@@ -293,44 +291,6 @@ def test_texts_that_are_too_long_for_the_model_leave_the_shorter_ones():
     assert report.estimates["detected_long"].value == 1.0
     assert "detected_never" not in report.estimates
     assert "Not measured: never" in titles(report, "note")
-
-
-# ---- How strange texts are made ------------------------------------------------------------------------------------
-
-
-def test_strange_replies_are_strange_each_in_its_way_and_always_the_same():
-    rows = comparisons(50)
-    made = strange_replies(rows, 20)
-    assert set(made) == {"gibberish", "word_salad", "other_answer", "other_language"}
-    texts = {prompt_digest(c.prompt): c.responses[i % 2].text for i, c in enumerate(rows)}
-    own = {prompt_digest(c.prompt): {r.text for r in c.responses} for c in rows}
-    for name, (prompts, replies) in made.items():
-        assert 10 < len(prompts) == len(replies) <= 20
-        assert not any(reply.text in own[prompt_digest(p)] for p, reply in zip(prompts, replies, strict=True)), name
-    for p, reply in zip(*made["gibberish"], strict=True):
-        assert sorted(reply.text) in [sorted(text) for text in own[prompt_digest(p)]]
-    for p, reply in zip(*made["word_salad"], strict=True):
-        assert sorted(reply.text.split()) in [sorted(text.split()) for text in own[prompt_digest(p)]]
-    for p, reply in zip(*made["other_language"], strict=True):
-        assert len(reply.text) in [len(text) for text in own[prompt_digest(p)]]
-        assert not set(reply.text.split()) & ENGLISH
-    everything = {text for each in own.values() for text in each}
-    assert all(reply.text in everything for reply in made["other_answer"][1])
-    assert strange_replies(rows, 20) == made
-    assert strange_replies(rows, 20, seed=1)["gibberish"] != made["gibberish"]
-    assert texts
-
-
-def test_a_way_that_changes_nothing_leaves_a_reply_out():
-    rows = [
-        Comparison(as_prompt(f"p{i}"), (Response(text), Response(text)), Preference(q=1.0))
-        for i, text in enumerate(
-            ["数据分布之外的文本没有拉丁字母可以替换", "机器学习模型的奖励并不总是可靠的东西", "123", ""]
-        )
-    ]
-    assert set(strange_replies(rows, 10)) == {"gibberish", "other_answer"}
-    assert strange_replies(rows[2:], 10) == {}
-    assert strange_replies(rows, 0) == {}
 
 
 # ---- A real model --------------------------------------------------------------------------------------------------
