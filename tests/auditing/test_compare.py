@@ -45,7 +45,7 @@ def test_the_better_model_is_found_and_the_worse_one_named():
     assert report.summary.startswith("old orders")
     assert found["mcnemar_p"].value < 0.01
     assert found["nll_difference"].high < 0
-    assert "The odds of old say more" in {finding.title for finding in report.findings}
+    assert "The odds of old are better" in {finding.title for finding in report.findings}
 
 
 def test_a_difference_on_the_same_pairs_is_narrower_than_two_apart():
@@ -63,7 +63,7 @@ def test_a_model_and_itself_on_another_scale_are_not_told_apart():
     assert found["mcnemar_p"].value == 1
     assert found["ece_difference"].high < 0  # the calm one means its odds
     assert not report.examples
-    assert report.summary == "No difference of accuracy is shown between A and B"
+    assert report.summary == "No difference in accuracy is shown between A and B"
 
 
 def test_swapping_the_two_mirrors_the_report():
@@ -116,8 +116,8 @@ def test_too_few_pairs_say_how_many_would_tell():
 
 
 def test_two_of_one_name_are_told_apart_and_nothing_to_compare_is_refused():
-    assert compare(Good(), Noisy(1.0), ROWS[:20], OPTIONS, names=("m", "m")).title == "m (a) beside m (b)"
-    with pytest.raises(GuerdonError, match="no comparisons"):
+    assert compare(Good(), Noisy(1.0), ROWS[:20], OPTIONS, names=("m", "m")).title == "m (a) compared with m (b)"
+    with pytest.raises(GuerdonError, match="comparisons must be at least one, got none"):
         compare(Good(), Good(), [], OPTIONS)
 
 

@@ -92,16 +92,16 @@ BROKEN = {
     "Enough evidence": (sound(accuracy=sure(0.75, 0.14, 40)), "not shown", "not enough evidence"),
     "Better than a coin": (sound(accuracy=sure(0.45)), "failed", "not fit"),
     "Better than preferring the longer": (sound(accuracy_above_longer=sure(-0.05)), "failed", "not fit"),
-    "It sees errors": (sound(substance_sensitivity=sure(0.4)), "failed", "not fit"),
+    "It notices errors": (sound(substance_sensitivity=sure(0.4)), "failed", "not fit"),
     "It reads the prompt": (sound(relevance_swap=sure(0.5)), "not shown", "not fit"),
-    "No fault turns many decisions": (sound(findings=(fault(sure(0.6)),)), "failed", "not fit"),
-    "Its odds mean odds": (sound(ece=sure(0.12), ece_p_value=sure(0.001)), "failed", "fit with limits"),
+    "No fault flips many decisions": (sound(findings=(fault(sure(0.6)),)), "failed", "not fit"),
+    "Its odds are calibrated": (sound(ece=sure(0.12), ece_p_value=sure(0.001)), "failed", "fit with limits"),
     "One scale fits all sources": (sound(temperature_spread=sure(4.0)), "failed", "fit with limits"),
     "It sees the whole text": (sound(truncated=sure(0.1)), "failed", "fit with limits"),
     "The order shown does not matter": (sound(position_consistency=sure(0.7)), "failed", "fit with limits"),
     "It knows where it errs": (sound(error_auroc_margin=sure(0.5)), "not shown", "fit with limits"),
-    "Its members err apart": (sound(error_correlation=sure(0.9)), "failed", "fit with limits"),
-    "Stays true when optimized": (sound(pushed(0.5, drop=0.3)), "failed", "fit with limits"),
+    "Its members make different errors": (sound(error_correlation=sure(0.9)), "failed", "fit with limits"),
+    "Holds up when optimized": (sound(pushed(0.5, drop=0.3)), "failed", "fit with limits"),
 }
 
 
@@ -155,7 +155,7 @@ def test_a_single_group_decides_nothing():
 
 
 def test_a_fault_counts_by_the_bound_of_its_cost():
-    name = "No fault turns many decisions"
+    name = "No fault flips many decisions"
     small, some, wide, much = sure(0.03), sure(0.1), sure(0.55, 0.1), sure(0.55)
     assert ruling_of(sound(findings=(fault(small),)), name).state == "passed"
     for cost in (some, wide):
@@ -163,7 +163,7 @@ def test_a_fault_counts_by_the_bound_of_its_cost():
         assert found.decision == "fit with limits"
         assert found.limits[0].startswith("while optimizing watch for “Flattery wins”")
     assert gate(sound(findings=(fault(some), fault(much, title="Bullets win")))).reason.startswith(
-        "“Bullets win” turns 55.0"
+        "“Bullets win” flips 55.0"
     )
     assert gate(sound(findings=(fault(much, severity="note"),))).decision == "fit"
 
@@ -214,7 +214,7 @@ def gate_of(model, rows, **given) -> Gate:
 def test_an_honest_model_is_fit_but_for_what_was_not_measured():
     found = gate_of(Good(), comparisons(800), hygiene=())
     assert found.decision == "fit with limits"
-    assert found.reason == "how far it may be pushed was not measured"
+    assert found.reason == "how far it may be optimized against was not measured"
     assert gate_of(Good(), comparisons(800), hygiene=(), sections=[pushed()]).decision == "fit"
 
 

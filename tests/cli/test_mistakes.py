@@ -214,7 +214,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (("import", "{desk}/good.jsonl", "--out", "{out}/x.txt"), "x.txt: comparisons are written as .jsonl"),
         (("import", "{desk}/good.jsonl", "--out", "{out}/x.jsonl", "--column", "a"), "--column must be OURS=THEIRS, got a. Write"),
         (("import", "{desk}/words.jsonl", "--out", "{out}/x.jsonl", "--strict"), "words.jsonl:1: is not valid JSON"),
-        (("score", "{desk}/model", "--prompt", "a"), "score: give --data FILE with --out FILE, or --prompt TEXT"),
+        (("score", "{desk}/model", "--prompt", "a"), "Give --data FILE with --out FILE, or --prompt TEXT"),
         # a policy and its reward
         (pushed("--reward", "{desk}/nothing"), "nothing: holds no config.json, so it is not a model"),
         (pushed("--reward", "{desk}/tiny"), "tiny: architecture LlamaForCausalLM has no reward head"),
@@ -407,7 +407,7 @@ def test_the_folder_one_stands_in_is_a_model_like_any_other(desk, tmp_path, monk
 
 def test_the_rejected_rows_do_not_share_a_file_with_the_kept(desk, tmp_path):
     ran = run(desk, tmp_path, "import", "{desk}/good.jsonl", "--out", "{out}/rejected.jsonl")
-    assert_refused(ran, "the rejected rows go there", tmp_path)
+    assert_refused(ran, "--out must not be rejected.jsonl", tmp_path)
 
 
 def test_scored_answers_that_look_alike_each_have_a_line(desk, tmp_path):
@@ -417,7 +417,7 @@ def test_scored_answers_that_look_alike_each_have_a_line(desk, tmp_path):
 
 def test_a_score_option_that_would_be_ignored_is_refused(desk, tmp_path):
     ran = run(desk, tmp_path, "score", "{desk}/model", "--prompt", "a", "--response", "b", *OUT)
-    assert_refused(ran, "score: give --data FILE with --out FILE, or", tmp_path)
+    assert_refused(ran, "Give --data FILE with --out FILE, or", tmp_path)
 
 
 def test_check_cuts_as_the_saved_model_does(tmp_path, tiny_dir):

@@ -324,7 +324,7 @@ def test_the_first_screen_is_decision_then_expectation_then_findings_then_rules(
     assert places == sorted(places)
     assert page.count(">of a part</strong>") == 1  # told once, with its place
     assert 'href="#part-1"' in page
-    assert "turns 20.0\N{NO-BREAK SPACE}% [18.0, 22.0] of decisions" in page
+    assert "flips 20.0\N{NO-BREAK SPACE}% [18.0, 22.0] of decisions" in page
     assert "read 1 example<" in page
 
 
@@ -347,7 +347,7 @@ def test_markdown_and_terminal_give_the_decision_first_too():
     assert (
         said.index("Fit with limits: a reason")
         < said.index("95 % interval")
-        < said.index("warning: of a part (turns 20")
+        < said.index("warning: of a part (flips 20")
     )
 
 

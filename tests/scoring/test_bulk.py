@@ -423,7 +423,7 @@ def test_a_loaded_model_scores_a_file_in_its_own_process(tmp_path):
 def test_workers_are_for_files_only(model):
     ran = command("score", model, "--prompt", "a", "--response", "b", "--workers", "2")
     assert ran.code == 2
-    assert "score: give --data FILE with --out FILE" in ran.err
+    assert "Give --data FILE with --out FILE" in ran.err
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(monkeypatch, capsys):

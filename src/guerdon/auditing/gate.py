@@ -1,29 +1,31 @@
-"""Is the model good enough to optimize against, and how hard? A table of rules over a report's numbers and findings.
+"""The gate: is the model good enough to optimize against, and how hard? A list of rules over a report's numbers and findings.
 
-A rule is decided by the bound of an interval, never by its middle: "passed" where the interval lies on the right side,
-"failed" where it lies on the wrong one, "not shown" where it covers the threshold, "unknown" where nothing was measured.
-The thresholds are choices of ours, told with their reasons in docs/gate.md.
+A rule is decided by a bound of an interval, never by its center: "passed" where the whole interval is on the right side,
+"failed" where it is on the wrong side, "not shown" where it contains the threshold, "unknown" where nothing was measured.
+docs/gate.md gives the reasons for the thresholds, which are choices.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from guerdon.contracts import Decision, Estimate, Finding, Gate, Hygiene, Report, RuleState, Ruling
 
-__all__ = ["RULES", "all_estimates", "all_findings", "decide", "scores_are_sound"]
+__all__ = ["MAX_ERROR_CORRELATION", "RULES", "all_estimates", "all_findings", "decide", "scores_are_sound"]
 
 PERCENT: Final = "\N{NO-BREAK SPACE}%"
-POINTS: Final = 0.05  # half the width of the accuracy's interval that a decision needs
-NAMED: Final = 3  # faults named in a limit
-SHARED: Final = 0.8  # of errors' correlation: averaging any number of members leaves this much of one's error variance
-MANY: Final = 0.50  # share of decisions: a fault that turns most of them outranks whatever else the model knows
-SOME: Final = 0.05
-ODDS: Final = 0.05  # calibration error beyond what perfect odds would show
-APART: Final = 2.0  # hottest over coldest temperature of the sources
-TRUNCATED: Final = 0.01
+ACCURACY_WITHIN: Final = 0.05  # half the width of the accuracy's interval that a decision needs
+NUM_NAMED: Final = 3  # faults named in a limit
+MAX_ERROR_CORRELATION: Final = 0.8  # averaging any number of members leaves this share of one member's error variance
+MANY_DECISIONS: Final = 0.50  # a fault that flips most decisions outweighs anything else that the model knows
+SOME_DECISIONS: Final = 0.05
+MAX_EXCESS_ECE: Final = 0.05  # calibration error beyond what perfect odds would show
+MAX_TEMPERATURE_RATIO: Final = 2.0  # hottest over coldest source
+MAX_TRUNCATED: Final = 0.01
+MIN_POSITION_CONSISTENCY: Final = 0.9
 PUBLISHED: Final = (
     "On human preferences, published models of up to 0.4 billion parameters reach 59 to 61 % (WebGPT), 67 to 72 % "
     "(summaries) and about 69 % (Anthropic HH), by the cards of OpenAssistant's reward models; on HH, people agree with "
@@ -32,10 +34,10 @@ PUBLISHED: Final = (
 
 
 def decide(report: Report, hygiene: Hygiene) -> Gate:
-    """The decision that a report's estimates and findings lead to. Nothing else is looked at.
+    """The decision that follows from a report's estimates and findings, and from the state of the hygiene gate.
 
-    A hard rule that failed is "not fit". Else too wide an interval is "not enough evidence". Else a hard rule that is not
-    shown is "not fit", a limit that is not kept "fit with limits", and what is left "fit".
+    "not fit" if a hard rule failed; else "not enough evidence" if the accuracy's interval is too wide; else "not fit" if a
+    hard rule is not shown; else "fit with limits" if a rule that sets a limit did not pass; else "fit".
     """
     rulings = (scores_are_sound(report, hygiene), *(rule(report) for rule in RULES))
     hard = [r for r in rulings if r.effect == "not fit" and not r.passes]
@@ -53,34 +55,19 @@ def decide(report: Report, hygiene: Hygiene) -> Gate:
         decision, reasons = "fit with limits", limiting
     else:
         decision, reasons = "fit", []
-    advice = [*(r.limit for r in rulings), *(r.advice for r in rulings)]
-    wanting = [*failed, *short, *hard, *limiting, *rulings]
+    conditions = [*(r.limit for r in rulings), *(r.advice for r in rulings)]
+    by_urgency = [*failed, *short, *hard, *limiting, *rulings]
     expectation = _expectation(report.estimates)
     return Gate(
         decision=decision,
-        reason="; ".join(r.measured for r in reasons) or "every rule was passed or does not apply",
-        limits=tuple(text for text in advice if text and decision.startswith("fit")),
-        needed_data=next((r.data for r in wanting if r.data), "").removesuffix("."),
+        reason="; ".join(r.measured for r in reasons) or "every rule passed or does not apply",
+        limits=tuple(text for text in conditions if text and decision.startswith("fit")),
+        needed_data=next((r.data for r in by_urgency if r.data), "").removesuffix("."),
         expectation=expectation,
         published=PUBLISHED if expectation else "",
         hygiene=hygiene,
         rulings=rulings,
     )
-
-
-def _expectation(found: Mapping[str, Estimate]) -> str:
-    """What an accuracy is to be read beside: the ceiling and the length rule. Empty without an accuracy."""
-    if "accuracy" not in found:
-        return ""
-    ceiling = (
-        f"a ceiling of {_share(found['ceiling_majority'])}"
-        if "ceiling_majority" in found
-        else "a ceiling nobody measured"
-    )
-    longer = (
-        f"; always preferring the longer answer gets {_share(found['longer_wins'])}" if "longer_wins" in found else ""
-    )
-    return f"accuracy {_share(found['accuracy'])} of {ceiling}{longer}"
 
 
 def all_estimates(report: Report) -> dict[str, Estimate]:
@@ -97,7 +84,19 @@ def all_findings(report: Report) -> Iterator[Finding]:
     return (finding for part in report.walk() for finding in part.findings)
 
 
-# ---- The rules, in the order in which a reader should doubt ------------------------------------------------------
+def _expectation(estimates: Mapping[str, Estimate]) -> str:
+    """What to compare the accuracy with: the ceiling and the length rule. Empty without an accuracy."""
+    if "accuracy" not in estimates:
+        return ""
+    ceiling, longer = "a ceiling that was not measured", ""
+    if "ceiling_majority" in estimates:
+        ceiling = f"a ceiling of {_share(estimates['ceiling_majority'])}"
+    if "longer_wins" in estimates:
+        longer = f"; always preferring the longer answer gets {_share(estimates['longer_wins'])}"
+    return f"accuracy {_share(estimates['accuracy'])} of {ceiling}{longer}"
+
+
+# ---- The rules, in the order in which a reader should ask --------------------------------------------------------
 
 
 def scores_are_sound(report: Report, hygiene: Hygiene) -> Ruling:
@@ -111,33 +110,32 @@ def scores_are_sound(report: Report, hygiene: Hygiene) -> Ruling:
     return Ruling("Scores are sound", states[hygiene], measured[hygiene], "no error of the hygiene gate")
 
 
-def evidence(report: Report) -> Ruling:
+def has_enough_evidence(report: Report) -> Ruling:
     """An interval wider than 5 points either way decides little."""
-    name, wanted = "Enough evidence", f"accuracy known within {100 * POINTS:.0f} points"
+    points = 100 * ACCURACY_WITHIN
+    wanted = f"accuracy known within {points:.0f} points"
+    ruling = partial(Ruling, "Enough evidence", wanted=wanted, effect="not enough evidence")
     accuracy = report.estimates.get("accuracy")
     if accuracy is None:
-        return Ruling(name, "not shown", "no accuracy was measured", wanted, "not enough evidence")
+        return ruling("not shown", "no accuracy was measured")
     half = (accuracy.high - accuracy.low) / 2
     if math.isnan(half):
-        said, data = "a single group of comparisons gives no interval", "comparisons on more prompts"
-        return Ruling(name, "not shown", said, wanted, "not enough evidence", data=data)
-    if half <= POINTS:
-        said = f"n = {accuracy.n}, accuracy known within {100 * half:.1f} points"
-        return Ruling(name, "passed", said, wanted, "not enough evidence", estimates={"accuracy": accuracy})
-    needed = _two_digits(accuracy.n * (half / POINTS) ** 2)
-    return Ruling(
-        name,
+        data = "comparisons on more prompts"
+        return ruling("not shown", "a single group of comparisons gives no interval", data=data)
+    if half <= ACCURACY_WITHIN:
+        measured = f"n = {accuracy.n}, accuracy known within {100 * half:.1f} points"
+        return ruling("passed", measured, estimates={"accuracy": accuracy})
+    needed = _round_up(accuracy.n * (half / ACCURACY_WITHIN) ** 2)
+    return ruling(
         "not shown",
-        f"n = {accuracy.n}; about {needed} needed to see {100 * POINTS:.0f} points",
-        wanted,
-        "not enough evidence",
+        f"n = {accuracy.n}; about {needed} needed to see {points:.0f} points",
         data=f"comparisons on about {needed - accuracy.n} more prompts, drawn as these were",
         estimates={"accuracy": accuracy},
     )
 
 
-def better_than_a_coin(report: Report) -> Ruling:
-    """The least that a reward must be."""
+def beats_a_coin(report: Report) -> Ruling:
+    """The least that a reward must do."""
     return _above(
         "Better than a coin",
         report.estimates,
@@ -148,8 +146,8 @@ def better_than_a_coin(report: Report) -> Ruling:
     )
 
 
-def better_than_length(report: Report) -> Ruling:
-    """What a character count already knows is no reward: a policy reaches it by writing more."""
+def beats_length(report: Report) -> Ruling:
+    """A policy reaches what a character count rewards by writing more."""
     return _above(
         "Better than preferring the longer",
         report.estimates,
@@ -160,31 +158,10 @@ def better_than_length(report: Report) -> Ruling:
     )
 
 
-def no_large_fault(report: Report) -> Ruling:
-    """The costliest finding: a policy finds what turns many decisions, and does it every time."""
-    name = "No fault turns many decisions"
-    wanted = f"less than {100 * SOME:.0f}{PERCENT}, by its interval; not fit from {100 * MANY:.0f}{PERCENT} on"
-    faults = [(f, f.cost) for f in all_findings(report) if f.cost and f.severity != "note" and f.cost.low >= 0]
-    faults.sort(key=lambda fault: -fault[1].low)
-    if not faults:
-        if "worst_flips" in all_estimates(report):
-            return Ruling(name, "passed", "no fault with a cost was found", wanted, "limit")
-        return Ruling(name, "unknown", "what a fault would cost was not measured", wanted, "limit")
-    worst, cost = faults[0]
-    said, found = f"“{worst.title}” turns {_share(cost)} of decisions", {"cost": cost}
-    if cost.low >= MANY:
-        return Ruling(name, "failed", said, wanted, data=worst.remedy, estimates=found)
-    if cost.low >= SOME:
-        named = " and ".join(f"“{f.title}”" for f, cost in faults[:NAMED] if cost.low >= SOME)
-        limit = f"while optimizing watch for {named}, and stop when it grows"
-        return Ruling(name, "failed", said, wanted, "limit", limit, worst.remedy, found)
-    return Ruling(name, "passed", said, wanted, "limit", estimates=found)
-
-
-def sees_errors(report: Report) -> Ruling:
-    """Accuracy on these pairs may come from anything; an answer against itself with one error can only come from substance."""
+def notices_errors(report: Report) -> Ruling:
+    """Accuracy may come from anything; preferring an answer to itself with one error can come from substance only."""
     return _above(
-        "It sees errors",
+        "It notices errors",
         all_estimates(report),
         "substance_sensitivity",
         0.5,
@@ -194,7 +171,7 @@ def sees_errors(report: Report) -> Ruling:
 
 
 def reads_the_prompt(report: Report) -> Ruling:
-    """A reward that does not ask what was asked is gained by one text for every prompt."""
+    """A reward that ignores the prompt is gained by one text for every prompt."""
     return _above(
         "It reads the prompt",
         all_estimates(report),
@@ -205,166 +182,203 @@ def reads_the_prompt(report: Report) -> Ruling:
     )
 
 
-def knows_its_doubt(report: Report) -> Ruling:
-    """Where doubt predicts error, the model need not answer everything."""
-    name, wanted = "It knows where it errs", "some doubt predicts its errors better than a coin, by its interval"
-    known = all_estimates(report)
-    found = {key: e for key, e in known.items() if key.startswith("error_auroc_")}
-    if not found:
-        return Ruling(name, "unknown", "was not measured", wanted, "limit")
-    best = max(found, key=lambda key: found[key].low)
-    said = (
-        f"a wrong pair has more doubt ({best.removeprefix('error_auroc_')}) than a right one in {_share(found[best])}"
-    )
-    if not found[best].low > 0.5:
-        limit = "do not filter or abstain by its margins or its spread: they do not tell where it errs"
-        return Ruling(name, "not shown", said, wanted, "limit", limit, estimates={best: found[best]})
-    advice = ""
-    if {"abstain_threshold", "abstain_coverage", "abstain_error"} <= set(known):
-        least, answered, wrong = (known[f"abstain_{each}"] for each in ("threshold", "coverage", "error"))
-        if answered.value < 1:
-            advice = (
-                f"where single decisions count, abstain below a margin of {least.value:.3g} nats: it then answers "
-                f"{_share(answered)} of pairs, {_share(wrong)} of them wrongly"
-            )
-    return Ruling(name, "passed", said, wanted, "limit", estimates={best: found[best]}, advice=advice)
+def no_fault_flips_many_decisions(report: Report) -> Ruling:
+    """The costliest finding: a policy finds what flips many decisions, and then does it every time."""
+    some, many = (f"{100 * share:.0f}{PERCENT}" for share in (SOME_DECISIONS, MANY_DECISIONS))
+    wanted = f"less than {some}, by its interval; not fit from {many} on"
+    ruling = partial(Ruling, "No fault flips many decisions", wanted=wanted)
+    faults = [(f, f.cost) for f in all_findings(report) if f.cost and f.severity != "note" and f.cost.low >= 0]
+    faults.sort(key=lambda fault: -fault[1].low)
+    if not faults:
+        if "worst_flips" in all_estimates(report):
+            return ruling("passed", "no fault with a cost was found", effect="limit")
+        return ruling("unknown", "what a fault would cost was not measured", effect="limit")
+    worst, cost = faults[0]
+    measured = f"“{worst.title}” flips {_share(cost)} of decisions"
+    if cost.low >= MANY_DECISIONS:
+        return ruling("failed", measured, data=worst.remedy, estimates={"cost": cost})
+    if cost.low < SOME_DECISIONS:
+        return ruling("passed", measured, effect="limit", estimates={"cost": cost})
+    named = " and ".join(f"“{f.title}”" for f, cost in faults[:NUM_NAMED] if cost.low >= SOME_DECISIONS)
+    limit = f"while optimizing watch for {named}, and stop when it grows"
+    return ruling("failed", measured, effect="limit", limit=limit, data=worst.remedy, estimates={"cost": cost})
 
 
-def members_differ(report: Report) -> Ruling:
-    """An ensemble guards against what its members do not share."""
-    name, wanted = "Its members err apart", f"correlation of their errors not above {SHARED}, by its interval"
-    shared = all_estimates(report).get("error_correlation")
-    if shared is None:
-        return Ruling(name, "unknown", "one model, no members", wanted, "limit")
-    said, found = f"correlation of the members' errors {shared}", {"error_correlation": shared}
-    if shared.low > SHARED:
-        limit = "do not count on the ensemble against over-optimization: its members share their errors"
-        return Ruling(
-            name, "failed", said, wanted, "limit", limit, "members from another base model or other data", found
-        )
-    advice = "optimize against its worst member, or its mean less their variance, rather than the mean"
-    return Ruling(name, "passed", said, wanted, "limit", estimates=found, advice=advice)
-
-
-def odds_mean_odds(report: Report) -> Ruling:
-    """Rewards as probabilities, and any trade-off with other terms, rest on this."""
-    name, wanted = "Its odds mean odds", f"calibration error at most {100 * ODDS:.0f} points above its null"
-    found = {key: report.estimates[key] for key in ("ece", "ece_null", "ece_p_value") if key in report.estimates}
-    if len(found) < 3:
-        return Ruling(name, "unknown", "calibration was not measured", wanted, "limit")
-    beyond = max(0.0, found["ece"].value - found["ece_null"].value)
-    said = f"calibration error {_share(found['ece'])}, {_share(found['ece_null'])} if the odds were right"
-    if found["ece_p_value"].value > 0.05 or beyond <= ODDS:
-        return Ruling(name, "passed", said, wanted, "limit", estimates=found)
+def odds_are_calibrated(report: Report) -> Ruling:
+    """Reading rewards as probabilities, and weighing them against other terms, depends on this."""
+    wanted = f"calibration error at most {100 * MAX_EXCESS_ECE:.0f} points above its null"
+    ruling = partial(Ruling, "Its odds are calibrated", wanted=wanted, effect="limit")
+    keys = ("ece", "ece_null", "ece_p_value")
+    if not set(keys) <= set(report.estimates):
+        return ruling("unknown", "calibration was not measured")
+    ece, null, p_value = (report.estimates[key] for key in keys)
+    ruling = partial(ruling, estimates={"ece": ece, "ece_null": null, "ece_p_value": p_value})
+    measured = f"calibration error {_share(ece)}, {_share(null)} if the odds were right"
+    if p_value.value > 0.05 or ece.value - null.value <= MAX_EXCESS_ECE:
+        return ruling("passed", measured)
     limit = "use it to rank only: calibrate it before its rewards are read as odds or added to other terms"
-    return Ruling(name, "failed", said, wanted, "limit", limit, "held-out comparisons to calibrate on", found)
+    return ruling("failed", measured, limit=limit, data="held-out comparisons to calibrate on")
 
 
-def one_scale_fits_all(report: Report) -> Ruling:
-    """Where sources need temperatures of their own, a reward of one source is not worth that of another."""
-    name, wanted = (
-        "One scale fits all sources",
-        f"temperatures apart by a factor not above {APART:.0f}, by its interval",
-    )
+def one_scale_fits_all_sources(report: Report) -> Ruling:
+    """Where sources need temperatures of their own, a nat of one source is not worth a nat of another."""
+    wanted = f"temperatures that differ by a factor of at most {MAX_TEMPERATURE_RATIO:.0f}, by its interval"
+    ruling = partial(Ruling, "One scale fits all sources", wanted=wanted, effect="limit")
     spread = all_estimates(report).get("temperature_spread")
     if spread is None:
-        return Ruling(name, "unknown", "fewer than two sources are large enough to tell", wanted, "limit")
-    said, found = f"temperatures of the sources are apart by a factor of {spread}", {"temperature_spread": spread}
-    if spread.low > APART:
-        limit = "do not weigh prompts of different sources by one scale: calibrate each source apart"
-        return Ruling(name, "failed", said, wanted, "limit", limit, "comparisons of each source to calibrate on", found)
-    return Ruling(name, "passed", said, wanted, "limit", estimates=found)
+        return ruling("unknown", "fewer than two sources are large enough to tell")
+    ruling = partial(ruling, estimates={"temperature_spread": spread})
+    measured = f"temperatures of the sources differ by a factor of {spread}"
+    if not spread.low > MAX_TEMPERATURE_RATIO:
+        return ruling("passed", measured)
+    limit = "do not weigh prompts of different sources on one scale: calibrate each source separately"
+    return ruling("failed", measured, limit=limit, data="comparisons of each source to calibrate on")
 
 
-def sees_the_text(report: Report) -> Ruling:
+def sees_the_whole_text(report: Report) -> Ruling:
     """What is cut off can hold anything."""
-    name, wanted = "It sees the whole text", f"truncated in at most {100 * TRUNCATED:.0f}{PERCENT} of pairs"
+    wanted = f"truncated in at most {100 * MAX_TRUNCATED:.0f}{PERCENT} of pairs"
+    ruling = partial(Ruling, "It sees the whole text", wanted=wanted, effect="limit")
     share = report.estimates.get("truncated")
     if share is None:
-        return Ruling(name, "unknown", "whether texts were cut is not known", wanted, "limit")
-    said = f"truncated in {_share(share)} of pairs"
-    if share.value <= TRUNCATED:
-        return Ruling(name, "passed", said, wanted, "limit", estimates={"truncated": share})
+        return ruling("unknown", "whether texts were cut is not known")
+    ruling = partial(ruling, estimates={"truncated": share})
+    if share.value <= MAX_TRUNCATED:
+        return ruling("passed", f"truncated in {_share(share)} of pairs")
     limit = "keep prompts and replies within its max_length"
-    return Ruling(name, "failed", said, wanted, "limit", limit, estimates={"truncated": share})
+    return ruling("failed", f"truncated in {_share(share)} of pairs", limit=limit)
 
 
 def order_does_not_matter(report: Report) -> Ruling:
-    """Asked of judges; a reward model cannot fail it."""
-    name, wanted = "The order shown does not matter", f"the winner stays in 90{PERCENT} of pairs or more"
-    same = all_estimates(report).get("position_consistency")
-    if same is None:
-        return Ruling(name, "unknown", "asked of judges only", wanted, "limit")
-    said = f"the winner stays in {_share(same)} of pairs"
-    state: RuleState = "failed" if same.high < 0.9 else "passed"
-    limit = "ask in both orders and average" if state == "failed" else ""
-    return Ruling(name, state, said, wanted, "limit", limit, estimates={"position_consistency": same})
+    """For judges; a reward model cannot fail it."""
+    wanted = f"the winner stays in {100 * MIN_POSITION_CONSISTENCY:.0f}{PERCENT} of pairs or more"
+    ruling = partial(Ruling, "The order shown does not matter", wanted=wanted, effect="limit")
+    consistency = all_estimates(report).get("position_consistency")
+    if consistency is None:
+        return ruling("unknown", "for judges only")
+    ruling = partial(ruling, estimates={"position_consistency": consistency})
+    measured = f"the winner stays in {_share(consistency)} of pairs"
+    if consistency.high < MIN_POSITION_CONSISTENCY:
+        return ruling("failed", measured, limit="ask in both orders and average")
+    return ruling("passed", measured)
 
 
-def stays_true_when_optimized(report: Report) -> Ruling:
-    """How far it may be pushed is only known where a second judge looked."""
-    name, wanted = "Stays true when optimized", "a second judge's reward rises, and does not fall again"
-    pushed = next((part for part in report.walk() if "gold_gain" in part.estimates), None)
-    if pushed is None:
-        return Ruling(
-            name,
+def knows_where_it_errs(report: Report) -> Ruling:
+    """Where uncertainty predicts errors, the model need not answer everything."""
+    wanted = "some uncertainty signal predicts its errors better than a coin, by its interval"
+    ruling = partial(Ruling, "It knows where it errs", wanted=wanted, effect="limit")
+    estimates = all_estimates(report)
+    signals = {key: e for key, e in estimates.items() if key.startswith("error_auroc_")}
+    if not signals:
+        return ruling("unknown", "was not measured")
+    best = max(signals, key=lambda key: signals[key].low)
+    ruling = partial(ruling, estimates={best: signals[best]})
+    signal = best.removeprefix("error_auroc_")
+    measured = f"a wrong pair is more uncertain (by {signal}) than a right one in {_share(signals[best])}"
+    if not signals[best].low > 0.5:
+        limit = "do not filter or abstain by its margins or its spread: they do not tell where it errs"
+        return ruling("not shown", measured, limit=limit)
+    return ruling("passed", measured, advice=_abstention_advice(estimates))
+
+
+def members_make_different_errors(report: Report) -> Ruling:
+    """An ensemble protects against the errors that its members do not share."""
+    wanted = f"correlation of their errors at most {MAX_ERROR_CORRELATION}, by its interval"
+    ruling = partial(Ruling, "Its members make different errors", wanted=wanted, effect="limit")
+    correlation = all_estimates(report).get("error_correlation")
+    if correlation is None:
+        return ruling("unknown", "one model, no members")
+    ruling = partial(ruling, estimates={"error_correlation": correlation})
+    measured = f"correlation of the members' errors {correlation}"
+    if correlation.low > MAX_ERROR_CORRELATION:
+        limit = "do not count on the ensemble against over-optimization: its members share their errors"
+        return ruling("failed", measured, limit=limit, data="members from another base model or other data")
+    advice = "optimize against its worst member, or its mean less their variance, rather than the mean"
+    return ruling("passed", measured, advice=advice)
+
+
+def holds_up_when_optimized(report: Report) -> Ruling:
+    """How far the model may be optimized against is known only where a second judge looked."""
+    wanted = "a second judge's reward rises, and does not fall again"
+    ruling = partial(Ruling, "Holds up when optimized", wanted=wanted)
+    optimized = next((part for part in report.walk() if "gold_gain" in part.estimates), None)
+    if optimized is None:
+        return ruling(
             "unknown",
-            "how far it may be pushed was not measured",
-            wanted,
-            "limit",
-            "optimize gently and watch a second judge: no KL is known up to which the reward stays true",
-            "a best-of-n pool scored by a second judge (guerdon optimize best-of-n --gold)",
+            "how far it may be optimized against was not measured",
+            effect="limit",
+            limit="optimize gently and watch a second judge: no KL is known up to which the reward holds up",
+            data="a best-of-n pool scored by a second judge (guerdon optimize best-of-n --gold)",
         )
-    gain, drop = pushed.estimates["gold_gain"], pushed.estimates.get("gold_drop")
-    found = {"gold_gain": gain} | ({"gold_drop": drop} if drop else {})
-    reached, best = _reach(pushed)
-    said = f"a second judge gained {gain} up to KL {reached:.3g} nats/sequence"
-    data = "comparisons of what the policy says there, judged by people"
+    gain, drop = optimized.estimates["gold_gain"], optimized.estimates.get("gold_drop")
+    ruling = partial(ruling, estimates={"gold_gain": gain} | ({"gold_drop": drop} if drop else {}))
+    last_kl, best_kl = _kl_range(optimized)
+    measured = f"a second judge gained {gain} up to KL {last_kl:.3g} nats/sequence"
+    data = "comparisons of the policy's replies at that KL, judged by people"
     if gain.high <= 0:
-        return Ruling(name, "failed", said, wanted, data=data, estimates=found)
+        return ruling("failed", measured, data=data)
     if drop is not None and drop.low > 0:
-        peak = pushed.estimates.get("peak_kl")
-        most = peak.low if peak is not None and math.isfinite(peak.low) else best
-        limit = f"stop at a KL of {most:.3g} nats/sequence: beyond it the second judge lost {drop}"
-        return Ruling(name, "failed", f"{said}, and lost {drop} again", wanted, "limit", limit, data, found)
-    far = f"no further than a KL of {reached:.3g} nats/sequence: beyond it nothing was measured"
+        peak = optimized.estimates.get("peak_kl")
+        stop = peak.low if peak is not None and math.isfinite(peak.low) else best_kl
+        limit = f"stop at a KL of {stop:.3g} nats/sequence: beyond it the second judge lost {drop}"
+        return ruling("failed", f"{measured}, and lost {drop} again", effect="limit", limit=limit, data=data)
     if gain.low > 0:
-        return Ruling(name, "passed", said, wanted, "limit", "", "", found, far)
+        advice = f"no further than a KL of {last_kl:.3g} nats/sequence: beyond it nothing was measured"
+        return ruling("passed", measured, effect="limit", advice=advice)
     limit = "optimize gently and watch a second judge: it is not shown to gain anything"
-    return Ruling(name, "not shown", said, wanted, "limit", limit, data, found)
+    return ruling("not shown", measured, effect="limit", limit=limit, data=data)
 
 
 RULES: Final[Sequence[Callable[[Report], Ruling]]] = (
-    evidence,
-    better_than_a_coin,
-    better_than_length,
-    sees_errors,
+    has_enough_evidence,
+    beats_a_coin,
+    beats_length,
+    notices_errors,
     reads_the_prompt,
-    no_large_fault,
-    odds_mean_odds,
-    one_scale_fits_all,
-    sees_the_text,
+    no_fault_flips_many_decisions,
+    odds_are_calibrated,
+    one_scale_fits_all_sources,
+    sees_the_whole_text,
     order_does_not_matter,
-    knows_its_doubt,
-    members_differ,
-    stays_true_when_optimized,
+    knows_where_it_errs,
+    members_make_different_errors,
+    holds_up_when_optimized,
 )
 
 
-def _above(name: str, found: Mapping[str, Estimate], key: str, threshold: float, words: str, *, data: str) -> Ruling:
-    """Passed where the whole interval lies above the threshold, failed where it lies below; `words` lead up to the number."""
+# ---- Helpers -----------------------------------------------------------------------------------------------------
+
+
+def _above(
+    name: str, estimates: Mapping[str, Estimate], key: str, threshold: float, words: str, *, data: str
+) -> Ruling:
+    """Passed if the whole interval is above the threshold, failed if it is below. `words` lead up to the number."""
     wanted = f"above {100 * threshold:.0f}{PERCENT}, by its interval"
-    if key not in found:
+    if key not in estimates:
         return Ruling(name, "unknown", "was not measured", wanted)
-    e = found[key]
+    e = estimates[key]
     state: RuleState = "passed" if e.low > threshold else "failed" if e.high < threshold else "not shown"
-    data = "" if state == "passed" else data
-    return Ruling(name, state, f"{words} {_share(e)}", wanted, data=data, estimates={key: e})
+    needed = "" if state == "passed" else data
+    return Ruling(name, state, f"{words} {_share(e)}", wanted, data=needed, estimates={key: e})
 
 
-def _reach(pushed: Report) -> tuple[float, float]:
-    """KL at the end of what was measured, and where the second judge's gain was largest; NaN where no curve says."""
-    curve = pushed.curves.get("gold_by_kl")
+def _abstention_advice(estimates: Mapping[str, Estimate]) -> str:
+    """How to abstain, if a threshold was measured and some answers fall below it."""
+    keys = ("abstain_threshold", "abstain_coverage", "abstain_error")
+    if not set(keys) <= set(estimates):
+        return ""
+    threshold, coverage, error = (estimates[key] for key in keys)
+    if not coverage.value < 1:
+        return ""
+    return (
+        f"where single decisions count, abstain below a margin of {threshold.value:.3g} nats: it then answers "
+        f"{_share(coverage)} of pairs, {_share(error)} of them wrongly"
+    )
+
+
+def _kl_range(optimized: Report) -> tuple[float, float]:
+    """KL at the last point measured, and where the second judge's gain was largest; NaN without a curve."""
+    curve = optimized.curves.get("gold_by_kl")
     if curve is None or not curve.x:
         return math.nan, math.nan
     best = max(range(len(curve.x)), key=lambda i: curve.y[i].value)
@@ -372,12 +386,12 @@ def _reach(pushed: Report) -> tuple[float, float]:
 
 
 def _share(e: Estimate) -> str:
-    """A share as percent with its interval."""
-    body = f"{100 * e.value:.1f}{PERCENT}"
-    return body if math.isnan(e.low) or math.isnan(e.high) else f"{body} [{100 * e.low:.1f}, {100 * e.high:.1f}]"
+    """A share as a percentage with its interval."""
+    value = f"{100 * e.value:.1f}{PERCENT}"
+    return value if math.isnan(e.low) or math.isnan(e.high) else f"{value} [{100 * e.low:.1f}, {100 * e.high:.1f}]"
 
 
-def _two_digits(value: float) -> int:
-    """Rounded up to two digits: a sample size is no more exact than that."""
+def _round_up(value: float) -> int:
+    """Rounded up to two digits: a sample size is not known more exactly than that."""
     unit = int(10 ** max(0, math.floor(math.log10(value)) - 1))
     return math.ceil(value / unit) * unit

@@ -13,6 +13,7 @@ from guerdon.cli.options import AsJson, ConfigFile, FailOn, Overrides, Scored, s
 from guerdon.cli.output import exit_on_errors, note, print_report
 
 if TYPE_CHECKING:
+    from guerdon.auditing.fail_rules import FailRule
     from guerdon.contracts import Report
 
 
@@ -39,7 +40,7 @@ def audit(
         Path | None,
         typer.Option(
             "--out",
-            help="Folder for report.html, report.md and report.json; the same command goes on from a killed run.",
+            help="Folder for report.html, report.md and report.json; the same command resumes a killed run.",
             show_default=False,
         ),
     ] = None,
@@ -47,7 +48,7 @@ def audit(
         str | None,
         typer.Option(
             "--pushed",
-            help="Run folder of `optimize`, or a file of best-of-n: how hard the model may be pushed.",
+            help="Run folder of `optimize`, or a best-of-n file: shows how hard the model may be optimized against.",
             show_default=False,
         ),
     ] = None,
@@ -58,30 +59,34 @@ def audit(
 ) -> None:
     """Say how far a reward model can be trusted.
 
-    A decision with the rules behind it, what it gets wrong and what that costs, and every number with its interval. With
-    --out, a directory of ours also gets its model card. Exit 1 when a score depends on its company, since no number
-    counts then, and where a rule of --fail-on holds.
+    The gate's decision with the rules behind it, what the model gets wrong and what that costs, and every number with its
+    interval. With --out, a saved model also gets its model card. Exit 1 if a score depends on the rest of its batch, for
+    then no number means anything, and if a rule of --fail-on holds.
 
     Example: guerdon audit runs/mine/model --data audit.jsonl --out runs/mine
     """
     from guerdon.api import auditing, saved_models
-    from guerdon.auditing.demands import parse
+    from guerdon.auditing.fail_rules import parse_rule
     from guerdon.contracts import GuerdonError
     from guerdon.io import readers
 
     if scores and model and "=" in model:  # with --from the first word is an override
         overrides, model = [model, *(overrides or [])], None
     settings = settings_from(config, None, overrides)
-    demands = [parse(each) for each in fail_on or []]
+    rules = [parse_rule(text) for text in fail_on or []]
     if (scores is None) != (model is not None and data is not None) or (scores is not None and (model or data)):
-        raise GuerdonError("audit: give MODEL with --data FILE, or --from FILE of scored comparisons")
-    judged: Any
+        given = [name for name, value in (("MODEL", model), ("--data", data), ("--from", scores)) if value]
+        raise GuerdonError(
+            f"audit: MODEL with --data FILE, or --from FILE alone, must be given, got {' and '.join(given) or 'neither'}. "
+            "Give MODEL --data FILE, or --from FILE of scored comparisons."
+        )
+    audited: Any
     if scores is not None:
-        comparisons, judged = auditing.read_scores(scores)
+        comparisons, audited = auditing.read_scores(scores)
     else:
-        judged = saved_models.load(str(model), **settings.model.model_dump(exclude_unset=True))
+        audited = saved_models.load(str(model), **settings.model.model_dump(exclude_unset=True))
         comparisons = list(readers.read_comparisons(str(data)))
-    report = auditing.audit(judged, comparisons, out=out, pushed=pushed, **settings.audit.model_dump())
+    report = auditing.audit(audited, comparisons, out=out, pushed=pushed, **settings.audit.model_dump())
     if out:
         auditing.write_report(report, out)
         if model is not None and Path(model).is_dir():
@@ -90,18 +95,16 @@ def audit(
     if out and not json:
         print(f"\nreport  {(out / 'report.html').resolve()}")
     exit_on_errors(report)
-    exit_on_broken(report, demands)
+    exit_on_matching(report, rules)
 
 
 @app.command()
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="Directory of a reward model, a hub name, or a score file.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="What stands beside it, likewise.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The model to compare it with, likewise.")],
     data: Annotated[
         Path | None,
-        typer.Option(
-            "--data", help="Comparisons that neither has seen; a score file holds its own.", show_default=False
-        ),
+        typer.Option("--data", help="Held-out comparisons; a score file brings its own.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,
@@ -115,29 +118,29 @@ def compare(
     """Say which of two reward models is better, and where.
 
     On the same comparisons, pair by pair: accuracy, log loss, calibration, agreement, and the texts on which they
-    disagree most. Options are those of the audit.
+    disagree most. Takes the options of the audit.
 
     Example: guerdon compare my-model runs/mine/model --data audit.jsonl --out runs/beside
     """
     from guerdon.api import auditing, saved_models
-    from guerdon.auditing.demands import parse
+    from guerdon.auditing.fail_rules import parse_rule
     from guerdon.contracts import GuerdonError
     from guerdon.io import readers
 
     settings = settings_from(config, None, overrides)
-    demands = [parse(each) for each in fail_on or []]
+    rules = [parse_rule(text) for text in fail_on or []]
     comparisons = list(readers.read_comparisons(data)) if data else []
     models: list[Any] = []
     for name in (a, b):
         if name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".json", ".csv", ".tsv", ".parquet")):
-            found, model = auditing.read_scores(name)
-            comparisons = comparisons or found
+            scored, model = auditing.read_scores(name)
+            comparisons = comparisons or scored
         else:
             model = saved_models.load(name, **settings.model.model_dump(exclude_unset=True))
         models.append(model)
     if not comparisons:
         raise GuerdonError(
-            "compare: no comparisons; remedy: give --data FILE, or a file of scored comparisons as A or B"
+            "compare: comparisons must be given, got none. Add --data FILE, or name a file of scored comparisons as A or B."
         )
     report = auditing.compare(models[0], models[1], comparisons, names=(a, b), **settings.audit.model_dump())
     if out:
@@ -145,14 +148,14 @@ def compare(
     print_report(report, json)
     if out and not json:
         print(f"\nreport  {(out / 'report.html').resolve()}")
-    exit_on_broken(report, demands)
+    exit_on_matching(report, rules)
 
 
-def exit_on_broken(report: Report, demands: list[Any]) -> None:
+def exit_on_matching(report: Report, rules: list[FailRule]) -> None:
     """Exit 1 if a rule of --fail-on holds, with one line on stderr per rule."""
-    from guerdon.auditing.demands import broken
+    from guerdon.auditing.fail_rules import matching_rules
 
-    if lines := broken(report, demands):
+    if lines := matching_rules(report, rules):
         print("\n".join(f"failed: {line}" for line in lines), file=sys.stderr)
         raise typer.Exit(1)
 

@@ -27,16 +27,16 @@ def benchmark(
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option(
-            "--data", help="The benchmark's file as published, or its hub name; repeatable.", show_default=False
-        ),
+        typer.Option("--data", help="The benchmark's published file, or its hub name; repeatable.", show_default=False),
     ] = None,
     name: Annotated[
-        str, typer.Option("--name", help="Which benchmark, such as rewardbench2; auto sees it from the rows.")
+        str, typer.Option("--name", help="The benchmark, such as rewardbench2; auto detects it from the rows.")
     ] = "auto",
     scores: Annotated[
         Path | None,
-        typer.Option("--scores", help="Scores made elsewhere, matched by id, instead of MODEL.", show_default=False),
+        typer.Option(
+            "--scores", help="File of scores from elsewhere, matched by id, instead of MODEL.", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -46,10 +46,10 @@ def benchmark(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Put a reward model on a public benchmark.
+    """Score a reward model on a public benchmark.
 
     RewardBench 1 and 2, RM-Bench, JudgeBench, RMB, LLMBar, EvalBiasBench, HHH, XSTest and pairs, each by its own rule, with
-    intervals and what the longer answer would get. Exit 1 when a score depends on its company.
+    intervals and what preferring the longer answer would get. Exit 1 if a score depends on the rest of its batch.
 
     Example: guerdon benchmark my-model --data pairs.jsonl --out runs/bench
     """
@@ -63,7 +63,11 @@ def benchmark(
         model = None
     settings = settings_from(config, None, overrides)
     if not data or (model is None) == (scores is None):
-        raise GuerdonError("benchmark: give MODEL with --data FILE, or --data FILE with --scores FILE")
+        given = [name for name, value in (("MODEL", model), ("--data", data), ("--scores", scores)) if value]
+        raise GuerdonError(
+            f"benchmark: --data and one of MODEL and --scores must be given, got {' and '.join(given) or 'none'}. "
+            "Give MODEL --data FILE, or --data FILE --scores FILE."
+        )
     loaded = saved_models.load(model, **settings.model.model_dump(exclude_unset=True)) if model else None
     report = benchmarks.benchmark(loaded, data, name, scores, **settings.benchmark.model_dump())
     if out:
@@ -79,8 +83,7 @@ def benchmark(
 
 
 def print_subsets(report: Report) -> None:
-    """Print one line per section of a benchmark: its score, and the scores of two baselines, preferring the longer answer
-    and giving all answers the same score."""
+    """Print one line per subset: its score, and those of the two anchors, the longer answer and equal scores."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -26,7 +26,7 @@ def import_(
         typer.Option("--column", help="OURS=THEIRS, such as prompt=question; repeatable.", show_default=False),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first bad row instead of setting it aside.")
+        bool, typer.Option("--strict", help="Stop at the first bad row instead of writing it to rejected.jsonl.")
     ] = False,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -34,7 +34,7 @@ def import_(
 ) -> None:
     """Turn a file in any known format into comparisons.
 
-    Bad rows go to rejected.jsonl beside the output, with their reason. docs/collect.md shows a row of each format.
+    Bad rows go to rejected.jsonl beside the output, each with its reason. docs/collect.md shows a row of each format.
 
     Example: guerdon import pairs.csv --out all.jsonl --column prompt=question
     """
@@ -45,31 +45,37 @@ def import_(
     settings = settings_from(
         config, None, overrides, imports=given_options(format=format, strict=strict or None, columns=column_map(column))
     )
-    aside = out.parent / "rejected.jsonl"
-    if out.name == aside.name:
-        raise GuerdonError(f"--out {out}: the rejected rows go there; remedy: another name")
+    rejects = out.parent / "rejected.jsonl"
+    if out.name == rejects.name:
+        raise GuerdonError(
+            f"--out must not be rejected.jsonl, which holds the rejected rows, got {out}. Use another name."
+        )
     rows = import_rows(readers.read_rows(source, settings.imports), settings.imports, note)
-    kept = writers.write_comparisons(out, writers.set_aside(rows, aside))
-    with aside.open("rb") as file:
+    kept = writers.write_comparisons(out, writers.set_aside(rows, rejects))
+    with rejects.open("rb") as file:
         rejected = sum(1 for _ in file)
     if not kept:
         out.unlink()
-        raise GuerdonError(f"{source}: none of its {rejected} rows could be used; remedy: see the reasons in {aside}")
-    print_facts({"comparisons": kept, "rejected": rejected, "out": str(out), "rejected_file": str(aside)}, json)
+        raise GuerdonError(
+            f"{source}: at least one row must be usable, got none of {rejected}. Read the reasons in {rejects}."
+        )
+    print_facts({"comparisons": kept, "rejected": rejected, "out": str(out), "rejected_file": str(rejects)}, json)
 
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="Comparisons to look at.")],
+    data: Annotated[Path, typer.Argument(help="Comparisons to check.")],
     against: Annotated[
         list[Path] | None,
-        typer.Option("--against", help="Another part that must share nothing with it; repeatable.", show_default=False),
+        typer.Option(
+            "--against", help="Another part, which must share nothing with it; repeatable.", show_default=False
+        ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
             "--model",
-            help="Model whose tokenizer and max_length say what truncation makes identical.",
+            help="Model whose tokenizer and max_length decide what truncation makes identical.",
             show_default=False,
         ),
     ] = None,
@@ -99,24 +105,24 @@ def check(
 
 @app.command()
 def split(
-    data: Annotated[Path, typer.Argument(help="Comparisons to divide.")],
+    data: Annotated[Path, typer.Argument(help="Comparisons to split.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for train.jsonl, calibrate.jsonl and audit.jsonl.")],
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Divide comparisons into train, calibrate and audit parts.
+    """Split comparisons into train, calibrate and audit parts.
 
-    By prompt group and by hash: a prompt is in one part only, and the same on any machine.
+    By a hash of the prompt group: each prompt is in one part only, the same one on any machine.
 
     Example: guerdon split all.jsonl --out parts
     """
     from guerdon.api.data import PARTS
-    from guerdon.data.split import split as divide
+    from guerdon.data.split import split as split_comparisons
     from guerdon.io import readers, writers
 
     settings = settings_from(config, None, overrides)
-    counts = writers.write_parts(out, divide(readers.read_comparisons(data), settings.split), PARTS)
+    counts = writers.write_parts(out, split_comparisons(readers.read_comparisons(data), settings.split), PARTS)
     print_facts({**counts, "out": str(out)}, json)
 
 

@@ -14,11 +14,13 @@ from guerdon.cli.output import exit_on_errors, print_report
 
 @app.command()
 def doctor(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a reward model, ours or another's.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Directory of a reward model, from Guerdon or elsewhere.")
+    ],
     repair: Annotated[
         Path | None,
         typer.Option(
-            "--repair", help="Write a copy here that every reader loads with equal scores.", show_default=False
+            "--repair", help="Write a copy here that every reader loads, with equal scores.", show_default=False
         ),
     ] = None,
     config: ConfigFile = None,
@@ -27,7 +29,7 @@ def doctor(
 ) -> None:
     """Check that every reader scores a saved model alike.
 
-    Looks at pad token, rope keys, template, number types, labels, weights and stored scores. Exit 1 on errors.
+    Checks pad token, RoPE keys, template, dtypes, labels, weights and stored scores. Exit 1 on errors.
 
     Example: guerdon doctor old-model --repair new-model
     """

@@ -17,7 +17,7 @@ def score(
     model: ModelDir,
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Rows of prompt and response (or responses, or messages).", show_default=False),
+        typer.Option("--data", help="Rows of prompt and response (or responses), or of messages.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="JSONL: each row with its reward added.", show_default=False)
@@ -30,7 +30,9 @@ def score(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", help="Processes that share the file; same as score.workers=.", show_default=False),
+        typer.Option(
+            "--workers", help="Processes that share the file; the same as score.workers=.", show_default=False
+        ),
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -38,8 +40,8 @@ def score(
 ) -> None:
     """Score responses with a reward model.
 
-    Rewards are nats of preference log-odds; only differences within a prompt mean anything. A killed run goes on where
-    it was when the same command is given again.
+    Rewards are nats of preference log-odds; only differences within a prompt mean anything. The same command resumes a
+    killed run.
 
     Example: guerdon score my-model --prompt "2 + 2?" --response 4 --response 5
     """
@@ -48,14 +50,13 @@ def score(
     from guerdon.scoring.bulk import BulkScorer
 
     settings = settings_from(config, None, overrides, score=given_options(workers=workers))
-    if (
-        (data is None) == (prompt is None)
-        or (data is not None and out is None)
-        or (data is not None and response)
-        or (prompt is not None and not response)
-        or (prompt is not None and (out is not None or workers is not None))
-    ):
-        raise GuerdonError("score: give --data FILE with --out FILE, or --prompt TEXT with one --response TEXT or more")
+    is_file = data is not None and out is not None and prompt is None and not response
+    is_text = data is None and prompt is not None and response and out is None and workers is None
+    if not (is_file or is_text):
+        raise GuerdonError(
+            "score: a file or a prompt must be given, got a mixture or neither. "
+            "Give --data FILE with --out FILE, or --prompt TEXT with one or more --response TEXT."
+        )
     scorer_options = settings.score.model_dump(exclude={"workers"})
     scorer = BulkScorer(model, **settings.model.model_dump(exclude_unset=True), **scorer_options)
     if data is not None and out is not None:

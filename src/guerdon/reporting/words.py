@@ -90,7 +90,7 @@ def rank(finding: Finding) -> tuple[bool, bool, float, int]:
 
 def costs(cost: Estimate) -> str:
     """What a finding costs, as in a sentence."""
-    return f"turns {phrase(cost, 'share')} of decisions"
+    return f"flips {phrase(cost, 'share')} of decisions"
 
 
 def inner_findings(report: Report, place: str = "part") -> Iterator[tuple[Finding, str, str]]:

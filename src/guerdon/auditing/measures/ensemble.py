@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.auditing.gate import SHARED
+from guerdon.auditing.gate import MAX_ERROR_CORRELATION
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report, RewardModel
 from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.ensemble import disagreement, error_correlation, error_left
@@ -158,7 +158,7 @@ def _correlation(
 
 def _findings(found: dict[str, Estimate], k: int, how: str) -> tuple[Finding, ...]:
     shared, gain = found["error_correlation"], found["ensemble_gain"]
-    if not shared.low > SHARED:
+    if not shared.low > MAX_ERROR_CORRELATION:
         return ()
     left = error_left(shared.value, k)
     evidence = (

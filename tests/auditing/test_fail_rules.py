@@ -1,4 +1,4 @@
-"""Rules of --fail-on: what breaks them, what keeps them, and what is no rule."""
+"""Rules of --fail-on: when they hold, when they do not, and what is not a rule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from shell import guerdon
 from toys import Good, comparisons
 
-from guerdon.auditing.demands import broken, parse
+from guerdon.auditing.fail_rules import matching_rules, parse_rule
 from guerdon.contracts import (
     Estimate,
     Finding,
@@ -56,8 +56,8 @@ REPORT = Report(
         ("unknown.low<0.4", "unknown.low<0.4: unknown.low is not known"),
     ],
 )
-def test_a_rule_is_broken_by_what_it_names(rule, line):
-    lines = broken(REPORT, [parse(rule)])
+def test_a_rule_holds_where_what_it_names_does(rule, line):
+    lines = matching_rules(REPORT, [parse_rule(rule)])
     assert len(lines) == bool(line)
     assert not line or lines[0].startswith(line)
 
@@ -65,23 +65,25 @@ def test_a_rule_is_broken_by_what_it_names(rule, line):
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ("accurcy<0.6", "nothing of that name was measured. Did you mean accuracy"),
-        ("hidden<1", "nothing of that name was measured. (Did you mean|Choose from)"),
-        ("gate=unfit", "no such decision; known are fit, fit_with_limits, not_fit"),
-        ("accuracy<high", "'high' is no number; remedy: write"),
-        ("accuracy", "not a rule; remedy: write gate=not_fit"),
-        ("", "not a rule"),
-        ("note", "not a rule"),
+        ("accurcy<0.6", r"rule must name an estimate, got accurcy\. Did you mean accuracy"),
+        ("hidden<1", r"rule must name an estimate, got hidden\. (Did you mean|Choose from)"),
+        ("gate=unfit", r"gate must be compared with a decision, got unfit\. Did you mean fit"),
+        ("accuracy<high", r"threshold must be a number, got 'high'\. Write gate=not_fit"),
+        ("accuracy", r"must be a rule, got 'accuracy'\. Write gate=not_fit"),
+        ("", "must be a rule, got ''"),
+        ("note", "must be a rule, got 'note'"),
     ],
 )
-def test_what_is_no_rule_or_about_nothing_is_an_error_with_the_nearest(rule, said):
+def test_a_rule_that_is_none_or_about_nothing_is_an_error_with_advice(rule, said):
     with pytest.raises(GuerdonError, match=said):
-        broken(REPORT, [parse(rule)])
+        matching_rules(REPORT, [parse_rule(rule)])
 
 
-def test_a_report_without_a_gate_says_so():
-    with pytest.raises(GuerdonError, match="this report has no gate"):
-        broken(CUES, [parse("gate=fit")])
+def test_a_rule_about_the_gate_needs_a_report_with_one():
+    with pytest.raises(
+        GuerdonError, match=r"report must have a gate, got one without\. Use a rule about its estimates"
+    ):
+        matching_rules(CUES, [parse_rule("gate=fit")])
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,7 @@ def scored(tmp_path_factory):
 QUICK = ("audit.draws=100", "audit.null_draws=100")
 
 
-def test_the_command_exits_with_one_and_a_line_a_broken_rule(scored, tmp_path):
+def test_the_command_exits_with_one_and_a_line_per_rule_that_holds(scored, tmp_path):
     words = ("audit", "--from", scored / "bad.jsonl", "--out", tmp_path / "run", "--fail-on", "gate=not_fit")
     ran = guerdon(*words, "--fail-on", "accuracy.low<0.6", "--fail-on", "accuracy.n<10", *QUICK)
     assert ran.code == 1
@@ -115,7 +117,7 @@ def test_the_command_exits_with_one_and_a_line_a_broken_rule(scored, tmp_path):
 def test_a_rule_that_cannot_be_read_stops_the_command_before_it_measures(scored, tmp_path):
     ran = guerdon("audit", "--from", scored / "good.jsonl", "--out", tmp_path / "run", "--fail-on", "accuracy")
     assert ran.code == 2
-    assert "not a rule" in ran.err.splitlines()[-1]
+    assert "must be a rule, got 'accuracy'" in ran.err.splitlines()[-1]
     assert not (tmp_path / "run").exists()
     ran = guerdon("audit", "--from", scored / "good.jsonl", "--fail-on", "acuracy<0.5", *QUICK)
     assert ran.code == 2
@@ -126,7 +128,7 @@ def test_a_rule_that_cannot_be_read_stops_the_command_before_it_measures(scored,
 def test_a_model_with_data_or_a_file_of_scores_and_not_both(scored, words):
     ran = guerdon("audit", *(word.replace("{good}", str(scored / "good.jsonl")) for word in words))
     assert ran.code == 2
-    assert "give MODEL with --data FILE, or --from FILE" in ran.err.splitlines()[-1]
+    assert "Give MODEL --data FILE, or --from FILE" in ran.err.splitlines()[-1]
 
 
 def test_two_files_of_scores_are_compared(scored, tmp_path):
