@@ -1,5 +1,5 @@
-"""What only a GPU can show: the variable-length kernel is taken and errs no more than padded rows, every stage runs there, and
-in float32 its numbers are the CPU's. Without a GPU all of it is skipped, and says so."""
+"""What only a GPU can show: the variable-length kernel is used and is as accurate as padded rows, every stage runs there, and in
+float32 its numbers equal the CPU's. Skipped without a GPU."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from guerdon.config import (
     TrainOptions,
 )
 from guerdon.contracts import as_prompt
-from guerdon.models.directory.loading import create_reward_model
-from guerdon.models.directory.policies import load_policy
 from guerdon.models.engine import tree_attention
+from guerdon.models.directory.policies import load_policy
+from guerdon.models.directory.loading import create_reward_model
 from guerdon.optimization.loop import optimize
 from guerdon.optimization.rewards import combined
 from guerdon.training.loop import fit
@@ -31,87 +31,83 @@ from guerdon.training.loop import fit
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    # what libraries say about a GPU differs from release to release, and is not ours to fail on
+    # libraries warn about GPUs differently in each release
     pytest.mark.filterwarnings("default"),
 ]
 FAMILIES = ("llama", "qwen3", "gemma3", "mistral", "phi3", "gpt_neox", "gpt2")
 
 
 def texts(seed: int = 0) -> list[np.ndarray]:
-    """Two prompts with replies, one of them with twenty, beyond a small sliding window; a text of its own."""
+    """A prompt longer than a small sliding window with twenty replies, a prompt with two, and a text of its own."""
     rng = np.random.default_rng(seed)
 
-    def draw(size: int) -> np.ndarray:
+    def random(size: int) -> np.ndarray:
         return rng.integers(5, 100, size)
 
-    many, few = draw(60), draw(17)
+    many, few = random(60), random(17)
     replies = [(many, n) for n in range(3, 23)] + [(few, 1), (few, 9)]
-    return [*(np.concatenate([prompt, draw(n)]) for prompt, n in replies), draw(30)]
+    return [*(np.concatenate([prompt, random(n)]) for prompt, n in replies), random(30)]
 
 
-def distance(found, sound) -> tuple[float, float]:
-    """How far rewards and gradients are from the right ones, relative to those."""
-    gradients = sum(float((found[1][n].double() - g.double()).square().sum()) for n, g in sound[1].items())
-    size = sum(float(g.double().square().sum()) for g in sound[1].values())
-    apart = (sound[0] - sound[0].mean()).norm()
-    return float((found[0] - sound[0]).norm() / apart), (gradients / size) ** 0.5
+def relative_errors(results, exact) -> tuple[float, float]:
+    """Errors of rewards and gradients, relative to the exact ones."""
+    gradients = sum(float((results[1][n].double() - g.double()).square().sum()) for n, g in exact[1].items())
+    size = sum(float(g.double().square().sum()) for g in exact[1].values())
+    spread = (exact[0] - exact[0].mean()).norm()
+    return float((results[0] - exact[0]).norm() / spread), (gradients / size) ** 0.5
 
 
 def metrics(folder: Path) -> list[dict]:
-    """A run's lines."""
+    """The rows of a run's metrics."""
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Calls of the kernel."""
-    seen, attend = [], tree_attention.attend_varlen
-    monkeypatch.setattr(tree_attention, "attend_varlen", lambda *given: seen.append(1) or attend(*given))
-    return seen
+    """Grows by one for each call of the kernel."""
+    calls, attend = [], tree_attention.attend_varlen
+    monkeypatch.setattr(tree_attention, "attend_varlen", lambda *args: calls.append(1) or attend(*args))
+    return calls
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_kernel_errs_no_more_than_padded_rows(tmp_path, name, calls):
+def test_the_kernel_is_as_accurate_as_padded_rows(tmp_path, name, calls):
     if tree_attention.varlen_kernel() is None:
         pytest.skip("this torch has no variable-length attention")
-    place = save_family(tmp_path, name, hidden_size=128, **({"head_dim": 32} if name in ("qwen3", "gemma3") else {}))
-    exact, network = (
-        create_reward_model(ModelOptions(base=str(place), device="cuda", dtype=dtype)).network
-        for dtype in ("float32", "bfloat16")
+    folder = save_family(tmp_path, name, hidden_size=128, **({"head_dim": 32} if name in ("qwen3", "gemma3") else {}))
+    reference, network = (
+        create_reward_model(ModelOptions(base=str(folder), device="cuda", dtype=dtype)).network for dtype in ("float32", "bfloat16")
     )
-    sound = rewards_and_gradients(exact, texts(), "padded")
+    exact = rewards_and_gradients(reference, texts(), "padded")
     assert network.backbone.choose_mode() == "prefix_tree"
     assert network.backbone.allow_varlen
     assert calls
-    padded, forest = (
-        distance(rewards_and_gradients(network, texts(), way), sound) for way in ("padded", "prefix_tree")
+    padded, tree = (
+        relative_errors(rewards_and_gradients(network, texts(), mode), exact) for mode in ("padded", "prefix_tree")
     )
-    print(f"{name}: rewards and gradients off by {forest} in a forest, {padded} in padded rows")
-    for ours, plain in zip(forest, padded, strict=True):
+    print(f"{name}: relative errors of rewards and gradients are {tree} with the kernel, {padded} in padded rows")
+    for ours, plain in zip(tree, padded, strict=True):
         assert 0 < ours < 1.5 * plain
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_in_float32_rewards_are_the_cpu_s(tmp_path, name):
-    place = save_family(tmp_path, name)
-    networks = [
-        create_reward_model(ModelOptions(base=str(place), device=device, dtype="float32")).network
-        for device in ("cpu", "cuda")
-    ]
+def test_in_float32_rewards_equal_the_cpus(tmp_path, name):
+    folder = save_family(tmp_path, name)
+    networks = [create_reward_model(ModelOptions(base=str(folder), device=device, dtype="float32")).network for device in ("cpu", "cuda")]  # fmt: skip
     assert networks[1].backbone.choose_mode() == "prefix_tree"
-    sound, found = (rewards_and_gradients(network, texts(), "prefix_tree") for network in networks)
-    found = (found[0].cpu(), {name: grad.cpu() for name, grad in found[1].items()})
-    assert max(distance(found, sound)) < 1e-4
+    on_cpu, on_gpu = (rewards_and_gradients(network, texts(), "prefix_tree") for network in networks)
+    on_gpu = (on_gpu[0].cpu(), {name: grad.cpu() for name, grad in on_gpu[1].items()})
+    assert max(relative_errors(on_gpu, on_cpu)) < 1e-4
 
 
 @pytest.mark.parametrize("more", [{}, {"micro_tokens": 64}, {"gradient_checkpointing": True}])
-def test_training_takes_the_cpu_s_steps(tiny_dir, tmp_path, more):
+def test_training_takes_the_cpus_steps(tiny_dir, tmp_path, more):
     options = TrainOptions(lr=1e-3, batch_size=8, max_steps=6, epochs=4, warmup=0.0, save_every=0, **more)
     losses = []
     for device in ("cpu", "cuda"):
         model = create_reward_model(ModelOptions(base=str(tiny_dir), device=device, dtype="float32"))
-        done = fit(model, liked(40), options, folder=tmp_path / device)
-        assert done.model.device.type == device
+        result = fit(model, liked(40), options, folder=tmp_path / device)
+        assert result.model.device.type == device
         losses.append([row["loss"] for row in metrics(tmp_path / device)])
     np.testing.assert_allclose(losses[1], losses[0], atol=2e-4)
 
@@ -123,13 +119,13 @@ def test_training_in_bfloat16_and_with_adapters_learns(tiny_dir, tmp_path, dtype
     options = TrainOptions(lr=5e-3, batch_size=16, epochs=3, save_every=10)
     model = create_reward_model(ModelOptions(base=str(tiny_dir), dtype=dtype, lora_rank=lora_rank))
     assert model.device.type == "cuda"
-    done = fit(model, data, options, held_out=liked(60, 1), folder=tmp_path)
-    assert done.model.device.type == "cuda"
-    assert done.held_out.accuracy.value > 0.8
+    result = fit(model, data, options, held_out=liked(60, 1), folder=tmp_path)
+    assert result.model.device.type == "cuda"
+    assert result.held_out.accuracy.value > 0.8
     assert bool(calls) == (dtype == "bfloat16" and tree_attention.varlen_kernel() is not None)
 
 
-def test_greedy_tokens_are_those_of_generate(tmp_path):
+def test_greedy_tokens_equal_those_of_transformers_generate(tmp_path):
     policy = load_policy(PolicyOptions(base=str(save_family(tmp_path, "llama")), dtype="float32"))
     assert policy.device.type == "cuda"
     rng = np.random.default_rng(0)
@@ -152,11 +148,11 @@ def test_ppo_runs_and_the_reward_rises(tiny_dir, tmp_path, dtype, lora_rank):
         return [float(sum(word in KIND for word in response.text.split())) for response in responses]
 
     policy = load_policy(PolicyOptions(base=str(tiny_dir), lora_rank=lora_rank, dtype=dtype), adapters=lora_rank > 0)
-    asked = [as_prompt(f"write a {word} review of film {i}") for i, word in enumerate(("good", "bad", "new", "nice"))]
+    prompts = [as_prompt(f"write a {word} review of film {i}") for i, word in enumerate(("good", "bad", "new", "nice"))]
     options = OptimizeOptions(
         updates=8, prompts=4, samples=8, max_tokens=6, epochs=2, minibatches=2, lr=1e-2, check_every=0, save_every=0
     )
-    optimize(policy, combined(kindness), asked, options, folder=tmp_path)
+    optimize(policy, combined(kindness), prompts, options, folder=tmp_path)
     rewards = [row["score"] for row in metrics(tmp_path)]
     assert rewards[-1] > rewards[0]
 
@@ -164,10 +160,9 @@ def test_ppo_runs_and_the_reward_rises(tiny_dir, tmp_path, dtype, lora_rank):
 def test_train_calibrate_audit_and_score_on_the_device(tiny_dir, tmp_path):
     model = training.train(liked(200), base=str(tiny_dir), lr=3e-3, batch_size=16, epochs=2, out=tmp_path / "run")
     assert model.device.type == "cuda"
-    again = guerdon.load(tmp_path / "run/model")
-    asked = ["write a review of film 1"] * 2
-    found = again.score(asked, ["good great nice", "bad awful worst"]).value
-    assert found[0] > found[1]
-    calibrated, _ = calibration.calibrate(again, liked(120, 2))
+    loaded = guerdon.load(tmp_path / "run/model")
+    better, worse = loaded.score(["write a review of film 1"] * 2, ["good great nice", "bad awful worst"]).value
+    assert better > worse
+    calibrated, _ = calibration.calibrate(loaded, liked(120, 2))
     report = auditing.audit(calibrated, liked(120, 3), draws=100, null_draws=100)
     assert report.estimates["accuracy"].value > 0.8
