@@ -21,9 +21,9 @@ from guerdon.config import (
     TrainOptions,
 )
 from guerdon.contracts import as_prompt
-from guerdon.models.engine import tree_attention
-from guerdon.models.directory.policies import load_policy
 from guerdon.models.directory.loading import create_reward_model
+from guerdon.models.directory.policies import load_policy
+from guerdon.models.engine import tree_attention
 from guerdon.optimization.loop import optimize
 from guerdon.optimization.rewards import combined
 from guerdon.training.loop import fit
@@ -76,7 +76,8 @@ def test_the_kernel_is_as_accurate_as_padded_rows(tmp_path, name, calls):
         pytest.skip("this torch has no variable-length attention")
     folder = save_family(tmp_path, name, hidden_size=128, **({"head_dim": 32} if name in ("qwen3", "gemma3") else {}))
     reference, network = (
-        create_reward_model(ModelOptions(base=str(folder), device="cuda", dtype=dtype)).network for dtype in ("float32", "bfloat16")
+        create_reward_model(ModelOptions(base=str(folder), device="cuda", dtype=dtype)).network
+        for dtype in ("float32", "bfloat16")
     )
     exact = rewards_and_gradients(reference, texts(), "padded")
     assert network.backbone.choose_mode() == "prefix_tree"
@@ -93,7 +94,10 @@ def test_the_kernel_is_as_accurate_as_padded_rows(tmp_path, name, calls):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_in_float32_rewards_equal_the_cpus(tmp_path, name):
     folder = save_family(tmp_path, name)
-    networks = [create_reward_model(ModelOptions(base=str(folder), device=device, dtype="float32")).network for device in ("cpu", "cuda")]  # fmt: skip
+    networks = [
+        create_reward_model(ModelOptions(base=str(folder), device=device, dtype="float32")).network
+        for device in ("cpu", "cuda")
+    ]
     assert networks[1].backbone.choose_mode() == "prefix_tree"
     on_cpu, on_gpu = (rewards_and_gradients(network, texts(), "prefix_tree") for network in networks)
     on_gpu = (on_gpu[0].cpu(), {name: grad.cpu() for name, grad in on_gpu[1].items()})

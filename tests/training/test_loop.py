@@ -18,7 +18,7 @@ from guerdon.contracts import as_prompt
 from guerdon.models import reward_model
 from guerdon.models.directory.loading import create_reward_model, load_reward_model
 from guerdon.models.directory.saving import save
-from guerdon.models.engine.classifier import head_name, merge_adapters
+from guerdon.models.engine.classifier import head_name
 from guerdon.models.engine.modules import unwrap_peft
 from guerdon.training import fit, loop
 

@@ -206,7 +206,9 @@ def test_accelerate_launch_starts_them_too(tiny_dir, tmp_path):
 
 
 def test_slices_of_one_process_are_refused(tiny_dir):
-    with pytest.raises(GuerdonError, match=r"train\.shard=True: there is one process only; remedy: torchrun"):
+    with pytest.raises(
+        GuerdonError, match=r"train\.shard must be false in a single process, got true\. Start several with torchrun"
+    ):
         fit(create_reward_model(ModelOptions(base=str(tiny_dir))), liked(4), TrainOptions(shard=True))
 
 

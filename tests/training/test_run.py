@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -141,7 +142,9 @@ def test_options_that_change_no_result_do_not_prevent_resuming(tiny_dir, tmp_pat
 def test_a_damaged_checkpoint_is_named(tiny_dir, tmp_path, name, text):
     train(tiny_dir, liked(16), folder=tmp_path, max_steps=1, save_every=1)
     (tmp_path / "checkpoint" / name).write_text(text)
-    with pytest.raises(GuerdonError, match=r"checkpoint.*remedy: delete"):
+    with pytest.raises(
+        GuerdonError, match=rf"checkpoint: {re.escape(name)} must be .*, got .* Delete .*checkpoint to start over\."
+    ):
         train(tiny_dir, liked(16), folder=tmp_path, max_steps=1, save_every=1)
 
 

@@ -60,7 +60,7 @@ from guerdon.optimization.rollouts import (
 )
 from guerdon.progress import Bar
 from guerdon.runtime import checkpoint, distributed
-from guerdon.runtime.optimizer import TrainableWeights
+from guerdon.runtime.optimizer import AdamWSettings, TrainableWeights
 
 log = logging.getLogger("guerdon")
 
@@ -476,7 +476,7 @@ class _Run:
             "seconds": self._seconds(),
             "bytes": {name: self.files.size(name) for name in (METRICS, CHECKS)},
         }
-        weights.save(self.folder, state, main=self.accelerator.is_main_process, moments=True)
+        weights.save(self.folder, state, is_main=self.accelerator.is_main_process, moments=True)
 
     def saw(self, check: Check, weights: TrainableWeights) -> None:
         """Keep a check; remember the weights where gold was best; stop where it has fallen beyond doubt."""
@@ -499,10 +499,7 @@ class _Run:
             weights.load(place, moments=False)
             update = int(checkpoint.read_state(place)["update"])  # a judge that answers anew may have moved it since
         else:
-            with torch.no_grad():
-                for name, value in weights.checkpoint_tensors(moments=False).items():
-                    value.copy_(held[name])
-            weights.copy_to_live()
+            weights.restore(held)
         return update
 
     def learned(self, update: int, row: dict[str, float], told: dict[str, float]) -> None:
@@ -530,9 +527,11 @@ class _Run:
 
     def _remember(self, update: int, weights: TrainableWeights) -> None:
         if self.folder is None:
-            self.best = (update, {name: x.clone() for name, x in weights.checkpoint_tensors(moments=False).items()})
+            self.best = (update, weights.snapshot())
             return
-        weights.save(self.folder, {"update": update}, main=self.accelerator.is_main_process, moments=False, name="best")
+        weights.save(
+            self.folder, {"update": update}, is_main=self.accelerator.is_main_process, moments=False, name="best"
+        )
         self.best = (update, None)
 
 
@@ -556,16 +555,15 @@ def _recompute_activations(policy: LanguagePolicy) -> None:
 
 def _weights(policy: LanguagePolicy, values: Any, options: OptimizeOptions) -> TrainableWeights:
     trained = nn.ModuleDict({"policy": policy.model} | ({"value": values} if values is not None else {}))
-    return TrainableWeights(
-        trained,
-        head=list(values.parameters()) if values is not None else [],
+    settings = AdamWSettings(
         lr=options.lr,
         head_lr=options.value_lr or options.lr,
         betas=options.betas,
         eps=options.eps,
         weight_decay=options.weight_decay,
-        clip=options.grad_clip,
+        max_grad_norm=options.grad_clip,
     )
+    return TrainableWeights(trained, settings, head=list(values.parameters()) if values is not None else [])
 
 
 def _value_model(

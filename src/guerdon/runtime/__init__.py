@@ -1,1 +1,1 @@
-"""What every training loop stands on: weights under an optimizer, checkpoints, several processes."""
+"""What every training loop builds on: weights with their optimizer, checkpoints, several processes."""

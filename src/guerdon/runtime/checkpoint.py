@@ -1,8 +1,8 @@
-"""A run frozen between two optimizer steps: safetensors and JSON, written whole or not at all.
+"""Checkpoints of a run between two optimizer steps, as safetensors and JSON: written completely or not at all.
 
-A checkpoint holds the trainable weights, AdamW's moments, the generators' states, the number of steps done and where the
-metrics file ended then. The learning rate and the data order are functions of the step, so they need no state. Its tensors
-are whole, however many processes made it: any number of them goes on from it.
+A checkpoint holds the trainable weights, AdamW's moments, the generators' states, the number of steps done, and the length of
+the metrics file. The learning rate and the order of the data are functions of the step and need no state. Tensors are stored
+in full, whatever the number of processes, so that a run can resume with any number of them.
 """
 
 from __future__ import annotations
@@ -22,70 +22,71 @@ from torch import Tensor
 
 from guerdon.contracts import GuerdonError
 
-Named = dict[str, Tensor]
+TENSORS, STATE = "tensors.safetensors", "state.json"
 
 
-def save(folder: Path, tensors: Named, state: dict[str, Any], keep: str = "checkpoint") -> None:
-    """Write folder/keep in a scratch folder, sync it, and put it in the old one's place."""
+def save(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], name: str = "checkpoint") -> None:
+    """Write folder/name: to a scratch folder first, synced, then renamed into place."""
     scratch = folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f".{keep}.*"):  # by a run that was killed while it wrote; one run owns the folder
-            shutil.rmtree(left, ignore_errors=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{keep}.", dir=folder))
-        save_file(
-            {name: value.detach().contiguous() for name, value in tensors.items()}, str(scratch / "tensors.safetensors")
-        )
-        (scratch / "state.json").write_text(json.dumps(state), "utf-8")
-        for file in (scratch / "tensors.safetensors", scratch / "state.json"):
+        for stale in folder.glob(f".{name}.*"):  # of a run that was killed while writing; one run owns the folder
+            shutil.rmtree(stale, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
+        save_file({key: value.detach().contiguous() for key, value in tensors.items()}, str(scratch / TENSORS))
+        (scratch / STATE).write_text(json.dumps(state), "utf-8")
+        for file in (scratch / TENSORS, scratch / STATE):
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
-        old = folder / f"{keep}.old"
-        if (folder / keep).exists():  # else the old one is the only one, until the rename below
+        old = folder / f"{name}.old"
+        if (folder / name).exists():  # else the old one is the only complete one, until the rename below
             shutil.rmtree(old, ignore_errors=True)
-            (folder / keep).rename(old)
-        scratch.rename(folder / keep)
+            (folder / name).rename(old)
+        scratch.rename(folder / name)
         shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk as its own error
         raise GuerdonError(
-            f"cannot write checkpoint in {folder}: {error}; remedy: free space, or save_every=0"
+            f"{folder}: must be writable for checkpoints, got {error}. Free space, or set save_every=0."
         ) from None
     finally:
         if scratch != folder:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def find(folder: Path | None, keep: str = "checkpoint") -> Path | None:
-    """The newest whole checkpoint: a kill between the two renames leaves it under the old name."""
+def find(folder: Path | None, name: str = "checkpoint") -> Path | None:
+    """The newest complete checkpoint: a kill between the two renames leaves it under the old name."""
     if folder is None:
         return None
-    for name in (keep, f"{keep}.old"):
-        if (folder / name / "state.json").is_file():
-            return folder / name
+    for candidate in (name, f"{name}.old"):
+        if (folder / candidate / STATE).is_file():
+            return folder / candidate
     return None
 
 
-def read_state(place: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
     """The JSON part of a checkpoint."""
     try:
-        state: dict[str, Any] = json.loads((place / "state.json").read_text("utf-8"))
-    except json.JSONDecodeError:
-        raise GuerdonError(f"{place}: state.json is not JSON; remedy: delete {place} to start again") from None
+        state: dict[str, Any] = json.loads((path / STATE).read_text("utf-8"))
+    except json.JSONDecodeError as error:
+        raise GuerdonError(f"{path}: {STATE} must be JSON, got {error}. Delete {path} to start over.") from None
     return state
 
 
-def read_tensors(place: Path, into: Named, cut: Callable[[str, Tensor], Tensor] = lambda name, stored: stored) -> None:
-    """Copy the stored tensors, or what `cut` takes of each, into the given ones, one at a time; names and shapes must agree."""
+def read_tensors(
+    path: Path, targets: dict[str, Tensor], cut: Callable[[str, Tensor], Tensor] = lambda key, stored: stored
+) -> None:
+    """Copy the stored tensors, or what `cut` returns of each, into the targets one at a time. Names and shapes must agree."""
     try:
-        opened = safe_open(str(place / "tensors.safetensors"), framework="pt")
+        opened = safe_open(str(path / TENSORS), framework="pt")
     except (OSError, SafetensorError) as error:
-        raise GuerdonError(f"{place}: not readable ({error}); remedy: delete {place} to start again") from None
+        raise GuerdonError(f"{path}: {TENSORS} must be readable, got {error}. Delete {path} to start over.") from None
     with opened as stored, torch.no_grad():
-        names = set(stored.keys())
-        if names != set(into):
-            odd = sorted(names ^ set(into))[0]
+        keys = set(stored.keys())
+        if keys != set(targets):
+            first = sorted(keys ^ set(targets))[0]
             raise GuerdonError(
-                f"{place}: does not belong to this model (tensor {odd}); remedy: delete {place}, or use the options it was written with"
+                f"{path}: the checkpoint must have this model's tensors, got a difference in {first}. "
+                f"Delete {path}, or use the options it was written with."
             )
-        for name, target in into.items():
-            target.copy_(cut(name, stored.get_tensor(name)))
+        for key, target in targets.items():
+            target.copy_(cut(key, stored.get_tensor(key)))

@@ -21,7 +21,7 @@ from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel
 from guerdon.progress import Bar
 from guerdon.runtime import distributed
-from guerdon.runtime.optimizer import TrainableWeights
+from guerdon.runtime.optimizer import AdamWSettings, TrainableWeights
 from guerdon.training.batches import EpochTokens, count_epoch_tokens, step_rows
 from guerdon.training.dataset import TokenizedComparisons, tokenize_comparisons
 from guerdon.training.run import TrainingRun, run_identity
@@ -172,16 +172,15 @@ def checkpoint_activations(network: ScalarNetwork) -> None:
 def trainable_weights(network: ScalarNetwork, options: TrainOptions) -> TrainableWeights:
     """The network's trainable weights under the options' optimizer."""
     head = [*reward_head(unwrap_peft(network.classifier)).parameters(), network.tie_raw]
-    return TrainableWeights(
-        network,
-        head=head,
+    settings = AdamWSettings(
         lr=options.lr,
         head_lr=options.head_lr or options.lr,
         betas=options.betas,
         eps=options.eps,
         weight_decay=options.weight_decay,
-        clip=options.clip,
+        max_grad_norm=options.clip,
     )
+    return TrainableWeights(network, settings, head=head)
 
 
 # ---- 4. Optimizer steps ----------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class TrainingRun:
             return
         state = {"step": step, "identity": self.identity, "rng": torch.get_rng_state().tolist(), **self.state}
         state["metrics_bytes"] = self.files.size(METRICS)
-        weights.save(self.folder, state, main=self.accelerator.is_main_process, moments=True)
+        weights.save(self.folder, state, is_main=self.accelerator.is_main_process, moments=True)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl, and report to the trackers."""
@@ -94,11 +94,10 @@ class TrainingRun:
         if metrics.loss.value < self.state["best"]:
             self.state.update(best=metrics.loss.value, bad=0)
             if self.folder is None:
-                tensors = weights.checkpoint_tensors(moments=False)
-                self.best_weights = {name: value.clone() for name, value in tensors.items()}
+                self.best_weights = weights.snapshot()
             else:
-                main = self.accelerator.is_main_process
-                weights.save(self.folder, {"best": metrics.loss.value}, main=main, moments=False, name="best")
+                is_main = self.accelerator.is_main_process
+                weights.save(self.folder, {"best": metrics.loss.value}, is_main=is_main, moments=False, name="best")
         else:
             self.state["bad"] += 1
         self.state["stopped"] = self.state["bad"] >= self.options.patience
@@ -110,10 +109,7 @@ class TrainingRun:
         if path is not None:
             weights.load(path, moments=False)
         elif self.best_weights is not None:
-            with torch.no_grad():
-                for name, value in weights.checkpoint_tensors(moments=False).items():
-                    value.copy_(self.best_weights[name])
-            weights.copy_to_live()
+            weights.restore(self.best_weights)
 
     def smooth(self, value: float) -> float:
         """A running mean of the loss, for the progress bar."""

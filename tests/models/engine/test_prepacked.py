@@ -12,10 +12,10 @@ from families import save_family
 from torch import nn
 
 from guerdon.config import ModelOptions, PolicyOptions
+from guerdon.models.directory.loading import create_reward_model
+from guerdon.models.directory.policies import load_policy
 from guerdon.models.engine import prepacked
 from guerdon.models.engine.prepacked import PACKED_WEIGHTS, prepacked_weights
-from guerdon.models.directory.policies import load_policy
-from guerdon.models.directory.loading import create_reward_model
 
 pytestmark = pytest.mark.skipif(not prepacked.has_onednn(), reason="this torch has no oneDNN")
 
