@@ -1,9 +1,9 @@
-"""The best of several replies to each prompt, and how sure the model is of it.
+"""The best of several responses to each prompt, and how sure the model is of it.
 
-    python examples/rank_candidates.py runs/mine/model replies.jsonl
+    python examples/rank_candidates.py runs/mine/model responses.jsonl
 
-Each row of the file holds a prompt (text or messages) and responses (texts). Where the best is not clearly better than the
-second, the line says so: on such prompts the choice is nearly a coin's, and a person's judgment is worth most.
+Each row of the file has a prompt (text or messages) and responses (texts). Where the best is not clearly better than the
+second, the line says so: there the choice is close to chance, and a person's judgment is worth the most.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import guerdon
 from guerdon.contracts import PromptLike
 
 
-def main(words: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="directory of a saved, calibrated reward model")
-    parser.add_argument("replies", type=Path)
-    parser.add_argument("--sure", type=float, default=0.75, help="chance below which a choice is marked as unsure")
-    asked = parser.parse_args(words)
+    parser.add_argument("responses", type=Path)
+    parser.add_argument("--sure", type=float, default=0.75, help="probability below which a choice is marked as unsure")
+    args = parser.parse_args(arguments)
 
-    model = guerdon.load(asked.model)
-    for line in asked.replies.read_text(encoding="utf-8").splitlines():
+    model = guerdon.load(args.model)
+    for line in args.responses.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        order, chance = ranked(model, row["prompt"], row["responses"])
-        mark = "" if chance >= asked.sure else "  (unsure: ask a person)"
-        print(f"{chance:.0%}  {row['responses'][order[0]][:80]}{mark}")
+        order, probability = rank(model, row["prompt"], row["responses"])
+        mark = "" if probability >= args.sure else "  (unsure: ask a person)"
+        print(f"{probability:.0%}  {row['responses'][order[0]][:80]}{mark}")
 
 
-def ranked(model: guerdon.RewardModel, prompt: PromptLike, responses: Sequence[str]) -> tuple[list[int], float]:
-    """Numbers of the responses, best first, and P(the best is better than the second)."""
+def rank(model: guerdon.RewardModel, prompt: PromptLike, responses: Sequence[str]) -> tuple[list[int], float]:
+    """Indices of the responses, best first, and P(the best is better than the second)."""
     value = model.score([prompt] * len(responses), responses).value
     order = sorted(range(len(responses)), key=lambda i: -value[i])
     if len(order) == 1:

@@ -1,9 +1,9 @@
-"""Your judgments to a calibrated reward model and a page that says how far to trust it.
+"""From your own judgments to a calibrated reward model, and a page that reports how far it can be trusted.
 
     python examples/train_on_your_pairs.py pairs.jsonl --out runs/mine --base org/model
 
-`pairs.jsonl` may be any format that docs/collect.md names. The same as `guerdon quickstart --data`, in the open, so that you
-can change a step.
+`pairs.jsonl` can have any format that docs/collect.md describes. The steps are those of `guerdon quickstart --data`, written
+out so that you can change them.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from pathlib import Path
 import guerdon
 
 
-def main(words: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/mine"))
     parser.add_argument("--base", default="starter", help="hub name or directory of the model to start from")
     parser.add_argument("--lr", type=float, default=2e-5)
-    asked = parser.parse_args(words)
+    args = parser.parse_args(arguments)
 
-    comparisons = guerdon.read(asked.data)
+    comparisons = guerdon.read(args.data)
     show(guerdon.check(comparisons))
 
-    # By prompt: the audit part stays unseen until the last step, or its numbers mean nothing.
+    # Split by prompt. The audit part must stay unused until the last step, or its numbers mean nothing.
     parts = guerdon.split(comparisons, train=0.7, calibrate=0.15, audit=0.15)
 
-    # With a folder, a killed run goes on from its last checkpoint.
-    model = guerdon.train(parts["train"], out=asked.out, base=asked.base, lr=asked.lr, truncation="drop")
+    # With a folder, a run that was killed resumes from its last checkpoint.
+    model = guerdon.train(parts["train"], out=args.out, base=args.base, lr=args.lr, truncation="drop")
 
-    calibrated, odds = guerdon.calibrate(model, parts["calibrate"])
-    print(f"one nat is {odds.estimates['temperature']} raw units of reward")
-    guerdon.save(calibrated, asked.out / "model")
+    calibrated, calibration = guerdon.calibrate(model, parts["calibrate"])
+    print(f"one nat is {calibration.estimates['temperature']} raw units of reward")
+    guerdon.save(calibrated, args.out / "model")
 
     report = guerdon.audit(calibrated, parts["audit"])
     show(report)
     print(f"accuracy {report.estimates['accuracy']}" if report.estimates else "refused: see above")
-    (asked.out / "report.html").write_text(guerdon.to_html(report), encoding="utf-8")
-    print(f"model {asked.out / 'model'}, page {asked.out / 'report.html'}")
+    (args.out / "report.html").write_text(guerdon.to_html(report), encoding="utf-8")
+    print(f"model {args.out / 'model'}, page {args.out / 'report.html'}")
 
 
 def show(report: guerdon.Report) -> None:

@@ -1,4 +1,4 @@
-"""The command line as a user meets it, without the seconds that a process of its own takes to import torch."""
+"""The command line as a user sees it, in this process: a new one would take seconds to import torch."""
 
 from __future__ import annotations
 

@@ -31,26 +31,26 @@ def test_every_example_is_tested_here():
     }
 
 
-def test_training_on_your_pairs_leaves_a_calibrated_model_and_a_page(here, tiny_dir, capsys):
+def test_training_on_your_pairs_writes_a_calibrated_model_and_a_page(here, tiny_dir, capsys):
     load("train_on_your_pairs").main(["pairs.jsonl", "--out", "runs/new", "--base", str(tiny_dir), "--lr", "3e-3"])
     assert "accuracy" in capsys.readouterr().out
     assert guerdon.load("runs/new/model").calibration.temperature != 1.0
     assert (here / "runs/new/report.html").read_text("utf-8").startswith("<!")
 
 
-def test_ranking_names_the_best_and_says_when_it_is_unsure(here, capsys):
-    rank = load("rank_candidates")
-    rank.main(["my-model", "replies.jsonl", "--sure", "1.0"])
+def test_ranking_prints_the_best_and_marks_unsure_choices(here, capsys):
+    example = load("rank_candidates")
+    example.main(["my-model", "replies.jsonl", "--sure", "1.0"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
     assert all("unsure" in line for line in lines)
     model = guerdon.load("my-model")
     row = json.loads((here / "replies.jsonl").read_text("utf-8").splitlines()[0])
-    order, chance = rank.ranked(model, row["prompt"], row["responses"])
+    order, probability = example.rank(model, row["prompt"], row["responses"])
     values = model.score([row["prompt"]] * 3, row["responses"]).value
     assert values[order[0]] == values.max()
-    assert chance >= 0.5
-    assert rank.ranked(model, "One?", ["reply"]) == ([0], 1.0)
+    assert probability >= 0.5
+    assert example.rank(model, "One?", ["reply"]) == ([0], 1.0)
 
 
 def test_trl_gets_the_models_own_rewards_for_texts_and_for_messages(here):

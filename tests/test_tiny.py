@@ -1,4 +1,4 @@
-"""Every stage, in seconds, on a tiny random Llama: through the Python functions, and again through the command line."""
+"""Every stage in seconds, on a tiny random Llama: through the Python functions, then through the command line."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from guerdon.io import readers
 from guerdon.recipes import quickstart as recipe
 
 FAST = {"lr": 3e-3, "batch_size": 16, "micro_tokens": 1024}
-WORDS = [f"train.{name}={value}" for name, value in FAST.items()]
+TRAIN_OPTIONS = [f"train.{name}={value}" for name, value in FAST.items()]
 AUDIT = {"draws": 200, "null_draws": 100}
-AUDIT_WORDS = [f"audit.{name}={value}" for name, value in AUDIT.items()]
+AUDIT_OPTIONS = [f"audit.{name}={value}" for name, value in AUDIT.items()]
 QUICK = {"sample_prompts": 1, "samples": 3, "sample_tokens": 4}
 
 
 @pytest.fixture(scope="module")
 def trl_file(tmp_path_factory):
-    """Somebody's file: 400 rows of prompt, chosen and rejected, and one that is none."""
-    path = tmp_path_factory.mktemp("theirs") / "pairs.jsonl"
+    """A file in TRL's format: 400 rows of prompt, chosen and rejected, and one bad row."""
+    path = tmp_path_factory.mktemp("trl") / "pairs.jsonl"
     rows = []
     for c in liked(400):
         best, worst = (c.responses[group[0]].text for group in c.preference.groups)
@@ -40,7 +40,7 @@ def trl_file(tmp_path_factory):
 
 
 def assert_page(path: Path) -> None:
-    """One file that opens without a network: nothing in it is fetched from anywhere."""
+    """One file that opens without a network: it loads nothing from elsewhere."""
     page = path.read_text("utf-8")
     assert len(page) > 5000
     assert not re.findall(r"""(?:src|href|xlink:href)\s*=\s*["']?(?!#|data:)[^\s>]*(?://|\.js|\.css)""", page)
@@ -71,8 +71,8 @@ def test_every_stage_through_python(tiny_dir, trl_file, tmp_path):
 
     parts = guerdon.split(comparisons, train=0.6, calibrate=0.2, audit=0.2)
     others = {name: parts[name] for name in ("calibrate", "audit")}
-    checked = guerdon.check(parts["train"], against=others)
-    assert not [finding for finding in checked.findings if finding.severity == "error"]
+    hygiene = guerdon.check(parts["train"], against=others)
+    assert not [finding for finding in hygiene.findings if finding.severity == "error"]
 
     model = guerdon.train(parts["train"], held_out=parts["calibrate"], out=tmp_path / "run", base=str(tiny_dir), **FAST)
     before = guerdon.load(tmp_path / "run/model")
@@ -105,31 +105,31 @@ def test_every_stage_through_the_command_line(tiny_dir, trl_file, tmp_path):
         assert "Traceback" not in ran.err
         return json.loads(ran.out)
 
-    found = run("import", trl_file, "--out", tmp_path / "all.jsonl")
-    assert (found["comparisons"], found["rejected"]) == (400, 1)
-    found = run("check", tmp_path / "all.jsonl", "--model", tiny_dir)
-    assert found["findings"] == [] or all(f["severity"] != "error" for f in found["findings"])
+    printed = run("import", trl_file, "--out", tmp_path / "all.jsonl")
+    assert (printed["comparisons"], printed["rejected"]) == (400, 1)
+    printed = run("check", tmp_path / "all.jsonl", "--model", tiny_dir)
+    assert printed["findings"] == [] or all(f["severity"] != "error" for f in printed["findings"])
     shares = ("split.train=0.6", "split.calibrate=0.2", "split.audit=0.2")
-    found = run("split", tmp_path / "all.jsonl", "--out", tmp_path / "parts", *shares)
-    assert found["train"] + found["calibrate"] + found["audit"] == 400
+    printed = run("split", tmp_path / "all.jsonl", "--out", tmp_path / "parts", *shares)
+    assert printed["train"] + printed["calibrate"] + printed["audit"] == 400
     part = {name: tmp_path / "parts" / f"{name}.jsonl" for name in ("train", "calibrate", "audit")}
     run("check", part["train"], "--against", part["calibrate"], "--against", part["audit"])
 
     run_folder = tmp_path / "run"
     training = ("train", "--data", part["train"], "--held-out", part["calibrate"], "--out", run_folder)
-    found = run(*training, "--base", tiny_dir, *WORDS)
-    assert found["held_out_accuracy"] > 0.8
-    assert Path(found["model"]) == run_folder / "model"
+    printed = run(*training, "--base", tiny_dir, *TRAIN_OPTIONS)
+    assert printed["held_out_accuracy"] > 0.8
+    assert Path(printed["model"]) == run_folder / "model"
     metrics = (run_folder / "metrics.jsonl").read_bytes()
     again = run(*training, "--config", run_folder / "config.yaml")
-    assert again == found
+    assert again == printed
     assert (run_folder / "metrics.jsonl").read_bytes() == metrics
 
     model = run_folder / "model"
     weights = (model / "model.safetensors").read_bytes()
     raw = run("score", model, "--prompt", "write", "--response", "a good film", "--response", "a bad film")["rewards"]
-    found = run("calibrate", model, "--data", part["calibrate"])
-    temperature = found["estimates"]["temperature"]["value"]
+    printed = run("calibrate", model, "--data", part["calibrate"])
+    temperature = printed["estimates"]["temperature"]["value"]
     assert (model / "model.safetensors").read_bytes() == weights
     assert json.loads((model / "reward.json").read_text("utf-8"))["calibration"]["temperature"] == temperature
     both = ("--prompt", "write", "--response", "a good film", "--response", "a bad film")
@@ -138,15 +138,15 @@ def test_every_stage_through_the_command_line(tiny_dir, trl_file, tmp_path):
     assert scaled[0] > scaled[1]
     np.testing.assert_allclose(run("score", model, *both, "score.calibrated=false")["rewards"], raw)
 
-    found = run("audit", model, "--data", part["audit"], "--out", run_folder, *AUDIT_WORDS)
-    assert_good(found)
-    assert json.loads((run_folder / "report.json").read_text("utf-8")) == found
+    printed = run("audit", model, "--data", part["audit"], "--out", run_folder, *AUDIT_OPTIONS)
+    assert_good(printed)
+    assert json.loads((run_folder / "report.json").read_text("utf-8")) == printed
     assert_page(run_folder / "report.html")
 
-    found = run("score", model, "--data", part["audit"], "--out", tmp_path / "scored.jsonl")
+    printed = run("score", model, "--data", part["audit"], "--out", tmp_path / "scored.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text("utf-8").splitlines()]
-    assert found["rows"] == len(rows)
-    assert found["responses"] == 2 * len(rows)
+    assert printed["rows"] == len(rows)
+    assert printed["responses"] == 2 * len(rows)
     originals = list(readers.read_comparisons(part["audit"]))
     right = [r["rewards"][c.preference.groups[0][0]] == max(r["rewards"]) for r, c in zip(rows, originals, strict=True)]
     assert np.mean(right) > 0.8
@@ -168,16 +168,16 @@ def test_tables_are_printed_for_people_and_json_for_programs(tiny_dir, tmp_path,
 # ---- The quickstart ------------------------------------------------------------------------------------------------
 
 
-def quick_words(tiny_dir: Path) -> list[str]:
+def quick_options(tiny_dir: Path) -> list[str]:
     given = {"model.base": tiny_dir, "model.lora_rank": 0, **{f"quickstart.{k}": v for k, v in QUICK.items()}}
-    return [*WORDS, *AUDIT_WORDS, *(f"{key}={value}" for key, value in given.items())]
+    return [*TRAIN_OPTIONS, *AUDIT_OPTIONS, *(f"{key}={value}" for key, value in given.items())]
 
 
 @pytest.fixture(scope="module")
 def quick(tiny_dir, trl_file, tmp_path_factory):
     """A quickstart that has run once: its folder, its arguments, and what it printed."""
     out = tmp_path_factory.mktemp("runs") / "quick"
-    words = ["quickstart", "--data", trl_file, "--out", out, *quick_words(tiny_dir)]
+    words = ["quickstart", "--data", trl_file, "--out", out, *quick_options(tiny_dir)]
     return out, words, command(*words, "--json")
 
 
@@ -239,7 +239,7 @@ def test_a_quickstart_resumes_from_every_step(quick, tiny_dir, trl_file, tmp_pat
     class Stopped(Exception):
         pass
 
-    config = build(recipe(), overrides=quick_words(tiny_dir))
+    config = build(recipe(), overrides=quick_options(tiny_dir))
     given = {"data": trl_file, "config": config, "log": lambda line: None}
     run_step = quickstart.PipelineSteps.run
     done: list[str] = []
@@ -272,7 +272,7 @@ def test_importing_loads_no_torch():
     assert not {"torch", "transformers", "scipy", "matplotlib", "pyarrow", "accelerate", "peft"} & set(loaded)
 
 
-def test_help_comes_at_once():
+def test_help_is_fast_and_imports_no_heavy_module():
     words = [sys.executable, "-X", "importtime", "-m", "guerdon", "--help"]
     seconds, ran = [], None
     for _ in range(3):
@@ -286,7 +286,7 @@ def test_help_comes_at_once():
     assert min(seconds) < 0.5, seconds
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists():
     for name in guerdon.__all__:
         assert getattr(guerdon, name) is not None
     assert set(guerdon.__all__) <= set(dir(guerdon))

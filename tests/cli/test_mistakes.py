@@ -1,4 +1,4 @@
-"""A user's mistake is one line that names the place and the remedy, exit code 2, no traceback, and nothing half-written."""
+"""A user's mistake is one line that names the place and what to do, with exit code 2, no traceback and no partial output."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OUT = ("--out", "{out}/x")
 
 @pytest.fixture(scope="module")
 def desk(tiny_dir, tmp_path_factory):
-    """Good and bad files and models; read them, do not write here."""
+    """Good and bad files and models, to read only."""
     place = tmp_path_factory.mktemp("desk")
     few = liked(40)
     rows = {
@@ -98,14 +98,14 @@ def train(data: str = "good", base: str = "tiny", *more: str) -> tuple[str, ...]
     return ("train", "--data", f"{{desk}}/{data}.jsonl", "--base", f"{{desk}}/{base}", *OUT, *more)
 
 
-def on(verb: str, data: str = "good", model: str = "model") -> tuple[str, ...]:
+def on_model(verb: str, data: str = "good", model: str = "model") -> tuple[str, ...]:
     """calibrate, audit or score a file."""
     out = ("--out", "{out}/x.jsonl") if verb == "score" else OUT
     return (verb, f"{{desk}}/{model}", "--data", f"{{desk}}/{data}.jsonl", *out)
 
 
-def pushed(*more: str, verb: str = "ppo", prompts: str = "good", rule: bool = True) -> tuple[str, ...]:
-    """optimize ppo, as small as it can be."""
+def ppo(*more: str, verb: str = "ppo", prompts: str = "good", rule: bool = True) -> tuple[str, ...]:
+    """A small run of optimize ppo, or of another verb."""
     given = ("--policy", "{desk}/tiny") if "--policy" not in more else ()
     given += ("--reward", "{desk}/rule.py:length") if rule and "--reward" not in more else ()
     sizes = ("optimize.updates=1", "optimize.max_tokens=2", "optimize.check_every=0")
@@ -118,9 +118,9 @@ EVERY_READER = {
     "check": lambda data: ("check", f"{{desk}}/{data}.jsonl"),
     "split": lambda data: ("split", f"{{desk}}/{data}.jsonl", *OUT),
     "train": train,
-    "calibrate": lambda data: on("calibrate", data),
-    "audit": lambda data: on("audit", data),
-    "score": lambda data: on("score", data),
+    "calibrate": lambda data: on_model("calibrate", data),
+    "audit": lambda data: on_model("audit", data),
+    "score": lambda data: on_model("score", data),
 }
 
 
@@ -168,29 +168,29 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        # comparisons that cannot teach or tell
+        # comparisons that cannot be used
         (train("ties"), "comparisons must have a preferred response, got 40 that are all ties. Add"),
-        (on("calibrate", "ties"), "comparisons must have a preferred response, got 40 pairs that are all ties. Add"),
+        (on_model("calibrate", "ties"), "comparisons must have a preferred response, got 40 pairs that are all ties. Add"),
         (train("same"), "as the model sees them, got 40 of 40 comparisons with identical responses"),
-        (on("calibrate", "same"), "margins must differ from 0, got 40 margins that are all 0. Train"),
+        (on_model("calibrate", "same"), "margins must differ from 0, got 40 margins that are all 0. Train"),
         (train("long"), "model.max_length=512: comparisons must not be longer, got 1 of 41 that are (longest 607 tokens)"),
-        (on("calibrate", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
-        (on("audit", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
-        (on("score", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
+        (on_model("calibrate", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
+        (on_model("audit", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
+        (on_model("score", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
         (train("words"), "words.jsonl:1: is not valid JSON"),
-        (on("score", "words"), "words.jsonl:1: is not valid JSON"),
-        (on("score", "row"), "row.jsonl:2: row must be an object with prompt and response"),
-        # models that are none
+        (on_model("score", "words"), "words.jsonl:1: is not valid JSON"),
+        (on_model("score", "row"), "row.jsonl:2: row must be an object with prompt and response"),
+        # models that cannot be loaded
         (train("good", "bare"), "bare: the tokenizer must have a chat template, got none. Set model.template=plain"),
         (train("good", "nothing"), "nothing: not a readable model (no config.json)"),
         (train("good", "missing"), "missing: not a directory, and no model from the hub"),
         (train("good", "good.jsonl"), "good.jsonl: not a directory, and no model from the hub"),
         (train("good", "nan"), "nan: weight model.norm.weight must be finite, it holds NaN or infinity"),
-        (on("score", "good", "nan"), "nan: weight model.norm.weight must be finite, it holds NaN or infinity"),
-        (on("audit", "good", "nan"), "nan: weight model.norm.weight must be finite, it holds NaN or infinity"),
-        (on("score", "good", "nothing"), "nothing: holds no config.json, so it is not a model"),
-        (on("audit", "good", "tiny"), "tiny: architecture LlamaForCausalLM has no reward head"),
-        (on("calibrate", "good", "good.jsonl"), "good.jsonl: a reward model must be a directory, this is a file"),
+        (on_model("score", "good", "nan"), "nan: weight model.norm.weight must be finite, it holds NaN or infinity"),
+        (on_model("audit", "good", "nan"), "nan: weight model.norm.weight must be finite, it holds NaN or infinity"),
+        (on_model("score", "good", "nothing"), "nothing: holds no config.json, so it is not a model"),
+        (on_model("audit", "good", "tiny"), "tiny: architecture LlamaForCausalLM has no reward head"),
+        (on_model("calibrate", "good", "good.jsonl"), "good.jsonl: a reward model must be a directory, this is a file"),
         (("doctor", "{desk}/nothing"), "nothing: holds no config.json, so it is not a model"),
         (("doctor", "{desk}/missing"), "missing: no such directory"),
         (("doctor", "{desk}/tiny", "--repair", "{out}/x"), "tiny: no scalar head among its tensors"),
@@ -210,55 +210,55 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (train("good", "tiny", "--config", "{desk}/missing.yaml"), "missing.yaml: no such file"),
         (train("good", "tiny", "--recipe", "smal"), "--recipe must be one of starter, quickstart, small, reference, got smal. Choose"),
         (train("good", "tiny", "train.patience=2"), "train.patience must be 0 without held-out comparisons, got 2. Give"),
-        (("split", "{desk}/good.jsonl", *OUT, "split.train=0.9"), "split: train + calibrate + audit is 1"),
+        (("split", "{desk}/good.jsonl", *OUT, "split.train=0.9"), "split: train + calibrate + audit must be 1, got 0.9 + 0.1 + 0.1 = 1.1"),
         (("import", "{desk}/good.jsonl", "--out", "{out}/x.txt"), "x.txt: comparisons are written as .jsonl"),
         (("import", "{desk}/good.jsonl", "--out", "{out}/x.jsonl", "--column", "a"), "--column must be OURS=THEIRS, got a. Write"),
         (("import", "{desk}/words.jsonl", "--out", "{out}/x.jsonl", "--strict"), "words.jsonl:1: is not valid JSON"),
         (("score", "{desk}/model", "--prompt", "a"), "Give --data FILE with --out FILE, or --prompt TEXT"),
         # a policy and its reward
-        (pushed("--reward", "{desk}/nothing"), "nothing: holds no config.json, so it is not a model"),
-        (pushed("--reward", "{desk}/tiny"), "tiny: architecture LlamaForCausalLM has no reward head"),
-        (pushed("--reward", "{desk}/none.py:f"), "{desk}/none.py: cannot be read ([Errno 2] No such file"),
-        (pushed("--reward", "{desk}/rule.py:lenght"), "rule.py: has no function lenght; the nearest is length; remedy: FILE.py"),
-        (pushed("--reward", "{desk}/no-python.py:f"), "no-python.py: raised SyntaxError ("),
-        (pushed("--reward", "{desk}/no-module.py:f"), "no-module.py: raised ModuleNotFoundError (No module named 'nobody'); remedy: mend"),
-        (pushed("--gold", "{desk}/model/../rule.py:length", "optimize.check_every=1"), "is in the reward itself, and would agree with it"),
-        (pushed("optimize.betas=[0.9, 2]"), "optimize.betas.1 must be less than 1, got 2"),
-        (pushed("optimize.seed=99999999999999999999"), "optimize.seed must be less than"),
-        (pushed("optimize.value_warmup=1"), "optimize.value_warmup must be less than optimize.updates=1, "),
-        (pushed("optimize.min_length=9", "optimize.max_length=9"), "optimize.min_length must be less than optimize.max_length=9"),
-        (pushed("best_of_n.most_n=5", "best_of_n.n=4", verb="best-of-n"), "best_of_n.most_n=5: only best_of_n.n=4 are drawn"),
-        (pushed("--out", "{out}/pool.txt", verb="best-of-n"), "pool.txt: a pool is written as .jsonl; remedy: change the ending"),
-        (pushed("--out", "{desk}/rule.py", verb="best-of-n"), "must be different files, got {desk}/rule.py more than once. Give"),
-        (pushed("--weight", "1", "--weight", "2"), "--weight must be given once per --reward, got 2 for 1. Give one for each"),
-        (pushed(prompts="empty"), "empty.jsonl: holds no rows"),
-        (pushed(prompts="blank"), "none of 2 prompts can be answered (empty); remedy: other prompts"),
-        (pushed(prompts="numbers"), "numbers.jsonl:1: prompt must be text"),
-        (pushed("--policy", "{desk}/missing"), "missing: not a directory, and no model from the hub"),
-        (pushed("--policy", "{desk}/nan-lm"), "nan-lm: weight model.norm.weight must be finite, it holds NaN or infinity"),
-        (pushed("--policy", "{desk}/model"), "model: is a reward model or a classifier, which cannot generate. Pass a language model"),
-        (pushed("--sft", "{desk}/good.jsonl", verb="best-of-n"), "must be different files, got {desk}/good.jsonl more than once. Give"),
-        (pushed("optimize.samples=1", verb="rloo"), "optimize.samples must be 2 or more with optimize.baseline=leave_one_out"),
-        (pushed("optimize.baseline=group"), "optimize.baseline must be value in this command, got group. Use"),
-        (pushed("optimize.keep=best_gold"), "optimize.keep: needs a gold judge"),
-        (pushed("optimize.reward_scale=reference"), "the model must store a reference mean and spread. Calibrate"),
-        (pushed("optimize.value=reward"), "optimize.value=reward: the reward must be one of our models"),
-        (pushed("optimize.minibatches=99"), "optimize.minibatches must be at most 32, the replies in a batch, got 99. Set"),
-        (pushed("--reward", "{desk}/model", "policy.system=x", rule=False), "one tokenizer but not one system message ('x' and None)"),
-        (pushed(verb="best-of-n", prompts="empty")[:-3], "empty.jsonl: holds no rows"),
+        (ppo("--reward", "{desk}/nothing"), "nothing: holds no config.json, so it is not a model"),
+        (ppo("--reward", "{desk}/tiny"), "tiny: architecture LlamaForCausalLM has no reward head"),
+        (ppo("--reward", "{desk}/none.py:f"), "{desk}/none.py: cannot be read ([Errno 2] No such file"),
+        (ppo("--reward", "{desk}/rule.py:lenght"), "rule.py: has no function lenght; the nearest is length; remedy: FILE.py"),
+        (ppo("--reward", "{desk}/no-python.py:f"), "no-python.py: raised SyntaxError ("),
+        (ppo("--reward", "{desk}/no-module.py:f"), "no-module.py: raised ModuleNotFoundError (No module named 'nobody'); remedy: mend"),
+        (ppo("--gold", "{desk}/model/../rule.py:length", "optimize.check_every=1"), "is in the reward itself, and would agree with it"),
+        (ppo("optimize.betas=[0.9, 2]"), "optimize.betas.1 must be less than 1, got 2"),
+        (ppo("optimize.seed=99999999999999999999"), "optimize.seed must be less than"),
+        (ppo("optimize.value_warmup=1"), "optimize.value_warmup must be less than optimize.updates=1, "),
+        (ppo("optimize.min_length=9", "optimize.max_length=9"), "optimize.min_length must be less than optimize.max_length=9"),
+        (ppo("best_of_n.most_n=5", "best_of_n.n=4", verb="best-of-n"), "best_of_n.most_n=5: only best_of_n.n=4 are drawn"),
+        (ppo("--out", "{out}/pool.txt", verb="best-of-n"), "pool.txt: a pool is written as .jsonl; remedy: change the ending"),
+        (ppo("--out", "{desk}/rule.py", verb="best-of-n"), "must be different files, got {desk}/rule.py more than once. Give"),
+        (ppo("--weight", "1", "--weight", "2"), "--weight must be given once per --reward, got 2 for 1. Give one for each"),
+        (ppo(prompts="empty"), "empty.jsonl: holds no rows"),
+        (ppo(prompts="blank"), "none of 2 prompts can be answered (empty); remedy: other prompts"),
+        (ppo(prompts="numbers"), "numbers.jsonl:1: prompt must be text"),
+        (ppo("--policy", "{desk}/missing"), "missing: not a directory, and no model from the hub"),
+        (ppo("--policy", "{desk}/nan-lm"), "nan-lm: weight model.norm.weight must be finite, it holds NaN or infinity"),
+        (ppo("--policy", "{desk}/model"), "model: is a reward model or a classifier, which cannot generate. Pass a language model"),
+        (ppo("--sft", "{desk}/good.jsonl", verb="best-of-n"), "must be different files, got {desk}/good.jsonl more than once. Give"),
+        (ppo("optimize.samples=1", verb="rloo"), "optimize.samples must be 2 or more with optimize.baseline=leave_one_out"),
+        (ppo("optimize.baseline=group"), "optimize.baseline must be value in this command, got group. Use"),
+        (ppo("optimize.keep=best_gold"), "optimize.keep: needs a gold judge"),
+        (ppo("optimize.reward_scale=reference"), "the model must store a reference mean and spread. Calibrate"),
+        (ppo("optimize.value=reward"), "optimize.value=reward: the reward must be one of our models"),
+        (ppo("optimize.minibatches=99"), "optimize.minibatches must be at most 32, the replies in a batch, got 99. Set"),
+        (ppo("--reward", "{desk}/model", "policy.system=x", rule=False), "one tokenizer but not one system message ('x' and None)"),
+        (ppo(verb="best-of-n", prompts="empty")[:-3], "empty.jsonl: holds no rows"),
         (("audit", "overoptimization", "{desk}/nothing"), "nothing: 0 checks; remedy: a run with optimize.check_every"),
         (("audit", "overoptimization", "{desk}/good.jsonl"), "good.jsonl:1"),
-        # places that cannot be written
+        # paths that cannot be written
         (("import", "{desk}/good.jsonl", "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/"),
         (("split", "{desk}/good.jsonl", "--out", "/proc/nobody"), "cannot write /proc/nobody/"),
         ((*train()[:-2], "--out", "/proc/nobody"), "cannot write /proc/nobody"),
-        ((*on("calibrate")[:-2], "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/x.jsonl"),
-        ((*on("audit")[:-2], "--out", "/proc/nobody/x"), "cannot write /proc/nobody/x/"),
-        ((*on("score")[:-2], "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/x.jsonl"),
+        ((*on_model("calibrate")[:-2], "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/x.jsonl"),
+        ((*on_model("audit")[:-2], "--out", "/proc/nobody/x"), "cannot write /proc/nobody/x/"),
+        ((*on_model("score")[:-2], "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/x.jsonl"),
         (("doctor", "{desk}/model", "--repair", "/proc/nobody/x"), "cannot write /proc/nobody/x"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_line_with_its_place_and_remedy(desk, tmp_path, words, complaint):
+def test_a_mistake_is_one_line_with_its_place_and_advice(desk, tmp_path, words, complaint):
     assert_refused(run(desk, tmp_path, *words), complaint.replace("{desk}", str(desk)), tmp_path)
 
 
@@ -276,7 +276,7 @@ def test_a_mistake_is_one_line_with_its_place_and_remedy(desk, tmp_path, words, 
         ("ties", "comparisons must have a preferred response, got"),
     ],
 )
-def test_the_quickstart_refuses_what_it_cannot_use(desk, tmp_path, data, complaint):
+def test_the_quickstart_refuses_data_it_cannot_use(desk, tmp_path, data, complaint):
     ran = run(desk, tmp_path, "quickstart", "--data", f"{{desk}}/{data}.jsonl", *OUT, "model.base={desk}/tiny")
     assert ran.code == 2
     assert complaint in ran.err.splitlines()[-1]
@@ -286,7 +286,7 @@ def test_the_quickstart_refuses_what_it_cannot_use(desk, tmp_path, data, complai
 
 
 @pytest.mark.parametrize("words", [("quickstart", *OUT), ("train", "--data", "{desk}/good.jsonl", *OUT)])
-def test_a_first_run_without_network_says_what_is_missing(desk, tmp_path, monkeypatch, words):
+def test_a_first_run_without_network_names_what_is_missing(desk, tmp_path, monkeypatch, words):
     monkeypatch.setenv("GUERDON_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -316,15 +316,15 @@ WRITERS = {
     "split": ("split", "{desk}/good.jsonl", *OUT),
     "train": train("good", "tiny", "train.save_every=1"),
     "train without checkpoints": train("good", "tiny", "train.save_every=0"),
-    "calibrate": on("calibrate"),
-    "audit": on("audit"),
-    "score": on("score"),
+    "calibrate": on_model("calibrate"),
+    "audit": on_model("audit"),
+    "score": on_model("score"),
     "doctor": ("doctor", "{desk}/model", "--repair", "{out}/x"),
 }
 
 
 @pytest.mark.parametrize("verb", WRITERS)
-def test_a_full_disk_is_told_and_leaves_nothing_half_written(desk, tmp_path, monkeypatch, verb):
+def test_a_full_disk_is_reported_and_leaves_no_partial_output(desk, tmp_path, monkeypatch, verb):
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -334,7 +334,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(desk, tmp_path, mon
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk")
-def test_a_disk_that_is_really_full_is_told_too(desk, tmp_path):
+def test_a_disk_that_is_really_full_is_reported_too(desk, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "none", disk], capture_output=True, check=False)
@@ -353,7 +353,7 @@ def test_a_disk_that_is_really_full_is_told_too(desk, tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
-def test_what_stood_there_stays_when_a_command_fails(desk, tmp_path):
+def test_an_existing_file_stays_when_a_command_fails(desk, tmp_path):
     for verb in ("import", "score"):
         (tmp_path / "x.jsonl").write_text("mine")
         words = {
@@ -364,7 +364,7 @@ def test_what_stood_there_stays_when_a_command_fails(desk, tmp_path):
         assert tree(tmp_path) == {"x.jsonl": b"mine"}
 
 
-def test_a_usage_error_is_two_and_names_the_command(desk, tmp_path):
+def test_a_usage_error_exits_with_two(desk, tmp_path):
     for words in (("nonsense",), ("train",), ("check", "{desk}/good.jsonl", "--nonsense")):
         ran = run(desk, tmp_path, *words)
         assert ran.code == 2
@@ -372,7 +372,7 @@ def test_a_usage_error_is_two_and_names_the_command(desk, tmp_path):
         assert "Traceback" not in ran.err
 
 
-def test_ctrl_c_says_that_the_command_may_be_given_again(desk, tmp_path, monkeypatch):
+def test_ctrl_c_prints_no_traceback(desk, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -382,7 +382,7 @@ def test_ctrl_c_says_that_the_command_may_be_given_again(desk, tmp_path, monkeyp
     assert "Traceback" not in ran.err
 
 
-def test_bad_rows_are_set_aside_with_their_reason_and_the_rest_goes_on(desk, tmp_path):
+def test_bad_rows_are_set_aside_with_their_reason_and_the_rest_is_imported(desk, tmp_path):
     lines = (desk / "good.jsonl").read_text("utf-8").splitlines()
     (tmp_path / "some.jsonl").write_text("\n".join([lines[0], "hello", lines[1]]) + "\n")
     ran = run(desk, tmp_path, "import", "{out}/some.jsonl", "--out", "{out}/all.jsonl", "--json")
@@ -395,7 +395,7 @@ def test_bad_rows_are_set_aside_with_their_reason_and_the_rest_goes_on(desk, tmp
     assert len(list(readers.read_comparisons(tmp_path / "all.jsonl"))) == 2
 
 
-def test_the_folder_one_stands_in_is_a_model_like_any_other(desk, tmp_path, monkeypatch):
+def test_the_current_folder_can_be_a_model(desk, tmp_path, monkeypatch):
     shutil.copytree(desk / "model", tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     ran = guerdon("score", ".", "--prompt", "a", "--response", "b", "--json")
@@ -405,12 +405,12 @@ def test_the_folder_one_stands_in_is_a_model_like_any_other(desk, tmp_path, monk
     assert guerdon("score", tmp_path / "here", "--prompt", "a", "--response", "b", "--json").code == 0
 
 
-def test_the_rejected_rows_do_not_share_a_file_with_the_kept(desk, tmp_path):
+def test_rejected_rows_cannot_share_a_file_with_the_output(desk, tmp_path):
     ran = run(desk, tmp_path, "import", "{desk}/good.jsonl", "--out", "{out}/rejected.jsonl")
     assert_refused(ran, "--out must not be rejected.jsonl", tmp_path)
 
 
-def test_scored_answers_that_look_alike_each_have_a_line(desk, tmp_path):
+def test_every_scored_response_has_a_line_even_if_they_are_equal(desk, tmp_path):
     ran = run(desk, tmp_path, "score", "{desk}/model", "--prompt", "a", "--response", "b_c", "--response", "b_c")
     assert ran.out.count("b_c") == 2
 
@@ -420,7 +420,7 @@ def test_a_score_option_that_would_be_ignored_is_refused(desk, tmp_path):
     assert_refused(ran, "Give --data FILE with --out FILE, or", tmp_path)
 
 
-def test_check_cuts_as_the_saved_model_does(tmp_path, tiny_dir):
+def test_check_truncates_as_the_saved_model_does(tmp_path, tiny_dir):
     save(create_reward_model(ModelOptions(base=str(tiny_dir), max_length=16)), tmp_path / "model")
     count = data.token_counter(ModelOptions(base=str(tmp_path / "model")))
     assert len(count(as_prompt("w1 " * 40), "w2")) == 16
@@ -429,15 +429,15 @@ def test_check_cuts_as_the_saved_model_does(tmp_path, tiny_dir):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (pushed("--reward", "{desk}/rule.py:raises"), "raises: raised ValueError"),
+        (ppo("--reward", "{desk}/rule.py:raises"), "raises: raised ValueError"),
         (
-            pushed("--reward", "{desk}/rule.py:nan"),
+            ppo("--reward", "{desk}/rule.py:nan"),
             "no prompt has a finite reward for each of its 1 replies, for this update; remedy",
         ),
-        (pushed("--reward", "{desk}/rule.py:short"), "short: "),
+        (ppo("--reward", "{desk}/rule.py:short"), "short: "),
     ],
 )
-def test_a_reward_that_fails_while_a_policy_learns_is_one_line_and_moves_nothing(desk, tmp_path, words, complaint):
+def test_a_reward_that_fails_during_optimization_is_one_line_and_writes_no_policy(desk, tmp_path, words, complaint):
     ran = run(desk, tmp_path, *words)
     assert ran.code == 2
     assert complaint in ran.err.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Members that are trained: heads that learn apart on one backbone, resamples that depend on nothing else, runs that go on."""
+"""Members of an ensemble: heads with separate losses on one backbone, bootstrap samples, runs that resume."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def gradients(base, comparisons, *, heads=1, seed=0, **options):
     return value, found, float(table.weight.sum())
 
 
-# ---- Resamples -----------------------------------------------------------------------------------------------------
+# ---- Bootstrap -----------------------------------------------------------------------------------------------------
 
 
-def test_draws_are_those_of_a_poisson_bootstrap():
+def test_counts_are_those_of_a_poisson_bootstrap():
     found = bootstrap_counts([f"c{i}" for i in range(4000)], 3, seed=0)
     assert found.mean(axis=0) == pytest.approx([1, 1, 1], abs=0.05)
     assert found.var(axis=0) == pytest.approx([1, 1, 1], abs=0.1)
@@ -50,7 +50,7 @@ def test_draws_are_those_of_a_poisson_bootstrap():
     assert (found == np.round(found)).all()
 
 
-def test_a_draw_depends_on_the_comparison_its_head_and_the_seed_and_on_nothing_else():
+def test_a_count_depends_only_on_the_comparison_its_head_and_the_seed():
     ids = [f"c{i}" for i in range(50)]
     whole = bootstrap_counts(ids, 3, seed=7)
     np.testing.assert_array_equal(bootstrap_counts(ids[::-1], 3, seed=7)[::-1], whole)
@@ -61,7 +61,7 @@ def test_a_draw_depends_on_the_comparison_its_head_and_the_seed_and_on_nothing_e
     assert (bootstrap_counts(ids, 3, seed=8) != whole).any()
 
 
-def test_training_on_a_resample_is_training_on_comparisons_weighed_by_their_draws(tiny_dir):
+def test_training_on_a_bootstrap_sample_is_training_with_its_counts_as_weights(tiny_dir):
     rows = liked(32)
     count = bootstrap_counts([row.id for row in rows], 1, seed=0)[:, 0]
     weighed = [dataclasses.replace(r, weight=float(n)) for r, n in zip(rows, count, strict=True) if n > 0]
@@ -77,7 +77,7 @@ def test_training_on_a_resample_is_training_on_comparisons_weighed_by_their_draw
         torch.testing.assert_close(value, other[name], rtol=0, atol=1e-6)
 
 
-def test_held_out_comparisons_are_never_resampled(tiny_dir):
+def test_held_out_comparisons_are_never_bootstrapped(tiny_dir):
     options = TrainOptions(**{**FAST, "lr": 1e-12}, bootstrap=True)
     held = [
         fit(create_reward_model(ModelOptions(base=str(tiny_dir))), liked(16), chosen, held_out=liked(12, 1)).held_out
@@ -87,7 +87,7 @@ def test_held_out_comparisons_are_never_resampled(tiny_dir):
     assert held[0].loss.value == pytest.approx(held[1].loss.value, abs=1e-5)
 
 
-def test_a_resample_that_holds_nothing_is_refused(tiny_dir):
+def test_an_empty_bootstrap_sample_is_refused(tiny_dir):
     rows = liked(30)
     none = [row for row, n in zip(rows, bootstrap_counts([r.id for r in rows], 1, 0)[:, 0], strict=True) if n == 0]
     with pytest.raises(
@@ -112,7 +112,7 @@ def test_a_head_learns_from_its_own_loss_and_the_backbone_from_the_mean(tiny_dir
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_with_resamples_each_head_learns_from_its_own(tiny_dir):
+def test_each_head_learns_from_its_own_bootstrap_sample(tiny_dir):
     rows = liked(20)
     _, together, divisor = gradients(tiny_dir, rows, heads=3, seed=5, bootstrap=True)
     for k in range(3):
@@ -120,7 +120,7 @@ def test_with_resamples_each_head_learns_from_its_own(tiny_dir):
         torch.testing.assert_close(together[HEAD][k] * divisor * 3, alone[HEAD][0] * own, rtol=1e-4, atol=1e-4)
 
 
-def test_micro_batches_change_nothing_for_heads_on_resamples(tiny_dir):
+def test_micro_batches_change_nothing_for_bootstrapped_heads(tiny_dir):
     rows = liked(14)
     rows[3] = dataclasses.replace(rows[3], weight=2.5)
     whole, large, _ = gradients(tiny_dir, rows, heads=3, bootstrap=True, micro_tokens=10**6)
@@ -131,7 +131,7 @@ def test_micro_batches_change_nothing_for_heads_on_resamples(tiny_dir):
             torch.testing.assert_close(grad, large[name], rtol=0, atol=1e-5)
 
 
-def test_over_a_frozen_backbone_heads_together_are_heads_trained_apart(tiny_dir):
+def test_on_a_frozen_backbone_heads_trained_together_equal_heads_trained_alone(tiny_dir):
     options = TrainOptions(**{**FAST, "lr": 0.02, "eps": 1e-12, "clip": 0.0, "epochs": 3.0})
 
     def trained(heads, seed):
@@ -166,7 +166,7 @@ def test_a_run_of_other_heads_is_another_run(tiny_dir, tmp_path):
             fit(model, liked(16), options, folder=tmp_path)
 
 
-def test_heads_and_rated_attributes_do_not_go_together(tiny_dir):
+def test_several_heads_with_rated_attributes_are_refused(tiny_dir):
     model = create_reward_model(ModelOptions(base=str(tiny_dir), heads=2))
     with pytest.raises(
         GuerdonError, match=r"model.heads must be 1 with train.loss=attributes, .*, got 2\. Set model.heads=1"
@@ -214,12 +214,12 @@ def test_finished_members_are_not_trained_again(tiny_dir, tmp_path):
         make(tiny_dir, out=tmp_path, lr=1e-3, max_steps=1)
 
 
-def test_without_held_out_comparisons_the_scale_says_that_it_is_of_the_training(tiny_dir):
+def test_without_held_out_comparisons_the_scale_names_the_training_comparisons(tiny_dir):
     model = make(tiny_dir, held_out=(), max_steps=1)
     assert model.model.scale.provenance["from"] == "comparisons of the training"
 
 
-def test_each_run_has_a_seed_of_its_own_and_heads_are_one_run():
+def test_each_run_has_its_own_seed_and_heads_are_one_run():
     config = Config(train=TrainOptions(seed=4))
     assert [run.train.seed for run in member_configs(config, 3, "seed")] == [4, 5, 6]
     assert not any(run.train.bootstrap for run in member_configs(config, 3, "seed"))
@@ -237,7 +237,7 @@ def test_each_run_has_a_seed_of_its_own_and_heads_are_one_run():
         ({"rule": "sum"}, "ensemble: rule 'sum' is not known; known are mean, min"),
     ],
 )
-def test_an_ensemble_that_makes_no_sense_is_refused(tiny_dir, given, said):
+def test_an_invalid_ensemble_is_refused(tiny_dir, given, said):
     with pytest.raises(GuerdonError, match=said):
         make(tiny_dir, **given)
 
@@ -247,7 +247,7 @@ def test_an_ensemble_that_makes_no_sense_is_refused(tiny_dir, given, said):
 
 @pytest.fixture(scope="module")
 def desk(tiny_dir, tmp_path_factory):
-    """Two trained models and held-out comparisons; read them, do not write here."""
+    """Two trained models and held-out comparisons, to read only."""
     place = tmp_path_factory.mktemp("desk")
     for seed in (0, 1):
         model = create_reward_model(ModelOptions(base=str(tiny_dir)), seed=0)

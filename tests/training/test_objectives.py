@@ -18,7 +18,7 @@ from guerdon.training.objectives import OBJECTIVES
 
 def rankings(num: int, seed: int = 0) -> list[Comparison]:
     """Of 2 to 5 responses; every third has a tie, every fourth a tail that nobody ranked."""
-    made = []
+    rows = []
     for i in range(num):
         (comparison,) = liked(1, 1000 * seed + i, k=2 + i % 4)
         groups = list(comparison.preference.groups)
@@ -26,23 +26,23 @@ def rankings(num: int, seed: int = 0) -> list[Comparison]:
             groups[-2:] = [groups[-2] + groups[-1]]
         if i % 4 == 1:
             groups = groups[:-1]
-        made.append(dataclasses.replace(comparison, preference=Preference(groups=tuple(groups)), id=""))
-    return made
+        rows.append(dataclasses.replace(comparison, preference=Preference(groups=tuple(groups)), id=""))
+    return rows
 
 
 def with_ties(comparisons):
     """Every third pair gets a better one's words twice over, and the verdict that they are equal."""
-    made = list(comparisons)
-    for i in range(0, len(made), 3):
-        best = made[i].responses[made[i].preference.groups[0][0]].text
+    rows = list(comparisons)
+    for i in range(0, len(rows), 3):
+        best = rows[i].responses[rows[i].preference.groups[0][0]].text
         twins = (Response(best), Response(" ".join(reversed(best.split()))))
-        made[i] = dataclasses.replace(made[i], responses=twins, preference=Preference(q=0.5), id="")
-    return made
+        rows[i] = dataclasses.replace(rows[i], responses=twins, preference=Preference(q=0.5), id="")
+    return rows
 
 
 def rated(comparisons):
     """Kind and unkind words counted as two ratings, every third of them missing."""
-    made = []
+    rows = []
     for i, comparison in enumerate(comparisons):
         responses = []
         for j, response in enumerate(comparison.responses):
@@ -51,8 +51,8 @@ def rated(comparisons):
             if (i + j) % 3 == 0:
                 del ratings["kind" if i % 2 else "unkind"]
             responses.append(dataclasses.replace(response, ratings=ratings))
-        made.append(dataclasses.replace(comparison, responses=tuple(responses), id=""))
-    return made
+        rows.append(dataclasses.replace(comparison, responses=tuple(responses), id=""))
+    return rows
 
 
 DATA = {

@@ -1,4 +1,4 @@
-"""Several processes: the result of one, however weights and work are shared out, and a run that changes hands between them.
+"""Several processes give the result of one, with copies of the model or shards, and a run can continue with another number.
 
 One launch runs every case below; each case is then run here by one process and compared.
 """
@@ -36,42 +36,42 @@ CASES = {
     "copies": {"loss": "rao_kupper"},
     "copies, adapters": {"lora_rank": 2, "gradient_checkpointing": True},
     "copies, more processes than comparisons": {"batch_size": 1, "max_steps": 3},
-    "slices": {"shard": True},
-    "slices, a learned threshold": {"shard": True, "loss": "rao_kupper", "gradient_checkpointing": True},
-    "slices, adapters": {"shard": True, "lora_rank": 2, "gradient_checkpointing": True},
-    "slices, more processes than comparisons": {"shard": True, "batch_size": 1, "max_steps": 3},
-    "slices, bfloat16": {"shard": True, "dtype": "bfloat16"},
-    "slices, stopping early": {"shard": True, "patience": 1, "eval_every": 1, "epochs": 9.0},
-    "slices, stopping early, on disk": {"shard": True, "patience": 1, "eval_every": 1, "epochs": 9.0, "out": True},
+    "shards": {"shard": True},
+    "shards, a learned threshold": {"shard": True, "loss": "rao_kupper", "gradient_checkpointing": True},
+    "shards, adapters": {"shard": True, "lora_rank": 2, "gradient_checkpointing": True},
+    "shards, more processes than comparisons": {"shard": True, "batch_size": 1, "max_steps": 3},
+    "shards, bfloat16": {"shard": True, "dtype": "bfloat16"},
+    "shards, stopping early": {"shard": True, "patience": 1, "eval_every": 1, "epochs": 9.0},
+    "shards, stopping early, on disk": {"shard": True, "patience": 1, "eval_every": 1, "epochs": 9.0, "out": True},
 }
 CHANGING = {**SMALL, "epochs": 2.0, "save_every": 2}
 
 
 def uneven(num: int = 27) -> list[Comparison]:
-    """Comparisons of unequal length and weight, the longest ten times the shortest."""
-    made = liked(num)
+    """Comparisons of unequal length and weight; the longest has ten times the tokens of the shortest."""
+    rows = liked(num)
     for i in range(0, num, 7):
-        first, second = made[i].responses
-        made[i] = dataclasses.replace(
-            made[i], responses=(dataclasses.replace(first, text=f"{first.text} and so it was" * 12), second), id=""
+        first, second = rows[i].responses
+        rows[i] = dataclasses.replace(
+            rows[i], responses=(dataclasses.replace(first, text=f"{first.text} and so it was" * 12), second), id=""
         )
-    return [dataclasses.replace(c, weight=1 + i % 3) for i, c in enumerate(made)]
+    return [dataclasses.replace(c, weight=1 + i % 3) for i, c in enumerate(rows)]
 
 
 def run_case(base: Path, name: str, place: Path, **over) -> loop.TrainResult:
-    """Train as a case says, in as many processes as there are."""
+    """Train as the case says, in this number of processes."""
     given = {**SMALL, **CASES[name], **over}
     folder = place / "run" if given.pop("out", False) else None
     model = {key: given.pop(key) for key in ("lora_rank", "dtype") if key in given}
     held_out = [
         dataclasses.replace(c, preference=Preference(groups=c.preference.groups[::-1]), id="") for c in liked(9, 1)
     ]
-    made = create_reward_model(ModelOptions(base=str(base), **model))
-    return fit(made, uneven(), TrainOptions(**given), held_out=held_out, folder=folder)
+    created = create_reward_model(ModelOptions(base=str(base), **model))
+    return fit(created, uneven(), TrainOptions(**given), held_out=held_out, folder=folder)
 
 
 def run_all(base: str, place: str) -> None:
-    """What each launched process does: every case, and the first steps of a run that others go on with."""
+    """What each launched process runs: every case, and the first steps of a run that others resume."""
 
     for name in CASES:
         run_result = run_case(Path(base), name, Path(place) / name)
@@ -80,7 +80,7 @@ def run_all(base: str, place: str) -> None:
 
 
 def first_steps(base: str, place: str, steps: int, **options) -> None:
-    """The run that changes hands, up to a step that is a multiple of its save_every."""
+    """The run that others resume, up to a step that is a multiple of its save_every."""
     save = TrainingRun.save_checkpoint
 
     def dying(run, step, weights):
@@ -103,7 +103,7 @@ def write_result(result: loop.TrainResult, folder: Path) -> None:
 
 
 def launch(*command: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    """Run by torchrun, with one thread a process."""
+    """Run with torchrun, one thread per process."""
     return started("torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *command)
 
 
@@ -119,7 +119,7 @@ def started(launcher: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def launched(tiny_dir, tmp_path_factory) -> Path:
-    """A folder with what two processes made of every case."""
+    """A folder with the results of two processes for every case."""
     place = tmp_path_factory.mktemp("two")
     guerdon.write(place / "data.jsonl", uneven())
     script = f"""
@@ -148,12 +148,12 @@ def test_two_processes_take_the_steps_of_one(tiny_dir, tmp_path, launched, name)
 
 
 def test_stopping_early_is_one_of_the_cases(tiny_dir, tmp_path):
-    result = run_case(tiny_dir, "slices, stopping early", tmp_path, shard=False)
+    result = run_case(tiny_dir, "shards, stopping early", tmp_path, shard=False)
     assert result.stopped_early
     assert 1 < result.steps < 36
 
 
-def test_the_processes_of_a_case_make_unequal_numbers_of_passes(tiny_dir):
+def test_processes_compute_unequal_numbers_of_passes(tiny_dir):
     model = create_reward_model(ModelOptions(base=str(tiny_dir)))
     options = TrainOptions(**SMALL)
     table = tokenize_comparisons(model.text, uneven(), options)
@@ -168,8 +168,8 @@ def test_the_processes_of_a_case_make_unequal_numbers_of_passes(tiny_dir):
     assert any(min(pair) > 1 for pair in passes), passes
 
 
-def test_a_run_goes_on_with_another_number_of_processes(tiny_dir, launched):
-    """Two with slices, then one, then two with copies, started from the command line: what one unbroken run does."""
+def test_a_run_resumes_with_another_number_of_processes(tiny_dir, launched):
+    """Two with shards, then one, then two with copies, started from the command line: the same as one unbroken run."""
     first_steps(str(tiny_dir), str(launched), 4)
     options = [f"train.{key}={value}" for key, value in CHANGING.items()]
     data, hands = launched / "data.jsonl", launched / "hands"
@@ -191,7 +191,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tiny_dir, launched):
     assert not list(launched.glob("hands/.*"))
 
 
-def test_accelerate_launch_starts_them_too(tiny_dir, tmp_path):
+def test_accelerate_launch_works_too(tiny_dir, tmp_path):
     data, out = tmp_path / "data.jsonl", tmp_path / "run"
     guerdon.write(data, uneven())
     how = ("--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")
@@ -205,14 +205,14 @@ def test_accelerate_launch_starts_them_too(tiny_dir, tmp_path):
         torch.testing.assert_close(found[key], value, rtol=0, atol=1e-6)
 
 
-def test_slices_of_one_process_are_refused(tiny_dir):
+def test_sharding_with_one_process_is_refused(tiny_dir):
     with pytest.raises(
         GuerdonError, match=r"train\.shard must be false in a single process, got true\. Start several with torchrun"
     ):
         fit(create_reward_model(ModelOptions(base=str(tiny_dir))), liked(4), TrainOptions(shard=True))
 
 
-def test_slices_of_a_model_whose_positions_turn_are_refused_with_texts_on_both_sides(tmp_path):
+def test_sharding_a_longrope_model_is_refused_with_texts_on_both_sides_of_its_threshold(tmp_path):
     base = str(save_family(tmp_path, "longrope"))
     model, options = create_reward_model(ModelOptions(base=base, truncation="left")), TrainOptions(shard=True)
     both = tokenize_comparisons(model.text, uneven(8), options)

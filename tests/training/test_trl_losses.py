@@ -23,14 +23,14 @@ CASE = json.loads((Path(__file__).parents[1] / "cases/trl_step_losses.json").rea
 
 def recipe_weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """As CASE["recipe"]["weights"] says."""
-    rs, made = np.random.RandomState(0), {}
+    rs, values = np.random.RandomState(0), {}
     for name in sorted(shapes):
         if "norm" in name:
-            made[name] = np.ones(shapes[name], dtype=np.float32)
+            values[name] = np.ones(shapes[name], dtype=np.float32)
         else:
             drawn = rs.randint(-128, 128, size=shapes[name])
-            made[name] = (drawn / (512 if name == "score.weight" else 4096)).astype(np.float32)
-    return made
+            values[name] = (drawn / (512 if name == "score.weight" else 4096)).astype(np.float32)
+    return values
 
 
 def recipe_pairs() -> list[dict[str, list[int]]]:
