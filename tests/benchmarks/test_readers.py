@@ -120,3 +120,13 @@ def test_ids_that_two_subsets_share_are_told_apart():
     assert [i.id for i in items_of("rewardbench", rows)] == ["alpacaeval-easy/0", "donotanswer/0", "math-prm/0"]
     scores = [(f"f:{i}", {"id": 0, "subset": row["subset"], "scores": [i, 0]}) for i, row in enumerate(rows)]
     assert [float(s[0, 0]) for s in match_scores(scores, items_of("rewardbench", rows)).scores] == [0, 1, 2]
+
+
+def test_an_answer_that_calls_a_tool_keeps_its_call():
+    asks = {"role": "user", "content": "Weather in Rome?"}
+    calls = [
+        [asks, {"role": "assistant", "content": None, "tool_calls": [{"name": name, "arguments": {}}]}]
+        for name in ("weather", "delete_all")
+    ]
+    (item,) = read_items([("f:1", {"id": "x", "chosen": calls[0], "rejected": calls[1]})], "pairs")[1]
+    assert [r.messages[0].tool_calls[0].name for r in item.responses] == ["weather", "delete_all"]

@@ -9,7 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 from guerdon.benchmarks.items import Item
-from guerdon.contracts import GuerdonError, Message, Prompt, Response, as_prompt, prompt_digest
+from guerdon.contracts import (
+    GuerdonError,
+    Message,
+    Prompt,
+    ResponseLike,
+    as_prompt,
+    as_response,
+    prompt_digest,
+)
 from guerdon.errors import did_you_mean, field_error, show_value
 from guerdon.formulas.benchmarks import WEIGHTS
 from guerdon.io.fields import as_text
@@ -126,7 +134,7 @@ def _item(
     row: Row,
     number: int,
     prompt: Prompt,
-    responses: Sequence[str],
+    responses: Sequence[ResponseLike],
     correct: Sequence[int],
     subset: str,
     *,
@@ -138,7 +146,7 @@ def _item(
     return Item(
         id=f"{subset}/{number}" if id is None else str(id),
         prompt=prompt,
-        responses=tuple(Response(text) for text in responses),
+        responses=tuple(map(as_response, responses)),
         correct=tuple(correct),
         subset=subset,
         group=group or prompt_digest(prompt),
@@ -163,7 +171,7 @@ def _texts(row: Row, key: str) -> list[str]:
 
 
 def _prompt(row: Row, key: str) -> Prompt:
-    """A prompt from text, or from messages, whose fields other than role and content are ignored."""
+    """A prompt from text or messages."""
     value = _field(row, key)
     if isinstance(value, str):
         return as_prompt(value)
@@ -188,14 +196,20 @@ def _read_pair(row: Row, place: str, number: int) -> Item:
     chosen and rejected are texts, or whole conversations that end with the answer.
     """
     chosen, rejected = _field(row, "chosen"), _field(row, "rejected")
+    answers: tuple[ResponseLike, ResponseLike]
     if isinstance(chosen, str):
-        prompt, better, worse = _prompt(row, "prompt"), chosen, _text(row, "rejected")
+        prompt, answers = _prompt(row, "prompt"), (chosen, _text(row, "rejected"))
     else:
-        *before, last = _prompt(row, "chosen")
-        if not before or not isinstance(rejected, list | tuple):
+        turns = _prompt(row, "chosen")
+        if len(turns) < 2 or not isinstance(rejected, list | tuple):
             raise field_error("chosen", "text, or messages that end with the answer, like rejected", chosen)
-        prompt, better, worse = Prompt(before), last.content, _prompt(row, "rejected")[-1].content
-    return _item(row, number, prompt, (better, worse), (0,), _pair_subset(row))
+        prompt, answers = turns[:-1], (_answer(turns), _answer(_prompt(row, "rejected")))
+    return _item(row, number, prompt, answers, (0,), _pair_subset(row))
+
+
+def _answer(turns: Prompt) -> ResponseLike:
+    """The last turn: its text, or the turn itself where it calls tools."""
+    return turns[-1:] if turns[-1].tool_calls else turns[-1].content
 
 
 def _pair_subset(row: Row) -> str:
