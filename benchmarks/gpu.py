@@ -35,7 +35,7 @@ from measure import ratio, spread
 
 from guerdon.config import ModelOptions, TrainOptions
 from guerdon.models.card import Card
-from guerdon.models.chat import Encoded, Text, ensure_pad_token
+from guerdon.models.chat import ChatTokenizer, Encoded, ensure_pad_token
 from guerdon.models.engine.backbone import batch_by_length, pad
 from guerdon.models.engine.classifier import add_adapters, reward_head
 from guerdon.models.engine.pretrained import read_tokenizer
@@ -79,7 +79,7 @@ def main() -> None:
     a.device = torch.device("cpu" if a.smoke else "cuda")
     tokenizer = read_tokenizer(str(a.model), ModelOptions())
     ensure_pad_token(tokenizer)
-    text = Text(tokenizer, 10**9)
+    text = ChatTokenizer(tokenizer, 10**9)
     source = rows.made_up(40) if a.smoke and not a.data else rows.read_rows(a.data)
     pairs = rows.pairs(source, text, a.n, a.max_length, SEED)
     for shape in measure.names(a.shapes):
@@ -95,7 +95,7 @@ def main() -> None:
             print(f"{name} ({time.perf_counter() - began:.0f} s): {json.dumps(found, indent=1)}", flush=True)
 
 
-def made(a: argparse.Namespace, shape: str, text: Text, *, float32_head: bool = True) -> Any:
+def made(a: argparse.Namespace, shape: str, text: ChatTokenizer, *, float32_head: bool = True) -> Any:
     """A Qwen2-shaped classifier with random bfloat16 weights on the device."""
     from transformers import AutoModelForSequenceClassification, Qwen2Config
 
@@ -117,7 +117,7 @@ def made(a: argparse.Namespace, shape: str, text: Text, *, float32_head: bool = 
     return classifier
 
 
-def ours(a: argparse.Namespace, classifier: Any, text: Text, case: str) -> ScalarRewardModel:
+def ours(a: argparse.Namespace, classifier: Any, text: ChatTokenizer, case: str) -> ScalarRewardModel:
     """The classifier as Guerdon's model, with adapters for LoRA."""
     if case == "lora":
         classifier = add_adapters(classifier, ModelOptions(lora_rank=RANK, lora_alpha=2 * RANK), SEED)
@@ -128,7 +128,7 @@ def ours(a: argparse.Namespace, classifier: Any, text: Text, case: str) -> Scala
 # ---- Training ----------------------------------------------------------------------------------------------------
 
 
-def train(a: argparse.Namespace, shape: str, text: Text, pairs: list[rows.Pair], case: str) -> dict[str, Any]:
+def train(a: argparse.Namespace, shape: str, text: ChatTokenizer, pairs: list[rows.Pair], case: str) -> dict[str, Any]:
     """Ours, then TRL's with each size of pass; in turn, after a step to warm up."""
     tokens = rows.count_tokens([pair["ids"] for pair in pairs])
     classifier = made(a, shape, text)
@@ -192,7 +192,7 @@ def train(a: argparse.Namespace, shape: str, text: Text, pairs: list[rows.Pair],
 
 
 def train_ours(
-    a: argparse.Namespace, classifier: Any, text: Text, pairs: list[rows.Pair], case: str
+    a: argparse.Namespace, classifier: Any, text: ChatTokenizer, pairs: list[rows.Pair], case: str
 ) -> tuple[Any, dict[str, float]]:
     """One pass; returns the classifier, adapters folded in."""
     model = ours(a, classifier, text, case)
@@ -245,7 +245,7 @@ def train_trl(
 # ---- Scoring -----------------------------------------------------------------------------------------------------
 
 
-def score(a: argparse.Namespace, shape: str, text: Text, pairs: list[rows.Pair]) -> dict[str, Any]:
+def score(a: argparse.Namespace, shape: str, text: ChatTokenizer, pairs: list[rows.Pair]) -> dict[str, Any]:
     """Candidates and mixed replies, ours and padded rows in turn, on the same weights."""
     classifier = made(a, shape, text)
     weights = sizes(classifier)[0]

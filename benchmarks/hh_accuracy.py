@@ -275,12 +275,12 @@ def cut(a: argparse.Namespace, options: ModelOptions) -> tuple[dict[str, list[Co
     """The parts, disjoint by prompt group, and how many rows were left out why. The first response is the chosen one."""
     from transformers import AutoTokenizer
 
-    from guerdon.models.chat import Text
+    from guerdon.models.chat import ChatTokenizer
     from guerdon.models.directory.loading import resolve
 
     with gzip.open(a.data, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    text = Text(AutoTokenizer.from_pretrained(resolve(options.base)), max_length=10**9)
+    text = ChatTokenizer(AutoTokenizer.from_pretrained(resolve(options.base)), max_length=10**9)
     pairs: dict[str, list[Comparison]] = {"train": [], "test": []}
     counts = {f"{split}_{why}": 0 for split in pairs for why in ("rows", "identical", "too_long")}
     for row in rows:

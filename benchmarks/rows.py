@@ -1,7 +1,7 @@
 """What the benchmarks run on: real prompts and replies from files, the same token ids for every contestant, one start.
 
 A pair is a dictionary that a job can carry: prompt (messages), replies (the better one first), ids (of each reply with its
-prompt, by our `Text`).
+prompt, by our `ChatTokenizer`).
 """
 
 from __future__ import annotations
@@ -100,6 +100,6 @@ def text_of(folder: Path, max_length: int = 10**9, truncation: str = "refuse") -
     """How conversations become token ids for that model."""
     from transformers import AutoTokenizer
 
-    from guerdon.models.chat import Text
+    from guerdon.models.chat import ChatTokenizer
 
-    return Text(AutoTokenizer.from_pretrained(folder), max_length, truncation)
+    return ChatTokenizer(AutoTokenizer.from_pretrained(folder), max_length, truncation)

@@ -96,7 +96,7 @@ WHAT = "scoring of replies; ours beside plain padded transformers"
 def candidate_sets(
     a: argparse.Namespace, start: Path, source: Sequence[dict[str, Any]], prompt: int, reply: int
 ) -> list[dict[str, Any]]:
-    """Prompts with replies cut from real text to about the wanted tokens, and the ids that our Text makes of them."""
+    """Prompts with replies cut from real text to about the wanted tokens, and the ids that our ChatTokenizer makes of them."""
     text = rows.text_of(start)
     around = len(text.encode([""], [""])[0].ids)  # what the template adds
 

@@ -27,7 +27,7 @@ from guerdon import (
 )
 from guerdon.config import ModelOptions
 from guerdon.contracts import as_prompt, as_response
-from guerdon.models.chat import Text
+from guerdon.models.chat import ChatTokenizer
 from guerdon.models.directory.formats import card_as_json, card_from_json
 from guerdon.models.directory.loading import create_reward_model, load_reward_model
 from guerdon.models.directory.saving import save
@@ -192,7 +192,7 @@ def test_an_empty_cut_response_still_scores(model):
 
 @pytest.mark.parametrize("finish", ["stop", "length"])
 def test_the_plain_template_names_the_speakers(families, finish):
-    text = Text(AutoTokenizer.from_pretrained(families("gpt2")), template="plain")
+    text = ChatTokenizer(AutoTokenizer.from_pretrained(families("gpt2")), template="plain")
     assert text.render(as_prompt("hi"), Response("yes", finish=finish)) == "User: hi\n\nAssistant: yes"
 
 

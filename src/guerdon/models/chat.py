@@ -1,7 +1,7 @@
 """Conversations to token ids: chat template, truncation, special tokens.
 
-Everything that shows text to a reward model goes through `Text.encode`, so training, scoring and audits see the same ids
-for the same conversation.
+Everything that shows text to a reward model goes through `ChatTokenizer.encode`, so training, scoring and audits see the
+same ids for the same conversation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from guerdon.contracts import (
     as_response,
     digest,
 )
-from guerdon.models.chat_template import PLAIN_TEMPLATE, ChatTemplate, own_template, whole
+from guerdon.models.chat_template import PLAIN_TEMPLATE, ChatTemplate, own_template, replace_surrogates
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -39,8 +39,8 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A tokenizer with the choices that decide what the model sees.
+class ChatTokenizer:
+    """A tokenizer with the options that decide what the model sees.
 
     template: "model" or "plain". truncation: refuse, drop or left; for a score, drop truncates as left does and sets
     `truncated`. system: put before prompts that have no system message. encoder: add the tokenizer's own special tokens.
@@ -91,7 +91,10 @@ class Text:
             )
         template = self._renderer()
         pairs = zip(prompts, responses, strict=True)
-        texts = [whole(template.conversation(as_prompt(prompt), as_response(response))) for prompt, response in pairs]
+        texts = [
+            replace_surrogates(template.conversation(as_prompt(prompt), as_response(response)))
+            for prompt, response in pairs
+        ]
         if not texts:
             return []
         rows = self.tokenizer(texts, add_special_tokens=self.encoder, verbose=False)["input_ids"]

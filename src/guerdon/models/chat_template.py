@@ -201,7 +201,7 @@ def render_prompt(tokenizer: Any, prompt: Prompt, *, template: str, system: str 
     `system` is put before a prompt that has no system message. Raises GuerdonError if the template refuses the prompt or
     leaves out its tools.
     """
-    return whole(ChatTemplate(tokenizer, template_source(tokenizer, template), system).prompt(prompt))
+    return replace_surrogates(ChatTemplate(tokenizer, template_source(tokenizer, template), system).prompt(prompt))
 
 
 def template_source(tokenizer: Any, template: str) -> str:
@@ -224,7 +224,7 @@ def with_system_message(prompt: Prompt, system: str | None) -> Prompt:
     return Prompt((Message("system", system),)) + prompt
 
 
-def whole(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """The text with U+FFFD for each half of a character (a lone surrogate), which no tokenizer takes."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

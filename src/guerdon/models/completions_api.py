@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from guerdon.contracts import GuerdonError
-from guerdon.models.chat_template import whole
+from guerdon.models.chat_template import replace_surrogates
 
 RETRIED_STATUSES = frozenset({408, 425, 429})  # below 500: these ask the client to come back later
 REQUEST_STATUSES = frozenset({400, 413, 422})  # these say what is wrong with this request
@@ -66,7 +66,7 @@ def _parse_completion(choice: Mapping[str, Any], log_probs: bool) -> Completion:
         raise BadAnswer("a choice without text")
     reason = choice.get("finish_reason")
     log_prob = _sum_log_probs(choice.get("logprobs")) if log_probs else math.nan
-    return Completion(whole(text), reason if isinstance(reason, str) else None, log_prob)
+    return Completion(replace_surrogates(text), reason if isinstance(reason, str) else None, log_prob)
 
 
 def _sum_log_probs(log_probs: Any) -> float:

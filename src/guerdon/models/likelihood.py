@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from guerdon.contracts import GuerdonError, Prompt
-from guerdon.models.chat_template import whole
+from guerdon.models.chat_template import replace_surrogates
 from guerdon.models.engine.pretrained import context_length
 
 if TYPE_CHECKING:
@@ -175,7 +175,9 @@ def _windows(first: Any, ids: Any, most: int) -> Iterator[tuple[Any, Any]]:
 def _ids(policy: LanguagePolicy, texts: Sequence[str]) -> list[Any]:
     if not texts:
         return []
-    rows = policy.tokenizer([whole(text) for text in texts], add_special_tokens=False, verbose=False)["input_ids"]
+    rows = policy.tokenizer([replace_surrogates(text) for text in texts], add_special_tokens=False, verbose=False)[
+        "input_ids"
+    ]
     return [np.asarray(row, dtype=np.int32) for row in rows]
 
 

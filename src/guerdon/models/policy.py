@@ -28,7 +28,7 @@ from guerdon.contracts import (
     digest,
 )
 from guerdon.formulas.policy import entropy
-from guerdon.models.chat_template import render_prompt, template_source, whole
+from guerdon.models.chat_template import render_prompt, replace_surrogates, template_source
 from guerdon.models.engine import kv_cache
 from guerdon.models.engine.backbone import TOLERANCE, Backbone, Texts, pad, padded_positions
 from guerdon.models.engine.kv_cache import SampledTokens
@@ -374,7 +374,7 @@ class LanguagePolicy:
             raise GuerdonError(
                 "a response must be plain text to have a log-probability, got several messages. Drop it."
             )
-        ids = self.tokenizer(whole(response.text), add_special_tokens=False, verbose=False)["input_ids"]
+        ids = self.tokenizer(replace_surrogates(response.text), add_special_tokens=False, verbose=False)["input_ids"]
         end = [] if response.finish == "length" else [self.end_of_turn]
         return np.asarray([*ids, *end], dtype=np.int32)
 

@@ -29,7 +29,7 @@ from guerdon.contracts import (
     digest,
     message_dict,
 )
-from guerdon.models.chat_template import render_prompt, whole, with_system_message
+from guerdon.models.chat_template import render_prompt, replace_surrogates, with_system_message
 from guerdon.models.completions_api import Completion
 from guerdon.models.completions_client import CompletionsClient, Request, RequestFailed, RequestPool, TooManyReplies
 from guerdon.progress import Bar
@@ -295,7 +295,7 @@ class RemotePolicy:
 def _chat_message(message: Message) -> dict[str, Any]:
     """The message as the API takes it: lone surrogates replaced, arguments of tool calls as JSON text."""
     row = message_dict(message)
-    row["content"] = whole(row["content"])
+    row["content"] = replace_surrogates(row["content"])
     for call, row_call in zip(message.tool_calls, row.get("tool_calls", ()), strict=True):
         row_call["function"]["arguments"] = call.arguments
     return row

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from guerdon.contracts import GuerdonError, PromptLike, ResponseLike, Scores, digest
 from guerdon.formulas.ensemble import spread as member_spread
 from guerdon.models.card import Card
-from guerdon.models.chat import Encoded, Text
+from guerdon.models.chat import ChatTokenizer, Encoded
 from guerdon.models.engine.backbone import Backbone, Texts, pad
 from guerdon.models.engine.classifier import linear_head, merge_adapters, reward_head
 from guerdon.models.engine.device import autocast
@@ -84,7 +84,7 @@ class ScalarRewardModel:
     def __init__(
         self,
         network: ScalarNetwork,
-        text: Text,
+        text: ChatTokenizer,
         card: Card,
         *,
         autocast: str = "no",

@@ -17,7 +17,7 @@ from scipy.stats import poisson
 
 from guerdon.config import TrainOptions
 from guerdon.contracts import Comparison, GuerdonError
-from guerdon.models.chat import Text
+from guerdon.models.chat import ChatTokenizer
 from guerdon.progress import Bar
 
 CHUNK = 512  # comparisons tokenized at once: only token ids are kept, never all padded texts
@@ -77,7 +77,7 @@ class TokenizedComparisons:
 
 
 def tokenize_comparisons(
-    text: Text,
+    text: ChatTokenizer,
     comparisons: Sequence[Comparison],
     options: TrainOptions,
     attributes: Sequence[str] = (),
@@ -135,7 +135,7 @@ def bootstrap_counts(ids: Sequence[str], heads: int, seed: int) -> Float[np.ndar
 class _Builder:
     """Collects the columns of TokenizedComparisons chunk by chunk."""
 
-    def __init__(self, text: Text, options: TrainOptions, attributes: Sequence[str]) -> None:
+    def __init__(self, text: ChatTokenizer, options: TrainOptions, attributes: Sequence[str]) -> None:
         self.text, self.options, self.attributes = text, options, list(attributes)
         self.ids: list[np.ndarray] = []
         self.lengths: list[int] = []  # of each response
@@ -145,7 +145,7 @@ class _Builder:
         self.kept: list[Comparison] = []
         self.num_dropped = self.num_seen = 0
         # Encodes texts of any length: under "refuse" the error at the end counts all of them.
-        self.encoder = Text(text.tokenizer, 10**9, "left", text.template, text.system, text.encoder)
+        self.encoder = ChatTokenizer(text.tokenizer, 10**9, "left", text.template, text.system, text.encoder)
 
     def add(self, comparisons: Sequence[Comparison]) -> None:
         prompts = [c.prompt for c in comparisons for _ in c.responses]

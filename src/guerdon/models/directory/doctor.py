@@ -267,9 +267,9 @@ def _read(place: Path) -> Facts:
         return facts
     tokenizer = facts["tokenizer"]
     if tokenizer.chat_template:
-        from guerdon.models.chat import Text
+        from guerdon.models.chat import ChatTokenizer
 
-        text = Text(tokenizer, system=facts["card"].get("system"))
+        text = ChatTokenizer(tokenizer, system=facts["card"].get("system"))
         facts["template_hash"] = text.template_hash
         try:
             turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from guerdon.config import ModelOptions
-    from guerdon.models.chat import Text
+    from guerdon.models.chat import ChatTokenizer
 
 
 # ---- Writing -----------------------------------------------------------------------------------------------------
 
 
-def write_model_files(classifier: PreTrainedModel, text: Text, folder: Path) -> None:
+def write_model_files(classifier: PreTrainedModel, text: ChatTokenizer, folder: Path) -> None:
     """Write weights, tokenizer and config.json into a directory that exists."""
     with quiet():
         classifier.save_pretrained(folder)
@@ -37,7 +37,7 @@ def write_model_files(classifier: PreTrainedModel, text: Text, folder: Path) -> 
     (folder / "config.json").write_text(json.dumps(portable_config(classifier, text), indent=2) + "\n", "utf-8")
 
 
-def write_tokenizer(text: Text, folder: Path) -> None:
+def write_tokenizer(text: ChatTokenizer, folder: Path) -> None:
     """Write the tokenizer with its chat template, with the keys of transformers 4 beside those of 5."""
     tokenizer = copy.deepcopy(text.tokenizer)
     tokenizer.chat_template = text.chat_template
@@ -56,7 +56,7 @@ def write_tokenizer(text: Text, folder: Path) -> None:
     file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def portable_config(classifier: PreTrainedModel, text: Text) -> dict[str, Any]:
+def portable_config(classifier: PreTrainedModel, text: ChatTokenizer) -> dict[str, Any]:
     """config.json for new and old readers: raw scores, a pad token, and the legacy rope and dtype keys beside the new ones."""
     config = copy.deepcopy(classifier.config)
     config.architectures = [type(classifier).__name__]

@@ -13,7 +13,7 @@ from guerdon.config import ModelOptions
 from guerdon.contracts import GuerdonError
 from guerdon.models.calibrated import CalibratedModel
 from guerdon.models.card import Card
-from guerdon.models.chat import Text, ensure_pad_token
+from guerdon.models.chat import ChatTokenizer, ensure_pad_token
 from guerdon.models.directory.atomic import recover
 from guerdon.models.directory.formats import is_ensemble, read_card, read_manifest
 from guerdon.models.directory.layout import refuse_headless, stored_dtype
@@ -145,7 +145,7 @@ def create_reward_model(options: ModelOptions, *, seed: int = 0, trained: bool =
     return ScalarRewardModel(network, text, _card_for(text, options), autocast=options.autocast)
 
 
-def load_text(options: ModelOptions) -> Text:
+def load_text(options: ModelOptions) -> ChatTokenizer:
     """How the model of these options reads conversations; no weights are loaded."""
     source = resolve(options.base)
     card = read_card(source)
@@ -162,7 +162,7 @@ def resolve(base: str) -> str:
     return base
 
 
-def _text_for(tokenizer: Any, config: PretrainedConfig, options: ModelOptions) -> Text:
+def _text_for(tokenizer: Any, config: PretrainedConfig, options: ModelOptions) -> ChatTokenizer:
     """How conversations reach a model of this configuration. A max_length that was set must fit its context."""
     context = context_length(config)
     if context and options.max_length > context and "max_length" in options.model_fields_set:
@@ -171,10 +171,10 @@ def _text_for(tokenizer: Any, config: PretrainedConfig, options: ModelOptions) -
             f"Set model.max_length={context}."
         )
     length = min(options.max_length, context or options.max_length)
-    return Text(tokenizer, length, options.truncation, options.template, options.system, is_encoder(config))
+    return ChatTokenizer(tokenizer, length, options.truncation, options.template, options.system, is_encoder(config))
 
 
-def _card_for(text: Text, options: ModelOptions) -> Card:
+def _card_for(text: ChatTokenizer, options: ModelOptions) -> Card:
     attributes = tuple(options.attributes)
     return Card(
         max_length=text.max_length,
