@@ -101,9 +101,9 @@ def score(job: Job) -> Answer:
 
     from guerdon.config import build
     from guerdon.models.directory.loading import load
-    from guerdon.progress import QUIET
+    from guerdon.progress import set_quiet
 
-    QUIET["on"] = True
+    set_quiet()
     torch.set_num_threads(job["threads"])
     config = build({"model": {**scoring.PRECISIONS[job["precision"]], "device": "cpu"}}, overrides=job["set"])
     model = load(job["start"], config.model, batch_tokens=config.score.batch_tokens)

@@ -40,7 +40,7 @@ from guerdon.models.engine.backbone import batch_by_length, pad
 from guerdon.models.engine.classifier import add_adapters, reward_head
 from guerdon.models.engine.pretrained import read_tokenizer
 from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel, init_head
-from guerdon.progress import QUIET
+from guerdon.progress import set_quiet
 from guerdon.training.loop import fit
 
 SHAPES: dict[str, dict[str, int]] = {
@@ -75,7 +75,7 @@ def main() -> None:
     a = parser.parse_args()
     if a.smoke:
         a.shapes, a.n, a.batch, a.max_length, a.passes, a.repeats = "tiny", 4, 2, 128, "2", 1
-    QUIET["on"] = True
+    set_quiet()
     a.device = torch.device("cpu" if a.smoke else "cuda")
     tokenizer = read_tokenizer(str(a.model), ModelOptions())
     ensure_pad_token(tokenizer)

@@ -233,10 +233,10 @@ def teach_liking(policy: Path, folder: Path, pairs: int) -> None:
     from guerdon.config import ModelOptions, TrainOptions
     from guerdon.models.directory.loading import create_reward_model
     from guerdon.models.directory.saving import save
-    from guerdon.progress import QUIET
+    from guerdon.progress import set_quiet
     from guerdon.training import fit
 
-    QUIET["on"] = True
+    set_quiet()
     model = create_reward_model(ModelOptions(base=str(policy), device="cpu", max_length=256), seed=SEED)
     comparisons = [rows.comparison(row) for row in some_rows(pairs, SEED)]
     fit(model, comparisons, TrainOptions(lr=1e-3, batch_size=32, epochs=4, seed=SEED, save_every=0))
@@ -388,9 +388,9 @@ def handle(job: Job) -> Answer:
     """One job of ours."""
     import torch
 
-    from guerdon.progress import QUIET
+    from guerdon.progress import set_quiet
 
-    QUIET["on"] = True
+    set_quiet()
     torch.set_num_threads(job["threads"])
     return {"train": train, "judge": judge}[job["kind"]](job)
 

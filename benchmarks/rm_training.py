@@ -180,10 +180,10 @@ def train(job: Job) -> Answer:
     """Load, warm up, load again, train on all pairs; seconds are those of the optimizer steps."""
     from guerdon.config import build
     from guerdon.models.directory.loading import create_reward_model
-    from guerdon.progress import QUIET
+    from guerdon.progress import set_quiet
     from guerdon.training import fit
 
-    QUIET["on"] = True
+    set_quiet()
     lora = {"lora_rank": job["lora"]["rank"], "lora_alpha": job["lora"]["alpha"]} if job["lora"] else {}
     model = {"base": job["start"], "device": "cpu", "max_length": job["max_length"], **lora, **job["model"]}
     config = build({"model": model, "train": job["train"]}, overrides=job["set"])

@@ -331,9 +331,9 @@ def handle(job: Job) -> Answer:
     """One run, ours or a plain peer's."""
     import torch
 
-    from guerdon.progress import QUIET
+    from guerdon.progress import set_quiet
 
-    QUIET["on"] = True
+    set_quiet()
     torch.set_num_threads(job["threads"])
     kinds = {"candidates": score_candidates, "plain": plain_candidates, "file": score_file}
     return {**kinds, "sorted": plain_file, "rewardbench": plain_file}[job["kind"]](job)

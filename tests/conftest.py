@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,22 +39,25 @@ def desk(tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from guerdon import progress
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(progress.QUIET, "on", True)
+    was_quiet = progress.set_quiet()
+    try:
         return make_desk(tmp_path_factory.mktemp("desk"), tiny_dir)
+    finally:
+        progress.set_quiet(was_quiet)
 
 
 @pytest.fixture
-def here(desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The working directory, with a desk of its own."""
     import shutil
 
     from guerdon import progress
 
-    monkeypatch.setitem(progress.QUIET, "on", True)
+    was_quiet = progress.set_quiet()
     shutil.copytree(desk, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    progress.set_quiet(was_quiet)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,100 +1,100 @@
-"""Progress that suits where it is shown: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress on stderr: a bar on a terminal, a line every 20 seconds elsewhere."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Self
 
-T = TypeVar("T")
-QUIET = {"on": os.environ.get("RANK", "0") != "0"}  # of a launcher's processes only the first shows anything
+Progress = Callable[[int, int], None]
+"""A callback of a stage: how much is done, and of how much."""
+
+_STATE = {"is_quiet": os.environ.get("RANK", "0") != "0"}  # of a launcher's processes, only the first shows progress
 
 
-class Bar:
-    """Counts work done. On a terminal it is a tqdm bar; elsewhere it prints a line at most every `every` seconds.
+class ProgressBar:
+    """Counts work: a tqdm bar on a terminal, elsewhere a line at most every `interval` seconds. A context manager.
 
-    `total` is None where nobody knows it before the end.
+    `total` is None if it is not known in advance; `initial` is what an earlier run did already.
     """
 
-    def __init__(self, total: int | None, label: str, unit: str = "it", initial: int = 0, every: float = 20.0) -> None:
-        self.total, self.label, self.unit, self.done, self.every = total, label, unit, initial, every
-        self.started = self.printed = time.monotonic()
-        self.initial = initial
+    def __init__(
+        self, total: int | None, label: str, unit: str = "it", *, initial: int = 0, interval: float = 20.0
+    ) -> None:
+        self.total, self.label, self.unit, self.interval = total, label, unit, interval
+        self.done = self.initial = initial
+        self.start_time = self.last_line_time = time.monotonic()
         self.bar: Any = None
-        if not QUIET["on"] and sys.stderr.isatty():
+        if not is_quiet() and sys.stderr.isatty():
             from tqdm import tqdm
 
             self.bar = tqdm(
                 total=total, desc=label, unit=unit, initial=initial, dynamic_ncols=True, smoothing=0.1, leave=False
             )
 
-    def expect(self, total: int) -> None:
-        """How many there are, where that was not known at first."""
-        self.total = total
-        if self.bar is not None:
-            self.bar.total = total
+    def __enter__(self) -> Self:
+        return self
 
-    def advance(self, amount: int = 1, **shown: object) -> None:
-        """Move forward and show the given values beside the bar."""
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def is_on_terminal(self) -> bool:
+        """Whether there is a bar to look at."""
+        return self.bar is not None
+
+    def advance(self, amount: int = 1, **values: object) -> None:
+        """Count more work as done, and show the values beside it."""
         self.done += amount
         if self.bar is not None:
-            self.bar.set_postfix({k: _short(v) for k, v in shown.items()}, refresh=False)
+            self.bar.set_postfix({name: _short(value) for name, value in values.items()}, refresh=False)
             self.bar.update(amount)
             return
         now = time.monotonic()
-        if not QUIET["on"] and now - self.printed >= self.every:
-            self.printed = now
-            rate = (self.done - self.initial) / (now - self.started)
-            values = " ".join(f"{k}={_short(v)}" for k, v in shown.items())
-            if self.total is None:
-                note(f"{self.label}: {self.done} {self.unit}, {rate:.3g}/s {values}".rstrip())
-                return
-            left = (self.total - self.done) / rate if rate > 0 else float("nan")
-            note(
-                f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.3g}/s, {left:.0f} s left {values}".rstrip()
-            )
+        if not is_quiet() and now - self.last_line_time >= self.interval:
+            self.last_line_time = now
+            note(self._line(now - self.start_time, values))
+
+    def update(self, done: int, total: int) -> None:
+        """The same as a `Progress` callback; a stage may count more than it was given, so the total may change."""
+        self.total = total
+        if self.bar is not None:
+            self.bar.total = total
+        self.advance(done - self.done)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.close()
+
+    def _line(self, seconds: float, values: dict[str, object]) -> str:
+        rate = (self.done - self.initial) / seconds
+        text = " ".join(f"{name}={_short(value)}" for name, value in values.items())
+        if self.total is None:
+            return f"{self.label}: {self.done} {self.unit}, {rate:.3g}/s {text}".rstrip()
+        left = (self.total - self.done) / rate if rate > 0 else float("nan")
+        return f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.3g}/s, {left:.0f} s left {text}".rstrip()
 
 
 def note(line: str) -> None:
     """Print a line on stderr, unless progress is off."""
-    if not QUIET["on"]:
+    if not is_quiet():
         print(line, file=sys.stderr)
 
 
-def track(items: Iterable[T], total: int, label: str, unit: str = "it") -> Iterator[T]:
-    """Yield the items while a bar counts them."""
-    bar = Bar(total, label, unit)
-    try:
-        for item in items:
-            yield item
-            bar.advance()
-    finally:
-        bar.close()
+def is_quiet() -> bool:
+    """Whether progress is off."""
+    return _STATE["is_quiet"]
+
+
+def set_quiet(quiet: bool = True) -> bool:
+    """Turn progress off, or on again; returns whether it was off before."""
+    before = is_quiet()
+    _STATE["is_quiet"] = quiet
+    return before
 
 
 def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-class bar:
-    """A progress callback (done, total) with a bar behind it."""
-
-    def __init__(self, label: str, total: int) -> None:
-        self.bar = Bar(total, label, "comparisons")
-
-    def __enter__(self) -> Any:
-        def tell(done: int, total: int) -> None:
-            self.bar.expect(total)  # a stage may count more than the comparisons that it was given
-            self.bar.advance(done - self.bar.done)
-
-        return tell
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()

@@ -13,7 +13,7 @@ from guerdon.contracts import Comparison, GuerdonError, Report, RewardModel, dig
 from guerdon.io import readers, schema, writers
 from guerdon.models.calibrated import strip_calibration
 from guerdon.models.reward_model import ScalarRewardModel
-from guerdon.progress import Bar, bar, note
+from guerdon.progress import ProgressBar, note
 
 if TYPE_CHECKING:
     from guerdon.auditing.run import AuditCache
@@ -66,8 +66,8 @@ def compare(
     """
     from guerdon.auditing.compare import compare as run_compare
 
-    with bar("compare", 2 * len(comparisons)) as progress:
-        return run_compare(a, b, comparisons, make(AuditOptions, options), names=names, progress=progress)
+    with ProgressBar(2 * len(comparisons), "compare", "comparisons") as bar:
+        return run_compare(a, b, comparisons, make(AuditOptions, options), names=names, progress=bar.update)
 
 
 def read_scores(source: str | Path) -> tuple[list[Comparison], Any]:
@@ -157,7 +157,7 @@ class _PartBars:
 
     def __init__(self, label: str) -> None:
         self.label, self.part = label, ""
-        self.bar: Bar | None = None
+        self.bar: ProgressBar | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -167,8 +167,8 @@ class _PartBars:
         if part != self.part or self.bar is None:
             self.__exit__()
             self.part = part
-            self.bar = Bar(total, f"{self.label}: {part}", "texts" if total is None else "comparisons")
-            if self.bar.bar is None:
+            self.bar = ProgressBar(total, f"{self.label}: {part}", "texts" if total is None else "comparisons")
+            if not self.bar.is_on_terminal:
                 note(f"{self.label}: {part}")
         self.bar.advance(done - self.bar.done)
 

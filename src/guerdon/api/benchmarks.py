@@ -10,7 +10,7 @@ from guerdon.api.auditing import tokenization_of
 from guerdon.config import AuditOptions, BenchmarkOptions, ImportOptions, make
 from guerdon.contracts import GuerdonError, Report
 from guerdon.io import readers
-from guerdon.progress import bar
+from guerdon.progress import ProgressBar
 
 
 def benchmark(
@@ -48,8 +48,8 @@ def benchmark(
     if tokenization := tokenization_of(model):
         gate = AuditOptions(hygiene_rows=chosen.hygiene_rows, seed=chosen.seed)
         hygiene = hygiene_gate(model, *hygiene_rows(items, chosen), gate, **tokenization)
-    with bar("benchmark", len(items)) as progress:
-        return run_benchmark(model, items, name, chosen, progress, hygiene=hygiene, about=about)
+    with ProgressBar(len(items), "benchmark", "comparisons") as bar:
+        return run_benchmark(model, items, name, chosen, bar.update, hygiene=hygiene, about=about)
 
 
 def _read_rows(source: str | Path, split: str | None = None) -> Iterable[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from guerdon.config import make
 from guerdon.contracts import Comparison, GuerdonError, Judge, Report, RewardModel, Rollouts
 from guerdon.models.calibrated import CalibratedModel
-from guerdon.progress import bar
+from guerdon.progress import ProgressBar
 
 if TYPE_CHECKING:
     from guerdon.models.isotonic import IsotonicJudge
@@ -48,10 +48,10 @@ def calibrate(
         raise GuerdonError(
             "calibrate.method=isotonic: reference must be absent, because a judge has no rewards. Leave the reference out."
         )
-    with bar("calibrate", len(comparisons)) as progress:
+    with ProgressBar(len(comparisons), "calibrate", "comparisons") as bar:
         if settings.method == "isotonic":
-            return fit_isotonic_judge(model, comparisons, settings, progress=progress)
-        return fit_calibrated_model(model, comparisons, settings, reference=reference, progress=progress)
+            return fit_isotonic_judge(model, comparisons, settings, progress=bar.update)
+        return fit_calibrated_model(model, comparisons, settings, reference=reference, progress=bar.update)
 
 
 def store_calibration(model: CalibratedModel, folder: str | Path, out: str | Path | None = None) -> None:

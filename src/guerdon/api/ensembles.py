@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 from guerdon.api.saved_models import load, save
 from guerdon.api.training import train, with_options
-from guerdon.progress import bar
+from guerdon.progress import ProgressBar
 
 
 def train_ensemble(
@@ -111,8 +111,8 @@ def ensemble(
         return Report("Ensemble", about, findings=(missing,))
     whole = scale_by_comparisons(whole, comparisons, "held-out comparisons")
     save_members(models, out, whole)
-    with bar("ensemble", len(comparisons)) as progress:
-        pairs = score_comparisons(whole, comparisons, progress=progress)
+    with ProgressBar(len(comparisons), "ensemble", "comparisons") as bar:
+        pairs = score_comparisons(whole, comparisons, progress=bar.update)
     report = measure_ensemble(whole, comparisons, pairs, make(AuditOptions, options))
     return dataclasses.replace(report, about={**about, **report.about})
 

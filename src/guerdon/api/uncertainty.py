@@ -10,7 +10,7 @@ from guerdon.config import UncertaintyOptions, make
 from guerdon.contracts import GuerdonError
 from guerdon.models.calibrated import CalibratedModel, calibration_of, strip_calibration
 from guerdon.models.reward_model import ScalarRewardModel
-from guerdon.progress import bar
+from guerdon.progress import ProgressBar
 
 if TYPE_CHECKING:
     from guerdon.contracts import Comparison, Rollouts
@@ -37,8 +37,8 @@ def measure_uncertainty(
             f"uncertainty: the model must be one that Guerdon trained or loaded, got {type(inner).__name__}. "
             "Pass a saved reward model."
         )
-    with bar("uncertainty", len(comparisons)) as progress:
-        uncertainty = fit_uncertainty(inner, comparisons, held_out, chosen, progress=progress)
+    with ProgressBar(len(comparisons), "uncertainty", "comparisons") as bar:
+        uncertainty = fit_uncertainty(inner, comparisons, held_out, chosen, progress=bar.update)
     return CalibratedModel(inner.with_uncertainty(uncertainty), calibration_of(model))
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from guerdon.config import AuditOptions
     from guerdon.contracts import Comparison, Judge, RewardModel
-    from guerdon.models.scored_pairs import Progress
+    from guerdon.progress import Progress
 
 __all__ = ["compare"]
 

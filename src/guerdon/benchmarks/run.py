@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from guerdon.config import BenchmarkOptions
     from guerdon.contracts import Judge
-    from guerdon.models.scored_pairs import Progress
+    from guerdon.progress import Progress
 
 __all__ = ["benchmark"]
 

@@ -16,7 +16,7 @@ from guerdon.contracts import GuerdonError, Prompt, Response, RewardModel
 if TYPE_CHECKING:
     from guerdon.config import BenchmarkOptions
     from guerdon.contracts import Judge
-    from guerdon.models.scored_pairs import Progress
+    from guerdon.progress import Progress
 
 __all__ = ["hygiene_rows", "plain_response", "score_items"]
 

@@ -22,7 +22,8 @@ from guerdon.formulas.resampling import bootstrap_mean, paired_difference
 from guerdon.models.calibrated import strip_calibration
 from guerdon.models.calibration_error import ODDS, is_miscalibrated, measure_null, measure_odds
 from guerdon.models.isotonic import IsotonicJudge
-from guerdon.models.scored_pairs import Progress, ScoredPairs, score_comparisons
+from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
+from guerdon.progress import Progress
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -19,7 +19,8 @@ from guerdon.models.calibration_error import QUANTITIES as ODDS_QUANTITIES
 from guerdon.models.calibration_error import is_miscalibrated, measure_null, measure_odds
 from guerdon.models.card import Calibration
 from guerdon.models.estimates import SCALE
-from guerdon.models.scored_pairs import Progress, ScoredPairs, score_comparisons
+from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
+from guerdon.progress import Progress
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, Shaped

@@ -57,7 +57,7 @@ def _handle_global_options(
     if quiet:
         from guerdon import progress
 
-        progress.QUIET["on"] = True
+        progress.set_quiet()
         logging.getLogger("guerdon").setLevel(logging.WARNING)
 
 

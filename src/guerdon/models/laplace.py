@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from guerdon.config import UncertaintyOptions
     from guerdon.contracts import Comparison, PromptLike, ResponseLike
     from guerdon.models.reward_model import ScalarRewardModel
-    from guerdon.models.scored_pairs import Progress
+    from guerdon.progress import Progress
 
 log = logging.getLogger("guerdon")
 

@@ -36,7 +36,7 @@ from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.engine.prepacked import prepacked_weights
 from guerdon.models.engine.pretrained import context_length, is_encoder, quiet
 from guerdon.models.fingerprint import weights_fingerprint
-from guerdon.progress import Bar
+from guerdon.progress import ProgressBar
 
 log = logging.getLogger("guerdon")
 
@@ -137,7 +137,7 @@ class LanguagePolicy:
         each = [seeds] * len(prompts) if isinstance(seeds, int) else list(seeds)
         chance = kv_cache.token_uniforms(prompts, n, max_tokens, each)
         parts: list[SampledTokens] = []
-        bar = Bar(len(prompts) * n, "sample", "replies")
+        bar = ProgressBar(len(prompts) * n, "sample", "replies")
         with torch.inference_mode(), self._at_rest():
             for some in _at_once([len(p) + n * max_tokens for p in prompts], max(1, ROWS // n)):
                 texts, rows = [prompts[i] for i in some], slice(some[0] * n, (some[-1] + 1) * n)
@@ -264,7 +264,12 @@ class LanguagePolicy:
         return self.shares_prefixes
 
     def _draw(
-        self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, seeds: Sequence[int], bar: Bar
+        self,
+        prompts: Texts,
+        chance: Float[np.ndarray, "n t"],
+        temperature: float,
+        seeds: Sequence[int],
+        bar: ProgressBar,
     ) -> SampledTokens:
         if self._shared() and self.backbone.choose_mode() == "prefix_tree":
             with prepacked_weights(self.model):
@@ -274,7 +279,7 @@ class LanguagePolicy:
         )
 
     def _draw_shared(
-        self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, bar: Bar
+        self, prompts: Texts, chance: Float[np.ndarray, "n t"], temperature: float, bar: ProgressBar
     ) -> SampledTokens:
         """Over the forest. Prompts that stand otherwise to a turn of the positions do not meet in one pass."""
         n = len(chance) // len(prompts)
@@ -299,7 +304,7 @@ class LanguagePolicy:
         return SampledTokens.concatenate(parts).select(np.argsort(np.concatenate(order)))
 
     def _generate_with_transformers(
-        self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: Bar
+        self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: ProgressBar
     ) -> SampledTokens:
         """transformers' own loop, for families that the forest is not exact for; without what the model's makers shape draws by."""
         from transformers import GenerationConfig
@@ -312,7 +317,7 @@ class LanguagePolicy:
             core.generation_config = own
 
     def _generate_plain(
-        self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: Bar
+        self, prompts: Texts, n: int, max_tokens: int, temperature: float, seeds: Sequence[int], bar: ProgressBar
     ) -> SampledTokens:
         chosen = {"do_sample": False} if temperature == 0 else {"do_sample": True, "temperature": temperature}
         replies: list[np.ndarray] = []

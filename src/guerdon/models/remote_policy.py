@@ -32,7 +32,7 @@ from guerdon.contracts import (
 from guerdon.models.chat_template import render_prompt, replace_surrogates, with_system_message
 from guerdon.models.completions_api import Completion
 from guerdon.models.completions_client import CompletionsClient, Request, RequestFailed, RequestPool, TooManyReplies
-from guerdon.progress import Bar
+from guerdon.progress import ProgressBar
 
 log = logging.getLogger("guerdon")
 
@@ -239,7 +239,7 @@ class RemotePolicy:
             for prompt in range(len(bodies))
             for first in range(0, replies.num_drawn, self.per_request)
         )
-        bar = Bar(len(bodies) * replies.num_drawn, "sample", "replies")
+        bar = ProgressBar(len(bodies) * replies.num_drawn, "sample", "replies")
         num_workers = min(self.workers, len(todo) * self.per_request)
         with closing(bar), RequestPool(self.client, num_workers) as pool:
             while todo or pool.num_pending:

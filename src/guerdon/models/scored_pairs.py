@@ -5,7 +5,7 @@ Axes: n counts pairs, k ensemble members; a comparison of K responses gives each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, Shaped
 
     from guerdon.contracts import Judge, PromptLike, ResponseLike, Scores
+    from guerdon.progress import Progress
 
-Progress = Callable[[int, int], None]
-"""Called with how many comparisons are done, of how many."""
 NO_VOTES = (-1, -1, -1)
 
 

@@ -58,7 +58,7 @@ from guerdon.optimization.rollouts import (
     seed_of,
     take_turns,
 )
-from guerdon.progress import Bar
+from guerdon.progress import ProgressBar
 from guerdon.runtime import checkpoint, distributed
 from guerdon.runtime.optimizer import AdamWSettings, TrainableWeights
 
@@ -127,7 +127,7 @@ def optimize(
     begin()
     if folder and accelerator.is_main_process:
         write_json(folder / "excluded.json", excluded)
-    bar = Bar(options.updates, "optimize", "updates", initial=update)
+    bar = ProgressBar(options.updates, "optimize", "updates", initial=update)
 
     # 3. Updates
     while True:

@@ -46,7 +46,7 @@ from guerdon.models.directory.formats import is_ensemble
 from guerdon.models.directory.layout import refuse_headless
 from guerdon.models.directory.loading import load
 from guerdon.models.engine.pretrained import read_config
-from guerdon.progress import Bar, note
+from guerdon.progress import ProgressBar, note
 
 Asked = tuple[Prompt, list[Response], bool]  # what conversation_from_row finds in a row
 Values = Float[np.ndarray, " n"]
@@ -154,8 +154,8 @@ def score_rows(
             _refuse_other_rows(sink.partial, rows)
             note(f"{out}: goes on after {sink.rows:,} rows")
         chunks = in_chunks(rows, chunk)
-        bar = Bar(readers.count_rows(source), "score", "rows", initial=sink.rows)
-        with closing(bar), closing(in_order(chunks, open_model, workers)) as scored:
+        bar = ProgressBar(readers.count_rows(source), "score", "rows", initial=sink.rows)
+        with bar, closing(in_order(chunks, open_model, workers)) as scored:
             for part, values in scored:
                 sink.add(part.lines(values), len(part.rows), len(values))
                 bar.advance(len(part.rows))

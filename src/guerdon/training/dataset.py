@@ -18,7 +18,7 @@ from scipy.stats import poisson
 from guerdon.config import TrainOptions
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.models.chat import ChatTokenizer
-from guerdon.progress import Bar
+from guerdon.progress import ProgressBar
 
 CHUNK = 512  # comparisons tokenized at once: only token ids are kept, never all padded texts
 
@@ -91,7 +91,7 @@ def tokenize_comparisons(
     are identical after truncation, for preferences the loss cannot use, and when no comparison is left.
     """
     builder = _Builder(text, options, attributes)
-    bar = Bar(len(comparisons), "tokens", "comparisons")
+    bar = ProgressBar(len(comparisons), "tokens", "comparisons")
     for start in range(0, len(comparisons), CHUNK):
         chunk = comparisons[start : start + CHUNK]
         builder.add(chunk)

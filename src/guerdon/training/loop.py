@@ -19,7 +19,7 @@ from guerdon.contracts import Comparison, GuerdonError
 from guerdon.models.engine.classifier import reward_head
 from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel
-from guerdon.progress import Bar
+from guerdon.progress import ProgressBar
 from guerdon.runtime import distributed
 from guerdon.runtime.optimizer import AdamWSettings, TrainableWeights
 from guerdon.training.batches import EpochTokens, count_epoch_tokens, step_rows
@@ -78,7 +78,7 @@ def fit(
     on_start()
     epoch_tokens = count_epoch_tokens(table, options, training.core.backbone)
     log.info("%s", epoch_tokens)
-    bar = Bar(num_steps * options.batch_size, "train", "pairs", initial=step * options.batch_size)
+    bar = ProgressBar(num_steps * options.batch_size, "train", "pairs", initial=step * options.batch_size)
     start = time.monotonic()
     metrics: HeldOutMetrics | None = None
 

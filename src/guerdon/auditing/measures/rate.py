@@ -22,7 +22,7 @@ from guerdon.models.estimates import number
 if TYPE_CHECKING:
     from guerdon.config import AuditOptions
     from guerdon.contracts import Comparison, Prompt, RewardModel
-    from guerdon.models.scored_pairs import Progress
+    from guerdon.progress import Progress
 
 __all__ = ["ATTRIBUTES", "Rewrite", "measure_rate"]
 

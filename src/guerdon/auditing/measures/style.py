@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from guerdon.auditing.probes.edit import Corpus
     from guerdon.config import AuditOptions
     from guerdon.contracts import Comparison, RewardModel
-    from guerdon.models.scored_pairs import Progress
+    from guerdon.progress import Progress
 
 __all__ = ["measure_style", "style_report", "three_styles"]
 

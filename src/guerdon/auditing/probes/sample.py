@@ -11,7 +11,8 @@ import numpy as np
 
 from guerdon.auditing.probes.edit import Corpus
 from guerdon.contracts import GuerdonError, Response
-from guerdon.models.scored_pairs import Progress, comparable_pairs
+from guerdon.models.scored_pairs import comparable_pairs
+from guerdon.progress import Progress
 
 if TYPE_CHECKING:
     from jaxtyping import Float

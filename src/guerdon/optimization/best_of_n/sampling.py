@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from contextlib import closing
 from dataclasses import replace
 from itertools import groupby, islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, final, runtime_checkable
@@ -17,7 +16,7 @@ import numpy as np
 from guerdon.contracts import GuerdonError, Policy, Prompt, PromptLike, Response, Rollouts, as_prompt
 from guerdon.models.remote_policy import PromptRefused, ServerError
 from guerdon.optimization.best_of_n.rows import Row, excluded_row, rollouts_row
-from guerdon.progress import Bar
+from guerdon.progress import ProgressBar
 
 if TYPE_CHECKING:
     from guerdon.config import BestOfNOptions
@@ -105,7 +104,7 @@ class PoolSampler:
         counts = {"prompts": 0, "responses": 0, "excluded": 0}
         self.unwritten = dict(saved or {})
         numbered = islice(enumerate(prompts), skip, None)
-        with closing(Bar(total, "best of n", "prompts", initial=skip)) as bar:
+        with ProgressBar(total, "best of n", "prompts", initial=skip) as bar:
             # Grouped by position, not by count: wherever a run resumes, the same prompts are sampled and scored together
             for _, pairs in groupby(numbered, lambda pair: pair[0] // self.options.prompts_at_once):
                 group = [_Numbered(position, _as_prompt(position, prompt)) for position, prompt in pairs]

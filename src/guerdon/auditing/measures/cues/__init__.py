@@ -32,7 +32,7 @@ from guerdon.formulas.resampling import bootstrap_mean
 if TYPE_CHECKING:
     from guerdon.config import AuditOptions
     from guerdon.contracts import Comparison, RewardModel
-    from guerdon.models.scored_pairs import Progress
+    from guerdon.progress import Progress
 
 __all__ = ["measure_cues", "report_cues"]
 
