@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from guerdon.api.overoptimization import measure_overoptimization
 from guerdon.config import AuditOptions, ImportOptions, make
-from guerdon.contracts import Comparison, GuerdonError, Report, RewardModel, digest, digest_all
+from guerdon.contracts import Comparison, GuerdonError, Report, RewardModel, digest
 from guerdon.io import readers, schema, writers
 from guerdon.models.calibrated import strip_calibration
 from guerdon.models.reward_model import ScalarRewardModel
@@ -141,7 +141,7 @@ def _saved_cache(folder: Path, model: Any, comparisons: Sequence[Comparison], op
     if fingerprint is None:
         return AuditCache()
     identity = digest([fingerprint, uncertainty_source(strip_calibration(model))])
-    data = digest_all(digest(schema.comparison_to_row(comparison)) for comparison in comparisons)
+    data = schema.comparisons_digest(comparisons)
     key = digest([identity, data, options.model_dump(exclude={"only", "skip"}), __version__])
     return AuditCache(SavedScores(folder / "scores.jsonl", identity), SavedReports(folder, key))
 

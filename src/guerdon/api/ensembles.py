@@ -158,14 +158,14 @@ def _member(
     """Train a member of an ensemble, or load the one that an earlier call finished in its folder."""
     from accelerate import PartialState
 
-    from guerdon.contracts import digest_all
+    from guerdon.io.schema import comparisons_digest
     from guerdon.models.directory.loading import load_reward_model
 
     if place is None or config.model.heads > 1:  # heads are one run, which knows by itself whether it is done
         return train(comparisons, held_out=held_out, out=place, config=config)
     harmless = {"save_every", "report_to", "micro_tokens", "shard"}
     told = [config.model.model_dump(mode="json"), config.train.model_dump(mode="json", exclude=harmless)]
-    identity = digest([*told, digest_all(map(repr, comparisons)), digest_all(map(repr, held_out))])
+    identity = digest([*told, comparisons_digest(comparisons), comparisons_digest(held_out)])
     done = place / "done.json"
     if not done.exists():
         model = train(comparisons, held_out=held_out, out=place, config=config)

@@ -330,7 +330,17 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise GuerdonError(
             f"{path}: the file must be a mapping of stages to options, got {show_value(found)}. Write train: {{lr: 1e-5}}."
         )
-    return dict(found or {})
+    return _upgrade_config(dict(found or {}))
+
+
+def _upgrade_config(values: dict[str, Any]) -> dict[str, Any]:
+    """The options of a file that 0.1 wrote, in today's spelling."""
+    train, optimize = values.get("train"), values.get("optimize")
+    if isinstance(train, Mapping) and "centring" in train:
+        values["train"] = {"centering" if key == "centring" else key: value for key, value in train.items()}
+    if isinstance(optimize, Mapping) and optimize.get("stop_when") == "over_optimised":
+        values["optimize"] = {**optimize, "stop_when": "over_optimized"}
+    return values
 
 
 def _whole(path: Path) -> bytes:

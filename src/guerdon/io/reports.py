@@ -10,11 +10,13 @@ from dataclasses import fields, is_dataclass
 from typing import Any, Literal
 
 from guerdon.contracts import GuerdonError, Message, Prompt, Report
+from guerdon.errors import field_error
+from guerdon.io.format_version import upgrade_format
 
 __all__ = ["from_json", "to_json"]
 
 FORMAT, VERSION = "guerdon.report", 2
-OLD_FORMAT, OLD_VERSION = "assay.report", 1  # of 0.1
+OLD_FORMAT = "assay.report"  # of 0.1
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -24,15 +26,10 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def from_json(values: Mapping[str, Any]) -> Report:
     """The inverse of to_json: null becomes NaN again. An unknown or missing key is refused, with its path."""
-    kind, version = values.get("format"), values.get("version")
-    body = {key: value for key, value in values.items() if key not in ("format", "version")}
-    if (kind, version) == (OLD_FORMAT, OLD_VERSION):
-        body = _upgrade(body)
-    elif (kind, version) != (FORMAT, VERSION):
-        raise GuerdonError(
-            f"report: format must be {FORMAT} version {VERSION} or older, got {kind!r} version {version!r}. "
-            "Read it with the version of Guerdon that wrote it, or write the report again."
-        )
+    if values.get("format") not in (FORMAT, OLD_FORMAT):
+        raise field_error("report: format", FORMAT, values.get("format"), "Pass the report.json of an audit.")
+    body = {key: value for key, value in values.items() if key != "format"}
+    body = upgrade_format(body, "report", VERSION, {1: _upgrade})
     report: Report = _build(Report, body, "report")
     return report
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
@@ -18,6 +18,8 @@ from guerdon.contracts import (
     Role,
     as_message,
     check_tool_turns,
+    digest,
+    digest_all,
     message_dict,
 )
 from guerdon.errors import did_you_mean, field_error, show_value
@@ -63,6 +65,11 @@ def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
         "weight": None if comparison.weight == 1.0 else float(comparison.weight),
     }
     return without_missing(row)
+
+
+def comparisons_digest(comparisons: Iterable[Comparison]) -> str:
+    """A hash of the comparisons, in order, by everything that their rows hold."""
+    return digest_all(digest(comparison_to_row(comparison)) for comparison in comparisons)
 
 
 def comparison_from_row(row: object) -> Comparison:

@@ -23,6 +23,7 @@ from guerdon.formulas.uncertainty import (
     mahalanobis,
     moments,
 )
+from guerdon.io.schema import comparisons_digest
 from guerdon.models.engine.classifier import linear_head
 from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.fingerprint import rounded_fingerprint
@@ -63,7 +64,7 @@ def fit_uncertainty(
     sample = _sample_by_hash(comparisons, options.most)
     replies = _replies(held_out)
     num_groups = _count_held_out_groups(comparisons, replies)
-    if model.card.data_hash and model.card.data_hash != digest_all(map(repr, comparisons)):
+    if model.card.data_hash and model.card.data_hash != comparisons_digest(comparisons):
         log.warning(
             "these are not exactly the comparisons that the model was trained on; its uncertainty may differ from what is measured"
         )

@@ -23,6 +23,7 @@ __all__ = ["is_ours", "model_card"]
 MARK = (
     "<!-- Written by Guerdon from its audit, and written over by the next one: to keep changes, delete this line. -->"
 )
+OLD_MARK = MARK.replace("Guerdon", "Assay")  # of 0.1
 HEAD = """\
 ---
 library_name: transformers
@@ -65,7 +66,7 @@ KEYS = (
 
 def is_ours(text: str) -> bool:
     """Whether a README was written here, and nobody asked to keep it."""
-    return MARK in text
+    return MARK in text or OLD_MARK in text
 
 
 def model_card(report: Report, facts: Mapping[str, Any], *, name: str = "Reward model") -> str:

@@ -14,8 +14,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from guerdon.config import TrainOptions
-from guerdon.contracts import Comparison, digest, digest_all
+from guerdon.contracts import Comparison, digest
 from guerdon.io.run_folder import METRICS, RunFolder
+from guerdon.io.schema import comparisons_digest
 from guerdon.models.reward_model import ScalarRewardModel
 from guerdon.runtime import checkpoint
 from guerdon.runtime.optimizer import TrainableWeights
@@ -137,8 +138,8 @@ def run_identity(
     dtype = str(next(model.network.classifier.parameters()).dtype)
     return {
         "train options": digest({k: v for k, v in options.model_dump().items() if k not in HARMLESS}),
-        "data": digest_all(map(repr, comparisons)),
-        "held-out data": digest_all(map(repr, held_out)) if options.patience else "",
+        "data": comparisons_digest(comparisons),
+        "held-out data": comparisons_digest(held_out) if options.patience else "",
         "model": digest([*parts, dtype, *((a.r, a.lora_alpha, sorted(a.target_modules)) for a in adapters.values())]),
         "steps": str(num_steps),
     }

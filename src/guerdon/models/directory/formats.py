@@ -16,7 +16,7 @@ from guerdon.models.ensemble import MEAN, CommonScale
 from guerdon.models.ensemble_rules import EnsembleRule, ensemble_rule
 
 CARD_FILE = "reward.json"
-CARD_FORMAT = 1
+CARD_FORMAT = 2
 ENSEMBLE_FILE = "ensemble.json"  # a directory that holds it is not a model but a directory of models
 ENSEMBLE_FORMAT = 2
 RESTORE = "Restore it from where the model was saved."
@@ -53,7 +53,7 @@ def card_from_json(values: Any, file: str) -> Card:
     """The inverse of card_as_json, for any format so far. An unknown key is an error."""
     if not isinstance(values, Mapping):
         raise GuerdonError(f"{file}: must hold an object, got {values!r:.80}. {RESTORE}")
-    body = upgrade_format(dict(values), file, CARD_FORMAT, {})
+    body = upgrade_format(dict(values), file, CARD_FORMAT, {1: _upgrade_card_1})
     if unknown := set(body) - {f.name for f in dataclasses.fields(Card)}:
         raise GuerdonError(
             f"{file}: unknown key {sorted(unknown)[0]!r}. Delete it, or upgrade with `pip install -U guerdon`."
@@ -63,6 +63,11 @@ def card_from_json(values: Any, file: str) -> Card:
         body[name] = tuple(body.get(name, ()))
     body["self_test"] = tuple(tuple(row) for row in body.get("self_test", ()))
     return Card(**body)
+
+
+def _upgrade_card_1(values: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 hashes the training data by content. The older hash, of Python's repr, could not be compared: it is dropped."""
+    return {**values, "data_hash": ""}
 
 
 # ---- ensemble.json -----------------------------------------------------------------------------------------------
