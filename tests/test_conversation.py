@@ -93,6 +93,8 @@ def test_a_slice_and_a_sum_keep_the_tools():
     for part in (prompt[:-1], prompt[1:], prompt + plain, plain + prompt, Prompt(plain) + prompt, prompt + prompt):
         assert isinstance(part, Prompt)
         assert part.tools == prompt.tools
+    assert Prompt(prompt) == prompt
+    assert Prompt(tuple(prompt)) == tuple(prompt)
     assert prompt[0] is USER
     assert "must not be joined" in message(lambda: prompt + Prompt([USER], [{"name": "other"}]))
 
@@ -314,6 +316,7 @@ def test_prompts_and_responses_are_read_from_dicts():
     assert as_prompt(Prompt([USER]), [WEATHER]) == Prompt([USER], [WEATHER])
     assert as_response([message_dict(m) for m in (CALL, RESULT, ANSWER)]) == TRAJECTORY
     assert as_response([ANSWER]) == Response("Sunny.")
+    assert comparison("Hi").prompt == (Message("user", "Hi"),)
     assert as_response(TRAJECTORY) is TRAJECTORY
 
 

@@ -149,7 +149,7 @@ class Comparison:
         if reason := self._invalid():
             raise GuerdonError(f"comparison {self.id or '?'}: {reason}")
         if not isinstance(self.prompt, Prompt):
-            object.__setattr__(self, "prompt", Prompt(self.prompt))
+            object.__setattr__(self, "prompt", as_prompt(self.prompt))
         if not self.group:
             object.__setattr__(self, "group", prompt_digest(self.prompt))
         if not self.id:

@@ -99,9 +99,10 @@ class Prompt(tuple[Message, ...]):
     tools: tuple[str, ...]
 
     def __new__(cls, messages: Iterable[Message] = (), tools: Iterable[str | Mapping[str, Any]] = ()) -> Self:
-        """Messages, and the definition of each tool as an object or as JSON text."""
+        """Messages, and the definition of each tool as an object or as JSON text; a Prompt without `tools` keeps its own."""
         prompt = super().__new__(cls, messages)
-        prompt.__dict__["tools"] = tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(tools))
+        given = tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(tools))
+        prompt.__dict__["tools"] = given or getattr(messages, "tools", ())
         return prompt
 
     def __setattr__(self, name: str, value: object) -> None:

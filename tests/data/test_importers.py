@@ -23,18 +23,18 @@ def take(*rows, **options):
 
 
 def one(row, **options) -> Comparison:
-    (found,) = take(row, **options)
-    assert isinstance(found, Comparison), found
-    return found
+    (imported,) = take(row, **options)
+    assert isinstance(imported, Comparison), imported
+    return imported
 
 
 def reason(row, **options) -> str:
-    (found,) = take(row, **options)
-    assert isinstance(found, Rejected), found
-    assert found.row is row
-    assert gives_advice(found.reason)
-    assert "\n" not in found.reason
-    return found.reason
+    (imported,) = take(row, **options)
+    assert isinstance(imported, Rejected), imported
+    assert imported.row is row
+    assert gives_advice(imported.reason)
+    assert "\n" not in imported.reason
+    return imported.reason
 
 
 def preferred(comparison: Comparison) -> tuple[str, str]:
@@ -57,22 +57,22 @@ def hh(chosen: str, rejected: str) -> dict[str, str]:
 
 
 def test_hh_is_cut_at_the_last_assistant_turn_that_both_share():
-    found = one(hh("H hiA hey H bye A see you", "H hiA hey H bye A no"))
-    assert turns(found) == ["u:hi", "a:hey", "u:bye"]
-    assert preferred(found) == ("see you", "no")
+    imported = one(hh("H hiA hey H bye A see you", "H hiA hey H bye A no"))
+    assert turns(imported) == ["u:hi", "a:hey", "u:bye"]
+    assert preferred(imported) == ("see you", "no")
 
 
 def test_hh_does_not_need_the_space_after_a_mark_nor_the_blank_lines_before_the_first():
-    found = one({"chosen": "Human:hi\n\nAssistant:yes", "rejected": "\n\nHuman:hi\n\nAssistant: no"})
-    assert (turns(found), preferred(found)) == (["u:hi"], ("yes", "no"))
+    imported = one({"chosen": "Human:hi\n\nAssistant:yes", "rejected": "\n\nHuman:hi\n\nAssistant: no"})
+    assert (turns(imported), preferred(imported)) == (["u:hi"], ("yes", "no"))
 
 
 def test_hh_marks_inside_a_response_are_its_text():
-    found = one(hh("H hi A one A two", "H hi A three"))
-    assert preferred(found) == ("one \n\nAssistant: two", "three")
+    imported = one(hh("H hi A one A two", "H hi A three"))
+    assert preferred(imported) == ("one \n\nAssistant: two", "three")
     start = "\n\nHuman: hi\n\nAssistant: "
-    found = one({"chosen": start + "the word Human: is text", "rejected": start + "Assistant: too"})
-    assert preferred(found) == ("the word Human: is text", "Assistant: too")
+    imported = one({"chosen": start + "the word Human: is text", "rejected": start + "Assistant: too"})
+    assert preferred(imported) == ("the word Human: is text", "Assistant: too")
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_every_real_hh_line_is_parsed_or_rejected_with_a_true_reason():
     reasons: Counter[str] = Counter()
     num_parsed = num_lines = 0
     for path in sorted(DATA.glob("hh_raw_*.gz")):
-        said: list[str] = []
-        rows = list(import_rows(readers.read_rows(path), ImportOptions(), said.append))
-        assert said == ["format: hh (detected)"]
+        lines_out: list[str] = []
+        rows = list(import_rows(readers.read_rows(path), ImportOptions(), lines_out.append))
+        assert lines_out == ["format: hh (detected)"]
         with gzip.open(path, "rb") as lines:
             num_here = sum(1 for _ in lines)
         assert len(rows) == num_here
@@ -152,9 +152,9 @@ def test_every_real_hh_line_is_parsed_or_rejected_with_a_true_reason():
     ],
 )
 def test_real_rows_of_other_forms_are_detected_and_counted(name, form, num_kept, num_rejected):
-    said: list[str] = []
-    rows = list(import_rows(readers.read_rows(DATA / f"{name}.jsonl.gz"), ImportOptions(), said.append))
-    assert said == [f"format: {form} (detected)"]
+    lines_out: list[str] = []
+    rows = list(import_rows(readers.read_rows(DATA / f"{name}.jsonl.gz"), ImportOptions(), lines_out.append))
+    assert lines_out == [f"format: {form} (detected)"]
     assert Counter(isinstance(row, Comparison) for row in rows) == Counter({True: num_kept, False: num_rejected})
 
 
@@ -185,8 +185,8 @@ def test_every_form_of_a_preference_makes_the_same_comparison(row):
 
 
 def test_implicit_text_is_cut_where_both_begin_to_differ_but_never_inside_a_word():
-    found = one({"chosen": "The sky is blue.", "rejected": "The sky is black."})
-    assert (turns(found), preferred(found)) == (["u:The sky is"], (" blue.", " black."))
+    imported = one({"chosen": "The sky is blue.", "rejected": "The sky is black."})
+    assert (turns(imported), preferred(imported)) == (["u:The sky is"], (" blue.", " black."))
 
 
 def test_implicit_text_that_reads_like_hh_is_read_as_hh():
@@ -195,20 +195,20 @@ def test_implicit_text_that_reads_like_hh_is_read_as_hh():
 
 def test_a_system_message_and_earlier_turns_belong_to_the_prompt():
     system, other = {"role": "system", "content": "Be kind."}, {**ANSWER, "content": "No."}
-    found = one({"chosen": [system, USER, ANSWER, USER, ANSWER], "rejected": [system, USER, ANSWER, USER, other]})
-    assert turns(found) == ["s:Be kind.", "u:Hi", "a:Hello!", "u:Hi"]
-    found = one({"prompt": [USER], "chosen": [ANSWER, USER, ANSWER], "rejected": [ANSWER, USER, other]})
-    assert turns(found) == ["u:Hi", "a:Hello!", "u:Hi"]
-    found = one({"prompt": "Hi", "chosen": [system, USER, ANSWER], "rejected": [system, USER, other]})
-    assert turns(found) == ["s:Be kind.", "u:Hi"]
+    imported = one({"chosen": [system, USER, ANSWER, USER, ANSWER], "rejected": [system, USER, ANSWER, USER, other]})
+    assert turns(imported) == ["s:Be kind.", "u:Hi", "a:Hello!", "u:Hi"]
+    imported = one({"prompt": [USER], "chosen": [ANSWER, USER, ANSWER], "rejected": [ANSWER, USER, other]})
+    assert turns(imported) == ["u:Hi", "a:Hello!", "u:Hi"]
+    imported = one({"prompt": "Hi", "chosen": [system, USER, ANSWER], "rejected": [system, USER, other]})
+    assert turns(imported) == ["s:Be kind.", "u:Hi"]
 
 
 def test_margin_becomes_strength_and_the_row_keeps_its_names():
-    found = one(
+    imported = one(
         {**FORMS[0], "margin": 1.5, "id": 7, "source": "s", "annotator": "w", "group": "g", "weight": 2, "split": 1}
     )
-    assert (found.preference.strength, found.id, found.source, found.annotator) == (1.5, "7", "s", "w")
-    assert (found.group, found.weight) == ("g", 2.0)
+    assert (imported.preference.strength, imported.id, imported.source, imported.annotator) == (1.5, "7", "s", "w")
+    assert (imported.group, imported.weight) == ("g", 2.0)
     assert one(FORMS[0], source="mine").source == "mine"
     assert one({**FORMS[0], "source": "theirs"}, source="mine").source == "theirs"
 
@@ -317,10 +317,10 @@ def test_calls_and_results_in_the_prompt_are_kept(content):
         "chosen": [says("It is sunny.")],
         "rejected": [says("No.")],
     }
-    found = one(row)
-    assert found.prompt[1].tool_calls == (ToolCall("weather", '{"city": "Rome"}', "c1"),)
-    assert found.prompt[2] == Message("tool", "sunny", tool_call_id="c1")
-    assert preferred(found) == ("It is sunny.", "No.")
+    imported = one(row)
+    assert imported.prompt[1].tool_calls == (ToolCall("weather", '{"city": "Rome"}', "c1"),)
+    assert imported.prompt[2] == Message("tool", "sunny", tool_call_id="c1")
+    assert preferred(imported) == ("It is sunny.", "No.")
 
 
 def test_responses_begin_where_the_conversations_part():
@@ -333,10 +333,10 @@ def test_responses_begin_where_the_conversations_part():
         "chosen": [USER, call(), result(), says("a")],
         "rejected": [USER, call("other"), result("x"), call(), result(), says("b")],
     }
-    found = one(longer)
-    assert found.prompt == (Message("user", "Hi"),)
-    assert [len(side.messages) for side in sides(found)] == [3, 5]
-    assert one({"prompt": "Hi", **{key: turns[1:] for key, turns in longer.items()}}) == found
+    imported = one(longer)
+    assert imported.prompt == (Message("user", "Hi"),)
+    assert [len(side.messages) for side in sides(imported)] == [3, 5]
+    assert one({"prompt": "Hi", **{key: turns[1:] for key, turns in longer.items()}}) == imported
 
 
 def test_a_result_belongs_to_the_response_that_called_for_it():
@@ -425,9 +425,9 @@ def test_a_row_whose_calls_cannot_be_kept_is_rejected_with_the_true_reason(chang
 
 def test_the_chosen_one_stands_first_half_of_the_time_and_always_at_the_same_place():
     rows = [{"prompt": f"p{i}", "chosen": "good", "rejected": "bad"} for i in range(2000)]
-    found = take(*rows)
-    assert abs(sum(c.q for c in found) / 2000 - 0.5) < 0.035, "three standard deviations"
-    assert found == take(*rows)
+    imported = take(*rows)
+    assert abs(sum(c.q for c in imported) / 2000 - 0.5) < 0.035, "three standard deviations"
+    assert imported == take(*rows)
 
 
 def test_a_pair_judged_both_ways_stands_one_way():
@@ -459,31 +459,35 @@ def test_a_table_s_label_says_who_is_better(label, q, tmp_path):
     with (tmp_path / "a.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["question", "x", "y", "who"], ["Say, hi", "one\ntwo", '"quoted"', label]])
     columns = {"prompt": "question", "first": "x", "second": "y", "label": "who"}
-    (found,) = import_rows(readers.read_rows(tmp_path / "a.csv"), ImportOptions(columns=columns))
-    assert isinstance(found, Comparison)
-    assert (found.q, [r.text for r in found.responses], turns(found)) == (q, ["one\ntwo", '"quoted"'], ["u:Say, hi"])
+    (imported,) = import_rows(readers.read_rows(tmp_path / "a.csv"), ImportOptions(columns=columns))
+    assert isinstance(imported, Comparison)
+    assert (imported.q, [r.text for r in imported.responses], turns(imported)) == (
+        q,
+        ["one\ntwo", '"quoted"'],
+        ["u:Say, hi"],
+    )
 
 
 def test_a_table_may_name_chosen_and_rejected(tmp_path):
     (tmp_path / "a.csv").write_text("Q,good,bad,margin\nHi,Hello!,No.,2\n")
     columns = {"prompt": "Q", "chosen": "good", "rejected": "bad"}
     for form in ("auto", "csv"):
-        (found,) = import_rows(readers.read_rows(tmp_path / "a.csv"), ImportOptions(format=form, columns=columns))
-        assert isinstance(found, Comparison)
-        assert (preferred(found), found.preference.strength) == (("Hello!", "No."), 2.0)
+        (imported,) = import_rows(readers.read_rows(tmp_path / "a.csv"), ImportOptions(format=form, columns=columns))
+        assert isinstance(imported, Comparison)
+        assert (preferred(imported), imported.preference.strength) == (("Hello!", "No."), 2.0)
 
 
 def test_equal_scores_tie_and_every_score_is_kept():
-    found = one({"prompt": "Hi", "responses": ["a", {"text": "b"}, "c", "d"], "scores": [1, 3.5, 1, -2]})
-    assert found.ranks == (1, 0, 1, 2)
-    assert [r.ratings["score"] for r in found.responses] == [1.0, 3.5, 1.0, -2.0]
+    imported = one({"prompt": "Hi", "responses": ["a", {"text": "b"}, "c", "d"], "scores": [1, 3.5, 1, -2]})
+    assert imported.ranks == (1, 0, 1, 2)
+    assert [r.ratings["score"] for r in imported.responses] == [1.0, 3.5, 1.0, -2.0]
 
 
 def test_votes_are_counted_and_a_tie_counts_half():
     votes = [{"annotator": "w1", "label": "a"}, {"annotator": "w2", "label": "tie"}, {"annotator": "w3", "label": "A"}]
     row = {"prompt": "Hi", "response_a": "x", "response_b": "y", "votes": votes}
-    found = one(row)
-    assert (found.q, found.preference.votes, found.annotator) == (2.5 / 3, (2, 1, 0), None)
+    imported = one(row)
+    assert (imported.q, imported.preference.votes, imported.annotator) == (2.5 / 3, (2, 1, 0), None)
     assert one({**row, "votes": votes[:1]}).annotator == "w1"
 
 
@@ -552,20 +556,20 @@ def test_parquet_of_another_s_columns_is_read(tmp_path):
     import pyarrow.parquet as pq
 
     pq.write_table(pa.Table.from_pylist(FORMS[1:2] * 3), tmp_path / "a.parquet")
-    found = list(import_rows(readers.read_rows(tmp_path / "a.parquet"), ImportOptions()))
-    assert found == [one(FORMS[0])] * 3
+    imported = list(import_rows(readers.read_rows(tmp_path / "a.parquet"), ImportOptions()))
+    assert imported == [one(FORMS[0])] * 3
 
 
-# ---- What is wrong is said, and nothing is lost ------------------------------------------------------------------
+# ---- What is wrong is lines_out, and nothing is lost ------------------------------------------------------------------
 
 
 def test_every_row_comes_out_as_one_or_the_other_in_order(tmp_path):
     lines = [json.dumps(FORMS[0]), '{"half', json.dumps({**FORMS[0], "chosen": ""}), "3", json.dumps(FORMS[1])]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
-    found = list(import_rows(readers.read_rows(tmp_path / "a.jsonl"), ImportOptions()))
-    assert [isinstance(row, Comparison) for row in found] == [True, False, False, False, True]
-    assert [row.place for row in found[1:4]] == [f"{tmp_path / 'a.jsonl'}:{n}" for n in (2, 3, 4)]
-    assert found[1].row == '{"half'
+    imported = list(import_rows(readers.read_rows(tmp_path / "a.jsonl"), ImportOptions()))
+    assert [isinstance(row, Comparison) for row in imported] == [True, False, False, False, True]
+    assert [row.place for row in imported[1:4]] == [f"{tmp_path / 'a.jsonl'}:{n}" for n in (2, 3, 4)]
+    assert imported[1].row == '{"half'
 
 
 def test_strict_stops_at_the_first_bad_row_with_its_place():
@@ -576,8 +580,8 @@ def test_strict_stops_at_the_first_bad_row_with_its_place():
 
 
 def test_the_format_most_of_the_first_rows_have_is_taken():
-    found = take(3, {"unlike": 1}, *FORMS[:3])
-    assert [isinstance(row, Comparison) for row in found] == [False, False, True, True, True]
+    imported = take(3, {"unlike": 1}, *FORMS[:3])
+    assert [isinstance(row, Comparison) for row in imported] == [False, False, True, True, True]
 
 
 @pytest.mark.parametrize(
@@ -599,9 +603,11 @@ def test_a_source_that_fits_nothing_is_refused_at_once(row, options, words):
 
 
 def test_a_row_without_a_mapped_column_is_rejected():
-    found = take({"q": "Hi", "chosen": "a", "rejected": "b"}, {"chosen": "a", "rejected": "b"}, columns={"prompt": "q"})
-    assert isinstance(found[0], Comparison)
-    assert "q is missing. Add it" in found[1].reason
+    imported = take(
+        {"q": "Hi", "chosen": "a", "rejected": "b"}, {"chosen": "a", "rejected": "b"}, columns={"prompt": "q"}
+    )
+    assert isinstance(imported[0], Comparison)
+    assert "q is missing. Add it" in imported[1].reason
 
 
 def test_a_format_that_is_not_known_is_refused():
@@ -610,9 +616,9 @@ def test_a_format_that_is_not_known_is_refused():
 
 
 def test_rows_of_the_first_release_are_detected_and_read():
-    (found,) = take({"prompt": "Hi", "responses": ["a", "b"], "verdict": {"q": 0.75}})
-    assert isinstance(found, Comparison)
-    assert found.q == 0.75
+    (imported,) = take({"prompt": "Hi", "responses": ["a", "b"], "verdict": {"q": 0.75}})
+    assert isinstance(imported, Comparison)
+    assert imported.q == 0.75
 
 
 def test_every_importer_says_what_it_takes():

@@ -79,7 +79,11 @@ def with_options(config: Config, options: Mapping[str, Any]) -> Config:
 def with_self_test(model: ScalarRewardModel, comparisons: Sequence[Comparison], rows: int = 4) -> ScalarRewardModel:
     """The model with a few texts and their scores in its card, so that a reader can prove that it scores the same."""
     short = [
-        c for c in comparisons if len(c.prompt) == 1 and len(c.prompt[0].content) + len(c.responses[0].text) < 2000
+        c
+        for c in comparisons
+        if len(c.prompt) == 1
+        and not (c.prompt.tools or c.responses[0].messages)
+        and len(c.prompt[0].content) + len(c.responses[0].text) < 2000
     ][:rows]
     if not short:
         return model
