@@ -466,7 +466,7 @@ def without_head(folder: Path) -> None:
         (with_text("reward.json", "[]"), r"reward.json: must hold an object, got \[\]\. Restore it"),
         (
             with_key("reward.json", version=99),
-            r"reward.json: was written by a newer Guerdon \(format 99, this one reads up to 1\)\. Upgrade with `pip install -U guerdon`",
+            r"reward.json: was written by a newer Guerdon \(format 99, this one reads up to 2\)\. Upgrade with `pip install -U guerdon`",
         ),
         (with_key("reward.json", color="red"), r"reward.json: unknown key 'color'\. Delete it, or upgrade"),
     ],
