@@ -1,5 +1,6 @@
-"""A report in; one self-contained page, Markdown, or a terminal view out."""
+"""A report in; one self-contained HTML page, Markdown, a model card, or a terminal view out."""
 
-from guerdon.reporting.page import to_html, to_markdown
+from guerdon.reporting.markdown import to_markdown
+from guerdon.reporting.page import to_html
 
 __all__ = ["to_html", "to_markdown"]

@@ -1,4 +1,4 @@
-"""The model card of a saved reward model: what hubs read, how to load it, its scale, and its audit with the gate's decision."""
+"""The model card of a saved reward model: metadata for hubs, how to load it, its scale, and its audit."""
 
 from __future__ import annotations
 
@@ -8,22 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from guerdon.contracts import Report
-from guerdon.reporting.page import inline
-from guerdon.reporting.words import (
-    costs,
-    inner_findings,
-    interval,
-    number,
-    quantity,
-    rank,
-)
+from guerdon.reporting.markdown import inline
+from guerdon.reporting.words import cost_phrase, interval, number, placed_findings, quantity, rank
 
 __all__ = ["is_ours", "model_card"]
 
 MARK = (
-    "<!-- Written by Guerdon from its audit, and written over by the next one: to keep changes, delete this line. -->"
+    "<!-- Written by Guerdon from an audit. The next audit overwrites it; to keep your changes, delete this line. -->"
 )
-OLD_MARK = MARK.replace("Guerdon", "Assay")  # of 0.1
+OLD_MARK = (  # of 0.1
+    "<!-- Written by Assay from its audit, and written over by the next one: to keep changes, delete this line. -->"
+)
 HEAD = """\
 ---
 library_name: transformers
@@ -62,41 +57,41 @@ KEYS = (
     "accuracy", "longer_wins", "accuracy_above_longer", "ceiling_majority", "accuracy_shorter_preferred", "nll", "ece",
     "ece_null",
 )  # fmt: skip
+FACTS = ("comparisons", "groups", "comparisons hash", "intervals")
 
 
 def is_ours(text: str) -> bool:
-    """Whether a README was written here, and nobody asked to keep it."""
-    return MARK in text or OLD_MARK in text
+    """Whether Guerdon wrote this README, and its user did not ask to keep it."""
+    return any(mark in text for mark in (MARK, OLD_MARK))
 
 
 def model_card(report: Report, facts: Mapping[str, Any], *, name: str = "Reward model") -> str:
-    """README.md from an audit and what reward.json holds."""
+    """README.md from an audit and the content of reward.json."""
     base = facts.get("base")
-    known = f"base_model: {json.dumps(base)}\n" if isinstance(base, str) and base.count("/") == 1 else ""
-    lines = [HEAD.format(base=known) + MARK, "", f"# {inline(name)}", "", _opening(report), ""]
-    lines += [LOAD + _system(facts), *_scale(facts), *_audit(report)]
+    base_line = f"base_model: {json.dumps(base)}\n" if isinstance(base, str) and base.count("/") == 1 else ""
+    lines = [HEAD.format(base=base_line) + MARK, "", f"# {inline(name)}", "", *_decision_lines(report), ""]
+    lines += [LOAD + _system_message(facts), *_scale_lines(facts), *_audit_lines(report)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _opening(report: Report) -> str:
+def _decision_lines(report: Report) -> list[str]:
     gate = report.gate
     if gate is None:
-        return "A reward model that was not audited for optimization."
+        return ["A reward model that was not audited for optimization."]
     limits = [f"* {inline(limit)}" for limit in gate.limits]
-    lines = [f"**{inline(gate.decision).capitalize()}**: {inline(gate.reason)}.", *([""] if limits else []), *limits]
-    return "\n".join(lines)
+    return [f"**{inline(gate.decision).capitalize()}**: {inline(gate.reason)}.", *([""] if limits else []), *limits]
 
 
-def _system(facts: Mapping[str, Any]) -> str:
-    """What a reader must not forget."""
+def _system_message(facts: Mapping[str, Any]) -> str:
+    """The system message that the model was trained with, without which its scores are wrong."""
     system = facts.get("system")
     if not isinstance(system, str):
         return ""
-    said = inline(json.dumps(system, ensure_ascii=False))
-    return f"\nIt was trained with the system message {said}; put it before the turns.\n"
+    quoted = inline(json.dumps(system, ensure_ascii=False))
+    return f"\nIt was trained with the system message {quoted}; put it before the turns.\n"
 
 
-def _scale(facts: Mapping[str, Any]) -> list[str]:
+def _scale_lines(facts: Mapping[str, Any]) -> list[str]:
     scale = facts.get("calibration")
     if not isinstance(scale, Mapping):
         return []
@@ -109,7 +104,7 @@ def _scale(facts: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _audit(report: Report) -> list[str]:
+def _audit_lines(report: Report) -> list[str]:
     lines = ["## Audit", "", "| | value | 95 % interval | n |", "|---|---:|---|---:|"]
     for key in KEYS:
         if key in report.estimates and math.isfinite(report.estimates[key].value):
@@ -117,15 +112,14 @@ def _audit(report: Report) -> list[str]:
             lines.append(
                 f"| {inline(known.label)} | {number(e.value, known.unit)} | {interval(e, known.unit)} | {e.n} |"
             )
-    findings = sorted((f for f, *_ in inner_findings(report)), key=rank)
-    if loud := [f for f in findings if f.severity != "note"]:
-        lines += ["", "What it does wrong, the costliest first:", ""]
-    for f in loud:
-        cost = f" ({inline(costs(f.cost))})" if f.cost else ""
-        lines.append(f"* **{inline(f.title)}**{cost}: {inline(f.evidence)}")
+    findings = sorted((finding for finding, *_ in placed_findings(report)), key=rank)
+    if faults := [finding for finding in findings if finding.severity != "note"]:
+        lines += ["", "Its faults, the costliest first:", ""]
+    for fault in faults:
+        cost = f" ({inline(cost_phrase(fault.cost))})" if fault.cost else ""
+        lines.append(f"* **{inline(fault.title)}**{cost}: {inline(fault.evidence)}")
     if report.gate is not None:
         lines += ["", "| Rule | State | Measured |", "|---|---|---|"]
         rows = [(ruling.rule, ruling.state, ruling.measured) for ruling in report.gate.rulings]
         lines += [f"| {' | '.join(inline(cell) for cell in row)} |" for row in rows]
-    facts = [key for key in ("comparisons", "groups", "comparisons hash", "intervals") if key in report.about]
-    return [*lines, "", *(f"* {key}: {inline(report.about[key])}" for key in facts)]
+    return [*lines, "", *(f"* {key}: {inline(report.about[key])}" for key in FACTS if key in report.about)]

@@ -1,6 +1,6 @@
-"""A curve as an SVG drawing in the page's own colors, and a value with its interval as a small dot and whisker.
+"""A curve as an SVG drawing in the page's own colors, its title and its rows; an estimate as a small dot with a whisker.
 
-Written by hand, in units of a pixel on a phone: a page with forty drawings is made in a moment and stays small.
+Drawn without a plotting library, in pixels of a phone, so that a page with forty drawings is fast and small.
 """
 
 from __future__ import annotations
@@ -10,50 +10,67 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from guerdon.contracts import Curve, Estimate
+from guerdon.contracts import Curve, Estimate, Unit
+from guerdon.reporting.words import interval, number
+
+__all__ = ["chart_svg", "curve_rows", "curve_title", "whisker_svg"]
 
 WIDTH, HEIGHT = 360.0, 230.0
-TOP, RIGHT, BOTTOM = 10.0, 12.0, 40.0  # margins; the left one is as wide as what stands there
-ROW, LONGEST_NAME = 20.0, 30  # pixels and letters of a row of names
-LETTER = 5.7  # pixels of a letter of the 10 pixel font, taken wide
+TOP, RIGHT, BOTTOM = 10.0, 12.0, 40.0  # margins; the left one is as wide as its labels
+ROW, MAX_NAME = 20.0, 30  # height of a row in pixels, longest name in letters
+LETTER = 5.7  # width of a letter of the 10 pixel font, rounded up
 TICKS = 5
 INK, ACCENT, MUTED, RULE = "currentColor", "var(--accent)", "var(--muted)", "var(--rule)"
 
 
 def chart_svg(curve: Curve, name: str) -> str:
-    """One self-contained <svg> element, the same for the same curve. `name` is read aloud to the blind."""
+    """One self-contained <svg> element, the same for the same curve. `name` is for screen readers."""
     return (_name_chart if curve.x_names else _number_chart)(curve, name)
 
 
+def curve_title(key: str, curve: Curve) -> str:
+    """The curve's title, or else its key in words."""
+    return curve.title or key.replace("_", " ").capitalize()
+
+
+def curve_rows(curve: Curve) -> list[tuple[str, ...]]:
+    """The curve as a table: x, y, interval and n of each point."""
+    unit: Unit = "share" if curve.y_label.startswith(("share", "accuracy")) else "number"
+    names = curve.x_names or tuple(f"{x:.4g}" for x in curve.x)
+    return [
+        (name, number(e.value, unit), interval(e, unit), f"{e.n:,}") for name, e in zip(names, curve.y, strict=True)
+    ]
+
+
 def whisker_svg(estimate: Estimate, low: float, high: float, marks: tuple[float, ...] = ()) -> str:
-    """A dot with its interval on an axis from low to high, with faint marks; made of numbers, so safe to print."""
+    """A dot with its interval on an axis from low to high, with faint marks. It contains numbers only, so nothing to escape."""
     width, middle = 160.0, 9.0
 
-    def place(value: float) -> float:
+    def across(value: float) -> float:
         return round(4 + (width - 8) * min(1.0, max(0.0, (value - low) / ((high - low) or 1.0))), 1)
 
     lines = [f'<line class="axis" x1="4" x2="{width - 4:g}" y1="{middle:g}" y2="{middle:g}"/>']
     lines += [
-        f'<line class="axis" x1="{place(m):g}" x2="{place(m):g}" y1="3" y2="15"/>' for m in marks if low <= m <= high
+        f'<line class="axis" x1="{across(m):g}" x2="{across(m):g}" y1="3" y2="15"/>' for m in marks if low <= m <= high
     ]
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
-        left, right = place(estimate.low), place(estimate.high)
+        left, right = across(estimate.low), across(estimate.high)
         lines.append(f'<line class="whisker" x1="{left:g}" x2="{right:g}" y1="{middle:g}" y2="{middle:g}"/>')
     if math.isfinite(estimate.value):
-        lines.append(f'<circle class="dot" cx="{place(estimate.value):g}" cy="{middle:g}" r="3.6"/>')
+        lines.append(f'<circle class="dot" cx="{across(estimate.value):g}" cy="{middle:g}" r="3.6"/>')
     size = f'viewBox="0 0 {width:g} 18" width="{width:g}" height="18"'
     return f'<svg class="whiskers" {size} aria-hidden="true">{"".join(lines)}</svg>'
 
 
 def _number_chart(curve: Curve, name: str) -> str:
-    """Numbers along x: a line, points or bars over y, with intervals."""
+    """A numeric x axis: a line, points or bars, with intervals."""
     points = [(x, e) for x, e in zip(curve.x, curve.y, strict=True) if math.isfinite(x) and math.isfinite(e.value)]
     xs, gap = [x for x, _ in points], 0.0
     if curve.kind == "bars":
         gap = min((b - a for a, b in pairwise(sorted(set(xs)))), default=1.0)
-    seen = [e.value for _, e in points] + ([0.0] if curve.kind == "bars" else _bounds([e for _, e in points]))
-    seen += [min(xs), max(xs)] if curve.diagonal and xs else []
-    y_low, y_high, y_ticks = _axis(seen, grounded=curve.kind == "bars")
+    values = [e.value for _, e in points] + ([0.0] if curve.kind == "bars" else _bounds([e for _, e in points]))
+    values += [min(xs), max(xs)] if curve.diagonal and xs else []
+    y_low, y_high, y_ticks = _axis(values, grounded=curve.kind == "bars")
     x_low, x_high, x_ticks = _axis([x for v in xs for x in (v - gap / 2, v + gap / 2)])
     left = 26.0 + LETTER * max(len(label) for _, label in y_ticks)
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
@@ -98,15 +115,15 @@ def _number_chart(curve: Curve, name: str) -> str:
 
 
 def _name_chart(curve: Curve, name: str) -> str:
-    """A row a name, the first at the top: a dot and its interval along x, or a bar."""
-    names = [n if len(n) <= LONGEST_NAME else f"{n[: LONGEST_NAME - 1]}…" for n in curve.x_names]
-    seen = [e.value for e in curve.y if math.isfinite(e.value)]
+    """One row per name, the first at the top: a dot with its interval along x, or a bar."""
+    names = [n if len(n) <= MAX_NAME else f"{n[: MAX_NAME - 1]}…" for n in curve.x_names]
+    values = [e.value for e in curve.y if math.isfinite(e.value)]
     low, high, ticks = _axis(
-        seen + ([0.0] if curve.kind == "bars" else _bounds(curve.y)), grounded=curve.kind == "bars"
+        values + ([0.0] if curve.kind == "bars" else _bounds(curve.y)), grounded=curve.kind == "bars"
     )
     left, right = min(190.0, 12.0 + LETTER * max(map(len, names))), WIDTH - RIGHT
     height = TOP + ROW * len(names) + BOTTOM
-    wide = LETTER * len(curve.y_label) > right - left  # then it is centered under the names too
+    is_wide = LETTER * len(curve.y_label) > right - left  # then the label is centered under the names too
     bottom = height - BOTTOM
 
     def across(value: float) -> float:
@@ -117,7 +134,7 @@ def _name_chart(curve: Curve, name: str) -> str:
         _lines(RULE, [f"M{across(x):.1f} {TOP}V{bottom:.1f}" for x, _ in ticks], 0.7),
         _texts(INK, [(left - 7, y + 3.5, n) for (y, _), n in zip(rows, names, strict=True)], "end"),
         _texts(MUTED, [(across(x), bottom + 14, label) for x, label in ticks], "middle"),
-        _texts(INK, [(WIDTH / 2 if wide else (left + right) / 2, height - 8, curve.y_label)], "middle"),
+        _texts(INK, [(WIDTH / 2 if is_wide else (left + right) / 2, height - 8, curve.y_label)], "middle"),
     ]
     if low < 0 < high:
         drawn.append(_lines(MUTED, [f"M{across(0):.1f} {TOP}V{bottom:.1f}"], 0.8))
@@ -136,54 +153,55 @@ def _name_chart(curve: Curve, name: str) -> str:
 
 def _svg(name: str, height: float, drawn: Sequence[str]) -> str:
     head = f'<svg class="chart" role="img" aria-label="{html.escape(name)}" viewBox="0 0 {WIDTH:g} {height:g}" font-size="10">'
-    return "\n".join([head, *(each for each in drawn if each), "</svg>"])
+    return "\n".join([head, *filter(None, drawn), "</svg>"])
 
 
-def _lines(color: str, paths: Sequence[str], width: float, more: str = "") -> str:
+def _lines(color: str, paths: Sequence[str], width: float, style: str = "") -> str:
     """Strokes of one color, as one path."""
     if not paths:
         return ""
-    return f'<path style="{more}fill: none; stroke: {color}; stroke-width: {width:g}" d="{"".join(paths)}"/>'
+    return f'<path style="{style}fill: none; stroke: {color}; stroke-width: {width:g}" d="{"".join(paths)}"/>'
 
 
-def _dots(places: Sequence[tuple[float, float]]) -> str:
-    """Filled circles: strokes of no length with round ends, as one path."""
-    if not places:
+def _dots(points: Sequence[tuple[float, float]]) -> str:
+    """Filled circles as one path: strokes of zero length with round caps."""
+    if not points:
         return ""
-    path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in places)
+    path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in points)
     return f'<path style="fill: none; stroke: {ACCENT}; stroke-width: 4.8; stroke-linecap: round" d="{path}"/>'
 
 
-def _texts(color: str, placed: Sequence[tuple[float, float, str]], anchor: str) -> str:
-    lines = "".join(f'<text x="{x:.1f}" y="{y:.1f}">{html.escape(text)}</text>' for x, y, text in placed)
+def _texts(color: str, labels: Sequence[tuple[float, float, str]], anchor: str) -> str:
+    lines = "".join(f'<text x="{x:.1f}" y="{y:.1f}">{html.escape(text)}</text>' for x, y, text in labels)
     return f'<g style="fill: {color}" text-anchor="{anchor}">{lines}</g>'
 
 
 def _bounds(estimates: Sequence[Estimate]) -> list[float]:
-    """The ends of the intervals that are known."""
+    """Both ends of every finite interval."""
     known = [e for e in estimates if math.isfinite(e.low) and math.isfinite(e.high)]
     return [bound for e in known for bound in (e.low, e.high)]
 
 
 def _axis(values: Sequence[float], *, grounded: bool = False) -> tuple[float, float, list[tuple[float, str]]]:
-    """From where to where an axis goes that shows these values, and its ticks; with no room beyond 0 where `grounded`."""
+    """Low and high end of an axis that shows these values, and its ticks. `grounded`: no margin beyond 0, for bars."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if low == high:
         low, high = low - 0.5, high + 0.5
-    room = 0.05 * (high - low)
+    margin = 0.05 * (high - low)
     step = _step((high - low) / TICKS)
-    low, high = low - (0.0 if grounded and low == 0 else room), high + (0.0 if grounded and high == 0 else room)
-    places = max(0, -math.floor(math.log10(step) + 1e-9))
+    low, high = low - (0.0 if grounded and low == 0 else margin), high + (0.0 if grounded and high == 0 else margin)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     first = math.ceil(low / step - 1e-9)
-    marks = [(k * step, k) for k in range(first, math.floor(high / step + 1e-9) + 1)]
-    return low, high, [(value, _label(value if k else 0.0, places)) for value, k in marks] or [(low, f"{low:.3g}")]
+    ticks = [(k * step, k) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+    labels = [(value, _tick_label(value if k else 0.0, decimals)) for value, k in ticks]
+    return low, high, labels or [(low, f"{low:.3g}")]
 
 
 def _step(wanted: float) -> float:
-    """The nearest of 1, 2, 5, 10, ... times a power of ten."""
+    """The nearest of 1, 2, 5 and 10 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(wanted))
-    return power * next(each for each in (1.0, 2.0, 5.0, 10.0) if wanted <= each * power * 1.2)
+    return power * next(factor for factor in (1.0, 2.0, 5.0, 10.0) if wanted <= factor * power * 1.2)
 
 
-def _label(value: float, places: int) -> str:
-    return f"{value:.{places}f}" if abs(value) < 10_000 else f"{value:.4g}"
+def _tick_label(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}f}" if abs(value) < 10_000 else f"{value:.4g}"

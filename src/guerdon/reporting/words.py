@@ -1,49 +1,52 @@
-"""What each named estimate means, in words and units, and the one sentence that a report opens with."""
+"""Numbers, intervals, headlines and texts of a report in words: what the page, Markdown, the card and the terminal share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from guerdon.contracts import Estimate, Finding, Quantity, Report, Unit
+from guerdon.contracts import Estimate, Example, Finding, Message, Quantity, Report, Response, Unit
 
 PERCENT = "\N{NO-BREAK SPACE}%"
-# Control characters, which steer a terminal, as the pictures of them; tab and line end stay
-PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
-PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+OTHER_SECTION = "Other numbers"
+# Control characters, which steer a terminal, become pictures of themselves; tab and line feed stay.
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
+_PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 
 
 def visible(text: str) -> str:
-    """A text that only shows: no character of it steers a terminal."""
-    return text.translate(PICTURES)
+    """The text without characters that steer a terminal."""
+    return text.translate(_PICTURES)
 
 
-OTHER = "Other numbers"
+# ---- Estimates ---------------------------------------------------------------------------------------------------
 
 
 def quantity(report: Report, key: str) -> Quantity:
     """How to read an estimate of the report; one that the report does not describe is a number under its own name."""
-    return report.quantities.get(key, Quantity(key.replace("_", " "), "number", OTHER))
+    return report.quantities.get(key, Quantity(key.replace("_", " "), "number", OTHER_SECTION))
 
 
-def tables(report: Report) -> Iterator[tuple[str, list[tuple[Quantity, Estimate]]]]:
+def tables(report: Report) -> list[tuple[str, list[tuple[Quantity, Estimate]]]]:
     """The estimates by section, sections and rows in the order in which they first appear."""
     rows: dict[str, list[tuple[Quantity, Estimate]]] = {}
     for key, estimate in report.estimates.items():
         known = quantity(report, key)
         rows.setdefault(known.section, []).append((known, estimate))
-    yield from rows.items()
+    return list(rows.items())
 
 
 def number(value: float, unit: Unit) -> str:
-    """A share as a percentage with one decimal, anything else with three digits; a dash where there is none."""
+    """A share as a percentage with one decimal, anything else with three digits; a dash for NaN and infinity."""
     if not math.isfinite(value):
         return "–"
-    return f"{100 * value:.1f}{PERCENT}" if unit == "share" else f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
+    if unit == "share":
+        return f"{100 * value:.1f}{PERCENT}"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
 
 
 def interval(estimate: Estimate, unit: Unit) -> str:
-    """The 95 % interval in brackets, or the words for having none."""
+    """The 95 % interval in brackets, or "no interval"."""
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return "no interval"
     low, high = number(estimate.low, unit), number(estimate.high, unit)
@@ -55,46 +58,86 @@ def phrase(estimate: Estimate, unit: Unit) -> str:
     return f"{number(estimate.value, unit)} {interval(estimate, unit)}"
 
 
-def headline(report: Report, *, counted: bool = True) -> str:
-    """What the report says, in a sentence or two, from its summary, estimates and findings; how many warnings if `counted`."""
-    found = report.estimates
-    own = report.findings if report.gate is None else [finding for finding, *_ in inner_findings(report)]
-    errors = sum(finding.severity == "error" for finding in report.findings)
-    warnings = sum(finding.severity == "warning" for finding in own)
-    if errors:
-        return f"Refused: {errors} check{'s' * (errors > 1)} failed; until that is mended no number can be trusted."
-    said = [report.summary.removesuffix(".")] if report.summary else []
-    if "accuracy" in found:
-        ceiling = (
-            f", of a ceiling of {phrase(found['ceiling_majority'], 'share')}" if "ceiling_majority" in found else ""
-        )
-        said.append(f"The model orders {phrase(found['accuracy'], 'share')} of pairs as people do{ceiling}")
-    if "longer_wins" in found:
-        said.append(f"preferring the longer answer gets {phrase(found['longer_wins'], 'share')}")
-    if "temperature" in found:
-        said.append(f"One nat is {phrase(found['temperature'], 'number')} raw units of reward")
-    if {"nll_before", "nll_after"} <= set(found):
-        said.append(f"log loss goes from {found['nll_before'].value:.3f} to {found['nll_after'].value:.3f}")
-    sentence = "; ".join(said) + "." if said else ""
-    warned = f"{warnings} warning{'s' * (warnings > 1)} below." if warnings else "No warnings." if not said else ""
-    return " ".join(part for part in (sentence, warned if counted else "") if part)
+# ---- Findings ----------------------------------------------------------------------------------------------------
 
 
 def rank(finding: Finding) -> tuple[bool, bool, float, int]:
-    """What findings are sorted by: errors, then what turns most decisions, then those of unknown cost, warnings first."""
+    """Sort key: errors first, then by share of decisions flipped, then those of unknown cost, warnings before notes."""
     cost = finding.cost.value if finding.cost else math.nan
-    known = math.isfinite(cost)
+    is_known = math.isfinite(cost)
     severity = ("error", "warning", "note").index(finding.severity)
-    return severity > 0, not known, -cost if known else 0.0, severity
+    return severity > 0, not is_known, -cost if is_known else 0.0, severity
 
 
-def costs(cost: Estimate) -> str:
+def cost_phrase(cost: Estimate) -> str:
     """What a finding costs, as in a sentence."""
     return f"flips {phrase(cost, 'share')} of decisions"
 
 
-def inner_findings(report: Report, place: str = "part") -> Iterator[tuple[Finding, str, str]]:
-    """Every finding of a report and its parts, with the place and the title of the part: "part-1-2" is 1's second."""
-    yield from ((finding, "" if place == "part" else place, report.title) for finding in report.findings)
+def placed_findings(report: Report, anchor: str = "part") -> Iterator[tuple[Finding, str, str]]:
+    """Every finding of a report and its sections, with the anchor and the title of its section.
+
+    "part-1-2" is the anchor of the first section's second section; the report's own findings have none.
+    """
+    yield from ((finding, "" if anchor == "part" else anchor, report.title) for finding in report.findings)
     for i, section in enumerate(report.sections, 1):
-        yield from inner_findings(section, f"{place}-{i}")
+        yield from placed_findings(section, f"{anchor}-{i}")
+
+
+def headline(report: Report, *, with_warnings: bool = True) -> str:
+    """The result in a sentence or two, from the report's summary, estimates and findings."""
+    if errors := sum(finding.severity == "error" for finding in report.findings):
+        return f"Refused: {errors} check{'s' * (errors > 1)} failed; until this is fixed no number can be trusted."
+    clauses = [*([report.summary.removesuffix(".")] if report.summary else []), *_estimate_clauses(report)]
+    sentences = ["; ".join(clauses) + "."] if clauses else []
+    if with_warnings:
+        findings = report.findings if report.gate is None else [finding for finding, *_ in placed_findings(report)]
+        warnings = sum(finding.severity == "warning" for finding in findings)
+        if warnings:
+            sentences.append(f"{warnings} warning{'s' * (warnings > 1)} below.")
+        elif not clauses:
+            sentences.append("No warnings.")
+    return " ".join(sentences)
+
+
+def _estimate_clauses(report: Report) -> Iterator[str]:
+    """What the estimates of an audit, and of a calibration, say in words."""
+    e = report.estimates
+    if "accuracy" in e:
+        ceiling = f", of a ceiling of {phrase(e['ceiling_majority'], 'share')}" if "ceiling_majority" in e else ""
+        yield f"The model orders {phrase(e['accuracy'], 'share')} of pairs as people do{ceiling}"
+    if "longer_wins" in e:
+        yield f"preferring the longer answer gets {phrase(e['longer_wins'], 'share')}"
+    if "temperature" in e:
+        yield f"One nat is {phrase(e['temperature'], 'number')} raw units of reward"
+    if {"nll_before", "nll_after"} <= set(e):
+        yield f"log loss goes from {e['nll_before'].value:.3f} to {e['nll_after'].value:.3f}"
+
+
+# ---- Texts -------------------------------------------------------------------------------------------------------
+
+
+def prompt_turns(prompt: Sequence[Message]) -> list[tuple[str, str]]:
+    """Role and text of each turn."""
+    return [(message.role, _turn_text(message)) for message in prompt]
+
+
+def labeled_responses(example: Example) -> list[tuple[str, str, str]]:
+    """Label, reward and text of each response; the reward is empty where it is unknown."""
+    rows = zip(example.labels, example.rewards, example.responses, strict=True)
+    return [
+        (label, f"{reward:+.2f}" if math.isfinite(reward) else "", _response_text(response))
+        for label, reward, response in rows
+    ]
+
+
+def _response_text(response: Response) -> str:
+    if not response.messages:
+        return response.text
+    return "\n\n".join(f"{message.role}: {_turn_text(message)}" for message in response.messages)
+
+
+def _turn_text(message: Message) -> str:
+    """The content, then each tool call as NAME(ARGUMENTS)."""
+    calls = [f"{call.name}({call.arguments})" for call in message.tool_calls]
+    return "\n".join([*([message.content] if message.content or not calls else []), *calls])

@@ -1,0 +1,102 @@
+"""A report as Markdown. Texts come from models and strangers: none can become markup."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from guerdon.contracts import Example, Finding, Gate, Report
+from guerdon.reporting.charts import curve_rows, curve_title
+from guerdon.reporting.words import (
+    cost_phrase,
+    headline,
+    interval,
+    labeled_responses,
+    number,
+    prompt_turns,
+    rank,
+    tables,
+    visible,
+)
+
+__all__ = ["inline", "to_markdown"]
+
+_TABLE_RULE = "|---|---:|---|---:|"
+
+
+def to_markdown(report: Report, level: int = 1) -> str:
+    """Headings from `level` down, tables, findings, figures as tables, and texts in fences that they cannot close."""
+    lines = [f"{'#' * level} {inline(report.title)}", "", inline(headline(report))]
+    if report.gate is not None:
+        lines += ["", *_gate_lines(report.gate)]
+    for section, rows in tables(report):
+        lines += ["", f"**{inline(section)}**", "", "| | value | 95 % interval | n |", _TABLE_RULE]
+        lines += [
+            f"| {inline(known.label)} | {number(e.value, known.unit)} | {interval(e, known.unit)} | {e.n} |"
+            for known, e in rows
+        ]
+    for finding in sorted(report.findings, key=rank):
+        lines += ["", *_finding_lines(finding)]
+    for name, curve in report.curves.items():
+        lines += ["", f"**{inline(curve_title(name, curve))}**", ""]
+        lines += [f"| {inline(curve.x_label)} | {inline(curve.y_label)} | 95 % interval | n |", _TABLE_RULE]
+        lines += [_row(*cells) for cells in curve_rows(curve)]
+    for example in report.examples:
+        lines += _example_lines(example)
+    for part in report.sections:
+        lines += ["", to_markdown(part, level + 1).rstrip()]
+    if report.about:
+        lines += ["", *(f"* {inline(key)}: {inline(value)}" for key, value in report.about.items())]
+    return visible("\n".join(lines) + "\n")
+
+
+def inline(text: str) -> str:
+    """Text that stays text in Markdown: no HTML, no table cell, no line break, no markup."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", escaped)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(inline(cell) for cell in cells)} |"
+
+
+def _gate_lines(gate: Gate) -> list[str]:
+    facts = {
+        "data that would help most": gate.needed_data,
+        "expectation": gate.expectation,
+        "published": gate.published,
+        "hygiene": gate.hygiene,
+    }
+    return [
+        f"**Decision: {inline(gate.decision)}.** {inline(gate.reason)}.",
+        "",
+        *(f"* Limit: {inline(limit)}" for limit in gate.limits),
+        *(f"* {name}: {inline(fact)}" for name, fact in facts.items() if fact),
+        "",
+        "| Rule | State | Measured | Wanted |",
+        "|---|---|---|---|",
+        *(_row(ruling.rule, ruling.state, ruling.measured, ruling.wanted) for ruling in gate.rulings),
+    ]
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+    remedy = f" Remedy: {inline(finding.remedy)}" if finding.remedy else ""
+    cost = f" ({inline(cost_phrase(finding.cost))})" if finding.cost else ""
+    lines = [f"* **{finding.severity}: {inline(finding.title)}.**{cost} {inline(finding.evidence)}.{remedy}"]
+    for example in finding.examples:
+        lines += _example_lines(example)
+    return lines
+
+
+def _example_lines(example: Example) -> list[str]:
+    texts = prompt_turns(example.prompt)
+    texts += [(f"{label} ({reward})" if reward else label, text) for label, reward, text in labeled_responses(example)]
+    lines = ["", f"**{inline(example.title)}**"]
+    for label, text in texts:
+        lines += ["", inline(label), "", *_fenced(text)]
+    return lines
+
+
+def _fenced(text: str) -> list[str]:
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    return [f"{fence}text", text, fence]

@@ -1,0 +1,39 @@
+"""Findings are ranked by what they cost, and a report opens with its result."""
+
+from __future__ import annotations
+
+import math
+
+from sample_reports import costly
+
+from guerdon.contracts import (
+    Estimate,
+    Finding,
+    Report,
+)
+from guerdon.reporting.words import headline, rank
+
+
+def test_findings_are_ranked_by_what_they_cost_errors_first_and_unknown_last():
+    found = [
+        costly("note"  , severity="note"), costly("unknown"), costly("small", 0.02), costly("large", 0.3),
+        costly("broken", severity="error"), costly("a note with a cost", 0.1, "note"),
+    ]  # fmt: skip
+    assert [f.title for f in sorted(found, key=rank)] == [
+        "broken",
+        "large",
+        "a note with a cost",
+        "small",
+        "unknown",
+        "note",
+    ]
+    unknown = Finding("warning", "nan", "", "", Estimate(math.nan, math.nan, math.nan, 0))
+    assert sorted([unknown, costly("small", 0.02)], key=rank)[0].title == "small"
+
+
+def test_a_headline_puts_the_summary_first_and_counts_warnings():
+    report = Report("r", findings=(costly("a"), costly("b", severity="note")), summary="A is better than B.")
+    assert headline(report) == "A is better than B. 1 warning below."
+    assert headline(report, with_warnings=False) == "A is better than B."
+    assert headline(Report("r")) == "No warnings."
+    assert headline(Report("r", findings=(costly("a", severity="error"),), summary="s")).startswith("Refused: 1 check")
