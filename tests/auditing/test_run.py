@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from toys import Constant, Good, comparisons
@@ -212,3 +214,18 @@ def test_an_audit_of_trajectories_measures_what_it_can_and_counts_what_it_cannot
     alone = audit(Good(), trajectories, options, hygiene=())
     assert alone.estimates["accuracy"].value == 1.0
     assert "responses not edited" not in audit(Good(), comparisons(50), OPTIONS, hygiene=()).about
+
+
+def test_every_estimate_is_described_and_every_curve_has_a_title():
+    rows = [replace(row, source=f"source {i % 2}") for i, row in enumerate(comparisons(300, people=3, ties=0.2))]
+    report = audit(Good(1.0, 0.01), rows, AuditOptions(draws=100, null_draws=100, cue_rows=8))
+    assert {section.title for section in report.sections} >= {
+        "Length",
+        "Cues and substance",
+        "Uncertainty",
+        "Relevance",
+    }
+    for part in report.walk():
+        assert set(part.quantities) == set(part.estimates), part.title
+        assert all(quantity.label and quantity.section for quantity in part.quantities.values()), part.title
+        assert all(curve.title for curve in part.curves.values()), part.title

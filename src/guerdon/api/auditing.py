@@ -116,7 +116,7 @@ def write_report(report: Report, folder: str | Path) -> None:
 
 
 def tokenization_of(model: Any) -> dict[str, Any]:
-    """Arguments of the hygiene gate: the tokens that a model of ours reads, and its special tokens. Empty for others."""
+    """Arguments of the hygiene gate: the tokens that one of Guerdon's models reads, and its special tokens. Empty for others."""
     inner = strip_calibration(model)
     if not isinstance(inner, ScalarRewardModel):
         return {}

@@ -36,7 +36,7 @@ def save(model: CalibratedModel | ScalarRewardModel | Ensemble, folder: str | Pa
 
 
 def repair(folder: str | Path, out: str | Path, **options: Any) -> None:
-    """Write a copy of a reward model, ours or another's, in the layout that every reader loads. Keywords are ModelOptions."""
+    """Write a copy of a reward model, from Guerdon or elsewhere, that every reader loads. Keywords are ModelOptions."""
     from guerdon.models.directory.foreign import load_foreign
     from guerdon.models.directory.layout import is_classifier
     from guerdon.models.directory.loading import load_reward_model

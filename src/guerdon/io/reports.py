@@ -94,7 +94,7 @@ def _as(kind: type[Any], value: Any, path: str) -> Any:
 
 
 def _upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A report of 0.1 in today's form: there the gate was a section, and the summary a fact, both called verdict."""
+    """A report of 0.1 in today's form: its gate was a section, its summary a fact, and nothing described estimates."""
     about = dict(values["about"])
     sections, gate = [], None
     for section in values["sections"]:
