@@ -401,7 +401,7 @@ def train(job: Job) -> Answer:
     from guerdon.contracts import as_prompt
     from guerdon.models.directory.policies import load_policy, save_policy
     from guerdon.optimization import combined, loop
-    from guerdon.optimization.rollouts import ValueNetwork
+    from guerdon.optimization.value_models import ValueNetwork
 
     given = {"base": job["policy"], "dtype": DTYPES[job["precision"]], "device": "cpu", **adapters(job)}
     options = job["options"] | {"value": job["value"], "check_every": 0, "save_every": 0}
@@ -417,21 +417,21 @@ def train(job: Job) -> Answer:
         if network is not None:
             measure.touch(network)
     memory = measure.Memory()
-    clocks = {name: Clock(getattr(loop, name)) for name in ("take_turns", "prepare", "learn")}
+    clocks = {name: Clock(getattr(loop, name)) for name in ("sample_rollouts", "build_batch", "train_on_batch")}
     seen: list[dict[str, float]] = []
 
-    def noted(batch: Any, *rest: Any) -> dict[str, float]:
-        row = summary(batch, *rest)
+    def noted(learner: Any, batch: Any) -> dict[str, float]:
+        row = summarize_batch(learner, batch)
         seen.append(row)
         if len(seen) in job["marks"]:
             save_policy(policy, Path(job["out"]) / str(len(seen)))
         return row
 
-    summary = loop.summary
-    with patch.multiple(loop, summary=noted, **clocks):
+    summarize_batch = loop.summarize_batch
+    with patch.multiple(loop, summarize_batch=noted, **clocks):
         loop.optimize(policy, combined(reward_model), asked, config.optimize, value=value)
         end = time.perf_counter()
-    starts = [*clocks["take_turns"].began, end]
+    starts = [*clocks["sample_rollouts"].began, end]
     return {
         "seconds": end - starts[job["warmup"]],
         "update_seconds": [b - a for a, b in pairwise(starts)][job["warmup"] :],
@@ -472,9 +472,12 @@ def judge(job: Job) -> Answer:
     """Reward, KL to the start, length and ends of each policy's replies to the same prompts by the same chances."""
     from guerdon.config import OptimizeOptions, PolicyOptions
     from guerdon.contracts import Response, as_prompt
-    from guerdon.formulas.kl import AdaptiveKL
     from guerdon.models.directory.policies import load_policy
-    from guerdon.optimization import combined, loop
+    from guerdon.optimization import combined
+    from guerdon.optimization.evaluation import evaluate
+    from guerdon.optimization.learner import Learner
+    from guerdon.optimization.prompts import select_prompts
+    from guerdon.runtime.distributed import make_accelerator
 
     options = OptimizeOptions(**job["options"])
     reward_model = scorer(job["reward"], "float32")
@@ -484,15 +487,15 @@ def judge(job: Job) -> Answer:
     points = []
     for place in job["places"]:
         policy = load_policy(PolicyOptions(base=place, device="cpu"))
-        ids = [policy.encode(prompt) for prompt in asked]
-        beta = AdaptiveKL(options.kl_coef, None, options.kl_horizon)
-        check = loop.look(policy, reference, asked, ids, reward, None, options, 0, beta)
+        prompts = select_prompts(policy, asked, options.max_tokens)
+        learner = Learner(policy, reference, None, options, make_accelerator(policy.device))
+        check = evaluate(learner, prompts, reward, None, update=0, kl_coef=options.kl_coef)
         responses = [
             Response(text, finish="stop" if finished else "length")
             for text, finished in zip(check.texts, check.finished, strict=True)
         ]
         read = [len(found.ids) for found in reward_model.text.encode(asked, responses)]
-        drawn = [len(row) + int(length) for row, length in zip(ids, check.length, strict=True)]
+        drawn = [len(row) + int(length) for row, length in zip(prompts.ids, check.length, strict=True)]
         assert read == drawn, "the reward model does not read the tokens that were drawn"
         points.append(
             {

@@ -48,7 +48,7 @@ from guerdon.io import writers
 from guerdon.io.reports import from_json, to_json
 from guerdon.models.directory.policies import load_policy, save_policy
 from guerdon.models.policy import LanguagePolicy
-from guerdon.optimization.monitor import Check, to_row
+from guerdon.optimization.checks import Check, to_row
 from guerdon.reporting import to_html, to_markdown
 from tiny import CHAT_TEMPLATE, SPECIAL
 

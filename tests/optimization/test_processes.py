@@ -68,7 +68,11 @@ def run_all(base, place):
         folder = Path(place) / name / os.environ["RANK"]
         folder.mkdir(parents=True)
         save_file({k: v.detach().contiguous() for k, v in done.policy.model.named_parameters()}, folder / "weights")
-        told = {"updates": done.updates, "kept": done.kept, "checks": [list(check.texts) for check in done.checks]}
+        told = {
+            "updates": done.updates,
+            "kept": done.kept_update,
+            "checks": [list(check.texts) for check in done.checks],
+        }
         (folder / "result.json").write_text(json.dumps(told))
 
 
@@ -102,7 +106,7 @@ def test_two_processes_take_the_steps_of_one(tiny_dir, tmp_path, launched, name)
     one = run_case(tiny_dir, name, tmp_path)
     for rank in "01":
         told = json.loads((launched / name / rank / "result.json").read_text())
-        assert (told["updates"], told["kept"]) == (one.updates, one.kept)
+        assert (told["updates"], told["kept"]) == (one.updates, one.kept_update)
         assert told["checks"] == [list(check.texts) for check in one.checks]
         found = load_file(launched / name / rank / "weights")
         for key, value in one.policy.model.named_parameters():

@@ -1,4 +1,4 @@
-"""What is optimized: weights and rules do what they say, a stranger's function cannot slip a bad number through."""
+"""What is optimized: weights and rules compute what they should, and a bad number of a user's function never gets through."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MEMBERS = arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 5)), el
 
 
 class Ensemble:
-    """Members that are told what to say; the value is their mean."""
+    """An ensemble with given members; the value is their mean."""
 
     def __init__(self, *members, std=None, shift_p=None):
         self.members = np.array(members, dtype=np.float64)
@@ -34,8 +34,10 @@ class Ensemble:
 
     def score(self, prompts, responses):
         n = len(responses)
-        said = self.members[:, :n]
-        return Scores(said.mean(axis=0), np.zeros(n, dtype=bool), std=self.std, members=said, shift_p=self.shift_p)
+        members = self.members[:, :n]
+        return Scores(
+            members.mean(axis=0), np.zeros(n, dtype=bool), std=self.std, members=members, shift_p=self.shift_p
+        )
 
 
 def length(prompts, responses):
@@ -43,10 +45,10 @@ def length(prompts, responses):
 
 
 def constant(*values):
-    def said(prompts, responses):
+    def fixed(prompts, responses):
         return values
 
-    return said
+    return fixed
 
 
 # ---- Rules -------------------------------------------------------------------------------------------------------
@@ -107,7 +109,7 @@ def test_soft_min_is_the_uncertainty_rule_to_second_order():
 
 
 @pytest.mark.parametrize(
-    ("name", "strength", "said"),
+    ("name", "strength", "error"),
     [
         ("median", None, r"rule must be sum, mean, min, .*got 'median'"),
         ("mean", 0.5, r"rule mean takes no strength, got 0\.5\. Leave it out"),
@@ -116,8 +118,8 @@ def test_soft_min_is_the_uncertainty_rule_to_second_order():
         ("uncertainty", math.nan, "strength of rule uncertainty must be a finite number above 0, got nan"),
     ],
 )
-def test_a_rule_that_makes_no_sense_is_refused(name, strength, said):
-    with pytest.raises(GuerdonError, match=said):
+def test_an_invalid_rule_or_strength_is_refused(name, strength, error):
+    with pytest.raises(GuerdonError, match=error):
         ensemble_rule(name, strength)
 
 
@@ -150,7 +152,7 @@ def test_weights_may_go_by_name_and_names_come_from_the_sources():
 
 
 @pytest.mark.parametrize("rule", ["mean", "min", "uncertainty", "soft_min", ensemble_rule("soft_min", 0.3)])
-def test_several_models_are_an_ensemble_as_the_members_of_one_are(rule):
+def test_a_rule_gives_the_same_for_several_models_and_for_the_members_of_one(rule):
     rng = np.random.default_rng(1)
     members = rng.normal(size=(3, 4))
     rows = (["p"] * 4, ["a", "b", "c", "d"])
@@ -161,13 +163,13 @@ def test_several_models_are_an_ensemble_as_the_members_of_one_are(rule):
     np.testing.assert_allclose(within.std, members.std(axis=0))
 
 
-def test_without_a_rule_an_ensembles_own_value_counts():
+def test_without_a_rule_an_ensemble_counts_with_its_own_value():
     found = combined([Ensemble([0, 0, 0], [2, 4, 6]), length]).score(*ROWS)
     assert found.value.tolist() == [1 + 4, 2 + 3, 3 + 9]
     assert found.std.tolist() == [1, 2, 3]
 
 
-def test_doubt_is_passed_on_and_the_most_suspect_source_speaks():
+def test_uncertainties_are_combined_and_the_smallest_p_value_is_corrected_for_its_selection():
     one = Ensemble([1, 2, 3], std=np.array([3.0, 0.0, 1.0]), shift_p=np.array([0.4, 0.9, 0.01]))
     two = Ensemble([1, 2, 3], std=np.array([4.0, 1.0, 0.0]), shift_p=np.array([0.1, 0.8, 0.5]))
     single = combined(one).score(*ROWS)
@@ -177,7 +179,7 @@ def test_doubt_is_passed_on_and_the_most_suspect_source_speaks():
     assert both.shift_p.tolist() == pytest.approx([0.2, 1.0, 0.02])
 
 
-def test_a_truncated_text_stays_truncated_in_company():
+def test_a_text_is_truncated_if_any_source_truncated_it():
     class Cut(Good):
         def score(self, prompts, responses):
             return Scores(np.zeros(3), np.array([False, True, False]))
@@ -206,13 +208,13 @@ def test_a_function_sees_messages_and_whether_a_reply_was_cut():
     "given",
     [[1, 2, 3], (1.0, True, np.float32(3)), np.array([1, 2, 3]), torch.tensor([1.0, 2, 3]), {1: 0, 2: 0, 3: 0}.keys()],
 )
-def test_any_list_of_numbers_is_taken(given):
+def test_any_list_of_numbers_is_accepted(given):
     found = combined(lambda prompts, responses: given).score(*ROWS)
     assert found.value.dtype == np.float64
     assert found.value[[0, 2]].tolist() == [1, 3]
 
 
-def test_no_responses_have_no_rewards_and_nobody_is_asked():
+def test_no_responses_have_no_rewards_and_no_source_is_called():
     found = combined([Good(), lambda prompts, responses: 1 / 0]).score([], [])
     assert found.value.shape == found.usable.shape == (0,)
     assert list(found.parts) == ["Good", "<lambda>"]
@@ -225,40 +227,40 @@ def test_a_function_that_raises_is_named_and_its_error_is_chained():
     def picky(prompts, responses):
         raise KeyError("no\nsuch thing")
 
-    with pytest.raises(GuerdonError, match=r"^reward picky: raised KeyError \('no.nsuch thing'\) for 3") as told:
+    with pytest.raises(GuerdonError, match=r"^reward picky: raised KeyError \('no.nsuch thing'\) for 3") as raised:
         combined([Good(), picky]).score(*ROWS)
-    assert isinstance(told.value.__cause__, KeyError)
-    assert "\n" not in str(told.value)
+    assert isinstance(raised.value.__cause__, KeyError)
+    assert "\n" not in str(raised.value)
 
 
-def test_an_guerdon_error_of_a_source_is_told_as_it_is():
-    def mine(prompts, responses):
+def test_a_guerdon_error_of_a_source_passes_through():
+    def strict(prompts, responses):
         raise GuerdonError("row 3: is too long; remedy: cut it")
 
     with pytest.raises(GuerdonError, match=r"^row 3: is too long; remedy: cut it$"):
-        combined(mine).score(*ROWS)
+        combined(strict).score(*ROWS)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "error"),
     [
-        ([1.0, 2.0], "returned 2 numbers for 3 responses"),
-        ([], "returned 0 numbers for 3 responses"),
-        (1.0, r"returned float \(1\.0\)"),
-        (None, r"returned NoneType \(None\)"),
-        ("123", r"returned str"),
-        ({"a": 1.0, "b": 2.0, "c": 3.0}, "returned dict"),
-        ([1.0, None, 3.0], r"returned NoneType \(None\) for response 1"),
-        ([1.0, "2", 3.0], r"returned str \('2'\) for response 1"),
-        ([[1.0], [2.0], [3.0]], r"returned list \(\[1\.0\]\) for response 0"),
-        (np.ones((3, 1)), "returned ndarray .* for response 0"),
-        (np.array(1.0), "returned ndarray"),
-        (torch.ones(3, 2), "returned Tensor .* for response 0"),
+        ([1.0, 2.0], "must return one number for each of 3 responses, got 2"),
+        ([], "must return one number for each of 3 responses, got 0"),
+        (1.0, r"must return a list of numbers, got float \(1\.0\)"),
+        (None, r"must return a list of numbers, got NoneType \(None\)"),
+        ("123", "must return a list of numbers, got str"),
+        ({"a": 1.0, "b": 2.0, "c": 3.0}, "must return a list of numbers, got dict"),
+        ([1.0, None, 3.0], r"must return numbers, got NoneType \(None\) for response 1"),
+        ([1.0, "2", 3.0], r"must return numbers, got str \('2'\) for response 1"),
+        ([[1.0], [2.0], [3.0]], r"must return numbers, got list \(\[1\.0\]\) for response 0"),
+        (np.ones((3, 1)), "must return numbers, got ndarray .* for response 0"),
+        (np.array(1.0), "must return a list of numbers, got ndarray"),
+        (torch.ones(3, 2), "must return numbers, got Tensor .* for response 0"),
     ],
 )
-def test_what_is_no_list_of_numbers_is_refused(given, said):
+def test_anything_but_a_list_of_numbers_is_refused(given, error):
     with pytest.raises(
-        GuerdonError, match=rf"^reward <lambda>: {said}.*; remedy: return a list of one number a response"
+        GuerdonError, match=rf"^reward <lambda>: {error}.*\. Return a list of one number per response\.$"
     ):
         combined(lambda prompts, responses: given).score(*ROWS)
 
@@ -268,25 +270,25 @@ def test_a_model_that_scores_too_few_is_named():
         def score(self, prompts, responses):
             return super().score(prompts[:1], responses[:1])
 
-    with pytest.raises(GuerdonError, match=r"^reward Short: gave scores of shape \[1\] for 3 responses"):
+    with pytest.raises(GuerdonError, match=r"^reward Short: must score each of 3 responses, got scores of shape \[1\]"):
         combined(Short()).score(*ROWS)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("rule", ["sum", "mean", "min", "uncertainty", "soft_min"])
 @pytest.mark.parametrize("clip", [None, 1.0])
-def test_a_number_that_is_not_finite_is_marked_and_never_used(bad, rule, clip):
-    """Clipping does not make a number of infinity, and a minimum does not hide it."""
+def test_a_number_that_is_not_finite_is_unusable(bad, rule, clip):
+    """Clipping does not turn infinity into a number, and a minimum does not hide it."""
     found = combined([constant(1, bad, 3), constant(0, 0, 0)], rule=rule, clip=clip).score(*ROWS)
     assert found.usable.tolist() == [True, False, True]
     assert np.isnan(found.value).tolist() == [False, True, False]
     assert found.num_unusable == 1
 
 
-def test_a_source_without_weight_spoils_nothing():
+def test_a_source_with_weight_0_changes_nothing():
     found = combined([Good(), constant(math.nan, 1, 1)], [1.0, 0.0]).score(*ROWS)
     assert found.value.tolist() == [1, 0, 2]
-    assert math.isnan(found.parts["said"][0])
+    assert math.isnan(found.parts["fixed"][0])
 
 
 def test_a_broken_member_makes_the_response_unusable():
@@ -294,44 +296,45 @@ def test_a_broken_member_makes_the_response_unusable():
     assert found.usable.tolist() == [True, False, True]
 
 
-def test_no_usable_reward_at_all_is_an_error_with_what_was_said():
+def test_no_usable_reward_at_all_is_an_error_with_the_first_number():
     with pytest.raises(
-        GuerdonError, match=r"^reward broken: none of 3 responses gets a finite number, the first got nan"
+        GuerdonError,
+        match=r"^reward broken: some of 3 responses must get a finite number, got nan for the first\. Check",
     ):
         combined({"broken": constant(math.nan, math.inf, math.nan)}).score(*ROWS)
 
 
 @pytest.mark.parametrize(
-    ("sources", "options", "said"),
+    ("sources", "options", "error"),
     [
-        ([], {}, "no sources"),
-        ({}, {}, "no sources"),
-        (3, {}, "reward int: is int; remedy: give a reward model, or a function"),
-        ([Good(), "length"], {}, "reward str: is str"),
-        ([Good(), length], {"weights": [1.0]}, "1 weights for 2 sources"),
-        ({"a": Good()}, {"weights": {"b": 1.0}}, "weights name b but the sources are a"),
-        (Good(), {"weights": [math.nan]}, "a weight is a finite number, got nan"),
-        (Good(), {"weights": [0.0]}, "every weight is 0"),
+        ([], {}, "must have at least one source, got none"),
+        ({}, {}, "must have at least one source, got none"),
+        (3, {}, r"reward int: must be a reward model, or a function .*, got int\. Give one"),
+        ([Good(), "length"], {}, "reward str: must be a reward model, .* got str"),
+        ([Good(), length], {"weights": [1.0]}, "weights must be one for each of 2 sources, got 1"),
+        ({"a": Good()}, {"weights": {"b": 1.0}}, "weights must name the sources a, got b"),
+        (Good(), {"weights": [math.nan]}, "weight must be a finite number, got nan"),
+        (Good(), {"weights": [0.0]}, "some weight must not be 0, got 0 for every source"),
         (
             [Good(), length],
             {"weights": [1.0, -1.0], "rule": "min"},
-            "reward length: the rules of an ensemble take weights",
+            "reward length: weight must be above 0 for an ensemble's rule, got -1.0",
         ),
         (Good(), {"rule": "best"}, "rule must be sum, .*got 'best'"),
-        (Good(), {"clip": 0.0}, "clip is a finite number above 0"),
-        (Good(), {"clip": math.inf}, "clip is a finite number above 0"),
+        (Good(), {"clip": 0.0}, "clip must be a finite number above 0"),
+        (Good(), {"clip": math.inf}, "clip must be a finite number above 0"),
     ],
 )
-def test_what_cannot_be_combined_is_one_line(sources, options, said):
-    with pytest.raises(GuerdonError, match=said):
+def test_what_cannot_be_combined_is_refused_in_one_line(sources, options, error):
+    with pytest.raises(GuerdonError, match=error):
         combined(sources, **options)
 
 
-def test_a_rule_for_members_that_nobody_has_is_refused():
-    with pytest.raises(GuerdonError, match="members has a rule, but no source is an ensemble"):
+def test_a_rule_for_members_needs_an_ensemble():
+    with pytest.raises(GuerdonError, match="members needs a source that is an ensemble, got none"):
         combined([Good(), length], members="min").score(*ROWS)
 
 
-def test_prompts_and_responses_go_together():
-    with pytest.raises(GuerdonError, match="2 prompts but 1 responses"):
+def test_prompts_and_responses_must_have_the_same_length():
+    with pytest.raises(GuerdonError, match="one prompt per response, got 2 prompts and 1 responses"):
         Reward({"good": Good()}, {"good": 1.0}).score(["a", "b"], ["c"])

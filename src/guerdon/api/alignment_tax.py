@@ -1,4 +1,4 @@
-"""What a policy lost elsewhere while it was optimized."""
+"""What a policy lost in other abilities while it was optimized."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guerdon.config import (
-    Config,
-    build,
-)
-from guerdon.contracts import (
-    Report,
-)
-from guerdon.io import (
-    writers,
-)
+from guerdon.api.overoptimization import read_run_checks, trajectory_of_run
+from guerdon.config import Config, build
+from guerdon.contracts import GuerdonError, Report
+from guerdon.errors import show_value
+from guerdon.io import readers, writers
 
 if TYPE_CHECKING:
+    from guerdon.alignment_tax.run import Gain
     from guerdon.models.policy import LanguagePolicy
-
-from guerdon.api.overoptimization import _began_from, _gain, _texts
 
 
 def measure_alignment_tax(
@@ -33,49 +27,80 @@ def measure_alignment_tax(
     config: Config | None = None,
     **options: Any,
 ) -> Report:
-    """What an optimized policy can do less well than the one it began from.
+    """What an optimized policy does less well than its initial policy.
 
-    `place` is a run folder of `optimize`, which knows its reference and gains, a policy's directory or hub name, or a
-    loaded policy, whose reference is itself without adapters unless another is given; `also` are more of the first two.
-    `texts` are held-out texts or a file of them. With `out`, results.json of each policy in lm-evaluation-harness's form
+    `place` is a run folder of `optimize`, which knows its initial policy and its gains; a policy's directory or hub name; or a
+    loaded policy, whose reference is itself without adapters unless another is given. `also` are more of the first two.
+    `texts` are held-out texts or a file of them. With `out`, each policy's results.json in lm-evaluation-harness's form
     goes there. Keywords are TaxOptions; the config's policy options load the models.
     """
-    from guerdon.alignment_tax.run import (
-        Measured,
-        compare,
-        distance,
-        measure,
-        refuse_unlike,
-        results,
-    )
+    from guerdon.alignment_tax.run import Measured, compare, distance, measure, refuse_unlike, results
     from guerdon.models.directory.policies import load_policy
     from guerdon.models.policy import LanguagePolicy
 
     settings = build((config or Config()).model_dump(exclude_unset=True), {"tax": options})
     chosen = settings.tax
 
-    def loaded(given: Any) -> LanguagePolicy:
-        if isinstance(given, LanguagePolicy):
-            return given
-        source = Path(given) / "policy" if (Path(given) / "policy").is_dir() else given
-        return load_policy(settings.policy.model_copy(update={"base": str(source)}))
+    def load(source: Any) -> LanguagePolicy:
+        if isinstance(source, LanguagePolicy):
+            return source
+        base = Path(source) / "policy" if (Path(source) / "policy").is_dir() else source
+        return load_policy(settings.policy.model_copy(update={"base": str(base)}))
 
-    held = _texts(texts) if isinstance(texts, str | Path) else texts
-    began = reference or (None if isinstance(place, LanguagePolicy) else _began_from(Path(place)))
-    start = loaded(place if began is None else began)
-    before = measure(start, chosen, held, as_reference=began is None)
+    held_out = _read_texts(texts) if isinstance(texts, str | Path) else texts
+    initial = reference or (None if isinstance(place, LanguagePolicy) else _initial_policy(Path(place)))
+    before_policy = load(place if initial is None else initial)
+    before = measure(before_policy, chosen, held_out, as_reference=initial is None)
     afters: dict[str, Measured] = {}
     distances, gains = {}, {}
-    for each in (place, *also):
-        speaker = start if each is place and began is None else loaded(each)
-        name = speaker.name or "policy" if isinstance(each, LanguagePolicy) else str(each)
-        refuse_unlike(start, speaker)
-        afters[name] = measure(speaker, chosen, held)
-        distances[name] = distance(afters[name], start, chosen, as_reference=began is None)
-        if not isinstance(each, LanguagePolicy) and (gain := _gain(Path(each), chosen.draws, chosen.seed)):
+    for source in (place, *also):
+        policy = before_policy if source is place and initial is None else load(source)
+        name = policy.name or "policy" if isinstance(source, LanguagePolicy) else str(source)
+        refuse_unlike(before_policy, policy)
+        afters[name] = measure(policy, chosen, held_out)
+        distances[name] = distance(afters[name], before_policy, chosen, as_reference=initial is None)
+        if not isinstance(source, LanguagePolicy) and (gain := _gain(Path(source), chosen.draws, chosen.seed)):
             gains[name] = gain
     if out is not None:
         for i, (name, after) in enumerate(afters.items()):
-            part = Path(out) if len(afters) == 1 else Path(out) / f"{i}-{Path(name).name}"
-            writers.write_json(part / "results.json", results(before, after, chosen))
+            folder = Path(out) if len(afters) == 1 else Path(out) / f"{i}-{Path(name).name}"
+            writers.write_json(folder / "results.json", results(before, after, chosen))
     return compare(before, afters, chosen, gains=gains, distances=distances)
+
+
+def _gain(folder: Path, draws: int, seed: int) -> Gain | None:
+    """The gain of a run at the update that its policy's weights are from; None if this is no run, or one without checks."""
+    from guerdon.alignment_tax.run import gain_of
+    from guerdon.optimization.monitor import best_update
+
+    checks = read_run_checks(folder)
+    if len(checks) < 2:
+        return None
+    keep = build(readers.read_config(folder / "config.yaml")).optimize.keep
+    update = best_update(checks) if keep == "best_gold" else checks[-1].update
+    return gain_of(trajectory_of_run(folder, checks), update, draws, seed)
+
+
+def _initial_policy(folder: Path) -> str | None:
+    """The policy that a run folder started from."""
+    if not (folder / "config.yaml").is_file() or not (folder / "policy").is_dir():
+        raise GuerdonError(
+            f"{folder}: must be a run folder if no reference is given, got something else. "
+            "Pass --reference with the initial policy."
+        )
+    return str(build(readers.read_config(folder / "config.yaml")).policy.base)
+
+
+def _read_texts(place: str | Path) -> list[str]:
+    """Held-out texts: the `text` of each row of a JSONL file or table, or the paragraphs of a .txt file."""
+    path = Path(place)
+    if path.suffix == ".txt":
+        return [" ".join(part.split()) for part in path.read_text("utf-8").split("\n\n") if part.strip()]
+    texts = []
+    for where, row in readers.read_rows(path):
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            raise GuerdonError(
+                f'{where}: a held-out text must be a row with text, got {show_value(row)}. Write {{"text": ...}}.'
+            )
+        texts.append(row["text"])
+    return texts

@@ -39,8 +39,8 @@ from guerdon.models.reward_model import ScalarRewardModel
 if TYPE_CHECKING:
     from guerdon.models.policy import LanguagePolicy
     from guerdon.optimization import PoolCurve, Reward
-    from guerdon.optimization.loop import Optimized
-    from guerdon.optimization.rollouts import ValueNetwork
+    from guerdon.optimization.loop import OptimizationResult
+    from guerdon.optimization.value_models import ValueNetwork
 
 from guerdon.api.auditing import uncertainty_source, write_report
 from guerdon.api.overoptimization import run_report
@@ -123,7 +123,7 @@ def optimize(
     out: str | Path | None = None,
     config: Config | None = None,
     **options: Any,
-) -> Optimized:
+) -> OptimizationResult:
     """Move a policy toward more reward: PPO, or RLOO and GRPO with baseline="leave_one_out" or "group".
 
     `reward` and `gold` are as for best_of_n. Held-out prompts are answered now and then to see whether the reward is still
@@ -154,7 +154,7 @@ def optimize(
     ours = _only_scaled(target)
     _refuse_other_templates(policy, target, judge)
 
-    def begin() -> None:
+    def on_start() -> None:
         if folder and PartialState().is_main_process:
             writers.write_config(folder / "config.yaml", settings)
             rows = [schema.prompt_to_row(prompt) for prompt in kept]
@@ -171,7 +171,7 @@ def optimize(
             value=_value_network(policy, ours, chosen, sum(target.weights.values())),
             reference_scale=_reference_scale(ours, sum(target.weights.values())),
             folder=folder,
-            begin=begin,
+            on_start=on_start,
         )
         if folder and PartialState().is_main_process:
             save_policy(done.policy, folder / "policy")
@@ -241,7 +241,7 @@ def _value_network(
     policy: LanguagePolicy, model: CalibratedModel | None, options: OptimizeOptions, weight: float
 ) -> ValueNetwork | None:
     """A copy of the reward model that starts as a value model, in units of the optimized score."""
-    from guerdon.optimization.rollouts import ValueNetwork
+    from guerdon.optimization.value_models import ValueNetwork
 
     if options.baseline != "value" or options.value != "reward" or model is None:
         return None

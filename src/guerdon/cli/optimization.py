@@ -213,9 +213,9 @@ def _train_policy(baseline: str, run: TrainingRun) -> None:
     facts: dict[str, Any] = {
         "updates": result.updates,
         "policy": str(run.out / "policy"),
-        "weights_of_update": result.kept,
+        "weights_of_update": result.kept_update,
     }
-    facts |= {"stopped": result.stopped} if result.stopped else {}
+    facts |= {"stopped": result.stop_reason} if result.stop_reason else {}
     facts |= {f"left out ({why})": num for why, num in result.excluded.items()}
     if run.json:
         print_facts(facts, run.json)
@@ -231,7 +231,7 @@ def combined_reward(names: list[str], weights: list[float] | None = None, rule: 
     from guerdon.api import saved_models
     from guerdon.contracts import GuerdonError
     from guerdon.optimization import combined
-    from guerdon.optimization.rewards import from_file
+    from guerdon.optimization.reward_functions import from_file
 
     if weights and len(weights) != len(names):
         raise GuerdonError(

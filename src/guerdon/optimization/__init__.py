@@ -4,14 +4,14 @@ from guerdon.optimization.best_of_n.curve import CurvePoint, PoolCurve, curve
 from guerdon.optimization.best_of_n.exports import to_comparisons, to_sft_rows
 from guerdon.optimization.best_of_n.files import Pool, read_pool, write_pool
 from guerdon.optimization.best_of_n.report import to_report
-from guerdon.optimization.rewards import Reward, Rewarded, combined, ensemble_rule
+from guerdon.optimization.rewards import Reward, RewardScores, combined, ensemble_rule
 
 __all__ = [
     "CurvePoint",
     "Pool",
     "PoolCurve",
     "Reward",
-    "Rewarded",
+    "RewardScores",
     "combined",
     "curve",
     "ensemble_rule",

@@ -226,7 +226,7 @@ def test_a_reward_that_fails_for_every_prompt_stops_the_run_with_its_own_error()
     with pytest.raises(GuerdonError, match="reward broken: raised ZeroDivisionError") as raised:
         draw_rows(numbered_prompts(3), reward=combined(broken))
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
-    with pytest.raises(GuerdonError, match=r"none of 4 responses gets a finite number"):
+    with pytest.raises(GuerdonError, match=r"some of 4 responses must get a finite number, got nan for the first"):
         draw_rows(numbered_prompts(3), reward=combined(lambda prompts, responses: [math.nan] * len(responses)))
 
 

@@ -1,0 +1,161 @@
+"""A killed run resumes to the same bits; another run's folder is refused."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from optimization_runs import (
+    HELD_OUT,
+    brevity,
+    killable_run,
+    kindness,
+    max_difference,
+    of_the_prompt,
+    raises,
+    read_metrics,
+    record_batches,
+    small_run,
+    weights_of,
+)
+
+from guerdon import GuerdonError
+from guerdon.optimization.checks import to_row
+from guerdon.optimization.run_state import OptimizationRun
+
+TESTS = Path(__file__).parents[1]
+
+
+def same_run(one, other, first, second):
+    """Weights, metrics, checks, and how the run ended are equal."""
+    assert max_difference(weights_of(one.policy), weights_of(other.policy)) == 0
+    assert read_metrics(first) == read_metrics(second)
+    assert (first / "checks.jsonl").read_bytes() == (second / "checks.jsonl").read_bytes()
+    assert (one.updates, one.stop_reason, one.kept_update) == (other.updates, other.stop_reason, other.kept_update)
+    assert [to_row(c) for c in one.checks] == [to_row(c) for c in other.checks]
+
+
+@pytest.mark.parametrize(
+    ("where", "at", "options"),
+    [
+        ("end_update", 3, {}),  # at the end of an update
+        ("end_update", 4, {"baseline": "leave_one_out"}),  # the metrics have a line that the checkpoint lacks
+        ("save_checkpoint", 4, {"baseline": "group"}),
+        ("add_check", 4, {}),  # between a checkpoint and its check
+        ("add_check", 5, {}),  # the best may be younger than the checkpoint
+        ("end_update", 4, {"max_kl": 1e-9}),  # stops at update 2
+        ("end_update", 6, {"value_warmup": 3}),
+    ],
+)
+def test_a_killed_run_resumes_to_the_same_bits(tiny_dir, tmp_path, monkeypatch, where, at, options):
+    whole = killable_run(tiny_dir, tmp_path / "whole", **options)
+    method = getattr(OptimizationRun, where)
+    calls = {
+        "end_update": lambda update, steps, batch: update,
+        "save_checkpoint": lambda update, weights: update,
+        "add_check": lambda check, weights: check.update,
+    }
+
+    def dying(self, *given):
+        if calls[where](*given) == at:
+            raise KeyboardInterrupt
+        method(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OptimizationRun, where, dying)
+        if whole.updates >= at:
+            with pytest.raises(KeyboardInterrupt):
+                killable_run(tiny_dir, tmp_path / "killed", **options)
+    again = killable_run(tiny_dir, tmp_path / "killed", **options)
+    same_run(whole, again, tmp_path / "whole", tmp_path / "killed")
+    same_run(whole, killable_run(tiny_dir, tmp_path / "killed", **options), tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_run_killed_by_a_signal_resumes_to_the_same_bits(tiny_dir, tmp_path):
+    """A real SIGKILL, in the reward of an update between two checkpoints."""
+    script = f"""
+        import os, signal, sys
+        sys.path.insert(0, {str(TESTS)!r})
+        import torch
+        torch.set_num_threads(1)
+        from pathlib import Path
+        from optimization_runs import killable_run, kindness
+        from guerdon.optimization import rewards
+        calls = []
+
+        def deadly(prompts, responses):
+            calls.append(1)
+            if len(calls) == 9:  # checks call it too
+                os.kill(os.getpid(), signal.SIGKILL)
+            return kindness(prompts, responses)
+
+        deadly.__name__, deadly.fingerprint = "kindness", rewards.source_fingerprint(kindness)  # the same reward to the run
+        killable_run({str(tiny_dir)!r}, Path({str(tmp_path / "killed")!r}), deadly)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    rows = read_metrics(tmp_path / "killed")
+    assert 2 < len(rows) < 6
+    whole, again = killable_run(tiny_dir, tmp_path / "whole"), killable_run(tiny_dir, tmp_path / "killed")
+    same_run(whole, again, tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_finished_run_is_not_repeated(tiny_dir, tmp_path, monkeypatch):
+    done = killable_run(tiny_dir, tmp_path)
+    batches = record_batches(monkeypatch)
+    again = killable_run(tiny_dir, tmp_path)
+    assert not batches
+    assert max_difference(weights_of(done.policy), weights_of(again.policy)) == 0
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"lr": 0.02}, {"updates": 7}])
+def test_a_run_with_other_options_does_not_resume(tiny_dir, tmp_path, other):
+    killable_run(tiny_dir, tmp_path, updates=2)
+    with pytest.raises(GuerdonError, match=r"belongs to a run that differs in optimize options\. Delete it"):
+        killable_run(tiny_dir, tmp_path, **{"updates": 2, **other})
+    killable_run(tiny_dir, tmp_path, updates=2, micro_tokens=64, gradient_checkpointing=True)
+
+
+def test_a_run_with_another_reward_does_not_resume_and_a_folder_of_another_kind_is_left_alone(tiny_dir, tmp_path):
+    killable_run(tiny_dir, tmp_path / "run", updates=2)
+    before = read_metrics(tmp_path / "run")
+    with pytest.raises(
+        GuerdonError,
+        match=r"run: belongs to a run that differs in reward\. Delete it to start over, or pass another --out",
+    ):
+        killable_run(tiny_dir, tmp_path / "run", reward=of_the_prompt, updates=2)
+    assert read_metrics(tmp_path / "run") == before
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "metrics.jsonl").write_text('{"step": 1}\n')
+    with pytest.raises(GuerdonError, match=r"other: holds a model or another kind of run\. Pass another --out"):
+        killable_run(tiny_dir, tmp_path / "other", updates=2)
+    assert (tmp_path / "other" / "metrics.jsonl").read_text() == '{"step": 1}\n'
+
+
+def test_a_run_that_failed_before_its_first_update_does_not_claim_the_folder(tiny_dir, tmp_path):
+    """A reward with a mistake in it can be fixed, and the run started again in the same folder."""
+    with pytest.raises(GuerdonError, match="the judge is out"):
+        small_run(tiny_dir, raises, folder=tmp_path, held_out=HELD_OUT, check_every=1)
+    done = small_run(tiny_dir, kindness, folder=tmp_path, held_out=HELD_OUT, check_every=1, lr=0.01)
+    assert (done.updates, len(read_metrics(tmp_path)), len(done.checks)) == (3, 3, 4)
+    with pytest.raises(GuerdonError, match=r"belongs to a run that differs in optimize options and reward\."):
+        small_run(tiny_dir, brevity, folder=tmp_path, held_out=HELD_OUT, check_every=1)
+
+
+def test_an_update_without_a_usable_reward_is_counted_and_learns_nothing(tiny_dir, tmp_path, caplog):
+    batch = iter(range(10**6))
+
+    def sometimes_bad(prompts, responses):
+        return [math.nan] * len(responses) if next(batch) == 1 else kindness(prompts, responses)
+
+    done = small_run(tiny_dir, sometimes_bad, folder=tmp_path, kl_target=0.05, min_entropy=1e-3)
+    assert (done.updates, done.stop_reason) == (3, None)
+    rows = read_metrics(tmp_path)
+    assert set(rows[1]) == {"update", "unusable"}
+    assert rows[1]["unusable"] == 8
+    assert [row["unusable"] for row in rows[::2]] == [0, 0]
+    assert "at update 2, no prompt has a finite reward for each of its 2 replies: nothing is learned" in caplog.text
