@@ -245,6 +245,11 @@ def test_every_shape_of_a_tool_call_makes_the_same_message(call, content):
     assert as_message({"role": "assistant", "tool_calls": [call], **content}) == CALL
 
 
+def test_calls_given_as_a_list_are_a_tuple():
+    assert Message("user", "a", []) == Message("user", "a")
+    assert hash(Message("assistant", "", list(CALL.tool_calls))) == hash(Message("assistant", "", CALL.tool_calls))
+
+
 def test_a_message_goes_through_its_dict_and_back():
     for turn in (USER, CALL, RESULT, Message("tool", "x", name="weather"), Message("assistant", "a", CALL.tool_calls)):
         assert as_message(message_dict(turn)) == turn

@@ -72,8 +72,9 @@ class Message:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.tool_calls:
+        if not isinstance(self.tool_calls, tuple):
             object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
+        if self.tool_calls:
             ids = [call.id for call in self.tool_calls if call.id is not None]
             if self.role != "assistant":
                 raise GuerdonError(

@@ -27,7 +27,6 @@ from guerdon.formulas.cues import (
     smallest_effect,
     within_spread,
 )
-from guerdon.formulas.resampling import bootstrap_mean, bootstrap_sums
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "cues.json").read_text(encoding="utf-8"))
 laws = settings(derandomize=True, deadline=None, max_examples=40)
@@ -172,17 +171,6 @@ def test_the_interval_of_an_effect_holds_the_truth_as_often_as_it_says():
         found = effects(gain, margin, ALONE[:60], draws=200)[0]
         held.append(found.low <= 0.5 <= found.high)
     assert np.mean(held) == pytest.approx(0.95, abs=0.04)
-
-
-def test_sums_give_the_bootstrap_of_a_mean():
-    rng = np.random.default_rng(8)
-    values, groups = rng.normal(size=90), np.repeat(ALONE[:30], 3)
-    columns = np.column_stack([values, np.ones(90)])
-    found = bootstrap_sums(columns, groups, lambda sums: sums[:, 0] / sums[:, 1])
-    direct = bootstrap_mean(values, groups)
-    assert found.value == pytest.approx(direct.value)
-    assert (found.low, found.high) == pytest.approx((direct.low, direct.high), abs=0.03)
-    assert math.isnan(bootstrap_sums(columns[:0], groups[:0], lambda sums: sums[:, 0]).value)
 
 
 def test_a_ratio_is_of_means_and_only_where_its_foot_stands():

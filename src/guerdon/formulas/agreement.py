@@ -1,7 +1,7 @@
 """How far people agree with each other, whether a model agrees with them, and how well any model could.
 
-Axes: n items, c categories. votes[n, 3] counts how many people said (first better, tie, second better) of an item. Who
-came first carries no meaning, so every function gives the same answer with the two sides swapped.
+Axes: n items, c categories. votes[n, 3] counts how many people chose (first better, tie, second better) for an item.
+Which response came first carries no meaning, so every function gives the same result with the two swapped.
 """
 
 import math
@@ -28,16 +28,16 @@ def pair_accuracy(margin: Float[np.ndarray, " n"], q: Float[np.ndarray, " n"]) -
 
 
 def raw_agreement(votes: Int[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
-    """Votes in, share of each item's pairs of raters who said the same [n] out; NaN where fewer than two voted."""
+    """The share of each item's pairs of raters who gave the same label; NaN where fewer than two voted."""
     raters = votes.sum(axis=1)
     return _share((votes * (votes - 1)).sum(axis=1), np.where(raters < 2, 0, raters * (raters - 1)))
 
 
 def leave_one_out(votes: Int[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
-    """Votes in, chance that a rater left out at random sides with the majority of the others [n] out.
+    """The probability that a rater left out at random agrees with the majority of the others.
 
-    A tie vote sides half with either, and a tied majority is met by half. NaN where fewer than two voted. This is what
-    one person scores against the others, the fair rival for a model that is scored against a majority.
+    A vote for a tie agrees half with either side, and any vote agrees half with a tied majority. NaN where fewer than two
+    voted. This is what one person scores against the others: the fair comparison for a model scored against a majority.
     """
     first, tie, second = votes.T
     raters = votes.sum(axis=1)
@@ -47,10 +47,10 @@ def leave_one_out(votes: Int[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
 
 
 def majority_stands(votes: Int[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
-    """Votes in, posterior probability that the whole population would side with the majority seen [n] out.
+    """The posterior probability that the whole population would agree with the observed majority.
 
     The population's P(first better) has a uniform prior, Beta(1, 1); a tie vote counts half for either side. 0.5 at an
-    exact tie or without votes. Its mean is the best accuracy any model can expect when it is judged by the majority.
+    exact tie or without votes. Its mean is the highest accuracy that any model can expect against the majority.
     """
     first, tie, second = votes.T
     more = np.maximum(first, second) + tie / 2
@@ -60,16 +60,16 @@ def majority_stands(votes: Int[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
 
 
 def krippendorff_alpha_nominal(votes: Int[np.ndarray, "n 3"]) -> float:
-    """Votes in, Krippendorff's alpha of (first, tie, second) out: 1 perfect, 0 chance, NaN where it is undefined.
+    """Krippendorff's alpha of (first, tie, second): 1 is perfect agreement, 0 is chance, NaN where it is undefined.
 
-    Every item is counted in both orientations. Otherwise alpha hangs on which response happened to be called first: the
-    same votes look less reliable when the better one usually was.
+    Every item is counted in both orders. Otherwise alpha would depend on which response happened to be called first: the same
+    votes would look less reliable if that was usually the better one.
     """
     return nominal_alpha(np.concatenate([votes, votes[:, ::-1]]))
 
 
 def nominal_alpha(counts: Int[np.ndarray, "n c"]) -> float:
-    """How many raters put each item in each category in, Krippendorff's nominal alpha out, categories as they are.
+    """Krippendorff's nominal alpha, from how many raters put each item in each category.
 
     Krippendorff 2011, Computing Krippendorff's Alpha-Reliability. Items with fewer than two ratings are left out. NaN
     where only one category was ever used, or no item has two ratings: chance is then undefined.
@@ -85,16 +85,16 @@ def nominal_alpha(counts: Int[np.ndarray, "n c"]) -> float:
 
 
 def single_rater_accuracy(agreement: float) -> float:
-    """Chance that two raters agree on a two-way item in, chance that one of them is right out; at least 0.5.
+    """The probability that a rater is right, from the probability that two raters agree on a two-way item; at least 0.5.
 
-    Both are right or both wrong, a = r^2 + (1 - r)^2, solved for r: raters are taken as equally able, independent, and
-    items as equally hard (Dawid & Skene 1979, one coin).
+    Both are right or both wrong, a = r^2 + (1 - r)^2, solved for r. Raters are assumed to be equally able and independent, and
+    items equally hard (Dawid & Skene 1979, the one-coin model).
     """
     return (1.0 + math.sqrt(max(0.0, 2.0 * agreement - 1.0))) / 2.0
 
 
 def _half_step(lead: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """1.0 for a lead, 0.5 for none, 0.0 for a deficit."""
+    """1.0 for a lead, 0.5 for a tie, 0.0 for a deficit."""
     step: np.ndarray = (np.sign(lead) + 1.0) / 2.0
     return step
 

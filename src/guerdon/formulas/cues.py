@@ -1,4 +1,4 @@
-"""What an edit of an answer does to its reward: effects in the model's own spread, their tests, doses, length, prompts, RATE.
+"""What an edit of an answer does to its reward: effects in the model's own spread, tests, doses, length, RATE.
 
 Axes: n answers in groups that are not independent, k edits, m levels of a control. A gain is r(edited) - r(before), nats,
 NaN where the edit does not apply. A margin is r(better) - r(worse) of two unedited answers to one prompt, nats.
@@ -35,7 +35,7 @@ RIDGE = 1e-4  # of the rows' weight, on standardized columns: keeps a perfect mo
 
 
 class MeanTest(NamedTuple):
-    """A two-sided test of a mean of 0: p-value, standard error, degrees of freedom (groups less one)."""
+    """A two-sided test of a mean of 0: p-value, standard error, degrees of freedom (groups minus one)."""
 
     p: float
     error: float
@@ -45,9 +45,9 @@ class MeanTest(NamedTuple):
 class LengthLogit(NamedTuple):
     """P(first is better) = sigmoid(slope x margin + length x tanh(difference of lengths / its spread)).
 
-    slope: verdict's nats for a nat of margin. per_margin: length / slope, the nats of margin at which people's verdicts rate
-    a longer answer beyond what the model does; below 0 the model pays more for length than they do. NaN interval where the
-    slope is not shown to be positive.
+    slope: nats of people's log-odds per nat of margin. per_margin: length / slope, the nats of margin that people give a much
+    longer answer beyond what the model gives it; below 0 the model values length more than they do. Its interval is NaN where
+    the slope is not shown to be positive.
     """
 
     slope: Interval
@@ -55,7 +55,7 @@ class LengthLogit(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """Average effect of an attribute on the reward of answers that have it, of those that have not, and of all; nats."""
+    """Average effect of an attribute on the reward: on answers that have it, on those that do not, and on all; nats."""
 
     att: Interval
     atu: Interval
@@ -63,9 +63,9 @@ class Rate(NamedTuple):
 
 
 def within_spread(margin: Float[np.ndarray, " n"]) -> float:
-    """Margins of pairs of answers to one prompt in, the pooled standard deviation of rewards within a prompt out, nats.
+    """The pooled standard deviation of rewards within a prompt, nats, from margins of pairs of answers to one prompt.
 
-    For two answers the variance is half the squared margin. An additive constant of each prompt leaves it unchanged.
+    For two answers the variance is half the squared margin. A constant added to a prompt's rewards leaves it unchanged.
     """
     return math.sqrt(float(np.mean(np.square(margin))) / 2.0) if len(margin) else math.nan
 
@@ -78,63 +78,62 @@ def effects(
     seed: int = 0,
     level: float = 0.95,
 ) -> list[Interval]:
-    """Mean gain of each edit, over the answers to which it applies, in units of `within_spread`.
+    """The mean gain of each edit, over the answers to which it applies, in units of `within_spread`.
 
-    The unit is the model's own, so that no change of its scale moves an effect. Groups are resampled (percentile interval),
-    spread and all edits on the same draws. A unit of 0 gives NaN; groups to which an edit applies are counted in n.
+    The unit is the model's own, so a change of its scale moves no effect. Groups are resampled (percentile interval), the
+    spread and all edits on the same draws. A unit of 0 gives NaN. n counts the groups to which an edit applies.
     """
     known = ~np.isnan(gain)
-    column = np.column_stack([np.where(known, gain, 0.0), known, np.square(margin), np.ones(len(margin))])
-    total = sums_by_group(column, groups)
+    columns = np.column_stack([np.where(known, gain, 0.0), known, np.square(margin), np.ones(len(margin))])
+    total = sums_by_group(columns, groups)
     k = gain.shape[1]
     num = [int(np.count_nonzero(total[:, k + j])) for j in range(k)]
     if not len(total):
         return [Interval(math.nan, math.nan, math.nan, 0)] * k
 
-    def measured(sums: Float[np.ndarray, "d c"]) -> Float[np.ndarray, "d k"]:
+    def effects_of(sums: Float[np.ndarray, "d c"]) -> Float[np.ndarray, "d k"]:
         unit = np.sqrt(sums[:, -2] / (2.0 * sums[:, -1]))[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
-            found: np.ndarray = np.where(unit > 0, sums[:, :k] / sums[:, k : 2 * k] / unit, np.nan)
-        return found
+            effect: np.ndarray = np.where(unit > 0, sums[:, :k] / sums[:, k : 2 * k] / unit, np.nan)
+        return effect
 
-    value = measured(total.sum(axis=0, keepdims=True))[0]
-    drawn = measured(resampled_sums(total, draws, seed))
+    value = effects_of(total.sum(axis=0, keepdims=True))[0]
+    drawn = effects_of(resampled_sums(total, draws, seed))
     low, high = percentile_limits(drawn, level)
-    alone = [each < 2 for each in num]
     return [
-        Interval(float(v), *((math.nan, math.nan) if one else (float(a), float(b))), count)
-        for v, a, b, count, one in zip(value, low, high, num, alone, strict=True)
+        Interval(float(v), *((float(a), float(b)) if n >= 2 else (math.nan, math.nan)), n)
+        for v, a, b, n in zip(value, low, high, num, strict=True)
     ]
 
 
 def mean_tests(values: Float[np.ndarray, "n k"], groups: Shaped[np.ndarray, " n"]) -> list[MeanTest]:
-    """Columns of values (NaN left out) and the group of each row in; a t-test of a mean of 0 for each column out.
+    """A t-test of a mean of 0 for each column of values; NaN values are left out.
 
-    Errors are by group (Liang & Zeger 1986). Where all values of a column are equal the p-value is 0, or 1 if they are all 0.
-    NaN with fewer than two groups.
+    Standard errors are by group (Liang & Zeger 1986). If all values of a column are equal the p-value is 0, or 1 if they are
+    all 0. NaN with fewer than two groups.
     """
     known = ~np.isnan(values)
     count = known.sum(axis=0)
     mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1)
     total = sums_by_group(np.where(known, values - mean, 0.0), groups)
     num_groups = (sums_by_group(known.astype(np.float64), groups) > 0).sum(axis=0)
-    found = []
+    tests = []
     for m, n, g, squares in zip(mean, count, num_groups, np.square(total).sum(axis=0), strict=True):
         if g < 2:
-            found.append(MeanTest(math.nan, math.nan, max(0, int(g) - 1)))
+            tests.append(MeanTest(math.nan, math.nan, max(0, int(g) - 1)))
             continue
         error = math.sqrt(g / (g - 1) * squares) / int(n)
         if error <= 1e-12 * abs(m):
-            found.append(MeanTest(float(m == 0.0), error, int(g) - 1))
+            tests.append(MeanTest(float(m == 0.0), error, int(g) - 1))
         else:
-            found.append(MeanTest(float(2.0 * stdtr(g - 1, -abs(m) / error)), error, int(g) - 1))
-    return found
+            tests.append(MeanTest(float(2.0 * stdtr(g - 1, -abs(m) / error)), error, int(g) - 1))
+    return tests
 
 
 def smallest_effect(test: MeanTest, unit: float, tests: int = 1) -> Interval:
-    """A test's error in; the smallest effect, in units, that `tests` tests at 5 % together would see four times in five out.
+    """The smallest effect, in units, that `tests` tests at a joint 5 % would detect four times in five, from a test's error.
 
-    The interval is that of the error itself (chi-square, as of normal values).
+    The interval is that of the error itself (chi-square, as for normal values).
     """
     if not (unit > 0 and test.df > 0):
         return Interval(math.nan, math.nan, math.nan, test.df + 1)
@@ -148,46 +147,51 @@ def at_length(
 ) -> Float[np.ndarray, " n"]:
     """What neutral text of a given length would have gained: piecewise linear through (0, 0) and the measured levels.
 
-    longer, gain: characters that each level of neutral text adds to an answer, increasing, and what it gains. length:
-    characters asked for; beyond the last level the last slope goes on, and below 0 the mirror image is taken.
+    longer, gain: the characters that each level of neutral text adds to an answer, increasing, and what it gains. length: the
+    characters to interpolate at; beyond the last level the last slope continues, and below 0 the mirror image is used.
     """
     n = len(length)
     x = np.column_stack([np.zeros(n), longer])
     y = np.column_stack([np.zeros(n), gain])
     size = np.abs(length)
-    place = np.clip((x <= size[:, None]).sum(axis=1), 1, x.shape[1] - 1)
+    level = np.clip((x <= size[:, None]).sum(axis=1), 1, x.shape[1] - 1)
     row = np.arange(n)
-    left, right = x[row, place - 1], x[row, place]
+    left, right = x[row, level - 1], x[row, level]
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = (y[row, place] - y[row, place - 1]) / (right - left)
-        found: np.ndarray = np.sign(length) * (y[row, place - 1] + slope * (size - left))
-    return np.where(length == 0, 0.0, found)
+        slope = (y[row, level] - y[row, level - 1]) / (right - left)
+        gained: np.ndarray = np.sign(length) * (y[row, level - 1] + slope * (size - left))
+    return np.where(length == 0, 0.0, gained)
 
 
 def ratio(
-    above: Float[np.ndarray, " n"],
-    below: Float[np.ndarray, " n"],
+    numerator: Float[np.ndarray, " n"],
+    denominator: Float[np.ndarray, " n"],
     groups: Shaped[np.ndarray, " n"],
     draws: int = 2000,
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Mean of `above` over mean of `below`, each over its own known rows. NaN limits where `below` is not shown to be > 0."""
-    known = [~np.isnan(x) for x in (above, below)]
-    columns = np.column_stack([*(np.where(k, x, 0.0) for k, x in zip(known, (above, below), strict=True)), *known])
+    """The mean of `numerator` over that of `denominator`, each over its rows that are not NaN.
 
-    def bottom(sums: Float[np.ndarray, "d 4"]) -> Float[np.ndarray, " d"]:
+    The limits are NaN where the denominator is not shown to be above 0.
+    """
+    known = [~np.isnan(x) for x in (numerator, denominator)]
+    columns = np.column_stack(
+        [*(np.where(k, x, 0.0) for k, x in zip(known, (numerator, denominator), strict=True)), *known]
+    )
+
+    def mean_denominator(sums: Float[np.ndarray, "d 4"]) -> Float[np.ndarray, " d"]:
         mean: np.ndarray = sums[:, 1] / sums[:, 3]
         return mean
 
     def quotient(sums: Float[np.ndarray, "d 4"]) -> Float[np.ndarray, " d"]:
-        found: np.ndarray = sums[:, 0] / sums[:, 2] / bottom(sums)
-        return found
+        ratios: np.ndarray = sums[:, 0] / sums[:, 2] / mean_denominator(sums)
+        return ratios
 
     used = known[0] | known[1]
-    found = bootstrap_sums(columns[used], groups[used], quotient, draws, seed, level)
-    shown = bootstrap_sums(columns[used], groups[used], bottom, draws, seed, level)
-    return found if shown.low > 0 else found._replace(low=math.nan, high=math.nan)
+    interval = bootstrap_sums(columns[used], groups[used], quotient, draws, seed, level)
+    below = bootstrap_sums(columns[used], groups[used], mean_denominator, draws, seed, level)
+    return interval if below.low > 0 else interval._replace(low=math.nan, high=math.nan)
 
 
 def pair_correlation(
@@ -199,10 +203,10 @@ def pair_correlation(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Correlation within prompts of two quantities, from their differences over pairs: no mean is taken off.
+    """The correlation of two quantities within prompts, from their differences over pairs; no mean is subtracted.
 
-    Equal to the correlation after each prompt's mean is taken off; swapping a pair changes nothing. With `given`, a third
-    difference, what correlation is left once it is known. NaN where either quantity never differs.
+    Equal to the correlation after subtracting each prompt's mean; swapping a pair changes nothing. With `given`, a third
+    difference, the partial correlation given it. NaN where either quantity never differs.
     """
     z = np.zeros(len(x)) if given is None else given
     columns = np.column_stack([weight * a * b for a, b in ((x, y), (x, x), (y, y), (x, z), (y, z), (z, z))])
@@ -214,8 +218,8 @@ def pair_correlation(
             return r
         rx, ry = (np.where(zz > 0, c / np.sqrt(v * np.where(zz > 0, zz, 1.0)), 0.0) for c, v in ((xz, xx), (yz, yy)))
         left = np.clip((1.0 - rx**2) * (1.0 - ry**2), 0.0, None)
-        found: np.ndarray = np.where(left > 1e-12, (r - rx * ry) / np.sqrt(left), np.nan)
-        return found
+        partial: np.ndarray = np.where(left > 1e-12, (r - rx * ry) / np.sqrt(left), np.nan)
+        return partial
 
     return bootstrap_sums(columns, groups, statistic, draws, seed)
 
@@ -229,17 +233,17 @@ def length_logit(
     draws: int = 2000,
     seed: int = 0,
 ) -> LengthLogit:
-    """The verdict explained by margin and length together (Dubois 2024, arXiv 2404.04475, without its model terms).
+    """People's preference as a function of margin and length together (Dubois 2024, arXiv 2404.04475, without its model terms).
 
-    margin: first less second, nats. longer: characters of the first less the second. q: P(first is better). No intercept:
-    swapping a pair changes nothing. Groups are resampled, each draw one Newton step away from the fit on all.
+    margin: first minus second, nats. longer: characters, first minus second. q: P(first is better). No intercept: swapping a
+    pair changes nothing. Groups are resampled; each draw is one Newton step from the fit on all.
     """
     num_groups = len(np.unique(groups))
     scale = math.sqrt(float(np.mean(np.square(margin)))) if len(margin) else 0.0
     spread = math.sqrt(float(np.mean(np.square(longer)))) if len(margin) else 0.0
     if scale == 0 or spread == 0 or num_groups < 2:
-        nothing = Interval(math.nan, math.nan, math.nan, num_groups)
-        return LengthLogit(nothing, nothing)
+        unknown = Interval(math.nan, math.nan, math.nan, num_groups)
+        return LengthLogit(unknown, unknown)
     x = np.column_stack([margin / scale, np.tanh(longer / spread)])
     ridge = RIDGE * float(weight.sum())
     b = np.zeros(2)
@@ -253,11 +257,11 @@ def length_logit(
     score, curve = _logit_terms(x, q, weight, b)
     drawn = resampled_sums(sums_by_group(np.column_stack([score, curve]), groups), draws, seed)
     hessian = np.stack([_matrix(row[2:]) for row in drawn]) + ridge * np.eye(2)
-    found = b + np.linalg.solve(hessian, (drawn[:, :2] - ridge * b)[..., None])[..., 0]
-    low, high = percentile_limits(found[:, 0] / scale, 0.95)
+    fits = b + np.linalg.solve(hessian, (drawn[:, :2] - ridge * b)[..., None])[..., 0]
+    low, high = percentile_limits(fits[:, 0] / scale, 0.95)
     slope = Interval(float(b[0]) / scale, float(low), float(high), num_groups)
     with np.errstate(divide="ignore"):
-        per_margin = scale * found[:, 1] / found[:, 0]
+        per_margin = scale * fits[:, 1] / fits[:, 0]
     low, high = percentile_limits(per_margin, 0.95) if slope.low > 0 else (math.nan, math.nan)
     return LengthLogit(slope, Interval(scale * float(b[1] / b[0]), float(low), float(high), num_groups))
 
@@ -272,9 +276,9 @@ def rate(
 ) -> Rate:
     """Effect of an attribute from rewrites of rewrites (Reber 2024, arXiv 2410.11348).
 
-    once: reward of the answer rewritten to the other value of the attribute; twice: of that, rewritten back; has: whether
-    the original has the attribute. Both are rewrites, so what a rewriter changes besides cancels. Differences are taken
-    answer by answer and resampled by group: the authors' code takes the two means as independent.
+    once: reward of the answer rewritten to the other value of the attribute. twice: reward of that, rewritten back. has:
+    whether the original has the attribute. Both are rewrites, so what a rewriter changes besides the attribute cancels.
+    Differences are per answer and resampled by group; the authors' code takes the two means as independent.
     """
     effect = np.where(has, twice - once, once - twice)
     parts = (bootstrap_mean(effect[rows], groups[rows], None, draws, seed) for rows in (has, ~has, has | ~has))
@@ -289,7 +293,7 @@ def naive_rate(
     draws: int = 2000,
     seed: int = 0,
 ) -> Rate:
-    """The same from one rewrite, which takes everything that a rewriter changes for the attribute's effect."""
+    """The same from one rewrite, which attributes everything that a rewriter changes to the attribute."""
     effect = np.where(has, original - once, once - original)
     parts = (bootstrap_mean(effect[rows], groups[rows], None, draws, seed) for rows in (has, ~has, has | ~has))
     return Rate(*parts)

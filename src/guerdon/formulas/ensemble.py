@@ -29,7 +29,7 @@ __all__ = [
     "uncertainty",
 ]
 
-PENALTY = 0.5  # of the variance between members; Coste 2023's choice for best-of-n
+PENALTY = 0.5  # of the variance between members; the choice of Coste et al. 2023 for best-of-n
 SOFTNESS = 1.0  # nats
 
 
@@ -37,19 +37,19 @@ SOFTNESS = 1.0  # nats
 
 
 def mean(members: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
-    """Members' rewards in, their mean out."""
+    """The members' mean reward."""
     found: np.ndarray = members.mean(axis=0)
     return found
 
 
 def minimum(members: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
-    """Members' rewards in, the worst case out (WCO; Coste et al. 2023, arXiv 2310.02743, eq. 4)."""
+    """The members' lowest reward, the worst case (WCO; Coste et al. 2023, arXiv 2310.02743, eq. 4)."""
     found: np.ndarray = members.min(axis=0)
     return found
 
 
 def uncertainty(members: Float[np.ndarray, "k n"], penalty: float = PENALTY) -> Float[np.ndarray, " n"]:
-    """Members' rewards in, mean - penalty x variance out (UWO; Coste et al. 2023, eq. 5).
+    """mean - penalty x variance of the members' rewards (UWO; Coste et al. 2023, eq. 5).
 
     The variance is divided by k, as in their best-of-n code; their PPO code divides by k - 1. The penalty is in 1 / nats.
     """
@@ -58,11 +58,11 @@ def uncertainty(members: Float[np.ndarray, "k n"], penalty: float = PENALTY) -> 
 
 
 def soft_min(members: Float[np.ndarray, "k n"], softness: float = SOFTNESS) -> Float[np.ndarray, " n"]:
-    """Members' rewards in, -softness x log mean_k exp(-r_k / softness) out (arXiv 2606.09073).
+    """-softness x log mean_k exp(-r_k / softness) of the members' rewards (arXiv 2606.09073).
 
     Goes from the minimum (softness, in nats, to 0) to the mean (to infinity); about mean - variance / (2 softness) in between.
     """
-    least = members.min(axis=0)  # taken off first, so that equal members give exactly the member
+    least = members.min(axis=0)  # subtracted first, so that equal members give exactly the member
     found: np.ndarray = least - softness * (logsumexp(-(members - least) / softness, axis=0) - math.log(len(members)))
     return found
 
@@ -76,13 +76,13 @@ RULES: Mapping[str, Callable[..., Any]] = {
 
 
 def spread(members: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
-    """Members' rewards in, their standard deviation (divided by k) out: a lower bound of the error, blind to what all share."""
+    """The members' standard deviation (divided by k): a lower bound of the error, blind to errors that all share."""
     found: np.ndarray = members.std(axis=0)
     return found
 
 
 def most_suspect(p_values: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
-    """Each member's p-value of a response in, one p-value out: the smallest times k, at most 1 (Bonferroni)."""
+    """One p-value per response from each member's: the smallest times k, at most 1 (Bonferroni)."""
     least: np.ndarray = np.minimum(1.0, len(p_values) * p_values.min(axis=0))
     return least
 
@@ -93,11 +93,11 @@ def most_suspect(p_values: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
 def common_scale(
     members: Float[np.ndarray, "k n"], groups: Sequence[Hashable] | Shaped[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """Members' rewards of samples and the prompt of each in; each member's mean and spread within a prompt out.
+    """Each member's mean and spread of rewards within a prompt, from samples and the prompt (group) of each.
 
     The mean is over prompts, of each prompt's mean. The spread is the pooled standard deviation about the prompts' own means,
-    since what a member adds to all replies of a prompt means nothing: sqrt(sum (r - mean_p)^2 / (n - prompts)). Of two replies
-    a prompt that is the root mean square of the margins over sqrt 2. NaN where no prompt has two samples.
+    sqrt(sum (r - mean_p)^2 / (n - prompts)), because a constant that a member adds to all replies of a prompt means nothing.
+    With two replies per prompt it is the root mean square of the margins over sqrt 2. NaN where no prompt has two samples.
     """
     names = groups.tolist() if isinstance(groups, np.ndarray) else groups
     number: dict[Hashable, int] = {}
@@ -119,16 +119,16 @@ def error_correlations(
     weight: Float[np.ndarray, " n"] | None = None,
     reliability: float = 1.0,
 ) -> Float[np.ndarray, "k k"]:
-    """Members' margins of pairs, and the truth about each, in; correlations between the members' errors out.
+    """Correlations between the members' errors, from their margins on pairs and the truth about each pair.
 
-    truth: the gold margin, or 2 q - 1 where only a verdict is known; its scale does not matter. A member's error is what the
-    truth leaves of its margin after a fit through the origin, which neither swapping the two responses of a pair nor rescaling
-    a member changes. Correlations are about 0, not about a mean, for the same reason.
+    truth: the gold margin, or 2 q - 1 where only a preference is known; its scale does not matter. A member's error is the
+    residual of its margin after a fit on the truth through the origin, which neither swapping the two responses of a pair nor
+    rescaling a member changes. Correlations are about 0, not about a mean, for the same reason.
     reliability: share of the truth's mean square that another independent judge would confirm (for single votes, 2 x agreement
-    - 1). Below 1 the fit is too weak by as much and the members' common signal would pass for common error; the fit is divided
-    by it (Spearman 1904, correction for attenuation).
+    - 1). Below 1 the fit is too weak by that factor, and the members' common signal would pass for common error; the fit is
+    divided by it (Spearman 1904, correction for attenuation).
     Without a truth, correlations of the margins themselves: an upper bound, as long as members share their signal more than
-    their errors. (Taking the members' mean for the truth would always find -1 / (k - 1), whatever they share.)
+    their errors. (With the members' mean as the truth it would always be -1 / (k - 1), whatever they share.)
     NaN where a member has no error; at least -1 and at most 1.
     """
     share = np.full(margins.shape[1], 1.0) if weight is None else weight
@@ -157,15 +157,15 @@ def error_correlation(
 
 
 def error_left(correlation: float, k: int) -> float:
-    """Correlation of errors and number of members in, variance of the mean's error over a member's out: rho + (1 - rho) / k.
+    """The error variance of the mean of k members over that of one member: rho + (1 - rho) / k.
 
-    For members of equal error variance; rho itself however many there are.
+    For members of equal error variance; never below rho, however many members there are.
     """
     return correlation + (1 - correlation) / k
 
 
 def disagreement(margins: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
-    """Members' margins of pairs in, share of the pairs of members that name different winners out; a tie differs by a half."""
+    """The share of the pairs of members that prefer different responses, for each pair of responses; a tie differs by half."""
     k = len(margins)
     up, down = (margins > 0).sum(axis=0), (margins < 0).sum(axis=0)
     even = k - up - down

@@ -1,8 +1,8 @@
-"""How sure may one model be: Laplace on its head, distance from its data, and whether doubt predicts error.
+"""How sure a single model may be: Laplace on its head, distance from its data, and whether uncertainty predicts error.
 
 Axes: n rows, h features, m calibration rows. A feature is what the head reads, so a reward is head @ feature and a margin
 head @ (feature of the first - feature of the second), in nats. A symmetric matrix is handed on as its lower Cholesky
-factor. What many rows contribute is a sum, so the rows of a large data set may come in chunks. Everything is float64.
+factor. What many rows contribute is a sum, so the rows of a large data set may come in chunks. All values are float64.
 """
 
 import math
@@ -43,54 +43,57 @@ __all__ = [
 def laplace_information(
     difference: Float[np.ndarray, "n h"], margin: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None = None
 ) -> Float[np.ndarray, "h h"]:
-    """Feature differences of comparisons and their margins in, what these tell about the head out: sum p(1-p) d d'.
+    """The information that comparisons carry about the head, sum p(1-p) d d', from their feature differences and margins.
 
     The Hessian of the Bradley-Terry loss, p = sigmoid(margin) (Laplace on the last layer: MacKay 1992; Daxberger et al.
-    2021, arXiv 2106.14806). Labels play no part in it. Information of chunks adds up.
+    2021, arXiv 2106.14806). It does not depend on labels. The information of chunks adds up.
     """
     difference, p = np.asarray(difference, dtype=np.float64), expit(np.asarray(margin, dtype=np.float64))
-    worth = p * (1.0 - p)
+    precision = p * (1.0 - p)
     if weight is not None:
-        worth = worth * np.asarray(weight, dtype=np.float64)
-    scaled = difference * np.sqrt(worth)[:, None]
+        precision = precision * np.asarray(weight, dtype=np.float64)
+    scaled = difference * np.sqrt(precision)[:, None]
     information: np.ndarray = scaled.T @ scaled
     return information
 
 
 def fit_prior_precision(information: Float[np.ndarray, "h h"], head: Float[np.ndarray, " h"]) -> float:
-    """The information and the trained head in, the prior precision of largest Laplace evidence out.
+    """The prior precision with the largest Laplace evidence, from the information and the trained head.
 
     The head's prior is normal around 0 with this precision. With eigenvalues s of the information, the log evidence
     (h/2) log a - (a/2) |head|^2 - (1/2) sum log(s + a) has one maximum, where sum s / (s + a) = a |head|^2: the number of
-    directions that the data decide, over the size of the head (MacKay 1992, Bayesian interpolation). Features times c and
-    head over c give c^2 times this, and the variance of a margin stays. Fewer comparisons than features are no difficulty.
+    directions that the data determine, over the size of the head (MacKay 1992, Bayesian interpolation). Features times c and
+    head over c give c^2 times this, and the variance of a margin stays the same. Fewer comparisons than features are fine.
     """
     s = np.maximum(np.linalg.eigvalsh(information), 0.0)
     size = float(np.asarray(head, dtype=np.float64) @ head)
     if not (s[-1] > 0 and size > 0):
-        raise ValueError(f"no prior precision: largest information {s[-1]:.3g}, squared length of the head {size:.3g}")
+        raise ValueError(
+            "information and head must not be 0 for a prior precision, "
+            f"got a largest information of {s[-1]:.3g} and a squared length of the head of {size:.3g}"
+        )
 
     def excess(log_a: float) -> float:
-        """Of the data's decided directions per unit of precision over the head's size; falls from + to -."""
+        """Log of the determined directions per unit of precision, over the head's size; falls from + to -."""
         a = math.exp(log_a)
         return math.log(float(np.sum(s / (s + a))) / a) - math.log(size)
 
-    # Below, the largest eigenvalue alone gives too much; above, s / (s + a) < s / a gives too little.
+    # At the lower end the largest eigenvalue alone is too much; at the upper end s / (s + a) < s / a is too little.
     low, high = min(0.5 / size, s[-1]), math.sqrt(float(s.sum()) / size)
     return math.exp(float(brentq(excess, math.log(low) - 1.0, math.log(max(high, low)) + 1.0, xtol=1e-12)))
 
 
 def effective_parameters(information: Float[np.ndarray, "h h"], prior_precision: float) -> float:
-    """The information and the prior precision in, how many of the h directions the data decide out (MacKay 1992)."""
+    """How many of the h directions the data determine (MacKay 1992)."""
     s = np.maximum(np.linalg.eigvalsh(information), 0.0)
     return float(np.sum(s / (s + prior_precision)))
 
 
 def laplace_variance(difference: Float[np.ndarray, "n h"], factor: Float[np.ndarray, "h h"]) -> Float[np.ndarray, " n"]:
-    """Feature differences and the factor of the precision in, variance of the margins [n] in squared nats out: d' P^-1 d.
+    """The variance of margins, d' P^-1 d in squared nats, from feature differences and the factor of the precision P.
 
-    `factor` is `cholesky(information + prior precision x identity)`. For one reward give feature - mean feature of the
-    training replies: alone, a reward has no variance to speak of, since Bradley-Terry leaves its constant free.
+    `factor` is `cholesky(information + prior precision x identity)`. For a single reward pass feature - mean feature of the
+    training replies: a reward alone has no meaningful variance, because Bradley-Terry leaves its constant free.
     """
     return _quadratic(difference, factor)
 
@@ -103,7 +106,7 @@ class Moments:
     """Sums over n rows d = (x - pivot) / scale: of d, d d', |d|^2 d and |d|^4. Those of chunks with one pivot add up.
 
     pivot and scale are any vectors near the mean and the standard deviations. Without a pivot the sums of features far from
-    0 would lose their digits; what the scale is for is said at `ledoit_wolf`.
+    0 would lose precision; `ledoit_wolf` explains the scale.
     """
 
     pivot: Float[np.ndarray, " h"]
@@ -122,7 +125,7 @@ class Moments:
 
     def __add__(self, other: "Moments") -> "Moments":
         if not (np.array_equal(self.pivot, other.pivot) and np.array_equal(self.scale, other.scale)):
-            raise ValueError("moments around different pivots do not add up")
+            raise ValueError("moments to add must have the same pivot and scale, got different ones")
         return Moments(
             self.pivot,
             self.scale,
@@ -144,7 +147,7 @@ class Shrunk(NamedTuple):
 def moments(
     rows: Float[np.ndarray, "n h"], pivot: Float[np.ndarray, " h"], scale: Float[np.ndarray, " h"] | None = None
 ) -> Moments:
-    """Rows, a vector near their mean and one near their standard deviations (1 if not given, above 0) in, their sums out."""
+    """The sums of rows about a vector near their mean, scaled by one near their standard deviations (above 0; 1 by default)."""
     pivot = np.asarray(pivot, dtype=np.float64)
     scale = np.ones_like(pivot) if scale is None else np.asarray(scale, dtype=np.float64)
     d = (np.asarray(rows, dtype=np.float64) - pivot) / scale
@@ -153,12 +156,12 @@ def moments(
 
 
 def ledoit_wolf(sums: Moments) -> Shrunk:
-    """Sums over rows in; their covariance, shrunk toward one without correlations, out.
+    """The covariance of rows, shrunk toward one without correlations, from their sums.
 
-    Ledoit & Wolf 2004 (J. Multivariate Analysis 88, section 3), by 1/n: the share of least expected squared error, from the
-    data alone. Well conditioned with fewer rows than features. Rows are taken as independent. In units of `scale` the target
-    is the identity times the mean variance, as in the paper. With a scale of 1 a few features of huge variance, which
-    language models have, would set that mean, and drown the directions that hardly vary, in which a shift shows best.
+    Ledoit & Wolf 2004 (J. Multivariate Analysis 88, section 3), by 1/n: the shrinkage of least expected squared error,
+    estimated from the data. Well conditioned with fewer rows than features. Rows are assumed to be independent. In units of
+    `scale` the target is the identity times the mean variance, as in the paper. With a scale of 1, the few features of huge
+    variance that language models have would set that mean and drown the directions that hardly vary, where a shift shows best.
     """
     n, mean = sums.num_rows, sums.first / sums.num_rows
     covariance = sums.second / n - np.outer(mean, mean)
@@ -185,7 +188,7 @@ def ledoit_wolf(sums: Moments) -> Shrunk:
 def mahalanobis(
     rows: Float[np.ndarray, "n h"], mean: Float[np.ndarray, " h"], factor: Float[np.ndarray, "h h"]
 ) -> Float[np.ndarray, " n"]:
-    """Rows, the mean and the factor of the covariance in, distance [n] in standard deviations out (Lee et al. 2018).
+    """The distance of rows from the mean in standard deviations, by the factor of the covariance (Lee et al. 2018).
 
     arXiv 1807.03888, with one class. For normal rows its square has mean h.
     """
@@ -198,7 +201,7 @@ def conformal_p(
     calibration: Float[np.ndarray, " m"],
     weight: Float[np.ndarray, " m"] | None = None,
 ) -> Float[np.ndarray, " n"]:
-    """Distances and those of held-out rows that belong in; p-value [n] of each being one of them out, higher is likelier.
+    """p-value of each distance belonging to the distribution of the calibration distances; higher is more likely.
 
     p = (1 + #{calibration >= distance}) / (m + 1) (Vovk et al. 2005, ch. 2): among rows like the calibration ones a share
     of at most a has p <= a. With weights that sum to 1 in each of G independent groups, p = (1 + sum of weights) / (G + 1)
@@ -213,7 +216,7 @@ def conformal_p(
     return p
 
 
-# ---- Does doubt predict error? -----------------------------------------------------------------------------------
+# ---- Does uncertainty predict error? -----------------------------------------------------------------------------
 
 
 class RiskCoverage(NamedTuple):
@@ -234,10 +237,10 @@ class Selection(NamedTuple):
 def auroc(
     score: Float[np.ndarray, " n"], positive: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None = None
 ) -> float:
-    """Scores and which rows are positive in, chance that a positive has the higher score out; equal scores count half.
+    """The probability that a positive row has a higher score than a negative one; equal scores count half.
 
-    Mann & Whitney 1947. `positive` may lie between 0 and 1: a row that is half wrong counts half on either side. 0.5 says
-    nothing, below it the score points the wrong way. NaN where all rows are of one kind.
+    Mann & Whitney 1947. `positive` may be between 0 and 1: a row that is half wrong counts half on either side. 0.5 is
+    uninformative; below it the score points the wrong way. NaN where all rows are of one kind.
     """
     weight = np.ones(len(score)) if weight is None else np.asarray(weight, dtype=np.float64)
     _, level = np.unique(score, return_inverse=True)
@@ -252,7 +255,7 @@ def auroc(
 def risk_coverage(
     certainty: Float[np.ndarray, " n"], wrong: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None = None
 ) -> RiskCoverage:
-    """How certain each row is and how wrong, in [0, 1], in; error by how many are answered, most certain first, out.
+    """The error by the share of rows answered, most certain first. wrong: in [0, 1].
 
     El-Yaniv & Wiener 2010. Rows of equal certainty are answered in any order: the curve is the mean over all of them.
     """
@@ -269,9 +272,9 @@ def risk_coverage(
 def aurc(
     certainty: Float[np.ndarray, " n"], wrong: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"] | None = None
 ) -> float:
-    """Certainty and error in, area under the risk-coverage curve out: mean error over how many are answered.
+    """The area under the risk-coverage curve: the mean error over all shares of rows answered.
 
-    Geifman, Uziel & El-Yaniv 2019 (arXiv 1805.08206). Lower is better; a certainty that says nothing has the mean error.
+    Geifman, Uziel & El-Yaniv 2019 (arXiv 1805.08206). Lower is better; an uninformative certainty has the mean error.
     NaN without rows.
     """
     if len(certainty) == 0:
@@ -287,13 +290,13 @@ def selective_threshold(
     delta: float = 0.05,
     steps: int = 20,
 ) -> Selection | None:
-    """Independent rows and which are wrong in; the least certainty above which at most `error` are wrong out, or None.
+    """The smallest certainty above which at most `error` of the rows are wrong, or None. Rows must be independent.
 
     With probability 1 - delta over the rows the share of wrong answers among new rows at or above the threshold is at most
     `error`. Fixed-sequence testing (Angelopoulos et al. 2021, arXiv 2110.01052): from few and most certain rows to all of
     them in `steps` steps whose sizes do not depend on who is wrong, as long as the Clopper-Pearson upper bound at delta
-    stays within `error`. The first step is the smallest that half of `error` would pass, or all rows where they are fewer.
-    None where even that fails.
+    stays within `error`. The first step is the smallest number of rows that would pass at half of `error`, or all rows if there
+    are fewer. None where even that fails.
     """
     certainty = np.asarray(certainty, dtype=np.float64)
     n = len(certainty)
@@ -302,9 +305,9 @@ def selective_threshold(
         return None
     order = np.argsort(-certainty, kind="stable")
     thresholds = certainty[order][sizes - 1]
-    answered = n - np.searchsorted(certainty[order][::-1], thresholds, side="left")  # with those of equal certainty
+    answered = n - np.searchsorted(certainty[order][::-1], thresholds, side="left")  # includes rows of equal certainty
     wrongs = np.cumsum(wrong[order])[answered - 1]
-    # The upper bound is within `error` exactly where so few wrong ones are unlikely at that rate.
+    # The upper bound is within `error` exactly where so few errors are unlikely at that rate.
     passes = bdtr(wrongs, answered, error) <= delta
     num = len(passes) if passes.all() else int(np.argmin(passes))
     if num == 0:
@@ -315,9 +318,9 @@ def selective_threshold(
 
 @cache
 def _sizes(n: int, error: float, delta: float, steps: int) -> Int[np.ndarray, " s"]:
-    """How many rows each step of `selective_threshold` answers; none where n faultless rows would not do."""
+    """How many rows each step of `selective_threshold` answers; none where n rows without error would not be enough."""
     if not (0 < error < 1 and 0 < delta < 1):
-        raise ValueError(f"error and delta lie between 0 and 1, got {error} and {delta}")
+        raise ValueError(f"error and delta must be between 0 and 1, got {error} and {delta}")
     if (1.0 - error) ** n > delta:
         return np.zeros(0, dtype=np.int64)
     every = np.arange(1, n + 1)
@@ -331,16 +334,17 @@ def _sizes(n: int, error: float, delta: float, steps: int) -> Int[np.ndarray, " 
 
 
 def cholesky(matrix: Float[np.ndarray, "h h"]) -> Float[np.ndarray, "h h"]:
-    """A positive definite matrix in, its lower Cholesky factor out."""
+    """The lower Cholesky factor of a positive definite matrix."""
     try:
         factor: np.ndarray = np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:
-        raise ValueError(f"not positive definite: least eigenvalue {np.linalg.eigvalsh(matrix)[0]:.3g}") from None
+        least = np.linalg.eigvalsh(matrix)[0]
+        raise ValueError(f"matrix must be positive definite, got a least eigenvalue of {least:.3g}") from None
     return factor
 
 
 def _quadratic(rows: Float[np.ndarray, "n h"], factor: Float[np.ndarray, "h h"]) -> Float[np.ndarray, " n"]:
-    """x' A^-1 x of each row, for A by its factor."""
+    """x' A^-1 x of each row, by the factor of A."""
     solved = solve_triangular(factor, np.asarray(rows, dtype=np.float64).T, lower=True, check_finite=False)
     form: np.ndarray = np.einsum("hn,hn->n", solved, solved)
     return form

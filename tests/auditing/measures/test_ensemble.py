@@ -72,7 +72,7 @@ def measured(model, rows):
 
 
 @pytest.mark.parametrize("rule", ["mean", "soft_min"])
-def test_members_that_err_apart_gain_and_are_not_blamed(rule):
+def test_members_with_independent_errors_gain_and_raise_no_finding(rule):
     report = measured(Ensemble([Member(k) for k in range(5)], ensemble_rule(rule)), decided())
     found = report.estimates
     assert found["ensemble_gain"].low > 0.05
@@ -88,7 +88,7 @@ def test_members_that_err_apart_gain_and_are_not_blamed(rule):
 
 
 @pytest.mark.parametrize(("rho", "blamed"), [(0.5, False), (0.95, True)])
-def test_the_share_of_the_error_that_is_everyones_is_found(rho, blamed):
+def test_the_shared_part_of_the_error_is_measured(rho, blamed):
     report = measured(Ensemble([Member(k, rho) for k in range(5)]), decided())
     found = report.estimates["error_correlation"]
     assert found.low < rho < found.high
@@ -96,7 +96,7 @@ def test_the_share_of_the_error_that_is_everyones_is_found(rho, blamed):
     assert bool(report.findings) == blamed
 
 
-def test_identical_members_are_found_out():
+def test_identical_members_are_reported():
     report = measured(Ensemble([Member(0)] * 4), decided())
     found = report.estimates
     assert found["error_correlation"].value == pytest.approx(1)
@@ -104,10 +104,10 @@ def test_identical_members_are_found_out():
     assert found["disagreement"].value == 0
     (finding,) = report.findings
     assert (finding.severity, finding.title) == ("warning", "The members share their errors")
-    assert "over any number of them 100%" in finding.evidence
+    assert "that of any number of them 100 %" in finding.evidence
 
 
-def test_noise_of_the_verdicts_is_told_apart_where_people_voted():
+def test_noise_in_preferences_is_separated_where_people_voted():
     rows = comparisons(1500, people=5)
     model = Ensemble([Member(k) for k in range(5)])
     voted = measured(model, rows)
@@ -115,7 +115,7 @@ def test_noise_of_the_verdicts_is_told_apart_where_people_voted():
     found, raw = (report.estimates["error_correlation"] for report in (voted, unvoted))
     assert found.value == pytest.approx(0, abs=0.15)
     assert raw.low > 0.3
-    assert "people disagree" in voted.about["error correlation"]
+    assert "disagreement among people" in voted.about["error correlation"]
     assert "upper bound" in unvoted.about["error correlation"]
 
 
@@ -163,7 +163,7 @@ def tuned(tiny_dir):
     ]
 
 
-def test_trainings_that_stayed_close_may_be_averaged(tuned):
+def test_models_that_stayed_close_may_be_averaged(tuned):
     average, report = measure_weight_averaging(tuned, liked(80, 2), OPTIONS)
     assert {finding.title for finding in report.findings} == {"No loss from averaging is seen"}
     assert report.estimates["average_gain"].high >= 0
@@ -174,7 +174,7 @@ def test_trainings_that_stayed_close_may_be_averaged(tuned):
     assert average.score(["write"], ["a good film"]).value.shape == (1,)
 
 
-def test_models_that_agree_by_other_weights_may_not(tuned):
+def test_models_that_agree_with_different_weights_may_not(tuned):
     """The second is the first with the sign of all that its layers pass on turned, and read turned: no score changes, and
     half way between the two nothing is left."""
     first = tuned[0]

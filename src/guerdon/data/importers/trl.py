@@ -51,8 +51,8 @@ def _from_messages(row: Row, prompt: object, chosen: object, rejected: object) -
         if turns[-1].role != "assistant":
             raise field_error(f"the last message of {key}", "an assistant message", turns[-1].role)
     at = _first_reply(better, worse)
-    asked = Prompt() if prompt is None else to_prompt(prompt)
-    turns = with_tools(row, _joined(asked, better[:at]))
+    column = Prompt() if prompt is None else to_prompt(prompt)
+    turns = with_tools(row, _join(column, better[:at]))
     return to_pair(row, turns, Response(messages=better[at:]), Response(messages=worse[at:]))
 
 
@@ -69,13 +69,13 @@ def _first_reply(better: Prompt, worse: Prompt) -> int:
     return start
 
 
-def _joined(asked: Prompt, shared: Prompt) -> Prompt:
+def _join(column: Prompt, shared: Prompt) -> Prompt:
     """The prompt column and the messages in front of both responses, which may repeat it or go on from it."""
-    if not asked and not shared:
+    if not column and not shared:
         raise GuerdonError("prompt is missing, and chosen holds the response only. Give a prompt.")
     if not shared or shared[0].role == "assistant":
-        return asked + shared
-    if not asked or shared[-len(asked) :] == asked or shared[: len(asked)] == asked:
+        return column + shared
+    if not column or shared[-len(column) :] == column or shared[: len(column)] == column:
         return shared
     raise field_error(
         "chosen",
