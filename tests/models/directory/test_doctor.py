@@ -95,32 +95,36 @@ ONE = torch.ones(1)
             "warning",
             "a class that transformers does not have",
         ),
-        (set_keys(CONFIG, id2label=None), "error", "not one label"),
-        (set_keys(CONFIG, id2label={"0": "A", "1": "B"}), "error", "not one label"),
-        (set_keys(CONFIG, problem_type=None), "error", "the score is squashed"),
-        (set_keys(CONFIG, problem_type="single_label_classification"), "error", "the score is squashed"),
+        (set_keys(CONFIG, id2label=None), "error", "not exactly one label"),
+        (set_keys(CONFIG, id2label={"0": "A", "1": "B"}), "error", "not exactly one label"),
+        (set_keys(CONFIG, problem_type=None), "error", "servers apply a sigmoid to the score"),
+        (set_keys(CONFIG, problem_type="single_label_classification"), "error", "servers apply a sigmoid to the score"),
         (set_keys(CONFIG, pad_token_id=None), "error", "no pad token"),
-        (set_keys(CONFIG, pad_token_id=2), "error", "padding ends texts"),
-        (set_keys(CONFIG, pad_token_id=0), "error", "two pad tokens"),
-        (add_bos, "warning", "BOS twice for some readers"),
+        (set_keys(CONFIG, pad_token_id=2), "error", "the pad token ends texts"),
+        (set_keys(CONFIG, pad_token_id=0), "error", "two different pad tokens"),
+        (add_bos, "warning", "some readers see BOS twice"),
         (set_template(None), "error", "no chat template"),
         (set_template("{{ raise_exception('no') }}"), "error", "the chat template fails"),
-        (set_template("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"), "error", "the template changed"),
+        (
+            set_template("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"),
+            "error",
+            "the chat template has changed",
+        ),
         (remove("tokenizer.json"), "error", "no tokenizer"),
-        (set_keys(CONFIG, rope_theta=None), "error", "transformers 4 will score wrongly"),
-        (set_keys(CONFIG, rope_theta=500.0), "error", "transformers 4 will score wrongly"),
-        (set_keys(CONFIG, torch_dtype=None), "warning", "dtype unknown to transformers 4"),
+        (set_keys(CONFIG, rope_theta=None), "error", "transformers 4 computes other scores"),
+        (set_keys(CONFIG, rope_theta=500.0), "error", "transformers 4 computes other scores"),
+        (set_keys(CONFIG, torch_dtype=None), "warning", "transformers 4 does not know the dtype"),
         (set_keys(TOKENIZER, extra_special_tokens=["<x>"]), "error", "transformers 4 cannot read the tokenizer"),
         (set_keys(TOKENIZER, tokenizer_class="TokenizersBackend"), "error", "transformers 4 refuses the tokenizer"),
         (remove("model.safetensors"), "error", "no safetensors"),
-        (lambda folder: (folder / "adapter_config.json").write_text("{}"), "warning", "unmerged adapter"),
+        (lambda folder: (folder / "adapter_config.json").write_text("{}"), "warning", "the adapter is not merged"),
         (set_tensors(mean=ONE), "error", "calibration in the weights"),
-        (set_tensors(model__norm__weight=torch.full((64,), torch.nan)), "error", "weights that are no numbers"),
+        (set_tensors(model__norm__weight=torch.full((64,), torch.nan)), "error", "weights are not finite"),
         (set_tensors(score__bias=ONE), "warning", "a bias that readers ignore"),
-        (lambda folder: (folder / "model.safetensors").write_text("half"), "error", "weights that cannot be read"),
+        (lambda folder: (folder / "model.safetensors").write_text("half"), "error", "unreadable weights"),
         (shift_stored_scores, "error", "scores have changed"),
         (set_tensors(score__weight=torch.zeros(1, 64)), "error", "scores have changed"),
-        (set_keys("reward.json", version=99), "error", "it cannot be scored with"),
+        (set_keys("reward.json", version=99), "error", "it cannot score texts"),
     ],
 )
 def test_each_planted_fault_is_found_with_its_remedy(saved, tmp_path, plant, severity, title):
@@ -168,7 +172,7 @@ def test_what_plain_transformers_saves_has_faults(saved, tmp_path):
     with quiet():
         AutoModelForSequenceClassification.from_pretrained(saved).save_pretrained(tmp_path)
         AutoTokenizer.from_pretrained(saved).save_pretrained(tmp_path)
-    assert ("error", "transformers 4 will score wrongly") in faults(tmp_path)
+    assert ("error", "transformers 4 computes other scores") in faults(tmp_path)
 
 
 def test_what_is_no_model_is_refused(tmp_path):

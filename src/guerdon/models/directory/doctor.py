@@ -1,165 +1,219 @@
-"""Is a saved reward model read the same by everyone? Looks at a directory, ours or another's, and says what to mend."""
+"""Does every reader give a saved reward model the same scores? Examines a directory, ours or another's, and says what to fix."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from guerdon.config import ModelOptions, make
 from guerdon.contracts import Finding, GuerdonError, Report
+from guerdon.models.chat import ChatTokenizer
+from guerdon.models.directory.foreign import find_head
+from guerdon.models.directory.formats import CARD_FILE
 from guerdon.models.directory.layout import legacy_rope, stored_dtype
+from guerdon.models.directory.loading import load_reward_model
 from guerdon.models.engine.pretrained import read_tokenizer
 
-Facts = dict[str, Any]
+PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
 def examine(folder: str | Path) -> Report:
-    """Every check on one directory; findings of severity "error" mean that some reader scores it wrongly or not at all."""
-    place = Path(folder)
-    if not place.is_dir():
+    """Run every check on one directory. A finding of severity "error" means that some reader scores it wrongly or not at all."""
+    path = Path(folder)
+    if not path.is_dir():
         raise GuerdonError(f"{folder}: no such directory. Pass the folder that holds config.json.")
-    if not (place / "config.json").is_file():
+    if not (path / "config.json").is_file():
         raise GuerdonError(
             f"{folder}: holds no config.json, so it is not a model. Pass the folder that a trainer saved."
         )
-    facts = _read(place)
-    findings = tuple(found for check in CHECKS for found in check(place, facts))
+    saved = _read(path)
+    findings = tuple(finding for check in CHECKS for finding in check(saved))
     about = {
-        "directory": str(place),
-        "architecture": ", ".join(facts["config"].get("architectures") or ["none"]),
+        "directory": str(path),
+        "architecture": ", ".join(saved.architectures or ["none"]),
         "checks": str(len(CHECKS)),
-        "errors": str(sum(f.severity == "error" for f in findings)),
-        "warnings": str(sum(f.severity == "warning" for f in findings)),
+        "errors": str(sum(finding.severity == "error" for finding in findings)),
+        "warnings": str(sum(finding.severity == "warning" for finding in findings)),
     }
-    return Report(f"Doctor: {place.name}", about=about, findings=findings)
+    return Report(f"Doctor: {path.name}", about=about, findings=findings)
 
 
-def architecture(place: Path, facts: Facts) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class SavedFiles:
+    """What the checks look at: the directory's JSON files, its tokenizer, and how that renders a probe.
+
+    card: reward.json, empty if there is none. tokenizer: None if it cannot be loaded, which tokenizer_error explains.
+    rendered: the probe conversation as text, None if the template refuses it. last_token: the id that ends it.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    card: Mapping[str, Any]
+    tokenizer_config: Mapping[str, Any]
+    tokenizer: Any = None
+    tokenizer_error: str = ""
+    template_hash: str | None = None
+    rendered: str | None = None
+    last_token: int | None = None
+    architectures: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "architectures", self.config.get("architectures") or [])
+
+
+# ---- Checks ------------------------------------------------------------------------------------------------------
+
+
+def check_architecture(saved: SavedFiles) -> Iterator[Finding]:
     """A class that readers recognize, and exactly one label."""
     import transformers
 
-    config, names = facts["config"], facts["config"].get("architectures") or []
+    names = saved.architectures
     if not any("ForSequenceClassification" in name for name in names):
-        from guerdon.models.directory.foreign import find_head
-
-        head = find_head(place) if any(place.glob("*.safetensors")) else None
-        remedy = (
-            f"`guerdon doctor {place} --repair OUT` moves it"
-            if head
-            else "train a reward model from it with `guerdon train`"
-        )
-        yield Finding(
-            "error",
-            "not a sequence classifier",
-            f"architectures is {names or 'absent'}; head found: {head[0] if head else 'none'}",
-            remedy,
-        )
-    elif not config.get("auto_map") and not any(hasattr(transformers, name) for name in names):
+        yield _not_a_classifier(saved)
+    elif not saved.config.get("auto_map") and not any(hasattr(transformers, name) for name in names):
         yield Finding(
             "warning",
             "a class that transformers does not have",
-            f"architectures is {names}: Guerdon makes such a class up, plain transformers and servers have none",
+            f"architectures is {names}: Guerdon builds such a class itself, plain transformers and servers have none",
             "serve it with Guerdon, or train from a family that has one",
         )
-    labels = config.get("id2label") or {}
-    if len(labels) != 1 and not facts["card"].get("attributes"):
-        yield Finding("error", "not one label", f"id2label has {len(labels)} entries; num_labels is never stored, it is their count",
-                      'write "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}')  # fmt: skip
+    labels = saved.config.get("id2label") or {}
+    if len(labels) != 1 and not saved.card.get("attributes"):
+        yield Finding(
+            "error",
+            "not exactly one label",
+            f"id2label has {len(labels)} entries, and readers count them: num_labels is never stored",
+            'write "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}',
+        )
 
 
-def raw_scores(place: Path, facts: Facts) -> Iterator[Finding]:
-    """problem_type decides whether servers put a sigmoid on the score."""
-    if facts["config"].get("problem_type") != "regression":
-        yield Finding("error", "the score is squashed", f"problem_type is {facts['config'].get('problem_type')!r}: readers add a sigmoid",
-                      'write "problem_type": "regression"')  # fmt: skip
+def _not_a_classifier(saved: SavedFiles) -> Finding:
+    head = find_head(saved.folder) if any(saved.folder.glob("*.safetensors")) else None
+    return Finding(
+        "error",
+        "not a sequence classifier",
+        f"architectures is {saved.architectures or 'absent'}; head found: {head[0] if head else 'none'}",
+        f"run `guerdon doctor {saved.folder} --repair OUT`, which moves the head"
+        if head
+        else "train a reward model from it with `guerdon train`",
+    )
 
 
-def pad_token(place: Path, facts: Facts) -> Iterator[Finding]:
-    """Readers take the last token that is not padding, so padding must never end a text."""
-    config, tokenizer = facts["config"], facts["tokenizer"]
+def check_raw_scores(saved: SavedFiles) -> Iterator[Finding]:
+    """problem_type decides whether servers apply a sigmoid to the score."""
+    problem = saved.config.get("problem_type")
+    if problem != "regression":
+        yield Finding(
+            "error",
+            "servers apply a sigmoid to the score",
+            f"problem_type is {problem!r}, and only regression keeps scores raw",
+            'write "problem_type": "regression"',
+        )
+
+
+def check_pad_token(saved: SavedFiles) -> Iterator[Finding]:
+    """Readers take the last token that is not padding, so the pad token must never end a text."""
+    tokenizer = saved.tokenizer
     if tokenizer is None:
         return
-    pad = config.get("pad_token_id")
+    pad = saved.config.get("pad_token_id")
     if pad is None:
         yield Finding(
             "error",
             "no pad token",
-            "pad_token_id is absent: batches of more than one text cannot be read",
+            "pad_token_id is absent, so a batch of several texts cannot be read",
             "choose a token that never ends a text",
         )
         return
-    ends = config.get("eos_token_id")
+    ends = saved.config.get("eos_token_id")
     ends = set(ends) if isinstance(ends, list) else {ends}
-    if pad in ends | {tokenizer.eos_token_id} or pad == facts["last_token"]:
-        yield Finding("error", "padding ends texts", f"pad_token_id {pad} is also an end token: readers skip a text's end",
-                      "set pad_token to an unused special token in the tokenizer and in config.json")  # fmt: skip
+    if pad in ends | {tokenizer.eos_token_id} or pad == saved.last_token:
+        yield Finding(
+            "error",
+            "the pad token ends texts",
+            f"pad_token_id {pad} is also an end token, so readers skip the end of a text",
+            "set pad_token to an unused special token in the tokenizer and in config.json",
+        )
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != pad:
         yield Finding(
             "error",
-            "two pad tokens",
-            f"config.json says {pad}, the tokenizer {tokenizer.pad_token_id}",
-            "make them agree",
+            "two different pad tokens",
+            f"config.json has {pad}, the tokenizer {tokenizer.pad_token_id}",
+            "write the same token in both",
         )
 
 
-def bos(place: Path, facts: Facts) -> Iterator[Finding]:
-    """A template that writes BOS and a tokenizer that adds it give two."""
-    tokenizer, text = facts["tokenizer"], facts["rendered"]
+def check_bos(saved: SavedFiles) -> Iterator[Finding]:
+    """A template that writes BOS and a tokenizer that adds one give two."""
+    tokenizer, text = saved.tokenizer, saved.rendered
     if tokenizer is None or text is None or tokenizer.bos_token_id is None:
         return
-    bare = tokenizer(text, add_special_tokens=False)["input_ids"].count(tokenizer.bos_token_id)
-    added = tokenizer(text)["input_ids"].count(tokenizer.bos_token_id)
-    if added > bare >= 1:
-        yield Finding("warning", "BOS twice for some readers", f"the template writes BOS and the tokenizer adds another ({added} in all)",
-                      "tokenize rendered text with add_special_tokens=False, as Guerdon does")  # fmt: skip
+    from_template = tokenizer(text, add_special_tokens=False)["input_ids"].count(tokenizer.bos_token_id)
+    in_all = tokenizer(text)["input_ids"].count(tokenizer.bos_token_id)
+    if in_all > from_template >= 1:
+        yield Finding(
+            "warning",
+            "some readers see BOS twice",
+            f"the template writes BOS and the tokenizer adds another ({in_all} in all)",
+            "tokenize rendered text with add_special_tokens=False, as Guerdon does",
+        )
 
 
-def template(place: Path, facts: Facts) -> Iterator[Finding]:
-    """Without a stored chat template everybody renders conversations in their own way."""
-    if facts["tokenizer"] is None:
-        yield Finding("error", "no tokenizer", facts["tokenizer_error"], "copy the base model's tokenizer files there")
-    elif not facts["tokenizer"].chat_template:
+def check_template(saved: SavedFiles) -> Iterator[Finding]:
+    """Without a stored chat template every reader renders conversations in its own way."""
+    if saved.tokenizer is None:
+        yield Finding("error", "no tokenizer", saved.tokenizer_error, "copy the base model's tokenizer files there")
+    elif not saved.tokenizer.chat_template:
         yield Finding(
             "error",
             "no chat template",
             "the tokenizer has none, so each reader renders conversations differently",
             "save it in chat_template.jinja",
         )
-    elif facts["rendered"] is None:
+    elif saved.rendered is None:
         yield Finding(
-            "error", "the chat template fails", "it refuses one user and one assistant turn", "mend chat_template.jinja"
+            "error", "the chat template fails", "it refuses one user and one assistant turn", "fix chat_template.jinja"
         )
-    stored = facts["card"].get("template_hash")
-    if stored and facts["template_hash"] and stored != facts["template_hash"]:
-        yield Finding("error", "the template changed", f"reward.json says {stored}, the tokenizer has {facts['template_hash']}",
-                      "restore chat_template.jinja, or train again")  # fmt: skip
+    stored = saved.card.get("template_hash")
+    if stored and saved.template_hash and stored != saved.template_hash:
+        yield Finding(
+            "error",
+            "the chat template has changed",
+            f"reward.json has hash {stored}, the tokenizer's template {saved.template_hash}",
+            "restore chat_template.jinja, or train again",
+        )
 
 
-def old_readers(place: Path, facts: Facts) -> Iterator[Finding]:
+def check_old_readers(saved: SavedFiles) -> Iterator[Finding]:
     """transformers 4 needs its own names for the rope base, the dtype and the tokenizer class."""
-    config = facts["config"]
+    config = saved.config
     for key, value in legacy_rope(config.get("rope_parameters")).items():
         if config.get(key) != value:
-            yield Finding("error", "transformers 4 will score wrongly", f"{key} is {config.get(key)!r}; 4.x then takes its default",
-                          f'write "{key}": {json.dumps(value)}')  # fmt: skip
+            yield Finding(
+                "error",
+                "transformers 4 computes other scores",
+                f"{key} is {config.get(key)!r}, so 4.x takes its default",
+                f'write "{key}": {json.dumps(value)}',
+            )
     if "dtype" in config and "torch_dtype" not in config:
         yield Finding(
             "warning",
-            "dtype unknown to transformers 4",
+            "transformers 4 does not know the dtype",
             "torch_dtype is absent",
             f'write "torch_dtype": "{config["dtype"]}"',
         )
-    if isinstance(facts["tokenizer_config"].get("extra_special_tokens"), list):
+    if isinstance(saved.tokenizer_config.get("extra_special_tokens"), list):
         yield Finding(
             "error",
             "transformers 4 cannot read the tokenizer",
-            "extra_special_tokens is a list, 4.x expects a mapping and stops",
+            "extra_special_tokens is a list, and 4.x fails unless it is a mapping",
             "rename it to additional_special_tokens, which both read",
         )
-    name = facts["tokenizer_config"].get("tokenizer_class")
-    if name == "TokenizersBackend":
+    if saved.tokenizer_config.get("tokenizer_class") == "TokenizersBackend":
         yield Finding(
             "error",
             "transformers 4 refuses the tokenizer",
@@ -168,28 +222,28 @@ def old_readers(place: Path, facts: Facts) -> Iterator[Finding]:
         )
 
 
-def weights(place: Path, facts: Facts) -> Iterator[Finding]:
-    """Safetensors, a head without bias, no adapters, no module buffers for calibration, nothing that is not a number."""
+def check_weights(saved: SavedFiles) -> Iterator[Finding]:
+    """Safetensors, a head without bias, no adapters, no module buffers for calibration, nothing that is not finite."""
     from safetensors import SafetensorError
 
-    files = sorted(place.glob("*.safetensors"))
+    files = sorted(saved.folder.glob("*.safetensors"))
     if not files:
         yield Finding("error", "no safetensors", "weights are pickled or absent", "save with safe_serialization")
-    if (place / "adapter_config.json").is_file():
+    if (saved.folder / "adapter_config.json").is_file():
         yield Finding(
             "warning",
-            "unmerged adapter",
-            "adapter_config.json: most servers read merged weights only",
+            "the adapter is not merged",
+            "adapter_config.json is there, and most servers read merged weights only",
             "merge it into the base",
         )
     for file in files:
         try:
-            yield from _tensors(file)
+            yield from _check_tensors(file)
         except SafetensorError as error:
-            yield Finding("error", "weights that cannot be read", f"{file.name}: {error}", "copy the file again")
+            yield Finding("error", "unreadable weights", f"{file.name}: {error}", "copy the file again")
 
 
-def _tensors(file: Path) -> Iterator[Finding]:
+def _check_tensors(file: Path) -> Iterator[Finding]:
     import torch
     from safetensors import safe_open
 
@@ -205,84 +259,84 @@ def _tensors(file: Path) -> Iterator[Finding]:
             value = tensors.get_tensor(name)
             if value.is_floating_point() and not torch.isfinite(value).all():
                 yield Finding(
-                    "error",
-                    "weights that are no numbers",
-                    f"{name} holds NaN or infinity",
-                    "take an earlier checkpoint",
+                    "error", "weights are not finite", f"{name} holds NaN or infinity", "take an earlier checkpoint"
                 )
             if name == "score.bias" and value.abs().max() > 0:
                 yield Finding(
                     "warning",
                     "a bias that readers ignore",
-                    f"{name} is not zero: plain transformers drops it",
-                    "fold it into reward.json's reference_mean",
+                    f"{name} is not zero, and plain transformers drops it",
+                    "subtract it through reward.json's reference_mean",
                 )
 
 
-def self_test(place: Path, facts: Facts) -> Iterator[Finding]:
-    """The texts whose scores were stored at saving still score the same."""
-    rows = facts["card"].get("self_test") or []
-    if not rows or facts["tokenizer"] is None:
+def check_self_test(saved: SavedFiles) -> Iterator[Finding]:
+    """The texts whose scores were stored at saving still get the same scores."""
+    rows = saved.card.get("self_test") or []
+    if not rows or saved.tokenizer is None:
         return
-    from guerdon.models.directory.loading import load_reward_model
-
     try:
-        stored = stored_dtype(str(place), ModelOptions())
-        model = load_reward_model(place, make(ModelOptions, {"dtype": stored}))
+        dtype = stored_dtype(str(saved.folder), ModelOptions())
+        model = load_reward_model(saved.folder, make(ModelOptions, {"dtype": dtype}))
         values = model.score([row[0] for row in rows], [row[1] for row in rows]).value
     except GuerdonError as error:
-        yield Finding("error", "it cannot be scored with", str(error), "mend what the line names")
+        yield Finding("error", "it cannot score texts", str(error), "fix what the evidence names")
         return
-    worst = max(abs(float(v) - row[2]) for v, row in zip(values, rows, strict=True))
-    if worst > (1e-3 if stored == "float32" else 5e-2):  # half precision rounds in each machine's own way
+    worst = max(abs(float(value) - row[2]) for value, row in zip(values, rows, strict=True))
+    if worst > (1e-3 if dtype == "float32" else 5e-2):  # half precision rounds differently on every machine
         yield Finding(
             "error",
             "scores have changed",
-            f"stored self-test scores differ by up to {worst:.3g} nats",
+            f"the stored scores of the self-test differ by up to {worst:.3g} nats",
             "restore the files, or save the model again",
         )
 
 
-CHECKS: tuple[Callable[[Path, Facts], Iterator[Finding]], ...] = (
-    architecture, raw_scores, pad_token, bos, template, old_readers, weights, self_test,
-)  # fmt: skip
+CHECKS: tuple[Callable[[SavedFiles], Iterator[Finding]], ...] = (
+    check_architecture,
+    check_raw_scores,
+    check_pad_token,
+    check_bos,
+    check_template,
+    check_old_readers,
+    check_weights,
+    check_self_test,
+)
 
 
-def _read(place: Path) -> Facts:
-    facts: Facts = {
-        "config": _json(place / "config.json"),
-        "card": {},
-        "tokenizer_config": {},
-        "rendered": None,
-        "last_token": None,
-        "template_hash": None,
-    }
-    for key, name in (("card", "reward.json"), ("tokenizer_config", "tokenizer_config.json")):
-        if (place / name).is_file():
-            facts[key] = _json(place / name)
+# ---- Reading -----------------------------------------------------------------------------------------------------
+
+
+def _read(folder: Path) -> SavedFiles:
+    config, card, tokenizer_config = (
+        _read_json(folder / name) for name in ("config.json", CARD_FILE, "tokenizer_config.json")
+    )
     try:
-        facts["tokenizer"] = read_tokenizer(str(place), ModelOptions())
+        tokenizer = read_tokenizer(str(folder), ModelOptions())
     except GuerdonError as error:
-        facts["tokenizer"], facts["tokenizer_error"] = None, str(error)
-        return facts
-    tokenizer = facts["tokenizer"]
-    if tokenizer.chat_template:
-        from guerdon.models.chat import ChatTokenizer
-
-        text = ChatTokenizer(tokenizer, system=facts["card"].get("system"))
-        facts["template_hash"] = text.template_hash
-        try:
-            turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-            facts["rendered"] = tokenizer.apply_chat_template(turns, tokenize=False)
-            facts["last_token"] = tokenizer(facts["rendered"], add_special_tokens=False)["input_ids"][-1]
-        except Exception:  # somebody's template: a failure is the finding
-            facts["rendered"] = None
-    return facts
+        return SavedFiles(folder, config, card, tokenizer_config, tokenizer_error=str(error))
+    if not tokenizer.chat_template:
+        return SavedFiles(folder, config, card, tokenizer_config, tokenizer)
+    rendered, last_token = _render_probe(tokenizer)
+    template_hash = ChatTokenizer(tokenizer, system=card.get("system")).template_hash
+    return SavedFiles(folder, config, card, tokenizer_config, tokenizer, "", template_hash, rendered, last_token)
 
 
-def _json(path: Path) -> Facts:
+def _render_probe(tokenizer: Any) -> tuple[str | None, int | None]:
+    """The probe conversation as text, and its last token; None if the template or the tokenizer fails."""
     try:
-        values = json.loads(path.read_text("utf-8"))
+        text = tokenizer.apply_chat_template(PROBE, tokenize=False)
+        return text, tokenizer(text, add_special_tokens=False)["input_ids"][-1]
+    except Exception:  # a template is somebody's program: any failure of it is a finding
+        return None, None
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """The object in a file; empty if the file is missing or holds something else."""
+    if not file.is_file():
+        return {}
+    try:
+        values = json.loads(file.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise GuerdonError(f"{path}: not valid JSON ({error}). Restore it from where the model was saved.") from None
+        raise GuerdonError(f"{file}: not valid JSON ({error}). Restore it from where the model was saved.") from None
     return values if isinstance(values, dict) else {}
