@@ -96,5 +96,5 @@ def test_a_json_file_may_hold_one_object_per_line(tmp_path):
     (tmp_path / "d.json").write_text(lines, encoding="utf-8")
     assert guerdon.benchmark(Good(), tmp_path / "d.json", draws=100).about["items"] == "3"
     (tmp_path / "d.json").write_text("{", encoding="utf-8")
-    with pytest.raises(GuerdonError, match="is neither a list nor one object a line"):
+    with pytest.raises(GuerdonError, match="is neither a list nor one object per line"):
         guerdon.benchmark(Good(), tmp_path / "d.json")

@@ -162,7 +162,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
 
     monkeypatch.setattr(Path, "open", refuse)
     ran = run(desk, tmp_path, *EVERY_READER[verb]("good"))
-    assert_refused(ran, "good.jsonl: cannot be read (Permission denied); remedy: check its permissions", tmp_path)
+    assert_refused(ran, "good.jsonl: cannot be read (Permission denied). Check its permissions.", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (train("good", "tiny", "--recipe", "smal"), "--recipe must be one of starter, quickstart, small, reference, got smal. Choose"),
         (train("good", "tiny", "train.patience=2"), "train.patience must be 0 without held-out comparisons, got 2. Give"),
         (("split", "{desk}/good.jsonl", *OUT, "split.train=0.9"), "split: train + calibrate + audit must be 1, got 0.9 + 0.1 + 0.1 = 1.1"),
-        (("import", "{desk}/good.jsonl", "--out", "{out}/x.txt"), "x.txt: comparisons are written as .jsonl"),
+        (("import", "{desk}/good.jsonl", "--out", "{out}/x.txt"), "x.txt: the ending must be .jsonl, .jsonl.gz or .parquet, got '.txt'"),
         (("import", "{desk}/good.jsonl", "--out", "{out}/x.jsonl", "--column", "a"), "--column must be OURS=THEIRS, got a. Write"),
         (("import", "{desk}/words.jsonl", "--out", "{out}/x.jsonl", "--strict"), "words.jsonl:1: is not valid JSON"),
         (("score", "{desk}/model", "--prompt", "a"), "Give --data FILE with --out FILE, or --prompt TEXT"),
@@ -228,7 +228,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (ppo("optimize.value_warmup=1"), "optimize.value_warmup must be less than optimize.updates=1, "),
         (ppo("optimize.min_length=9", "optimize.max_length=9"), "optimize.min_length must be less than optimize.max_length=9"),
         (ppo("best_of_n.most_n=5", "best_of_n.n=4", verb="best-of-n"), "best_of_n.most_n=5: only best_of_n.n=4 are drawn"),
-        (ppo("--out", "{out}/pool.txt", verb="best-of-n"), "pool.txt: a pool is written as .jsonl; remedy: change the ending"),
+        (ppo("--out", "{out}/pool.txt", verb="best-of-n"), "pool.txt: the ending must be .jsonl, got '.txt'. Change the ending."),
         (ppo("--out", "{desk}/rule.py", verb="best-of-n"), "must be different files, got {desk}/rule.py more than once. Give"),
         (ppo("--weight", "1", "--weight", "2"), "--weight must be given once per --reward, got 2 for 1. Give one for each"),
         (ppo(prompts="empty"), "empty.jsonl: holds no rows"),

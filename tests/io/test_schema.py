@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import comparison_files
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,3 +187,10 @@ def test_a_field_that_cannot_be_kept_is_named_with_its_value(changes, words):
         schema.comparison_from_row(row)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(comparison_files.comparisons(comparison_files.any_text))
+def test_a_comparison_survives_its_row_and_json_exactly(comparison):
+    line = json.dumps(schema.comparison_to_row(comparison), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    assert schema.comparison_from_row(json.loads(line)) == comparison

@@ -450,7 +450,7 @@ def test_the_documented_ray_data_set_has_the_scores_of_one_process(here):
 def test_a_name_that_promises_another_format_is_refused(tmp_path, name):
     source = tmp_path / "in.jsonl"
     source.write_text('{"prompt": "a", "response": "b"}\n')
-    with pytest.raises(GuerdonError, match=r"scores are written as \.jsonl; remedy: change the ending"):
+    with pytest.raises(GuerdonError, match=r"the ending must be \.jsonl, got .*\. Change the ending"):
         bulk.score_rows(good_worker, source, tmp_path / name, None)
     assert not (tmp_path / name).exists()
 

@@ -1,4 +1,4 @@
-"""Objects in, files out. A file appears whole or not at all."""
+"""Objects in, files out. A file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from guerdon.contracts import (
     GuerdonError,
     Rollouts,
 )
+from guerdon.errors import field_error
 from guerdon.io.readers import BATCH
 from guerdon.io.schema import Rejected, comparison_to_row, prompt_to_row, response_to_row
 
 
 def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> int:
-    """Write comparisons, as they come, in the format of the path's ending; returns how many."""
+    """Write comparisons one by one in the format of the path's ending; returns how many."""
     count = 0
     with comparison_writer(path) as write:
         for comparison in comparisons:
@@ -33,7 +34,7 @@ def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> in
 
 
 def write_parts(folder: str | Path, parts: Iterable[tuple[str, Comparison]], names: Sequence[str]) -> dict[str, int]:
-    """Write each comparison to folder/NAME.jsonl by the name before it, all files at once; returns how many in each."""
+    """Write each (name, comparison) to folder/NAME.jsonl in one pass; returns how many went to each name."""
     counts = dict.fromkeys(names, 0)
     with ExitStack() as stack:
         writers = {name: stack.enter_context(comparison_writer(Path(folder) / f"{name}.jsonl")) for name in names}
@@ -44,7 +45,7 @@ def write_parts(folder: str | Path, parts: Iterable[tuple[str, Comparison]], nam
 
 
 def write_rejected(path: str | Path, rejected: Iterable[Rejected]) -> int:
-    """Write {place, reason, row} a line; returns how many. An empty file says that nothing was rejected."""
+    """Write one {place, reason, row} per line; returns how many. An empty file means that nothing was rejected."""
     count = 0
     with atomic_write(path, "wb") as file:
         for row in rejected:
@@ -54,7 +55,7 @@ def write_rejected(path: str | Path, rejected: Iterable[Rejected]) -> int:
 
 
 def set_aside(rows: Iterable[Comparison | Rejected], path: str | Path) -> Iterator[Comparison]:
-    """Comparisons and rejected rows in, the comparisons out; the rejected go to the path once all rows are read."""
+    """Yield the comparisons and write the rejected rows to the path, which is complete once all rows are read."""
     with atomic_write(path, "wb") as file:
         for row in rows:
             if isinstance(row, Comparison):
@@ -65,7 +66,7 @@ def set_aside(rows: Iterable[Comparison | Rejected], path: str | Path) -> Iterat
 
 @contextmanager
 def comparison_writer(path: str | Path) -> Iterator[Callable[[Comparison], None]]:
-    """A function that writes one comparison; the file appears, whole, when the block ends without an error."""
+    """A function that writes one comparison; the file appears when the block ends without an error."""
     name = str(path)
     if name.endswith(".parquet"):
         with atomic_write(path, "wb") as file, _parquet_writer(file) as write:
@@ -75,23 +76,20 @@ def comparison_writer(path: str | Path) -> Iterator[Callable[[Comparison], None]
             if not name.endswith(".gz"):
                 yield lambda comparison: _write(file, _comparison_line(comparison))
                 return
-            # No name and no time in the header: the same comparisons make the same bytes.
-            with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
-                yield lambda comparison: _write(packed, _comparison_line(comparison))
+            # no name and no time in the header, so that the same comparisons give the same bytes
+            with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as compressed:
+                yield lambda comparison: _write(compressed, _comparison_line(comparison))
     else:
-        raise GuerdonError(
-            f"{path}: comparisons are written as .jsonl, .jsonl.gz or .parquet; remedy: change the ending"
+        raise field_error(
+            f"{path}: the ending", ".jsonl, .jsonl.gz or .parquet", Path(path).suffix, "Change the ending."
         )
 
 
 def write_rollouts(path: str | Path, rollouts: Rollouts) -> int:
-    """Write a policy's responses, {prompt, response, reward?, kl?} a line; returns how many."""
+    """Write a policy's responses, one {prompt, response, reward?, kl?} per line; returns how many."""
     with atomic_write(path, "wb") as file:
         for i, (prompt, response) in enumerate(zip(rollouts.prompts, rollouts.responses, strict=True)):
-            row: dict[str, Any] = {
-                **prompt_to_row(prompt),
-                "response": response_to_row(response),
-            }
+            row: dict[str, Any] = {**prompt_to_row(prompt), "response": response_to_row(response)}
             for name, values in (("reward", rollouts.reward), ("kl", rollouts.kl)):
                 if values is not None:
                     row[name] = float(values[i])
@@ -99,43 +97,44 @@ def write_rollouts(path: str | Path, rollouts: Rollouts) -> int:
     return len(rollouts.responses)
 
 
-def refuse_other_ending(path: str | Path, what: str) -> None:
-    """An error unless the file's name tells that it holds JSON lines; what is no file, such as a pipe, may have any name."""
+def require_jsonl_ending(path: str | Path) -> None:
+    """An error unless the name says that the file holds JSON lines; a pipe or a device may have any name."""
     target = Path(os.path.realpath(path))
-    if target.suffix not in (".jsonl", ".ndjson") and not (target.exists() and not target.is_file()):
-        raise GuerdonError(f"{path}: {what} written as .jsonl; remedy: change the ending")
+    is_special = target.exists() and not target.is_file()
+    if target.suffix not in (".jsonl", ".ndjson") and not is_special:
+        raise field_error(f"{path}: the ending", ".jsonl", target.suffix, "Change the ending.")
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write one JSON object a line; returns how many."""
-    num = 0
+    """Write one JSON object per line; returns how many."""
+    count = 0
     with atomic_write(path, "wb") as file:
         for row in rows:
             file.write(encode_json(row) + b"\n")
-            num += 1
-    return num
+            count += 1
+    return count
 
 
 @contextmanager
 def _parquet_writer(file: IO[bytes]) -> Iterator[Callable[[Comparison], None]]:
-    """Nested typed columns, a row group every BATCH comparisons."""
+    """Nested typed columns, one row group per BATCH comparisons."""
     import pyarrow.parquet as pq
 
     schema = _parquet_schema()
-    held: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
 
         def flush() -> None:
-            writer.write_batch(_record_batch(held, schema))
-            held.clear()
+            writer.write_batch(_record_batch(rows, schema))
+            rows.clear()
 
         def write(comparison: Comparison) -> None:
-            held.append({"weight": 1.0, **comparison_to_row(comparison)})
-            if len(held) == BATCH:
+            rows.append({"weight": 1.0, **comparison_to_row(comparison)})
+            if len(rows) == BATCH:
                 flush()
 
         yield write
-        if held:
+        if rows:
             flush()
 
 
@@ -145,9 +144,9 @@ def _record_batch(rows: list[dict[str, Any]], schema: Any) -> Any:
     try:
         return pa.RecordBatch.from_pylist(rows, schema=schema)
     except UnicodeEncodeError as error:
-        half = error.object[error.start : error.end]
+        surrogate = error.object[error.start : error.end]
         raise GuerdonError(
-            f"Parquet cannot hold half a character ({half!r}); remedy: write .jsonl, or mend the text"
+            f"Parquet cannot hold half a character ({surrogate!r}). Write .jsonl, or correct the text."
         ) from None
 
 
@@ -200,12 +199,12 @@ def _parquet_schema() -> Any:
 
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file to write ("w" text, "wb" bytes) that takes its name only when it is whole and on the disk.
+    """A file to write ("w" text, "wb" bytes) that gets its name only when it is complete and on disk.
 
-    Until then it is a hidden file in the same folder, removed on any failure; an older file of that name stays. Missing
-    folders are made. A path that is no regular file (a pipe, /dev/stdout) is written to as it is.
+    Until then it is a hidden file in the same folder, which is removed on failure; an existing file of that name stays.
+    Missing folders are created. A path that is not a regular file (a pipe, /dev/stdout) is written to directly.
     """
-    target = Path(os.path.realpath(path))  # a link keeps pointing where it points
+    target = Path(os.path.realpath(path))  # a symbolic link stays a link
     temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
         with explain_os_errors(path):
@@ -252,7 +251,7 @@ _ADVICE: Mapping[int | None, str] = {
 
 
 def write_all(file: IO[bytes], content: bytes) -> None:
-    """Write every byte, however few a single call takes."""
+    """Write every byte, however few a single call accepts."""
     rest = memoryview(content)
     while rest:
         rest = rest[file.write(rest) :]
@@ -265,19 +264,19 @@ def write_text(path: str | Path, content: str) -> None:
 
 
 def write_json(path: str | Path, value: object) -> None:
-    """Write indented JSON, whole or not at all. NaN is refused: JSON has none."""
+    """Write indented JSON, whole or not at all. NaN is an error: JSON has none."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def write_config(path: str | Path, config: Config) -> None:
-    """Write every option as YAML that read_config and --config take back."""
+    """Write every option as YAML that read_config and --config accept."""
     import yaml
 
     write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
 def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
-    """Add one line to a JSONL file and hand it to the system. A line that a killed run left half is ended first."""
+    """Append one line to a JSONL file and flush it; a half line that a killed run left is ended first."""
     line = encode_json(row) + b"\n"
     try:
         with Path(path).open("ab+") as file:
@@ -292,9 +291,7 @@ def _comparison_line(comparison: Comparison) -> bytes:
     try:
         return encode_json(comparison_to_row(comparison)) + b"\n"
     except ValueError:
-        raise GuerdonError(
-            f"comparison {comparison.id}: holds a number that is not finite; remedy: leave it out"
-        ) from None
+        raise GuerdonError(f"comparison {comparison.id}: holds a number that is not finite. Leave it out.") from None
 
 
 def _rejected_line(row: Rejected) -> bytes:
@@ -303,7 +300,7 @@ def _rejected_line(row: Rejected) -> bytes:
 
 
 def encode_json(value: object) -> bytes:
-    """JSON as UTF-8. Half a character (a lone surrogate) becomes its escape, which JSON reads back as it was."""
+    """JSON as UTF-8. Half a character (a lone surrogate) becomes its escape, which JSON reads back unchanged."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
 
 
@@ -318,8 +315,8 @@ def _open_to_write(path: Path, mode: str) -> IO[Any]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the folder's own entries on the disk, so that a rename survives a power cut."""
-    if os.name != "posix":  # elsewhere a folder cannot be opened
+    """Flush the folder's entries to disk, so that a rename survives a power cut."""
+    if os.name != "posix":  # a folder cannot be opened elsewhere
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

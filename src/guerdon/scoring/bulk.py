@@ -146,7 +146,7 @@ def score_rows(
     scored. open_model is pickled if there are several workers.
     """
     rows = readers.read_rows(source)
-    writers.refuse_other_ending(out, "scores are")
+    writers.require_jsonl_ending(out)
     if Path(out).resolve() == Path(source).resolve():
         raise GuerdonError(f"{out}: is what is scored, and would be replaced; remedy: another --out")
     with run_folder.open_resumable(out, identity) as sink:

@@ -98,7 +98,7 @@ def write_pool(
     could not be written yet, wait in PATH.replies.json.
     """
     target = Path(os.path.realpath(path))
-    writers.refuse_other_ending(path, "a pool is")
+    writers.require_jsonl_ending(path)
     waiting = target.with_name(f"{target.name}.replies.json")
     if identity is not None:
         identity = {
