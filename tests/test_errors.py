@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from errors import gives_advice
 
-from guerdon.errors import GuerdonError, did_you_mean, field_error, show_value
+from guerdon.errors import GuerdonError, claim_and_advice, did_you_mean, field_error, show_value
 
 
 def test_an_error_says_what_must_be_true_what_was_found_and_what_to_do():
@@ -41,3 +41,19 @@ def test_a_long_value_is_cut(value):
 def test_the_closest_known_name_is_suggested_and_all_of_them_if_none_is_close():
     assert did_you_mean("wieght", ["source", "weight"]) == "Did you mean weight?"
     assert did_you_mean(7, iter(["source", "weight"])) == "Choose from source, weight."
+
+
+@pytest.mark.parametrize(
+    ("error", "claim", "advice"),
+    [
+        ("row 2: label must be 0 or 1, got 3. Fix the row.", "row 2: label must be 0 or 1, got 3", "Fix the row."),
+        (
+            "p must be below 0.5, got 0.7. Lower it. Or drop it.",
+            "p must be below 0.5, got 0.7",
+            "Lower it. Or drop it.",
+        ),
+        ("the model refused", "the model refused", ""),
+    ],
+)
+def test_an_error_has_a_claim_and_advice(error, claim, advice):
+    assert claim_and_advice(error) == (claim, advice)

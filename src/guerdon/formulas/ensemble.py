@@ -1,16 +1,18 @@
-"""Several members' rewards made one: a common scale, the rules that combine them, and whether their errors are their own.
+"""One reward from several members': a common scale, the rules that combine them, and how far they share their errors.
 
-Axes: k members, n responses (pairs, where margins are said). Rewards and margins are nats of preference log-odds, or each
+Axes: k members, n responses (or pairs, for margins). Rewards and margins are nats of preference log-odds, or each
 member's own units before they are put on one scale; higher is better.
 """
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from scipy.special import logsumexp
+
+from guerdon.formulas.resampling import Groups, group_codes
 
 __all__ = [
     "PENALTY",
@@ -38,14 +40,14 @@ SOFTNESS = 1.0  # nats
 
 def mean(members: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
     """The members' mean reward."""
-    found: np.ndarray = members.mean(axis=0)
-    return found
+    combined: np.ndarray = members.mean(axis=0)
+    return combined
 
 
 def minimum(members: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
     """The members' lowest reward, the worst case (WCO; Coste et al. 2023, arXiv 2310.02743, eq. 4)."""
-    found: np.ndarray = members.min(axis=0)
-    return found
+    combined: np.ndarray = members.min(axis=0)
+    return combined
 
 
 def uncertainty(members: Float[np.ndarray, "k n"], penalty: float = PENALTY) -> Float[np.ndarray, " n"]:
@@ -53,8 +55,8 @@ def uncertainty(members: Float[np.ndarray, "k n"], penalty: float = PENALTY) -> 
 
     The variance is divided by k, as in their best-of-n code; their PPO code divides by k - 1. The penalty is in 1 / nats.
     """
-    found: np.ndarray = members.mean(axis=0) - penalty * members.var(axis=0)
-    return found
+    combined: np.ndarray = members.mean(axis=0) - penalty * members.var(axis=0)
+    return combined
 
 
 def soft_min(members: Float[np.ndarray, "k n"], softness: float = SOFTNESS) -> Float[np.ndarray, " n"]:
@@ -63,8 +65,9 @@ def soft_min(members: Float[np.ndarray, "k n"], softness: float = SOFTNESS) -> F
     Goes from the minimum (softness, in nats, to 0) to the mean (to infinity); about mean - variance / (2 softness) in between.
     """
     least = members.min(axis=0)  # subtracted first, so that equal members give exactly the member
-    found: np.ndarray = least - softness * (logsumexp(-(members - least) / softness, axis=0) - math.log(len(members)))
-    return found
+    mean_exp = logsumexp(-(members - least) / softness, axis=0) - math.log(len(members))
+    combined: np.ndarray = least - softness * mean_exp
+    return combined
 
 
 RULES: Mapping[str, Callable[..., Any]] = {
@@ -77,8 +80,8 @@ RULES: Mapping[str, Callable[..., Any]] = {
 
 def spread(members: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
     """The members' standard deviation (divided by k): a lower bound of the error, blind to errors that all share."""
-    found: np.ndarray = members.std(axis=0)
-    return found
+    std: np.ndarray = members.std(axis=0)
+    return std
 
 
 def most_suspect(p_values: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
@@ -91,7 +94,7 @@ def most_suspect(p_values: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
 
 
 def common_scale(
-    members: Float[np.ndarray, "k n"], groups: Sequence[Hashable] | Shaped[np.ndarray, " n"]
+    members: Float[np.ndarray, "k n"], groups: Groups
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """Each member's mean and spread of rewards within a prompt, from samples and the prompt (group) of each.
 
@@ -99,9 +102,7 @@ def common_scale(
     sqrt(sum (r - mean_p)^2 / (n - prompts)), because a constant that a member adds to all replies of a prompt means nothing.
     With two replies per prompt it is the root mean square of the margins over sqrt 2. NaN where no prompt has two samples.
     """
-    names = groups.tolist() if isinstance(groups, np.ndarray) else groups
-    number: dict[Hashable, int] = {}
-    code = np.array([number.setdefault(name, len(number)) for name in names], dtype=np.int64)
+    code = group_codes(groups, members.shape[1])
     size = np.bincount(code)
     means = np.stack([np.bincount(code, weights=member) / size for member in members])
     free = len(code) - len(size)
@@ -139,8 +140,8 @@ def error_correlations(
         explained = margins @ (share * truth)
         left = left - np.outer(explained, explained) / (float(share @ np.square(truth)) * reliability)
     own = np.where(np.diag(left) > 1e-12 * whole, np.diag(left), math.nan)
-    found: np.ndarray = np.clip(left / np.sqrt(np.outer(own, own)), -1.0, 1.0)
-    return found
+    correlations: np.ndarray = np.clip(left / np.sqrt(np.outer(own, own)), -1.0, 1.0)
+    return correlations
 
 
 def error_correlation(
@@ -169,5 +170,5 @@ def disagreement(margins: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
     k = len(margins)
     up, down = (margins > 0).sum(axis=0), (margins < 0).sum(axis=0)
     even = k - up - down
-    found: np.ndarray = (up * down + 0.5 * even * (up + down)) / max(1, k * (k - 1) // 2)
-    return found
+    share: np.ndarray = (up * down + 0.5 * even * (up + down)) / max(1, k * (k - 1) // 2)
+    return share

@@ -24,6 +24,7 @@ __all__ = [
     "bootstrap_sums",
     "draw_counts",
     "draw_groups",
+    "group_codes",
     "paired_difference",
     "percentile_limits",
     "resampled_sums",
@@ -55,7 +56,7 @@ def bootstrap_mean(
     """
     values = np.asarray(values, dtype=np.float64)
     weight = np.ones_like(values) if weight is None else np.asarray(weight, dtype=np.float64)
-    code = _codes(groups, len(values))
+    code = group_codes(groups, len(values))
     mass = np.bincount(code, weights=weight)
     total = np.bincount(code, weights=weight * values)
     total, mass = total[mass > 0], mass[mass > 0]
@@ -110,7 +111,7 @@ def bootstrap(
     level: float = 0.95,
 ) -> Interval:
     """As `bootstrap_mean`, for any statistic of row numbers. Draws on which it is NaN (a constant's correlation) are dropped."""
-    code = _codes(groups, len(groups))
+    code = group_codes(groups, len(groups))
     size = np.bincount(code)
     rows = np.argsort(code, kind="stable")
     starts = np.cumsum(size) - size
@@ -222,7 +223,7 @@ def _blocks(num_groups: int, draws: int) -> Iterator[int]:
         yield min(size, draws - start)
 
 
-def _codes(groups: Groups, num_rows: int) -> np.ndarray:
+def group_codes(groups: Groups, num_rows: int) -> np.ndarray:
     """The group of each row as a number 0, 1, ... in order of first appearance."""
     names = groups.tolist() if isinstance(groups, np.ndarray) else groups
     if len(names) != num_rows:

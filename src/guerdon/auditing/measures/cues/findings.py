@@ -1,4 +1,4 @@
-"""What a reader is told about cues, errors and placebos, with texts to read as evidence."""
+"""The findings on cues, errors and placebos, with texts to read as evidence."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ def placebo_findings(placebos: Mapping[str, Interval], table: RewardTable) -> li
     if not moving:
         return []
     effects = "; ".join(f"{PLACEBOS[name].label} {number(Estimate(*placebos[name]))}" for name in moving)
-    evidence = f"effects in standard deviations of answers to one prompt: {effects}; no smaller effect of a cue can be told from these"
+    evidence = (
+        f"effects in standard deviations of answers to one prompt: {effects}; smaller effects of cues cannot be told apart "
+        "from these"
+    )
     remedy = "Add such pairs as ties; train on texts in several typographic styles."
     return [Finding("warning", "Edits that keep the meaning move the reward", evidence, remedy)]
 
