@@ -1,4 +1,4 @@
-"""A conformance check is worth what it catches: each planted fault must fail, and its honest twin must pass."""
+"""The conformance checks fail each planted fault, and pass the same model without it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from guerdon.testing import check_judge, check_policy, check_reward_model
 
 
 @pytest.mark.parametrize("model", [PaddedRows(), Good(), Constant()])
-def test_an_honest_model_passes(model):
+def test_a_conforming_model_passes(model):
     check_reward_model(model)
 
 
 @pytest.mark.parametrize("model", [PaddingLeak(), BatchNorm(), WrongPosition()])
-def test_a_score_that_depends_on_its_company_fails(model):
+def test_a_score_that_depends_on_its_batch_fails(model):
     with pytest.raises(AssertionError, match="standard deviations"):
         check_reward_model(model)
 
@@ -41,21 +41,21 @@ class Broken:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        (lambda s: Scores(s.value.astype(np.float32), s.truncated), "float64"),
-        (lambda s: Scores(s.value[:1], s.truncated), r"value is \[6\], got \[1\]"),
-        (lambda s: Scores(s.value * np.nan, s.truncated), "finite"),
-        (lambda s: Scores(s.value, s.truncated.astype(int)), "truncated is bool"),
-        (lambda s: Scores(s.value, s.truncated, std=s.value[:, None]), "std is"),
+        (lambda s: Scores(s.value.astype(np.float32), s.truncated), "value must be float64, got float32"),
+        (lambda s: Scores(s.value[:1], s.truncated), r"value must have shape \[6\], got \[1\]"),
+        (lambda s: Scores(s.value * np.nan, s.truncated), "value must be finite, got 6 values that are not"),
+        (lambda s: Scores(s.value, s.truncated.astype(int)), "truncated must be bool, got int64"),
+        (lambda s: Scores(s.value, s.truncated, std=s.value[:, None]), r"std must have shape \[0\], got \[0, 1\]"),
     ],
 )
-def test_a_broken_shape_is_named_with_its_numbers(change, said):
-    with pytest.raises(AssertionError, match=said):
+def test_a_broken_shape_is_named_with_its_numbers(change, message):
+    with pytest.raises(AssertionError, match=message):
         check_reward_model(Broken(change))
 
 
-def test_no_rows_give_no_scores():
+def test_a_model_must_accept_zero_rows():
     class Empty(Good):
         def score(self, prompts, responses):
             assert prompts, "cannot score nothing"
@@ -74,7 +74,7 @@ class LengthJudge:
         return np.array(sizes, dtype=np.float64) + self.noise * self.rng.normal(size=len(sizes))
 
 
-def test_a_judge_may_not_change_its_mind():
+def test_a_judge_must_repeat_its_log_odds():
     check_judge(LengthJudge())
     with pytest.raises(AssertionError, match="a second time"):
         check_judge(LengthJudge(noise=1.0))
@@ -92,9 +92,9 @@ class Parrot:
         return Rollouts(asked, tuple(Response(text, finish=self.finish) for text in texts))
 
 
-def test_a_policy_says_how_each_response_ended_and_keeps_its_seed():
+def test_a_policy_must_report_finish_reasons_and_repeat_a_seed():
     check_policy(Parrot())
     with pytest.raises(AssertionError, match="stop or length"):
         check_policy(Parrot(finish=None))
-    with pytest.raises(AssertionError, match="same seed"):
+    with pytest.raises(AssertionError, match="the same seed must give the same responses, got 6 that differ"):
         check_policy(Parrot(seeded=False))

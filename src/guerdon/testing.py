@@ -1,4 +1,4 @@
-"""The promises of the contracts, run on a stranger's object. A broken one is an AssertionError with the numbers."""
+"""Conformance checks for your own reward model, judge or policy: a broken promise is an AssertionError with the numbers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.contracts import (
-    Judge,
-    Message,
-    Policy,
-    RewardModel,
-    Scores,
-    as_prompt,
-)
+from guerdon.contracts import Judge, Message, Policy, RewardModel, Scores, as_prompt
 from guerdon.models.batch_invariance import measure_batch_invariance
 
 if TYPE_CHECKING:
@@ -47,19 +40,20 @@ def check_reward_model(
     *,
     tolerance: float = 1e-4,
 ) -> None:
-    """A score is the same alone, in a batch, in any order, beside long and short neighbors, and twice; float64 [n], finite.
+    """Check that scores are finite float64 [n] and batch invariant.
 
-    `tolerance` is the largest change allowed, as a share of the scores' standard deviation (of 1 where all are equal).
+    Each score must be the same alone, in a batch, in any order, beside long and short neighbors, and a second time.
+    `tolerance` is the largest change allowed, as a share of the scores' standard deviation (of 1 if all are equal).
     """
-    prompts, responses = _given_or_ours(prompts, responses)
-    assert isinstance(model, RewardModel), f"{type(model).__name__} has no score(prompts, responses)"
-    _check_shape(model.score([], []), 0)
-    _check_shape(model.score(prompts, responses), len(prompts))
+    prompts, responses = _given_or_default(prompts, responses)
+    assert isinstance(model, RewardModel), f"{type(model).__name__} must have score(prompts, responses)"
+    _check_scores(model.score([], []), 0)
+    _check_scores(model.score(prompts, responses), len(prompts))
     invariance = measure_batch_invariance(model, prompts, responses)
     std = invariance.std or 1.0
-    for name, change in invariance.changes.items():
+    for batch, change in invariance.changes.items():
         assert change <= tolerance * std, (
-            f"a score changed by {change:.3g} when scored {name}: {change / std:.3g} standard "
+            f"a score changed by {change:.3g} when scored {batch}: {change / std:.3g} standard "
             f"deviations of the scores, {tolerance:.3g} allowed; look for padding, pooling or batch statistics"
         )
 
@@ -71,52 +65,64 @@ def check_judge(
     *,
     tolerance: float = 1e-4,
 ) -> None:
-    """Log-odds are float64 [n], finite, the same twice and in any order. Swapping may change them: audit that."""
-    prompts, first = _given_or_ours(prompts, responses)
+    """Check that log-odds are finite float64 [n], and the same a second time and in any order.
+
+    Swapping the two responses may change them: `guerdon audit` measures that as position bias. `tolerance` is the largest change
+    allowed, as a share of the log-odds' standard deviation (of 1 if all are equal).
+    """
+    prompts, first = _given_or_default(prompts, responses)
     second = [*first[1:], *first[:1]]
-    assert isinstance(judge, Judge), f"{type(judge).__name__} has no log_odds(prompts, first, second)"
-    odds = judge.log_odds(prompts, first, second)
-    _check_array("log_odds", odds, (len(prompts),))
-    allowed = tolerance * (float(odds.std()) or 1.0)
-    again = judge.log_odds(prompts, first, second)
-    turned = judge.log_odds(prompts[::-1], first[::-1], second[::-1])[::-1]
-    for name, other in (("a second time", again), ("in another order", turned)):
-        changed = float(np.max(np.abs(other - odds), initial=0.0))
-        assert changed <= allowed, f"log-odds changed by {changed:.3g} when asked {name}, {allowed:.3g} allowed"
+    assert isinstance(judge, Judge), f"{type(judge).__name__} must have log_odds(prompts, first, second)"
+    log_odds = judge.log_odds(prompts, first, second)
+    _check_array("log_odds", log_odds, (len(prompts),))
+    allowed = tolerance * (float(log_odds.std()) or 1.0)
+    repeated = judge.log_odds(prompts, first, second)
+    reordered = judge.log_odds(prompts[::-1], first[::-1], second[::-1])[::-1]
+    for when, other in (("a second time", repeated), ("in another order", reordered)):
+        change = float(np.max(np.abs(other - log_odds), initial=0.0))
+        assert change <= allowed, f"log-odds changed by {change:.3g} when asked {when}, {allowed:.3g} allowed"
 
 
 def check_policy(policy: Policy, prompts: Sequence[PromptLike] | None = None, *, max_tokens: int = 8) -> None:
-    """n responses to each prompt, standing together, each with a finish reason; the same seed says the same again."""
+    """Check that a policy gives n responses to each prompt, in order, with finish reasons, and the same ones for the same seed."""
     prompts = list(PROMPTS[:2]) if prompts is None else list(prompts)
-    assert isinstance(policy, Policy), f"{type(policy).__name__} has no sample(...)"
-    drawn = policy.sample(prompts, 3, max_tokens, 1.0, 0)
-    asked_for, came = 3 * len(prompts), (len(drawn.prompts), len(drawn.responses))
-    assert came == (asked_for, asked_for), f"asked for {asked_for} responses, got {came[1]} beside {came[0]} prompts"
-    asked = [as_prompt(prompt) for prompt in prompts for _ in range(3)]
-    assert list(drawn.prompts) == asked, "responses of one prompt stand together, in the order of the prompts"
-    finishes = {response.finish for response in drawn.responses}
-    assert finishes <= {"stop", "length"}, f"every sampled response says stop or length, got {finishes}"
-    again = policy.sample(prompts, 3, max_tokens, 1.0, 0)
-    texts, repeated = ([response.text for response in each.responses] for each in (drawn, again))
-    assert texts == repeated, (
-        f"the same seed drew {sum(a != b for a, b in zip(texts, repeated, strict=True))} other responses"
+    assert isinstance(policy, Policy), (
+        f"{type(policy).__name__} must have sample(prompts, n, max_tokens, temperature, seed)"
     )
+    rollouts = policy.sample(prompts, 3, max_tokens, 1.0, 0)
+    expected, counts = 3 * len(prompts), (len(rollouts.prompts), len(rollouts.responses))
+    assert counts == (expected, expected), (
+        f"there must be {expected} responses and as many prompts, got {counts[1]} responses and {counts[0]} prompts"
+    )
+    in_order = [as_prompt(prompt) for prompt in prompts for _ in range(3)]
+    assert list(rollouts.prompts) == in_order, (
+        "responses to one prompt must stand together, in the order of the prompts"
+    )
+    finishes = {response.finish for response in rollouts.responses}
+    assert finishes <= {"stop", "length"}, f"every sampled response must finish by stop or length, got {finishes}"
+    repeated = policy.sample(prompts, 3, max_tokens, 1.0, 0)
+    pairs = zip(rollouts.responses, repeated.responses, strict=True)
+    num_different = sum(one.text != other.text for one, other in pairs)
+    assert num_different == 0, f"the same seed must give the same responses, got {num_different} that differ"
 
 
-def _given_or_ours(
+def _given_or_default(
     prompts: Sequence[PromptLike] | None, responses: Sequence[ResponseLike] | None
 ) -> tuple[list[PromptLike], list[ResponseLike]]:
-    assert (prompts is None) == (responses is None), "give both prompts and responses, or neither"
+    assert (prompts is None) == (responses is None), "pass both prompts and responses, or neither"
     if prompts is None or responses is None:
         return list(PROMPTS), list(RESPONSES)
-    assert len(prompts) == len(responses) >= 2, f"give 2 rows or more, got {len(prompts)} and {len(responses)}"
+    assert len(prompts) == len(responses) >= 2, (
+        f"there must be 2 rows or more, got {len(prompts)} prompts and {len(responses)} responses"
+    )
     return list(prompts), list(responses)
 
 
-def _check_shape(scores: Scores, n: int) -> None:
+def _check_scores(scores: Scores, n: int) -> None:
     _check_array("value", scores.value, (n,))
-    assert scores.truncated.shape == (n,), f"truncated is [{n}], got {list(scores.truncated.shape)}"
-    assert scores.truncated.dtype == np.bool_, f"truncated is bool, got {scores.truncated.dtype}"
+    truncated = scores.truncated
+    assert truncated.shape == (n,), f"truncated must have shape [{n}], got {list(truncated.shape)}"
+    assert truncated.dtype == np.bool_, f"truncated must be bool, got {truncated.dtype}"
     if scores.std is not None:
         _check_array("std", scores.std, (n,))
     if scores.members is not None:
@@ -126,9 +132,8 @@ def _check_shape(scores: Scores, n: int) -> None:
 
 
 def _check_array(name: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
-    assert isinstance(values, np.ndarray), f"{name} is a numpy array, got {type(values).__name__}"
-    assert values.shape == shape, f"{name} is {list(shape)}, got {list(values.shape)}"
-    assert values.dtype == np.float64, f"{name} is float64, got {values.dtype}"
-    assert np.isfinite(values).all(), (
-        f"{name} is finite, got {np.flatnonzero(~np.isfinite(values)).size} places that are not"
-    )
+    assert isinstance(values, np.ndarray), f"{name} must be a numpy array, got {type(values).__name__}"
+    assert values.shape == shape, f"{name} must have shape {list(shape)}, got {list(values.shape)}"
+    assert values.dtype == np.float64, f"{name} must be float64, got {values.dtype}"
+    num_bad = int(np.count_nonzero(~np.isfinite(values)))
+    assert num_bad == 0, f"{name} must be finite, got {num_bad} values that are not"

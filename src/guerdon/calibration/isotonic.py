@@ -96,12 +96,10 @@ def _measure_curve(
     pairs: ScoredPairs, after: Float[np.ndarray, " n"], options: CalibrateOptions
 ) -> dict[str, Estimate]:
     estimates: dict[str, Estimate] = {}
-    for when, margin in (("before", pairs.margin), ("after", after)):
-        odds = measure_odds(
-            margin, pairs.q, pairs.weight, pairs.group, bins=options.bins, draws=DRAWS, seed=options.seed
-        )
-        estimates |= {f"{name}_{when}": estimate for name, estimate in odds.items()}
     calibrated = replace(pairs, margin=after)
+    for when, scored in (("before", pairs), ("after", calibrated)):
+        odds = measure_odds(scored, bins=options.bins, draws=DRAWS, seed=options.seed)
+        estimates |= {f"{name}_{when}": estimate for name, estimate in odds.items()}
     null = measure_null(calibrated, estimates["ece_after"].value, bins=options.bins, draws=DRAWS, seed=options.seed)
     estimates |= {f"{name}_after": estimate for name, estimate in null.items()}
 

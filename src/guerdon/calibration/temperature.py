@@ -127,13 +127,10 @@ def _measure_temperature(
         return float(fit_temperature(pairs.margin[rows], pairs.q[rows], pairs.weight[rows]))
 
     estimates = {"temperature": Estimate(*bootstrap(temperature, pairs.group, DRAWS, options.seed))}
-    margins = {"before": pairs.margin, "after": pairs.margin / cross_fitted_temperature(pairs, options.seed)}
-    for when, margin in margins.items():
-        odds = measure_odds(
-            margin, pairs.q, pairs.weight, pairs.group, bins=options.bins, draws=DRAWS, seed=options.seed
-        )
+    after = replace(pairs, margin=pairs.margin / cross_fitted_temperature(pairs, options.seed))
+    for when, calibrated in (("before", pairs), ("after", after)):
+        odds = measure_odds(calibrated, bins=options.bins, draws=DRAWS, seed=options.seed)
         estimates |= {f"{name}_{when}": estimate for name, estimate in odds.items()}
-    after = replace(pairs, margin=margins["after"])
     null = measure_null(after, estimates["ece_after"].value, bins=options.bins, draws=DRAWS, seed=options.seed)
     estimates |= {f"{name}_after": estimate for name, estimate in null.items()}
     return estimates, _findings(estimates, pairs, is_miscalibrated(null))

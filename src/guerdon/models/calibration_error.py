@@ -1,6 +1,6 @@
-"""How well margins mean their odds, each measure with its interval: what fitting and auditing both report.
+"""Calibration of margins as log-odds, each measure with its interval: reported by calibration and by the audit.
 
-Axes: n counts pairs. Margins are nats, q is the share of people who say that the first is better.
+Axes: n counts pairs. Margins are nats; q is the share of people who prefer the first.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from guerdon.formulas.estimation import clopper_pearson
 from guerdon.formulas.resampling import bootstrap, bootstrap_mean
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Shaped
-
     from guerdon.models.scored_pairs import ScoredPairs
 
 COIN_NLL = float(np.log(2))
@@ -48,25 +46,20 @@ QUANTITIES: Mapping[str, Quantity] = {
 }
 
 
-def measure_odds(
-    margin: Float[np.ndarray, " n"],
-    q: Float[np.ndarray, " n"],
-    weight: Float[np.ndarray, " n"],
-    group: Shaped[np.ndarray, " n"],
-    *,
-    bins: int,
-    draws: int,
-    seed: int,
-) -> dict[str, Estimate]:
-    """Estimates nll, brier, ece, overconfidence (mean confidence minus accuracy). The ECE weighs every pair alike."""
+def measure_odds(pairs: ScoredPairs, *, bins: int, draws: int, seed: int) -> dict[str, Estimate]:
+    """Estimates nll, brier, ece, overconfidence (mean confidence minus accuracy). The ECE weights every pair equally."""
+    margin, q = pairs.margin, pairs.q
     confidence, correct = confidence_and_correctness(margin, q)
     means = {"nll": nll(margin, q), "brier": brier(margin, q), "overconfidence": confidence - correct}
-    found = {name: Estimate(*bootstrap_mean(each, group, weight, draws, seed)) for name, each in means.items()}
-    resampled = bootstrap(lambda rows: ece(margin[rows], q[rows], bins), group, draws, seed)
-    # Resampling adds to the ECE the very bias that its null shows: its limits are shifted back to surround the value.
+    estimates = {
+        name: Estimate(*bootstrap_mean(values, pairs.group, pairs.weight, draws, seed))
+        for name, values in means.items()
+    }
+    resampled = bootstrap(lambda rows: ece(margin[rows], q[rows], bins), pairs.group, draws, seed)
+    # Resampling biases the ECE upward, as its null distribution shows, so the interval is centered on the value instead.
     half = (resampled.high - resampled.low) / 2
-    found["ece"] = Estimate(resampled.value, max(0.0, resampled.value - half), resampled.value + half, resampled.n)
-    return {name: found[name] for name in ("nll", "brier", "ece", "overconfidence")}
+    estimates["ece"] = Estimate(resampled.value, max(0.0, resampled.value - half), resampled.value + half, resampled.n)
+    return {name: estimates[name] for name in ("nll", "brier", "ece", "overconfidence")}
 
 
 def measure_null(pairs: ScoredPairs, observed: float, *, bins: int, draws: int, seed: int) -> dict[str, Estimate]:
@@ -82,5 +75,5 @@ def measure_null(pairs: ScoredPairs, observed: float, *, bins: int, draws: int, 
 
 
 def is_miscalibrated(estimates: Mapping[str, Estimate]) -> bool:
-    """True where the ECE is beyond what perfect calibration would show once in twenty times."""
+    """Whether the ECE is larger than perfect calibration would show one time in twenty."""
     return estimates["ece_p_value"].value <= 0.05

@@ -22,9 +22,7 @@ REACH: Final = 0.98  # share of margins within the outermost edges of the histog
 
 def measure_calibration(pairs: ScoredPairs, options: AuditOptions) -> Report:
     """Keys: nll, brier, ece, overconfidence, ece_null, ece_p_value. Curves: reliability, margins."""
-    estimates = measure_odds(
-        pairs.margin, pairs.q, pairs.weight, pairs.group, bins=options.bins, draws=options.draws, seed=options.seed
-    )
+    estimates = measure_odds(pairs, bins=options.bins, draws=options.draws, seed=options.seed)
     estimates |= measure_null(
         pairs, estimates["ece"].value, bins=options.bins, draws=options.null_draws, seed=options.seed
     )
