@@ -137,19 +137,15 @@ def _item(
     responses: Sequence[ResponseLike],
     correct: Sequence[int],
     subset: str,
-    *,
-    id: object = None,
-    group: str = "",
 ) -> Item:
-    """An item named by `id`, else by the row's id, else by its number; its group is the prompt unless given."""
-    id = row.get("id") if id is None else id
+    """An item named by the row's id, else by its number; its group is the prompt."""
     return Item(
-        id=f"{subset}/{number}" if id is None else str(id),
+        id=f"{subset}/{number}" if row.get("id") is None else str(row["id"]),
         prompt=prompt,
         responses=tuple(map(as_response, responses)),
         correct=tuple(correct),
         subset=subset,
-        group=group or prompt_digest(prompt),
+        group=prompt_digest(prompt),
     )
 
 
@@ -250,7 +246,8 @@ def _read_rewardbench2(row: Row, place: str, number: int) -> Item:
     elif len(right) != 1:
         raise field_error("chosen", "one right answer outside the subset Ties", right)
     prompt = _prompt(row, "prompt")
-    return _item(row, number, prompt, (*right, *wrong), range(len(right)), subset, group=group)
+    item = _item(row, number, prompt, (*right, *wrong), range(len(right)), subset)
+    return replace(item, group=group) if group else item
 
 
 DOMAINS = {"chat": 129, "code": 228, "math": 529, "safety-refuse": 284, "safety-response": 157}
@@ -271,11 +268,13 @@ def _read_rmbench(row: Row, place: str, number: int) -> Item:
 def _read_judgebench(row: Row, place: str, number: int) -> Item:
     """{pair_id, original_id, source, question, response_A, response_B, label: "A>B" or "B>A"}; ScalerLab/JudgeBench."""
     correct = _one_of(row, "label", {"A>B": 0, "B>A": 1})
-    source, original = _text(row, "source"), row.get("original_id")
-    group = "" if original is None else f"{source}:{original}"
+    source, original, pair_id = _text(row, "source"), row.get("original_id"), row.get("pair_id")
     responses = (_text(row, "response_A"), _text(row, "response_B"))
-    return _item(
-        row, number, _prompt(row, "question"), responses, (correct,), source, id=row.get("pair_id"), group=group
+    item = _item(row, number, _prompt(row, "question"), responses, (correct,), source)
+    return replace(
+        item,
+        id=item.id if pair_id is None else str(pair_id),
+        group=item.group if original is None else f"{source}:{original}",
     )
 
 
@@ -299,9 +298,8 @@ def _read_rmb(row: Row, place: str, number: int) -> Item:
         as_text(reply.get("answer") if isinstance(reply, Mapping) else None, "answer") for reply in (best, *losers)
     ]
     uid = row.get("pair_uid" if is_pair else "bon_uid")
-    name = None if uid is None else f"{'pair' if is_pair else 'bon'}:{uid}"
-    prompt = _prompt(row, "conversation_input")
-    return _item(row, number, prompt, answers, (0,), "/".join(path[:3]), id=name)
+    item = _item(row, number, _prompt(row, "conversation_input"), answers, (0,), "/".join(path[:3]))
+    return item if uid is None else replace(item, id=f"{'pair' if is_pair else 'bon'}:{uid}")
 
 
 LLMBAR = {
