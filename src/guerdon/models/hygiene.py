@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.contracts import Finding, GuerdonError, Severity, as_prompt, as_response, response_identity
+from guerdon.contracts import Estimate, Finding, GuerdonError, Severity, as_prompt, as_response, response_identity
 from guerdon.formulas.estimation import clopper_pearson
 from guerdon.models.batch_invariance import BatchInvariance, measure_batch_invariance
+from guerdon.models.estimates import percent
 
 if TYPE_CHECKING:
     from guerdon.config import AuditOptions
@@ -89,8 +90,7 @@ def _truncation(scores: Scores) -> list[Finding]:
     num_cut, n = int(np.count_nonzero(scores.truncated)), len(scores.truncated)
     if not num_cut:
         return []
-    share = clopper_pearson(num_cut, n)
-    evidence = f"{num_cut} of {n} texts, {share.value:.3g} [{share.low:.3g}, {share.high:.3g}]"
+    evidence = f"{num_cut} of {n} texts, {percent(Estimate(*clopper_pearson(num_cut, n)))}"
     remedy = "Raise the model's max_length, or drop long texts and report it."
     return [Finding("warning", "Texts are truncated", evidence, remedy)]
 

@@ -452,3 +452,5 @@ def test_estimates_of_an_edit_are_named_in_one_place():
     named = [EditEstimate("emoji", of).key for of in ("effect", "flips", "doses")]
     assert named == ["cue_emoji", "cue_emoji_flips", "cue_emoji_doses"]
     assert EditEstimate("number", "seen").key == "substance_number"
+    quantity = EditEstimate("self_praise", "flips").quantity
+    assert (quantity.label, quantity.unit, quantity.meaning) == ("self praise", "share", "praise of itself")

@@ -29,9 +29,9 @@ SHOWN = 2  # examples per finding
 
 def cue_finding(cue: CueEffect, cost: CueCost, table: RewardTable) -> Finding:
     """A flagged cue: how far it moves the reward, and how many preferences it flips."""
-    evidence = f"moves the reward by {number(Estimate(*cue.raw))} standard deviations of answers to one prompt"
+    evidence = f"the reward moves by {number(Estimate(*cue.raw))} standard deviations of answers to one prompt"
     if cue.net != cue.raw:
-        evidence += f", {number(Estimate(*cue.net))} beyond neutral text of its length"
+        evidence += f", by {number(Estimate(*cue.net))} beyond neutral text of its length"
     evidence += f" (q = {cue.q:.2g})"
     if cost.flips.n:
         evidence += f"; it flips {percent(cost.flips)} of the preferences that the model has right"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from guerdon.auditing.probes.length_edits import FILLERS
-from guerdon.contracts import Quantity
+from guerdon.auditing.probes.operators import CUES, SUBSTANCE
+from guerdon.auditing.probes.sycophancy import SYCOPHANCY
+from guerdon.contracts import Quantity, Unit
 
 __all__ = ["BETTER", "DOSES", "EFFECTS", "ERRORS_SEEN", "FILLER_LEVELS", "FLIPS", "WORSE", "EditEstimate", "TextKey"]
 
@@ -15,6 +18,14 @@ FILLER = "filler"
 # sections of the page
 EFFECTS, FLIPS = "What cues gain", "Preferences that cues flip"
 DOSES, ERRORS_SEEN = "Copies that outweigh an error", "Errors that the model sees"
+
+_READ_AS: Mapping[str, tuple[str, Unit]] = {
+    "effect": (EFFECTS, "number"),
+    "flips": (FLIPS, "share"),
+    "doses": (DOSES, "number"),
+    "seen": (ERRORS_SEEN, "share"),
+}
+_OPERATORS = {**CUES, **SUBSTANCE, SYCOPHANCY.name: SYCOPHANCY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +61,10 @@ class EditEstimate:
 
     @property
     def quantity(self) -> Quantity:
-        """How to read it."""
-        label = self.edit.replace("_", " ")
-        if self.of == "effect":
-            return Quantity(label, "number", EFFECTS, "beyond neutral text of its length, in spreads within a prompt")
-        if self.of == "flips":
-            return Quantity(label, "share", FLIPS, "of the preferences that the model has right")
-        if self.of == "doses":
-            return Quantity(label, "number", DOSES, "copies of the cue")
-        return Quantity(label, "share", ERRORS_SEEN, "answers that beat themselves with this error")
+        """How to read it: its section, its unit, and what the edit does."""
+        section, unit = _READ_AS[self.of]
+        operator = _OPERATORS.get(self.edit)
+        return Quantity(self.edit.replace("_", " "), unit, section, operator.label if operator else "")
 
     @property
     def key(self) -> str:
