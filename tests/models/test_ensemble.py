@@ -30,7 +30,7 @@ from guerdon.models.directory.loading import create_reward_model, load, load_rew
 from guerdon.models.directory.saving import save, save_members
 from guerdon.models.ensemble import CommonScale, Ensemble, scale_by_comparisons, scale_by_samples
 from guerdon.models.ensemble_rules import ensemble_rule
-from guerdon.scoring.bulk import BulkScorer
+from guerdon.scoring.bulk_scorer import BulkScorer
 from guerdon.testing import check_reward_model
 from guerdon.training import fit
 

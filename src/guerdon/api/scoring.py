@@ -12,8 +12,9 @@ from guerdon.contracts import (
     RewardModel,
     Scores,
 )
-from guerdon.scoring import bulk
-from guerdon.scoring.bulk import BulkScorer
+from guerdon.scoring.bulk_scorer import BulkScorer
+from guerdon.scoring.chunks import CHUNK
+from guerdon.scoring.files import score_rows
 
 
 def score(model: RewardModel, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
@@ -22,7 +23,7 @@ def score(model: RewardModel, prompts: Sequence[PromptLike], responses: Sequence
 
 
 def score_file(
-    model: BulkScorer | RewardModel, source: str | Path, out: str | Path, *, workers: int = 1, chunk: int = bulk.CHUNK
+    model: BulkScorer | RewardModel, source: str | Path, out: str | Path, *, workers: int = 1, chunk: int = CHUNK
 ) -> dict[str, int]:
     """Stream a file's rows to `out`, each with its reward or rewards; returns the numbers of rows and responses.
 
@@ -31,9 +32,9 @@ def score_file(
     `workers` share the file; any other model runs in this process and starts over.
     """
     if isinstance(model, BulkScorer):
-        return bulk.score_rows(model.on_worker, source, out, model.identity(), workers=workers, chunk=chunk)
+        return score_rows(model.load_on_worker, source, out, model.identity(), workers=workers, chunk=chunk)
     if workers != 1:
         raise GuerdonError(
             f"workers must be 1 for a model that is already loaded, got {workers}. Use score_file(BulkScorer(DIR), ...)."
         )
-    return bulk.score_rows(lambda _: model, source, out, None, chunk=chunk)
+    return score_rows(lambda _: model, source, out, None, chunk=chunk)

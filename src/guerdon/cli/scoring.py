@@ -47,7 +47,7 @@ def score(
     """
     from guerdon.api.scoring import score_file
     from guerdon.contracts import GuerdonError
-    from guerdon.scoring.bulk import BulkScorer
+    from guerdon.scoring.bulk_scorer import BulkScorer
 
     settings = settings_from(config, None, overrides, score=given_options(workers=workers))
     is_file = data is not None and out is not None and prompt is None and not response

@@ -23,7 +23,7 @@ from guerdon.models.directory.formats import read_card, read_manifest
 from guerdon.models.directory.loading import load_reward_model
 from guerdon.models.isotonic import IsotonicJudge
 from guerdon.reporting.card import is_ours
-from guerdon.scoring.bulk import BulkScorer
+from guerdon.scoring.bulk_scorer import BulkScorer
 
 OLD = Path(__file__).parents[2] / "cases" / "saved_0_1"
 CASES = json.loads((OLD / "scores.json").read_text("utf-8"))

@@ -1,12 +1,10 @@
-"""Bulk scoring: the same bytes with any number of processes, after any kill; bounded memory; one line for what goes wrong."""
+"""A scored file has the same bytes with any number of processes and after any kill; an error is one line."""
 
 from __future__ import annotations
 
 import errno
-import gzip
 import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -16,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scoring_files import SPEC, TEXTS, names, rows, score_unbroken, write
 from shell import guerdon as command
-from snippets import blocks
-from toys import Good, absent_worker, good_worker, mortal_worker, slow_worker
+from toys import Good, absent_worker, good_worker, mortal_worker
 
 from guerdon import GuerdonError, progress
 from guerdon.api import saved_models, scoring
@@ -26,58 +24,11 @@ from guerdon.config import ModelOptions
 from guerdon.io import readers, run_folder, schema
 from guerdon.models.directory.loading import create_reward_model
 from guerdon.models.directory.saving import save
-from guerdon.scoring import bulk
-from guerdon.scoring.bulk import BulkScorer
+from guerdon.scoring import files
+from guerdon.scoring.bulk_scorer import BulkScorer
+from guerdon.scoring.files import score_rows
 
 TESTS = Path(__file__).parent.parent
-TEXTS = ("a good film", "a bad film, and a good one", "Grüße\u2028 😀 good", "we love it")
-SPEC = {"model": "toy"}
-
-
-@pytest.fixture(scope="module")
-def model(tiny_dir, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bulk") / "model"
-    save(create_reward_model(ModelOptions(base=str(tiny_dir))), folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    was_quiet = progress.set_quiet()
-    yield
-    progress.set_quiet(was_quiet)
-
-
-def rows(num: int) -> list[dict]:
-    """One, two or three responses a row, in each form that a row may have."""
-    made: list[dict] = []
-    for i in range(num):
-        prompt = f"write a {'slow ' if i % 16 == 0 else ''}review {i}"
-        text = TEXTS[i % 4]
-        if i % 3 == 0:
-            made.append({"id": i, "prompt": prompt, "response": text})
-        elif i % 3 == 1:
-            made.append({"prompt": prompt, "responses": [text, f"no {i % 10}", "yes"], "id": i})
-        else:
-            turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
-            made.append({"messages": turns, "id": i})
-    return made
-
-
-def write(path: Path, made: list[dict]) -> Path:
-    body = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made).encode("utf-8")
-    path.write_bytes(gzip.compress(body) if path.suffix == ".gz" else body)
-    return path
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def whole(source: Path, out: Path) -> bytes:
-    """What an unbroken run of the toy writes."""
-    bulk.score_rows(good_worker, source, out, None, chunk=8)
-    return out.read_bytes()
 
 
 def test_two_workers_write_what_one_writes(model, tmp_path):
@@ -101,35 +52,6 @@ def test_two_workers_write_what_one_writes(model, tmp_path):
         np.testing.assert_allclose([row["reward"]] if single else row["rewards"], values, atol=1e-5)
 
 
-def test_chunks_in_flight_are_bounded_and_come_out_in_order():
-    pulled = 0
-    most = 0
-    given = 0
-
-    def source():
-        nonlocal pulled
-        for i, row in enumerate(rows(120)):
-            pulled += 1
-            yield f"row {i}", row
-
-    first = []
-    for chunk, values in bulk.in_order(bulk.in_chunks(source(), 3), slow_worker, 2):
-        most = max(most, pulled - given)
-        given += len(chunk.rows)
-        first += [row["id"] for row in chunk.rows]
-        assert len(values) <= 3
-    assert first == list(range(120))
-    assert most <= 3 * (bulk.AHEAD * 2 + 2)  # rows: at most three a chunk, those in flight, and one chunk read ahead
-
-
-def test_a_chunk_is_bounded_by_responses_and_holds_whole_rows():
-    sizes = [1, 2, 64, 0, 0, 3, 1]
-    made = [(f"row {i}", {"prompt": "a", "responses": ["b"] * size}) for i, size in enumerate(sizes)]
-    chunks = list(bulk.in_chunks(made, 4))
-    assert [[len(row["responses"]) for row in chunk.rows] for chunk in chunks] == [[1, 2], [64], [0, 0], [3, 1]]
-    assert (chunks[0].first, chunks[0].last) == ("row 0", "row 1")
-
-
 def test_memory_does_not_grow_with_the_file(tmp_path):
     made = [{"prompt": f"p {i}", "response": "good " * 200} for i in range(6000)]
     source = write(tmp_path / "in.jsonl", made)
@@ -137,17 +59,17 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     assert source.stat().st_size > 6e6
     tracemalloc.start()
     try:
-        bulk.score_rows(good_worker, source, tmp_path / "out.jsonl", SPEC, chunk=64)
+        score_rows(good_worker, source, tmp_path / "out.jsonl", SPEC, chunk=64)
         assert tracemalloc.get_traced_memory()[1] < 3e6
     finally:
         tracemalloc.stop()
 
 
-def test_a_killed_run_goes_on_and_its_workers_end(tmp_path):
+def test_a_killed_run_resumes_and_its_workers_end(tmp_path):
     source, out = write(tmp_path / "in.jsonl", rows(400)), tmp_path / "out.jsonl"
     script = (
-        "from guerdon.scoring import bulk; from toys import slow_worker; import sys\n"
-        f"bulk.score_rows(slow_worker, sys.argv[1], sys.argv[2], {SPEC!r}, workers=2, chunk=8)"
+        "from guerdon.scoring.files import score_rows; from toys import slow_worker; import sys\n"
+        f"score_rows(slow_worker, sys.argv[1], sys.argv[2], {SPEC!r}, workers=2, chunk=8)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, source, out], cwd=TESTS)
     partial = tmp_path / "out.jsonl.partial"
@@ -175,41 +97,11 @@ def test_a_killed_run_goes_on_and_its_workers_end(tmp_path):
             scored.append(len(prompts))
             return super().score(prompts, responses)
 
-    found = bulk.score_rows(lambda _: Counting(), source, out, SPEC, chunk=8)
+    found = score_rows(lambda _: Counting(), source, out, SPEC, chunk=8)
     assert found["rows"] == 400
     assert 0 < sum(scored) < found["responses"]
     assert names(tmp_path) == {"in.jsonl", "out.jsonl"}
-    assert out.read_bytes() == whole(source, tmp_path / "whole.jsonl")
-
-
-def test_workers_end_with_the_main_process_though_they_are_in_the_middle_of_a_chunk(tmp_path):
-    import psutil
-
-    write(tmp_path / "in.jsonl", rows(40))
-    (tmp_path / "stuck.py").write_text(
-        "import time\n"
-        "from pathlib import Path\n"
-        "class Stuck:\n"
-        "    def score(self, prompts, responses):\n"
-        "        Path(f'busy-{time.time_ns()}').touch()\n"
-        "        time.sleep(600)\n"
-        "def worker(index):\n"
-        "    return Stuck()\n"
-    )
-    script = (
-        "from guerdon.scoring import bulk; from stuck import worker\n"
-        "bulk.score_rows(worker, 'in.jsonl', 'out.jsonl', {}, workers=2, chunk=8)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("busy-*"))) < 2 and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.02)
-    workers = psutil.Process(process.pid).children(recursive=True)
-    assert len(workers) >= 2
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert psutil.wait_procs(workers, timeout=30)[1] == []
+    assert out.read_bytes() == score_unbroken(source, tmp_path / "whole.jsonl")
 
 
 def test_a_worker_that_dies_names_its_rows_and_loses_nothing(tmp_path):
@@ -219,10 +111,10 @@ def test_a_worker_that_dies_names_its_rows_and_loses_nothing(tmp_path):
     with pytest.raises(
         GuerdonError, match=r"in\.jsonl:29 to .*in\.jsonl:32: a worker process died \(killed by SIGKILL\)"
     ):
-        bulk.score_rows(mortal_worker, source, out, SPEC, workers=2, chunk=4)
+        score_rows(mortal_worker, source, out, SPEC, workers=2, chunk=4)
     assert (tmp_path / "out.jsonl.partial").read_bytes().count(b"\n") == 28
-    assert bulk.score_rows(good_worker, source, out, SPEC, chunk=4) == {"rows": 60, "responses": 60}
-    assert out.read_bytes() == whole(source, tmp_path / "whole.jsonl")
+    assert score_rows(good_worker, source, out, SPEC, chunk=4) == {"rows": 60, "responses": 60}
+    assert out.read_bytes() == score_unbroken(source, tmp_path / "whole.jsonl")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -231,40 +123,40 @@ def test_a_model_that_cannot_be_loaded_is_one_line_from_any_process(tmp_path, wo
     with pytest.raises(
         GuerdonError, match=r"^model\.device must be a device of this machine, got cuda:7\. Set model\.device=cpu"
     ):
-        bulk.score_rows(absent_worker, source, tmp_path / "out.jsonl", SPEC, workers=workers)
+        score_rows(absent_worker, source, tmp_path / "out.jsonl", SPEC, workers=workers)
     assert names(tmp_path) == {"in.jsonl"}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_bad_row_is_told_with_its_place_after_the_rows_before_it_are_safe(tmp_path, workers):
+def test_a_bad_row_is_reported_after_the_rows_before_it_are_written(tmp_path, workers):
     source = write(tmp_path / "in.jsonl", [*rows(20), {"prompt": "p", "answer": "a"}])
     with pytest.raises(GuerdonError, match=r"in\.jsonl:21: row must be an object with prompt and response"):
-        bulk.score_rows(good_worker, source, tmp_path / "out.jsonl", SPEC, workers=workers, chunk=4)
+        score_rows(good_worker, source, tmp_path / "out.jsonl", SPEC, workers=workers, chunk=4)
     assert (tmp_path / "out.jsonl.partial").read_bytes().count(b"\n") >= 16
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_once_a_bad_row_is_mended_the_run_goes_on_with_the_rows_before_it(tmp_path, workers):
+def test_once_a_bad_row_is_corrected_the_run_resumes_after_the_rows_before_it(tmp_path, workers):
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     lines = write(source, rows(40)).read_bytes().splitlines(keepends=True)
     source.write_bytes(b"".join([*lines[:25], b'{"prompt": "half', *lines[26:]]))
     with pytest.raises(GuerdonError, match=r"in\.jsonl:26: is not valid JSON"):
-        bulk.score_rows(good_worker, source, out, SPEC, workers=workers, chunk=4)
+        score_rows(good_worker, source, out, SPEC, workers=workers, chunk=4)
     kept = (tmp_path / "out.jsonl.partial").read_bytes()
     assert 20 <= kept.count(b"\n") <= 25
     write(source, rows(40))
-    assert bulk.score_rows(good_worker, source, out, SPEC, workers=workers, chunk=4)["rows"] == 40
-    assert out.read_bytes() == whole(source, tmp_path / "whole.jsonl")
+    assert score_rows(good_worker, source, out, SPEC, workers=workers, chunk=4)["rows"] == 40
+    assert out.read_bytes() == score_unbroken(source, tmp_path / "whole.jsonl")
     assert out.read_bytes().startswith(kept)
 
 
-def test_a_text_that_the_model_refuses_is_told_with_its_rows(model, tmp_path):
+def test_a_text_that_the_model_refuses_is_reported_with_its_rows(model, tmp_path):
     source = write(tmp_path / "in.jsonl", [*rows(2), {"prompt": "write " * 600, "response": "good"}])
     with pytest.raises(GuerdonError, match=r"in\.jsonl:3 to .*in\.jsonl:3: model\.max_length=512"):
         scoring.score_file(BulkScorer(model), source, tmp_path / "out.jsonl", chunk=4)
 
 
-def test_a_full_disk_is_one_line_and_the_same_call_goes_on(tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line_and_the_same_call_resumes(tmp_path, monkeypatch):
     source, out = write(tmp_path / "in.jsonl", rows(40)), tmp_path / "out.jsonl"
     real, left = os.fsync, 10
 
@@ -278,21 +170,21 @@ def test_a_full_disk_is_one_line_and_the_same_call_goes_on(tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         with pytest.raises(GuerdonError, match=r"cannot write .*out\.jsonl: No space left on device\. Free space"):
-            bulk.score_rows(good_worker, source, out, SPEC, chunk=8)
+            score_rows(good_worker, source, out, SPEC, chunk=8)
     assert names(tmp_path) == {"in.jsonl", "out.jsonl.partial", "out.jsonl.journal"}
-    bulk.score_rows(good_worker, source, out, SPEC, chunk=8)
-    assert out.read_bytes() == whole(source, tmp_path / "whole.jsonl")
+    score_rows(good_worker, source, out, SPEC, chunk=8)
+    assert out.read_bytes() == score_unbroken(source, tmp_path / "whole.jsonl")
 
 
 def interrupted(scorer: BulkScorer, source: Path, out: Path, monkeypatch) -> None:
     """Leave a partial of one chunk."""
     with monkeypatch.context() as patch:
-        patch.setattr(bulk.ProgressBar, "advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(files.ProgressBar, "advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             scoring.score_file(scorer, source, out, chunk=8)
 
 
-def test_a_partial_of_something_else_is_refused_with_the_remedy(model, tiny_dir, tmp_path, monkeypatch):
+def test_a_partial_file_of_another_run_is_refused_with_advice(model, tiny_dir, tmp_path, monkeypatch):
     source, out = write(tmp_path / "in.jsonl", rows(20)), tmp_path / "out.jsonl"
     partial = tmp_path / "out.jsonl.partial"
     interrupted(BulkScorer(model), source, out, monkeypatch)
@@ -309,12 +201,12 @@ def test_a_partial_of_something_else_is_refused_with_the_remedy(model, tiny_dir,
         assert partial.read_bytes() == held
     for at, changed in ((3, [*rows(2), {**rows(3)[2], "id": -1}, *rows(20)[3:]]), (2, [rows(1)[0], *rows(20)[2:]])):
         write(source, changed)
-        told = rf"partial: row {at} is not that of .*in\.jsonl:{at}: begun with other data"
-        with pytest.raises(GuerdonError, match=told):
+        message = rf"partial: row {at} must be that of .*in\.jsonl:{at}, got one of other data\. Delete it"
+        with pytest.raises(GuerdonError, match=message):
             scoring.score_file(BulkScorer(model), source, out)
         assert partial.read_bytes() == held
     write(source, rows(3))
-    with pytest.raises(GuerdonError, match=r"partial: row 4 is not that of its end"):
+    with pytest.raises(GuerdonError, match=r"partial: row 4 must be that of the end of the file"):
         scoring.score_file(BulkScorer(model), source, out)
     partial.unlink()
     write(source, rows(20))
@@ -322,21 +214,21 @@ def test_a_partial_of_something_else_is_refused_with_the_remedy(model, tiny_dir,
     assert names(tmp_path) == {"in.jsonl", "out.jsonl", "other"}
 
 
-def test_a_run_goes_on_with_other_memory_and_says_so(model, tmp_path, monkeypatch, capsys):
+def test_a_run_resumes_with_another_batch_size_and_says_so(model, tmp_path, monkeypatch, capsys):
     source, out = write(tmp_path / "in.jsonl", rows(20)), tmp_path / "out.jsonl"
     interrupted(BulkScorer(model), source, out, monkeypatch)
     progress.set_quiet(False)
     assert scoring.score_file(BulkScorer(model, batch_tokens=64), source, out)["rows"] == 20
-    assert "out.jsonl: goes on after 4 rows" in capsys.readouterr().err
+    assert "out.jsonl: resumes after 4 rows" in capsys.readouterr().err
 
 
-def test_files_of_others_are_left_alone(tmp_path):
+def test_files_that_we_did_not_write_are_left_alone(tmp_path):
     source, out = write(tmp_path / "in.jsonl", rows(3)), tmp_path / "out.jsonl"
     for ending in ("partial", "journal"):
         theirs = tmp_path / f"out.jsonl.{ending}"
         theirs.write_text("mine\n")
         with pytest.raises(GuerdonError, match=rf"out\.jsonl\.{ending}: is in the way"):
-            bulk.score_rows(good_worker, source, out, SPEC)
+            score_rows(good_worker, source, out, SPEC)
         assert theirs.read_text() == "mine\n"
         assert names(tmp_path) == {"in.jsonl", theirs.name}
         theirs.unlink()
@@ -349,7 +241,7 @@ def test_two_runs_do_not_write_one_file(tmp_path):
         run_folder.open_resumable(out, SPEC),
         pytest.raises(GuerdonError, match="another process is writing it"),
     ):
-        bulk.score_rows(good_worker, source, out, SPEC)
+        score_rows(good_worker, source, out, SPEC)
 
 
 def test_an_empty_file_is_an_error_and_leaves_nothing(model, tmp_path):
@@ -368,7 +260,8 @@ def test_every_kind_of_file_is_scored_alike(tmp_path):
     (tmp_path / "in.json").write_text(json.dumps(made))
     sources = [write(tmp_path / name, made) for name in ("in.jsonl", "in.jsonl.gz")]
     found = {
-        whole(source, tmp_path / "out.jsonl") for source in [*sources, tmp_path / "in.parquet", tmp_path / "in.json"]
+        score_unbroken(source, tmp_path / "out.jsonl")
+        for source in [*sources, tmp_path / "in.parquet", tmp_path / "in.json"]
     }
     assert len(found) == 1
     assert "Grüße\u2028 😀 good" in found.pop().decode("utf-8")
@@ -376,41 +269,12 @@ def test_every_kind_of_file_is_scored_alike(tmp_path):
     assert totals == {"in.jsonl": 30, "in.jsonl.gz": None, "in.parquet": 30, "in.json": None}
 
 
-def test_half_a_character_and_no_responses_are_written_as_they_came(tmp_path):
+def test_a_lone_surrogate_and_an_empty_list_are_written_as_they_came(tmp_path):
     made = '{"prompt": "a", "response": "\\ud83d good"}\n{"prompt": "a", "responses": []}\n'
     (tmp_path / "in.jsonl").write_text(made)
-    lines = whole(tmp_path / "in.jsonl", tmp_path / "out.jsonl").decode("utf-8").splitlines()
+    lines = score_unbroken(tmp_path / "in.jsonl", tmp_path / "out.jsonl").decode("utf-8").splitlines()
     assert lines[0] == '{"prompt": "a", "response": "\\ud83d good", "reward": 1.0}'
     assert json.loads(lines[1])["rewards"] == []
-
-
-def test_a_scorer_pickles_without_its_model(model):
-    scorer = BulkScorer(model, calibrated=False)
-    values = scorer.score(["write"], ["good"]).value
-    body = pickle.dumps(scorer)
-    assert len(body) < 10_000
-    np.testing.assert_allclose(pickle.loads(body).score(["write"], ["good"]).value, values, atol=1e-6)
-
-
-def test_a_batch_of_columns_gets_its_rewards(model):
-    scorer = BulkScorer(model)
-    both = np.empty(2, dtype=object)
-    both[:] = [np.array(["good", "bad"], dtype=object), None]
-    batch = {
-        "prompt": np.array(["write", "write"]),
-        "response": np.array([None, "good"], dtype=object),
-        "responses": both,
-    }
-    found = scorer(batch)
-    good, bad = scorer.score(["write"] * 2, ["good", "bad"]).value
-    assert list(found["reward"]) == [None, pytest.approx(good, abs=1e-5)]
-    assert list(found["rewards"]) == [pytest.approx([good, bad], abs=1e-5), None]
-    turns = np.array([{"role": "user", "content": "write"}, {"role": "assistant", "content": "good"}], dtype=object)
-    column = np.empty(1, dtype=object)
-    column[0] = turns
-    assert scorer({"messages": column})["reward"].tolist() == pytest.approx([good], abs=1e-5)
-    with pytest.raises(GuerdonError, match="row 1 of the batch: row must be an object with prompt and response"):
-        scorer({"prompt": ["a", "b"], "response": ["c", None]})
 
 
 def test_a_loaded_model_scores_a_file_in_its_own_process(tmp_path):
@@ -428,36 +292,18 @@ def test_workers_are_for_files_only(model):
     assert "Give --data FILE with --out FILE" in ran.err
 
 
-@pytest.mark.filterwarnings("default")  # Ray's own
-def test_the_documented_ray_data_set_has_the_scores_of_one_process(here):
-    ray = pytest.importorskip("ray", reason="needs pip install 'guerdon[ray]'")
-    (snippet,) = [block.text for block in blocks(TESTS.parent / "docs" / "score.md") if block.language == "py"]
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)  # two actors, and room to read
-    try:
-        namespace: dict = {}
-        exec(snippet, namespace)
-    finally:
-        ray.shutdown()
-    scoring.score_file(BulkScorer("my-model"), "replies.jsonl", "scored.jsonl")
-    expected = {row["prompt"]: row["rewards"] for row in map(json.loads, Path("scored.jsonl").read_text().splitlines())}
-    found = {row["prompt"]: list(row["rewards"]) for row in namespace["rows"]}
-    assert found.keys() == expected.keys()
-    for prompt, rewards in expected.items():
-        np.testing.assert_allclose(found[prompt], rewards, atol=1e-5)
-
-
 @pytest.mark.parametrize("name", ["scores.parquet", "scores.csv", "scores.jsonl.gz", "scores"])
 def test_a_name_that_promises_another_format_is_refused(tmp_path, name):
     source = tmp_path / "in.jsonl"
     source.write_text('{"prompt": "a", "response": "b"}\n')
     with pytest.raises(GuerdonError, match=r"the ending must be \.jsonl, got .*\. Change the ending"):
-        bulk.score_rows(good_worker, source, tmp_path / name, None)
+        score_rows(good_worker, source, tmp_path / name, None)
     assert not (tmp_path / name).exists()
 
 
-def test_what_is_scored_is_not_replaced(tmp_path):
+def test_the_source_is_not_replaced(tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text('{"prompt": "a", "response": "b"}\n')
-    with pytest.raises(GuerdonError, match="would be replaced"):
-        bulk.score_rows(good_worker, source, source, None)
+    with pytest.raises(GuerdonError, match="must not be the file that is scored"):
+        score_rows(good_worker, source, source, None)
     assert source.read_text().startswith('{"prompt"')

@@ -1,0 +1,60 @@
+"""A file of any size in, the same rows with their rewards out; a killed run resumes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from guerdon.contracts import GuerdonError
+from guerdon.io import readers, run_folder, writers
+from guerdon.progress import ProgressBar, note
+from guerdon.scoring.chunks import CHUNK, scored_line, split_into_chunks
+from guerdon.scoring.workers import LoadModel, score_chunks
+
+
+def score_rows(
+    load_model: LoadModel,
+    source: str | Path,
+    out: str | Path,
+    identity: Mapping[str, Any] | None,
+    *,
+    workers: int = 1,
+    chunk: int = CHUNK,
+) -> dict[str, int]:
+    """Write every row of the source with its reward(s), in order; returns the number of rows and responses.
+
+    With an identity, a killed run resumes after its last whole chunk if the source begins with the rows that are
+    already scored. With several workers, load_model is pickled.
+    """
+    rows = readers.read_rows(source)
+    writers.require_jsonl_ending(out)
+    if Path(out).resolve() == Path(source).resolve():
+        raise GuerdonError(f"{out}: must not be the file that is scored, which it would replace. Pass another --out.")
+    with run_folder.open_resumable(out, identity) as sink:
+        if sink.rows:
+            _refuse_other_rows(sink.partial, rows)
+            note(f"{out}: resumes after {sink.rows:,} rows")
+        chunks = split_into_chunks(rows, chunk)
+        bar = ProgressBar(readers.count_rows(source), "score", "rows", initial=sink.rows)
+        with bar, closing(score_chunks(chunks, load_model, workers)) as scored:
+            for part, values in scored:
+                sink.add(part.lines(values), len(part.rows), len(values))
+                bar.advance(len(part.rows))
+    return {"rows": sink.rows, "responses": sink.responses}
+
+
+def _refuse_other_rows(partial: Path, rows: Iterator[tuple[str, Any]]) -> None:
+    """Read as many rows as the partial file holds; raise at the first that is not the one that was scored."""
+    with partial.open("rb") as scored:
+        for number, line in enumerate(scored, start=1):
+            location, row = next(rows, ("the end of the file", None))
+            values = json.loads(line)
+            rewards = {name: values[name] for name in ("reward", "rewards") if name in values}
+            if not isinstance(row, Mapping) or scored_line(row, rewards) != line:
+                raise GuerdonError(
+                    f"{partial}: row {number} must be that of {location}, got one of other data. "
+                    "Delete it to start over, or pass another --out."
+                )
