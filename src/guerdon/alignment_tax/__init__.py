@@ -1,1 +1,1 @@
-"""What a policy lost while it was optimized."""
+"""What a policy lost in other abilities while it was optimized."""

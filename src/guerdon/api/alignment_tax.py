@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guerdon.api.overoptimization import read_run_checks, trajectory_of_run
 from guerdon.config import Config, build
-from guerdon.contracts import GuerdonError, Report
+from guerdon.contracts import Estimate, GuerdonError, Report
 from guerdon.errors import show_value
 from guerdon.io import readers, writers
 
 if TYPE_CHECKING:
-    from guerdon.alignment_tax.run import Gain
+    import numpy as np
+
+    from guerdon.alignment_tax.compare import Gain
+    from guerdon.auditing.overoptimization import Trajectory
     from guerdon.models.policy import LanguagePolicy
 
 
@@ -34,7 +37,8 @@ def measure_alignment_tax(
     `texts` are held-out texts or a file of them. With `out`, each policy's results.json in lm-evaluation-harness's form
     goes there. Keywords are TaxOptions; the config's policy options load the models.
     """
-    from guerdon.alignment_tax.run import Measured, compare, distance, measure, refuse_unlike, results
+    from guerdon.alignment_tax.compare import compare, results
+    from guerdon.alignment_tax.run import measure_policies
     from guerdon.models.directory.policies import load_policy
     from guerdon.models.policy import LanguagePolicy
 
@@ -47,30 +51,43 @@ def measure_alignment_tax(
         base = Path(source) / "policy" if (Path(source) / "policy").is_dir() else source
         return load_policy(settings.policy.model_copy(update={"base": str(base)}))
 
+    def named_policies() -> Iterator[tuple[str, LanguagePolicy]]:
+        for source in (place, *also):
+            policy = load(source)
+            yield policy.name or "policy" if isinstance(source, LanguagePolicy) else str(source), policy
+
     held_out = _read_texts(texts) if isinstance(texts, str | Path) else texts
     initial = reference or (None if isinstance(place, LanguagePolicy) else _initial_policy(Path(place)))
-    before_policy = load(place if initial is None else initial)
-    before = measure(before_policy, chosen, held_out, as_reference=initial is None)
-    afters: dict[str, Measured] = {}
-    distances, gains = {}, {}
-    for source in (place, *also):
-        policy = before_policy if source is place and initial is None else load(source)
-        name = policy.name or "policy" if isinstance(source, LanguagePolicy) else str(source)
-        refuse_unlike(before_policy, policy)
-        afters[name] = measure(policy, chosen, held_out)
-        distances[name] = distance(afters[name], before_policy, chosen, as_reference=initial is None)
-        if not isinstance(source, LanguagePolicy) and (gain := _gain(Path(source), chosen.draws, chosen.seed)):
-            gains[name] = gain
+    measured = measure_policies(None if initial is None else load(initial), named_policies(), chosen, held_out)
+    runs = [source for source in (place, *also) if not isinstance(source, LanguagePolicy)]
+    gains = {str(run): _gain(Path(run), chosen.draws, chosen.seed) for run in runs}
     if out is not None:
-        for i, (name, after) in enumerate(afters.items()):
-            folder = Path(out) if len(afters) == 1 else Path(out) / f"{i}-{Path(name).name}"
-            writers.write_json(folder / "results.json", results(before, after, chosen))
-    return compare(before, afters, chosen, gains=gains, distances=distances)
+        for i, (name, after) in enumerate(measured.afters.items()):
+            folder = Path(out) if len(measured.afters) == 1 else Path(out) / f"{i}-{Path(name).name}"
+            writers.write_json(folder / "results.json", results(measured.before, after, chosen))
+    known = {name: gain for name, gain in gains.items() if gain is not None}
+    return compare(measured.before, measured.afters, chosen, gains=known, distances=measured.distances)
+
+
+def gain_of_run(run: Trajectory, update: int | None = None, draws: int = 2000, seed: int = 0) -> Gain:
+    """What a run had gained at the check of an update (the last by default) over its first check, prompt by prompt."""
+    from guerdon.alignment_tax.compare import Gain
+    from guerdon.formulas import drift
+    from guerdon.formulas.resampling import bootstrap_mean
+
+    check = len(run.updates) - 1 if update is None else run.updates.index(update)
+    tables = [run.proxy, run.kl, *([] if run.gold is None else [run.gold])]
+    proxy, kl, *rest = drift.complete_prompts(run.names, *tables)
+
+    def mean(values: np.ndarray) -> Estimate:
+        return Estimate(*bootstrap_mean(values, range(len(values)), draws=draws, seed=seed))
+
+    gold = mean(rest[0][check] - rest[0][0]) if rest else None
+    return Gain(mean(proxy[check] - proxy[0]), mean(kl[check]), gold, run.updates[check])
 
 
 def _gain(folder: Path, draws: int, seed: int) -> Gain | None:
     """The gain of a run at the update that its policy's weights are from; None if this is no run, or one without checks."""
-    from guerdon.alignment_tax.run import gain_of
     from guerdon.optimization.monitor import best_update
 
     checks = read_run_checks(folder)
@@ -78,7 +95,7 @@ def _gain(folder: Path, draws: int, seed: int) -> Gain | None:
         return None
     keep = build(readers.read_config(folder / "config.yaml")).optimize.keep
     update = best_update(checks) if keep == "best_gold" else checks[-1].update
-    return gain_of(trajectory_of_run(folder, checks), update, draws, seed)
+    return gain_of_run(trajectory_of_run(folder, checks), update, draws, seed)
 
 
 def _initial_policy(folder: Path) -> str | None:

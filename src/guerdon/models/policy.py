@@ -220,17 +220,28 @@ class LanguagePolicy:
 
         The text is split into tokens anew, which may differ from how it was drawn.
         """
-        prompts = [self.encode(p) for p in rollouts.prompts]
-        replies = [self._reply_ids(r) for r in rollouts.responses]
-        found = np.zeros(len(prompts))
-        some = [i for i, reply in enumerate(replies) if len(reply)]
-        texts = [np.concatenate([prompts[i], replies[i]]) for i in some]
+        prompt_ids = [self.encode(p) for p in rollouts.prompts]
+        token_ids = [self._reply_ids(r) for r in rollouts.responses]
+        rows = [i for i, ids in enumerate(token_ids) if len(ids)]
+        log_prob = np.zeros(len(token_ids))
+        log_prob[rows] = self.token_log_probs(
+            [prompt_ids[i] for i in rows], [token_ids[i] for i in rows], micro_tokens=micro_tokens
+        )
+        return log_prob
+
+    def token_log_probs(
+        self, prompt_ids: Texts, token_ids: Texts, temperature: float = 1.0, micro_tokens: int = 4096
+    ) -> Float[np.ndarray, " n"]:
+        """Nats of each reply's tokens after its prompt, without gradients."""
+        texts = [np.concatenate(pair) for pair in zip(prompt_ids, token_ids, strict=True)]
+        log_prob = np.zeros(len(texts))
         with torch.inference_mode(), self._at_rest():
-            for rows in self.batches(texts, micro_tokens) if some else []:
-                these = [some[row] for row in rows]
-                nats = self.forward([prompts[i] for i in these], [replies[i] for i in these]).log_prob
-                found[these] = [float(part.double().sum()) for part in nats.split([len(replies[i]) for i in these])]
-        return found
+            for rows in self.batches(texts, micro_tokens) if texts else []:
+                replies = [token_ids[i] for i in rows]
+                output = self.forward([prompt_ids[i] for i in rows], replies, temperature)
+                sums = output.log_prob.split([len(reply) for reply in replies])
+                log_prob[rows] = [float(part.double().sum()) for part in sums]
+        return log_prob
 
     def batches(self, texts: Texts, tokens: int) -> list[list[int]]:
         """Divide texts into passes of at most `tokens` computed tokens, but at least one text each."""
