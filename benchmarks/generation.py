@@ -1,11 +1,11 @@
-"""Tokens drawn a second by our decode loop beside transformers' generate: many prompts, and many samples of few prompts.
+"""Tokens per second of Guerdon's decoding and of transformers' generate: many prompts, and many samples of few prompts.
 
     python benchmarks/generation.py --data hh_pairs.jsonl.gz
 
-Both sides load the same weights, take the likeliest token, and run until every reply has --tokens tokens (no end token
-stops a reply, so both do the same work); the replies are then compared token by token. `generate` gets left-padded rows
-of all prompts at once, or `num_return_sequences`. Runs are fresh processes, in turn; the first call of each is warm-up.
-In bfloat16 the two round differently, so a share of equal replies is reported; in float32 all must be equal.
+Both sides load the same weights, take the most likely token, and run until every reply has --tokens tokens (no end token
+stops a reply, so that both do the same work); then the replies are compared token by token. `generate` gets left-padded rows
+of all prompts at once, or `num_return_sequences`. Runs are fresh processes, interleaved; each warms up with one call.
+In bfloat16 the two round differently, so the share of equal replies is reported; in float32 all must be equal.
 
 Results go to benchmarks/results/generation.json by case.
 """
@@ -26,14 +26,14 @@ SHAPES = {"32 prompts": (32, 1), "2 prompts x 16": (2, 16)}
 
 
 def main() -> None:
-    """Run both sides on both shapes, keep the numbers and print the table."""
+    """Run both sides on both shapes, save the numbers and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, action="append", default=[], help="rows with a prompt")
-    parser.add_argument("--tokens", type=int, default=64, help="new tokens a reply")
+    parser.add_argument("--tokens", type=int, default=64, help="new tokens per reply")
     parser.add_argument("--max-prompt", type=int, default=400, help="longer prompts are left out")
     parser.add_argument("--dtypes", default="bfloat16,float32", help="one case each")
     parser.add_argument(
-        "--temperature", type=float, default=0.0, help="0 takes the likeliest token, so replies compare"
+        "--temperature", type=float, default=0.0, help="0 takes the most likely token, so that replies compare"
     )
     measure.add_options(parser, "generation.json")
     a = parser.parse_args()
@@ -42,14 +42,14 @@ def main() -> None:
     if a.smoke:
         a.tokens, a.dtypes, a.repeats = 6, "float32", 1
     runner = measure.Runner(handle, Path(__file__).resolve(), a.threads, a.malloc, a.memory, a.smoke)
-    source = rows.made_up(40) if a.smoke and not a.data else rows.read_rows(a.data)
+    source = rows.source_rows(a, 40)
     for dtype in measure.names(a.dtypes):
         for shape, (prompts, samples) in SHAPES.items():
             job: Job = {"model": a.model, "dtype": dtype, "samples": samples, "tokens": a.tokens}
-            job |= {"prompts": some_prompts(a, source, prompts), "temperature": a.temperature}
+            job |= {"prompts": sample_prompts(a, source, prompts), "temperature": a.temperature}
             sides = ("ours", "generate")
             answers = interleave({s: (lambda s=s, job=job: runner.ours(job | {"side": s})) for s in sides}, a.repeats)
-            case = summed(answers, prompts * samples * a.tokens, dtype)
+            case = summarize(answers, prompts * samples * a.tokens, dtype)
             case |= {
                 "machine": measure.machine(a.threads),
                 "settings": {"dtype": dtype, "shape": shape, "tokens": a.tokens},
@@ -58,25 +58,25 @@ def main() -> None:
             show(f"{dtype}, {shape}", case)
 
 
-def some_prompts(a: argparse.Namespace, source: list[dict[str, Any]], num: int) -> list[list[int]]:
-    """Token ids of different prompts in an order drawn once."""
+def sample_prompts(a: argparse.Namespace, source: list[dict[str, Any]], num: int) -> list[list[int]]:
+    """Token ids of different prompts, sampled with a fixed seed."""
     from guerdon.config import PolicyOptions
     from guerdon.contracts import as_prompt
     from guerdon.models.directory.policies import load_policy
 
     policy = load_policy(PolicyOptions(base=a.model, device="cpu"))
-    found: list[list[int]] = []
+    prompts: list[list[int]] = []
     for i in np.random.default_rng(0).permutation(len(source)):
         ids = policy.encode(as_prompt(source[int(i)]["prompt"])).tolist()
-        if len(ids) <= a.max_prompt and ids not in found:
-            found.append(ids)
-        if len(found) == num:
-            return found
-    raise SystemExit(f"only {len(found)} of {num} prompts; give more data")
+        if len(ids) <= a.max_prompt and ids not in prompts:
+            prompts.append(ids)
+        if len(prompts) == num:
+            return prompts
+    raise SystemExit(f"--data must hold {num} prompts of at most {a.max_prompt} tokens, got {len(prompts)}. Add data.")
 
 
 def handle(job: Job) -> Answer:
-    """One run: load, warm up, draw once on the clock."""
+    """One run: load, warm up, generate once on the clock."""
     import torch
 
     from guerdon.config import PolicyOptions
@@ -86,22 +86,22 @@ def handle(job: Job) -> Answer:
     policy = load_policy(PolicyOptions(base=job["model"], dtype=job["dtype"], device="cpu"))
     prompts = [np.array(ids, dtype=np.int32) for ids in job["prompts"]]
     policy.stop_ids = frozenset()
-    draw = ours if job["side"] == "ours" else generated
+    generate = generate_ours if job["side"] == "ours" else generate_with_transformers
     measure.touch(policy.model)
-    draw(policy, prompts[:2], job | {"tokens": 4})
+    generate(policy, prompts[:2], job | {"tokens": 4})
     memory = measure.Memory()
-    began = time.perf_counter()
-    replies = draw(policy, prompts, job)
-    return {"seconds": time.perf_counter() - began, "replies": replies, **memory.report()}
+    start_time = time.perf_counter()
+    replies = generate(policy, prompts, job)
+    return {"seconds": time.perf_counter() - start_time, "replies": replies, **memory.report()}
 
 
-def ours(policy: Any, prompts: list[np.ndarray], job: Job) -> list[list[int]]:
-    """Our decode loop."""
-    drawn = policy.generate(prompts, job["samples"], job["tokens"], job["temperature"])
-    return [reply.tolist() for reply in drawn.replies]
+def generate_ours(policy: Any, prompts: list[np.ndarray], job: Job) -> list[list[int]]:
+    """Guerdon's decoding."""
+    sampled = policy.generate(prompts, job["samples"], job["tokens"], job["temperature"])
+    return [reply.tolist() for reply in sampled.replies]
 
 
-def generated(policy: Any, prompts: list[np.ndarray], job: Job) -> list[list[int]]:
+def generate_with_transformers(policy: Any, prompts: list[np.ndarray], job: Job) -> list[list[int]]:
     """transformers' generate on left-padded rows."""
     import torch
 
@@ -111,26 +111,28 @@ def generated(policy: Any, prompts: list[np.ndarray], job: Job) -> list[list[int
     for i, prompt in enumerate(prompts):
         ids[i, width - len(prompt) :] = torch.from_numpy(prompt.astype(np.int64))
         mask[i, width - len(prompt) :] = 1
-    if job["temperature"] == 0:  # generate returns one greedy reply a prompt: rows are repeated, as it does for samples
-        chosen: dict[str, Any] = {"do_sample": False}
+    if (
+        job["temperature"] == 0
+    ):  # generate returns one greedy reply per prompt: rows are repeated, as it does for samples
+        sampling: dict[str, Any] = {"do_sample": False}
         ids, mask = (x.repeat_interleave(job["samples"], 0) for x in (ids, mask))
     else:
-        chosen = {"do_sample": True, "temperature": job["temperature"], "num_return_sequences": job["samples"]}
-        chosen |= {"top_k": 0, "top_p": 1.0}
-    given = {"min_new_tokens": job["tokens"], "max_new_tokens": job["tokens"]}
+        sampling = {"do_sample": True, "temperature": job["temperature"], "num_return_sequences": job["samples"]}
+        sampling |= {"top_k": 0, "top_p": 1.0}
+    lengths = {"min_new_tokens": job["tokens"], "max_new_tokens": job["tokens"]}
     policy.model.generation_config.eos_token_id = None
     with torch.inference_mode():
-        found = policy.model.generate(
-            input_ids=ids, attention_mask=mask, pad_token_id=policy.tokenizer.pad_token_id, **given, **chosen
+        output = policy.model.generate(
+            input_ids=ids, attention_mask=mask, pad_token_id=policy.tokenizer.pad_token_id, **lengths, **sampling
         )
-    return found[:, width:].tolist()  # type: ignore[no-any-return]
+    return output[:, width:].tolist()  # type: ignore[no-any-return]
 
 
-def summed(answers: dict[str, list[Answer]], tokens: int, dtype: str) -> dict[str, Any]:
+def summarize(answers: dict[str, list[Answer]], tokens: int, dtype: str) -> dict[str, Any]:
     """Rates, their ratio, and how many replies agree."""
-    if failed := [f"{name}: {found[0]['error']}" for name, found in answers.items() if "error" in found[0]]:
+    if failed := [f"{name}: {runs[0]['error']}" for name, runs in answers.items() if "error" in runs[0]]:
         raise SystemExit("; ".join(failed))
-    rates = {name: spread([tokens / run["seconds"] for run in found]) for name, found in answers.items()}
+    rates = {name: spread([tokens / run["seconds"] for run in runs]) for name, runs in answers.items()}
     pairs = list(zip(answers["ours"][0]["replies"], answers["generate"][0]["replies"], strict=True))
     equal = sum(one == other for one, other in pairs) / len(pairs)
     agree = [next((i for i, (x, y) in enumerate(zip(*p, strict=True)) if x != y), len(p[0])) for p in pairs]
@@ -139,12 +141,12 @@ def summed(answers: dict[str, list[Answer]], tokens: int, dtype: str) -> dict[st
         "ours_over_generate": ratio(rates["ours"], rates["generate"]),
         "equal_replies": equal,
         "mean_tokens_before_they_differ": sum(agree) / len(agree),
-        "over_baseline_bytes": {n: spread([r["over_baseline_bytes"] for r in found]) for n, found in answers.items()},
+        "over_baseline_bytes": {n: spread([r["over_baseline_bytes"] for r in runs]) for n, runs in answers.items()},
     }
 
 
 def show(title: str, case: dict[str, Any]) -> None:
-    """The table of one case."""
+    """Print the table of one case."""
     print(f"\n{title}: {case['equal_replies']:.0%} of replies equal")
     lines = [
         [name, shown(rate, 1), f"{case['over_baseline_bytes'][name]['median'] / 2**30:.2f}"]

@@ -1,11 +1,11 @@
-"""Held-out accuracy on human preferences (HH), beside TRL's RewardTrainer: same start, token ids, data, settings.
+"""Held-out accuracy on human preferences (HH), compared with TRL's RewardTrainer: same start, token ids, data and settings.
 
     python benchmarks/hh_accuracy.py --data hh_pairs.jsonl.gz --base DIR --peer-python PEER/bin/python
 
-Both sides start from the same weights with the same head, see the same token ids once, and choose their learning rate
-from the same list by the loss on pairs cut from the training split. Trained models are scored by one code path. The
-test split is used once a side. Each run, score and table is cached under --work by its settings: a rerun does only
-what is missing, and `--side ours`, `--side trl` and `--side report` may run in turn or in two terminals.
+Both sides start from the same weights with the same head, see the same token ids once, and choose their learning rate from the
+same list by the loss on pairs cut from the training split. Trained models are scored by the same code. The test split is used
+once per side. Each run, score and table is cached under --work by its settings: a rerun does only what is missing, and
+`--side ours`, `--side trl` and `--side report` may run one after another or in two terminals.
 
 Writes benchmarks/results/hh_accuracy.json and prints a table. On two CPU cores it takes about an hour.
 """
@@ -43,21 +43,26 @@ from guerdon.contracts import (
 HERE = Path(__file__).resolve().parent
 MAX_LENGTH = 512
 BATCH, WARMUP, CLIP, CENTERING, SEED = 8, 0.05, 1.0, 0.01, 0
-MICRO_PAIRS, MICRO_TOKENS = 2, 1024  # small forward passes: fastest on a CPU for both, and no result depends on them
+MICRO_PAIRS, MICRO_TOKENS = (
+    2,
+    1024,
+)  # small forward passes are fastest on a CPU for both sides, and no result depends on them
 BINS, DRAWS = 15, 2000
 
 
 def main() -> None:
-    """Prepare, train and score what is missing, then report."""
+    """Train and score what is missing, then report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="HH pairs: prompt, chosen, rejected, split a row")
+    parser.add_argument("--data", type=Path, required=True, help="HH pairs: rows with prompt, chosen, rejected, split")
     parser.add_argument("--base", default="starter", help="directory of the starter model")
     parser.add_argument("--peer-python", type=Path, help="python of the peer's environment (peers/README.md)")
     parser.add_argument("--side", choices=["all", "ours", "trl", "report"], default="all")
     parser.add_argument("--train", type=int, default=480, help="training pairs")
-    parser.add_argument("--tune", type=int, default=160, help="the first TUNE of them choose the learning rate")
-    parser.add_argument("--judge", type=int, default=160, help="pairs cut from train that judge it")
-    parser.add_argument("--calibrate", type=int, default=200, help="pairs cut from train that fit the temperature")
+    parser.add_argument("--tune", type=int, default=160, help="the learning rate is chosen on the first TUNE of them")
+    parser.add_argument("--judge", type=int, default=160, help="pairs cut from train whose loss chooses it")
+    parser.add_argument(
+        "--calibrate", type=int, default=200, help="pairs cut from train that the temperature is fitted to"
+    )
     parser.add_argument("--test", type=int, default=0, help="test pairs; 0 is all that fit")
     parser.add_argument("--lrs", default="1e-5,3e-5,1e-4", help="tried in order until one is worse")
     parser.add_argument("--precision", choices=["autocast", "float32"], default="autocast", help="of training")
@@ -65,14 +70,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "guerdon_hh_accuracy")
     parser.add_argument("--out", type=Path, default=HERE / "results/hh_accuracy.json")
     a = parser.parse_args()
-    if any(os.environ.get(name) != value for name, value in HEAP.items()):  # read by malloc before Python starts
+    if any(os.environ.get(name) != value for name, value in HEAP.items()):  # malloc reads them before Python starts
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | HEAP)
     import torch
 
     torch.set_num_threads(a.threads)
     bench = Bench(a)
     for side in ("ours", "trl") if a.side == "all" else () if a.side == "report" else (a.side,):
-        lr = bench.tuned(side)
+        lr = bench.best_lr(side)
         for part in ("calibrate", "test"):
             bench.margins(side, lr, bench.parts["train"], part)
     if a.side in ("all", "report"):
@@ -80,7 +85,7 @@ def main() -> None:
 
 
 class Bench:
-    """The data cut into parts, the model to start from, and the cache of what was done."""
+    """The data in parts, the model to start from, and the cache of runs."""
 
     def __init__(self, a: argparse.Namespace) -> None:
         self.a = a
@@ -100,13 +105,13 @@ class Bench:
 
             save(create_reward_model(self.model_options, seed=SEED), self.start)
 
-    def tuned(self, side: str) -> float:
-        """The learning rate with the least held-out loss on pairs that neither calibrate nor test."""
-        losses = self.tuning(side)
+    def best_lr(self, side: str) -> float:
+        """The learning rate with the lowest held-out loss on pairs that neither calibrate nor test."""
+        losses = self.loss_by_lr(side)
         return min(losses, key=lambda lr: losses[lr])
 
-    def tuning(self, side: str) -> dict[float, float]:
-        """Held-out loss of each learning rate, nats a pair, from the first up until one is worse than the one before."""
+    def loss_by_lr(self, side: str) -> dict[float, float]:
+        """Held-out loss of each learning rate, nats per pair, in order until one is worse than the one before."""
         small, losses = self.parts["train"][: self.a.tune], list[float]()
         for lr in self.lrs:
             losses.append(float(np.logaddexp(0, -self.margins(side, lr, small, "judge")).mean()))
@@ -115,14 +120,14 @@ class Bench:
         return dict(zip(self.lrs, losses, strict=False))
 
     def margins(self, side: str, lr: float, train: Sequence[Comparison], part: str) -> np.ndarray:
-        """Margin of each pair of a part, nats, by the model that this side trained; from the cache if there."""
+        """Margin of each pair of a part, in nats, by the model that this side trained; from the cache if it is there."""
         folder = self.run(side, lr, train)
         pairs = self.parts[part]
-        place = folder / f"margins_{part}_{digest_all(c.id for c in pairs)}.npz"
-        if not place.is_file():
+        path = folder / f"margins_{part}_{digest_all(c.id for c in pairs)}.npz"
+        if not path.is_file():
             margin = score(folder / "model", self.model_options, pairs)
-            np.savez(place, margin=margin)
-        return np.asarray(np.load(place)["margin"])
+            np.savez(path, margin=margin)
+        return np.asarray(np.load(path)["margin"])
 
     def run(self, side: str, lr: float, train: Sequence[Comparison]) -> Path:
         """The folder of a finished training run, with model/ and run.json."""
@@ -161,13 +166,13 @@ class Bench:
         from guerdon.training.dataset import tokenize_comparisons
 
         if not self.a.peer_python:
-            raise SystemExit("--peer-python is needed to run TRL; see benchmarks/peers/README.md")
+            raise SystemExit("--peer-python must be given to run TRL, got nothing. See benchmarks/peers/README.md.")
         text = create_reward_model(self.model_options.model_copy(update={"base": str(self.start)})).text
         table = tokenize_comparisons(text, train, train_options(lr))
         rows = [[table.tokens(2 * c).tolist(), table.tokens(2 * c + 1).tolist()] for c in range(len(table))]
         ids = folder / "ids.json"
         ids.write_text(json.dumps({"train": [{"chosen_ids": c, "rejected_ids": r} for c, r in rows]}))
-        wanted = {
+        settings = {
             "lr": lr,
             "batch": BATCH,
             "micro": MICRO_PAIRS,
@@ -175,17 +180,17 @@ class Bench:
             "clip": CLIP,
             "centering": CENTERING,
         }
-        wanted |= {"seed": SEED, "threads": self.a.threads, "precision": self.a.precision}
-        flags = [f"--{name}={value}" for name, value in wanted.items()]
+        settings |= {"seed": SEED, "threads": self.a.threads, "precision": self.a.precision}
+        flags = [f"--{name}={value}" for name, value in settings.items()]
         peer = [str(self.a.peer_python), str(HERE / "peers/trl_hh.py")]
         trained = folder / "model"
         subprocess.run([*peer, f"--ids={ids}", f"--start={self.start}", f"--out={trained}", *flags], check=True)
         (trained / "run.json").replace(folder / "run.json")
 
     def report(self) -> None:
-        """Everything that the cached margins say, as JSON and as a table."""
+        """Evaluate the cached margins; write JSON and print a table."""
         sides = {side: self.measure(side) for side in ("ours", "trl")}
-        found = {
+        results = {
             "what": "accuracy on HH test pairs; identical training data, start, token ids, epochs and batch size",
             "sides": {side: measured["report"] for side, measured in sides.items()},
             "paired": paired(sides["ours"]["margin"], sides["trl"]["margin"], self.groups("test")),
@@ -216,20 +221,20 @@ class Bench:
             "machine": {"processor": processor(), "cores": os.cpu_count()},
         }
         self.a.out.parent.mkdir(parents=True, exist_ok=True)
-        self.a.out.write_text(json.dumps(found, indent=1) + "\n")
-        show(found)
+        self.a.out.write_text(json.dumps(results, indent=1) + "\n")
+        show(results)
 
     def measure(self, side: str) -> dict[str, Any]:
-        """One side's test margins and what they say, before and after a temperature fitted on the calibrate part."""
+        """One side's test margins and their numbers, before and after a temperature fitted to the calibrate part."""
         from guerdon.formulas.calibration import fit_temperature
 
-        lr, train = self.tuned(side), self.parts["train"]
+        lr, train = self.best_lr(side), self.parts["train"]
         held, margin = self.margins(side, lr, train, "calibrate"), self.margins(side, lr, train, "test")
         temperature = fit_temperature(held, np.ones_like(held))
         run = json.loads((self.run(side, lr, train) / "run.json").read_text())
         report = {
             "lr": lr,
-            "held_out_loss_by_lr": {f"{lr:g}": loss for lr, loss in self.tuning(side).items()},
+            "held_out_loss_by_lr": {f"{lr:g}": loss for lr, loss in self.loss_by_lr(side).items()},
             "accuracy": numbers(accuracy(margin, self.groups("test"))),
             "accuracy_by_source": self.by_source(margin),
             "accuracy_on_calibrate": numbers(accuracy(held, self.groups("calibrate"))),
@@ -246,11 +251,11 @@ class Bench:
         from guerdon.models.calibration_error import measure_odds
 
         ones, groups = np.ones_like(margin), np.array(self.groups("test"))
-        found = measure_odds(margin, ones, ones, groups, bins=BINS, draws=DRAWS, seed=SEED)
+        estimates = measure_odds(margin, ones, ones, groups, bins=BINS, draws=DRAWS, seed=SEED)
         null = ece_null(margin, bins=BINS, seed=SEED)
-        return {name: numbers(e) for name, e in found.items()} | {
+        return {name: numbers(e) for name, e in estimates.items()} | {
             "ece_if_calibrated": float(null.mean()),
-            "ece_p_value": ece_p_value(found["ece"].value, null),
+            "ece_p_value": ece_p_value(estimates["ece"].value, null),
         }
 
     def by_source(self, margin: np.ndarray) -> dict[str, Any]:
@@ -272,7 +277,7 @@ class Bench:
 
 
 def cut(a: argparse.Namespace, options: ModelOptions) -> tuple[dict[str, list[Comparison]], dict[str, int]]:
-    """The parts, disjoint by prompt group, and how many rows were left out why. The first response is the chosen one."""
+    """The parts, disjoint by prompt group, and the numbers of rows left out by reason. The first response is the chosen one."""
     from transformers import AutoTokenizer
 
     from guerdon.models.chat import ChatTokenizer
@@ -282,7 +287,7 @@ def cut(a: argparse.Namespace, options: ModelOptions) -> tuple[dict[str, list[Co
         rows = [json.loads(line) for line in file]
     text = ChatTokenizer(AutoTokenizer.from_pretrained(resolve(options.base)), max_length=10**9)
     pairs: dict[str, list[Comparison]] = {"train": [], "test": []}
-    counts = {f"{split}_{why}": 0 for split in pairs for why in ("rows", "identical", "too_long")}
+    counts = {f"{split}_{reason}": 0 for split in pairs for reason in ("rows", "identical", "too_long")}
     for row in rows:
         split, replies = row["split"], (row["chosen"], row["rejected"])
         counts[f"{split}_rows"] += 1
@@ -299,19 +304,19 @@ def cut(a: argparse.Namespace, options: ModelOptions) -> tuple[dict[str, list[Co
     kept, used = [], {c.group for c in pairs["test"]}
     for i in np.random.default_rng(SEED).permutation(len(pairs["train"])):
         pair = pairs["train"][i]
-        if pair.group not in used:  # one pair a prompt, so that parts cut anywhere share none
+        if pair.group not in used:  # one pair per prompt, so that no parts share one
             used.add(pair.group)
             kept.append(pair)
     counts["train_left"], counts["test_left"] = len(kept), len(pairs["test"])
     middle, end = a.calibrate + a.judge, a.calibrate + a.judge + a.train
-    assert end <= len(kept), f"{end} training pairs wanted, {len(kept)} there"
+    assert end <= len(kept), f"{end} training pairs needed, {len(kept)} available"
     parts = {"calibrate": kept[: a.calibrate], "judge": kept[a.calibrate : middle], "train": kept[middle:end]}
     order = np.random.default_rng(SEED).permutation(len(pairs["test"]))
     return parts | {"test": [pairs["test"][i] for i in order][: a.test or None]}, counts
 
 
 def train_options(lr: float) -> TrainOptions:
-    """Our settings; peers/trl_hh.py has the same in TRL's words."""
+    """Guerdon's settings; peers/trl_hh.py has the same by TRL's names."""
     return TrainOptions(
         lr=lr,
         epochs=1,
@@ -327,7 +332,7 @@ def train_options(lr: float) -> TrainOptions:
 
 
 def score(folder: Path, options: ModelOptions, pairs: Sequence[Comparison]) -> np.ndarray:
-    """Margin of each pair by a saved model, whoever trained it: one loader, one read-out, right-padded by length."""
+    """Margin of each pair by a saved model, whichever side trained it: one loader, one readout, right-padded by length."""
     from guerdon.models.directory.loading import load_reward_model
     from guerdon.models.scored_pairs import score_comparisons
 
@@ -337,14 +342,14 @@ def score(folder: Path, options: ModelOptions, pairs: Sequence[Comparison]) -> n
 
 
 def accuracy(margin: np.ndarray, groups: Sequence[str]) -> Estimate:
-    """Share of pairs ordered rightly, equal scores half, with an interval by prompt group."""
+    """Share of pairs ordered correctly, equal scores counting half, with an interval by prompt group."""
     from guerdon.formulas.resampling import bootstrap_mean
 
     return Estimate(*bootstrap_mean(right(margin), groups, draws=DRAWS, seed=SEED))
 
 
 def paired(ours: np.ndarray, theirs: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
-    """Ours minus TRL's on the same pairs, with McNemar's exact test."""
+    """Guerdon minus TRL on the same pairs, with McNemar's exact test."""
     from guerdon.formulas.estimation import mcnemar
     from guerdon.formulas.resampling import paired_difference
 
@@ -372,15 +377,15 @@ def numbers(estimate: Estimate) -> dict[str, float]:
 
 
 def versions() -> dict[str, str]:
-    """What ran."""
+    """Installed versions."""
     import torch
     import transformers
 
     return {"transformers": transformers.__version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
-def show(found: dict[str, Any]) -> None:
-    """The table."""
+def show(results: dict[str, Any]) -> None:
+    """Print the table."""
 
     def cell(e: dict[str, float]) -> str:
         return f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
@@ -399,10 +404,10 @@ def show(found: dict[str, Any]) -> None:
         "peak memory, GiB": lambda s: f"{s['run']['peak_bytes'] / 2**30:.1f}",
     }
     for name, value in rows.items():
-        print(f"{name:28}{value(found['sides']['ours']):>26}{value(found['sides']['trl']):>26}")
-    difference = found["paired"]
+        print(f"{name:28}{value(results['sides']['ours']):>26}{value(results['sides']['trl']):>26}")
+    difference = results["paired"]
     print(f"accuracy, ours - TRL: {cell(difference['accuracy_difference'])}, McNemar p {difference['mcnemar_p']:.2f}")
-    print(f"longer wins: {cell(found['anchor_longer_wins'])}; {found['data']['test']} test pairs")
+    print(f"longer wins: {cell(results['anchor_longer_wins'])}; {results['data']['test']} test pairs")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,24 @@
-"""Reward-model training speed and memory beside TRL's RewardTrainer, and beside what the machine's matrix products allow.
+"""Speed and memory of reward-model training, compared with TRL's RewardTrainer and with the machine's matrix-product limit.
 
     python benchmarks/rm_training.py --data hh_pairs.jsonl.gz --trl-python PEER/bin/python
 
-Both sides start from the same weights and head, see the same token ids and take the same optimizer steps (AdamW, fused,
+Both sides start from the same weights and head, see the same token ids and take the same optimizer steps (fused AdamW,
 constant rate, clip 1, centering 0.01). A run is a fresh process: load, train on a batch or two to warm up, load again, and
-time all steps. Contestants run in turn, round after round; the table gives medians with the least and greatest value.
+time all steps. Contestants run in turn, round after round; the table gives medians with the lowest and highest value.
 
-TRL's settings, by name: `random` batches in an order drawn once (and given to us too: the step losses must then agree),
-`grouped` by length (its fastest), both without gradient checkpointing; `defaults` is what it does unasked: bfloat16 autocast
-with gradient checkpointing, random. `grouped/2` makes forward passes of 2 pairs and accumulates their gradients.
+TRL's settings, by name: `random` batches in a fixed random order (Guerdon gets the same order, so the step losses must agree),
+`grouped` by length (its fastest), both without gradient checkpointing; `defaults` is bfloat16 autocast with gradient
+checkpointing, random. `grouped/2` makes forward passes of 2 pairs and accumulates their gradients.
 
-Share of the limit = FLOP a second on unique tokens / FLOP a second of the model's own matrix products, timed alone at the
-token count of a step, in the same precision: each product by torch's own way, or by oneDNN's with the weight laid out before
-where that is faster. A unique token is one of a pair's shared prefix, counted once, or of a reply. With P weights in the
-backbone's linear layers and A in the adapters, a token costs 6 P FLOP in full training (forward, gradient of the input,
-gradient of the weight: 2 P each) and 4 P + 6 A with LoRA (no gradient of P). What is not computed is not counted: of the
-last layer, behind its keys and values, the two tokens of a pair that are read. Attention, norms and the optimizer count as
-time, and as no FLOP.
+Share of the limit = FLOP per second on unique tokens / FLOP per second of the model's own matrix products, timed alone at the
+token count of a step, in the same precision: each product with torch's default, or with oneDNN and a prepacked weight where
+that is faster. Unique tokens are a pair's shared prefix, counted once, and its replies. With P weights in the backbone's linear
+layers and A in the adapters, a token costs 6 P FLOP in full training (forward, gradient of the input, gradient of the weight:
+2 P each) and 4 P + 6 A with LoRA (no gradient of P). In the last layer, after its keys and values, only the two tokens of a
+pair that are read are computed and counted. Attention, norms and the optimizer count as time but not as FLOP.
 
 Results go to benchmarks/results/rm_training.json by case (fp32 or bf16 / batch / full or lora). Each case takes
-(number of contestants) x (repeats) x (a few minutes) on two cores: begin with --batches 8 --tuning full --repeats 1.
+(number of contestants) x (repeats) x (a few minutes) on two cores: start with --batches 8 --tuning full --repeats 1.
 """
 
 from __future__ import annotations
@@ -48,20 +47,20 @@ OURS: dict[str, dict[str, str]] = {
 
 
 def main() -> None:
-    """Run every case that was asked for, keep its numbers and print its table."""
+    """Run every requested case, save its numbers and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, action="append", default=[], help="pairs: prompt, chosen, rejected a row")
+    parser.add_argument("--data", type=Path, action="append", default=[], help="rows with prompt, chosen and rejected")
     parser.add_argument("--subset", default="", help="only rows whose meta.subset is this, such as helpful-base")
     parser.add_argument(
-        "--trl-python", type=Path, help="python of TRL's environment (peers/README.md); without, ours only"
+        "--trl-python", type=Path, help="python of TRL's environment (peers/README.md); without it, Guerdon only"
     )
-    parser.add_argument("--n", type=int, default=64, help="pairs a run, one pass")
+    parser.add_argument("--n", type=int, default=64, help="pairs per run, one pass")
     parser.add_argument("--max-length", type=int, default=512, help="longer pairs are left out for both sides")
-    parser.add_argument("--batches", default="8,16", help="pairs an optimizer step")
+    parser.add_argument("--batches", default="8,16", help="pairs per optimizer step")
     parser.add_argument("--dtypes", default="fp32,bf16", help="bf16 runs both autocast and bfloat16 weights")
-    parser.add_argument("--tuning", default="full,lora", help="every weight, or LoRA of rank 8 on all linear layers")
+    parser.add_argument("--tuning", default="full,lora", help="full: every weight; lora: rank 8 on all linear layers")
     parser.add_argument("--trl", default="grouped,grouped/2,random,defaults", help="TRL's settings, see above")
-    parser.add_argument("--warmup", type=int, default=1, help="batches of middling length before the clock starts")
+    parser.add_argument("--warmup", type=int, default=1, help="batches of medium length before the clock starts")
     measure.add_options(parser, "rm_training.json")
     a = parser.parse_args()
     if a.job:
@@ -72,7 +71,7 @@ def main() -> None:
     agree = True
     with tempfile.TemporaryDirectory() as folder:
         start = rows.start(a.model, Path(folder) / "start", SEED)
-        source = rows.made_up(40) if a.smoke and not a.data else rows.read_rows(a.data, a.subset)
+        source = rows.source_rows(a, 40, a.subset)
         pairs = rows.pairs(source, rows.text_of(start), a.n, a.max_length, SEED)
         for dtype in measure.names(a.dtypes):
             for batch in map(int, measure.names(a.batches)):
@@ -83,7 +82,7 @@ def main() -> None:
                     agree &= case["losses_agree"] is not False
     if not agree:
         raise SystemExit(
-            f"step losses differ from TRL's by more than {TOLERANCE}: the two sides did not do the same work"
+            f"step losses must agree with TRL's to {TOLERANCE} nats, got more: the two sides did not do the same work"
         )
 
 
@@ -96,12 +95,12 @@ def measure_case(
     batch: int,
     tuning: str,
 ) -> dict[str, Any]:
-    """All contestants of one case in turn, then what their numbers say."""
+    """Run all contestants of one case in turn and evaluate their numbers."""
     common: Job = {
         "start": str(start),
-        "pairs": in_our_order(pairs),
+        "pairs": in_guerdon_order(pairs),
         "batch": batch,
-        "warm": middling(pairs, batch * a.warmup),
+        "warm": medium_pairs(pairs, batch * a.warmup),
         "lora": LORA if tuning == "lora" else None,
         "max_length": a.max_length,
         "set": a.set,
@@ -136,7 +135,7 @@ def measure_case(
 
 
 def train_options(batch: int) -> dict[str, Any]:
-    """Our settings; peers/trl_rm.py has the same in TRL's words."""
+    """Guerdon's settings; peers/trl_rm.py has the same by TRL's names."""
     options = {
         "lr": LR,
         "batch_size": batch,
@@ -148,28 +147,28 @@ def train_options(batch: int) -> dict[str, Any]:
     return options | {"seed": SEED, "save_every": 0}
 
 
-def in_our_order(pairs: list[rows.Pair]) -> list[rows.Pair]:
-    """The pairs such that our training, which draws its own order, visits them as they stand in `pairs`."""
+def in_guerdon_order(pairs: list[rows.Pair]) -> list[rows.Pair]:
+    """The pairs in an order that Guerdon's training, which shuffles, visits in the order of `pairs`."""
     from guerdon.training.batches import epoch_order
 
-    placed: list[Any] = [None] * len(pairs)
+    ordered: list[Any] = [None] * len(pairs)
     for pair, i in zip(pairs, epoch_order(len(pairs), SEED, 0), strict=True):
-        placed[int(i)] = pair
-    return placed
+        ordered[int(i)] = pair
+    return ordered
 
 
-def middling(pairs: list[rows.Pair], size: int) -> list[rows.Pair]:
-    """Pairs from the middle of the lengths: a warm-up on the longest would be where memory peaks."""
+def medium_pairs(pairs: list[rows.Pair], size: int) -> list[rows.Pair]:
+    """Pairs of medium length: a warm-up on the longest ones would set the memory peak."""
     by_length = sorted(pairs, key=lambda pair: max(map(len, pair["ids"])))
     first = max(0, (len(pairs) - size) // 2)
     return by_length[first : first + size]
 
 
-# ---- What a run does ---------------------------------------------------------------------------------------------
+# ---- A run ---------------------------------------------------------------------------------------------
 
 
 def handle(job: Job) -> Answer:
-    """One run of ours."""
+    """Run one job of Guerdon's."""
     import torch
 
     torch.set_num_threads(job["threads"])
@@ -206,7 +205,7 @@ def train(job: Job) -> Answer:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         steps = [json.loads(line) for line in (Path(folder) / "run/metrics.jsonl").read_text().splitlines()]
     return {
-        "seconds": steps[-1]["seconds"],  # from the optimizer's making to the last step's end
+        "seconds": steps[-1]["seconds"],  # from the optimizer's creation to the end of the last step
         "call_seconds": wall,  # with tokenizing before and merging adapters after
         "cpu_seconds": cpu,
         "step_seconds": [b["seconds"] - a["seconds"] for a, b in zip([{"seconds": 0.0}, *steps], steps, strict=False)],
@@ -216,7 +215,7 @@ def train(job: Job) -> Answer:
 
 
 def limit(job: Job) -> Answer:
-    """FLOP a second of the backbone's matrix products at the token count of a step, each timed alone, the best of five."""
+    """FLOP per second of the backbone's matrix products at the token count of a step, each timed alone, best of five."""
     import torch
 
     shapes = linear_shapes(job["start"])
@@ -232,9 +231,9 @@ def limit(job: Job) -> Answer:
         flop += count * len(products) * 2.0 * tokens * wide_in * wide_out
     rank = job["lora"]["rank"] if job["lora"] else 0
     # of `late` layers only the tokens that are read are computed
-    done = {shape: count - late * (1 - job["read"]) for shape, (count, late) in shapes.items()}
-    weights = sum(o * i * count for (o, i), count in done.items())
-    adapters = sum(rank * (o + i) * count for (o, i), count in done.items())
+    counts = {shape: count - late * (1 - job["read"]) for shape, (count, late) in shapes.items()}
+    weights = sum(o * i * count for (o, i), count in counts.items())
+    adapters = sum(rank * (o + i) * count for (o, i), count in counts.items())
     return {
         "flop_per_second": flop / seconds,
         "flop_per_token": 4.0 * weights + 6.0 * adapters if job["lora"] else 6.0 * weights,
@@ -245,7 +244,7 @@ def limit(job: Job) -> Answer:
 
 
 def fastest(x: Any, w: Any) -> float:
-    """Least seconds of x [t, i] times w [o, i], transposed: by torch's own product, or by the one that scores take where it is faster."""
+    """Fewest seconds of x [t, i] times w [o, i] transposed: torch's default product, or the prepacked one where that is faster."""
     import torch
 
     from guerdon.models.engine.prepacked import prepacked_weights
@@ -257,7 +256,7 @@ def fastest(x: Any, w: Any) -> float:
 
 
 def linear_shapes(folder: str) -> dict[tuple[int, int], tuple[int, int]]:
-    """By (outputs, inputs): how many linear layers of the backbone have them, how many of those the last layer has behind its attention."""
+    """(outputs, inputs) -> number of the backbone's linear layers of that shape, and how many of them follow the last attention."""
     import torch
     from transformers import AutoConfig, AutoModel
 
@@ -267,38 +266,38 @@ def linear_shapes(folder: str) -> dict[tuple[int, int], tuple[int, int]]:
     with torch.device("meta"):
         backbone = AutoModel.from_config(AutoConfig.from_pretrained(folder))
     last = decoder_layers(backbone)[-1]
-    behind = {module for name, module in last.named_modules() if name.startswith(PER_TOKEN)}
-    found: dict[tuple[int, int], tuple[int, int]] = {}
+    after_attention = {module for name, module in last.named_modules() if name.startswith(PER_TOKEN)}
+    shapes: dict[tuple[int, int], tuple[int, int]] = {}
     for module in backbone.modules():
         if isinstance(module, torch.nn.Linear):
             shape = (module.out_features, module.in_features)
-            count, late = found.get(shape, (0, 0))
-            found[shape] = count + 1, late + (module in behind)
-    return found
+            count, late = shapes.get(shape, (0, 0))
+            shapes[shape] = count + 1, late + (module in after_attention)
+    return shapes
 
 
 def best_of(work: Any, times: int) -> float:
-    """Least seconds of several runs, after one that does not count."""
+    """Fewest seconds of several runs, after one to warm up."""
     work()
     seconds = []
     for _ in range(times):
-        began = time.perf_counter()
+        start_time = time.perf_counter()
         work()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start_time)
     return min(seconds)
 
 
-# ---- What the numbers say ----------------------------------------------------------------------------------------
+# ---- Evaluation ----------------------------------------------------------------------------------------
 
 
 def conclude(answers: dict[str, list[Answer]], tokens: dict[str, int], num_pairs: int) -> dict[str, Any]:
-    """Medians, ratios of the fastest of ours to each of TRL's, shares of the limit, and whether the losses agree."""
+    """Medians, ratios of Guerdon's fastest to each of TRL's, shares of the limit, and whether the losses agree."""
     limits = [answer for answer in answers.pop("limit") if "error" not in answer]
-    runs = {name: run_numbers(found, tokens, num_pairs) for name, found in answers.items()}
+    runs = {name: summarize(repeats, tokens, num_pairs) for name, repeats in answers.items()}
     good = {name: run for name, run in runs.items() if "error" not in run}
     ours = {name: run for name, run in good.items() if name.startswith("ours")}
     trl = {name: run for name, run in good.items() if name.startswith("trl")}
-    top = spread([found["flop_per_second"] for found in limits]) if limits else None
+    top = spread([answer["flop_per_second"] for answer in limits]) if limits else None
     if top:
         for run in ours.values():
             rate = limits[0]["flop_per_token"] * tokens["unique"] / num_pairs
@@ -330,27 +329,27 @@ def conclude(answers: dict[str, list[Answer]], tokens: dict[str, int], num_pairs
     }
 
 
-def run_numbers(found: list[Answer], tokens: dict[str, int], num_pairs: int) -> dict[str, Any]:
-    """One contestant's repeats."""
-    if failed := [answer["error"] for answer in found if "error" in answer]:
+def summarize(answers: list[Answer], tokens: dict[str, int], num_pairs: int) -> dict[str, Any]:
+    """The numbers of one contestant over its repeats."""
+    if failed := [answer["error"] for answer in answers if "error" in answer]:
         return {"error": failed[0]}
-    seconds = [answer["seconds"] for answer in found]
-    spreads = {name: spread([answer[name] for answer in found]) for name in found[0] if name.endswith("bytes")}
+    seconds = [answer["seconds"] for answer in answers]
+    spreads = {name: spread([answer[name] for answer in answers]) for name in answers[0] if name.endswith("bytes")}
     return {
         "pairs_per_second": spread([num_pairs / s for s in seconds]),
         "unshared_tokens_per_second": spread([tokens["unshared"] / s for s in seconds]),
         "seconds": seconds,
-        "call_seconds": [answer["call_seconds"] for answer in found],
-        "cpu_seconds": [answer["cpu_seconds"] for answer in found],
-        "step_seconds": [answer["step_seconds"] for answer in found],
+        "call_seconds": [answer["call_seconds"] for answer in answers],
+        "cpu_seconds": [answer["cpu_seconds"] for answer in answers],
+        "step_seconds": [answer["step_seconds"] for answer in answers],
         **spreads,
-        "peak_was_reset": all(answer["peak_was_reset"] for answer in found),
-        **{name: found[0][name] for name in ("losses", "padded_tokens", "versions") if name in found[0]},
+        "peak_was_reset": all(answer["peak_was_reset"] for answer in answers),
+        **{name: answers[0][name] for name in ("losses", "padded_tokens", "versions") if name in answers[0]},
     }
 
 
 def show(title: str, case: dict[str, Any]) -> None:
-    """The table of one case."""
+    """Print the table of one case."""
     tokens = case["settings"]["tokens"]
     print(f"\n{title}: {case['settings']['n']} pairs, {tokens['unshared']} tokens, {tokens['unique']} of them unique")
     lines = []

@@ -1,11 +1,12 @@
-"""What the benchmarks run on: real prompts and replies from files, the same token ids for every contestant, one start.
+"""What the benchmarks run on: real prompts and replies from files, with the same token ids and the same start for all contestants.
 
-A pair is a dictionary that a job can carry: prompt (messages), replies (the better one first), ids (of each reply with its
-prompt, by our `ChatTokenizer`).
+A pair is a dictionary that fits into a job: prompt (messages), replies (the better one first), ids (of each reply with its
+prompt, by Guerdon's `ChatTokenizer`).
 """
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 from collections.abc import Mapping, Sequence
@@ -26,11 +27,16 @@ Pair = dict[str, Any]
 WORDS = "the people see this good film and they like it but one was not so great when we have time with you".split()
 
 
-def read_rows(places: Sequence[Path], subset: str = "") -> list[dict[str, Any]]:
+def source_rows(a: argparse.Namespace, size: int, subset: str = "") -> list[dict[str, Any]]:
+    """The rows of --data; `size` random ones for a smoke test without it."""
+    return random_rows(size) if a.smoke and not a.data else read_rows(a.data, subset)
+
+
+def read_rows(paths: Sequence[Path], subset: str = "") -> list[dict[str, Any]]:
     """Rows of JSONL files (gzip or not) as {prompt, replies}: pairs with chosen and rejected, or rows with responses."""
     rows = []
-    for place in places:
-        with gzip.open(place, "rt") if place.suffix == ".gz" else place.open() as file:
+    for path in paths:
+        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
             for row in map(json.loads, file):
                 if subset and row.get("meta", {}).get("subset") != subset:
                     continue
@@ -39,8 +45,8 @@ def read_rows(places: Sequence[Path], subset: str = "") -> list[dict[str, Any]]:
     return rows
 
 
-def made_up(size: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows in the same form, of random words, for smoke tests."""
+def random_rows(size: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows of random words in the same form, for smoke tests."""
     rng = np.random.default_rng(seed)
 
     def text(low: int, high: int) -> str:
@@ -53,7 +59,7 @@ def made_up(size: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def pairs(rows: Sequence[Mapping[str, Any]], text: Any, size: int, max_length: int, seed: int) -> list[Pair]:
-    """`size` pairs drawn from the rows, of which both replies fit and differ as the model sees them."""
+    """`size` pairs sampled from the rows, of which both replies fit and differ in their token ids."""
     kept: list[Pair] = []
     for i in np.random.default_rng(seed).permutation(len(rows)):
         row = rows[int(i)]
@@ -63,11 +69,11 @@ def pairs(rows: Sequence[Mapping[str, Any]], text: Any, size: int, max_length: i
             kept.append({"prompt": row["prompt"], "replies": replies, "ids": [first, second]})
         if len(kept) == size:
             return kept
-    raise SystemExit(f"{size} pairs of at most {max_length} tokens wanted, {len(kept)} there; give more --data")
+    raise SystemExit(f"--data must hold {size} pairs of at most {max_length} tokens, got {len(kept)}. Add data.")
 
 
 def comparison(pair: Pair, attributes: Sequence[str] = ()) -> Comparison:
-    """The pair as Guerdon takes it: the first reply is the better one, and rated 1 against 0 in every attribute."""
+    """The pair as a comparison: the first reply is better, and rated 1 against 0 in every attribute."""
     responses = tuple(
         Response(reply, ratings=dict.fromkeys(attributes, rating))
         for reply, rating in zip(pair["replies"], (1.0, 0.0), strict=True)
@@ -75,20 +81,20 @@ def comparison(pair: Pair, attributes: Sequence[str] = ()) -> Comparison:
     return Comparison(as_prompt(pair["prompt"]), responses, Preference(groups=((0,), (1,))))
 
 
-def shared(rows: Sequence[Sequence[int]]) -> int:
-    """Length of the common prefix."""
+def shared_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """Length of the shared prefix."""
     width = min(map(len, rows))
     return next((i for i in range(width) if len({row[i] for row in rows}) > 1), width)
 
 
 def count_tokens(trees: Sequence[Sequence[Sequence[int]]]) -> dict[str, int]:
-    """Tokens of all replies with their prompts (unshared), and with each tree's common prefix counted once (unique)."""
+    """Tokens of all replies with their prompts (unshared), and with each tree's shared prefix counted once (unique)."""
     unshared = sum(len(ids) for tree in trees for ids in tree)
-    return {"unshared": unshared, "unique": unshared - sum((len(tree) - 1) * shared(tree) for tree in trees)}
+    return {"unshared": unshared, "unique": unshared - sum((len(tree) - 1) * shared_prefix(tree) for tree in trees)}
 
 
 def start(model: str, folder: Path, seed: int = 0, **options: Any) -> Path:
-    """Write the reward model that every contestant starts from: the base with a head drawn by the seed."""
+    """Write the reward model that every contestant starts from: the base with a head initialized by the seed."""
     from guerdon.models.directory.loading import create_reward_model
     from guerdon.models.directory.saving import save
 
@@ -97,7 +103,7 @@ def start(model: str, folder: Path, seed: int = 0, **options: Any) -> Path:
 
 
 def text_of(folder: Path, max_length: int = 10**9, truncation: str = "refuse") -> Any:
-    """How conversations become token ids for that model."""
+    """What renders and tokenizes conversations for that model."""
     from transformers import AutoTokenizer
 
     from guerdon.models.chat import ChatTokenizer

@@ -1,20 +1,20 @@
-"""Scoring speed and memory beside plain padded transformers scoring: candidates of one prompt, and a long file.
+"""Speed and memory of scoring, compared with padded transformers: candidates of one prompt, and a long file.
 
     python benchmarks/scoring.py --data hh_pairs.jsonl.gz --data qa_feedback_kway.jsonl.gz
     python benchmarks/scoring.py --data hh_pairs.jsonl.gz --bulk 100000 --only bulk
 
-Candidates: 16 replies of about 65 tokens to one prompt of about 500, or 130. Ours is the public score() on text, tokenizing
-included; the peer is AutoModelForSequenceClassification on the same token ids, right-padded, sdpa, inference_mode, in batches
-of 16 or of 8, whichever is faster.
+Candidates: 16 replies of about 65 tokens to one prompt of about 500, or 130. Guerdon runs its public score() on text, with
+tokenization; the peer is AutoModelForSequenceClassification on the same token ids, right-padded, sdpa, inference_mode, in
+batches of 16 or of 8, whichever is faster.
 
-Bulk: a JSONL file of real prompts, each with its replies (lengths as they come), written here; the source's rows repeat in the
-same order until there are enough, so that each pass over them is the same work. Ours is score_file. Peers read the same file
+Bulk: a JSONL file of real prompts, each with its replies of any length, written here; the source's rows repeat in the same
+order until there are enough, so that each pass over them is the same work. Guerdon runs score_file. Peers read the same file
 and score
-  sorted      by length inside a chunk four times the size of ours, fixed batches: a strong plain loop
+  sorted      by length within chunks four times as large as Guerdon's, in fixed batches: a strong plain loop
   rewardbench in RewardBench's order: batches of rows in file order, the first replies together, then the second ones, each
-              batch padded to its longest; our own few lines after its published loop, without its progress bar and device moves
-Ratios come from the first --bulk-peer replies, which all contestants score in turn. Then ours alone scores all --bulk replies
-once: memory and seconds for a thousand replies over the length of the file say whether it streams.
+              batch padded to its longest; a few lines modeled on its published loop, without its progress bar and device moves
+Ratios come from the first --bulk-peer replies, which all contestants score in turn. Then Guerdon alone scores all --bulk replies
+once: memory and seconds per thousand replies along the file show whether it streams.
 
 Precisions: fp32; autocast is bfloat16 products over float32 weights; bf16 is bfloat16 weights. Results go to
 benchmarks/results/scoring.json by case.
@@ -47,21 +47,21 @@ GROUPS = {"fp32": ["fp32"], "bf16": ["autocast", "bf16"]}
 
 
 def main() -> None:
-    """Run what was asked for, keep its numbers and print its tables."""
+    """Run the requested cases, save their numbers and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", type=Path, action="append", default=[], help="rows with prompt and replies; repeatable"
     )
-    parser.add_argument("--only", choices=["candidates", "bulk"], help="one of the two; both unless given")
+    parser.add_argument("--only", choices=["candidates", "bulk"], help="one of the two; both by default")
     parser.add_argument("--dtypes", default="fp32,bf16", help="bf16 runs both autocast and bfloat16 weights")
-    parser.add_argument("--candidates", type=int, default=16, help="replies a prompt")
-    parser.add_argument("--prompts", type=int, default=5, help="prompts a run, after one to warm up")
-    parser.add_argument("--batches", default="16,8", help="rows a forward pass of the peer")
-    parser.add_argument("--bulk", type=int, default=0, help="replies in the file; 0 leaves the long run out")
+    parser.add_argument("--candidates", type=int, default=16, help="replies per prompt")
+    parser.add_argument("--prompts", type=int, default=5, help="prompts per run, after one to warm up")
+    parser.add_argument("--batches", default="16,8", help="rows per forward pass of the peer")
+    parser.add_argument("--bulk", type=int, default=0, help="replies in the file; 0 skips the long run")
     parser.add_argument("--bulk-peer", type=int, default=2000, help="replies that peers score too")
     parser.add_argument("--bulk-precision", choices=measure.PRECISIONS, default="fp32", help="of all bulk runs")
     parser.add_argument(
-        "--max-length", type=int, default=1024, help="tokens; longer texts lose their beginning, everywhere"
+        "--max-length", type=int, default=1024, help="tokens; longer texts are cut on the left, on all sides"
     )
     measure.add_options(parser, "scoring.json")
     a = parser.parse_args()
@@ -73,7 +73,7 @@ def main() -> None:
     runner = measure.Runner(handle, Path(__file__).resolve(), a.threads, a.malloc, a.memory, a.smoke)
     with tempfile.TemporaryDirectory() as folder:
         start = rows.start(a.model, Path(folder) / "start", max_length=a.max_length, truncation="left")
-        source = rows.made_up(12) if a.smoke and not a.data else rows.read_rows(a.data)
+        source = rows.source_rows(a, 12)
         if a.only != "bulk":
             for (prompt, reply), dtype in itertools.product(
                 ((40, 12),) if a.smoke else LENGTHS, measure.names(a.dtypes)
@@ -96,9 +96,9 @@ WHAT = "scoring of replies; ours beside plain padded transformers"
 def candidate_sets(
     a: argparse.Namespace, start: Path, source: Sequence[dict[str, Any]], prompt: int, reply: int
 ) -> list[dict[str, Any]]:
-    """Prompts with replies cut from real text to about the wanted tokens, and the ids that our ChatTokenizer makes of them."""
+    """Prompts with replies cut from real text to about these numbers of tokens, and their token ids."""
     text = rows.text_of(start)
-    around = len(text.encode([""], [""])[0].ids)  # what the template adds
+    overhead = len(text.encode([""], [""])[0].ids)  # tokens of the template
 
     def pieces(texts: Iterator[str], length: int) -> Iterator[str]:
         """Texts joined and cut into pieces of that many tokens."""
@@ -109,22 +109,22 @@ def candidate_sets(
                 piece, ids = ids[:length], ids[length:]
                 yield text.tokenizer.decode(piece).strip()
 
-    prompts = pieces(itertools.cycle(m["content"] for row in source for m in row["prompt"]), max(1, prompt - around))
+    prompts = pieces(itertools.cycle(m["content"] for row in source for m in row["prompt"]), max(1, prompt - overhead))
     replies = pieces(itertools.cycle(r for row in source for r in row["replies"]), reply)
     sets = []
     for _ in range(a.prompts + 1):
-        one, many = next(prompts), [next(replies) for _ in range(a.candidates)]
-        ids = [e.ids.tolist() for e in text.encode([one] * len(many), many)]
-        if max(map(len, ids)) > a.max_length:  # ours would cut what the peer reads whole
-            raise SystemExit(f"--max-length {a.max_length}: candidates have up to {max(map(len, ids))} tokens")
-        sets.append({"prompt": one, "replies": many, "ids": ids})
+        question, answers = next(prompts), [next(replies) for _ in range(a.candidates)]
+        ids = [e.ids.tolist() for e in text.encode([question] * len(answers), answers)]
+        if max(map(len, ids)) > a.max_length:  # Guerdon would truncate what the peer reads in full
+            raise SystemExit(f"--max-length must be at least {max(map(len, ids))} for these candidates, got {a.max_length}. Raise it.")
+        sets.append({"prompt": question, "replies": answers, "ids": ids})
     return sets
 
 
 def candidates_case(
     a: argparse.Namespace, runner: measure.Runner, start: Path, sets: list[dict[str, Any]], dtype: str
 ) -> dict[str, Any]:
-    """Ours and the peers in turn on the same prompts."""
+    """Guerdon and the peers in turn on the same prompts."""
     contestants = {}
     for precision in GROUPS[dtype]:
         job: Job = {"kind": "candidates", "start": str(start), "sets": sets, "precision": precision, "set": a.set}
@@ -135,7 +135,7 @@ def candidates_case(
     answers = interleave(contestants, a.repeats)
     trees = [s["ids"] for s in sets[1:]]
     tokens = rows.count_tokens(trees)
-    lengths = {"prompt": float(np.mean([rows.shared(tree) for tree in trees]))}
+    lengths = {"prompt": float(np.mean([rows.shared_prefix(tree) for tree in trees]))}
     lengths["reply"] = tokens["unshared"] / len(trees) / a.candidates - lengths["prompt"]
     settings = {
         "candidates": a.candidates,
@@ -149,16 +149,16 @@ def candidates_case(
 
 
 def conclude(answers: dict[str, list[Answer]], candidates: int) -> dict[str, Any]:
-    """Candidates a second, the fastest of ours against the fastest peer, and how far the scores differ."""
+    """Candidates per second, Guerdon's fastest against the fastest peer, and the largest difference of scores."""
     runs: dict[str, Any] = {}
-    for name, found in answers.items():
-        if failed := [answer["error"] for answer in found if "error" in answer]:
+    for name, repeats in answers.items():
+        if failed := [answer["error"] for answer in repeats if "error" in answer]:
             runs[name] = {"error": failed[0]}
             continue
         runs[name] = {
-            "candidates_per_second": spread([candidates / s for answer in found for s in answer["set_seconds"]]),
-            "peak_bytes": spread([answer["peak_bytes"] for answer in found]),
-            "over_baseline_bytes": spread([answer["over_baseline_bytes"] for answer in found]),
+            "candidates_per_second": spread([candidates / s for answer in repeats for s in answer["set_seconds"]]),
+            "peak_bytes": spread([answer["peak_bytes"] for answer in repeats]),
+            "over_baseline_bytes": spread([answer["over_baseline_bytes"] for answer in repeats]),
         }
     best = {
         side: max(
@@ -170,7 +170,7 @@ def conclude(answers: dict[str, list[Answer]], candidates: int) -> dict[str, Any
     }
     both = best["ours"] and best["plain"]
     speeds = {side: runs[name]["candidates_per_second"] for side, name in best.items()} if both else {}
-    scores = {name: np.array(found[0]["scores"]) for name, found in answers.items() if "error" not in found[0]}
+    scores = {name: np.array(repeats[0]["scores"]) for name, repeats in answers.items() if "error" not in repeats[0]}
     differences = {
         name: float(np.abs(value - scores[ours]).max())
         for name, value in scores.items()
@@ -185,7 +185,7 @@ def conclude(answers: dict[str, list[Answer]], candidates: int) -> dict[str, Any
 
 
 def show_candidates(title: str, case: dict[str, Any]) -> None:
-    """The table of one case."""
+    """Print the table of one case."""
     mean = case["settings"]["mean_tokens"]
     print(f"\n{title} (measured: prompt {mean['prompt']:.0f}, reply {mean['reply']:.0f} tokens)")
     lines = [
@@ -206,10 +206,10 @@ def show_candidates(title: str, case: dict[str, Any]) -> None:
 # ---- A long file -------------------------------------------------------------------------------------------------
 
 
-def write_file(source: Sequence[dict[str, Any]], replies: int, place: Path) -> int:
-    """Rows of prompt and responses until there are that many replies; returns how many there are."""
+def write_file(source: Sequence[dict[str, Any]], replies: int, path: Path) -> int:
+    """Write rows of prompt and responses until there are at least that many replies; returns their number."""
     written = 0
-    with place.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8") as file:
         for row in itertools.cycle(source):
             if written >= replies:
                 return written
@@ -221,8 +221,8 @@ def write_file(source: Sequence[dict[str, Any]], replies: int, place: Path) -> i
 def bulk_case(
     a: argparse.Namespace, runner: measure.Runner, start: Path, source: list[dict[str, Any]], folder: Path
 ) -> dict[str, Any]:
-    """All contestants in turn on the short file, then ours on the long one."""
-    order = np.random.default_rng(0).permutation(len(source))  # sources mixed, once
+    """All contestants in turn on the short file, then Guerdon on the long one."""
+    order = np.random.default_rng(0).permutation(len(source))  # mixes the sources
     mixed = [source[int(i)] for i in order if source[int(i)]["replies"]]
     short, long = folder / "short.jsonl", folder / "long.jsonl"
     count = write_file(mixed, a.bulk_peer, short)
@@ -234,9 +234,9 @@ def bulk_case(
         contestants[f"{kind}, {batch} rows"] = lambda peer=peer: runner.ours(peer)
     answers = interleave(contestants, a.repeats)
     runs: dict[str, Any] = {}
-    for name, found in answers.items():
-        failed = [answer["error"] for answer in found if "error" in answer]
-        runs[name] = {"error": failed[0]} if failed else bulk_numbers(found, count)
+    for name, repeats in answers.items():
+        failed = [answer["error"] for answer in repeats if "error" in answer]
+        runs[name] = {"error": failed[0]} if failed else summarize_bulk(repeats, count)
     good = {name: run for name, run in runs.items() if "error" not in run}
     against = {
         name: ratio(good["ours"]["replies_per_second"], run["replies_per_second"])
@@ -248,46 +248,46 @@ def bulk_case(
         total = write_file(mixed, a.bulk, long)
         answer = runner.ours(job | {"kind": "file", "file": str(long)})
         result["long"] = (
-            answer if "error" in answer else long_numbers(answer, total, sum(len(r["replies"]) for r in mixed))
+            answer if "error" in answer else summarize_long(answer, total, sum(len(r["replies"]) for r in mixed))
         )
     settings = {"replies": count, "chunk_of_sorted": CHUNK, "max_length": a.max_length, "precision": a.bulk_precision}
     settings |= {
         "model": Path(a.model).name,
         "malloc": a.malloc,
         "set": a.set,
-        "data": [place.name for place in a.data],
+        "data": [path.name for path in a.data],
     }
     return {"settings": settings, "machine": measure.machine(a.threads), **result}
 
 
-def bulk_numbers(found: list[Answer], count: int) -> dict[str, Any]:
-    """One contestant's repeats on the short file."""
+def summarize_bulk(answers: list[Answer], count: int) -> dict[str, Any]:
+    """The numbers of one contestant on the short file over its repeats."""
     return {
-        "replies_per_second": spread([count / answer["seconds"] for answer in found]),
-        "seconds": [answer["seconds"] for answer in found],
-        "peak_bytes": spread([answer["peak_bytes"] for answer in found]),
-        "over_baseline_bytes": spread([answer["over_baseline_bytes"] for answer in found]),
-        "score_sum": found[0]["score_sum"],
+        "replies_per_second": spread([count / answer["seconds"] for answer in answers]),
+        "seconds": [answer["seconds"] for answer in answers],
+        "peak_bytes": spread([answer["peak_bytes"] for answer in answers]),
+        "over_baseline_bytes": spread([answer["over_baseline_bytes"] for answer in answers]),
+        "score_sum": answers[0]["score_sum"],
     }
 
 
-def long_numbers(answer: Answer, total: int, cycle: int) -> dict[str, Any]:
-    """The long run in about ten parts: seconds for a thousand replies and memory in each. Passes over the source are equal work."""
+def summarize_long(answer: Answer, total: int, cycle: int) -> dict[str, Any]:
+    """The long run in about ten parts: seconds per thousand replies and memory in each. Passes over the source are equal work."""
     marks = answer["marks"]
     step = max(1, len(marks) // 10)
     ends = [marks[i] for i in range(step - 1, len(marks), step)]
     ends = ends if ends[-1] == marks[-1] else [*ends, marks[-1]]
-    parts, done, since = [], 0, 0.0
+    parts, done, last_seconds = [], 0, 0.0
     for at, end in enumerate(ends):
-        most = max(mark[2] for mark in marks[at * step : (at + 1) * step])
+        peak = max(mark[2] for mark in marks[at * step : (at + 1) * step])
         parts.append(
             {
                 "replies": end[0],
-                "seconds_per_1000": 1000 * (end[1] - since) / (end[0] - done),
-                "resident_bytes": most,
+                "seconds_per_1000": 1000 * (end[1] - last_seconds) / (end[0] - done),
+                "resident_bytes": peak,
             }
         )
-        done, since = end[0], end[1]
+        done, last_seconds = end[0], end[1]
     return {
         "replies": total,
         "replies_of_one_pass_over_the_source": cycle,
@@ -303,7 +303,7 @@ def long_numbers(answer: Answer, total: int, cycle: int) -> dict[str, Any]:
 
 
 def show_bulk(title: str, case: dict[str, Any]) -> None:
-    """The tables of the bulk case."""
+    """Print the tables of the bulk case."""
     print(f"\n{title}: {case['settings']['replies']} replies")
     lines = []
     for name, run in case["runs"].items():
@@ -324,11 +324,11 @@ def show_bulk(title: str, case: dict[str, Any]) -> None:
         measure.print_table(["replies done", "s/1000", "MiB"], parts)
 
 
-# ---- What a run does ---------------------------------------------------------------------------------------------
+# ---- A run ---------------------------------------------------------------------------------------------
 
 
 def handle(job: Job) -> Answer:
-    """One run, ours or a plain peer's."""
+    """Run one job, Guerdon's or a peer's."""
     import torch
 
     from guerdon.progress import set_quiet
@@ -340,7 +340,7 @@ def handle(job: Job) -> Answer:
 
 
 def load_ours(job: Job) -> Any:
-    """The start as `guerdon score` loads it, weights read."""
+    """The start as `guerdon score` loads it, with every weight read once."""
     from guerdon.config import build
     from guerdon.models.directory.loading import load_reward_model
 
@@ -352,78 +352,79 @@ def load_ours(job: Job) -> Any:
 
 
 def score_candidates(job: Job) -> Answer:
-    """Seconds and scores of each set of candidates by the public score(); the first warms up."""
+    """Seconds and scores of each set of candidates with the public score(); the first set warms up."""
     model = load_ours(job)
 
-    def scored(one: dict[str, Any]) -> list[float]:
-        return model.score([one["prompt"]] * len(one["replies"]), one["replies"]).value.tolist()
+    def score_set(candidates: dict[str, Any]) -> list[float]:
+        replies = candidates["replies"]
+        return model.score([candidates["prompt"]] * len(replies), replies).value.tolist()
 
-    return timed_sets(job, scored)
+    return time_sets(job, score_set)
 
 
 def plain_candidates(job: Job) -> Answer:
-    """The same by a plain padded loop over the same ids."""
-    scorer = Plain(job)
+    """The same with a plain padded loop over the same ids."""
+    scorer = PaddedScorer(job)
 
-    def scored(one: dict[str, Any]) -> list[float]:
-        ids, width = one["ids"], job["batch"]
+    def score_set(candidates: dict[str, Any]) -> list[float]:
+        ids, width = candidates["ids"], job["batch"]
         return [score for at in range(0, len(ids), width) for score in scorer(ids[at : at + width])]
 
-    return timed_sets(job, scored)
+    return time_sets(job, score_set)
 
 
-def timed_sets(job: Job, scored: Any) -> Answer:
+def time_sets(job: Job, score_set: Any) -> Answer:
     """Time each set but the first."""
     memory = measure.Memory()
-    scored(job["sets"][0])
+    score_set(job["sets"][0])
     seconds, scores = [], []
-    for one in job["sets"][1:]:
-        began = time.perf_counter()
-        scores.append(scored(one))
-        seconds.append(time.perf_counter() - began)
+    for candidates in job["sets"][1:]:
+        start_time = time.perf_counter()
+        scores.append(score_set(candidates))
+        seconds.append(time.perf_counter() - start_time)
     return {"set_seconds": seconds, "scores": scores, **memory.report()}
 
 
 def score_file(job: Job) -> Answer:
-    """Score a file with the library's score_file; marks are made after each of its calls of the model."""
-    from guerdon.api.scoring import score_file as library
+    """Score a file with the library's score_file; progress is logged after each of its calls of the model."""
+    from guerdon.api.scoring import score_file as library_score_file
 
     model = load_ours(job)
     model.score(["Hello"] * 2, ["Hi", "Hello there"])  # warm up
-    memory, watch = measure.Memory(), measure.Watch()
+    memory, progress = measure.Memory(), measure.ProgressLog()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "scored.jsonl"
-        library(Watched(model, watch), job["file"], out)
-        seconds = time.perf_counter() - watch.began
+        library_score_file(LoggedModel(model, progress), job["file"], out)
+        seconds = time.perf_counter() - progress.start
         with out.open() as file:
             total = sum(sum(json.loads(line)["rewards"]) for line in file)
-    return {"seconds": seconds, "marks": watch.stop(), "score_sum": total, **memory.report()}
+    return {"seconds": seconds, "marks": progress.stop(), "score_sum": total, **memory.report()}
 
 
-class Watched:
-    """A reward model that tells a watch how many responses it has scored."""
+class LoggedModel:
+    """A reward model that logs how many responses it has scored."""
 
-    def __init__(self, model: Any, watch: measure.Watch) -> None:
-        self.model, self.watch = model, watch
+    def __init__(self, model: Any, progress: measure.ProgressLog) -> None:
+        self.model, self.progress = model, progress
 
     def score(self, prompts: Sequence[Any], responses: Sequence[Any]) -> Any:
         """The model's own scores."""
-        found = self.model.score(prompts, responses)
-        self.watch.mark(len(responses))
-        return found
+        scores = self.model.score(prompts, responses)
+        self.progress.mark(len(responses))
+        return scores
 
 
 def plain_file(job: Job) -> Answer:
-    """Score the file by a plain padded loop: in chunks sorted by length, or in RewardBench's order."""
+    """Score the file with a plain padded loop: in chunks sorted by length, or in RewardBench's order."""
     from guerdon.contracts import as_prompt
 
-    text, scorer = rows.text_of(Path(job["start"]), job["max_length"], "left"), Plain(job)
+    text, scorer = rows.text_of(Path(job["start"]), job["max_length"], "left"), PaddedScorer(job)
     scorer([[1, 2], [1]])  # warm up
     by_length, width = job["kind"] == "sorted", job["batch"]
-    memory, watch, total = measure.Memory(), measure.Watch(), 0.0
+    memory, progress, total = measure.Memory(), measure.ProgressLog(), 0.0
     with Path(job["file"]).open() as file, tempfile.TemporaryFile("w") as out:
-        found_rows = map(json.loads, file)
-        while chunk := take(found_rows, replies=CHUNK) if by_length else list(itertools.islice(found_rows, width)):
+        file_rows = map(json.loads, file)
+        while chunk := take(file_rows, replies=CHUNK) if by_length else list(itertools.islice(file_rows, width)):
             rewards = [[0.0] * len(row["responses"]) for row in chunk]
             for group in [list(itertools.chain(*columns(chunk)))] if by_length else columns(chunk):
                 prompts = [as_prompt(chunk[row]["prompt"]) for row, _ in group]
@@ -438,27 +439,27 @@ def plain_file(job: Job) -> Answer:
             for row, values in zip(chunk, rewards, strict=True):
                 out.write(json.dumps({**row, "rewards": values}) + "\n")
             total += sum(map(sum, rewards))
-            watch.mark(sum(map(len, rewards)))
-    seconds = time.perf_counter() - watch.began
-    return {"seconds": seconds, "marks": watch.stop(), "score_sum": total, **memory.report()}
+            progress.mark(sum(map(len, rewards)))
+    seconds = time.perf_counter() - progress.start
+    return {"seconds": seconds, "marks": progress.stop(), "score_sum": total, **memory.report()}
 
 
 def take(source: Iterator[dict[str, Any]], replies: int) -> list[dict[str, Any]]:
-    """The next rows until they hold that many replies."""
-    taken: list[dict[str, Any]] = []
+    """The next rows, until they hold that many replies."""
+    chunk: list[dict[str, Any]] = []
     while replies > 0 and (row := next(source, None)):
-        taken.append(row)
+        chunk.append(row)
         replies -= len(row["responses"])
-    return taken
+    return chunk
 
 
 def columns(chunk: Sequence[dict[str, Any]]) -> list[list[tuple[int, int]]]:
-    """(row, reply) of every first reply, then of every second one, and so on."""
+    """(row, reply) of all first replies, then of all second ones, and so on."""
     most = max(len(row["responses"]) for row in chunk)
     return [[(i, k) for i, row in enumerate(chunk) if k < len(row["responses"])] for k in range(most)]
 
 
-class Plain:
+class PaddedScorer:
     """AutoModelForSequenceClassification on right-padded rows of ids."""
 
     def __init__(self, job: Job) -> None:

@@ -1,15 +1,15 @@
-"""Whether a reward model's doubt predicts its errors and notices texts of another kind, and what asking for it costs.
+"""Whether a reward model's uncertainty predicts its errors and detects out-of-distribution texts, and what it costs.
 
     python benchmarks/uncertainty.py --model runs/hh/model --train train.jsonl --held-out calibrate.jsonl \
         --audit audit.jsonl --shifted debates=ukp_pairs.jsonl.gz --shifted reviews=reviews.jsonl.gz
 
-Uncertainty is measured on the comparisons that the model was trained on and on held-out ones. Then, on comparisons that
-nothing has seen: AUROC of each signal for the model's own errors, mean error by how many are answered, the margin from
-which few answers are wrong; and for sets of another kind (yours, and four made of the comparisons) how well their replies
-are told from the comparisons'. Comparisons are {prompt, chosen, rejected} rows or any form that `guerdon import` knows; a set
-may also have rows of `text`. At last the same replies are scored with and without doubt, in turn.
+Uncertainty is fitted to the comparisons that the model was trained on and to held-out ones. Then, on comparisons that were used
+for nothing else: AUROC of each signal for the model's errors, mean error by coverage, the margin from which few answers are
+wrong; and for out-of-distribution sets (yours, and four made from the comparisons) how well their replies are told from the
+comparisons'. Comparisons are {prompt, chosen, rejected} rows or any form that `guerdon import` reads; a set may also have rows of
+`text`. Finally the same replies are scored with and without uncertainty, in turn.
 
-Writes benchmarks/results/uncertainty.json by the name of the model. A model that has its uncertainty stored is measured anew.
+Writes benchmarks/results/uncertainty.json by the name of the model. Stored uncertainty of the model is not used.
 """
 
 from __future__ import annotations
@@ -34,27 +34,29 @@ from guerdon.models.directory.saving import save
 from guerdon.models.scored_pairs import score_comparisons
 
 HERE = Path(__file__).resolve().parent
-ASKED = "Write a short text."  # what a row of text alone is taken to answer
+TEXT_PROMPT = "Write a short text."  # the prompt of a row that has a text only
 Replies = tuple[list[Any], list[Any]]
 
 
 def main() -> None:
-    """Measure one model, keep the numbers and print the tables."""
+    """Measure one model, save the numbers and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="directory of a saved reward model")
-    parser.add_argument("--name", help="of the case in the results; the directory's unless given")
-    parser.add_argument("--train", type=Path, help="comparisons that it was trained on")
-    parser.add_argument("--held-out", type=Path, help="comparisons of the same kind that it was not")
-    parser.add_argument("--audit", type=Path, help="comparisons that nothing has seen")
-    parser.add_argument("--shifted", action="append", default=[], metavar="NAME=FILE", help="a set of another kind")
-    parser.add_argument("--rows", type=int, default=300, help="most replies of a set, and of the timing")
-    parser.add_argument("--most", type=int, default=20_000, help="most training comparisons read")
+    parser.add_argument("--name", help="name of the case in the results; the directory's by default")
+    parser.add_argument("--train", type=Path, help="comparisons that the model was trained on")
+    parser.add_argument("--held-out", type=Path, help="held-out comparisons of the same distribution")
+    parser.add_argument("--audit", type=Path, help="comparisons used for nothing else")
+    parser.add_argument(
+        "--shifted", action="append", default=[], metavar="NAME=FILE", help="an out-of-distribution set"
+    )
+    parser.add_argument("--rows", type=int, default=300, help="maximum replies of a set, and of the timing")
+    parser.add_argument("--most", type=int, default=20_000, help="maximum training comparisons read")
     parser.add_argument("--draws", type=int, default=2000, help="bootstrap draws of each interval")
     parser.add_argument("--repeats", type=int, default=3, help="rounds of the timing")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "uncertainty.json")
     parser.add_argument(
-        "--smoke", action="store_true", help="a fresh head on --model and made-up rows: does it run at all?"
+        "--smoke", action="store_true", help="a fresh head on --model and random rows, to see that the script runs"
     )
     a = parser.parse_args()
     if not a.smoke and not (a.train and a.held_out and a.audit):
@@ -65,23 +67,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if a.smoke:
             a.rows, a.repeats, a.draws = 20, 1, 100
-            a.name, folder, parts = "smoke", Path(scratch) / "model", made_up()
+            a.name, folder, parts = "smoke", Path(scratch) / "model", random_parts()
             save(create_reward_model(ModelOptions(base=a.model, device="cpu")), folder)
         else:
             folder = Path(a.model)
-            parts = {name: data.read(place) for name, place in
+            parts = {name: data.read(path) for name, path in
                      (("train", a.train), ("held_out", a.held_out), ("audit", a.audit))}  # fmt: skip
-        shifted = {name: replies(Path(place), a.rows) for name, _, place in (s.partition("=") for s in a.shifted)}
+        shifted = {name: read_replies(Path(path), a.rows) for name, _, path in (s.partition("=") for s in a.shifted)}
         case = measure_case(a, folder, parts, shifted)
     name = a.name or Path(a.model).resolve().parent.name
-    measure.keep(a.out, "doubt of one model: does it predict errors, does it notice other texts", {name: case})
+    measure.keep(a.out, "uncertainty of one model: does it predict errors, does it detect other texts", {name: case})
     show(name, case)
 
 
 def measure_case(
     a: argparse.Namespace, folder: Path, parts: dict[str, list[Comparison]], shifted: dict[str, Replies]
 ) -> dict[str, Any]:
-    """Every number of one model."""
+    """All numbers of one model."""
     bare = saved_models.load(folder, with_uncertainty=False, truncation="left")
     started = time.monotonic()
     model = uncertainty.measure_uncertainty(bare, parts["train"], held_out=parts["held_out"], most=a.most)
@@ -104,69 +106,69 @@ def measure_case(
         },
         "findings": [f"{f.severity}: {f.title}. {f.evidence}" for f in report.findings],
         "seconds": seconds,
-        "time_of_doubt_over_none": time_of_doubt(bare, model, parts["audit"], a),
+        "time_of_doubt_over_none": time_ratio(bare, model, parts["audit"], a),
     }
 
 
-def time_of_doubt(bare: Any, model: Any, comparisons: Sequence[Comparison], a: argparse.Namespace) -> dict[str, float]:
-    """Scoring the same replies with doubt over without, in turn."""
-    every = [(c.prompt, r) for c in comparisons for r in c.responses][: a.rows]
-    prompts, responses = [p for p, _ in every], [r for _, r in every]
+def time_ratio(bare: Any, model: Any, comparisons: Sequence[Comparison], a: argparse.Namespace) -> dict[str, float]:
+    """Time of scoring the same replies with uncertainty over without, interleaved."""
+    replies = [(c.prompt, r) for c in comparisons for r in c.responses][: a.rows]
+    prompts, responses = [p for p, _ in replies], [r for _, r in replies]
     bare.score(prompts[:2], responses[:2])
-    times: dict[str, list[float]] = {"bare": [], "known": []}
+    times: dict[str, list[float]] = {"without": [], "with": []}
     for _ in range(a.repeats):
-        for name, each in (("bare", bare), ("known", model)):
+        for name, contestant in (("without", bare), ("with", model)):
             started = time.monotonic()
-            each.score(prompts, responses)
+            contestant.score(prompts, responses)
             times[name].append(time.monotonic() - started)
-    return measure.ratio(measure.spread(times["known"]), measure.spread(times["bare"]))
+    return measure.ratio(measure.spread(times["with"]), measure.spread(times["without"]))
 
 
-def replies(place: Path, most: int) -> Replies:
-    """Prompts and replies of a file of comparisons, or of rows of text, spread evenly over it."""
-    found: list[tuple[Any, Any]] = []
-    for _, row in readers.read_rows(place):
+def read_replies(path: Path, most: int) -> Replies:
+    """At most `most` prompts and replies of a file of comparisons or of texts, evenly spaced."""
+    pairs: list[tuple[Any, Any]] = []
+    for _, row in readers.read_rows(path):
         if isinstance(row, dict) and isinstance(row.get("text"), str) and "prompt" not in row:
-            found.append((as_prompt(ASKED), as_response(row["text"])))
+            pairs.append((as_prompt(TEXT_PROMPT), as_response(row["text"])))
         else:
             break
-    found = found or [(c.prompt, r) for c in data.read(place) for r in c.responses]
-    chosen = found[:: max(1, len(found) // most)][:most]
-    return [p for p, _ in chosen], [r for _, r in chosen]
+    pairs = pairs or [(c.prompt, r) for c in data.read(path) for r in c.responses]
+    sample = pairs[:: max(1, len(pairs) // most)][:most]
+    return [p for p, _ in sample], [r for _, r in sample]
 
 
-def made_up() -> dict[str, list[Comparison]]:
-    """Comparisons of random words, each part its own."""
-    every = [rows.comparison(row) for row in rows.made_up(120)]
-    return {"train": every[:60], "held_out": every[60:85], "audit": every[85:]}
+def random_parts() -> dict[str, list[Comparison]]:
+    """Comparisons of random words, in three disjoint parts."""
+    comparisons = [rows.comparison(row) for row in rows.random_rows(120)]
+    return {"train": comparisons[:60], "held_out": comparisons[60:85], "audit": comparisons[85:]}
 
 
 def number(value: float) -> float | None:
-    """JSON has no NaN."""
+    """None for NaN, which JSON does not have."""
     return value if value == value else None
 
 
 def show(name: str, case: dict[str, Any]) -> None:
-    """The tables of one case."""
-    found = case["estimates"]
+    """Print the tables of one case."""
+    estimates = case["estimates"]
 
-    def told(key: str) -> str:
-        if key not in found:
+    def cell(key: str) -> str:
+        if key not in estimates:
             return "-"
-        value, low, high = (found[key][part] for part in ("value", "low", "high"))
+        value, low, high = (estimates[key][part] for part in ("value", "low", "high"))
         return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
     print(f"\n{name}")
-    signals = [key.removeprefix("error_auroc_") for key in found if key.startswith("error_auroc_")]
-    lines = [[signal, told(f"error_auroc_{signal}"), told(f"aurc_{signal}")] for signal in [*signals, "random"]]
-    measure.print_table(["doubt", "AUROC of error", "mean error over coverage"], lines)
-    sets = [key.removeprefix("shift_auroc_") for key in found if key.startswith("shift_auroc_")]
-    lines = [["these comparisons", "", told("false_alarms")]]
-    lines += [[each, told(f"shift_auroc_{each}"), told(f"detected_{each}")] for each in sets]
+    signals = [key.removeprefix("error_auroc_") for key in estimates if key.startswith("error_auroc_")]
+    lines = [[signal, cell(f"error_auroc_{signal}"), cell(f"aurc_{signal}")] for signal in [*signals, "random"]]
+    measure.print_table(["signal", "AUROC of error", "mean error over coverage"], lines)
+    sets = [key.removeprefix("shift_auroc_") for key in estimates if key.startswith("shift_auroc_")]
+    lines = [["these comparisons", "", cell("false_alarms")]]
+    lines += [[name, cell(f"shift_auroc_{name}"), cell(f"detected_{name}")] for name in sets]
     measure.print_table(["kind of text", "AUROC of shift", "p <= 0.05"], lines)
-    answered = [told(f"abstain_{part}") for part in ("threshold", "coverage", "error")]
+    answered = [cell(f"abstain_{part}") for part in ("threshold", "coverage", "error")]
     measure.print_table(["abstain below, nats", "answered", "wrong"], [answered])
-    print(f"scoring with doubt over without: {measure.shown(case['time_of_doubt_over_none'])}")
+    print(f"time of scoring, with uncertainty over without: {measure.shown(case['time_of_doubt_over_none'])}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The benchmark scripts run: a few rows on the tiny model, our side and the plain peers, nothing timed that means anything."""
+"""The benchmark scripts run on a few rows and the tiny model, Guerdon's side and the plain peers; their timings mean nothing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def smoke(script: str, model: Path, out: Path) -> dict:
-    """The cases that `SCRIPT --smoke` wrote."""
+    """The cases that `SCRIPT --smoke` writes."""
     command = [sys.executable, str(BENCHMARKS / script), "--smoke", f"--model={model}", f"--out={out}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr[-2000:]
     return json.loads(out.read_text("utf-8"))["cases"]
 
 
@@ -30,7 +30,7 @@ def test_the_training_benchmark_runs(tiny_dir, tmp_path):
         assert case["settings"]["tokens"]["unique"] < case["settings"]["tokens"]["unshared"]
 
 
-def test_the_scoring_benchmark_runs_and_its_peers_give_our_scores(tiny_dir, tmp_path):
+def test_the_scoring_benchmark_runs_and_its_peers_give_guerdons_scores(tiny_dir, tmp_path):
     cases = smoke("scoring.py", tiny_dir, tmp_path / "out.json")
     candidates = cases["candidates/40/12/fp32"]
     assert candidates["largest_score_difference_from_ours"]["plain, 2 rows, fp32"] < 1e-4
@@ -46,20 +46,20 @@ def test_the_ensemble_benchmark_runs(tiny_dir, tmp_path):
     assert set(case["time_of_several_over_one"]) == {"train", "score"}
 
 
-def test_the_generation_benchmark_runs_and_both_sides_draw_the_same_tokens(tiny_dir, tmp_path):
+def test_the_generation_benchmark_runs_and_both_sides_sample_the_same_tokens(tiny_dir, tmp_path):
     cases = smoke("generation.py", tiny_dir, tmp_path / "out.json")
     assert set(cases) == {"float32/32 prompts", "float32/2 prompts x 16"}
     assert [case["equal_replies"] for case in cases.values()] == [1.0, 1.0]
 
 
-def test_the_processes_benchmark_runs_and_every_set_up_takes_the_same_steps(tiny_dir, tmp_path):
+def test_the_processes_benchmark_runs_and_every_setup_takes_the_same_steps(tiny_dir, tmp_path):
     cases = smoke("processes.py", tiny_dir, tmp_path / "out.json")
     losses = list(cases["train"]["last_loss"].values())
     assert losses == pytest.approx([losses[0]] * 2, abs=1e-5)
     assert len(cases["score"]["pairs_a_second"]) == 2
 
 
-def test_the_ppo_benchmark_runs_and_its_policies_are_judged_on_the_tokens_they_drew(tiny_dir, tmp_path):
+def test_the_ppo_benchmark_runs_and_evaluates_policies_on_the_tokens_they_sampled(tiny_dir, tmp_path):
     cases = smoke("ppo.py", tiny_dir, tmp_path / "out.json")
     assert set(cases) == {"tiny", "speed/fp32"}
     (curve,) = cases["tiny"]["curves"]["ours"]
@@ -84,13 +84,13 @@ def test_the_gpu_benchmark_runs(tiny_dir, tmp_path):
     cases = smoke("gpu.py", tiny_dir, tmp_path / "out.json")
     assert set(cases) == {"tiny/score", "tiny/full", "tiny/lora"}
     for name in ("16 x (500 + 65)", "16 x (130 + 65)", "replies of pairs", "single replies"):
-        found = cases["tiny/score"][name]
-        assert found["rewards_differ_by"] < 0.1 * found["rewards_spread"]  # in bfloat16
-        assert found["unique_tokens"] <= found["tokens"]
+        case = cases["tiny/score"][name]
+        assert case["rewards_differ_by"] < 0.1 * case["rewards_spread"]  # in bfloat16
+        assert case["unique_tokens"] <= case["tokens"]
     assert cases["tiny/full"]["runs"]["ours"]["losses"][0] > 0
 
 
-def test_every_benchmark_is_tested_here_or_says_why():
-    modules, an_hour_long = {"measure", "rows"}, {"hh_accuracy"}
-    scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - an_hour_long
+def test_every_benchmark_runs_here_but_the_one_that_takes_an_hour():
+    modules, takes_an_hour = {"measure", "rows"}, {"hh_accuracy"}
+    scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - takes_an_hour
     assert scripts == {"rm_training", "scoring", "ensemble", "generation", "processes", "ppo", "uncertainty", "gpu"}

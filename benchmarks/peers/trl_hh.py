@@ -1,4 +1,4 @@
-"""TRL's RewardTrainer on token ids that Guerdon wrote: one run, its trained model saved. Run with the peer's python (README.md here).
+"""TRL's RewardTrainer on token ids that Guerdon wrote: one run, whose model is saved. Run with the peer's Python (README.md here).
 
 In: --ids a JSON file {"train": [{"chosen_ids": [...], "rejected_ids": [...]}, ...]}, --start a directory with a
 sequence-classification model and its tokenizer. Out: --out, a directory with the trained model and run.json
@@ -20,15 +20,15 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 
 def main() -> None:
-    """Train once and write what happened."""
+    """Train once; write the model and the run's numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ids", type=Path, required=True)
     parser.add_argument("--start", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--lr", type=float, required=True)
     parser.add_argument("--epochs", type=float, default=1.0)
-    parser.add_argument("--batch", type=int, default=8, help="pairs an optimizer step")
-    parser.add_argument("--micro", type=int, default=2, help="pairs a forward pass; divides --batch")
+    parser.add_argument("--batch", type=int, default=8, help="pairs per optimizer step")
+    parser.add_argument("--micro", type=int, default=2, help="pairs per forward pass; divides --batch")
     parser.add_argument("--warmup", type=float, default=0.05, help="share of steps")
     parser.add_argument("--schedule", default="cosine", choices=["constant", "linear", "cosine"])
     parser.add_argument("--clip", type=float, default=1.0)
@@ -51,7 +51,7 @@ def main() -> None:
     dtype = torch.bfloat16 if a.precision == "bfloat16" else torch.float32
     model = AutoModelForSequenceClassification.from_pretrained(a.start, dtype=dtype)
     data = Dataset.from_list(rows)
-    # Length grouping needs a length column of its own, and that column must survive.
+    # length grouping needs a length column, which must not be removed
     data = data.add_column("length", [max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows])
     steps = -(-len(rows) // a.batch) * a.epochs
     config = trl.RewardConfig(
@@ -75,7 +75,7 @@ def main() -> None:
         use_cpu=True,
         bf16=a.precision == "autocast",
         gradient_checkpointing=False,
-        max_length=None,  # the pairs are cut to length before they come here
+        max_length=None,  # the benchmark has left longer pairs out
         train_sampling_strategy="group_by_length",
         remove_unused_columns=False,
         dataloader_pin_memory=False,

@@ -1,10 +1,10 @@
-"""One run of TRL's PPOTrainer for ../ppo.py, which writes the job. Run with the peer's python (README.md here).
+"""One run of TRL's PPOTrainer for ../ppo.py, which writes the job. Run with the peer's Python (README.md here).
 
     cd benchmarks && PEER/bin/python -m peers.trl_ppo --job job.json
 
 The job holds the folder of an unpacked trl 1.12.0 (it goes before the installed one), directories of policy and reward
-model, token ids of prompts, the options in Guerdon's words, the precision (fp32, autocast, bf16) and the setting: `full`
-trains every weight of the value model, `adapters` gives it LoRA like the policy's, each with "/m" for m replies a pass.
+model, token ids of prompts, the options by Guerdon's names, the precision (fp32, autocast, bf16) and the setting: `full`
+trains every weight of the value model, `adapters` gives it LoRA like the policy's, each with "/m" for m replies per pass.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TRL_EXPERI
 
 
 def main() -> None:
-    """Do the job of --job."""
+    """Run the job of --job."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--job", type=Path, required=True, help="written by ppo.py")
     measure.answer(parser.parse_args().job, run)
 
 
 def run(job: measure.Job) -> measure.Answer:
-    """Load, optimize, keep the policy at each mark; the clock starts when the warm-up updates are over."""
+    """Load, optimize, save the policy at each mark; the clock starts after the warm-up updates."""
     sys.path.insert(0, job["trl112"])
-    import datasets  # noqa: F401  # what training imports counts as the baseline's memory
+    import datasets  # noqa: F401  # imported by training: part of the baseline's memory
     import peft  # noqa: F401
     import torch
     import transformers
@@ -51,19 +51,19 @@ def run(job: measure.Job) -> measure.Answer:
     memory = measure.Memory()
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(job, models, folder)
-        watch = Watch(trainer, job, ppo_trainer)
-        trainer.add_callback(watch.callback())
+        clock = UpdateClock(trainer, job, ppo_trainer)
+        trainer.add_callback(clock.callback())
         trainer.train()
     warm = job["warmup"]
     logs = [entry for entry in trainer.state.log_history if "objective/scores" in entry]
     versions = {"trl": trl.__version__, "transformers": transformers.__version__, "torch": torch.__version__}
     return {
-        "seconds": watch.ended[-1] - watch.ended[warm],
-        "update_seconds": [b - a for a, b in pairwise(watch.ended)][warm:],
-        "parts": watch.parts,
+        "seconds": clock.ended[-1] - clock.ended[warm],
+        "update_seconds": [b - a for a, b in pairwise(clock.ended)][warm:],
+        "parts": clock.parts,
         "score": [entry["objective/scores"] for entry in logs],
         "kl": [entry["objective/kl"] for entry in logs],
-        "length": watch.lengths,
+        "length": clock.lengths,
         "versions": versions,
         "mixed_precision": trainer.accelerator.mixed_precision,
         **memory.report(),
@@ -71,7 +71,7 @@ def run(job: measure.Job) -> measure.Answer:
 
 
 def load(job: measure.Job) -> dict[str, Any]:
-    """Policy, its reference (with adapters it is its own), reward model, and value model, which starts as that."""
+    """Policy, its reference (none with adapters: it is its own), reward model, and value model, which starts as a copy of it."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -91,35 +91,35 @@ def make_trainer(job: measure.Job, models: dict[str, Any], folder: str) -> Any:
     from transformers import AutoTokenizer
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-    given = job["options"]
-    assert given["grad_clip"] == 0, "this trainer does not clip gradients"
+    options = job["options"]
+    assert options["grad_clip"] == 0, "this trainer does not clip gradients"
     setting, _, micro = job["setting"].partition("/")
-    passes = min(int(micro or given["prompts"]), given["prompts"])
+    passes = min(int(micro or options["prompts"]), options["prompts"])
     config = PPOConfig(
         output_dir=folder,
         per_device_train_batch_size=passes,
-        gradient_accumulation_steps=given["prompts"] // passes,
-        num_mini_batches=given["minibatches"],
-        num_ppo_epochs=given["epochs"],
-        total_episodes=given["updates"] * given["prompts"],
-        local_rollout_forward_batch_size=given["prompts"],
-        response_length=given["max_tokens"],
-        temperature=given["temperature"],
+        gradient_accumulation_steps=options["prompts"] // passes,
+        num_mini_batches=options["minibatches"],
+        num_ppo_epochs=options["epochs"],
+        total_episodes=options["updates"] * options["prompts"],
+        local_rollout_forward_batch_size=options["prompts"],
+        response_length=options["max_tokens"],
+        temperature=options["temperature"],
         stop_token="eos",
-        missing_eos_penalty=given["unfinished"],
-        kl_coef=given["kl_coef"],
+        missing_eos_penalty=options["unfinished"],
+        kl_coef=options["kl_coef"],
         kl_estimator="k1",
-        cliprange=given["clip"],
-        cliprange_value=given["value_clip"],
-        vf_coef=given["value_coef"],
-        gamma=given["gamma"],
-        lam=given["lam"],
-        learning_rate=given["lr"],
+        cliprange=options["clip"],
+        cliprange_value=options["value_clip"],
+        vf_coef=options["value_coef"],
+        gamma=options["gamma"],
+        lam=options["lam"],
+        learning_rate=options["lr"],
         lr_scheduler_type="linear",
         optim="adamw_torch_fused",
-        adam_epsilon=given["eps"],
+        adam_epsilon=options["eps"],
         weight_decay=0.0,
-        seed=given["seed"],
+        seed=options["seed"],
         num_sample_generations=0,
         logging_steps=1,
         save_strategy="no",
@@ -130,7 +130,7 @@ def make_trainer(job: measure.Job, models: dict[str, Any], folder: str) -> Any:
         gradient_checkpointing=False,
         dataloader_pin_memory=False,
     )
-    torch.manual_seed(given["seed"])  # adapters are drawn next
+    torch.manual_seed(options["seed"])  # for the adapters
     if setting == "adapters":
         from peft import inject_adapter_in_model
 
@@ -156,10 +156,10 @@ def adapters(job: measure.Job, model: Any, **options: Any) -> Any:
     return LoraConfig(r=job["lora"]["rank"], lora_alpha=job["lora"]["alpha"], target_modules=sorted(linear), **options)
 
 
-class Watch:
-    """When updates ended and what each part of them took, mean reply lengths, and the policies at the marks.
+class UpdateClock:
+    """Times updates and their parts, records mean reply lengths, and saves the policy at the marks.
 
-    An update draws (`batch_generation`), judges until it whitens its advantages (`masked_whiten`), then learns.
+    An update samples (`batch_generation`), scores until it whitens its advantages (`masked_whiten`), then learns.
     """
 
     def __init__(self, trainer: Any, job: measure.Job, module: Any) -> None:
@@ -168,32 +168,32 @@ class Watch:
         self.lengths: list[float] = []
         self.parts: dict[str, list[float]] = {"draw": [], "judge": [], "learn": []}
         self.last = 0.0
-        draw, whiten = module.batch_generation, module.masked_whiten
+        generate, whiten = module.batch_generation, module.masked_whiten
 
-        def drawn(model: Any, queries: Any, *rest: Any) -> Any:
+        def timed_generation(model: Any, queries: Any, *rest: Any) -> Any:
             self.last = time.perf_counter()
-            found = draw(model, queries, *rest)
+            output = generate(model, queries, *rest)
             self.lap("draw")
-            replies = found[0][:, queries.shape[1] :]
+            replies = output[0][:, queries.shape[1] :]
             ends = (replies == trainer.stop_token_id).int()
             self.lengths.append(float((ends.cumsum(1) - ends == 0).sum(1).float().mean()))
-            return found
+            return output
 
-        def whitened(*args: Any, **options: Any) -> Any:
-            found = whiten(*args, **options)
+        def timed_whitening(*args: Any, **options: Any) -> Any:
+            advantages = whiten(*args, **options)
             self.lap("judge")
-            return found
+            return advantages
 
-        module.batch_generation, module.masked_whiten = drawn, whitened
+        module.batch_generation, module.masked_whiten = timed_generation, timed_whitening
 
     def lap(self, part: str) -> None:
-        """What was done since the last call is this part."""
+        """Assign the time since the last call to this part."""
         now = time.perf_counter()
         self.parts[part].append(now - self.last)
         self.last = now
 
     def callback(self) -> Any:
-        """A transformers callback that tells this watch."""
+        """A transformers callback that times updates and saves policies."""
         from transformers import TrainerCallback
 
         def begin(*_: Any, **__: Any) -> None:
@@ -203,11 +203,11 @@ class Watch:
             self.lap("learn")
             self.ended.append(time.perf_counter())
             if state.global_step in self.job["marks"]:
-                place = Path(self.job["out"]) / str(state.global_step)
-                self.trainer.policy_model.save_pretrained(place)
-                self.trainer.processing_class.save_pretrained(place)
+                folder = Path(self.job["out"]) / str(state.global_step)
+                self.trainer.policy_model.save_pretrained(folder)
+                self.trainer.processing_class.save_pretrained(folder)
 
-        return type("Watches", (TrainerCallback,), {"on_train_begin": begin, "on_step_end": end})()
+        return type("UpdateTimes", (TrainerCallback,), {"on_train_begin": begin, "on_step_end": end})()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""One timed run of TRL's RewardTrainer for ../rm_training.py, which writes the job. Run with the peer's python (README.md here).
+"""One timed run of TRL's RewardTrainer for ../rm_training.py, which writes the job. Run with the peer's Python (README.md here).
 
     cd benchmarks && PEER/bin/python -m peers.trl_rm --job job.json
 
 The job holds the start directory, pairs with their token ids in the order to visit, the pairs to warm up on, the batch, the
-precision (fp32, autocast, bf16) and the setting: random, grouped or defaults, each with "/m" for m pairs a forward pass.
+precision (fp32, autocast, bf16) and the setting: random, grouped or defaults, each with "/m" for m pairs per forward pass.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 
 def main() -> None:
-    """Do the job of --job."""
+    """Run the job of --job."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--job", type=Path, required=True, help="written by rm_training.py")
     measure.answer(parser.parse_args().job, run)
@@ -30,7 +30,7 @@ def main() -> None:
 
 def run(job: measure.Job) -> measure.Answer:
     """Load, warm up, load again, train on all pairs; seconds are those of the optimizer steps."""
-    import datasets  # noqa: F401  # what training imports counts as the baseline's memory
+    import datasets  # noqa: F401  # imported by training: part of the baseline's memory
     import peft  # noqa: F401
     import torch
     import transformers
@@ -49,7 +49,7 @@ def run(job: measure.Job) -> measure.Answer:
             gc.collect()
             model = load(job)
         trainer = make_trainer(job, model, job["pairs"], folder)
-        clock, padded = Clock(), CountsTokens(trainer.data_collator)
+        clock, padded = Clock(), TokenCounter(trainer.data_collator)
         trainer.add_callback(clock.callback())
         trainer.data_collator = padded
         wall, cpu = time.perf_counter(), time.process_time()
@@ -68,7 +68,7 @@ def run(job: measure.Job) -> measure.Answer:
 
 
 def load(job: measure.Job) -> Any:
-    """The start in the precision's weights."""
+    """The start, with weights in the job's precision."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -106,8 +106,8 @@ def make_trainer(job: measure.Job, model: Any, pairs: list[dict[str, Any]], fold
         use_cpu=job.get("cpu", True),
         bf16=job["precision"] == "autocast",
         gradient_checkpointing=defaults,
-        max_length=None,  # the pairs are cut to length before they come here
-        # "sequential" visits the pairs as they come, and they come in the random order that we visit too
+        max_length=None,  # the benchmark has left longer pairs out
+        # "sequential" keeps the order of the pairs, which is the random order that Guerdon visits too
         train_sampling_strategy="group_by_length" if grouped else "sequential",
         remove_unused_columns=not grouped,  # the length column must survive
         dataloader_pin_memory=False,
@@ -116,7 +116,7 @@ def make_trainer(job: measure.Job, model: Any, pairs: list[dict[str, Any]], fold
     data = Dataset.from_list(rows)
     if grouped:
         data = data.add_column("length", [max(map(len, pair["ids"])) for pair in pairs])
-    torch.manual_seed(job["seed"])  # adapters are drawn next: the same draws as ours
+    torch.manual_seed(job["seed"])  # for the adapters: the same initial values as Guerdon's
     return trl.RewardTrainer(
         model=model,
         args=config,
@@ -144,13 +144,13 @@ def adapters(job: measure.Job, model: Any) -> Any:
 
 
 class Clock:
-    """When training began and when each optimizer step ended."""
+    """Times at which training began and each optimizer step ended."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
     def callback(self) -> Any:
-        """A transformers callback that tells this clock."""
+        """A transformers callback that ticks this clock."""
         from transformers import TrainerCallback
 
         def tick(*_: Any, **__: Any) -> None:
@@ -159,8 +159,8 @@ class Clock:
         return type("Ticks", (TrainerCallback,), {"on_train_begin": tick, "on_step_end": tick})()
 
 
-class CountsTokens:
-    """A collator that counts the tokens of its batches, padding too."""
+class TokenCounter:
+    """A collator that counts the tokens of its batches, padding included."""
 
     def __init__(self, collate: Any) -> None:
         self.collate, self.tokens = collate, 0

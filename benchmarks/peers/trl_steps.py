@@ -1,9 +1,9 @@
-"""TRL's step losses on a tiny Llama: writes tests/cases/trl_step_losses.json. Run with the peer's python (README.md here).
+"""TRL's step losses on a tiny Llama: writes tests/cases/trl_step_losses.json. Run with the peer's Python (README.md here).
 
     python benchmarks/peers/trl_steps.py
 
-Weights and pairs are made of integers from numpy's frozen RandomState, so that they are the same bits on any machine
-and nothing but this recipe has to be stored.
+Weights and pairs are integers from numpy's frozen RandomState, so that they are the same bits on any machine and only this
+recipe has to be stored.
 """
 
 from __future__ import annotations
@@ -64,18 +64,18 @@ RECIPE = {
 def weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Float32 weights by name."""
     rs = np.random.RandomState(0)
-    made = {}
+    tensors = {}
     for name in sorted(shapes):
         if "norm" in name:
-            made[name] = np.ones(shapes[name], dtype=np.float32)
+            tensors[name] = np.ones(shapes[name], dtype=np.float32)
         else:
-            drawn = rs.randint(-128, 128, size=shapes[name])
-            made[name] = (drawn / (512 if name == "score.weight" else 4096)).astype(np.float32)
-    return made
+            integers = rs.randint(-128, 128, size=shapes[name])
+            tensors[name] = (integers / (512 if name == "score.weight" else 4096)).astype(np.float32)
+    return tensors
 
 
 def pairs(num_pairs: int = 256) -> list[dict[str, list[int]]]:
-    """Token ids of chosen and rejected; three words of each reply tell which is which."""
+    """Token ids of chosen and rejected; a word that occurs up to three times in each reply tells them apart."""
     rs = np.random.RandomState(1)
     rows = []
     for _ in range(num_pairs):
@@ -95,10 +95,10 @@ def model() -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
-    made = LlamaForSequenceClassification(LlamaConfig(**CONFIG))
-    values = weights({name: tuple(value.shape) for name, value in made.state_dict().items()})
-    made.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
-    return made
+    classifier = LlamaForSequenceClassification(LlamaConfig(**CONFIG))
+    values = weights({name: tuple(value.shape) for name, value in classifier.state_dict().items()})
+    classifier.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
+    return classifier
 
 
 def losses(centering: float) -> list[float]:
@@ -155,8 +155,8 @@ def main() -> None:
     import trl
 
     torch.set_num_threads(1)
-    made = model().state_dict()
-    digest = hashlib.sha256(b"".join(made[name].numpy().astype("<f4").tobytes() for name in sorted(made))).hexdigest()
+    state = model().state_dict()
+    digest = hashlib.sha256(b"".join(state[name].numpy().astype("<f4").tobytes() for name in sorted(state))).hexdigest()
     ids = hashlib.sha256(json.dumps(pairs(), separators=(",", ":")).encode()).hexdigest()
     case = {
         "case": "Step losses of TRL's RewardTrainer, which a correct Bradley-Terry loop repeats from the same weights and ids.",
