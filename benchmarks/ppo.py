@@ -126,7 +126,13 @@ def measure_tiny(a: argparse.Namespace, runner: measure.Runner, folder: Path) ->
         contestants[side] = run
     answers = interleave(contestants, a.seeds)
     exit_if_failed(answers)
-    evaluation: Job = {"kind": "judge", "threads": 1, "policy": str(policy), "reward": str(reward), "prompts": prompts[256:]}
+    evaluation: Job = {
+        "kind": "judge",
+        "threads": 1,
+        "policy": str(policy),
+        "reward": str(reward),
+        "prompts": prompts[256:],
+    }
     evaluation |= {"options": options | {"seed": SEED}}
     policies = [str(policy), *(path for runs in answers.values() for run in runs for path in run["policies"])]
     evaluated = runner.ours(evaluation | {"policies": policies})
@@ -365,7 +371,8 @@ def summarize_speed(answers: list[Answer], episodes: int) -> dict[str, Any]:
         "episodes_a_second": spread([episodes / answer["seconds"] for answer in answers]),
         "update_seconds": spread([s for answer in answers for s in answer["update_seconds"]]),
         "part_seconds": {
-            part: spread([s for answer in answers for s in answer["parts"][part][-timed:]]) for part in answers[0]["parts"]
+            part: spread([s for answer in answers for s in answer["parts"][part][-timed:]])
+            for part in answers[0]["parts"]
         },
         "reply_tokens": spread([float(np.mean(answer["length"][-timed:])) for answer in answers]),
         **{name: spread([answer[name] for answer in answers]) for name in answers[0] if name.endswith("bytes")},
@@ -560,7 +567,8 @@ def show_speed(title: str, case: dict[str, Any]) -> None:
     if case["ours_over_trl"]:
         best, against = case["fastest"], case["ours_over_trl"]
         print(
-            f"{best['ours']} / {best['trl']}: {shown(against['speed'])}, memory {shown(against['peak_memory'])}", flush=True
+            f"{best['ours']} / {best['trl']}: {shown(against['speed'])}, memory {shown(against['peak_memory'])}",
+            flush=True,
         )
 
 

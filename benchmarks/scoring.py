@@ -116,7 +116,9 @@ def candidate_sets(
         question, answers = next(prompts), [next(replies) for _ in range(a.candidates)]
         ids = [e.ids.tolist() for e in text.encode([question] * len(answers), answers)]
         if max(map(len, ids)) > a.max_length:  # Guerdon would truncate what the peer reads in full
-            raise SystemExit(f"--max-length must be at least {max(map(len, ids))} for these candidates, got {a.max_length}. Raise it.")
+            raise SystemExit(
+                f"--max-length must be at least {max(map(len, ids))} for these candidates, got {a.max_length}. Raise it."
+            )
         sets.append({"prompt": question, "replies": answers, "ids": ids})
     return sets
 
