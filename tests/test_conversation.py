@@ -171,9 +171,9 @@ def test_a_message_that_contradicts_itself_is_refused(make, words):
 # ---- Responses in several messages -----------------------------------------------------------------------------------
 
 
-def test_the_text_of_several_messages_is_their_contents():
+def test_the_text_of_several_messages_is_what_the_assistant_wrote():
     said = Message("assistant", "I look it up.", CALL.tool_calls)
-    assert Response(messages=(said, RESULT, ANSWER)).text == "I look it up.\n\nsunny\n\nSunny."
+    assert Response(messages=(said, RESULT, ANSWER)).text == "I look it up.\n\nSunny."
     assert TRAJECTORY.turns() == (CALL, RESULT, ANSWER)
     assert Response("a").turns() == (Message("assistant", "a"),)
 

@@ -146,7 +146,7 @@ class Prompt(tuple[Message, ...]):
 class Response:
     """One answer to a prompt.
 
-    text: the answer. Of an answer in several messages it is always their contents, joined by blank lines.
+    text: the answer. Of an answer in several messages it is always what the assistant wrote, joined by blank lines.
     finish: "length" for an answer that was cut, "stop" for one that ended, None where unknown (then taken as ended).
     author: the model or person that wrote it. ratings: attribute ratings, higher is better; an unrated attribute is absent.
     messages: the turns of an answer that is more than one plain assistant turn: assistant turns with their tool calls, and
@@ -164,7 +164,7 @@ class Response:
             return
         messages = tuple(self.messages)
         _check_response_turns(messages)
-        text = "\n\n".join(message.content for message in messages if message.content)
+        text = "\n\n".join(message.content for message in messages if message.role == "assistant" and message.content)
         if self.text not in ("", text):
             advice = "Change the messages, or set messages=() for a plain text."
             raise field_error("response: text", "the text of its messages", self.text, advice)

@@ -344,8 +344,8 @@ def test_a_result_belongs_to_the_response_that_called_for_it():
     chosen, rejected = sides(one(row))
     assert one(row).prompt == (Message("user", "Hi"),)
     assert [turn.role for turn in chosen.messages] == ["assistant", "tool", "assistant"]
-    assert chosen.text == "sunny\n\na"
-    assert rejected.text == "rainy\n\na"
+    assert [side.messages[1].content for side in (chosen, rejected)] == ["sunny", "rainy"]
+    assert chosen.text == rejected.text == "a"  # what the assistant wrote
 
 
 def test_a_response_that_stops_where_the_other_goes_on_is_whole():

@@ -33,6 +33,7 @@ from guerdon.contracts import (
     Report,
     Rollouts,
     digest,
+    response_digest,
 )
 from guerdon.io import readers, writers
 from guerdon.io.reports import from_json, to_json
@@ -106,7 +107,7 @@ def _prepare(out: Path, data: str | Path | None, config: Config, log: Log) -> di
         comparisons, rejected = _import(out, data, config)
     hygiene = check(comparisons, **config.check.model_dump())
     writers.write_json(out / "check.json", to_json(hygiene))
-    usable = [c for c in comparisons if len({r.text for r in c.responses}) > 1]
+    usable = [c for c in comparisons if len({response_digest(r) for r in c.responses}) > 1]
     if not usable:
         raise GuerdonError(
             f"{data}: responses must differ, got identical ones in all {len(comparisons)} comparisons. "
