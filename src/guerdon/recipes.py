@@ -1,4 +1,4 @@
-"""Named configurations: each is a function that returns only what it changes, and says why."""
+"""Named configurations: each function returns only the options that it changes, and says why."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def starter() -> Recipe:
 def quickstart() -> Recipe:
     """Ten minutes and 4 GB on two CPU cores, for texts of a sentence or two.
 
-    LoRA over a bfloat16 backbone keeps memory low, eager attention is the faster one for short texts, and an empty system
-    message spares each text the default one's twenty tokens.
+    LoRA on a bfloat16 backbone keeps memory low, eager attention is faster for short texts, and an empty system message
+    saves the twenty tokens of the default one in every text.
     """
     return {
         "model": {
@@ -39,7 +39,7 @@ def quickstart() -> Recipe:
 
 
 def small() -> Recipe:
-    """One consumer GPU or a patient CPU: LoRA on any causal model, dialogs of up to 2,048 tokens."""
+    """One consumer GPU, or a CPU and patience: LoRA on any causal model, dialogs of up to 2,048 tokens."""
     return {
         "model": {"max_length": 2048, "lora_rank": 16, "dtype": "bfloat16"},
         "train": {"lr": 1e-4, "batch_size": 32, "micro_tokens": 8192},
@@ -47,7 +47,7 @@ def small() -> Recipe:
 
 
 def reference() -> Recipe:
-    """Full fine-tuning as published reward models do it: bf16 products over float32 weights, one epoch, small steps."""
+    """Full fine-tuning as for published reward models: bfloat16 products over float32 weights, one epoch, a low rate."""
     return {
         "model": {"max_length": 4096, "autocast": "bfloat16"},
         "train": {"lr": 5e-6, "batch_size": 64, "micro_tokens": 16384, "gradient_checkpointing": True, "warmup": 0.03},

@@ -52,16 +52,15 @@ def train(
     held_out_comparisons = list(readers.read_comparisons(held_out)) if held_out else []
     training.train(comparisons, held_out=held_out_comparisons, out=out, config=settings)
     if PartialState().is_main_process:
-        metrics = last_metrics(out / "metrics.jsonl")
+        metrics = last_metrics(out)
         print_facts({"comparisons": len(comparisons), **metrics, "model": str(out / "model")}, json)
 
 
-def last_metrics(path: Path) -> dict[str, Any]:
-    """The last step, and the last value of each loss and accuracy, of a metrics.jsonl."""
-    import json
+def last_metrics(folder: Path) -> dict[str, Any]:
+    """The last step, and the last value of each loss and accuracy, of a run."""
+    from guerdon.io.run_folder import RunFolder
 
     last: dict[str, Any] = {}
-    for line in path.read_text("utf-8").splitlines():
-        row = json.loads(line)
+    for row in RunFolder(folder).read_metrics():
         last |= {k: row[k] for k in ("step", "loss", "held_out_loss", "held_out_accuracy") if k in row}
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in last.items()}
