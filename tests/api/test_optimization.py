@@ -150,7 +150,7 @@ def test_a_template_is_compared_with_that_of_every_reward_model(tiny_dir, tmp_pa
     for reward in (model, combined({"m": model, "k": kindness})):
         for work in (guerdon.optimize, guerdon.best_of_n):
             more = {"out": tmp_path / "x"} if work is guerdon.optimize else {}
-            with pytest.raises(GuerdonError, match=r"not one system message .* remedy: policy\.system=null"):
+            with pytest.raises(GuerdonError, match=r"not one system message .*\. Set policy\.system=null"):
                 work(other, reward, PROMPTS, *([] if more else [tmp_path / "x"]), **more)
 
 
@@ -235,7 +235,7 @@ def test_a_template_is_compared_with_that_of_members_and_of_gold(tiny_dir, tmp_p
     model = CalibratedModel(create_reward_model(ModelOptions(base=str(tiny_dir))), Calibration())
     other = small_policy(tiny_dir, system="be kind")
     for given in ({"reward": Ensemble([model, model])}, {"reward": kindness, "gold": model}):
-        with pytest.raises(GuerdonError, match=r"not one system message .* remedy: policy\.system=null"):
+        with pytest.raises(GuerdonError, match=r"not one system message .*\. Set policy\.system=null"):
             guerdon.best_of_n(other, given.pop("reward"), PROMPTS, tmp_path / "x.jsonl", **given)
 
 

@@ -227,7 +227,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (ppo("optimize.seed=99999999999999999999"), "optimize.seed must be less than"),
         (ppo("optimize.value_warmup=1"), "optimize.value_warmup must be less than optimize.updates=1, "),
         (ppo("optimize.min_length=9", "optimize.max_length=9"), "optimize.min_length must be less than optimize.max_length=9"),
-        (ppo("best_of_n.most_n=5", "best_of_n.n=4", verb="best-of-n"), "best_of_n.most_n=5: only best_of_n.n=4 are drawn"),
+        (ppo("best_of_n.most_n=5", "best_of_n.n=4", verb="best-of-n"), "best_of_n.most_n must be at most best_of_n.n=4, the replies drawn, got 5. Set"),
         (ppo("--out", "{out}/pool.txt", verb="best-of-n"), "pool.txt: the ending must be .jsonl, got '.txt'. Change the ending."),
         (ppo("--out", "{desk}/rule.py", verb="best-of-n"), "must be different files, got {desk}/rule.py more than once. Give"),
         (ppo("--weight", "1", "--weight", "2"), "--weight must be given once per --reward, got 2 for 1. Give one for each"),
@@ -246,7 +246,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (ppo("optimize.minibatches=99"), "optimize.minibatches must be at most 32, the replies in a batch, got 99. Set"),
         (ppo("--reward", "{desk}/model", "policy.system=x", rule=False), "one tokenizer but not one system message ('x' and None)"),
         (ppo(verb="best-of-n", prompts="empty")[:-3], "empty.jsonl: holds no rows"),
-        (("audit", "overoptimization", "{desk}/nothing"), "nothing: 0 checks; remedy: a run with optimize.check_every"),
+        (("audit", "overoptimization", "{desk}/nothing"), "nothing: must have at least two checks, got 0. Set optimize.check_every"),
         (("audit", "overoptimization", "{desk}/good.jsonl"), "good.jsonl:1"),
         # paths that cannot be written
         (("import", "{desk}/good.jsonl", "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/"),
@@ -432,7 +432,7 @@ def test_check_truncates_as_the_saved_model_does(tmp_path, tiny_dir):
         (ppo("--reward", "{desk}/rule.py:raises"), "raises: raised ValueError"),
         (
             ppo("--reward", "{desk}/rule.py:nan"),
-            "no prompt has a finite reward for each of its 1 replies, for this update; remedy",
+            "some prompt must have a finite reward for each of its 1 replies, got none in an update",
         ),
         (ppo("--reward", "{desk}/rule.py:short"), "short: "),
     ],

@@ -90,7 +90,7 @@ def best_of_n(
     _refuse_other_templates(policy, target, judge)
     if chosen.most_n is not None and chosen.most_n > chosen.n:
         raise GuerdonError(
-            f"best_of_n.most_n={chosen.most_n}: only best_of_n.n={chosen.n} are drawn; remedy: 1 to {chosen.n}"
+            f"best_of_n.most_n must be at most best_of_n.n={chosen.n}, the replies drawn, got {chosen.most_n}. Set a smaller one."
         )
     identity = {
         "policy": getattr(policy, "fingerprint", repr(policy)),
@@ -139,7 +139,7 @@ def optimize(
 
     if not isinstance(policy, LanguagePolicy):
         raise GuerdonError(
-            f"optimize: a policy that learns is a model on this machine, got {type(policy).__name__}; remedy: policy.server=null"
+            f"optimize: the policy must be a model on this machine, got {type(policy).__name__}. Set policy.server=null."
         )
     settings = build((config or Config()).model_dump(exclude_unset=True), {"optimize": options})
     chosen, folder = settings.optimize, Path(out) if out else None
@@ -185,17 +185,14 @@ def refuse_other_template(policy: LanguagePolicy, model: ScalarRewardModel) -> N
     if policy.tokenizer.get_vocab() != text.tokenizer.get_vocab() or policy.template_hash == text.template_hash:
         return
     if policy.chat_template != text.chat_template:
-        where, remedy = (
-            "chat template",
-            f"policy.template={text.template}, or score with the template it was trained on",
-        )
+        where = "chat template"
+        advice = f"Set policy.template={text.template}, or score with the template it was trained on."
     else:
         own = "null" if text.system is None else repr(text.system)
         where = f"system message ({policy.system!r} and {text.system!r})"
-        remedy = (
-            f"policy.system={own}" if text.system is None else f'"policy.system={own}", with these quotes in a shell'
-        )
-    raise GuerdonError(f"the policy and the reward model have one tokenizer but not one {where}; remedy: {remedy}")
+        quoted = f'"policy.system={own}", with these quotes in a shell'
+        advice = "Set policy.system=null." if text.system is None else f"Set {quoted}."
+    raise GuerdonError(f"the policy and the reward model have one tokenizer but not one {where}. {advice}")
 
 
 def _refuse_other_templates(policy: Any, reward: Reward, gold: Reward | None) -> None:
@@ -219,7 +216,7 @@ def _judges(reward: Any, gold: Any) -> tuple[Reward, Reward | None]:
     target, judge = _reward(reward), None if gold is None else _reward(gold)
     if judge is not None and (name := judge.in_common(target)):
         raise GuerdonError(
-            f"gold {name} is in the reward itself, and would agree with it; remedy: a judge that nothing learns from"
+            f"gold {name} is in the reward itself, and would agree with it. Give a judge that nothing learns from."
         )
     return target, judge
 
@@ -248,12 +245,12 @@ def _value_network(
     inner, calibration = model.model, model.calibration
     if not isinstance(inner, ScalarRewardModel) or inner.heads > 1:
         raise GuerdonError(
-            "optimize.value=reward: the reward is an ensemble, and a value model starts as one model; "
-            "remedy: optimize.value=head"
+            "optimize.value=reward: the reward is an ensemble, and a value model starts as one model. "
+            "Use optimize.value=head."
         )
     if inner.network.encoder or policy.tokenizer.get_vocab() != inner.text.tokenizer.get_vocab():
         raise GuerdonError(
-            "optimize.value=reward: the policy and the reward model have different tokenizers; remedy: optimize.value=head"
+            "optimize.value=reward: the policy and the reward model must have the same tokenizer. Use optimize.value=head."
         )
     unit = calibration.reference_spread if options.reward_scale == "reference" else calibration.temperature
     weight = weight / abs(weight) if options.reward_scale == "reference" else weight
