@@ -36,7 +36,7 @@ class WordPolicy:
         asked = [as_prompt(prompt) for prompt in prompts]
         for i, prompt in enumerate(asked):
             if "long" in prompt[-1].content:
-                raise GuerdonError(f"prompt {i}: 900 tokens where 512 fit; remedy: drop it")
+                raise GuerdonError(f"prompt {i}: must have at most 512 tokens, got 900. Drop it.")
         responses = []
         for prompt, seed in zip(asked, seeds, strict=True):
             rng = random.Random(f"{prompt[-1].content} {seed}")

@@ -1,4 +1,4 @@
-"""How likely texts are is what padded rows of the whole model say, whatever stands beside them."""
+"""Likelihoods are those of padded rows through the whole model, whatever else is in the batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from guerdon.contracts import (
     Rollouts,
     as_prompt,
 )
-from guerdon.models import likelihood as reading
+from guerdon.models import likelihood as module
 from guerdon.models.directory.policies import load_policy
 from guerdon.models.likelihood import (
     continuation_likelihood,
@@ -42,7 +42,7 @@ def plain(tiny_dir):
 
 
 def by_hand(model, before, after):
-    """Nats of the continuation, and whether each of its tokens was the likeliest."""
+    """Nats of the continuation, and whether each of its tokens is the most likely one."""
     ids = torch.from_numpy(np.concatenate([before, after]).astype(np.int64))
     with torch.no_grad():
         rows = model(ids[None]).logits[0, len(before) - 1 : -1].double().log_softmax(-1)
@@ -50,7 +50,7 @@ def by_hand(model, before, after):
     return float(rows.gather(1, target[:, None]).sum()), bool((rows.argmax(-1) == target).all())
 
 
-def test_continuations_are_as_likely_as_the_whole_model_says(policy, plain):
+def test_continuations_have_the_likelihood_of_the_whole_model(policy, plain):
     found = continuation_likelihood(policy, CONTEXTS, CONTINUATIONS)
     tokens = policy.tokenizer(CONTINUATIONS, add_special_tokens=False)["input_ids"]
     assert found.num_tokens.tolist() == [len(ids) for ids in tokens]
@@ -60,7 +60,7 @@ def test_continuations_are_as_likely_as_the_whole_model_says(policy, plain):
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma3", "olmoe"])
-def test_every_family_is_read_alike(tmp_path, name):
+def test_every_family_gives_the_same_as_transformers(tmp_path, name):
     policy = load_policy(PolicyOptions(base=str(save_family(tmp_path, name))))
     other = load_policy(PolicyOptions(base=str(tmp_path))).model
     found = continuation_likelihood(policy, CONTEXTS, CONTINUATIONS)
@@ -69,7 +69,7 @@ def test_every_family_is_read_alike(tmp_path, name):
 
 
 @pytest.mark.parametrize("micro_tokens", [16, 60, 4096])
-def test_a_text_is_as_likely_alone_as_in_company(policy, micro_tokens):
+def test_the_likelihood_of_a_text_does_not_depend_on_its_batch(policy, micro_tokens):
     together = continuation_likelihood(policy, CONTEXTS, CONTINUATIONS, micro_tokens=micro_tokens).log_prob
     alone = [
         continuation_likelihood(policy, [c], [t]).log_prob[0] for c, t in zip(CONTEXTS, CONTINUATIONS, strict=True)
@@ -77,7 +77,7 @@ def test_a_text_is_as_likely_alone_as_in_company(policy, micro_tokens):
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
 
-def test_a_context_and_its_continuation_share_out_the_text_between_them(policy):
+def test_context_and_continuation_split_the_tokens_of_the_text(policy):
     whole, first, second = continuation_likelihood(
         policy, ["we", "we", "we see"], [" see the film .", " see", " the film ."]
     ).log_prob
@@ -96,7 +96,7 @@ def test_a_chat_is_rendered_by_the_template_and_ends_where_the_text_does(policy)
     )
 
 
-def test_what_a_policy_would_say_is_greedy_and_nothing_else_is(policy, plain):
+def test_only_greedy_continuations_count_as_greedy(policy, plain):
     prompts = [policy.encode(as_prompt(text)) for text in ("write a review", "the film", "why", "people love")]
     said = policy.generate(prompts, 1, 6, temperature=0.0).replies
     rng = np.random.default_rng(0)
@@ -111,8 +111,8 @@ def test_what_a_policy_would_say_is_greedy_and_nothing_else_is(policy, plain):
     assert not found.all()
 
 
-def test_a_token_that_the_odds_leave_open_is_settled_by_what_the_policy_says(policy):
-    """In a wide distribution the likeliest token has far less than half of the chance."""
+def test_undecided_continuations_are_checked_by_decoding(policy):
+    """In a wide distribution the most likely token has a probability far below 1/2."""
     contexts = [policy.encode(as_prompt(str(i))) for i in range(9)]
     with torch.inference_mode():
         first = [policy.generate([c], 1, 1, temperature=0.0).replies[0] for c in contexts]
@@ -127,7 +127,7 @@ def test_a_long_text_is_read_in_windows_in_which_every_token_is_predicted_once(p
     whole = text_likelihood(policy, [text])
     assert whole.num_tokens[0] == len(ids)
     assert whole.log_prob[0] == pytest.approx(by_hand(plain, [policy.tokenizer.bos_token_id], ids)[0], abs=1e-3)
-    monkeypatch.setattr(reading, "LONGEST", 30)
+    monkeypatch.setattr(module, "MAX_WINDOW", 30)
     cut = text_likelihood(policy, [text, "we"])
     assert cut.num_tokens.tolist() == [len(ids), 1]
     ends = [*range(30, len(ids), 30), len(ids)]
@@ -136,8 +136,8 @@ def test_a_long_text_is_read_in_windows_in_which_every_token_is_predicted_once(p
     assert cut.log_prob[0] == pytest.approx(expected, abs=1e-3)
 
 
-def test_what_does_not_fit_loses_its_beginning(policy, monkeypatch):
-    monkeypatch.setattr(reading, "LONGEST", 5)
+def test_a_text_that_does_not_fit_loses_its_beginning(policy, monkeypatch):
+    monkeypatch.setattr(module, "MAX_WINDOW", 5)
     ((before, after),) = split_token_ids(policy, ["the film was so very bad"], [" and sad ."])
     assert policy.tokenizer.decode(before) == "so very bad"
     assert policy.tokenizer.decode(after) == "and sad ."
@@ -145,7 +145,7 @@ def test_what_does_not_fit_loses_its_beginning(policy, monkeypatch):
     assert (len(before), len(after)) == (1, 5)
 
 
-def test_a_text_begins_as_its_tokenizer_begins_texts(policy):
+def test_a_text_opens_with_the_tokens_of_its_tokenizer(policy):
     class Begins:
         """A tokenizer that puts token 1 first by itself."""
 
@@ -164,11 +164,11 @@ def test_a_text_begins_as_its_tokenizer_begins_texts(policy):
     assert opening_ids(policy.tokenizer, needed=False) == []
     assert opening_ids(policy.tokenizer, needed=True) == [policy.tokenizer.bos_token_id]
     assert opening_ids(Bare(), needed=False) == []
-    with pytest.raises(GuerdonError, match="no token to begin a text with; remedy"):
+    with pytest.raises(GuerdonError, match="must have a bos_token or an eos_token to open a text with, got neither"):
         opening_ids(Bare(), needed=True)
 
 
-def test_no_texts_and_texts_without_words_are_not_in_the_way(policy):
+def test_no_texts_and_empty_texts_are_handled(policy):
     assert len(continuation_likelihood(policy, [], []).log_prob) == 0
     found = continuation_likelihood(policy, ["the film", "the film"], ["", " was"])
     assert (found.log_prob[0], found.num_tokens.tolist(), found.per_token[0]) == (0.0, [0, 1], 0.0)

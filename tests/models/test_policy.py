@@ -1,4 +1,4 @@
-"""A policy keeps its contract, says why each response ended, draws from the plain distribution, and reads what was said."""
+"""A policy keeps its contract, records how each response ended, samples the plain distribution, and reads replies exactly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from guerdon import GuerdonError, Message
 from guerdon.config import PolicyOptions
 from guerdon.models.directory.policies import load_policy
 from guerdon.models.engine import kv_cache
-from guerdon.models.policy import closing_token
+from guerdon.models.stop_tokens import closing_token
 from guerdon.testing import check_policy
 
 FAMILIES = ["llama", "gpt2", "gemma3", "gemma2", "granite", "qwen3", "mistral", "phi3", "gpt_neox"]
@@ -32,7 +32,7 @@ def policy(tiny_dir):
 
 
 def prompts_for(policy, num=6, seed=0):
-    """Prompts of unequal length, two of which begin alike and two of which are the same."""
+    """Prompts of unequal length, two with a common prefix and two equal."""
     rng = np.random.default_rng(seed)
     made = [rng.integers(5, 60, size).astype(np.int32) for size in rng.integers(1, 40, num)]
     return [*made, np.concatenate([made[0], made[1]]), np.concatenate([made[0], made[2]]), made[0]]
@@ -62,7 +62,7 @@ def test_greedy_tokens_are_those_of_transformers_generate(tmp_path, name, shelf,
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_what_was_drawn_is_read_with_the_same_log_probability(tmp_path, name):
+def test_sampling_and_forward_give_the_same_log_probability(tmp_path, name):
     policy = speaking(save_family(tmp_path, name))
     prompts = prompts_for(policy)
     drawn = policy.generate(prompts, 3, 9, temperature=0.7, seeds=3)
@@ -96,7 +96,7 @@ def test_log_probabilities_and_their_gradients_are_those_of_padded_rows(policy):
         return torch.cat(log_prob), torch.cat(hidden)
 
     plain = policy
-    policy._shared()
+    policy._can_share_prefixes()
     way, attention = policy.backbone.mode, policy.backbone.native_attention
 
     def ours():
@@ -115,7 +115,7 @@ def test_log_probabilities_and_their_gradients_are_those_of_padded_rows(policy):
         torch.testing.assert_close(found[1][name], value, atol=3e-5, rtol=1e-3)
 
 
-def test_a_prompts_draws_do_not_depend_on_its_company(policy):
+def test_samples_of_a_prompt_do_not_depend_on_the_other_prompts(policy):
     prompts = prompts_for(policy)[:6]
     together = policy.generate(prompts, 4, 10, seeds=2)
     for i, prompt in enumerate(prompts):
@@ -123,8 +123,8 @@ def test_a_prompts_draws_do_not_depend_on_its_company(policy):
         assert [r.tolist() for r in alone.replies] == [r.tolist() for r in together.replies[4 * i : 4 * i + 4]]
 
 
-def test_a_reply_that_passes_a_turn_of_the_positions_does_not_depend_on_its_company(tmp_path):
-    """From 25 tokens on this model turns every position another way; some replies stay before that, begin behind it, or pass it."""
+def test_a_reply_across_the_longrope_threshold_does_not_depend_on_the_other_prompts(tmp_path):
+    """Above 24 tokens this model rotates every position differently; some replies stay below, start above, or cross over."""
     policy = speaking(save_family(tmp_path, "longrope"))
     prompts = [np.random.default_rng(size).integers(10, 60, size).astype(np.int32) for size in (5, 40, 20)]
     together = policy.generate(prompts, 3, 8, seeds=[1, 2, 3])
@@ -134,23 +134,23 @@ def test_a_reply_that_passes_a_turn_of_the_positions_does_not_depend_on_its_comp
         np.testing.assert_allclose(alone.log_prob, together.log_prob[3 * i : 3 * i + 3], atol=1e-4)
 
 
-def test_the_same_prompt_twice_is_answered_anew(policy):
+def test_a_repeated_prompt_gets_new_samples(policy):
     prompt = prompts_for(policy)[3]
     twice = policy.generate([prompt, prompt], 4, 10, seeds=2).replies
     assert [r.tolist() for r in twice[:4]] != [r.tolist() for r in twice[4:]]
 
 
 @pytest.mark.parametrize("budget", [1, 60, 200])
-def test_how_many_are_drawn_at_once_changes_nothing(policy, monkeypatch, budget):
+def test_the_batch_size_of_sampling_changes_nothing(policy, monkeypatch, budget):
     prompts = prompts_for(policy)[:6]
     whole = policy.generate(prompts, 3, 8, seeds=1)
-    monkeypatch.setattr("guerdon.models.policy.AT_ONCE", budget)
+    monkeypatch.setattr("guerdon.models.policy.MAX_CACHED_TOKENS", budget)
     parts = policy.generate(prompts, 3, 8, seeds=1)
     assert [r.tolist() for r in parts.replies] == [r.tolist() for r in whole.replies]
     assert parts.finish == whole.finish
 
 
-def test_a_response_that_ended_stops_and_one_that_was_cut_says_length(policy):
+def test_finish_is_stop_for_an_ended_response_and_length_for_a_cut_one(policy):
     drawn = policy.sample(["write"], 300, 3, seed=1)
     finishes = Counter(response.finish for response in drawn.responses)
     assert finishes["stop"] > 0
@@ -159,7 +159,7 @@ def test_a_response_that_ended_stops_and_one_that_was_cut_says_length(policy):
     assert "<|im_end|>" not in " ".join(response.text for response in drawn.responses)
 
 
-def test_the_first_token_is_drawn_from_the_models_own_distribution(tiny_dir, policy):
+def test_the_first_token_follows_the_distribution_of_the_model(tiny_dir, policy):
     text = "<|im_start|>user\nwrite<|im_end|>\n<|im_start|>assistant\n"
     ids = policy.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
     with torch.no_grad():
@@ -171,7 +171,7 @@ def test_the_first_token_is_drawn_from_the_models_own_distribution(tiny_dir, pol
     assert share == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 4000) ** 0.5)
 
 
-def test_the_seed_fixes_the_draws_and_leaves_the_global_generator_alone(policy):
+def test_the_seed_determines_the_samples_and_the_global_generator_is_untouched(policy):
     before = torch.random.get_rng_state()
     one, same, other = (policy.sample(["write", "a"], 4, 6, seed=seed).responses for seed in (1, 1, 2))
     assert one == same != other
@@ -189,7 +189,7 @@ def test_sampled_responses_come_with_their_tokens(policy):
         assert policy.response(ids, response.finish) == response
 
 
-def test_a_system_message_is_said_before_prompts_that_have_none(tiny_dir, policy):
+def test_a_system_message_is_put_before_prompts_that_have_none(tiny_dir, policy):
     spoken = speaking(tiny_dir, system="be kind")
     own = [Message("system", "be kind"), Message("user", "write")]
     assert spoken.sample(["write"], 4, 6).responses == policy.sample([own], 4, 6).responses
@@ -201,7 +201,7 @@ def test_responses_as_text_are_as_likely_as_their_tokens(policy):
     np.testing.assert_allclose(policy.log_probs(drawn), drawn.log_prob, atol=1e-4)
 
 
-def test_adapters_off_is_the_reference(tiny_dir):
+def test_without_adapters_the_policy_is_the_reference(tiny_dir):
     adapted = load_policy(PolicyOptions(base=str(tiny_dir), lora_rank=2), adapters=True)
     with torch.no_grad():
         for name, p in adapted.model.named_parameters():
@@ -218,8 +218,8 @@ def test_adapters_off_is_the_reference(tiny_dir):
     assert (on - plain).abs().max() > 0.01
 
 
-def test_rounding_between_forest_and_rows_takes_no_sharing_away(tiny_dir, monkeypatch):
-    """A policy trained far, in bfloat16, differed by 16 % of its logits between the two; the unembedding is the same in both."""
+def test_rounding_does_not_turn_off_prefix_sharing(tiny_dir, monkeypatch):
+    """After long training in bfloat16, logits of the two paths can differ by 16 %; the unembedding is the same in both."""
     policy = speaking(tiny_dir)
     exact = policy.backbone.hidden_states
     monkeypatch.setattr(policy.backbone, "hidden_states", lambda *given: exact(*given) * 1.5)
@@ -229,21 +229,23 @@ def test_rounding_between_forest_and_rows_takes_no_sharing_away(tiny_dir, monkey
 
 
 @pytest.mark.parametrize("temperature", [math.nan, math.inf, 1e-40, -1.0])
-def test_a_temperature_that_means_nothing_is_refused(policy, temperature):
-    with pytest.raises(GuerdonError, match="temperature is 0 or from 1e-6 up, got"):
+def test_an_invalid_temperature_is_refused(policy, temperature):
+    with pytest.raises(GuerdonError, match="temperature 0 or at least 1e-6, got 1, 2 and"):
         policy.generate(prompts_for(policy)[:1], 1, 2, temperature)
 
 
-def test_a_model_that_gives_nan_draws_nothing(tiny_dir):
+def test_a_model_that_gives_nan_is_refused(tiny_dir):
     policy = speaking(tiny_dir)
     prompts = prompts_for(policy)[:3]
     policy.generate(prompts, 2, 2)
     policy.model.get_output_embeddings().weight.data[7] = math.nan
-    with pytest.raises(GuerdonError, match="prompt 0: the model gives NaN for its reply; remedy"):
+    with pytest.raises(
+        GuerdonError, match=r"prompt 0: log-probabilities of its replies must be numbers, got NaN\. Use"
+    ):
         policy.generate(prompts, 2, 2)
 
 
-def test_a_family_whose_logits_are_not_its_unembeddings_alone_is_still_read_exactly(tiny_dir, caplog):
+def test_a_family_with_more_than_an_unembedding_is_still_read_exactly(tiny_dir, caplog):
 
     policy = speaking(tiny_dir)
     forward = policy.model.forward
@@ -256,7 +258,7 @@ def test_a_family_whose_logits_are_not_its_unembeddings_alone_is_still_read_exac
     policy.model.forward = shifted
     prompts = prompts_for(policy)[:3]
     drawn = policy.generate(prompts, 2, 5, seeds=0)
-    assert "logits are not its unembedding's alone" in caplog.text
+    assert "its logits are not only its unembedding" in caplog.text
     with torch.no_grad():
         read = policy.forward([p for p in prompts for _ in range(2)], drawn.replies).log_prob
     sums = [float(x.sum()) for x in read.split([len(r) for r in drawn.replies])]
@@ -271,9 +273,9 @@ def test_the_end_of_turn_is_found_in_the_template(policy):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ((["a"], 0, 4), r"n and max_tokens are above 0"),
-        ((["a"], 1, 0), r"n and max_tokens are above 0"),
-        ((["a", "film " * 600], 1, 4), r"prompt 1: 60\d tokens where 508 fit; remedy"),
+        ((["a"], 0, 4), r"n and max_tokens must be at least 1"),
+        ((["a"], 1, 0), r"n and max_tokens must be at least 1"),
+        ((["a", "film " * 600], 1, 4), r"prompt 1: must have at most 508 tokens, got 60\d\. Drop"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(policy, given, said):
@@ -281,13 +283,13 @@ def test_what_cannot_be_sampled_is_refused(policy, given, said):
         policy.sample(*given)
 
 
-def test_a_stop_that_is_no_token_is_refused(tiny_dir):
-    with pytest.raises(GuerdonError, match=r"policy\.stop: 'never' is no token of this tokenizer; remedy"):
+def test_a_stop_that_is_not_a_token_is_refused(tiny_dir):
+    with pytest.raises(GuerdonError, match=r"policy\.stop must be single tokens of the tokenizer, got 'never'\. Use"):
         speaking(tiny_dir, stop=["never"])
 
 
-def test_a_models_own_generation_settings_shape_no_draw(tiny_dir):
-    """Its makers' penalties, top-k and least lengths are for chatting; a policy gradient needs the plain distribution."""
+def test_the_models_generation_config_does_not_affect_sampling(tiny_dir):
+    """Its penalties, top-k and minimum lengths are for chatting; a policy gradient needs the plain distribution."""
     plain, shaped = speaking(tiny_dir), speaking(tiny_dir)
     for policy in (plain, shaped):
         policy.backbone.mode = "padded"  # transformers draws
@@ -299,7 +301,7 @@ def test_a_models_own_generation_settings_shape_no_draw(tiny_dir):
     assert shaped.model.generation_config is own
 
 
-def test_a_policy_that_has_not_spoken_reads_what_another_said(tiny_dir, policy):
+def test_a_fresh_policy_reads_replies_of_another(tiny_dir, policy):
     drawn = policy.sample(["write a review", "the film"], 3, 5, seed=0)
     np.testing.assert_allclose(speaking(tiny_dir).log_probs(drawn), drawn.log_prob, atol=1e-4)
 
@@ -307,7 +309,7 @@ def test_a_policy_that_has_not_spoken_reads_what_another_said(tiny_dir, policy):
 # ---- What can be a policy --------------------------------------------------------------------------------------------
 
 
-def test_a_directory_of_adapters_speaks_as_the_adapted_model(tiny_dir, tmp_path):
+def test_a_directory_of_adapters_loads_as_the_adapted_model(tiny_dir, tmp_path):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -328,8 +330,8 @@ def test_a_directory_of_adapters_speaks_as_the_adapted_model(tiny_dir, tmp_path)
         speaking(tmp_path)
 
 
-def test_what_has_no_unembedding_of_its_own_is_refused(tiny_dir, tmp_path):
-    """A reward model, or an encoder, would be given one at random and speak."""
+def test_a_model_without_its_own_unembedding_is_refused(tiny_dir, tmp_path):
+    """A reward model or an encoder would get a random one and generate noise."""
     from transformers import AutoConfig, BertConfig, BertForMaskedLM, LlamaForSequenceClassification, T5Config
     from transformers import T5ForConditionalGeneration as Translator
 
@@ -361,6 +363,8 @@ def test_errors_of_loading_name_the_policys_own_options(tiny_dir):
         speaking(tiny_dir, device="nowhere")
 
 
-def test_a_limit_that_leaves_no_room_for_a_prompt_is_told_as_that(policy):
-    with pytest.raises(GuerdonError, match="max_tokens=600 leaves no room for a prompt in a context of 512 tokens"):
+def test_a_limit_that_leaves_no_room_for_a_prompt_is_refused(policy):
+    with pytest.raises(
+        GuerdonError, match="max_tokens must leave room for a prompt in the context of 512 tokens, got 600"
+    ):
         policy.sample(["write"], 1, 600)

@@ -32,7 +32,7 @@ class OneTokenWorld:
 
     def __init__(self, base, lora_rank, within_reach):
         self.policy = small_policy(base, lora_rank)
-        tokens = range(self.policy._vocabulary())
+        tokens = range(self.policy.vocabulary_size)
         self.words = [
             self.policy.response(np.array([t]), "stop" if t in self.policy.stop_ids else "length").text for t in tokens
         ]

@@ -232,7 +232,7 @@ def _sample_replies(policy: LanguagePolicy, texts: Sequence[str], options: TaxOp
 
 
 def _first_clause(problem: str) -> str:
-    return problem.split(";")[0].split(". ")[0].rstrip(".")
+    return problem.split(". ")[0].rstrip(".")
 
 
 def _open_scores(texts: Sequence[str]) -> dict[str, Float[np.ndarray, " n"]]:

@@ -1,6 +1,6 @@
-"""How likely a policy finds given texts: whole ones, and continuations of a context, plain or as a reply to a chat.
+"""How likely texts are to a policy: whole texts, and continuations of a context, as plain text or as a reply in a chat.
 
-Axes: n texts, t tokens. Everything is read through `LanguagePolicy.read`, so what texts begin with alike is computed once.
+Axes: n texts, t tokens. Everything runs through `LanguagePolicy.forward`, so shared prefixes are computed once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from guerdon.models.policy import LanguagePolicy
 
-LONGEST = 2048  # tokens of a window, where the model's context is longer: a pass must fit in memory
+MAX_WINDOW = 2048  # tokens, for models with a longer context: a pass must fit in memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,125 +51,129 @@ def continuation_likelihood(
     micro_tokens: int = 4096,
     greedy: bool = False,
 ) -> Likelihood:
-    """Nats of each continuation behind its context, without an end token.
+    """Log-probability of each continuation after its context, without an end token.
 
-    A context that is a string is plain text, and a continuation brings its own space; one that is a prompt is rendered by
-    the chat template, and the continuation is the reply. What does not fit the model's context loses its beginning.
+    A context that is a string is plain text, and the continuation starts with a space if it needs one. A context that is a
+    prompt is rendered by the chat template, and the continuation is the reply. Texts longer than the model's context lose
+    their beginning.
     """
     return pair_likelihood(policy, split_token_ids(policy, contexts, continuations), micro_tokens, greedy=greedy)
 
 
 def text_likelihood(policy: LanguagePolicy, texts: Sequence[str], *, micro_tokens: int = 4096) -> Likelihood:
-    """Nats of each text, plain and whole.
+    """Log-probability of each plain text.
 
-    A text longer than the model's context is read in windows: every token is predicted once, the last window looks back
-    as far as it can (as lm-evaluation-harness does).
+    A text longer than the model's context is read in windows: every token is predicted once, and the last window has as
+    much context as fits (as in lm-evaluation-harness).
     """
-    first = np.asarray(opening_ids(policy.tokenizer, needed=True), dtype=np.int32)
-    pairs, owner = [], []
+    opening = np.asarray(opening_ids(policy.tokenizer, needed=True), dtype=np.int32)
+    pairs, text_of = [], []
     for i, ids in enumerate(_ids(policy, texts)):
-        for pair in _windows(first, ids, _longest(policy)):
+        for pair in _windows(opening, ids, _window_size(policy)):
             pairs.append(pair)
-            owner.append(i)
+            text_of.append(i)
     parts = pair_likelihood(policy, pairs, micro_tokens)
-    nats = np.bincount(owner, weights=parts.log_prob, minlength=len(texts))
-    tokens = np.bincount(owner, weights=parts.num_tokens, minlength=len(texts))
+    nats = np.bincount(text_of, weights=parts.log_prob, minlength=len(texts))
+    tokens = np.bincount(text_of, weights=parts.num_tokens, minlength=len(texts))
     return Likelihood(nats, tokens.astype(np.int64))
 
 
 def pair_likelihood(
     policy: LanguagePolicy, pairs: Sequence[tuple[Any, Any]], micro_tokens: int = 4096, *, greedy: bool = False
 ) -> Likelihood:
-    """The same in token ids: (context, continuation) each, a context of at least one token."""
-    nats = np.zeros(len(pairs))
-    sure, possible = np.ones(len(pairs), dtype=bool), np.ones(len(pairs), dtype=bool)
-    said = [i for i, (_, continuation) in enumerate(pairs) if len(continuation)]
-    texts = [np.concatenate(pairs[i]) for i in said]
-    with torch.inference_mode(), policy._at_rest():
-        for rows in policy.batches(texts, micro_tokens) if said else []:
-            these = [said[row] for row in rows]
-            found = policy.forward([pairs[i][0] for i in these], [pairs[i][1] for i in these])
-            sizes = [len(pairs[i][1]) for i in these]
+    """`continuation_likelihood` of (context, continuation) pairs of token ids. A context has at least one token."""
+    total = np.zeros(len(pairs))
+    is_greedy, may_be_greedy = np.ones(len(pairs), dtype=bool), np.ones(len(pairs), dtype=bool)
+    nonempty = [i for i, (_, continuation) in enumerate(pairs) if len(continuation)]
+    texts = [np.concatenate(pairs[i]) for i in nonempty]
+    with torch.inference_mode(), policy.eval_mode():
+        for batch in policy.batches(texts, micro_tokens) if nonempty else []:
+            rows = [nonempty[i] for i in batch]
+            output = policy.forward([pairs[i][0] for i in rows], [pairs[i][1] for i in rows])
+            sizes = [len(pairs[i][1]) for i in rows]
             for i, log_prob, entropy in zip(
-                these, found.log_prob.split(sizes), found.entropy.split(sizes), strict=True
+                rows, output.log_prob.split(sizes), output.entropy.split(sizes), strict=True
             ):
-                nats[i] = float(log_prob.double().sum())
-                sure[i] = bool((log_prob > -0.69).all())  # more than half of the chance: none is likelier
-                # The likeliest token has at least exp(-entropy); the slack is single precision's
-                possible[i] = bool((log_prob >= -entropy - 1e-3).all())
+                total[i] = float(log_prob.double().sum())
+                is_greedy[i] = bool((log_prob > -0.69).all())  # each has a probability above 1/2: none is more likely
+                # the most likely token has a probability of at least exp(-entropy); the slack is for float32
+                may_be_greedy[i] = bool((log_prob >= -entropy - 1e-3).all())
         if greedy:
-            _settle(policy, pairs, sure, np.flatnonzero(possible & ~sure))
+            _decide_by_decoding(policy, pairs, is_greedy, np.flatnonzero(may_be_greedy & ~is_greedy))
     lengths = np.array([len(continuation) for _, continuation in pairs], dtype=np.int64)
-    return Likelihood(nats, lengths, sure if greedy else None)
+    return Likelihood(total, lengths, is_greedy if greedy else None)
 
 
 def split_token_ids(
     policy: LanguagePolicy, contexts: Sequence[str | Prompt], continuations: Sequence[str]
 ) -> list[tuple[Any, Any]]:
-    """Token ids of each context and of its continuation, at most as many together as the model reads.
+    """Token ids of each context and its continuation, together at most as many as the model reads.
 
-    Plain text is tokenized whole and divided where the context ends; spaces at its end go to the continuation, whose
-    first token they are part of.
+    Plain text is tokenized as a whole and split where the context ends. Spaces at the end of the context go to the
+    continuation: they are part of its first token.
     """
     both = list(zip(contexts, continuations, strict=True))
     whole_ids = _ids(policy, [c + text if isinstance(c, str) else text for c, text in both])
-    different = list(dict.fromkeys(contexts))
-    plain = [c.rstrip() for c in different if isinstance(c, str)]
-    known: dict[str | Prompt, Any] = dict(zip(plain, _ids(policy, plain), strict=True))
-    known |= {c: policy.encode(c) for c in different if not isinstance(c, str)}
+    distinct = list(dict.fromkeys(contexts))
+    plain = [c.rstrip() for c in distinct if isinstance(c, str)]
+    context_ids: dict[str | Prompt, Any] = dict(zip(plain, _ids(policy, plain), strict=True))
+    context_ids |= {c: policy.encode(c) for c in distinct if not isinstance(c, str)}
     begin, needed = opening_ids(policy.tokenizer, needed=False), opening_ids(policy.tokenizer, needed=True)
-    most, pairs = _longest(policy), []
+    window, pairs = _window_size(policy), []
     for (context, text), ids in zip(both, whole_ids, strict=True):
         if isinstance(context, str):
-            size = min(len(known[context.rstrip()]), len(ids) - bool(text))
-            before, after = _begun(ids[:size], begin if size else needed), ids[size:][-most:]
+            size = min(len(context_ids[context.rstrip()]), len(ids) - bool(text))
+            before, after = _with_opening(ids[:size], begin if size else needed), ids[size:][-window:]
         else:
-            before, after = known[context], ids[-most:]
-        pairs.append((before[max(0, len(before) - (most + 1 - len(after))) :], after))
+            before, after = context_ids[context], ids[-window:]
+        pairs.append((before[max(0, len(before) - (window + 1 - len(after))) :], after))
     return pairs
 
 
 def plain_ids(policy: LanguagePolicy, texts: Sequence[str]) -> list[Any]:
-    """Token ids of plain texts, each behind what its tokenizer begins texts with; never none."""
+    """Token ids of plain texts, each after the tokens that its tokenizer opens texts with; at least one token."""
     begin, needed = opening_ids(policy.tokenizer, needed=False), opening_ids(policy.tokenizer, needed=True)
-    return [_begun(ids, begin if len(ids) else needed) for ids in _ids(policy, texts)]
+    return [_with_opening(ids, begin if len(ids) else needed) for ids in _ids(policy, texts)]
 
 
 def opening_ids(tokenizer: Any, *, needed: bool) -> list[int]:
-    """Tokens that the tokenizer itself puts before a text; where a token is needed and it puts none, its bos or its end."""
+    """Tokens that the tokenizer puts before a text. If one is needed and it puts none: its bos or its end token."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    dressed = tokenizer("a")["input_ids"]
-    at = next((i for i in range(len(dressed)) if dressed[i : i + len(plain)] == plain), 0)
-    if at or not needed:
-        return list(dressed[:at])
+    with_special = tokenizer("a")["input_ids"]
+    size = next((i for i in range(len(with_special)) if with_special[i : i + len(plain)] == plain), 0)
+    if size or not needed:
+        return list(with_special[:size])
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return [int(token)]
-    raise GuerdonError("the tokenizer has no token to begin a text with; remedy: give it a bos_token or an eos_token")
+    raise GuerdonError("the tokenizer must have a bos_token or an eos_token to open a text with, got neither. Set one.")
 
 
-def _begun(ids: Any, first: list[int]) -> Any:
+def _with_opening(ids: Any, first: list[int]) -> Any:
     if first and ids[: len(first)].tolist() == first:
-        return ids  # a rendered chat has begun already
+        return ids  # a rendered chat has its opening already
     return np.asarray([*first, *ids], dtype=np.int32)
 
 
-def _settle(policy: LanguagePolicy, pairs: Sequence[tuple[Any, Any]], sure: np.ndarray, open_: np.ndarray) -> None:
-    """Where the odds leave open whether every token was the likeliest, let the policy speak."""
-    sizes = np.array([len(pairs[i][1]) for i in open_], dtype=np.int64)
+def _decide_by_decoding(
+    policy: LanguagePolicy, pairs: Sequence[tuple[Any, Any]], is_greedy: np.ndarray, undecided: np.ndarray
+) -> None:
+    """Fill in is_greedy by greedy decoding, where probabilities do not show whether every token is the most likely one."""
+    sizes = np.array([len(pairs[i][1]) for i in undecided], dtype=np.int64)
     for size in np.unique(sizes):
-        rows = open_[sizes == size]
-        drawn = policy.generate([pairs[i][0] for i in rows], 1, int(size), temperature=0.0)
-        for i, reply in zip(rows, drawn.replies, strict=True):
-            sure[i] = np.array_equal(reply, pairs[i][1])
+        rows = undecided[sizes == size]
+        decoded = policy.generate([pairs[i][0] for i in rows], 1, int(size), temperature=0.0)
+        for i, reply in zip(rows, decoded.replies, strict=True):
+            is_greedy[i] = np.array_equal(reply, pairs[i][1])
 
 
-def _windows(first: Any, ids: Any, most: int) -> Iterator[tuple[Any, Any]]:
+def _windows(opening: Any, ids: Any, size: int) -> Iterator[tuple[Any, Any]]:
+    """(context, continuation) pairs of at most size + 1 tokens, whose continuations are the text."""
     if len(ids):
-        yield first, ids[:most]
-    for at in range(most, len(ids), most):
-        end = min(at + most, len(ids))
-        yield ids[end - most - 1 : at], ids[at:end]
+        yield opening, ids[:size]
+    for start in range(size, len(ids), size):
+        end = min(start + size, len(ids))
+        yield ids[end - size - 1 : start], ids[start:end]
 
 
 def _ids(policy: LanguagePolicy, texts: Sequence[str]) -> list[Any]:
@@ -181,5 +185,5 @@ def _ids(policy: LanguagePolicy, texts: Sequence[str]) -> list[Any]:
     return [np.asarray(row, dtype=np.int32) for row in rows]
 
 
-def _longest(policy: LanguagePolicy) -> int:
-    return min(context_length(policy.model.config) or LONGEST, LONGEST)
+def _window_size(policy: LanguagePolicy) -> int:
+    return min(context_length(policy.model.config) or MAX_WINDOW, MAX_WINDOW)

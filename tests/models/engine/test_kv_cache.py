@@ -73,7 +73,7 @@ def test_dropping_finished_replies_changes_nothing(policy, prompts, monkeypatch,
 
     def generate():
         uniforms = np.random.default_rng(0).random((3 * len(prompts), 20))
-        return kv_cache.generate(policy.backbone, policy._logits, prompts, uniforms, temperature=1.0, stops=stops)
+        return kv_cache.generate(policy.backbone, policy.unembed, prompts, uniforms, temperature=1.0, stops=stops)
 
     with torch.inference_mode():
         expected = generate()

@@ -149,7 +149,9 @@ def test_excluded_prompts_are_counted_and_change_no_other_row():
             row.pop("log_prob", None)
             if index in bad:
                 assert set(row) == {"id", "prompt", "excluded"}
-                reason = "900 tokens where 512 fit; remedy: drop it" if bad[index].strip() else "the prompt is empty"
+                reason = (
+                    "must have at most 512 tokens, got 900. Drop it." if bad[index].strip() else "the prompt is empty"
+                )
                 assert row["excluded"] == reason
             else:
                 assert row == expected[index]
@@ -187,7 +189,7 @@ def test_a_language_model_draws_the_same_for_any_group_size_and_refuses_long_pro
     prompts = ["write a review", "write " * 60, "write a review", "tell a story of a film", ""]
     expected, counts = draw_rows(prompts, policy, max_tokens=6, prompts_at_once=8)
     assert counts == {"prompts": 5, "responses": 12, "excluded": 2}
-    assert "where 40 fit" in expected[1]["excluded"]
+    assert "must have at most 40 tokens, got" in expected[1]["excluded"]
     assert not expected[1]["excluded"].startswith("prompt")
     assert expected[0]["responses"] != expected[2]["responses"]
     for skip, size in ((0, 1), (2, 2)):
