@@ -1,4 +1,4 @@
-"""Sixty questions with a better and a worse answer each: prose, lists, tables of steps, code; numbers, names and denials."""
+"""Sixty questions with a better and a worse answer each: prose, lists, steps and code; with numbers, names and negations."""
 
 from __future__ import annotations
 
@@ -390,12 +390,12 @@ ANSWERS = tuple(text for _, better, worse in ROWS for text in (better, worse))
 
 
 def answered(num: int = len(ROWS)) -> list[Comparison]:
-    """The first rows as comparisons; the better answer stands first in every other one."""
-    made = []
+    """The first rows as comparisons; the better answer comes first in every second one."""
+    rows = []
     for i, (prompt, better, worse) in enumerate(ROWS[:num]):
         first = i % 2 == 0
         texts = (better, worse) if first else (worse, better)
-        made.append(
+        rows.append(
             Comparison(as_prompt(prompt), (Response(texts[0]), Response(texts[1])), Preference(q=1.0 if first else 0.0))
         )
-    return made
+    return rows

@@ -1,4 +1,4 @@
-"""A tiny random language model and a tokenizer of some 150 words, on disk as any other, made without a network."""
+"""A tiny random language model and a tokenizer of about 150 words, written to disk without a network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHAT_TEMPLATE = (
 
 
 def save_tiny(path: Path, seed: int = 0) -> Path:
-    """Write a two-layer Llama of width 64 and its tokenizer into path. `seed` draws the weights and nothing else."""
+    """Write a two-layer Llama of width 64 and its tokenizer into path. `seed` determines the weights only."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -48,7 +48,7 @@ def save_tiny(path: Path, seed: int = 0) -> Path:
 
 
 def tiny_tokenizer():
-    """Words and punctuation marks one token each, anything else <unk>; white space is lost."""
+    """One token per word and punctuation mark, anything else is <unk>; white space is lost."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

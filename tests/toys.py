@@ -1,4 +1,4 @@
-"""Reward models made of arithmetic, honest ones and ones with a planted fault, and comparisons with a known answer."""
+"""Reward models computed by arithmetic, correct ones and ones with a deliberate fault, and comparisons with a known answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def as_scores(values: Sequence[float], truncated: Sequence[bool] | None = None) 
 
 
 class Good:
-    """Counts the word "good": `scale` nats each, plus `by_length` nats a character."""
+    """Counts the word "good": `scale` nats per occurrence, plus `by_length` nats per character."""
 
     def __init__(self, scale: float = 1.0, by_length: float = 0.0) -> None:
         self.scale = scale
@@ -40,7 +40,7 @@ class Good:
 
 
 class Slow(Good):
-    """Takes `pause` seconds a call, and five times that where the first prompt says so."""
+    """Takes `pause` seconds per call, and five times that where the first prompt contains "slow"."""
 
     def __init__(self, pause: float = 0.02) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Slow(Good):
 
 
 class Mortal(Good):
-    """Its process is killed by the word "poison"."""
+    """Kills its process at the word "poison"."""
 
     def score(self, prompts, responses):
         if any("poison" in as_response(response).text for response in responses):
@@ -77,14 +77,14 @@ def mortal_worker(index: int) -> Mortal:
 
 
 class Constant:
-    """Everything is worth the same."""
+    """Gives every response the same score."""
 
     def score(self, prompts, responses):
         return as_scores([1.0] * len(prompts))
 
 
 class PaddedRows:
-    """Reads characters as token numbers in rows padded to the longest: the faults below live in `read`."""
+    """Reads characters as token numbers in rows padded to the longest. Subclasses with a fault override `read`."""
 
     def score(self, prompts, responses):
         texts = [as_prompt(p)[-1].content + as_response(r).text for p, r in zip(prompts, responses, strict=True)]
@@ -109,7 +109,7 @@ class PaddingLeak(PaddedRows):
 
 
 class BatchNorm(PaddedRows):
-    """Subtracts the batch's mean."""
+    """Subtracts the mean of the batch."""
 
     def read(self, rows, length):
         honest = super().read(rows, length)
@@ -124,7 +124,7 @@ class WrongPosition(PaddedRows):
 
 
 class Forgetful(PaddedRows):
-    """Dropout left on."""
+    """Leaves dropout on."""
 
     def __init__(self) -> None:
         self.rng = np.random.default_rng(0)
@@ -142,9 +142,9 @@ def comparisons(
     ties: float = 0.0,
     seed: int = 0,
 ) -> list[Comparison]:
-    """Pairs whose people vote with log-odds `odds` x (goods in the first - in the second) + by_length x characters."""
+    """Pairs on which people vote with log-odds `odds` x (number of "good" in the first - in the second) + by_length x characters."""
     rng = np.random.default_rng(seed)
-    made = []
+    rows = []
     for i in range(num):
         texts = [" ".join(rng.choice([*WORDS, "good"], size=rng.integers(4, 24))) for _ in range(2)]
         goods = [text.split().count("good") for text in texts]
@@ -152,7 +152,7 @@ def comparisons(
         p = 1 / (1 + np.exp(-logit))
         first, tie, second = (int(v) for v in rng.multinomial(people, [p * (1 - ties), ties, (1 - p) * (1 - ties)]))
         preference = Preference(q=(first + tie / 2) / people, votes=(first, tie, second) if people > 1 else None)
-        made.append(
+        rows.append(
             Comparison(
                 as_prompt(f"Question {i}"),
                 (Response(texts[0]), Response(texts[1])),
@@ -160,7 +160,7 @@ def comparisons(
                 source=("forum", "lab")[i % 2],
             )
         )
-    return made
+    return rows
 
 
 KIND, UNKIND = ("good", "great", "kind", "happy", "nice", "love"), ("bad", "awful", "rude", "sad", "poor", "hate")
@@ -170,7 +170,7 @@ PLAIN = ("the", "film", "was", "very", "a", "sentence", "people", "will", "see",
 def liked(num: int = 300, seed: int = 0, k: int = 2) -> list[Comparison]:
     """Comparisons in the tiny model's own words: the response with more kind words and fewer unkind ones is better."""
     rng = np.random.default_rng(seed)
-    made = []
+    rows = []
     for i in range(num):
         worths = rng.permutation(np.linspace(-3, 3, k)).astype(int)
         texts = [
@@ -179,12 +179,12 @@ def liked(num: int = 300, seed: int = 0, k: int = 2) -> list[Comparison]:
         ]
         best_first = tuple((int(j),) for j in np.argsort(-worths))
         prompt = as_prompt(f"write a review of film {' '.join(str(i))} {' '.join(str(seed))}")
-        made.append(Comparison(prompt, tuple(Response(str(t)) for t in texts), Preference(groups=best_first)))
-    return made
+        rows.append(Comparison(prompt, tuple(Response(str(t)) for t in texts), Preference(groups=best_first)))
+    return rows
 
 
 class Counting:
-    """As Good; counts the texts that it scores, and stops the process after `most` of them."""
+    """Good, which stops the process after scoring `most` texts."""
 
     fingerprint = "counting"
 

@@ -207,7 +207,7 @@ def without_attention_backend(network, patch) -> None:
 
 def attention_raises(network, patch) -> None:
     def attend(*args, **kwargs):
-        raise NotImplementedError("planted")
+        raise NotImplementedError("not supported")
 
     patch.setitem(AttentionInterface._global_mapping, tree_attention.ATTENTION_NAME, attend)
 

@@ -77,7 +77,7 @@ def build_forest(
     *,
     read_from: Sequence[int] | None = None,
 ) -> Forest:
-    """Lay out texts of at least one token each. Shared prefixes are found by comparing tokens.
+    """Lay out texts of at least one token each. Shared prefixes come from comparing tokens.
 
     The hidden states of text i are read from its token read_from[i] on; by default at its last token only.
     """
