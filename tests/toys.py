@@ -196,3 +196,12 @@ class Counting:
             raise KeyboardInterrupt
         self.asked += len(responses)
         return Good().score(prompts, responses)
+
+
+class ThreeMembers:
+    """Scores with every field set: three members, a standard deviation, a p-value and an attribute."""
+
+    def score(self, prompts, responses):
+        base = PaddedRows().score(prompts, responses).value
+        members = np.stack([base, base + 1, 2 * base])
+        return Scores(base, base > 0, members.std(axis=0), members, np.full(len(base), 0.5), {"tone": base * 3})

@@ -1,26 +1,17 @@
-"""What a model knows of its own doubt: measured in chunks, kept beside its weights, answered from the pass that scores."""
+"""A model's uncertainty: measured in chunks, and computed in the pass that scores."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from families import save_family
-from safetensors.numpy import load_file
-from shell import guerdon
 from toys import Good, liked
 
 from guerdon import GuerdonError, Response, Rollouts
 from guerdon.api import (
-    calibration,
-    data,
-    saved_models,
     uncertainty,
 )
 from guerdon.config import ModelOptions, UncertaintyOptions
@@ -35,10 +26,7 @@ from guerdon.formulas.uncertainty import (
 from guerdon.models import laplace
 from guerdon.models.calibrated import CalibratedModel
 from guerdon.models.card import Calibration
-from guerdon.models.directory import uncertainty_file
-from guerdon.models.directory.loading import create_reward_model, load_reward_model
-from guerdon.models.directory.saving import save
-from guerdon.models.directory.uncertainty_file import UNCERTAINTY_FILE
+from guerdon.models.directory.loading import create_reward_model
 from guerdon.models.laplace import features, fit_uncertainty
 from guerdon.models.reward_model import ScalarRewardModel
 from guerdon.models.scored_pairs import PairScorer, score_comparisons
@@ -57,16 +45,8 @@ def bare(tiny_dir) -> ScalarRewardModel:
 
 @pytest.fixture(scope="module")
 def model(bare) -> CalibratedModel:
-    """A model that knows its doubt, at a temperature of 2; shared, so nobody changes it."""
+    """A model with a measured uncertainty and a temperature of 2; shared, so do not change it."""
     return uncertainty.measure_uncertainty(CalibratedModel(bare, Calibration(2.0, 0.5)), TRAIN, held_out=HELD_OUT)
-
-
-@pytest.fixture(scope="module")
-def saved(model, tmp_path_factory) -> Path:
-    """Its directory; read it, do not write into it."""
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    saved_models.save(model, folder)
-    return folder
 
 
 def asked(comparisons) -> tuple[list, list]:
@@ -86,7 +66,7 @@ def test_features_are_what_the_head_reads(bare):
     np.testing.assert_array_equal(found, features(bare, prompts, responses))
 
 
-def test_doubt_is_the_formulas_on_the_models_features(bare, model):
+def test_uncertainty_is_the_formulas_on_the_models_features(bare, model):
     rows = sorted(TRAIN, key=lambda c: c.id)
     found = features(bare, *asked(rows)).astype(np.float64)
     difference = found[::2] - found[1::2]
@@ -104,7 +84,7 @@ def test_doubt_is_the_formulas_on_the_models_features(bare, model):
     np.testing.assert_allclose(model.margin_std(prompts, second, first), bare_std / 2)
 
 
-def test_chunks_do_not_show(bare, model, monkeypatch):
+def test_the_chunk_size_does_not_change_the_result(bare, model, monkeypatch):
     """The center is another one, and so are the roundings of the features; the scale of the target is that of the first chunk."""
     whole = fit_uncertainty(bare, TRAIN, HELD_OUT, OPTIONS)
     monkeypatch.setattr(laplace, "CHUNK", 50)
@@ -119,7 +99,7 @@ def test_chunks_do_not_show(bare, model, monkeypatch):
     assert whole.weight.sum() == pytest.approx(40)
 
 
-def test_memory_holds_a_chunk_of_features_not_all(bare, monkeypatch):
+def test_memory_holds_one_chunk_of_features(bare, monkeypatch):
     """What is read at once is a chunk's replies, however many comparisons there are."""
     sizes = []
     read = ScalarRewardModel.score_with_features
@@ -134,14 +114,14 @@ def test_memory_holds_a_chunk_of_features_not_all(bare, monkeypatch):
     assert sum(sizes) == 2 * (len(TRAIN) + len(HELD_OUT))  # every text once
 
 
-def test_fewer_comparisons_than_features_will_do(bare):
+def test_fewer_comparisons_than_features_are_enough(bare):
     found = fit_uncertainty(bare, TRAIN[:20], HELD_OUT, OPTIONS)
     assert np.isfinite(found.precision).all()
     assert 0 < found.provenance["directions_decided"] < 20
     assert 0 < found.provenance["shrinkage"] < 1
 
 
-def test_a_part_of_the_comparisons_counts_for_all_of_them(bare):
+def test_a_sample_of_the_comparisons_is_weighted_up_to_all(bare):
     many = liked(400, seed=5)
     whole, part = (
         fit_uncertainty(bare, many, HELD_OUT, UncertaintyOptions(most=most, prior_precision=1.0)) for most in (400, 200)
@@ -151,7 +131,7 @@ def test_a_part_of_the_comparisons_counts_for_all_of_them(bare):
     assert told[1] / told[0] == pytest.approx(1, abs=0.15)
 
 
-def test_rankings_and_attribute_models_are_measured_too(tiny_dir, bare):
+def test_rankings_and_attribute_models_are_measured(tiny_dir, bare):
     ranked = liked(40, seed=6, k=4)
     found = fit_uncertainty(bare, ranked, HELD_OUT, OPTIONS)
     assert found.provenance["replies"] == 160
@@ -160,14 +140,14 @@ def test_rankings_and_attribute_models_are_measured_too(tiny_dir, bare):
     assert (known.score(*asked(NEW)).std > 0).all()
 
 
-def test_replies_of_a_policy_may_stand_for_the_held_out_comparisons(bare):
+def test_held_out_replies_may_come_from_a_policy(bare):
     prompts, responses = asked(HELD_OUT)
     rollouts = Rollouts(tuple(prompts), tuple(responses))
     by_policy, by_pairs = (fit_uncertainty(bare, TRAIN, each, OPTIONS) for each in (rollouts, HELD_OUT))
     np.testing.assert_allclose(by_policy.distance, by_pairs.distance)
 
 
-def test_comparisons_that_were_not_trained_on_are_noticed(bare, caplog):
+def test_comparisons_that_were_not_trained_on_are_warned_about(bare, caplog):
     known = ScalarRewardModel(bare.network, bare.text, dataclasses.replace(bare.card, data_hash="other"))
     with caplog.at_level(logging.WARNING, "guerdon"):
         fit_uncertainty(known, TRAIN, HELD_OUT, OPTIONS)
@@ -177,12 +157,12 @@ def test_comparisons_that_were_not_trained_on_are_noticed(bare, caplog):
 # ---- What is answered ----------------------------------------------------------------------------------------------
 
 
-def test_a_model_that_knows_its_doubt_keeps_every_contract(model):
+def test_a_model_with_uncertainty_fulfills_every_contract(model):
     check_reward_model(model)
     assert isinstance(model, PairScorer)
 
 
-def test_scores_do_not_change_and_doubt_does_not_depend_on_company(bare, model):
+def test_scores_do_not_change_and_uncertainty_is_batch_invariant(bare, model):
     prompts, responses = asked(NEW)
     plain, known = bare.score(prompts, responses), model.model.score(prompts, responses)
     np.testing.assert_array_equal(known.value, plain.value)
@@ -193,7 +173,7 @@ def test_scores_do_not_change_and_doubt_does_not_depend_on_company(bare, model):
     np.testing.assert_allclose([one.shift_p[0] for one in alone], known.shift_p[:10], atol=0.05)
 
 
-def test_doubt_comes_with_the_pass_that_scores(bare, model, monkeypatch):
+def test_uncertainty_comes_from_the_pass_that_scores(bare, model, monkeypatch):
     seen = []
     states = type(bare.network.backbone).hidden_states
     monkeypatch.setattr(
@@ -210,7 +190,7 @@ def test_doubt_comes_with_the_pass_that_scores(bare, model, monkeypatch):
     np.testing.assert_allclose(scores.std, model.model.score(*asked(NEW)).std / 2)
 
 
-def test_texts_of_the_kind_are_in_and_others_are_out(model):
+def test_shift_p_separates_in_distribution_texts_from_others(model):
     inside = model.score(*asked(NEW)).shift_p
     outside = model.score(["write a review of film 1 1"] * 3, GIBBERISH).shift_p
     assert np.mean(inside <= 0.05) < 0.15
@@ -219,7 +199,7 @@ def test_texts_of_the_kind_are_in_and_others_are_out(model):
     assert inside.min() >= 1 / 41
 
 
-def test_of_a_direction_that_was_compared_more_is_known(bare):
+def test_more_comparisons_of_a_direction_reduce_its_uncertainty(bare):
     """Twice the comparisons of the same differences: never more spread, whatever is asked."""
     once, twice = (
         fit_uncertainty(bare, rows, HELD_OUT, UncertaintyOptions(prior_precision=1.0))
@@ -229,7 +209,7 @@ def test_of_a_direction_that_was_compared_more_is_known(bare):
     assert (twice.margin_std(asked_of) <= once.margin_std(asked_of) * (1 + 1e-9)).all()
 
 
-def test_a_model_without_doubt_says_how_to_get_it(bare):
+def test_a_model_without_uncertainty_says_how_to_measure_it(bare):
     scores, spread = bare.score_pairs(*asked(NEW), np.array([0]), np.array([1]))
     assert spread is None
     assert scores.std is None
@@ -246,121 +226,10 @@ def test_a_model_without_doubt_says_how_to_get_it(bare):
 # ---- On disk -------------------------------------------------------------------------------------------------------
 
 
-def test_a_loaded_model_answers_as_the_one_that_was_saved(model, saved):
-    again = saved_models.load(saved)
-    here, there = model.score(*asked(NEW)), again.score(*asked(NEW))
-    np.testing.assert_allclose(there.std, here.std, rtol=1e-3)
-    np.testing.assert_allclose(there.shift_p, here.shift_p, atol=0.05)
-    assert again.model.uncertainty.provenance == model.model.uncertainty.provenance
-    card = json.loads((saved / "reward.json").read_text("utf-8"))
-    assert card["uncertainty"]["comparisons"] == len(TRAIN)
-    assert saved_models.load(saved, with_uncertainty=False).score(*asked(NEW)).std is None
-
-
-def test_no_reader_of_weights_meets_the_file(saved):
-    """vLLM and SGLang take every *.safetensors of the directory itself for weights."""
-    assert [path.name for path in saved.glob("*.safetensors")] == ["model.safetensors"]
-    assert set(load_file(saved / UNCERTAINTY_FILE)) == {"mean", "precision", "covariance", "distance", "weight"}
-    assert (saved / UNCERTAINTY_FILE).stat().st_mode & 0o777 == 0o644
-
-
-def test_cards_without_it_are_as_before(bare, tmp_path):
-    save(bare, tmp_path / "model")
-    assert "uncertainty" not in json.loads((tmp_path / "model/reward.json").read_text("utf-8"))
-    assert not (tmp_path / "model" / UNCERTAINTY_FILE).exists()
-    assert load_reward_model(tmp_path / "model").uncertainty is None
-
-
-def test_a_calibration_keeps_it_and_training_on_drops_it(model, saved, tmp_path):
-    folder = Path(shutil.copytree(saved, tmp_path / "copy"))
-    loaded = saved_models.load(folder)
-    calibration.store_calibration(CalibratedModel(loaded.model, Calibration(4.0)), folder)
-    again = saved_models.load(folder)
-    np.testing.assert_allclose(again.score(*asked(NEW)).std, model.score(*asked(NEW)).std / 2, rtol=1e-3)
-    assert create_reward_model(ModelOptions(base=str(folder))).uncertainty is None
-
-
-@pytest.mark.parametrize("change", ["backbone", "head", "template"])
-def test_doubt_that_belongs_to_another_model_is_refused(saved, tmp_path, change):
-    folder = tmp_path / "copy"
-    other = load_reward_model(saved)
-    parts = {"backbone": other.network.classifier.model.layers[0].mlp.up_proj, "head": other.network.classifier.score}
-    if change in parts:
-        with torch.no_grad():
-            parts[change].weight[0, 5] += 0.1
-    else:
-        other.text.tokenizer.chat_template += " "
-    other.uncertainty = None
-    save(other, folder)
-    shutil.copytree((saved / UNCERTAINTY_FILE).parent, (folder / UNCERTAINTY_FILE).parent)
-    with pytest.raises(GuerdonError, match=r"was measured on other weights or with another chat template\. Delete it"):
-        load_reward_model(folder)
-    assert load_reward_model(folder, with_uncertainty=False).uncertainty is None
-
-
-def test_a_number_type_is_no_other_model(saved):
-    rounded = load_reward_model(saved, ModelOptions(dtype="bfloat16"))
-    assert rounded.uncertainty is not None
-    assert (rounded.score(*asked(NEW)).std > 0).all()
-
-
-def test_a_file_that_cannot_be_read_or_is_gone_is_told(saved, tmp_path, caplog):
-    folder = Path(shutil.copytree(saved, tmp_path / "copy"))
-    (folder / UNCERTAINTY_FILE).write_bytes(b"half")
-    with pytest.raises(GuerdonError, match=r"uncertainty.safetensors: not readable \(.*\)\. Delete it"):
-        load_reward_model(folder)
-    (folder / UNCERTAINTY_FILE).unlink()
-    with caplog.at_level(logging.WARNING, "guerdon"):
-        assert load_reward_model(folder).uncertainty is None
-    assert "reward.json names it" in caplog.text
-
-
-def test_a_file_of_another_version_is_refused(model, saved, tmp_path, monkeypatch):
-    folder = Path(shutil.copytree(saved, tmp_path / "copy"))
-    monkeypatch.setattr(uncertainty_file, "UNCERTAINTY_FORMAT", 1)
-    with pytest.raises(
-        GuerdonError,
-        match=r"written by a newer Guerdon \(format 2, this one reads up to 1\)\. Upgrade with `pip install -U guerdon`\.",
-    ):
-        load_reward_model(folder)
-
-
-def test_the_command_stores_it_in_place_and_measures_anew_what_is_stale(bare, tmp_path):
-    folder = tmp_path / "model"
-    save(bare, folder)
-    weights = (folder / "model.safetensors").read_bytes()
-    for name, rows in (("train", TRAIN), ("held", HELD_OUT)):
-        data.write(tmp_path / f"{name}.jsonl", rows)
-    command = (
-        "uncertainty",
-        folder,
-        "--data",
-        tmp_path / "train.jsonl",
-        "--held-out",
-        tmp_path / "held.jsonl",
-        "--json",
-    )
-    first = guerdon(*map(str, command))
-    assert first.code == 0, first.err
-    assert json.loads(first.out)["comparisons"] == len(TRAIN)
-    assert (folder / "model.safetensors").read_bytes() == weights
-    known = saved_models.load(folder)
-    assert known.score(*asked(NEW)).shift_p is not None
-    with torch.no_grad():
-        known.model.network.classifier.score.weight[0, 0] += 1.0
-    known.model.uncertainty = None
-    other = tmp_path / "other"
-    saved_models.save(known, other)
-    shutil.copytree((folder / UNCERTAINTY_FILE).parent, (other / UNCERTAINTY_FILE).parent)
-    again = guerdon(*map(str, ("uncertainty", other, *command[2:])))
-    assert again.code == 0, again.err
-    assert saved_models.load(other).score(*asked(NEW)).std is not None
-
-
 # ---- Refusals ------------------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_measured_is_refused_in_one_line(bare, tiny_dir, tmp_path):
+def test_an_unsupported_model_is_refused_in_one_line(bare, tiny_dir, tmp_path):
     encoder = create_reward_model(ModelOptions(base=str(save_family(tmp_path, "bert")), template="plain"))
     with pytest.raises(GuerdonError, match=r"pools the text in its own way\. Choose a causal model"):
         fit_uncertainty(encoder, TRAIN, HELD_OUT, OPTIONS)
@@ -378,7 +247,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(bare, tiny_dir, tmp_path
         uncertainty.measure_uncertainty(Good(), TRAIN, held_out=HELD_OUT)
 
 
-def test_held_out_replies_must_be_held_out_and_enough(bare):
+def test_held_out_groups_must_be_untrained_and_enough(bare):
     with pytest.raises(
         GuerdonError, match=r"must not be trained on, got 1 of 41 among the training comparisons\. Hold out the part"
     ):
@@ -390,7 +259,7 @@ def test_held_out_replies_must_be_held_out_and_enough(bare):
     assert fit_uncertainty(bare, TRAIN, HELD_OUT[:19], OPTIONS).distance.size == 38
 
 
-def test_training_comparisons_must_say_something(bare):
+def test_training_comparisons_must_hold_information(bare):
     with pytest.raises(GuerdonError, match=r"must hold a comparable pair, got none\. Pass the comparisons"):
         fit_uncertainty(bare, [], HELD_OUT, OPTIONS)
     same = [Comparison(as_prompt("a"), (Response("b"), Response("b")), TRAIN[0].preference)] * 3

@@ -39,7 +39,7 @@ def prompts_for(policy, num=6, seed=0):
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3", "olmoe"])
-def test_every_family_keeps_the_contract(tmp_path, name):
+def test_every_family_fulfills_the_contract(tmp_path, name):
     check_policy(speaking(save_family(tmp_path, name)))
 
 
@@ -279,7 +279,7 @@ def test_the_end_of_turn_is_found_in_the_template(policy):
     ],
 )
 def test_what_cannot_be_sampled_is_refused(policy, given, said):
-    with pytest.raises(GuerdonError, match=said):
+    with pytest.raises(GuerdonError, match=message):
         policy.sample(*given)
 
 

@@ -32,7 +32,7 @@ def compared(groups, num, **more):
         (((1,),), 3, [(0, 1, 0.0), (1, 2, 1.0)]),  # two unranked responses are not comparable
     ],
 )
-def test_a_verdict_gives_its_comparable_pairs(groups, num, expected):
+def test_a_preference_gives_its_comparable_pairs(groups, num, expected):
     assert list(comparable_pairs(compared(groups, num))) == expected
 
 
@@ -44,7 +44,7 @@ def test_the_pairs_of_a_comparison_share_its_weight():
     assert (pairs.second_length - pairs.first_length).tolist() == [5, 10, 5, 5]
 
 
-def test_each_response_is_scored_once_and_progress_is_told():
+def test_each_response_is_scored_once_and_progress_is_reported():
     seen, told = [], []
 
     class Counting(Good):
@@ -57,7 +57,7 @@ def test_each_response_is_scored_once_and_progress_is_told():
     assert told == [(2, 5), (4, 5), (5, 5)]
 
 
-def test_a_judge_is_asked_pair_by_pair():
+def test_a_judge_is_asked_once_per_pair():
     class Judge:
         def log_odds(self, prompts, first, second):
             return np.array([len(a.text) - len(b.text) for a, b in zip(first, second, strict=True)], dtype=np.float64)
@@ -67,7 +67,7 @@ def test_a_judge_is_asked_pair_by_pair():
     assert np.isnan(pairs.first_reward).all()
 
 
-def test_a_margin_that_is_no_number_is_refused_with_its_comparison():
+def test_a_margin_that_is_not_finite_is_refused_with_its_comparison():
     class Broken:
         def score(self, prompts, responses):
             return as_scores([np.nan] * len(prompts))
@@ -76,7 +76,7 @@ def test_a_margin_that_is_no_number_is_refused_with_its_comparison():
         score_comparisons(Broken(), [compared(((0,), (1,)), 2, id="row-7")])
 
 
-def test_uncounted_votes_are_minus_one():
+def test_missing_votes_are_minus_one():
     counted = Comparison(as_prompt("p"), (Response("a"), Response("b")), Preference(q=0.75, votes=(3, 0, 1)))
     pairs = score_comparisons(Good(), [counted, compared(((0,), (1,)), 2)])
     assert pairs.votes.tolist() == [[3, 0, 1], [-1, -1, -1]]

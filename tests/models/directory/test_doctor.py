@@ -1,4 +1,4 @@
-"""The doctor names each planted fault, and has nothing to say of a directory that Guerdon saved."""
+"""The doctor names each planted fault, and finds nothing in a directory that Guerdon saved."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ ONE = torch.ones(1)
         (set_keys("reward.json", version=99), "error", "it cannot score texts"),
     ],
 )
-def test_each_planted_fault_is_found_with_its_remedy(saved, tmp_path, plant, severity, title):
+def test_each_planted_fault_is_found_with_advice(saved, tmp_path, plant, severity, title):
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
     plant(folder)
     report = examine(folder)
@@ -136,7 +136,7 @@ def test_each_planted_fault_is_found_with_its_remedy(saved, tmp_path, plant, sev
     assert report.about[f"{severity}s"] != "0"
 
 
-def test_a_directory_that_guerdon_saved_is_healthy(saved):
+def test_a_directory_that_guerdon_saved_has_no_findings(saved):
     report = examine(saved)
     assert report.findings == ()
     assert (report.about["errors"], report.about["warnings"]) == ("0", "0")
@@ -145,21 +145,21 @@ def test_a_directory_that_guerdon_saved_is_healthy(saved):
 @pytest.mark.parametrize(
     "options", [{"dtype": "bfloat16"}, {"lora_rank": 2}, {"attributes": ["kind", "right"]}, {"system": "be kind"}]
 )
-def test_so_is_one_that_was_made_otherwise(tiny_dir, tmp_path, options):
+def test_other_options_have_no_findings(tiny_dir, tmp_path, options):
     model = create_reward_model(ModelOptions(base=str(tiny_dir), **options))
     save(training.with_self_test(model, liked(4)), tmp_path / "model")
     assert examine(tmp_path / "model").findings == ()
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gemma3", "gpt2", "bert", "modernbert"])
-def test_so_are_other_families(tmp_path, name):
+def test_other_families_have_no_findings(tmp_path, name):
     base = save_family(tmp_path / "base", name)
     model = create_reward_model(ModelOptions(base=str(base), template="plain"))
     save(training.with_self_test(model, liked(4)), tmp_path / "model")
     assert examine(tmp_path / "model").findings == ()
 
 
-def test_a_family_without_a_class_of_its_own_is_told(tmp_path):
+def test_a_family_without_a_class_in_transformers_is_reported(tmp_path):
     base = save_family(tmp_path / "base", "granite")
     save(create_reward_model(ModelOptions(base=str(base), template="plain")), tmp_path / "model")
     assert faults(tmp_path / "model") == {("warning", "a class that transformers does not have")}
@@ -175,7 +175,7 @@ def test_what_plain_transformers_saves_has_faults(saved, tmp_path):
     assert ("error", "transformers 4 computes other scores") in faults(tmp_path)
 
 
-def test_what_is_no_model_is_refused(tmp_path):
+def test_a_directory_that_is_not_a_model_is_refused(tmp_path):
     with pytest.raises(GuerdonError, match=r"no such directory\. Pass the folder"):
         examine(tmp_path / "missing")
     with pytest.raises(GuerdonError, match=r"holds no config\.json, so it is not a model\. Pass the folder"):

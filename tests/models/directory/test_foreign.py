@@ -1,4 +1,4 @@
-"""Value-head checkpoints of other trainers become ours with the scores that their own arithmetic gives."""
+"""Value-head checkpoints of other trainers are read with the scores that their own arithmetic gives."""
 
 from __future__ import annotations
 
@@ -97,12 +97,12 @@ def test_a_head_under_a_configured_name_keeps_its_scores(tiny_dir, tmp_path, hea
         load_reward_model(folder)  # never a random head in its place
 
 
-def test_a_head_called_score_needs_no_mending(tiny_dir, tmp_path, head, by_hand):
+def test_a_head_named_score_needs_no_repair(tiny_dir, tmp_path, head, by_hand):
     folder = openrlhf(tiny_dir, tmp_path / "theirs", head, "score")
     np.testing.assert_allclose(load_reward_model(folder).score(PROMPTS, RESPONSES).value, by_hand, atol=1e-5)
 
 
-def test_the_doctor_finds_the_fault_and_mends_it(tiny_dir, tmp_path, head, by_hand):
+def test_the_doctor_finds_the_fault_and_repairs_it(tiny_dir, tmp_path, head, by_hand):
     folder = llama_factory(tiny_dir, tmp_path / "theirs", head)
     ran = guerdon("doctor", folder, "--json")
     assert ran.code == 1
@@ -117,7 +117,7 @@ def test_the_doctor_finds_the_fault_and_mends_it(tiny_dir, tmp_path, head, by_ha
     np.testing.assert_allclose(values, by_hand + BIAS, atol=1e-5)
 
 
-def test_a_classifier_of_ours_or_of_plain_transformers_is_mended_with_equal_scores(tiny_dir, tmp_path, head, by_hand):
+def test_repairing_a_classifier_keeps_its_scores(tiny_dir, tmp_path, head, by_hand):
     saved_models.repair(llama_factory(tiny_dir, tmp_path / "theirs", head), tmp_path / "first")
     config = json.loads((tmp_path / "first/config.json").read_text("utf-8"))
     del config["rope_theta"], config["torch_dtype"], config["problem_type"]
@@ -134,7 +134,7 @@ def test_a_classifier_of_ours_or_of_plain_transformers_is_mended_with_equal_scor
     )
 
 
-def test_what_cannot_be_imported_says_why(tiny_dir, tmp_path, head):
+def test_a_checkpoint_that_cannot_be_read_says_why(tiny_dir, tmp_path, head):
     with pytest.raises(GuerdonError, match=r"no scalar head among its tensors .*\. Copy value_head\.safetensors"):
         load_foreign(tiny_dir)
     pickled = Path(shutil.copytree(tiny_dir, tmp_path / "pickled"))
