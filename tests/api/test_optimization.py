@@ -150,7 +150,7 @@ def test_a_template_is_compared_with_that_of_every_reward_model(tiny_dir, tmp_pa
     for reward in (model, combined({"m": model, "k": kindness})):
         for work in (guerdon.optimize, guerdon.best_of_n):
             more = {"out": tmp_path / "x"} if work is guerdon.optimize else {}
-            with pytest.raises(GuerdonError, match=r"not one system message .*\. Set policy\.system=null"):
+            with pytest.raises(GuerdonError, match=r"must share a system message, .* Set policy\.system=null"):
                 work(other, reward, PROMPTS, *([] if more else [tmp_path / "x"]), **more)
 
 
@@ -218,7 +218,7 @@ def test_a_gold_that_is_part_of_the_reward_is_refused_whatever_its_name_and_weig
     for reward, gold in cases:
         for work in (guerdon.optimize, guerdon.best_of_n):
             more = [] if work is guerdon.optimize else [tmp_path / "x.jsonl"]
-            with pytest.raises(GuerdonError, match="is in the reward itself"):
+            with pytest.raises(GuerdonError, match="gold must share nothing with the reward"):
                 work(small_policy(tiny_dir), reward, PROMPTS, *more, gold=gold)
     kept_out = combined({"a": whole, "b": kindness}, [1.0, 0.0])
     assert combined(kindness).in_common(kept_out) is None
@@ -235,7 +235,7 @@ def test_a_template_is_compared_with_that_of_members_and_of_gold(tiny_dir, tmp_p
     model = CalibratedModel(create_reward_model(ModelOptions(base=str(tiny_dir))), Calibration())
     other = small_policy(tiny_dir, system="be kind")
     for given in ({"reward": Ensemble([model, model])}, {"reward": kindness, "gold": model}):
-        with pytest.raises(GuerdonError, match=r"not one system message .*\. Set policy\.system=null"):
+        with pytest.raises(GuerdonError, match=r"must share a system message, .* Set policy\.system=null"):
             guerdon.best_of_n(other, given.pop("reward"), PROMPTS, tmp_path / "x.jsonl", **given)
 
 
@@ -243,7 +243,7 @@ def test_an_ensemble_has_a_reference_scale_but_starts_no_value_model(tiny_dir, m
     models = [create_reward_model(ModelOptions(base=str(tiny_dir)), seed=seed) for seed in (0, 1)]
     calibration = Calibration(reference_mean=0.5, reference_spread=2.0, provenance={"policy": "toy"})
     both = CalibratedModel(Ensemble([CalibratedModel(model, Calibration()) for model in models]), calibration)
-    with pytest.raises(GuerdonError, match=r"the reward is an ensemble, and a value model starts as one model"):
+    with pytest.raises(GuerdonError, match="reward must be one model, got an ensemble"):
         guerdon.optimize(small_policy(tiny_dir), both, PROMPTS, **SMALL, value="reward")
     batches = record_batches(monkeypatch)
     guerdon.optimize(small_policy(tiny_dir), both, PROMPTS, **{**SMALL, "reward_scale": "reference", "unfinished": 0.0})

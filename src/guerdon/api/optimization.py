@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guerdon.api.auditing import uncertainty_source, write_report
+from guerdon.api.overoptimization import run_report
 from guerdon.config import (
     BestOfNOptions,
     Config,
@@ -42,14 +44,14 @@ if TYPE_CHECKING:
     from guerdon.optimization.loop import OptimizationResult
     from guerdon.optimization.value_models import ValueNetwork
 
-from guerdon.api.auditing import uncertainty_source, write_report
-from guerdon.api.overoptimization import run_report
-
 log = logging.getLogger("guerdon")
 
 
 def load_policy(base: str = "starter", *, adapters: bool = False, seed: int = 0, **options: Any) -> Policy:
-    """A language model that speaks, here or on a server. Keywords are PolicyOptions; `adapters` adds those that are trained."""
+    """A policy: a language model on this machine, or behind a server. Keywords are PolicyOptions.
+
+    adapters: add adapters, which are then what training changes.
+    """
     from guerdon.models.directory.policies import load_policy
     from guerdon.models.remote_policy import RemotePolicy
 
@@ -77,29 +79,30 @@ def best_of_n(
     gold: Any = None,
     **options: Any,
 ) -> Report:
-    """Draw N replies to each prompt into the file `out`, the best marked, and report what the reward was worth as n grew.
+    """Sample N replies to each prompt into the file `out`, mark the best, and report reward and gold as n grows.
 
     `reward` and `gold` are reward models, functions f(prompts, responses) -> numbers, or `guerdon.optimization.combined`
-    ones. The same call goes on from a killed run. Keywords are BestOfNOptions.
+    ones. The same call resumes a killed run. Keywords are BestOfNOptions.
     """
     from guerdon.optimization import read_pool, to_report, write_pool
 
     chosen = make(BestOfNOptions, options)
-    asked = [as_prompt(prompt) for prompt in prompts]
-    target, judge = _judges(reward, gold)
+    questions = [as_prompt(prompt) for prompt in prompts]
+    target, judge = _reward_and_gold(reward, gold)
     _refuse_other_templates(policy, target, judge)
     if chosen.most_n is not None and chosen.most_n > chosen.n:
         raise GuerdonError(
-            f"best_of_n.most_n must be at most best_of_n.n={chosen.n}, the replies drawn, got {chosen.most_n}. Set a smaller one."
+            f"best_of_n.most_n must be at most best_of_n.n={chosen.n}, the replies sampled to each prompt, "
+            f"got {chosen.most_n}. Lower most_n or raise n."
         )
     identity = {
         "policy": getattr(policy, "fingerprint", repr(policy)),
         "reward": target.fingerprint,
         "gold": judge.fingerprint if judge else "",
-        "prompts": digest([prompt_digest(prompt) for prompt in asked]),
+        "prompts": digest([prompt_digest(prompt) for prompt in questions]),
     }
-    made_of = _all_of_it(policy, [target, *([judge] if judge else [])])
-    write_pool(out, policy, target, asked, chosen, gold=judge, identity=identity, made_of=made_of)
+    made_of = _settings_digest(policy, [target, *([judge] if judge else [])])
+    write_pool(out, policy, target, questions, chosen, gold=judge, identity=identity, made_of=made_of)
     pool = read_pool(out)
     return to_report(pool, pool_curve(pool.rollouts, **options))
 
@@ -126,10 +129,10 @@ def optimize(
 ) -> OptimizationResult:
     """Move a policy toward more reward: PPO, or RLOO and GRPO with baseline="leave_one_out" or "group".
 
-    `reward` and `gold` are as for best_of_n. Held-out prompts are answered now and then to see whether the reward is still
-    true; without any, a tenth of the prompts is held out by hash. With `out`, a run folder: config.yaml, metrics.jsonl,
-    checks.jsonl, the newest checkpoint, the policy and the report; the same call goes on from a killed run. Keywords are
-    OptimizeOptions.
+    `reward` and `gold` are as for best_of_n. Every `check_every` updates the policy answers the held-out prompts, to see
+    whether gold still rises with the reward; without any, a tenth of the prompts is held out by hash. `out` becomes a run
+    folder: config.yaml, metrics.jsonl, checks.jsonl, the newest checkpoint, the policy and the report; the same call resumes
+    a killed run. Keywords are OptimizeOptions.
     """
     from accelerate import PartialState
 
@@ -139,37 +142,37 @@ def optimize(
 
     if not isinstance(policy, LanguagePolicy):
         raise GuerdonError(
-            f"optimize: the policy must be a model on this machine, got {type(policy).__name__}. Set policy.server=null."
+            f"A policy to optimize must be a model on this machine, got {type(policy).__name__}. Set policy.server=null."
         )
     settings = build((config or Config()).model_dump(exclude_unset=True), {"optimize": options})
     chosen, folder = settings.optimize, Path(out) if out else None
-    asked = [as_prompt(prompt) for prompt in prompts]
-    kept = [as_prompt(prompt) for prompt in held_out]
-    if not kept and chosen.check_every:
-        asked, kept = _tenth(asked)
-    target, judge = _judges(reward, gold)
-    if both := set(asked) & set(kept):
-        log.warning("%d held-out prompts are also learned from; they are left out of learning", len(both))
-        asked = [prompt for prompt in asked if prompt not in both]
-    ours = _only_scaled(target)
+    train_prompts = [as_prompt(prompt) for prompt in prompts]
+    held_out_prompts = [as_prompt(prompt) for prompt in held_out]
+    if not held_out_prompts and chosen.check_every:
+        train_prompts, held_out_prompts = _hold_out(train_prompts)
+    target, judge = _reward_and_gold(reward, gold)
+    if both := set(train_prompts) & set(held_out_prompts):
+        log.warning("%d held-out prompts are among the training prompts too; training leaves them out", len(both))
+        train_prompts = [prompt for prompt in train_prompts if prompt not in both]
+    calibrated = _single_calibrated_model(target)
     _refuse_other_templates(policy, target, judge)
 
     def on_start() -> None:
         if folder and PartialState().is_main_process:
             writers.write_config(folder / "config.yaml", settings)
-            rows = [schema.prompt_to_row(prompt) for prompt in kept]
+            rows = [schema.prompt_to_row(prompt) for prompt in held_out_prompts]
             writers.write_jsonl(folder / "held_out.jsonl", rows)
 
     with run_folder.RunFolder(folder).lock():
         done = optimize(
             policy,
             target,
-            asked,
+            train_prompts,
             chosen,
             gold=judge,
-            held_out=kept,
-            value=_value_network(policy, ours, chosen, sum(target.weights.values())),
-            reference_scale=_reference_scale(ours, sum(target.weights.values())),
+            held_out=held_out_prompts,
+            value=_value_network(policy, calibrated, chosen, sum(target.weights.values())),
+            reference_scale=_reference_scale(calibrated, sum(target.weights.values())),
             folder=folder,
             on_start=on_start,
         )
@@ -180,23 +183,26 @@ def optimize(
 
 
 def refuse_other_template(policy: LanguagePolicy, model: ScalarRewardModel) -> None:
-    """A policy and a reward model with one tokenizer that render a conversation differently: one of them is set up wrongly."""
+    """Refuse a policy and a reward model that share a tokenizer but render a conversation differently: a wrong setting."""
     text = model.text
     if policy.tokenizer.get_vocab() != text.tokenizer.get_vocab() or policy.template_hash == text.template_hash:
         return
+    shared = "The policy and the reward model, which share a tokenizer, must share"
     if policy.chat_template != text.chat_template:
-        where = "chat template"
-        advice = f"Set policy.template={text.template}, or score with the template it was trained on."
-    else:
-        own = "null" if text.system is None else repr(text.system)
-        where = f"system message ({policy.system!r} and {text.system!r})"
-        quoted = f'"policy.system={own}", with these quotes in a shell'
-        advice = "Set policy.system=null." if text.system is None else f"Set {quoted}."
-    raise GuerdonError(f"the policy and the reward model have one tokenizer but not one {where}. {advice}")
+        raise GuerdonError(
+            f"{shared} a chat template, got two. "
+            f"Set policy.template={text.template}, or score with the template the reward model was trained on."
+        )
+    own = (
+        "policy.system=null"
+        if text.system is None
+        else f'"policy.system={text.system!r}", with these quotes in a shell'
+    )
+    raise GuerdonError(f"{shared} a system message, got {policy.system!r} and {text.system!r}. Set {own}.")
 
 
 def _refuse_other_templates(policy: Any, reward: Reward, gold: Reward | None) -> None:
-    """As refuse_other_template, of every reward model of ours that judges; a policy behind a server renders by itself."""
+    """refuse_other_template for each reward model of guerdon's own; a policy behind a server renders by itself."""
     from guerdon.models.policy import LanguagePolicy
 
     for judge in (reward, gold):
@@ -211,24 +217,24 @@ def _reward(given: Any) -> Reward:
     return given if isinstance(given, Reward) else combined(given)
 
 
-def _judges(reward: Any, gold: Any) -> tuple[Reward, Reward | None]:
-    """The reward and a gold that has nothing of it."""
+def _reward_and_gold(reward: Any, gold: Any) -> tuple[Reward, Reward | None]:
+    """The reward, and a gold that shares no model or function with it."""
     target, judge = _reward(reward), None if gold is None else _reward(gold)
     if judge is not None and (name := judge.in_common(target)):
         raise GuerdonError(
-            f"gold {name} is in the reward itself, and would agree with it. Give a judge that nothing learns from."
+            f"gold must share nothing with the reward, got {name} in both. Choose a judge that the policy does not learn from."
         )
     return target, judge
 
 
-def _only_scaled(reward: Reward) -> CalibratedModel | None:
-    """The one calibrated model that the reward is; None where it is more, or something else."""
+def _single_calibrated_model(reward: Reward) -> CalibratedModel | None:
+    """The calibrated model, if the reward is one calibrated model and nothing else."""
     (only, *more) = reward.sources.values()
     return only if isinstance(only, CalibratedModel) and not more and reward.members is None else None
 
 
 def _reference_scale(model: CalibratedModel | None, weight: float) -> tuple[float, float] | None:
-    """Mean and spread, in weighted nats, of the rewards of the reference policy's replies, where the model stores them."""
+    """Mean and spread, in weighted nats, of the rewards of the reference policy's replies, if the model stores them."""
     if model is None or not model.calibration.provenance:
         return None
     return 0.0, abs(weight) * model.calibration.reference_spread / model.calibration.temperature
@@ -237,7 +243,7 @@ def _reference_scale(model: CalibratedModel | None, weight: float) -> tuple[floa
 def _value_network(
     policy: LanguagePolicy, model: CalibratedModel | None, options: OptimizeOptions, weight: float
 ) -> ValueNetwork | None:
-    """A copy of the reward model that starts as a value model, in units of the optimized score."""
+    """A value model that starts as a copy of the reward model, in units of the optimized score."""
     from guerdon.optimization.value_models import ValueNetwork
 
     if options.baseline != "value" or options.value != "reward" or model is None:
@@ -245,20 +251,20 @@ def _value_network(
     inner, calibration = model.model, model.calibration
     if not isinstance(inner, ScalarRewardModel) or inner.heads > 1:
         raise GuerdonError(
-            "optimize.value=reward: the reward is an ensemble, and a value model starts as one model. "
-            "Use optimize.value=head."
+            "For optimize.value=reward the reward must be one model, got an ensemble. Set optimize.value=head."
         )
     if inner.network.encoder or policy.tokenizer.get_vocab() != inner.text.tokenizer.get_vocab():
         raise GuerdonError(
-            "optimize.value=reward: the policy and the reward model must have the same tokenizer. Use optimize.value=head."
+            "For optimize.value=reward the policy and a decoder as reward model must share a tokenizer, "
+            f"got {'an encoder' if inner.network.encoder else 'two tokenizers'}. Set optimize.value=head."
         )
     unit = calibration.reference_spread if options.reward_scale == "reference" else calibration.temperature
     weight = weight / abs(weight) if options.reward_scale == "reference" else weight
     return ValueNetwork(copy.deepcopy(inner.network), calibration.reference_mean, weight / unit)
 
 
-def _all_of_it(policy: Any, judges: Sequence[Reward]) -> dict[str, Any] | None:
-    """What a pool depends on besides its identity; None where that cannot be known, of a function, say."""
+def _settings_digest(policy: Any, judges: Sequence[Reward]) -> dict[str, Any] | None:
+    """A digest of what a pool depends on besides its identity; None if that cannot be known (of a function, for example)."""
     from guerdon import __version__
     from guerdon.models.policy import LanguagePolicy
 
@@ -267,15 +273,15 @@ def _all_of_it(policy: Any, judges: Sequence[Reward]) -> dict[str, Any] | None:
     models = [model for model in inner if isinstance(model, ScalarRewardModel)]
     if len(models) < len(inner) or not hasattr(policy, "fingerprint"):
         return None
-    doubt = [uncertainty_source(model) for model in models]
+    uncertainties = [uncertainty_source(model) for model in models]
     dtype = str(next(policy.model.parameters()).dtype) if isinstance(policy, LanguagePolicy) else None
     types = [str(next(model.network.parameters()).dtype) for model in models]
-    told = [doubt, types, dtype, bool(getattr(policy, "log_probs", False)), __version__]
-    return {"and": digest(told)}
+    settings = [uncertainties, types, dtype, bool(getattr(policy, "log_probs", False)), __version__]
+    return {"and": digest(settings)}
 
 
-def _tenth(prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
-    """Prompts to learn from, and those held out: the part that `split` would audit."""
+def _hold_out(prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts to train on and prompts held out: those that `split` would put into its audit part, a tenth."""
     from guerdon.data.split import part_of
 
     parts = [part_of(prompt_digest(prompt), SplitOptions()) for prompt in prompts]
