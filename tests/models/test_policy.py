@@ -271,14 +271,14 @@ def test_the_end_of_turn_is_found_in_the_template(policy):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ((["a"], 0, 4), r"n and max_tokens must be at least 1"),
         ((["a"], 1, 0), r"n and max_tokens must be at least 1"),
         ((["a", "film " * 600], 1, 4), r"prompt 1: must have at most 508 tokens, got 60\d\. Drop"),
     ],
 )
-def test_what_cannot_be_sampled_is_refused(policy, given, said):
+def test_what_cannot_be_sampled_is_refused(policy, given, message):
     with pytest.raises(GuerdonError, match=message):
         policy.sample(*given)
 
