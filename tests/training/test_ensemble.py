@@ -210,7 +210,10 @@ def test_finished_members_are_not_trained_again(tiny_dir, tmp_path):
     assert after[kept] == before[kept]
     fresh = make(tiny_dir, members=3, max_steps=1)
     np.testing.assert_allclose(three.score(PROMPTS, ANSWERS).members, fresh.score(PROMPTS, ANSWERS).members, atol=1e-5)
-    with pytest.raises(GuerdonError, match=r"member-1: was trained with other options or data; remedy: another --out"):
+    with pytest.raises(
+        GuerdonError,
+        match=r"member-1: belongs to a run that differs in options or data\. Delete it to start over, or pass another --out",
+    ):
         make(tiny_dir, out=tmp_path, lr=1e-3, max_steps=1)
 
 
@@ -234,7 +237,7 @@ def test_each_run_has_its_own_seed_and_heads_are_one_run():
         ({"by": "luck"}, r"by must be one of seed, bootstrap, heads, got 'luck'\. Choose"),
         ({"members": 1}, r"members must be at least 2, got 1\. Train more"),
         ({"heads": 2}, r"model.heads must be 1 for members by seed, got 2\. Leave it out"),
-        ({"rule": "sum"}, "ensemble: rule 'sum' is not known; known are mean, min"),
+        ({"rule": "sum"}, "ensemble: rule must be one of mean, min"),
     ],
 )
 def test_an_invalid_ensemble_is_refused(tiny_dir, given, said):
@@ -260,7 +263,7 @@ def test_the_command_binds_models_and_reports_what_that_gains(desk, tmp_path):
     ran = guerdon("--quiet", "ensemble", desk / "0", desk / "1", "audit.draws=100", "--out", tmp_path / "both",
                 "--data", desk / "held.jsonl", "--rule", "uncertainty", "--strength", 0.1)  # fmt: skip
     assert ran.code == 0, ran.err
-    assert "error correlation" in ran.out
+    assert "correlation of errors" in ran.out
     model = saved_models.load(tmp_path / "both")
     assert model.model.rule.strength == 0.1
     assert model.model.scale.provenance["comparisons"] == 60
@@ -290,14 +293,14 @@ def test_the_command_averages_weights_and_measures_whether_it_may(desk, tmp_path
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("{0}",), "takes two different models or more"),
-        (("{0}", "{0}"), "takes two different models or more"),
+        (("{0}",), "models must be two or more different ones"),
+        (("{0}", "{0}"), "models must be two or more different ones"),
         (("{0}", "{1}", "--average"), "must be checked on held-out comparisons, got none. Pass --data FILE"),
         (
             ("{0}", "{1}", "--average", "--data", "{held}", "--rule", "min"),
             "must be absent with --average, got --rule min. Leave",
         ),
-        (("{0}", "{1}", "--rule", "median"), "rule 'median' is not known; known are mean"),
+        (("{0}", "{1}", "--rule", "median"), "rule must be one of mean"),
         (("{0}", "{1}", "--strength", "1"), "rule mean takes no strength, got 1.0. Leave it out"),
         (("{0}", "nowhere"), "nowhere: no such directory"),
     ],

@@ -19,10 +19,12 @@ from guerdon.contracts import (
     Report,
     digest,
 )
+from guerdon.errors import did_you_mean, field_error
 from guerdon.io import (
     readers,
     writers,
 )
+from guerdon.io.run_folder import refuse_other_run
 from guerdon.models.calibrated import CalibratedModel, strip_calibration
 from guerdon.models.reward_model import ScalarRewardModel
 
@@ -95,12 +97,13 @@ def ensemble(
     from guerdon.models.scored_pairs import score_comparisons
 
     if len({Path(model).resolve() for model in models}) != len(models) or len(models) < 2:
-        raise GuerdonError(f"ensemble: takes two different models or more, got {', '.join(map(str, models)) or 'none'}")
+        names = ", ".join(map(str, models)) or "none"
+        raise GuerdonError(f"ensemble: models must be two or more different ones, got {names}. Name another.")
     loaded = [load(model) for model in models]
     for name, model in zip(models, loaded, strict=True):
         if not Path(name).is_dir() or not isinstance(model.model, ScalarRewardModel):
             raise GuerdonError(
-                f"{name}: a member is the directory of one saved reward model; remedy: give those, one by one"
+                f"{name}: a member must be the directory of one saved reward model. Give such directories, one by one."
             )
     whole = Ensemble(loaded, _rule(rule, strength))
     about = {"members": ", ".join(map(str, models)), "rule": rule, "directory": str(out)}
@@ -148,7 +151,7 @@ def _rule(name: str, strength: float | None) -> EnsembleRule:
     from guerdon.models.ensemble_rules import ensemble_rule
 
     if name not in RULES:
-        raise GuerdonError(f"ensemble: rule {name!r} is not known; known are {', '.join(RULES)}")
+        raise field_error("ensemble: rule", f"one of {', '.join(RULES)}", name, did_you_mean(name, RULES))
     return ensemble_rule(name, strength)
 
 
@@ -172,8 +175,9 @@ def _member(
         if PartialState().is_main_process:
             writers.write_json(done, {"identity": identity})
         return model
-    if readers.read_json(done) != {"identity": identity}:
-        raise GuerdonError(f"{place}: was trained with other options or data; remedy: another --out, or delete {place}")
+    stored = readers.read_json(done)
+    known = stored.get("identity") if isinstance(stored, dict) else None
+    refuse_other_run(place, {"options or data": identity}, {"options or data": known})
     running = {"device", "autocast", "attention"} & config.model.model_fields_set
     return load_reward_model(
         place / "model", make(ModelOptions, {name: getattr(config.model, name) for name in running})
