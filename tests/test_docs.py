@@ -100,6 +100,31 @@ def test_the_links_of_a_page_lead_somewhere(name):
             assert anchor in _anchors(found), f"{name}: {target}"
 
 
+def test_the_tests_that_a_page_names_exist():
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    functions = {name for file in files for name in re.findall(r"def (test_\w+)", file.read_text(encoding="utf-8"))}
+    checked = 0
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md"):
+        for span in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
+            for path in re.findall(r"\btests/[\w/*.-]+\.\w+", span):
+                assert any(ROOT.glob(path)), f"{page.name}: {path}"
+                checked += 1
+            if re.fullmatch(r"test_\w+", span):
+                assert span in functions, f"{page.name}: {span}"
+                checked += 1
+    assert checked > 40
+
+
+def test_the_tests_of_a_row_are_in_the_file_that_it_names():
+    rows = re.findall(
+        r"`(tests/[\w/]+\.py)`: ((?:`test_\w+`(?:, )?)+)", (ROOT / "docs" / "ppo.md").read_text(encoding="utf-8")
+    )
+    for path, names in rows:
+        for name in re.findall(r"test_\w+", names):
+            assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"docs/ppo.md: {path}: {name}"
+    assert len(rows) > 30
+
+
 def test_the_generated_pages_are_current():
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     generate = importlib.util.module_from_spec(spec)
