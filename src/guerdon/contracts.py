@@ -27,15 +27,12 @@ from guerdon.conversation import (
     as_message,
     as_prompt,
     as_response,
-    check_tool_turns,
     digest,
     digest_all,
-    message_dict,
     prompt_digest,
     prompt_identity,
     response_digest,
     response_identity,
-    tool_name,
 )
 from guerdon.errors import GuerdonError
 
@@ -73,15 +70,12 @@ __all__ = [
     "as_message",
     "as_prompt",
     "as_response",
-    "check_tool_turns",
     "digest",
     "digest_all",
-    "message_dict",
     "prompt_digest",
     "prompt_identity",
     "response_digest",
     "response_identity",
-    "tool_name",
 ]
 
 Severity = Literal["error", "warning", "note"]

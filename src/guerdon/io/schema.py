@@ -17,11 +17,10 @@ from guerdon.contracts import (
     Response,
     Role,
     as_message,
-    check_tool_turns,
     digest,
     digest_all,
-    message_dict,
 )
+from guerdon.conversation import check_tool_turns, message_dict
 from guerdon.errors import did_you_mean, field_error, show_value
 from guerdon.io.fields import as_list, as_number, as_text, is_count, optional_text, without_missing
 

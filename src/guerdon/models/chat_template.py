@@ -7,7 +7,15 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, final
 
-from guerdon.contracts import GuerdonError, Message, Prompt, Response, ToolCall, as_prompt, message_dict, tool_name
+from guerdon.contracts import (
+    GuerdonError,
+    Message,
+    Prompt,
+    Response,
+    ToolCall,
+    as_prompt,
+)
+from guerdon.conversation import message_dict, tool_name
 
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}{{ '\\n\\n' if not loop.last }}{% endfor %}"

@@ -27,8 +27,8 @@ from guerdon.contracts import (
     Rollouts,
     as_prompt,
     digest,
-    message_dict,
 )
+from guerdon.conversation import message_dict
 from guerdon.models.chat_template import render_prompt, replace_surrogates, with_system_message
 from guerdon.models.completions_api import Completion
 from guerdon.models.completions_client import CompletionsClient, Request, RequestFailed, RequestPool, TooManyReplies

@@ -14,13 +14,13 @@ import numpy as np
 from guerdon.auditing.overoptimization.path import Bootstrap, Path, path_of_pool
 from guerdon.auditing.overoptimization.report import estimate_from_draws, gold_by_proxy, in_words
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Rollouts
-from guerdon.formulas import best_of_n, drift, overoptimization
+from guerdon.formulas import best_of_n, drift, tilting
 from guerdon.models.estimates import OPTIMIZATION
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from guerdon.formulas.overoptimization import TiltFrontier
+    from guerdon.formulas.tilting import TiltFrontier
 
 __all__ = ["compare_with_forecast", "forecast_curve", "forecast_finding", "tilted_frontier"]
 
@@ -38,7 +38,7 @@ def tilted_frontier(proxy: Float[np.ndarray, "p N"], gold: Float[np.ndarray, "p 
     """The frontier up to where the samples run out, with strengths in the proxy's own units."""
     spread = float(proxy.std(axis=1).mean())
     reach = 2.0 * math.sqrt(2.0 * math.log(proxy.shape[1])) / spread if spread > 0 else 1.0
-    return overoptimization.tilt_frontier(proxy, gold, np.linspace(0.0, reach, STRENGTHS))
+    return tilting.tilt_frontier(proxy, gold, np.linspace(0.0, reach, STRENGTHS))
 
 
 def forecast_curve(frontier: TiltFrontier, bootstrap: Bootstrap) -> dict[str, Curve]:
@@ -62,7 +62,7 @@ def forecast_finding(
     if len(frontier.strengths) < 2:
         evidence = f"{proxy.shape[1]} replies per prompt are too few for a tilted policy"
         return Finding("note", "No forecast of RL", evidence, "Draw at least 64 replies per prompt.")
-    turn = overoptimization.turning_point(proxy, gold, frontier.strengths)
+    turn = tilting.turning_point(proxy, gold, frontier.strengths)
     reach = f"KL = {frontier.kl[-1]:.3g} nats/sequence"
     if turn is None:
         evidence = f"the pool reaches to {reach}, at a KL penalty of {1 / frontier.strengths[-1]:.3g}"

@@ -16,9 +16,9 @@ from guerdon.contracts import (
     Response,
     Role,
     as_message,
-    check_tool_turns,
     response_identity,
 )
+from guerdon.conversation import check_tool_turns
 from guerdon.errors import field_error
 from guerdon.io.fields import as_number, as_text
 from guerdon.io.schema import tools_from_row
