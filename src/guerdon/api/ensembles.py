@@ -1,4 +1,4 @@
-"""Train ensembles, bind saved models into one, and average weights."""
+"""Train ensembles, combine saved models into one, and average weights."""
 
 from __future__ import annotations
 
@@ -7,33 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guerdon.config import (
-    AuditOptions,
-    Config,
-    ModelOptions,
-    make,
-)
-from guerdon.contracts import (
-    Comparison,
-    GuerdonError,
-    Report,
-    digest,
-)
+from guerdon.api.saved_models import load, save
+from guerdon.api.training import train, with_options
+from guerdon.config import AuditOptions, Config, ModelOptions, make
+from guerdon.contracts import Comparison, Finding, GuerdonError, Report, digest
 from guerdon.errors import did_you_mean, field_error
-from guerdon.io import (
-    readers,
-    writers,
-)
+from guerdon.io import readers, writers
 from guerdon.io.run_folder import refuse_other_run
 from guerdon.models.calibrated import CalibratedModel, strip_calibration
 from guerdon.models.reward_model import ScalarRewardModel
+from guerdon.progress import ProgressBar
 
 if TYPE_CHECKING:
     from guerdon.models.ensemble_rules import EnsembleRule
-
-from guerdon.api.saved_models import load, save
-from guerdon.api.training import train, with_options
-from guerdon.progress import ProgressBar
 
 
 def train_ensemble(
@@ -48,12 +34,12 @@ def train_ensemble(
     strength: float | None = None,
     **options: Any,
 ) -> CalibratedModel:
-    """Several reward models of the same comparisons, as one. Keywords are ModelOptions and TrainOptions together.
+    """An ensemble of reward models trained on the same comparisons. Keywords are ModelOptions and TrainOptions together.
 
-    by: "seed" draws each member's head and order of the data, "bootstrap" a resample of the data too, "heads" puts them on one
-    backbone for the cost of one pass (with bootstrap=True on resamples). They meet on the scale of the held-out comparisons, else
-    of those they learned from; `rule` and `strength` are `guerdon.optimization.ensemble_rule`'s. With `out`, a run folder for each
-    member (for heads, one) and the ensemble in `model`; the same call goes on from a killed one, member by member.
+    by: "seed" gives each member its own head and order of the data; "bootstrap" its own bootstrap sample too; "heads" puts all on
+    one backbone for the cost of one pass (on bootstrap samples with bootstrap=True). Members are put on one scale by the
+    held-out comparisons, or by the training comparisons if there are none. rule, strength: how their rewards become one. out:
+    gets a run folder per member (one for heads), and the ensemble in `model`; the same call resumes, member by member.
     """
     from accelerate import PartialState
 
@@ -62,18 +48,18 @@ def train_ensemble(
     from guerdon.models.ensemble import Ensemble, scale_by_comparisons
     from guerdon.training.ensemble import member_configs
 
-    chosen, folder = _rule(rule, strength), Path(out) if out else None
-    plans = member_configs(with_options(config or Config(), options), members, by)
-    places = [folder and (folder if by == "heads" else folder / f"member-{i + 1}") for i in range(len(plans))]
-    trained = [_member(comparisons, held_out, plan, place) for plan, place in zip(plans, places, strict=True)]
-    whole = Ensemble([CalibratedModel(model, model.card.calibration) for model in trained], chosen)
+    ensemble_rule, folder = _rule(rule, strength), Path(out) if out else None
+    configs = member_configs(with_options(config or Config(), options), members, by)
+    folders = [folder and (folder if by == "heads" else folder / f"member-{i + 1}") for i in range(len(configs))]
+    trained = [_train_member(comparisons, held_out, *member) for member in zip(configs, folders, strict=True)]
+    whole = Ensemble([CalibratedModel(model, model.card.calibration) for model in trained], ensemble_rule)
     name = "held-out comparisons" if held_out else "comparisons of the training"
     whole = scale_by_comparisons(whole, held_out or comparisons, name)
     if folder and PartialState().is_main_process:
         if by == "heads":
             save(whole, folder / "model")
         else:
-            save_members([place / "model" for place in places if place], folder / "model", whole)
+            save_members([path / "model" for path in folders if path], folder / "model", whole)
     return CalibratedModel(whole, Calibration())
 
 
@@ -86,12 +72,12 @@ def ensemble(
     strength: float | None = None,
     **options: Any,
 ) -> Report:
-    """Bind saved reward models into one directory, and report what that gains. Keywords are AuditOptions.
+    """Combine saved reward models into an ensemble directory, and report what that gains. Keywords are AuditOptions.
 
-    Held-out comparisons put the members on one scale and say whether they err together; without any they meet as they are.
+    Held-out comparisons put the members on one scale and show whether their errors correlate. Without any, their rewards are
+    combined as they are.
     """
     from guerdon.auditing.measures.ensemble import measure_ensemble
-    from guerdon.contracts import Finding
     from guerdon.models.directory.saving import save_members
     from guerdon.models.ensemble import Ensemble, scale_by_comparisons
     from guerdon.models.scored_pairs import score_comparisons
@@ -127,9 +113,10 @@ def warm(
     out: str | Path | None = None,
     **options: Any,
 ) -> tuple[CalibratedModel, Report]:
-    """One model of the mean of several fine-tunings' weights, and whether they lie close enough for that. Not calibrated.
+    """One model with the mean of several fine-tuned models' weights, and whether they are close enough for that (WARM).
 
-    Comparisons that none was trained on show it; see `measure_weight_averaging`. Keywords are AuditOptions.
+    comparisons: ones that no model was trained on; see `measure_weight_averaging`. The result is not calibrated. Keywords are
+    AuditOptions.
     """
     from guerdon.auditing.measures.weight_averaging import measure_weight_averaging
 
@@ -155,30 +142,30 @@ def _rule(name: str, strength: float | None) -> EnsembleRule:
     return ensemble_rule(name, strength)
 
 
-def _member(
-    comparisons: Sequence[Comparison], held_out: Sequence[Comparison], config: Config, place: Path | None
+def _train_member(
+    comparisons: Sequence[Comparison], held_out: Sequence[Comparison], config: Config, folder: Path | None
 ) -> ScalarRewardModel:
-    """Train a member of an ensemble, or load the one that an earlier call finished in its folder."""
+    """Train a member of an ensemble, or load it if an earlier call finished it in its folder."""
     from accelerate import PartialState
 
     from guerdon.io.schema import comparisons_digest
     from guerdon.models.directory.loading import load_reward_model
+    from guerdon.training.run import HARMLESS
 
-    if place is None or config.model.heads > 1:  # heads are one run, which knows by itself whether it is done
-        return train(comparisons, held_out=held_out, out=place, config=config)
-    harmless = {"save_every", "report_to", "micro_tokens", "shard"}
-    told = [config.model.model_dump(mode="json"), config.train.model_dump(mode="json", exclude=harmless)]
-    identity = digest([*told, comparisons_digest(comparisons), comparisons_digest(held_out)])
-    done = place / "done.json"
+    if folder is None or config.model.heads > 1:  # heads are one run, which resumes by itself
+        return train(comparisons, held_out=held_out, out=folder, config=config)
+    options = [config.model.model_dump(mode="json"), config.train.model_dump(mode="json", exclude=set(HARMLESS))]
+    identity = digest([*options, comparisons_digest(comparisons), comparisons_digest(held_out)])
+    done = folder / "done.json"
     if not done.exists():
-        model = train(comparisons, held_out=held_out, out=place, config=config)
+        model = train(comparisons, held_out=held_out, out=folder, config=config)
         if PartialState().is_main_process:
             writers.write_json(done, {"identity": identity})
         return model
     stored = readers.read_json(done)
     known = stored.get("identity") if isinstance(stored, dict) else None
-    refuse_other_run(place, {"options or data": identity}, {"options or data": known})
-    running = {"device", "autocast", "attention"} & config.model.model_fields_set
+    refuse_other_run(folder, {"options or data": identity}, {"options or data": known})
+    runtime_options = {"device", "autocast", "attention"} & config.model.model_fields_set
     return load_reward_model(
-        place / "model", make(ModelOptions, {name: getattr(config.model, name) for name in running})
+        folder / "model", make(ModelOptions, {name: getattr(config.model, name) for name in runtime_options})
     )

@@ -9,20 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from guerdon.config import (
-    Config,
-    ModelOptions,
-    TrainOptions,
-    build,
-)
-from guerdon.contracts import (
-    Comparison,
-    as_prompt,
-)
-from guerdon.io import (
-    run_folder,
-    writers,
-)
+from guerdon.config import Config, ModelOptions, build
+from guerdon.contracts import Comparison, as_prompt
+from guerdon.io import run_folder, writers
 from guerdon.models.reward_model import ScalarRewardModel
 
 
@@ -34,9 +23,10 @@ def train(
     config: Config | None = None,
     **options: Any,
 ) -> ScalarRewardModel:
-    """A reward model from comparisons. Keywords are ModelOptions and TrainOptions together; with `out`, a run folder.
+    """A reward model trained on the comparisons. Keywords are ModelOptions and TrainOptions together.
 
-    The folder holds config.yaml, metrics.jsonl, the newest checkpoint and the model; the same call goes on from a killed run.
+    out: a run folder, which gets config.yaml, metrics.jsonl, the newest checkpoint and the model. The same call resumes a run
+    that was killed.
     """
     from accelerate import PartialState
 
@@ -49,12 +39,12 @@ def train(
     folder = Path(out) if out else None
     model = create_reward_model(join_processes(config.model, config.train), seed=config.train.seed)
 
-    def write_config_file() -> None:  # not before the data and the folder are known to be usable
+    def write_config_file() -> None:  # only once the data and the folder are known to be usable
         if folder and PartialState().is_main_process:
-            # as resolved, so that --config takes the file back: what is written there counts as asked for
-            actual = {"max_length": model.text.max_length, "attention": model.network.backbone.native_attention}
-            said = config.model_copy(update={"model": config.model.model_copy(update=actual)})
-            writers.write_config(folder / "config.yaml", said)
+            # with the values that defaults resolved to, so that --config reproduces the run
+            resolved = {"max_length": model.text.max_length, "attention": model.network.backbone.native_attention}
+            model_options = config.model.model_copy(update=resolved)
+            writers.write_config(folder / "config.yaml", config.model_copy(update={"model": model_options}))
 
     with run_folder.RunFolder(folder).lock():
         trained = fit(
@@ -66,18 +56,15 @@ def train(
 
 
 def with_options(config: Config, options: Mapping[str, Any]) -> Config:
-    """The config with keywords such as lr=1e-5 put in the stage that knows them (model or train)."""
-    layers: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
+    """The config with each keyword, such as lr=1e-5, in the stage that has an option of this name (model, else train)."""
+    stages: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
     for name, value in options.items():
-        stage = next(
-            (s for s, kind in (("model", ModelOptions), ("train", TrainOptions)) if name in kind.model_fields), "train"
-        )
-        layers[stage][name] = value
-    return build(config.model_dump(exclude_unset=True), layers)
+        stages["model" if name in ModelOptions.model_fields else "train"][name] = value
+    return build(config.model_dump(exclude_unset=True), stages)
 
 
 def with_self_test(model: ScalarRewardModel, comparisons: Sequence[Comparison], rows: int = 4) -> ScalarRewardModel:
-    """The model with a few texts and their scores in its card, so that a reader can prove that it scores the same."""
+    """The model with a few texts and their scores in its card, so that other readers can check that they score the same."""
     short = [
         c
         for c in comparisons
@@ -88,8 +75,7 @@ def with_self_test(model: ScalarRewardModel, comparisons: Sequence[Comparison], 
     if not short:
         return model
     texts = [(c.prompt[0].content, c.responses[0].text) for c in short]
-    values = model.score([as_prompt(p) for p, _ in texts], [r for _, r in texts]).value
-    card = dataclasses.replace(
-        model.card, self_test=tuple((p, r, float(v)) for (p, r), v in zip(texts, np.asarray(values), strict=True))
-    )
+    scores = np.asarray(model.score([as_prompt(prompt) for prompt, _ in texts], [text for _, text in texts]).value)
+    self_test = tuple((prompt, text, float(score)) for (prompt, text), score in zip(texts, scores, strict=True))
+    card = dataclasses.replace(model.card, self_test=self_test)
     return ScalarRewardModel(model.network, model.text, card, autocast=model.autocast)
