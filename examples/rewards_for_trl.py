@@ -4,9 +4,9 @@
 
     trainer = GRPOTrainer(model=..., reward_funcs=reward_function("runs/mine/model", max_completion_length=256), ...)
 
-Why not the directory itself as `reward_funcs`: a reply that was cut at the length limit would be shown to the reward model as
-if it had ended, and the rewards would be raw. Here a cut reply stays open, the temperature is applied, and the text is laid out
-and limited as in training.
+Do not give TRL the directory itself as `reward_funcs`: the reward model would see a reply that was cut at the length limit as if
+it had ended, and the rewards would be raw. Here a cut reply stays open, the temperature is applied, and texts are rendered and
+truncated as in training.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any
 import guerdon
 from guerdon import Response
 
-Turns = Sequence[dict[str, str]]
+Messages = Sequence[dict[str, str]]
 
 
 def reward_function(
     model: str | Path | guerdon.RewardModel, *, max_completion_length: int | None = None
 ) -> Callable[..., list[float]]:
-    """What TRL calls with prompts and completions (texts or messages); it returns a reward in nats for each.
+    """A function for TRL: from prompts and completions (texts or messages) it returns a reward in nats for each completion.
 
-    max_completion_length: the trainer's own; a completion of that many tokens is taken as cut.
+    max_completion_length: that of the trainer; a completion of that many tokens counts as cut.
     """
     scorer = guerdon.load(model, truncation="left") if isinstance(model, str | Path) else model
 
     def guerdon_reward(
-        prompts: Sequence[str | Turns],
-        completions: Sequence[str | Turns],
+        prompts: Sequence[str | Messages],
+        completions: Sequence[str | Messages],
         completion_ids: Sequence[Sequence[int]] | None = None,
         **_: Any,
     ) -> list[float]:
@@ -48,9 +48,9 @@ def reward_function(
     return guerdon_reward
 
 
-def text_of(completion: str | Turns) -> str:
+def text_of(completion: str | Messages) -> str:
     """The text of a completion, which TRL gives as a string or as a list with one assistant message."""
-    return completion if isinstance(completion, str) else "".join(turn["content"] for turn in completion)
+    return completion if isinstance(completion, str) else "".join(message["content"] for message in completion)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def test_overoptimization_runs_from_gold_to_summary_and_does_nothing_twice(overo
     overoptimize.main(words)
     out = here / "runs/over"
     said = (out / "summary.md").read_text("utf-8")
-    assert said.count("| proxy and price of KL |") == 1
+    assert said.count("| proxy and KL coefficient |") == 1
     rows = ("16 comparisons", "64 comparisons", "mean of 2 × 32", "32 comparisons, β = 0.2", "mean of 2 × 32, β = 0")
     assert all(f"| {name} |" in said for name in rows)
     for name in ("best-of-n.svg", "ppo.svg"):
@@ -105,7 +105,7 @@ def test_gold_may_be_a_reward_model(overoptimize, here):
     gold = sys.modules["gold"]
     asked = [guerdon.contracts.as_prompt("Write a tweet.")] * 3
     said = [guerdon.Response(text) for text in ("We love it.", "We hate it.", "It is.")]
-    settings = gold.measured("my-model", guerdon.Rollouts(tuple(asked), tuple(said)))
+    settings = gold.measure_gold("my-model", guerdon.Rollouts(tuple(asked), tuple(said)))
     value = gold.judge(settings)(asked, said)
     assert abs(value.mean()) < 1e-9
     assert value.std() == pytest.approx(1.0)
