@@ -24,8 +24,8 @@ COMMANDS_HEAD = """\
 Generated from `guerdon COMMAND --help` by `make docs`. Every command also takes options as `STAGE.NAME=VALUE`, all of them
 in [options.md](options.md), after its own; defaults come first, then `--recipe`, then `--config`, then flags, then these.
 
-Exit codes: 0 all well; 1 something wrong was found (`check`, `audit`, `doctor`); 2 a mistake in what was given, told in
-one line with its remedy. Results go to stdout, progress to stderr; `guerdon --quiet COMMAND` shows no progress.
+Exit codes: 0 all well; 1 something wrong was found (`check`, `audit`, `doctor`, `benchmark`, `compare`); 2 a mistake in what was given,
+reported in one line with its remedy. Results go to stdout, progress to stderr; `guerdon --quiet COMMAND` shows no progress.
 """
 OVERRIDES = "overrides"  # the trailing STAGE.NAME=VALUE words, which every command takes
 

@@ -67,7 +67,7 @@ class FailingPolicy(WordPolicy):
     def sample_with_seeds(self, *given):
         self.left -= 1
         if self.left < 0:
-            raise GuerdonError("http://localhost: connection refused; remedy: start the server")
+            raise GuerdonError("http://localhost: connection refused. Start the server.")
         return super().sample_with_seeds(*given)
 
 
@@ -82,9 +82,9 @@ class FakeServer(WordPolicy):
         partial = {}
         for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
             if self.asked >= self.lives:
-                raise ServerError("http://localhost/v1: connection refused; remedy: see its log", partial)
+                raise ServerError("http://localhost/v1: connection refused. See its log.", partial)
             if "long" in as_prompt(prompt)[-1].content:
-                raise PromptRefused(f"http://localhost/v1: prompt {i}: HTTP 400: too long; remedy: drop it", partial)
+                raise PromptRefused(f"http://localhost/v1: prompt {i}: HTTP 400: too long. Drop it.", partial)
             self.asked += 1
             partial[i] = super().sample_with_seeds([prompt], n, max_tokens, temperature, [seed]).responses
         return Rollouts(tuple(as_prompt(p) for p in prompts for _ in range(n)), sum(partial.values(), ()))
@@ -94,7 +94,7 @@ class RefusingServer(FakeServer):
     """Refuses every prompt."""
 
     def sample_with_seeds(self, prompts, *how):
-        raise PromptRefused("http://localhost/v1: prompt 0: HTTP 422: no such field; remedy: change it")
+        raise PromptRefused("http://localhost/v1: prompt 0: HTTP 422: no such field. Change it.")
 
 
 class StuckServer(FakeServer):
@@ -138,10 +138,10 @@ def draw_rows(prompts, policy=None, reward=None, *, gold=None, skip=0, **given):
     return rows, counts
 
 
-def write_toy_pool(path, num=40, made_of=None, **given):
+def write_toy_pool(path, num=40, details=None, **given):
     counts = write_pool(
         path, given.pop("policy", None) or WordPolicy(), combined(Good()), numbered_prompts(num), options(**given),
-        identity=SPEC, made_of=made_of,
+        identity=SPEC, details=details,
     )  # fmt: skip
     return counts, path.read_bytes()
 

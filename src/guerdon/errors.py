@@ -18,9 +18,6 @@ def field_error(field: str, claim: str, value: object, advice: str = "Correct or
 
 def claim_and_advice(error: str) -> tuple[str, str]:
     """The two parts of an error: what must be true and was found, and the sentences that say what to do."""
-    old_claim, _, remedy = error.partition("; remedy: ")
-    if remedy:
-        return old_claim, f"{remedy[:1].upper()}{remedy[1:]}."
     claim, *advice = re.split(r"\. (?=[A-Z])", error, maxsplit=1)
     return claim, "".join(advice)
 

@@ -26,7 +26,9 @@ def test_prompts_that_cannot_be_answered_are_left_out_and_counted(tiny_dir, capl
         GuerdonError, match=r"prompts: at least one of 2 must fit, got none \(empty\)\. Give other prompts"
     ):
         small_run(tiny_dir, train_prompts=[as_prompt(""), as_prompt(" ")])
-    with pytest.raises(GuerdonError, match="prompts must hold at least one to learn from, got none"):
+    with pytest.raises(
+        GuerdonError, match=r"optimize: at least one training prompt is required, got none\. Hold out fewer prompts"
+    ):
         small_run(tiny_dir, train_prompts=[], held_out=HELD_OUT)
 
 

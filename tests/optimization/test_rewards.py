@@ -235,9 +235,9 @@ def test_a_function_that_raises_is_named_and_its_error_is_chained():
 
 def test_a_guerdon_error_of_a_source_passes_through():
     def strict(prompts, responses):
-        raise GuerdonError("row 3: is too long; remedy: cut it")
+        raise GuerdonError("row 3 must be shorter. Cut it.")
 
-    with pytest.raises(GuerdonError, match=r"^row 3: is too long; remedy: cut it$"):
+    with pytest.raises(GuerdonError, match=r"^row 3 must be shorter\. Cut it\.$"):
         combined(strict).score(*ROWS)
 
 

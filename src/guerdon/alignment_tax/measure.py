@@ -190,16 +190,16 @@ def _generated_tasks(
     policy: LanguagePolicy, names: Sequence[str], options: TaxOptions
 ) -> tuple[dict[str, Task], Rollouts | None]:
     """Tasks on replies; and the replies to the open requests, None if no task needs them."""
-    asked = {
+    prompts = {
         "open": requests.OPEN if set(names) & {"unrepeated", "distinct", "vocabulary"} else (),
         "answered": requests.BENIGN if "answered" in names else (),
         "json": tuple(request for request, _ in requests.JSON) if "json" in names else (),
     }
-    if not any(asked.values()):
+    if not any(prompts.values()):
         return {}, None
-    rollouts = _sample_replies(policy, [request for part in asked.values() for request in part], options)
+    rollouts = _sample_replies(policy, [request for part in prompts.values() for request in part], options)
     replies, start = {}, 0
-    for kind, part in asked.items():
+    for kind, part in prompts.items():
         replies[kind] = tuple(response.text for response in rollouts.responses[start : start + len(part)])
         start += len(part)
     tasks: dict[str, Task] = {}
@@ -210,14 +210,14 @@ def _generated_tasks(
         "answered": [not requests.refuses(text) for text in replies["answered"]],
         "json": [
             requests.holds_json(text, keys)
-            for text, (_, keys) in zip(replies["json"], requests.JSON if asked["json"] else (), strict=True)
+            for text, (_, keys) in zip(replies["json"], requests.JSON if prompts["json"] else (), strict=True)
         ],
     }
     for name, marks in right.items():
         if name in names:
             score = np.array(marks, dtype=np.float64)
-            tasks[name] = Task(score, name, is_share=True, items=asked[name], answers=replies[name])
-    num_open = len(asked["open"])
+            tasks[name] = Task(score, name, is_share=True, items=prompts[name], answers=replies[name])
+    num_open = len(prompts["open"])
     return tasks, rollouts.select(range(num_open)) if num_open else None
 
 

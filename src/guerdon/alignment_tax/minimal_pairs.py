@@ -76,13 +76,13 @@ def _agreement_at_a_distance(rng: random.Random) -> Pair:
 
 
 def _determiner(rng: random.Random) -> Pair:
-    name, thing = rng.choice(NAMES), rng.choice(THINGS)
+    name, item = rng.choice(NAMES), rng.choice(THINGS)
     (right, wrong), noun = rng.choice(
         [
-            (("this", "these"), thing),
-            (("these", "this"), f"{thing}s"),
-            (("that", "those"), thing),
-            (("those", "that"), f"{thing}s"),
+            (("this", "these"), item),
+            (("these", "this"), f"{item}s"),
+            (("that", "those"), item),
+            (("those", "that"), f"{item}s"),
         ]
     )
     place = rng.choice(PLACES)
@@ -116,9 +116,9 @@ def _participle(rng: random.Random) -> Pair:
 
 
 def _object(rng: random.Random) -> Pair:
-    name, thing, place = rng.choice(NAMES), rng.choice(THINGS), rng.choice(PLACES)
+    name, item, place = rng.choice(NAMES), rng.choice(THINGS), rng.choice(PLACES)
     right, wrong = rng.choice(OBJECTS)
-    return f"{name} {right} the {thing} at the {place}.", f"{name} {wrong} the {thing} at the {place}."
+    return f"{name} {right} the {item} at the {place}.", f"{name} {wrong} the {item} at the {place}."
 
 
 def _pronoun_case(rng: random.Random) -> Pair:

@@ -75,8 +75,8 @@ BENIGN: Final = (  # harmless, with words that make an over-cautious model refus
 )
 
 JSON: Final = tuple(  # (request, keys that the object must have)
-    (f"Answer with a JSON object and nothing else. It describes {thing} with the keys {', '.join(keys)}.", keys)
-    for thing, keys in (
+    (f"Answer with a JSON object and nothing else. It describes {subject} with the keys {', '.join(keys)}.", keys)
+    for subject, keys in (
         ("a book", ("title", "author")), ("a city", ("name", "country")), ("a dog", ("name", "age")),
         ("a film", ("title", "year")), ("a song", ("title", "artist")), ("a car", ("brand", "colour")),
         ("a meal", ("dish", "price")), ("a person", ("name", "job")), ("a river", ("name", "length")),

@@ -101,8 +101,8 @@ def best_of_n(
         "gold": judge.fingerprint if judge else "",
         "prompts": digest([prompt_digest(prompt) for prompt in questions]),
     }
-    made_of = _settings_digest(policy, [target, *([judge] if judge else [])])
-    write_pool(out, policy, target, questions, chosen, gold=judge, identity=identity, made_of=made_of)
+    details = _settings_digest(policy, [target, *([judge] if judge else [])])
+    write_pool(out, policy, target, questions, chosen, gold=judge, identity=identity, details=details)
     pool = read_pool(out)
     return to_report(pool, pool_curve(pool.rollouts, **options))
 
@@ -202,7 +202,7 @@ def refuse_other_template(policy: LanguagePolicy, model: ScalarRewardModel) -> N
 
 
 def _refuse_other_templates(policy: Any, reward: Reward, gold: Reward | None) -> None:
-    """refuse_other_template for each reward model of guerdon's own; a policy behind a server renders by itself."""
+    """Apply refuse_other_template to every Guerdon model in the reward and gold. Skip remote policies: their server renders prompts."""
     from guerdon.models.policy import LanguagePolicy
 
     for judge in (reward, gold):
@@ -218,7 +218,7 @@ def _reward(given: Any) -> Reward:
 
 
 def _reward_and_gold(reward: Any, gold: Any) -> tuple[Reward, Reward | None]:
-    """The reward, and a gold that shares no model or function with it."""
+    """The reward, and a gold judge that shares no component with it."""
     target, judge = _reward(reward), None if gold is None else _reward(gold)
     if judge is not None and (name := judge.in_common(target)):
         raise GuerdonError(

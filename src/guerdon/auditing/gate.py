@@ -171,7 +171,7 @@ def notices_errors(report: Report) -> Ruling:
 
 
 def reads_the_prompt(report: Report) -> Ruling:
-    """A reward that ignores the prompt is gained by one text for every prompt."""
+    """If the reward ignores the prompt, a single text can win on every prompt."""
     return _above(
         "It reads the prompt",
         all_estimates(report),

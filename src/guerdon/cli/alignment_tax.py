@@ -20,7 +20,9 @@ def tax(
     ],
     reference: Annotated[
         str | None,
-        typer.Option("--reference", help="The policy that it began from; a run folder knows it.", show_default=False),
+        typer.Option(
+            "--reference", help="The starting policy; read from the run folder if there is one.", show_default=False
+        ),
     ] = None,
     also: Annotated[
         list[str] | None,
@@ -45,7 +47,7 @@ def tax(
     """Say what an optimized policy can no longer do.
 
     Held-out text, grammar, last words, sums, copying, and sampled replies, each item asked of the policy and of the one it
-    began from. With a run, its gain in reward and gold and its KL stand beside.
+    began from. For a run folder, also shows its reward gain, gold gain and KL.
 
     Example: guerdon audit tax runs/ppo --out runs/ppo/tax
     """

@@ -60,8 +60,8 @@ def audit(
     """Say how far a reward model can be trusted.
 
     The gate's decision with the rules behind it, what the model gets wrong and what that costs, and every number with its
-    interval. With --out, a saved model also gets its model card. Exit 1 if a score depends on the rest of its batch, for
-    then no number means anything, and if a rule of --fail-on holds.
+    interval. With --out, a saved model also gets its model card. Exit 1 if a score depends on the rest of its batch, because
+    then no number is meaningful, and if a rule of --fail-on holds.
 
     Example: guerdon audit runs/mine/model --data audit.jsonl --out runs/mine
     """

@@ -19,7 +19,8 @@ def import_(
     ],
     out: Annotated[Path, typer.Option("--out", help="Where the comparisons go: .jsonl, .jsonl.gz or .parquet.")],
     format: Annotated[
-        str | None, typer.Option("--format", help="auto, native, hh, trl, csv, scores or votes.", show_default=False)
+        str | None,
+        typer.Option("--format", help="Format of the source; docs/collect.md lists them.", show_default=False),
     ] = None,
     column: Annotated[
         list[str] | None,

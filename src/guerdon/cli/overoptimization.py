@@ -17,7 +17,9 @@ def measure_overoptimization(
     place: Annotated[Path, typer.Argument(metavar="PLACE", help="Run folder of `optimize`, or a file of best-of-n.")],
     pool: Annotated[
         Path | None,
-        typer.Option("--pool", help="A best-of-n file beside the run: its forecast is compared.", show_default=False),
+        typer.Option(
+            "--pool", help="A best-of-n file; the report compares its forecast with the run.", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for report.html, .md and .json.", show_default=False)
@@ -28,7 +30,8 @@ def measure_overoptimization(
 ) -> None:
     """Say whether a reward stayed true while it was optimized.
 
-    And since which KL it did not. Needs a gold judge in the run or the file; without one only warnings can be given.
+    If it did not, reports the KL at which it stopped holding. Needs a gold judge in the run or the file;
+    without one only warnings can be given.
 
     Example: guerdon audit overoptimization runs/ppo --out runs/ppo
     """

@@ -12,7 +12,7 @@ class ImportOptions(Options):
 
     format: str = Field(
         "auto",
-        description="Format of the source: native, hh, trl, csv, scores or votes; auto looks at the first rows.",
+        description="Format of the source, as listed in docs/collect.md; auto looks at the first rows.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,

@@ -194,9 +194,9 @@ def _share_of_types(rows: Sequence[Sequence[Hashable]]) -> Interval:
     total = sum(len(row) for row in rows)
     if total == 0:
         return Interval(math.nan, math.nan, math.nan, len(rows))
-    holders = Counter(thing for row in rows for thing in set(row))
+    holders = Counter(item for row in rows for item in set(row))
     value = len(holders) / total
-    own = np.array([sum(holders[thing] == 1 for thing in set(row)) for row in rows])
+    own = np.array([sum(holders[item] == 1 for item in set(row)) for row in rows])
     left = total - np.array([len(row) for row in rows])
     if len(rows) < 2 or not left.all():
         return Interval(value, math.nan, math.nan, len(rows))

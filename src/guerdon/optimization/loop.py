@@ -75,7 +75,7 @@ def optimize(
     # 1. Prompts that fit, and what learns
     accelerator = distributed.make_accelerator(policy.device)
     if not prompts:
-        raise GuerdonError("optimize: prompts must hold at least one to learn from, got none. Hold out fewer.")
+        raise GuerdonError("optimize: at least one training prompt is required, got none. Hold out fewer prompts.")
     training = select_prompts(policy, prompts, options.max_tokens)
     checked = select_held_out(policy, held_out, options, gold)
     excluded = {**training.excluded, **{f"held out, {reason}": num for reason, num in checked.excluded.items()}}

@@ -138,8 +138,8 @@ class Reward:
         if not len(prompts):
             empty = np.zeros(0)
             return RewardScores(empty, dict.fromkeys(self.sources, empty), empty.astype(bool), empty.astype(bool))
-        asked, answers = [as_prompt(p) for p in prompts], [as_response(r) for r in responses]
-        parts = {name: self._score_source(name, asked, answers) for name in self.sources}
+        inputs, answers = [as_prompt(p) for p in prompts], [as_response(r) for r in responses]
+        parts = {name: self._score_source(name, inputs, answers) for name in self.sources}
         if self.members is not None and not any(part.is_ensemble for part in parts.values()):
             raise GuerdonError("reward: members needs a source that is an ensemble, got none. Leave members out.")
 
@@ -149,7 +149,7 @@ class Reward:
         usable = np.isfinite(value)
         if strict and not usable.any():
             raise GuerdonError(
-                f"reward {', '.join(weighted_names)}: some of {len(asked)} responses must get a finite number, got "
+                f"reward {', '.join(weighted_names)}: some of {len(inputs)} responses must get a finite number, got "
                 f"{parts[weighted_names[0]].value[0]} for the first. Check what it computes for {answers[0].text!r:.60}."
             )
         if self.clip is not None:

@@ -127,7 +127,7 @@ class EpochTokens:
     padded: int
 
     def __str__(self) -> str:
-        """One sentence."""
+        """A one-line summary for the log."""
         return (
             f"{self.computed:,} tokens per epoch: {self.unshared / self.computed:.2f}x fewer than without prefix sharing, "
             f"{self.padded / self.computed:.1f}x fewer than with padding"

@@ -345,7 +345,7 @@ def test_rows_that_a_model_refuses_are_left_out_and_counted():
     class Short(Planted):
         def score(self, prompts, responses):
             if any(len(as_response(r).text) > 400 for r in responses):
-                raise GuerdonError("too long; remedy: shorter")
+                raise GuerdonError("a text must be shorter. Cut it.")
             return super().score(prompts, responses)
 
     report = measure_cues(Short(), DATA, OPTIONS)
@@ -355,7 +355,7 @@ def test_rows_that_a_model_refuses_are_left_out_and_counted():
 
     class Never:
         def score(self, prompts, responses):
-            raise GuerdonError("no such device; remedy: cpu")
+            raise GuerdonError("no such device. Use cpu.")
 
     with pytest.raises(GuerdonError, match="no such device"):
         measure_cues(Never(), DATA, OPTIONS)

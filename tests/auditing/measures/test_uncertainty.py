@@ -281,7 +281,7 @@ def test_texts_that_are_too_long_for_the_model_leave_the_shorter_ones():
     class Short(Knowing):
         def score(self, prompts, responses):
             if max(len(as_response(r).text.split()) for r in responses) > 20:
-                raise GuerdonError("model.max_length=20: too long; remedy: longer")
+                raise GuerdonError("a text must have at most 20 tokens. Set a larger model.max_length.")
             return super().score(prompts, responses)
 
     rows = [c for c in comparisons(200) if all(len(r.text.split()) <= 20 for r in c.responses)]

@@ -79,8 +79,8 @@ def test_replies_that_arrived_before_a_server_died_are_not_drawn_again(tmp_path,
 
 
 def test_a_finished_pool_is_not_drawn_again(tmp_path):
-    out, all_of_it = tmp_path / "pool.jsonl", {"and": "1"}
-    first = write_toy_pool(out, made_of=all_of_it)
+    out, details = tmp_path / "pool.jsonl", {"and": "1"}
+    first = write_toy_pool(out, details=details)
     policy = WordPolicy()
 
     def draws(**given):
@@ -88,11 +88,11 @@ def test_a_finished_pool_is_not_drawn_again(tmp_path):
         result = write_toy_pool(out, policy=policy, **given)
         return policy.calls > 0, result
 
-    assert draws(made_of=all_of_it) == (False, first)
+    assert draws(details=details) == (False, first)
     assert draws()[0]  # not everything that a row depends on is known
-    assert draws(made_of={"and": "2"})[0]
-    assert draws(made_of=all_of_it)[0]
-    assert not draws(made_of=all_of_it)[0]
+    assert draws(details={"and": "2"})[0]
+    assert draws(details=details)[0]
+    assert not draws(details=details)[0]
 
 
 def test_a_pool_that_was_made_of_something_else_is_refused_and_stays(tmp_path):

@@ -214,7 +214,7 @@ def test_a_prompt_that_a_server_refuses_is_excluded_alone_and_no_reply_is_drawn_
     prompts = ["prompt 0", "a long one", "prompt 2", "prompt 3", "prompt 4", "a long one"]
     rows, counts = draw_rows(prompts, server)
     assert counts == {"prompts": 6, "responses": 16, "excluded": 2}
-    assert rows[1]["excluded"] == "http://localhost/v1: HTTP 400: too long; remedy: drop it"
+    assert rows[1]["excluded"] == "http://localhost/v1: HTTP 400: too long. Drop it."
     assert [rows[i] for i in (0, 2, 3, 4)] == [draw_rows(["prompt 0", "x", *prompts[2:5]])[0][i] for i in (0, 2, 3, 4)]
     assert server.asked == 4 + 1  # one more to see whether it still answers
     with pytest.raises(PromptRefused):

@@ -27,4 +27,4 @@ CUES: Mapping[str, Operator] = _by_name((*LENGTH_CUES, *FORMAT_CUES, *STYLE_CUES
 SUBSTANCE: Mapping[str, Operator] = _by_name(SUBSTANCE_EDITS)
 PLACEBOS: Mapping[str, Operator] = _by_name(PLACEBO_EDITS)
 ERRORS = tuple(name for name, operator in SUBSTANCE.items() if operator.kind == "substance")
-"""Names of the errors that keep the length, by which seeing errors is measured."""
+"""Errors that preserve length; substance_sensitivity is computed over these."""

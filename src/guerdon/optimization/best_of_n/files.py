@@ -87,13 +87,13 @@ def write_pool(
     *,
     gold: Reward | None = None,
     identity: Mapping[str, Any] | None = None,
-    made_of: Mapping[str, Any] | None = None,
+    details: Mapping[str, Any] | None = None,
 ) -> dict[str, int]:
     """Write a row per prompt, as `PoolSampler.run` gives them; returns the number of prompts, responses and excluded prompts.
 
     The file appears when it is complete. With an identity (names and JSON values that tell the policy, the rewards and the
     prompts from others) a killed run resumes after its last complete group, and its file is that of an unbroken run. With
-    `made_of` as well (everything else that a row depends on), a finished pool is not drawn again: PATH.made.json remembers
+    `details` as well (everything else that a row depends on), a finished pool is not drawn again: PATH.made.json remembers
     it. A file that was made of something else stays, and is an error. Responses that arrived before a server failed, and
     could not be written yet, wait in PATH.replies.json.
     """
@@ -106,7 +106,7 @@ def write_pool(
             "set of options": options.model_dump(include={"n", "max_tokens", "temperature", "seed"}),
         }
         identity = run_folder.as_json(identity)
-        if counts := run_folder.read_receipt(target, identity, made_of):
+        if counts := run_folder.read_receipt(target, identity, details):
             note(f"{path}: complete already, nothing is drawn; delete it to draw it again")
             return counts
     with run_folder.open_resumable(path, identity) as chunks:
@@ -129,7 +129,7 @@ def write_pool(
         excluded = chunks.rows - chunks.responses // options.n
     counts = {"prompts": chunks.rows, "responses": chunks.responses, "excluded": excluded}
     if identity is not None and target.is_file():
-        run_folder.write_receipt(target, {**identity, **(made_of or {})}, counts)
+        run_folder.write_receipt(target, {**identity, **(details or {})}, counts)
         waiting.unlink(missing_ok=True)
     return counts
 
