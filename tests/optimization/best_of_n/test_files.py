@@ -118,7 +118,7 @@ def test_a_pool_that_was_made_of_something_else_is_refused_and_stays(tmp_path):
 
 def test_a_pool_is_written_only_to_a_file_that_can_be_read_again(tmp_path):
     policy = WordPolicy()
-    with pytest.raises(GuerdonError, match=r"r\.py: a pool is written as \.jsonl"):
+    with pytest.raises(GuerdonError, match=r"r\.py: the ending must be \.jsonl, got '\.py'\. Change the ending\."):
         write_toy_pool(tmp_path / "r.py", policy=policy)
     assert policy.calls == 0
 
