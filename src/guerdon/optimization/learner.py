@@ -9,8 +9,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from guerdon.config import OptimizeOptions
-from guerdon.contracts import GuerdonError
-from guerdon.models.engine.pretrained import quiet
+from guerdon.models.engine.pretrained import checkpoint_activations
 from guerdon.models.policy import LanguagePolicy
 from guerdon.optimization.value_models import ValueHead, ValueNetwork
 from guerdon.runtime.optimizer import AdamWSettings, TrainableWeights
@@ -56,7 +55,7 @@ def make_learner(
     learner = Learner(policy, reference, _value_model(policy, value, options), options, accelerator)
     policy.model.train()
     if options.gradient_checkpointing:
-        _checkpoint_activations(policy)
+        checkpoint_activations(policy.model, "optimize.gradient_checkpointing")
     return learner
 
 
@@ -76,11 +75,3 @@ def _value_model(
         return ValueHead(policy.model.config.get_text_config().hidden_size).to(policy.device)
     assert given is not None, "checked before"
     return given.to(policy.device).requires_grad_(True)
-
-
-def _checkpoint_activations(policy: LanguagePolicy) -> None:
-    with quiet():
-        try:
-            policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        except ValueError as error:
-            raise GuerdonError(f"policy: {error}. Set optimize.gradient_checkpointing=false.") from None

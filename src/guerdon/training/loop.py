@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from guerdon.config import TrainOptions
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.models.engine.classifier import reward_head
 from guerdon.models.engine.modules import unwrap_peft
+from guerdon.models.engine.pretrained import checkpoint_activations
 from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel
 from guerdon.progress import ProgressBar
 from guerdon.runtime import distributed
@@ -148,25 +148,12 @@ def _prepare_network(model: ScalarRewardModel, options: TrainOptions, accelerato
     network = model.network.train()
     network.tie_raw.requires_grad_(options.loss == "rao_kupper")
     if options.gradient_checkpointing:
-        checkpoint_activations(network)
+        checkpoint_activations(network.classifier, "train.gradient_checkpointing")
     if options.compile:
         network.backbone.compile()
     distributed_network = distributed.distribute_network(network, options, accelerator)
     core = accelerator.unwrap_model(distributed_network)
     return TrainingNetwork(distributed_network, core, accelerator, options, model.autocast)
-
-
-def checkpoint_activations(network: ScalarNetwork) -> None:
-    """Keep no activations of the network's layers: the backward pass computes them again."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # all releases of transformers 5 know this name
-        try:
-            network.classifier.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        except ValueError as error:
-            raise GuerdonError(
-                f"train.gradient_checkpointing must be false for this model ({error}). "
-                "Set train.gradient_checkpointing=false."
-            ) from None
 
 
 def trainable_weights(network: ScalarNetwork, options: TrainOptions) -> TrainableWeights:

