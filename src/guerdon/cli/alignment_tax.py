@@ -34,7 +34,7 @@ def tax(
     ] = None,
     lm_eval: Annotated[
         list[str] | None,
-        typer.Option("--lm-eval", help="Task of lm-evaluation-harness besides; repeatable.", show_default=False),
+        typer.Option("--lm-eval", help="A task of lm-evaluation-harness to add; repeatable.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,
@@ -44,10 +44,10 @@ def tax(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Say what an optimized policy can no longer do.
+    """Measure what an optimized policy can no longer do.
 
-    Held-out text, grammar, last words, sums, copying, and sampled replies, each item asked of the policy and of the one it
-    began from. For a run folder, also shows its reward gain, gold gain and KL.
+    Tasks: held-out text, grammar, last words, sums, copying and sampled replies. The policy and its reference, the policy
+    before optimization, get the same items. For a run the report adds its gain in reward and gold and its KL.
 
     Example: guerdon audit tax runs/ppo --out runs/ppo/tax
     """

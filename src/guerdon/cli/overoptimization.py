@@ -14,7 +14,7 @@ from guerdon.cli.output import print_report
 
 @app.command("audit overoptimization")
 def measure_overoptimization(
-    place: Annotated[Path, typer.Argument(metavar="PLACE", help="Run folder of `optimize`, or a file of best-of-n.")],
+    place: Annotated[Path, typer.Argument(metavar="PLACE", help="Run folder of `optimize`, or a best-of-n file.")],
     pool: Annotated[
         Path | None,
         typer.Option(
@@ -28,10 +28,9 @@ def measure_overoptimization(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Say whether a reward stayed true while it was optimized.
+    """Measure whether gold still rose with the reward.
 
-    If it did not, reports the KL at which it stopped holding. Needs a gold judge in the run or the file;
-    without one only warnings can be given.
+    And from which KL it fell. Needs gold scores in the run or the file; without them only warnings can be given.
 
     Example: guerdon audit overoptimization runs/ppo --out runs/ppo
     """

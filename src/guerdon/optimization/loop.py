@@ -126,7 +126,7 @@ def _refuse_unusable(
     """Raise GuerdonError for an option that these rewards and prompts cannot follow; conflicts between options are in config."""
     if gold is not None and not (held_out and options.check_every):
         raise GuerdonError(
-            "optimize: a gold judge needs held-out prompts and optimize.check_every above 0, or it is never asked. "
+            "optimize: a gold judge needs held-out prompts and optimize.check_every above 0, or gold is never measured. "
             "Give --held-out, or more prompts, of which a tenth is held out."
         )
     if options.baseline == "value" and options.value == "reward" and value is None:

@@ -1,4 +1,4 @@
-"""What an update's batch was like, as one line of metrics.jsonl, and whether it has left the bounds in which a run goes on."""
+"""The metrics of an update, one line of metrics.jsonl, and whether they are within the bounds beyond which a run stops."""
 
 from __future__ import annotations
 
