@@ -22,11 +22,10 @@ from guerdon.contracts import (
     as_message,
     as_prompt,
     as_response,
-    message_dict,
     prompt_digest,
     response_digest,
-    tool_name,
 )
+from guerdon.conversation import message_dict, tool_name
 
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 USER, ANSWER = Message("user", "Weather in Rome?"), Message("assistant", "Sunny.")
