@@ -34,12 +34,12 @@ def measure_policies(
 ) -> Measurements:
     """Measure the reference and each named policy. Policies are taken one at a time, so a generator may load them.
 
-    `reference` None is the first policy without its adapters. `texts` are held-out texts instead of the built-in ones.
+    `reference` None is the first policy without its adapters; each policy's KL is then to itself without them. `texts` are
+    held-out texts instead of the built-in ones.
     """
     initial, before = reference, None
     afters: dict[str, Measurement] = {}
     distances: dict[str, Estimate | None] = {}
-    without_adapters = reference is None
     if reference is not None:
         before = measure(reference, options, texts)
     for name, policy in policies:
@@ -48,7 +48,7 @@ def measure_policies(
             before = measure(initial, options, texts, as_reference=True)
         refuse_unlike(initial, policy)
         afters[name] = measure(policy, options, texts)
-        distances[name] = kl_to_reference(afters[name], initial, options, as_reference=without_adapters)
+        distances[name] = kl_to_reference(afters[name], reference or policy, options, as_reference=reference is None)
     if before is None or not afters:
         raise GuerdonError("tax: there must be at least one policy, got none. Give one.")
     return Measurements(before, afters, distances)
