@@ -31,6 +31,16 @@ def test_findings_are_ranked_by_what_they_cost_errors_first_and_unknown_last():
     assert sorted([unknown, costly("small", 0.02)], key=rank)[0].title == "small"
 
 
+def test_the_clauses_of_a_headline_are_one_sentence():
+    estimates = {"accuracy": Estimate(0.8, 0.7, 0.9, 10), "temperature": Estimate(0.8, 0.7, 0.9, 10)}
+    text = headline(Report("r", estimates=estimates), with_warnings=False).replace("\N{NO-BREAK SPACE}", " ")
+    clauses = (
+        "The model orders 80.0 % [70.0, 90.0] of pairs as people do",
+        "one nat is 0.800 [0.700, 0.900] raw units of reward.",
+    )
+    assert text == "; ".join(clauses)
+
+
 def test_a_headline_puts_the_summary_first_and_counts_warnings():
     report = Report("r", findings=(costly("a"), costly("b", severity="note")), summary="A is better than B.")
     assert headline(report) == "A is better than B. 1 warning below."

@@ -14,7 +14,8 @@ from guerdon.cli.output import exit_on_errors, note, print_report
 
 if TYPE_CHECKING:
     from guerdon.auditing.fail_rules import FailRule
-    from guerdon.contracts import Report
+    from guerdon.config import Config
+    from guerdon.contracts import Comparison, Report
 
 
 @app.command()
@@ -65,10 +66,9 @@ def audit(
 
     Example: guerdon audit runs/mine/model --data audit.jsonl --out runs/mine
     """
-    from guerdon.api import auditing, saved_models
+    from guerdon.api import auditing
     from guerdon.auditing.fail_rules import parse_rule
     from guerdon.contracts import GuerdonError
-    from guerdon.io import readers
 
     if scores and model and "=" in model:  # with --from the first word is an override
         overrides, model = [model, *(overrides or [])], None
@@ -80,12 +80,7 @@ def audit(
             f"audit: MODEL with --data FILE, or --from FILE alone, must be given, got {' and '.join(given) or 'neither'}. "
             "Give MODEL --data FILE, or --from FILE of scored comparisons."
         )
-    audited: Any
-    if scores is not None:
-        comparisons, audited = auditing.read_scores(scores)
-    else:
-        audited = saved_models.load(str(model), **settings.model.model_dump(exclude_unset=True))
-        comparisons = list(readers.read_comparisons(str(data)))
+    audited, comparisons = _audited(model, data, scores, settings)
     report = auditing.audit(audited, comparisons, out=out, pushed=pushed, **settings.audit.model_dump())
     if out:
         auditing.write_report(report, out)
@@ -96,6 +91,20 @@ def audit(
         print(f"\nreport  {(out / 'report.html').resolve()}")
     exit_on_errors(report)
     exit_on_matching(report, rules)
+
+
+def _audited(
+    model: str | None, data: Path | None, scores: Path | None, settings: Config
+) -> tuple[Any, list[Comparison]]:
+    """What is audited and on which comparisons, from a model with data or from a file of scores."""
+    from guerdon.api import auditing, saved_models
+    from guerdon.io import readers
+
+    if scores is not None:
+        comparisons, recorded = auditing.read_scores(scores)
+        return recorded, comparisons
+    loaded = saved_models.load(str(model), **settings.model.model_dump(exclude_unset=True))
+    return loaded, list(readers.read_comparisons(str(data)))
 
 
 @app.command()

@@ -89,7 +89,8 @@ def headline(report: Report, *, with_warnings: bool = True) -> str:
     if errors := sum(finding.severity == "error" for finding in report.findings):
         return f"Refused: {errors} check{'s' * (errors > 1)} failed; until this is fixed no number can be trusted."
     clauses = [*([report.summary.removesuffix(".")] if report.summary else []), *_estimate_clauses(report)]
-    sentences = ["; ".join(clauses) + "."] if clauses else []
+    text = "; ".join(clauses)
+    sentences = [f"{text[0].upper()}{text[1:]}."] if clauses else []
     if with_warnings:
         findings = report.findings if report.gate is None else [finding for finding, *_ in placed_findings(report)]
         warnings = sum(finding.severity == "warning" for finding in findings)
@@ -105,11 +106,11 @@ def _estimate_clauses(report: Report) -> Iterator[str]:
     e = report.estimates
     if "accuracy" in e:
         ceiling = f", of a ceiling of {phrase(e['ceiling_majority'], 'share')}" if "ceiling_majority" in e else ""
-        yield f"The model orders {phrase(e['accuracy'], 'share')} of pairs as people do{ceiling}"
+        yield f"the model orders {phrase(e['accuracy'], 'share')} of pairs as people do{ceiling}"
     if "longer_wins" in e:
         yield f"preferring the longer answer gets {phrase(e['longer_wins'], 'share')}"
     if "temperature" in e:
-        yield f"One nat is {phrase(e['temperature'], 'number')} raw units of reward"
+        yield f"one nat is {phrase(e['temperature'], 'number')} raw units of reward"
     if {"nll_before", "nll_after"} <= set(e):
         yield f"log loss goes from {e['nll_before'].value:.3f} to {e['nll_after'].value:.3f}"
 
