@@ -103,37 +103,53 @@ def laplace_variance(difference: Float[np.ndarray, "n h"], factor: Float[np.ndar
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over n rows d = (x - pivot) / scale: of d, d d', |d|^2 d and |d|^4. Those of chunks with one pivot add up.
+    """Moments of n rows d = (x - pivot) / scale: their mean `center`, and sums of e e', |e|^2 e and |e|^4 with e = d - center.
 
-    pivot and scale are any vectors near the mean and the standard deviations. Without a pivot the sums of features far from
-    0 would lose precision; `ledoit_wolf` explains the scale.
+    Those of chunks with one pivot and scale add up. pivot and scale are any vectors near the mean and the standard
+    deviations: without a pivot, features far from 0 would lose precision; `ledoit_wolf` explains the scale.
     """
 
     pivot: Float[np.ndarray, " h"]
     scale: Float[np.ndarray, " h"]
     num_rows: int
-    first: Float[np.ndarray, " h"]
+    center: Float[np.ndarray, " h"]
     second: Float[np.ndarray, "h h"]
     third: Float[np.ndarray, " h"]
     fourth: float
 
     @property
     def mean(self) -> Float[np.ndarray, " h"]:
-        """The mean row, in the rows' own units."""
-        mean: np.ndarray = self.pivot + self.scale * self.first / self.num_rows
+        """The mean row [h], in the rows' own units."""
+        mean: np.ndarray = self.pivot + self.scale * self.center
         return mean
 
     def __add__(self, other: "Moments") -> "Moments":
+        """The moments of both chunks' rows (Pebay 2008, Sandia SAND2008-6212), which never subtract sums of like size."""
         if not (np.array_equal(self.pivot, other.pivot) and np.array_equal(self.scale, other.scale)):
             raise ValueError("moments to add must have the same pivot and scale, got different ones")
+        num_rows = self.num_rows + other.num_rows
+        apart = (other.center - self.center) / max(1, num_rows)
+        second, third, fourth = self._shifted(-other.num_rows * apart)
+        other_second, other_third, other_fourth = other._shifted(self.num_rows * apart)
         return Moments(
             self.pivot,
             self.scale,
-            self.num_rows + other.num_rows,
-            self.first + other.first,
-            self.second + other.second,
-            self.third + other.third,
-            self.fourth + other.fourth,
+            num_rows,
+            self.center + other.num_rows * apart,
+            second + other_second,
+            third + other_third,
+            fourth + other_fourth,
+        )
+
+    def _shifted(
+        self, shift: Float[np.ndarray, " h"]
+    ) -> tuple[Float[np.ndarray, "h h"], Float[np.ndarray, " h"], float]:
+        """The sums of e e', |e|^2 e and |e|^4 with `shift` added to every e."""
+        n, along, trace, size = self.num_rows, self.second @ shift, float(np.trace(self.second)), float(shift @ shift)
+        return (
+            self.second + n * np.outer(shift, shift),
+            self.third + 2.0 * along + (trace + n * size) * shift,
+            self.fourth + 4.0 * float(shift @ self.third + shift @ along) + (2.0 * trace + n * size) * size,
         )
 
 
@@ -147,38 +163,29 @@ class Shrunk(NamedTuple):
 def moments(
     rows: Float[np.ndarray, "n h"], pivot: Float[np.ndarray, " h"], scale: Float[np.ndarray, " h"] | None = None
 ) -> Moments:
-    """The sums of rows about a vector near their mean, scaled by one near their standard deviations (above 0; 1 by default)."""
+    """The moments of rows, about a vector near their mean and scaled by one near their standard deviations (above 0; 1 by default)."""
     pivot = np.asarray(pivot, dtype=np.float64)
     scale = np.ones_like(pivot) if scale is None else np.asarray(scale, dtype=np.float64)
     d = (np.asarray(rows, dtype=np.float64) - pivot) / scale
-    size = np.einsum("nh,nh->n", d, d)
-    return Moments(pivot, scale, len(d), d.sum(axis=0), d.T @ d, d.T @ size, float(size @ size))
+    center = d.sum(axis=0) / max(1, len(d))
+    e = d - center
+    size = np.einsum("nh,nh->n", e, e)
+    return Moments(pivot, scale, len(d), center, e.T @ e, e.T @ size, float(size @ size))
 
 
 def ledoit_wolf(sums: Moments) -> Shrunk:
-    """The covariance of rows, shrunk toward one without correlations, from their sums.
+    """The covariance of rows, shrunk toward one without correlations, from their moments.
 
     Ledoit & Wolf 2004 (J. Multivariate Analysis 88, section 3), by 1/n: the shrinkage of least expected squared error,
     estimated from the data. Well conditioned with fewer rows than features. Rows are assumed to be independent. In units of
     `scale` the target is the identity times the mean variance, as in the paper. With a scale of 1, the few features of huge
     variance that language models have would set that mean and drown the directions that hardly vary, where a shift shows best.
     """
-    n, mean = sums.num_rows, sums.first / sums.num_rows
-    covariance = sums.second / n - np.outer(mean, mean)
-    h = len(mean)
+    n, h = sums.num_rows, len(sums.center)
+    covariance = sums.second / n
     level = float(np.trace(covariance)) / h
-    spread = float(np.sum(covariance**2)) / h - level**2
-    # sum |d - mean|^4, expanded, since the mean is known only at the end
-    c = float(mean @ mean)
-    fourth = (
-        sums.fourth
-        + 4.0 * float(mean @ sums.second @ mean)
-        + n * c * c
-        - 4.0 * float(mean @ sums.third)
-        + 2.0 * c * float(np.trace(sums.second))
-        - 4.0 * c * float(mean @ sums.first)
-    )
-    error = max(0.0, fourth / n - float(np.sum(covariance**2))) / (n * h)
+    spread = float(np.sum((covariance - level * np.eye(h)) ** 2)) / h
+    error = max(0.0, sums.fourth / n - float(np.sum(covariance**2))) / (n * h)
     shrinkage = min(1.0, error / spread) if spread > 1e-12 * level**2 else 1.0
     shrunk = (1.0 - shrinkage) * covariance
     shrunk[np.diag_indices(h)] += shrinkage * level
