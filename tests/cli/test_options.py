@@ -7,9 +7,12 @@ from typing import Annotated
 
 import pytest
 import typer
+from shell import guerdon
+from toys import liked
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from guerdon.api.data import write
 from guerdon.cli.app import app as guerdon_app
 from guerdon.cli.options import settings_from, with_option_groups
 from guerdon.contracts import GuerdonError
@@ -86,3 +89,23 @@ def test_overrides_win_over_flags_flags_over_the_file_and_the_file_over_the_reci
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
     with pytest.raises(GuerdonError, match=r"--recipe must be one of starter, .*, got smal\. Choose one of these\."):
         settings_from(None, "smal", None)
+
+
+def test_a_conflict_matters_only_to_a_command_that_runs_its_stage(tmp_path):
+    path, rows = tmp_path / "config.yaml", tmp_path / "rows.jsonl"
+    path.write_text("train: {compile: true, shard: true}\noptimize: {baseline: group}\npolicy: {server_retries: 3}\n")
+    write(rows, liked(4))
+    assert guerdon("split", rows, "--out", tmp_path / "parts", "--config", path).code == 0
+
+    def refused(*words: object) -> str:
+        ran = guerdon(*words, "--config", path)
+        assert ran.code == 2
+        return ran.err
+
+    missing = ("--reward", tmp_path / "none", "--prompts", rows, "--out", tmp_path / "x")
+    assert "train.compile must be false" in refused("train", "--data", tmp_path / "none", "--out", tmp_path / "x")
+    assert "train.compile must be false" in refused("quickstart", "--out", tmp_path / "x")
+    assert "policy.server_retries must be left out" in refused("optimize", "best-of-n", *missing)
+    assert "policy.server_retries must be left out" in refused("optimize", "grpo", *missing)
+    assert "optimize.samples must be 2 or more" in refused("optimize", "grpo", *missing, "policy.server_retries=8")
+    assert not (tmp_path / "x").exists()

@@ -72,8 +72,8 @@ def test_options_in_conflict_are_one_line_however_they_are_given(options, messag
     (stage,) = layers
     kind = {"train": TrainOptions, "policy": PolicyOptions, "optimize": OptimizeOptions}[stage]
     for give in (
-        lambda: build(layers),
-        lambda: build(overrides=[f"{key}={value}" for key, value in options.items()]),
+        lambda: build(layers, runs=[stage]),
+        lambda: build(overrides=[f"{key}={value}" for key, value in options.items()], runs=[stage]),
         lambda: make(kind, layers[stage]),
     ):
         with pytest.raises(GuerdonError) as error:
@@ -87,7 +87,18 @@ def test_options_in_conflict_are_one_line_however_they_are_given(options, messag
 def test_a_later_layer_may_resolve_a_conflict(options, message):
     """Layers alone may contradict themselves: a recipe, say, that an override completes."""
     defaults = {key: getattr(getattr(Config(), stage), name) for key in options for stage, name in [key.split(".")]}
-    assert build(nested(options), nested(defaults)) == Config()
+    assert build(nested(options), nested(defaults), runs=Config.model_fields) == Config()
+
+
+@pytest.mark.parametrize(("options", "message"), CONFLICTS)
+def test_a_conflict_in_a_stage_that_does_not_run_is_no_error(options, message):
+    (stage,) = layers = nested(options)
+    others = [name for name in Config.model_fields if name != stage]
+    config = build(layers, runs=others)
+    assert config == build(layers)
+    with pytest.raises(GuerdonError) as error:
+        build(layers, runs=[*others, stage])
+    assert str(error.value).startswith(message)
 
 
 def test_a_written_config_without_conflicts_is_taken_back(tmp_path):
@@ -97,6 +108,6 @@ def test_a_written_config_without_conflicts_is_taken_back(tmp_path):
         ["optimize.baseline=group", "optimize.samples=2"],
         ["train.loss=attributes", "train.shard=true"],
     ):
-        config = build(overrides=overrides)
+        config = build(overrides=overrides, runs=Config.model_fields)
         writers.write_config(tmp_path / "config.yaml", config)
-        assert build(readers.read_config(tmp_path / "config.yaml")) == config
+        assert build(readers.read_config(tmp_path / "config.yaml"), runs=Config.model_fields) == config

@@ -42,7 +42,7 @@ def measure_alignment_tax(
     from guerdon.models.directory.policies import load_policy
     from guerdon.models.policy import LanguagePolicy
 
-    settings = build((config or Config()).model_dump(exclude_unset=True), {"tax": options})
+    settings = build((config or Config()).model_dump(exclude_unset=True), {"tax": options}, runs=["policy", "tax"])
     chosen = settings.tax
 
     def load(source: Any) -> LanguagePolicy:

@@ -144,7 +144,7 @@ def optimize(
         raise GuerdonError(
             f"A policy to optimize must be a model on this machine, got {type(policy).__name__}. Set policy.server=null."
         )
-    settings = build((config or Config()).model_dump(exclude_unset=True), {"optimize": options})
+    settings = build((config or Config()).model_dump(exclude_unset=True), {"optimize": options}, runs=["optimize"])
     chosen, folder = settings.optimize, Path(out) if out else None
     train_prompts = [as_prompt(prompt) for prompt in prompts]
     held_out_prompts = [as_prompt(prompt) for prompt in held_out]

@@ -60,7 +60,7 @@ def with_options(config: Config, options: Mapping[str, Any]) -> Config:
     stages: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
     for name, value in options.items():
         stages["model" if name in ModelOptions.model_fields else "train"][name] = value
-    return build(config.model_dump(exclude_unset=True), stages)
+    return build(config.model_dump(exclude_unset=True), stages, runs=("model", "train"))
 
 
 def with_self_test(model: ScalarRewardModel, comparisons: Sequence[Comparison], rows: int = 4) -> ScalarRewardModel:

@@ -197,7 +197,12 @@ def _train_policy(baseline: str, run: TrainingRun) -> None:
                 f"optimize.baseline must be {baseline} in this command, got {given}. Use the command of that baseline."
             )
     settings = settings_from(
-        run.config, None, run.overrides, optimize={"baseline": baseline}, policy=given_options(base=run.policy)
+        run.config,
+        None,
+        run.overrides,
+        runs=["policy", "optimize"],
+        optimize={"baseline": baseline},
+        policy=given_options(base=run.policy),
     )
     policy_options = settings.policy.model_dump(exclude_unset=True)
     policy = optimization.load_policy(**policy_options, adapters=True, seed=settings.optimize.seed)

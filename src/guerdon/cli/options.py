@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -96,9 +96,17 @@ def _field_parameters(group: Any) -> list[inspect.Parameter]:
 
 
 def settings_from(
-    path: Path | None, recipe: str | None, overrides: list[str] | None, **flags: dict[str, Any]
+    path: Path | None,
+    recipe: str | None,
+    overrides: list[str] | None,
+    *,
+    runs: Sequence[str] = (),
+    **flags: dict[str, Any],
 ) -> Config:
-    """Defaults, then the recipe, then the file, then the flags of each stage, then dotted overrides."""
+    """Defaults, then the recipe, then the file, then the flags of each stage, then dotted overrides.
+
+    runs: stages whose conflicts are refused now, because the command would read data or load a model before it runs them.
+    """
     from guerdon.config import build
     from guerdon.contracts import GuerdonError
     from guerdon.io import readers
@@ -108,7 +116,8 @@ def settings_from(
         raise GuerdonError(f"--recipe must be one of {', '.join(RECIPES)}, got {recipe}. Choose one of these.")
     layers = [RECIPES[recipe]()] if recipe else []
     layers += [readers.read_config(path)] if path else []
-    return build(*layers, {stage: options for stage, options in flags.items() if options}, overrides=overrides or [])
+    layers += [{stage: options for stage, options in flags.items() if options}]
+    return build(*layers, overrides=overrides or [], runs=runs)
 
 
 def given_options(**flags: Any) -> dict[str, Any]:

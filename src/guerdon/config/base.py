@@ -11,6 +11,12 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what every generator takes
 
 
 class Options(BaseModel):
-    """One stage's options: frozen, and strict about names. Conflicts between options are validators of the class."""
+    """One stage's options: frozen, and strict about names and types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    def refuse_conflicts(self) -> None:
+        """Raise GuerdonError for an option that the stage could not follow or would ignore, given the others.
+
+        Called by whatever runs the stage, not by validation: a config holds the options of stages that a command never runs.
+        """

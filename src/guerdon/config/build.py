@@ -45,11 +45,12 @@ class Config(Options):
     quickstart: QuickstartOptions = Field(default_factory=QuickstartOptions, description="The quickstart.")
 
 
-def build(*layers: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
-    """A Config from nested mappings, the later ones first, then overrides such as "train.lr=1e-5".
+def build(*layers: Mapping[str, Any], overrides: Sequence[str] = (), runs: Sequence[str] = ()) -> Config:
+    """A Config from nested mappings, a later one over an earlier one, then overrides such as "train.lr=1e-5".
 
-    Only the result is validated, so that a layer may resolve a conflict of an earlier one. GuerdonError names the key,
-    the value and the closest known key.
+    Names and types are checked in every stage, conflicts between options in the stages that the caller `runs`. Only the
+    result is checked, so that a layer may resolve a conflict of an earlier one. GuerdonError names the key, the value and
+    the closest known key.
     """
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -58,9 +59,12 @@ def build(*layers: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
         _merge(merged, _parse_override(override))
     _refuse_unknown(merged)
     try:
-        return Config.model_validate(merged)
+        config = Config.model_validate(merged)
     except ValidationError as error:
         raise _first_error(error) from None
+    for stage in runs:
+        getattr(config, stage).refuse_conflicts()
+    return config
 
 
 Kind = TypeVar("Kind", bound=Options)
@@ -72,9 +76,11 @@ def make(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
         if name not in kind.model_fields:
             raise GuerdonError(f"{name} is not an option in {kind.__name__}. {_suggest(name, list(kind.model_fields))}")
     try:
-        return kind.model_validate(dict(values))
+        options = kind.model_validate(dict(values))
     except ValidationError as error:
         raise _first_error(error) from None
+    options.refuse_conflicts()
+    return options
 
 
 def known_keys() -> Iterator[tuple[str, Any]]:
@@ -107,11 +113,8 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 
 def _first_error(error: ValidationError) -> GuerdonError:
-    """The first of pydantic's errors in our form; one that a validator of ours raised, as it is."""
+    """The first of pydantic's errors in our form."""
     first = error.errors()[0]
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, GuerdonError):
-        return cause
     option, message = ".".join(str(part) for part in first["loc"]), first["msg"]
     claim = message.removeprefix("Input should be ").partition(", unable to ")[0]
     if claim == message:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from guerdon.config.base import Beta, Options, Seed
 from guerdon.errors import field_error
@@ -63,9 +63,8 @@ class PolicyOptions(Options):
         False, description="Ask the server for log-probabilities too: exact KL of best-of-N, at temperature 1 only."
     )
 
-    @model_validator(mode="after")
-    def _refuse_conflicts(self) -> Self:
-        """A server samples by its own options, and its options need a server."""
+    def refuse_conflicts(self) -> None:
+        """Raise GuerdonError for options that a server does not use, and for a server's options without one."""
         for name in _changed(self):
             value = getattr(self, name)
             if name.startswith("server_") and not self.server:
@@ -77,7 +76,6 @@ class PolicyOptions(Options):
                 )
             if self.server and name not in READ_WITH_A_SERVER and not name.startswith("server_"):
                 raise field_error(f"policy.{name}", "left out with policy.server", value, "Set it on the server.")
-        return self
 
 
 class BestOfNOptions(Options):
@@ -185,12 +183,10 @@ class OptimizeOptions(Options):
     save_every: int = Field(10, ge=0, description="Updates between checkpoints; 0 saves the last only.")
     seed: Seed = Field(0, description="Seeds prompts, rollouts and the order of minibatches.")
 
-    @model_validator(mode="after")
-    def _refuse_conflicts(self) -> Self:
-        """An option that the run could not follow, or would ignore, is an error."""
+    def refuse_conflicts(self) -> None:
+        """Raise GuerdonError for options that the baseline does not use, and for numbers that exclude each other."""
         self._refuse_conflicts_with_the_baseline()
         self._refuse_conflicts_of_numbers()
-        return self
 
     def _refuse_conflicts_with_the_baseline(self) -> None:
         if self.baseline == "value":

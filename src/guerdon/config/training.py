@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from guerdon.config.base import Beta, Options, Seed
 from guerdon.errors import field_error
@@ -130,9 +130,8 @@ class TrainOptions(Options):
         default_factory=list, description="Trackers besides metrics.jsonl: trackio, tensorboard, wandb, mlflow."
     )
 
-    @model_validator(mode="after")
-    def _refuse_conflicts(self) -> Self:
-        """An option that the run could not follow, or would ignore, is an error."""
+    def refuse_conflicts(self) -> None:
+        """Raise GuerdonError for options that exclude each other, and for those that the loss does not use."""
         if self.compile and self.shard:
             raise field_error("train.compile", "false with train.shard=true", True, "Leave one of them out.")
         for name, losses in LOSSES_THAT_READ.items():
@@ -140,7 +139,6 @@ class TrainOptions(Options):
                 claim = f"0 with train.loss={self.loss}, which does not use it"
                 advice = f"Set train.{name}=0, or use train.loss={losses[0]}."
                 raise field_error(f"train.{name}", claim, value, advice)
-        return self
 
 
 class CalibrateOptions(Options):

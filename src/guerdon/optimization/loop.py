@@ -123,7 +123,8 @@ def _refuse_unusable(
     scale: tuple[float, float] | None,
     held_out: Sequence[Prompt],
 ) -> None:
-    """Raise GuerdonError for an option that these rewards and prompts cannot follow; conflicts between options are in config."""
+    """Raise GuerdonError for an option that conflicts with others, or that these rewards and prompts cannot follow."""
+    options.refuse_conflicts()
     if gold is not None and not (held_out and options.check_every):
         raise GuerdonError(
             "optimize: a gold judge needs held-out prompts and optimize.check_every above 0, or gold is never measured. "

@@ -216,7 +216,8 @@ def _finished_model(model: ScalarRewardModel, training: TrainingNetwork, data_ha
 
 
 def _check_options(options: TrainOptions, model: ScalarRewardModel, held_out: Sequence[Comparison]) -> None:
-    """Raise GuerdonError for an option that this model or these data would ignore."""
+    """Raise GuerdonError for an option that conflicts with others, or that this model or these data would ignore."""
+    options.refuse_conflicts()
     if options.patience and not held_out:
         raise GuerdonError(
             f"train.patience must be 0 without held-out comparisons, got {options.patience}. "
