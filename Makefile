@@ -53,9 +53,9 @@ clean:
 # A stamp is written last, so a broken installation is tried again, and is older than what it depends on when that changes.
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo 'guerdon needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12' >&2; exit 2; }
+	  { echo 'guerdon needs Python 3.11 or newer. Name one: make $(MAKECMDGOALS) PYTHON=python3.12' >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
-	  { rm -rf .venv; echo 'cannot create .venv; remedy: install the venv module (Debian: python3-venv)' >&2; exit 2; }
+	  { rm -rf .venv; echo 'cannot create .venv. Install the venv module (Debian: python3-venv).' >&2; exit 2; }
 	$(PIP) -e '.[starter]'
 	@touch $@
 

@@ -217,6 +217,7 @@ def test_margin_becomes_strength_and_the_row_keeps_its_names():
     ("row", "words"),
     [
         (FORMS[8], "rejected must be of the same form as chosen"),
+        ({"prompt": "p", "chosen": 3, "rejected": "b"}, "chosen must be text or messages, got 3"),
         ({**FORMS[0], "chosen": None}, "chosen is missing. Add it"),
         ({**FORMS[0], "chosen": "No. "}, "identical responses"),
         ({**FORMS[0], "chosen": " "}, "chosen must be a response that is not empty, got ' '. Drop"),

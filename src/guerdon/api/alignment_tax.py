@@ -102,8 +102,8 @@ def _initial_policy(folder: Path) -> str | None:
     """The policy that a run folder started from."""
     if not (folder / "config.yaml").is_file() or not (folder / "policy").is_dir():
         raise GuerdonError(
-            f"{folder}: must be a run folder if no reference is given, got something else. "
-            "Pass --reference with the initial policy."
+            f"{folder}: must be a run folder of `guerdon optimize` if no reference is given, got one without "
+            "config.yaml and policy/. Pass --reference with the initial policy."
         )
     return str(build(readers.read_config(folder / "config.yaml")).policy.base)
 

@@ -53,8 +53,10 @@ def score(
     is_file = data is not None and out is not None and prompt is None and not response
     is_text = data is None and prompt is not None and response and out is None and workers is None
     if not (is_file or is_text):
+        options = {"--data": data, "--out": out, "--prompt": prompt, "--response": response, "--workers": workers}
+        given = [name for name, value in options.items() if value]
         raise GuerdonError(
-            "score: a file or a prompt must be given, got a mixture or neither. "
+            f"score: a file or a prompt must be given, got {' and '.join(given) or 'neither'}. "
             "Give --data FILE with --out FILE, or --prompt TEXT with one or more --response TEXT."
         )
     scorer_options = settings.score.model_dump(exclude={"workers"})

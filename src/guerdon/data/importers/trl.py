@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import takewhile
 
 from guerdon.contracts import Comparison, GuerdonError, Message, Prompt, Response
@@ -21,6 +22,9 @@ def from_trl(row: Row) -> Comparison:
     assistant message each, or several with tool calls and results between them. margin becomes the strength.
     """
     chosen, rejected = required(row, "chosen"), required(row, "rejected")
+    for key, value in (("chosen", chosen), ("rejected", rejected)):
+        if not isinstance(value, str | list | tuple | Mapping):
+            raise field_error(key, "text or messages", value)
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise field_error("rejected", "of the same form as chosen, both text or both messages", rejected)
     prompt = row.get("prompt", row.get("conversations"))
