@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from guerdon.contracts import Decision, Estimate, Finding, Gate, Hygiene, Report, RuleState, Ruling
+from guerdon.models.estimates import percent
 
 __all__ = ["MAX_ERROR_CORRELATION", "RULES", "all_estimates", "all_findings", "decide", "scores_are_sound"]
 
@@ -90,10 +92,10 @@ def _expectation(estimates: Mapping[str, Estimate]) -> str:
         return ""
     ceiling, longer = "a ceiling that was not measured", ""
     if "ceiling_majority" in estimates:
-        ceiling = f"a ceiling of {_share(estimates['ceiling_majority'])}"
+        ceiling = f"a ceiling of {percent(estimates['ceiling_majority'])}"
     if "longer_wins" in estimates:
-        longer = f"; always preferring the longer answer gets {_share(estimates['longer_wins'])}"
-    return f"accuracy {_share(estimates['accuracy'])} of {ceiling}{longer}"
+        longer = f"; always preferring the longer answer gets {percent(estimates['longer_wins'])}"
+    return f"accuracy {percent(estimates['accuracy'])} of {ceiling}{longer}"
 
 
 # ---- The rules, in the order in which a reader should ask --------------------------------------------------------
@@ -134,52 +136,69 @@ def has_enough_evidence(report: Report) -> Ruling:
     )
 
 
-def beats_a_coin(report: Report) -> Ruling:
-    """The least that a reward must do."""
-    return _above(
-        "Better than a coin",
-        report.estimates,
-        "accuracy",
-        0.5,
-        "accuracy, where a coin has 50 %, is",
-        data="labels that two people agree on: check that chosen and rejected were not swapped, then train on more",
-    )
+@dataclass(frozen=True, slots=True)
+class AboveRule:
+    """A rule that passes if the whole interval of an estimate is above a threshold, and fails if it is below.
+
+    words: lead up to the number. in_sections: whether an estimate of a section counts too.
+    """
+
+    rule: str
+    key: str
+    threshold: float
+    words: str
+    data: str
+    in_sections: bool = False
+
+    def __call__(self, report: Report) -> Ruling:
+        """The ruling; unknown without the estimate."""
+        wanted = f"above {100 * self.threshold:.0f}{PERCENT}, by its interval"
+        estimates = all_estimates(report) if self.in_sections else report.estimates
+        if self.key not in estimates:
+            return Ruling(self.rule, "unknown", "was not measured", wanted)
+        e = estimates[self.key]
+        state: RuleState = "passed" if e.low > self.threshold else "failed" if e.high < self.threshold else "not shown"
+        data = "" if state == "passed" else self.data
+        return Ruling(self.rule, state, f"{self.words} {percent(e)}", wanted, data=data, estimates={self.key: e})
 
 
-def beats_length(report: Report) -> Ruling:
-    """A policy reaches what a character count rewards by writing more."""
-    return _above(
-        "Better than preferring the longer",
-        report.estimates,
-        "accuracy_above_longer",
-        0.0,
-        "accuracy less that of preferring the longer answer is",
-        data="comparisons in which the better answer is as long as the worse, or shorter",
-    )
+beats_a_coin = AboveRule(
+    "Better than a coin",
+    "accuracy",
+    0.5,
+    "accuracy, where a coin has 50 %, is",
+    data="labels that two people agree on: check that chosen and rejected were not swapped, then train on more",
+)
+"""The least that a reward must do."""
 
+beats_length = AboveRule(
+    "Better than preferring the longer",
+    "accuracy_above_longer",
+    0.0,
+    "accuracy less that of preferring the longer answer is",
+    data="comparisons in which the better answer is as long as the worse, or shorter",
+)
+"""A policy reaches what a character count rewards by writing more."""
 
-def notices_errors(report: Report) -> Ruling:
-    """Accuracy may come from anything; preferring an answer to itself with one error can come from substance only."""
-    return _above(
-        "It notices errors",
-        all_estimates(report),
-        "substance_sensitivity",
-        0.5,
-        "an answer beats itself with one error in",
-        data="pairs that differ by one error: a number, a name, a word that denies",
-    )
+notices_errors = AboveRule(
+    "It notices errors",
+    "substance_sensitivity",
+    0.5,
+    "an answer beats itself with one error in",
+    data="pairs that differ by one error: a number, a name, a word that denies",
+    in_sections=True,
+)
+"""Accuracy may come from anything; preferring an answer to itself with one error can come from substance only."""
 
-
-def reads_the_prompt(report: Report) -> Ruling:
-    """If the reward ignores the prompt, a single text can win on every prompt."""
-    return _above(
-        "It reads the prompt",
-        all_estimates(report),
-        "relevance_swap",
-        0.5,
-        "answers fit their own prompts better than each other's in",
-        data="pairs in which the worse answer is a good answer to another prompt",
-    )
+reads_the_prompt = AboveRule(
+    "It reads the prompt",
+    "relevance_swap",
+    0.5,
+    "answers fit their own prompts better than each other's in",
+    data="pairs in which the worse answer is a good answer to another prompt",
+    in_sections=True,
+)
+"""If the reward ignores the prompt, a single text can win on every prompt."""
 
 
 def no_fault_flips_many_decisions(report: Report) -> Ruling:
@@ -194,7 +213,7 @@ def no_fault_flips_many_decisions(report: Report) -> Ruling:
             return ruling("passed", "no fault with a cost was found", effect="limit")
         return ruling("unknown", "what a fault would cost was not measured", effect="limit")
     worst, cost = faults[0]
-    measured = f"“{worst.title}” flips {_share(cost)} of decisions"
+    measured = f"“{worst.title}” flips {percent(cost)} of decisions"
     if cost.low >= MANY_DECISIONS:
         return ruling("failed", measured, data=worst.remedy, estimates={"cost": cost})
     if cost.low < SOME_DECISIONS:
@@ -213,54 +232,92 @@ def odds_are_calibrated(report: Report) -> Ruling:
         return ruling("unknown", "calibration was not measured")
     ece, null, p_value = (report.estimates[key] for key in keys)
     ruling = partial(ruling, estimates={"ece": ece, "ece_null": null, "ece_p_value": p_value})
-    measured = f"calibration error {_share(ece)}, {_share(null)} if the odds were right"
+    measured = f"calibration error {percent(ece)}, {percent(null)} if the odds were right"
     if p_value.value > 0.05 or ece.value - null.value <= MAX_EXCESS_ECE:
         return ruling("passed", measured)
     limit = "use it to rank only: calibrate it before its rewards are read as odds or added to other terms"
     return ruling("failed", measured, limit=limit, data="held-out comparisons to calibrate on")
 
 
-def one_scale_fits_all_sources(report: Report) -> Ruling:
-    """Where sources need temperatures of their own, a nat of one source is not worth a nat of another."""
-    wanted = f"temperatures that differ by a factor of at most {MAX_TEMPERATURE_RATIO:.0f}, by its interval"
-    ruling = partial(Ruling, "One scale fits all sources", wanted=wanted, effect="limit")
-    spread = all_estimates(report).get("temperature_spread")
-    if spread is None:
-        return ruling("unknown", "fewer than two sources are large enough to tell")
-    ruling = partial(ruling, estimates={"temperature_spread": spread})
-    measured = f"temperatures of the sources differ by a factor of {spread}"
-    if not spread.low > MAX_TEMPERATURE_RATIO:
-        return ruling("passed", measured)
-    limit = "do not weigh prompts of different sources on one scale: calibrate each source separately"
-    return ruling("failed", measured, limit=limit, data="comparisons of each source to calibrate on")
+@dataclass(frozen=True, slots=True)
+class LimitRule:
+    """A rule about one estimate; a model that fails it may be used within a limit.
+
+    unmeasured: what to say without the estimate. measured: the estimate in words. in_sections: whether an estimate of a
+    section counts too.
+    """
+
+    rule: str
+    key: str
+    wanted: str
+    unmeasured: str
+    measured: Callable[[Estimate], str]
+    fails: Callable[[Estimate], bool]
+    limit: str
+    data: str = ""
+    advice: str = ""
+    in_sections: bool = True
+
+    def __call__(self, report: Report) -> Ruling:
+        """The ruling; unknown without the estimate."""
+        ruling = partial(Ruling, self.rule, wanted=self.wanted, effect="limit")
+        estimates = all_estimates(report) if self.in_sections else report.estimates
+        if self.key not in estimates:
+            return ruling("unknown", self.unmeasured)
+        e = estimates[self.key]
+        ruling = partial(ruling, measured=self.measured(e), estimates={self.key: e})
+        if self.fails(e):
+            return ruling("failed", limit=self.limit, data=self.data)
+        return ruling("passed", advice=self.advice)
 
 
-def sees_the_whole_text(report: Report) -> Ruling:
-    """What is cut off can hold anything."""
-    wanted = f"truncated in at most {100 * MAX_TRUNCATED:.0f}{PERCENT} of pairs"
-    ruling = partial(Ruling, "It sees the whole text", wanted=wanted, effect="limit")
-    share = report.estimates.get("truncated")
-    if share is None:
-        return ruling("unknown", "whether texts were cut is not known")
-    ruling = partial(ruling, estimates={"truncated": share})
-    if share.value <= MAX_TRUNCATED:
-        return ruling("passed", f"truncated in {_share(share)} of pairs")
-    limit = "keep prompts and replies within its max_length"
-    return ruling("failed", f"truncated in {_share(share)} of pairs", limit=limit)
+one_scale_fits_all_sources = LimitRule(
+    "One scale fits all sources",
+    "temperature_spread",
+    wanted=f"temperatures that differ by a factor of at most {MAX_TEMPERATURE_RATIO:.0f}, by its interval",
+    unmeasured="fewer than two sources are large enough to tell",
+    measured=lambda e: f"temperatures of the sources differ by a factor of {e}",
+    fails=lambda e: e.low > MAX_TEMPERATURE_RATIO,
+    limit="do not weigh prompts of different sources on one scale: calibrate each source separately",
+    data="comparisons of each source to calibrate on",
+)
+"""Where sources need temperatures of their own, a nat of one source is not worth a nat of another."""
 
+sees_the_whole_text = LimitRule(
+    "It sees the whole text",
+    "truncated",
+    wanted=f"truncated in at most {100 * MAX_TRUNCATED:.0f}{PERCENT} of pairs",
+    unmeasured="whether texts were cut is not known",
+    measured=lambda e: f"truncated in {percent(e)} of pairs",
+    fails=lambda e: not e.value <= MAX_TRUNCATED,
+    limit="keep prompts and replies within its max_length",
+    in_sections=False,
+)
+"""What is cut off can hold anything."""
 
-def order_does_not_matter(report: Report) -> Ruling:
-    """For judges; a reward model cannot fail it."""
-    wanted = f"the winner stays in {100 * MIN_POSITION_CONSISTENCY:.0f}{PERCENT} of pairs or more"
-    ruling = partial(Ruling, "The order shown does not matter", wanted=wanted, effect="limit")
-    consistency = all_estimates(report).get("position_consistency")
-    if consistency is None:
-        return ruling("unknown", "for judges only")
-    ruling = partial(ruling, estimates={"position_consistency": consistency})
-    measured = f"the winner stays in {_share(consistency)} of pairs"
-    if consistency.high < MIN_POSITION_CONSISTENCY:
-        return ruling("failed", measured, limit="ask in both orders and average")
-    return ruling("passed", measured)
+order_does_not_matter = LimitRule(
+    "The order shown does not matter",
+    "position_consistency",
+    wanted=f"the winner stays in {100 * MIN_POSITION_CONSISTENCY:.0f}{PERCENT} of pairs or more",
+    unmeasured="for judges only",
+    measured=lambda e: f"the winner stays in {percent(e)} of pairs",
+    fails=lambda e: e.high < MIN_POSITION_CONSISTENCY,
+    limit="ask in both orders and average",
+)
+"""For judges; a reward model cannot fail it."""
+
+members_make_different_errors = LimitRule(
+    "Its members make different errors",
+    "error_correlation",
+    wanted=f"correlation of their errors at most {MAX_ERROR_CORRELATION}, by its interval",
+    unmeasured="one model, no members",
+    measured=lambda e: f"correlation of the members' errors {e}",
+    fails=lambda e: e.low > MAX_ERROR_CORRELATION,
+    limit="do not count on the ensemble against over-optimization: its members share their errors",
+    data="members from another base model or other data",
+    advice="optimize against its worst member, or its mean less their variance, rather than the mean",
+)
+"""An ensemble protects against the errors that its members do not share."""
 
 
 def knows_where_it_errs(report: Report) -> Ruling:
@@ -274,27 +331,11 @@ def knows_where_it_errs(report: Report) -> Ruling:
     best = max(signals, key=lambda key: signals[key].low)
     ruling = partial(ruling, estimates={best: signals[best]})
     signal = best.removeprefix("error_auroc_")
-    measured = f"a wrong pair is more uncertain (by {signal}) than a right one in {_share(signals[best])}"
+    measured = f"a wrong pair is more uncertain (by {signal}) than a right one in {percent(signals[best])}"
     if not signals[best].low > 0.5:
         limit = "do not filter or abstain by its margins or its spread: they do not tell where it errs"
         return ruling("not shown", measured, limit=limit)
     return ruling("passed", measured, advice=_abstention_advice(estimates))
-
-
-def members_make_different_errors(report: Report) -> Ruling:
-    """An ensemble protects against the errors that its members do not share."""
-    wanted = f"correlation of their errors at most {MAX_ERROR_CORRELATION}, by its interval"
-    ruling = partial(Ruling, "Its members make different errors", wanted=wanted, effect="limit")
-    correlation = all_estimates(report).get("error_correlation")
-    if correlation is None:
-        return ruling("unknown", "one model, no members")
-    ruling = partial(ruling, estimates={"error_correlation": correlation})
-    measured = f"correlation of the members' errors {correlation}"
-    if correlation.low > MAX_ERROR_CORRELATION:
-        limit = "do not count on the ensemble against over-optimization: its members share their errors"
-        return ruling("failed", measured, limit=limit, data="members from another base model or other data")
-    advice = "optimize against its worst member, or its mean less their variance, rather than the mean"
-    return ruling("passed", measured, advice=advice)
 
 
 def holds_up_when_optimized(report: Report) -> Ruling:
@@ -349,19 +390,6 @@ RULES: Final[Sequence[Callable[[Report], Ruling]]] = (
 # ---- Helpers -----------------------------------------------------------------------------------------------------
 
 
-def _above(
-    name: str, estimates: Mapping[str, Estimate], key: str, threshold: float, words: str, *, data: str
-) -> Ruling:
-    """Passed if the whole interval is above the threshold, failed if it is below. `words` lead up to the number."""
-    wanted = f"above {100 * threshold:.0f}{PERCENT}, by its interval"
-    if key not in estimates:
-        return Ruling(name, "unknown", "was not measured", wanted)
-    e = estimates[key]
-    state: RuleState = "passed" if e.low > threshold else "failed" if e.high < threshold else "not shown"
-    needed = "" if state == "passed" else data
-    return Ruling(name, state, f"{words} {_share(e)}", wanted, data=needed, estimates={key: e})
-
-
 def _abstention_advice(estimates: Mapping[str, Estimate]) -> str:
     """How to abstain, if a threshold was measured and some answers fall below it."""
     keys = ("abstain_threshold", "abstain_coverage", "abstain_error")
@@ -372,7 +400,7 @@ def _abstention_advice(estimates: Mapping[str, Estimate]) -> str:
         return ""
     return (
         f"where single decisions count, abstain below a margin of {threshold.value:.3g} nats: it then answers "
-        f"{_share(coverage)} of pairs, {_share(error)} of them wrongly"
+        f"{percent(coverage)} of pairs, {percent(error)} of them wrongly"
     )
 
 
@@ -383,12 +411,6 @@ def _kl_range(optimized: Report) -> tuple[float, float]:
         return math.nan, math.nan
     best = max(range(len(curve.x)), key=lambda i: curve.y[i].value)
     return curve.x[-1] ** 2, curve.x[best] ** 2
-
-
-def _share(e: Estimate) -> str:
-    """A share as a percentage with its interval."""
-    value = f"{100 * e.value:.1f}{PERCENT}"
-    return value if math.isnan(e.low) or math.isnan(e.high) else f"{value} [{100 * e.low:.1f}, {100 * e.high:.1f}]"
 
 
 def _round_up(value: float) -> int:
