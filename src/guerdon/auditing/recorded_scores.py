@@ -25,45 +25,53 @@ __all__ = ["SCORE_KEYS", "RecordedJudge", "RecordedRewardModel", "recorded_model
 SCORE_KEYS: Final = ("rewards", "scores_chosen", "scores_rejected", "margin")
 
 
-@final
-class RecordedRewardModel:
-    """A reward model that knows recorded texts only. Truncation is unknown and reported as False."""
+class _Recorded:
+    """Values by the key of a text or a pair."""
 
-    def __init__(self, rewards: Mapping[str, float], name: str = "the scores") -> None:
-        self.rewards, self.name = rewards, name
+    def __init__(self, values: Mapping[str, float], name: str = "the scores") -> None:
+        self.values, self.name = values, name
 
     @property
     def fingerprint(self) -> str:
-        """Changes with every change of a score."""
-        return digest_all(f"{key} {value!r}" for key, value in self.rewards.items())
+        """Changes with every change of a value."""
+        return digest_all(f"{key} {value!r}" for key, value in self.values.items())
+
+    def _look_up(
+        self, keys: Sequence[str], prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]
+    ) -> Float[np.ndarray, " n"]:
+        """The values of the keys; a prompt and its response, or the first of its pair, name one without a value."""
+        for key, prompt, response in zip(keys, prompts, responses, strict=True):
+            if key not in self.values:
+                texts = (as_prompt(prompt)[-1].content, as_response(response).text)
+                shown = ", ".join(repr(" ".join(text.split())[:40]) for text in texts)
+                raise GuerdonError(
+                    f"{self.name}: every text must have a score, got none for {shown}. "
+                    "Score this text too, or give the model."
+                )
+        return np.array([self.values[key] for key in keys], dtype=np.float64)
+
+
+@final
+class RecordedRewardModel(_Recorded):
+    """A reward model that knows recorded texts only. Truncation is unknown and reported as False."""
 
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
         """Rewards as recorded; a text without a score is a GuerdonError."""
         keys = [text_key(p, r) for p, r in zip(prompts, responses, strict=True)]
-        _check_recorded(keys, self.rewards, prompts, responses, self.name)
-        value = np.array([self.rewards[key] for key in keys], dtype=np.float64)
+        value = self._look_up(keys, prompts, responses)
         return Scores(value, np.zeros(len(value), dtype=bool))
 
 
 @final
-class RecordedJudge:
+class RecordedJudge(_Recorded):
     """A judge that knows recorded pairs only, in the order in which each was shown."""
-
-    def __init__(self, margins: Mapping[str, float], name: str = "the scores") -> None:
-        self.margins, self.name = margins, name
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with every change of a margin."""
-        return digest_all(f"{key} {value!r}" for key, value in self.margins.items())
 
     def log_odds(
         self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
     ) -> Float[np.ndarray, " n"]:
         """Margins as recorded; a pair that was not judged in this order is a GuerdonError."""
         keys = [pair_key(*pair) for pair in zip(prompts, first, second, strict=True)]
-        _check_recorded(keys, self.margins, prompts, first, self.name)
-        return np.array([self.margins[key] for key in keys], dtype=np.float64)
+        return self._look_up(keys, prompts, first)
 
 
 def recorded_model(
@@ -99,22 +107,6 @@ def recorded_model(
         comparisons.append(comparison)
     values = {key: value for key, (value, _) in recorded.items()}
     return comparisons, RecordedJudge(values, name) if "margins" in kinds else RecordedRewardModel(values, name)
-
-
-def _check_recorded(
-    keys: Sequence[str],
-    recorded: Mapping[str, float],
-    prompts: Sequence[PromptLike],
-    responses: Sequence[ResponseLike],
-    name: str,
-) -> None:
-    for key, prompt, response in zip(keys, prompts, responses, strict=True):
-        if key not in recorded:
-            texts = (as_prompt(prompt)[-1].content, as_response(response).text)
-            shown = ", ".join(repr(" ".join(text.split())[:40]) for text in texts)
-            raise GuerdonError(
-                f"{name}: every text must have a score, got none for {shown}. Score this text too, or give the model."
-            )
 
 
 def _entries(place: str, comparison: Comparison, row: Mapping[str, Any], kind: str) -> list[tuple[str, float]]:
