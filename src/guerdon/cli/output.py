@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from guerdon.contracts import Finding, Report
+    from guerdon.contracts import Report
 
 
 def print_report(report: Report, as_json: bool) -> None:
@@ -60,12 +60,5 @@ def note(line: str) -> None:
 
 def exit_on_errors(report: Report) -> None:
     """Exit 1 if the report or one of its sections has a finding of severity error."""
-    if any(finding.severity == "error" for finding in all_findings(report)):
+    if any(finding.severity == "error" for part in report.walk() for finding in part.findings):
         raise typer.Exit(1)
-
-
-def all_findings(report: Report) -> Iterator[Finding]:
-    """The findings of a report and of its sections."""
-    yield from report.findings
-    for section in report.sections:
-        yield from all_findings(section)

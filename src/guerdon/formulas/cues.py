@@ -280,9 +280,7 @@ def rate(
     whether the original has the attribute. Both are rewrites, so what a rewriter changes besides the attribute cancels.
     Differences are per answer and resampled by group; the authors' code takes the two means as independent.
     """
-    effect = np.where(has, twice - once, once - twice)
-    parts = (bootstrap_mean(effect[rows], groups[rows], None, draws, seed) for rows in (has, ~has, has | ~has))
-    return Rate(*parts)
+    return _effect_of_having(twice, once, has, groups, draws, seed)
 
 
 def naive_rate(
@@ -294,7 +292,19 @@ def naive_rate(
     seed: int = 0,
 ) -> Rate:
     """The same from one rewrite, which attributes everything that a rewriter changes to the attribute."""
-    effect = np.where(has, original - once, once - original)
+    return _effect_of_having(original, once, has, groups, draws, seed)
+
+
+def _effect_of_having(
+    same: Float[np.ndarray, " n"],
+    other: Float[np.ndarray, " n"],
+    has: Bool[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+    draws: int,
+    seed: int,
+) -> Rate:
+    """From the rewards of each answer with its own value of the attribute, and with the other value."""
+    effect = np.where(has, same - other, other - same)
     parts = (bootstrap_mean(effect[rows], groups[rows], None, draws, seed) for rows in (has, ~has, has | ~has))
     return Rate(*parts)
 
