@@ -12,6 +12,7 @@ import numpy as np
 
 from guerdon.contracts import Curve, Estimate, Report
 from guerdon.formulas.alignment_tax import tax_of_share
+from guerdon.models.estimates import points_by_name
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -23,13 +24,11 @@ __all__ = ["tax_by_gain", "tax_by_phenomenon", "tax_by_task"]
 
 def tax_by_task(names: Sequence[str], z: Float[np.ndarray, " t"]) -> Curve:
     """The standardized tax of each task."""
-    return Curve(
-        tuple(float(i) for i in range(len(names))),
-        tuple(Estimate(float(x), float(x) - 1.96, float(x) + 1.96, len(names)) for x in z),
+    return points_by_name(
+        names,
+        (Estimate(float(x), float(x) - 1.96, float(x) + 1.96, len(names)) for x in z),
         "task",
         "tax, standard errors",
-        kind="points",
-        x_names=tuple(names),
         caption="Above 0 something was lost. Of twenty tasks without a tax, one interval misses 0 by chance.",
     )
 
@@ -45,9 +44,7 @@ def tax_by_phenomenon(before: Mapping[str, Task], after: Mapping[str, Task]) -> 
     for kind in kinds:
         is_kind = np.array([item_kind == kind for item_kind in old.kinds])
         y.append(Estimate(*tax_of_share(old.score[is_kind], new.score[is_kind]).difference))
-    x = tuple(float(i) for i in range(len(kinds)))
-    curve = Curve(x, tuple(y), "phenomenon", "tax, share of pairs", "points", x_names=tuple(kinds))
-    return {"tax_by_phenomenon": curve}
+    return {"tax_by_phenomenon": points_by_name(kinds, y, "phenomenon", "tax, share of pairs")}
 
 
 def tax_by_gain(parts: Mapping[str, Report]) -> dict[str, Curve]:

@@ -20,7 +20,13 @@ from guerdon.formulas.estimation import mcnemar
 from guerdon.formulas.resampling import bootstrap
 from guerdon.models.calibration_error import ODDS
 from guerdon.models.calibration_error import QUANTITIES as ODDS_QUANTITIES
-from guerdon.models.estimates import SHARED_QUANTITIES, estimate_difference, estimate_mean, estimate_share
+from guerdon.models.estimates import (
+    SHARED_QUANTITIES,
+    estimate_difference,
+    estimate_mean,
+    estimate_share,
+    points_by_name,
+)
 from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
 
 if TYPE_CHECKING:
@@ -174,14 +180,12 @@ def _by_source(a: ScoredPairs, b: ScoredPairs, options: AuditOptions) -> Curve:
     for name in names:
         own = a.source == name
         y.append(estimate_difference(right_a[own], right_b[own], a.group[own], a.weight[own], options))
-    return Curve(
-        tuple(float(i) for i in range(len(names))),
-        tuple(y),
+    return points_by_name(
+        (str(name) or "no source" for name in names),
+        y,
         "source",
         "accuracy, a less b",
-        kind="points",
         title="Difference of accuracy by source",
-        x_names=tuple(str(name) or "no source" for name in names),
     )
 
 

@@ -21,7 +21,7 @@ from guerdon.benchmarks.scoring import hygiene_rows, score_items
 from guerdon.config import AuditOptions
 from guerdon.contracts import Curve, Estimate, Finding, GuerdonError, Quantity, Report, RewardModel, digest_all
 from guerdon.formulas.benchmarks import pair_shares
-from guerdon.models.estimates import SHARED_QUANTITIES, Resampling, estimate_difference, estimate_share
+from guerdon.models.estimates import SHARED_QUANTITIES, Resampling, estimate_difference, estimate_share, points_by_name
 from guerdon.models.hygiene import hygiene_gate
 
 if TYPE_CHECKING:
@@ -201,13 +201,11 @@ def _subset_score(
 
 
 def _by_subset(sections: Sequence[Report]) -> Curve:
-    return Curve(
-        tuple(float(i) for i in range(len(sections))),
-        tuple(section.estimates["score"] for section in sections),
+    return points_by_name(
+        (section.title for section in sections),
+        (section.estimates["score"] for section in sections),
         "subset",
         "share of points",
-        kind="points",
-        x_names=tuple(section.title for section in sections),
         caption="By the benchmark's rule. Each subset's anchors stand in its own table.",
     )
 

@@ -1,4 +1,4 @@
-"""Estimates for every stage: a mean, a share or a difference, resampled by group, and how each reads in a sentence.
+"""Estimates for every stage: a mean, a share or a difference, resampled by group, and how each is drawn and reads in a sentence.
 
 Axis: n rows.
 """
@@ -6,10 +6,10 @@ Axis: n rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from guerdon.contracts import Estimate, Quantity
+from guerdon.contracts import Curve, Estimate, Quantity
 from guerdon.formulas.resampling import bootstrap_mean, bootstrap_share, paired_difference
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = [
     "estimate_share",
     "number",
     "percent",
+    "points_by_name",
 ]
 
 CORRECTNESS, SCALE, OPTIMIZATION = "How often it is right", "Scale", "While it was optimized"  # sections of the page
@@ -100,6 +101,15 @@ def estimate_difference(
 ) -> Estimate:
     """The mean of a - b, row by row, with its bootstrap interval by group."""
     return Estimate(*paired_difference(a, b, groups, weight, options.draws, options.seed))
+
+
+def points_by_name(
+    names: Iterable[str], y: Iterable[Estimate], x_label: str, y_label: str, *, title: str = "", caption: str = ""
+) -> Curve:
+    """A curve with one point per name, in this order."""
+    x_names = tuple(names)
+    x = tuple(float(i) for i in range(len(x_names)))
+    return Curve(x, tuple(y), x_label, y_label, kind="points", x_names=x_names, caption=caption, title=title)
 
 
 def percent(share: Estimate) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
 from guerdon.formulas.agreement import pair_accuracy
-from guerdon.models.estimates import CORRECTNESS, SHARED_QUANTITIES, estimate_share, percent
+from guerdon.models.estimates import CORRECTNESS, SHARED_QUANTITIES, estimate_share, percent, points_by_name
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -116,13 +116,11 @@ def _by_length(
 
 def _by_source(is_right: Float[np.ndarray, " n"], pairs: ScoredPairs, options: AuditOptions) -> Curve:
     sources = np.unique(pairs.source)
-    return Curve(
-        tuple(float(i) for i in range(len(sources))),
-        tuple(_share(is_right, pairs.source == source, pairs, options) for source in sources),
+    return points_by_name(
+        (str(source) or "no source" for source in sources),
+        (_share(is_right, pairs.source == source, pairs, options) for source in sources),
         "source",
         "accuracy",
-        "points",
-        x_names=tuple(str(source) or "no source" for source in sources),
         title="Accuracy by source",
     )
 

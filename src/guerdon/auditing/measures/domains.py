@@ -18,7 +18,7 @@ from guerdon.contracts import Curve, Estimate, Finding, GuerdonError, Quantity, 
 from guerdon.formulas.calibration import calibration_slope
 from guerdon.formulas.estimation import benjamini_hochberg
 from guerdon.formulas.normalization import icc, icc_interval
-from guerdon.models.estimates import SCALE, number, percent
+from guerdon.models.estimates import SCALE, number, percent, points_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -125,13 +125,11 @@ def _temperature_spread(slopes: list[_SourceSlope]) -> Estimate:
 
 
 def _slope_curve(slopes: list[_SourceSlope]) -> Curve:
-    return Curve(
-        tuple(float(i) for i in range(len(slopes))),
-        tuple(slope.interval for slope in slopes),
+    return points_by_name(
+        (slope.source for slope in slopes),
+        (slope.interval for slope in slopes),
         "source",
         "slope of the log-odds on the margin",
-        kind="points",
-        x_names=tuple(slope.source for slope in slopes),
         title="What a margin is worth, by source",
         caption="At 1 the odds hold; below it the model is more confident on this source than it should be.",
     )

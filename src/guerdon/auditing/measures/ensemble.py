@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from guerdon.auditing.gate import MAX_ERROR_CORRELATION
-from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report, RewardModel
+from guerdon.contracts import Estimate, Finding, Quantity, Report, RewardModel
 from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.ensemble import disagreement, error_correlation, error_left
 from guerdon.formulas.resampling import bootstrap
-from guerdon.models.estimates import estimate_difference, estimate_share, number, percent
+from guerdon.models.estimates import estimate_difference, estimate_share, number, percent, points_by_name
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -66,6 +66,7 @@ def measure_ensemble(
     ranked = sorted(accuracies, key=lambda accuracy: accuracy.value)
     correlation, method = _error_correlation(members, pairs, options)
     mean = is_right.mean(axis=0)
+    names = [f"member {i}" for i in range(1, len(members) + 1)]
     estimates = {
         "member_accuracy_mean": estimate_share(mean, group, weight, options),
         "member_accuracy_min": ranked[0],
@@ -79,7 +80,7 @@ def measure_ensemble(
         {"members": str(len(members)), "error correlation": method},
         estimates,
         _findings(estimates, len(members), method),
-        {"member_accuracy": _accuracy_curve(accuracies)},
+        {"member_accuracy": points_by_name(names, accuracies, "member", "accuracy", title="Accuracy of each member")},
         quantities=QUANTITIES,
     )
 
@@ -104,18 +105,6 @@ def member_margins(
     starts = np.cumsum([0, *(len(comparison.responses) for comparison in comparisons)])[pairs.index]
     margins: np.ndarray = rewards[:, starts + pairs.first] - rewards[:, starts + pairs.second]
     return margins
-
-
-def _accuracy_curve(accuracies: Sequence[Estimate]) -> Curve:
-    return Curve(
-        tuple(float(i) for i in range(len(accuracies))),
-        tuple(accuracies),
-        "member",
-        "accuracy",
-        kind="points",
-        x_names=tuple(f"member {i + 1}" for i in range(len(accuracies))),
-        title="Accuracy of each member",
-    )
 
 
 def _error_correlation(

@@ -15,10 +15,10 @@ from guerdon.auditing.probes.format_edits import strip_markdown
 from guerdon.auditing.probes.length_edits import FILLERS, append_filler
 from guerdon.auditing.probes.operators import CUES, ERRORS, SUBSTANCE
 from guerdon.auditing.probes.sample import Pair, Text, sample_corpus, sample_pairs, score_rows
-from guerdon.contracts import Curve, Estimate, Finding, GuerdonError, Quantity, Report
+from guerdon.contracts import Estimate, Finding, GuerdonError, Quantity, Report
 from guerdon.formulas.benchmarks import style_grid, substance_and_style
 from guerdon.formulas.cues import ratio, within_spread
-from guerdon.models.estimates import estimate_mean, estimate_share, number, percent
+from guerdon.models.estimates import estimate_mean, estimate_share, number, percent, points_by_name
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
@@ -97,13 +97,11 @@ def style_report(
             *ratio(parts.length + parts.markdown, parts.substance, groups, options.draws, options.seed)
         ),
     }
-    curve = Curve(
-        (0.0, 1.0, 2.0),
-        tuple(estimates[name] for name in names),
+    curve = points_by_name(
+        ("plainer", "the same", "richer"),
+        (estimates[name] for name in names),
         "style of the right answer",
         "share in which it wins",
-        kind="points",
-        x_names=("plainer", "the same", "richer"),
         title="Style against substance",
         caption="Level for a model that sees substance; from 0 to 1 for one that sees style alone.",
     )

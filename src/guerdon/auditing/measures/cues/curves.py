@@ -14,6 +14,7 @@ from guerdon.auditing.measures.cues.keys import FILLER_LEVELS, WORSE, TextKey
 from guerdon.auditing.measures.cues.plan import DOSED, DOSES
 from guerdon.auditing.probes.operators import CUES, SUBSTANCE
 from guerdon.contracts import Curve, Estimate
+from guerdon.models.estimates import points_by_name
 
 if TYPE_CHECKING:
     from guerdon.auditing.measures.cues.rewards import RewardTable
@@ -81,6 +82,4 @@ def dose_curves(table: RewardTable, options: AuditOptions) -> dict[str, Curve]:
 
 def _points(title: str, names: Sequence[str], y: Sequence[Estimate], labels: tuple[str, str], caption: str) -> Curve:
     """One point per name. labels: of x and y."""
-    x = tuple(float(i) for i in range(len(names)))
-    x_names = tuple(name.replace("_", " ") for name in names)
-    return Curve(x, tuple(y), *labels, kind="points", x_names=x_names, caption=caption, title=title)
+    return points_by_name((name.replace("_", " ") for name in names), y, *labels, title=title, caption=caption)

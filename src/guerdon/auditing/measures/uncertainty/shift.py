@@ -29,7 +29,7 @@ from guerdon.contracts import (
 from guerdon.errors import claim_and_advice
 from guerdon.formulas.resampling import bootstrap
 from guerdon.formulas.uncertainty import auroc
-from guerdon.models.estimates import estimate_share, percent
+from guerdon.models.estimates import estimate_share, percent, points_by_name
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, Shaped
@@ -160,13 +160,11 @@ def detection_curves(result: ShiftResult) -> dict[str, Curve]:
     if "false_alarms" not in result.estimates:
         return {}
     detected = [result.estimates[ShiftEstimate(name, "detected").key] for name in result.names]
-    curve = Curve(
-        tuple(float(i) for i in range(len(detected) + 1)),
+    curve = points_by_name(
+        ("these comparisons", *map(_words, result.names)),
         (result.estimates["false_alarms"], *detected),
         "kind of text",
         f"share with p <= {ALARM}",
-        kind="points",
-        x_names=("these comparisons", *map(_words, result.names)),
         title="Which texts of another kind are detected",
         caption=f"Texts like the training data are near {ALARM}.",
     )
