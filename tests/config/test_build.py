@@ -156,3 +156,19 @@ def test_keywords_of_training_find_their_stage():
     with pytest.raises(GuerdonError, match=r"train\.bach_size is not an option\. Did you mean train\.batch_size\?"):
         training.with_options(Config(), {"bach_size": 1})
     assert not set(ModelOptions.model_fields) & set(TrainOptions.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": 2, "loss": "attributes"}, r"model.heads must be 1 with train.loss=attributes, .*, got 2\. Set"),
+        (
+            {"attributes": ["kind"]},
+            r"model.attributes must be empty with train.loss=bradley_terry, .*, got \['kind'\]\. Use train.loss=attributes",
+        ),
+    ],
+)
+def test_heads_that_the_loss_does_not_train_are_refused_before_a_model_is_loaded(options, message):
+    with pytest.raises(GuerdonError, match=message):
+        training.train([], base="no such model", **options)
+    build({"model": {"attributes": ["kind"]}})  # a command that reads another trainer's model has no loss

@@ -6,7 +6,7 @@ import pytest
 from errors import gives_advice
 
 from guerdon import GuerdonError
-from guerdon.config import Config, OptimizeOptions, PolicyOptions, TrainOptions, build, make
+from guerdon.config import Config, ModelOptions, OptimizeOptions, PolicyOptions, TrainOptions, build, make
 from guerdon.io import readers, writers
 
 CONFLICTS = [
@@ -18,6 +18,10 @@ CONFLICTS = [
     (
         {"train.loss": "all_pairs", "train.margin_scale": 1},
         "train.margin_scale must be 0 with train.loss=all_pairs, which does not use it, got 1.0.",
+    ),
+    (
+        {"model.heads": 2, "model.attributes": ["kind"]},
+        "model.heads must be 1 with model.attributes, which have one head each, got 2. Set model.heads=1.",
     ),
     (
         {"policy.server_retries": 3},
@@ -70,7 +74,7 @@ def nested(options):
 def test_options_in_conflict_are_one_line_however_they_are_given(options, message):
     layers = nested(options)
     (stage,) = layers
-    kind = {"train": TrainOptions, "policy": PolicyOptions, "optimize": OptimizeOptions}[stage]
+    kind = {"model": ModelOptions, "train": TrainOptions, "policy": PolicyOptions, "optimize": OptimizeOptions}[stage]
     for give in (
         lambda: build(layers, runs=[stage]),
         lambda: build(overrides=[f"{key}={value}" for key, value in options.items()], runs=[stage]),

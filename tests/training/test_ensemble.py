@@ -237,6 +237,11 @@ def test_each_run_has_its_own_seed_and_heads_are_one_run():
         ({"by": "luck"}, r"by must be one of seed, bootstrap, heads, got 'luck'\. Choose"),
         ({"members": 1}, r"members must be at least 2, got 1\. Train more"),
         ({"heads": 2}, r"model.heads must be 1 for members by seed, got 2\. Leave it out"),
+        (
+            {"by": "heads", "attributes": ["kind"], "loss": "attributes"},
+            r"model.heads must be 1 with model.attributes, .*, got 2",
+        ),
+        ({"by": "heads", "loss": "attributes"}, r"model.heads must be 1 with train.loss=attributes, .*, got 2\. Set"),
         ({"rule": "sum"}, "ensemble: rule must be one of mean, min"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from guerdon.config import Config, ModelOptions, build
+from guerdon.config.training import refuse_other_heads
 from guerdon.contracts import Comparison, as_prompt
 from guerdon.io import run_folder, writers
 from guerdon.models.reward_model import ScalarRewardModel
@@ -56,11 +57,16 @@ def train(
 
 
 def with_options(config: Config, options: Mapping[str, Any]) -> Config:
-    """The config with each keyword, such as lr=1e-5, in the stage that has an option of this name (model, else train)."""
+    """The config with each keyword, such as lr=1e-5, in the stage that has an option of this name (model, else train).
+
+    Raises GuerdonError for options that cannot be trained together.
+    """
     stages: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
     for name, value in options.items():
         stages["model" if name in ModelOptions.model_fields else "train"][name] = value
-    return build(config.model_dump(exclude_unset=True), stages, runs=("model", "train"))
+    merged = build(config.model_dump(exclude_unset=True), stages, runs=("model", "train"))
+    refuse_other_heads(merged.train.loss, merged.model.heads, merged.model.attributes)
+    return merged
 
 
 def with_self_test(model: ScalarRewardModel, comparisons: Sequence[Comparison], rows: int = 4) -> ScalarRewardModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -66,6 +67,12 @@ class ModelOptions(Options):
         description="Heads on one backbone, each initialized independently: an ensemble at the cost of one pass, for every loss "
         "but 'attributes'.",
     )
+
+    def refuse_conflicts(self) -> None:
+        """Raise GuerdonError for several heads with rated attributes, which have one head each."""
+        if self.heads > 1 and self.attributes:
+            claim = "1 with model.attributes, which have one head each"
+            raise field_error("model.heads", claim, self.heads, "Set model.heads=1.")
 
 
 class TrainOptions(Options):
@@ -139,6 +146,16 @@ class TrainOptions(Options):
                 claim = f"0 with train.loss={self.loss}, which does not use it"
                 advice = f"Set train.{name}=0, or use train.loss={losses[0]}."
                 raise field_error(f"train.{name}", claim, value, advice)
+
+
+def refuse_other_heads(loss: str, heads: int, attributes: Sequence[str]) -> None:
+    """Raise GuerdonError for a model of this many heads and these rated attributes that the loss does not train."""
+    if heads > 1 and loss == "attributes":
+        claim = "1 with train.loss=attributes, which has one head per attribute"
+        raise field_error("model.heads", claim, heads, "Set model.heads=1, or use another loss.")
+    if attributes and loss != "attributes":
+        claim = f"empty with train.loss={loss}, which trains one head"
+        raise field_error("model.attributes", claim, list(attributes), "Use train.loss=attributes.")
 
 
 class CalibrateOptions(Options):

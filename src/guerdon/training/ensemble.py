@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from guerdon.config import Config
+from guerdon.config import Config, build
 from guerdon.contracts import GuerdonError
 
 By = Literal["seed", "bootstrap", "heads"]
@@ -19,16 +19,12 @@ def member_configs(config: Config, members: int, by: str) -> list[Config]:
         raise GuerdonError(f"ensemble: by must be one of {', '.join(get_args(By))}, got {by!r}. Choose one of these.")
     if members < 2:
         raise GuerdonError(f"ensemble: members must be at least 2, got {members}. Train more.")
+    given = config.model_dump(exclude_unset=True)
     if by == "heads":
-        return [config.model_copy(update={"model": config.model.model_copy(update={"heads": members})})]
+        return [build(given, {"model": {"heads": members}})]
     if config.model.heads > 1:
         raise GuerdonError(
             f"model.heads must be 1 for members by {by}, got {config.model.heads}. Leave it out, or pass by='heads'."
         )
     bootstrap = config.train.bootstrap or by == "bootstrap"
-    return [
-        config.model_copy(
-            update={"train": config.train.model_copy(update={"seed": config.train.seed + i, "bootstrap": bootstrap})}
-        )
-        for i in range(members)
-    ]
+    return [build(given, {"train": {"seed": config.train.seed + i, "bootstrap": bootstrap}}) for i in range(members)]

@@ -14,6 +14,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from guerdon.config import TrainOptions
+from guerdon.config.training import refuse_other_heads
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.models.engine.classifier import reward_head
 from guerdon.models.engine.modules import unwrap_peft
@@ -223,17 +224,7 @@ def _check_options(options: TrainOptions, model: ScalarRewardModel, held_out: Se
             f"train.patience must be 0 without held-out comparisons, got {options.patience}. "
             "Give --held-out, or set train.patience=0."
         )
-    if model.heads > 1 and options.loss == "attributes":
-        raise GuerdonError(
-            f"model.heads must be 1 with train.loss=attributes, which has one head per attribute, got {model.heads}. "
-            "Set model.heads=1, or use another loss."
-        )
-    attributes = model.card.attributes
-    if attributes and options.loss != "attributes":
-        raise GuerdonError(
-            f"model.attributes must be empty with train.loss={options.loss}, which trains one head, "
-            f"got {list(attributes)}. Use train.loss=attributes."
-        )
+    refuse_other_heads(options.loss, model.heads, model.card.attributes)
 
 
 def check_sharded_lengths(network: ScalarNetwork, options: TrainOptions, *tables: TokenizedComparisons | None) -> None:

@@ -116,10 +116,7 @@ def create_reward_model(options: ModelOptions, *, seed: int = 0, trained: bool =
     The head is drawn from normal(0, model.head_scale/sqrt(h+1)) with its own generator (Stiennon 2020; Huang 2024, arXiv 2403.17031).
     Several heads are drawn as single ones would be from seed, seed + 1, ... A `trained` model must have its head stored.
     """
-    if options.heads > 1 and options.attributes:
-        raise GuerdonError(
-            f"model.heads must be 1 with model.attributes, which have one head each, got {options.heads}. Set model.heads=1."
-        )
+    options.refuse_conflicts()
     source = resolve(options.base)
     config = read_config(source, options)
     tokenizer = read_tokenizer(source, options)
