@@ -11,9 +11,10 @@ from taught_policies import HELD, READ, load_local
 
 from guerdon.api.alignment_tax import gain_of_run, measure_alignment_tax
 from guerdon.auditing.overoptimization import Trajectory
-from guerdon.config import build
+from guerdon.config import PolicyOptions, TaxOptions, build
 from guerdon.contracts import GuerdonError, as_prompt, prompt_digest
 from guerdon.io import writers
+from guerdon.models.directory.policies import load_policy
 from guerdon.optimization.checks import Check, to_row
 
 
@@ -83,3 +84,12 @@ def test_texts_are_rows_or_paragraphs(tmp_path, taught, noisy_dir):
     assert report.estimates["tax_text"].n == len(HELD)
     with pytest.raises(GuerdonError, match=r"bad\.jsonl:1: a held-out text must be a row with text"):
         measure_alignment_tax(load_local(noisy_dir), reference=taught, texts=bad, **asked)
+
+
+def test_a_policy_on_disk_may_be_compared_with_one_that_is_its_own_reference(taught_dir, noisy_dir):
+    options = TaxOptions(tasks=["unrepeated"], max_tokens=4, draws=100).model_dump(exclude_unset=True)
+    policy = load_policy(PolicyOptions(base=str(taught_dir), lora_rank=4), adapters=True)
+    together = measure_alignment_tax(policy, also=[noisy_dir], **options)
+    alone = measure_alignment_tax(noisy_dir, reference=taught_dir, **options)
+    assert together.estimates[f"kl_of_{noisy_dir}"].value == pytest.approx(alone.estimates["kl"].value, rel=1e-4)
+    assert together.estimates[f"kl_of_{policy.name}"].value == pytest.approx(0.0, abs=1e-4)

@@ -34,8 +34,8 @@ def measure_policies(
 ) -> Measurements:
     """Measure the reference and each named policy. Policies are taken one at a time, so a generator may load them.
 
-    `reference` None is the first policy without its adapters; each policy's KL is then to itself without them. `texts` are
-    held-out texts instead of the built-in ones.
+    `reference` None is the first policy without its adapters. A policy's KL is then to itself without its own adapters, or, if
+    it has none, to the first policy without them. `texts` are held-out texts instead of the built-in ones.
     """
     initial, before = reference, None
     afters: dict[str, Measurement] = {}
@@ -48,7 +48,8 @@ def measure_policies(
             before = measure(initial, options, texts, as_reference=True)
         refuse_unlike(initial, policy)
         afters[name] = measure(policy, options, texts)
-        distances[name] = kl_to_reference(afters[name], reference or policy, options, as_reference=reference is None)
+        base = reference or (policy if hasattr(policy.model, "disable_adapter") else initial)
+        distances[name] = kl_to_reference(afters[name], base, options, as_reference=reference is None)
     if before is None or not afters:
         raise GuerdonError("tax: there must be at least one policy, got none. Give one.")
     return Measurements(before, afters, distances)
