@@ -127,6 +127,22 @@ def test_a_gain_in_length_is_reported_and_a_gain_in_quality_is_not():
     assert "Most of the gain is length" not in titles(by_quality)
 
 
+def test_the_share_of_length_is_narrow_enough_to_tell_length_from_quality():
+    by_length = measure_run(run(lambda d: d, p=80, by_length=0.1, by_quality=0.0, longer=8.0), draws=DRAWS).estimates
+    assert by_length["length_share"].low < 1 < by_length["length_share"].high
+    assert by_length["length_share"].high - by_length["length_share"].low < 0.3
+    assert by_length["length_correlation"].low > 0.5
+    by_quality = measure_run(run(lambda d: d, p=80, by_quality=0.5, longer=8.0), draws=DRAWS).estimates["length_share"]
+    assert by_quality.low < 0 < by_quality.high
+    assert by_quality.high - by_quality.low < 0.3
+
+
+def test_without_a_gain_or_without_a_change_of_length_there_is_no_share_of_length():
+    assert "length_share" not in measure_run(run(by_quality=0.0), draws=DRAWS).estimates
+    steady = dataclasses.replace(run(), length=np.full((len(DISTANCE), 100), 32.0))
+    assert not {"length_share", "length_correlation"} & set(measure_run(steady, draws=DRAWS).estimates)
+
+
 def test_without_gold_nothing_is_concluded():
     alert = Finding("warning", "Replies have grown", "a lot", "read them")
     report = measure_run(run(None), alerts=[alert], draws=DRAWS)

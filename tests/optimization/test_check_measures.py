@@ -1,4 +1,4 @@
-"""What is measured of a check has an interval by prompt, and the share of length is found."""
+"""What is measured of a check has an interval by prompt."""
 
 from __future__ import annotations
 
@@ -9,22 +9,7 @@ import numpy as np
 import pytest
 from planted_checks import hump, planted_checks
 
-from guerdon.optimization.check_measures import length_correlation, length_share, measure_check
-
-
-def test_a_gain_in_length_has_share_one_and_a_gain_in_quality_share_zero():
-    by_length = length_share(planted_checks(by_length=0.1, by_quality=0.0, longer=8.0))
-    assert by_length.low < 1 < by_length.high
-    assert by_length.high - by_length.low < 0.3
-    by_quality = length_share(planted_checks(by_length=0.0, by_quality=0.5, longer=8.0))
-    assert by_quality.low < 0 < by_quality.high
-    assert by_quality.high - by_quality.low < 0.3
-    assert length_correlation(planted_checks(by_length=0.1, by_quality=0.0)).low > 0.5
-
-
-def test_without_a_gain_there_is_no_length_share():
-    assert length_share(planted_checks(by_quality=0.0)) is None
-    assert length_share(planted_checks(length=lambda i, p, rng: np.full(p, 32.0))) is None
+from guerdon.optimization.check_measures import measure_check
 
 
 def test_estimates_have_intervals_and_leave_out_what_was_not_measured():

@@ -11,7 +11,7 @@ from planted_checks import hump, planted_checks
 
 from guerdon.contracts import GuerdonError
 from guerdon.optimization.check_measures import measure_check
-from guerdon.optimization.monitor import assess_reward, best_update, lead_of_best, reason_to_stop
+from guerdon.optimization.monitor import assess_reward, best_update, reason_to_stop
 
 
 def test_a_hump_is_over_optimized_since_its_peak():
@@ -98,7 +98,7 @@ def test_gold_that_is_missing_at_random_still_gives_a_trend():
     assert found.kind == "over-optimized"
     assert found.trend.gain.n >= 35
     assert best_update(checks) in range(1, 25)
-    assert lead_of_best(checks).value > 0
+    assert found.trend.drop.value > 0
 
 
 def test_equal_prompts_count_once():
@@ -128,18 +128,18 @@ def test_a_run_with_flat_gold_is_rarely_stopped_at_any_check():
 def test_the_best_check_has_the_highest_gold_and_its_lead_an_interval():
     checks = planted_checks()
     assert best_update(checks) in (30, 40)
-    ahead = lead_of_best(checks)
-    assert ahead.low < hump(1.75) - hump(4) < ahead.high
-    assert ahead.low > 0
+    lead = assess_reward(checks).trend.drop
+    assert lead.low < hump(1.75) - hump(4) < lead.high
+    assert lead.low > 0
     rising = planted_checks(lambda d: d)
     assert best_update(rising) == 80
-    assert lead_of_best(rising).value == 0
-    assert math.isnan(lead_of_best(rising[:1]).low)
+    assert assess_reward(rising).trend.drop.value == 0
+    assert assess_reward(rising[:1]).trend is None
 
 
 def test_the_best_of_many_equal_checks_has_no_significant_lead():
     equal = (planted_checks(lambda d: 0.0, p=30, seed=s) for s in range(60))
-    assert sum(lead_of_best(checks, draws=200).low > 0 for checks in equal) <= 4
+    assert sum(assess_reward(checks, draws=200).trend.drop.low > 0 for checks in equal) <= 4
 
 
 def test_without_gold_there_is_no_best():

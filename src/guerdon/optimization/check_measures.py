@@ -1,4 +1,4 @@
-"""What checks measure: a description of one check's replies, and how much of the gain over checks goes with length."""
+"""What checks measure: a description of one check's replies, and columns of numbers over several checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from guerdon.optimization.checks import Check, refuse_unlike
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-__all__ = ["complete_columns", "length_correlation", "length_share", "mean_by_prompt", "measure_check"]
+__all__ = ["complete_columns", "mean_by_prompt", "measure_check"]
 
 
 def measure_check(check: Check, first: Check | None = None, *, draws: int = 2000, seed: int = 0) -> dict[str, Estimate]:
@@ -60,25 +60,6 @@ def measure_check(check: Check, first: Check | None = None, *, draws: int = 2000
             estimates["gold_gain"] = mean(check.gold - first.gold)
         estimates["length_gain"] = mean(check.length - first.length)
     return estimates
-
-
-def length_share(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -> Estimate | None:
-    """The share of the proxy's gain over the checks that goes with the gain in length: 1 is all of it, 0 none.
-
-    None if there is nothing to explain (the proxy is not shown to have risen) or lengths do not vary. See
-    `drift.length_effect` for the estimator and its limits.
-    """
-    _, (proxy, length) = complete_columns(checks, "proxy", "length")
-    gain = bootstrap_mean(proxy[-1] - proxy[0], range(proxy.shape[1]), draws=draws, seed=seed)
-    share = drift.length_effect(proxy, length, draws, seed).share
-    return None if not gain.low > 0 or math.isnan(share.value) else Estimate(*share)
-
-
-def length_correlation(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -> Estimate | None:
-    """The correlation over prompts of the gain in proxy with the gain in length; None if either does not vary."""
-    _, (proxy, length) = complete_columns(checks, "proxy", "length")
-    correlation = drift.length_effect(proxy, length, draws, seed).correlation
-    return None if math.isnan(correlation.value) else Estimate(*correlation)
 
 
 def complete_columns(

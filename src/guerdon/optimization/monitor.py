@@ -1,19 +1,18 @@
-"""What the checks of a run tell: whether the reward stays true, where gold was best, and when to stop.
+"""What the checks of a run show: whether the reward stays true, where gold was best, and when to stop.
 
-Axes: m checks in order, the first of the initial policy; u distinct prompts. Only gold, a judge that was not optimized, can tell;
+Axes: m checks in order, the first of the initial policy; u distinct prompts. Only gold, a judge that was not optimized, can answer;
 everything else raises alerts, which say where to look.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from guerdon.contracts import Estimate, GuerdonError
+from guerdon.contracts import GuerdonError
 from guerdon.formulas import drift
 from guerdon.formulas.overoptimization import MIN_DISTANCE, GoldTrend, gold_trend
 from guerdon.optimization.check_measures import complete_columns
@@ -22,11 +21,10 @@ from guerdon.optimization.checks import Check
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-__all__ = ["RewardStatus", "assess_reward", "best_update", "lead_of_best", "reason_to_stop"]
+__all__ = ["RewardStatus", "assess_reward", "best_update", "reason_to_stop"]
 
-PATIENCE = (
-    2  # checks in a row that must find over-optimization before a run is stopped: each check is a test of its own
-)
+# Checks in a row that must find over-optimization before a run is stopped: each check is a test of its own
+PATIENCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +90,9 @@ def reason_to_stop(
 
 
 def best_update(checks: Sequence[Check]) -> int:
-    """The update with the highest mean gold, the earliest of equals. `lead_of_best` tells what that is worth."""
+    """The update with the highest mean gold, the earliest of equals. What it leads by is the drop of `assess_reward`'s trend."""
     rows, gold = _gold(checks)
     return checks[int(rows[np.argmax(gold.mean(axis=1))])].update
-
-
-def lead_of_best(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -> Estimate:
-    """How far gold at `best_update` is above gold at the last check. If the interval reaches 0, keep the last.
-
-    The best was selected because it is high; the interval allows for that, as the drop of `overoptimization.gold_trend` does.
-    """
-    rows, gold = _gold(checks)
-    if len(rows) < 2:
-        return Estimate(0.0, math.nan, math.nan, gold.shape[1])
-    in_time = rows.astype(np.float64)  # the last in time, not the farthest, is what would be kept
-    return Estimate(*gold_trend(in_time, gold.T, seed, draws).drop)
 
 
 def _gold(checks: Sequence[Check]) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, "m u"]]:
