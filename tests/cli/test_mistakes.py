@@ -432,7 +432,7 @@ def test_check_truncates_as_the_saved_model_does(tmp_path, tiny_dir):
         (ppo("--reward", "{desk}/rule.py:raises"), "raises: raised ValueError"),
         (
             ppo("--reward", "{desk}/rule.py:nan"),
-            "some prompt must have a finite reward for each of its 1 replies, got none in an update",
+            "some prompt must have a finite reward for each of its 1 replies, got none in update ",
         ),
         (ppo("--reward", "{desk}/rule.py:short"), "short: "),
     ],

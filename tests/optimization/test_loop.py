@@ -95,12 +95,12 @@ def test_a_run_whose_gold_falls_significantly_is_stopped(tiny_dir, monkeypatch):
         (
             lambda p, r: [math.nan] * len(r),
             {},
-            r"some prompt must have a finite reward .* got none in 3 updates in a row, the last update 3\.",
+            r"some prompt must have a finite reward .* got none in 3 updates in a row, up to update 3\.",
         ),
         (
             lambda p, r: [math.nan, 1.0] * (len(r) // 2),
             {"baseline": "leave_one_out"},
-            r"a finite reward for each of its 2 replies, got none in 3 updates in a row, the last update 3\. Give",
+            r"a finite reward for each of its 2 replies, got none in 3 updates in a row, up to update 3\. Give",
         ),
     ],
 )

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from guerdon.alignment_tax.tasks import MAX_CHARACTERS
 from guerdon.contracts import Example, Finding, Report, Response, as_prompt
 from guerdon.formulas.estimation import wilson
+from guerdon.models.estimates import number
 
 if TYPE_CHECKING:
     from guerdon.alignment_tax.tasks import Task
@@ -18,7 +20,6 @@ __all__ = ["dominated_policies", "summarize", "summarize_policies", "tax_finding
 
 MAX_FALSE_DISCOVERY = 0.05  # share of tasks called taxed that are not (Benjamini & Hochberg)
 EXAMPLES = 3
-MAX_CHARACTERS = 400  # of a text that is shown
 WORDS: Mapping[str, str] = {
     "text": "log-likelihood of held-out text",
     "minimal_pairs": "grammar (minimal pairs)",
@@ -45,7 +46,7 @@ def tax_findings(
     for name in sorted(taxes, key=lambda name: -taxes[name].standardized):
         tax = taxes[name]
         scores = f"from {before[name].score.mean():.3f} to {after[name].score.mean():.3f}"
-        evidence = f"{scores}; tax {_interval(tax)}, q = {q[name]:.2g} over {len(taxes)} tasks"
+        evidence = f"{scores}; tax {number(tax.difference)}, q = {q[name]:.2g} over {len(taxes)} tasks"
         if q[name] < MAX_FALSE_DISCOVERY and tax.difference.value > 0:
             examples = _examples(name, before[name], after[name])
             findings.append(Finding("warning", f"Taxed: {in_words(name)}", evidence, REMEDY, examples=examples))
@@ -54,7 +55,7 @@ def tax_findings(
     if not any(finding.severity == "warning" for finding in findings):
         least_known = max(taxes, key=lambda name: taxes[name].difference.high / taxes[name].error)
         evidence = (
-            f"{len(taxes)} tasks; the least is known of {in_words(least_known)}: tax {_interval(taxes[least_known])}. "
+            f"{len(taxes)} tasks; the least is known of {in_words(least_known)}: tax {number(taxes[least_known].difference)}. "
             "A loss within an interval is not excluded"
         )
         findings.append(Finding("note", "No alignment tax is seen", evidence))
@@ -111,10 +112,6 @@ def in_words(name: str) -> str:
 def _is_at_chance(task: Task) -> bool:
     """Whether a share is not shown to be above what a model that knows nothing gets."""
     return task.is_share and wilson(float(task.score.sum()), len(task.score)).low <= (task.chance or 0.0)
-
-
-def _interval(tax: Tax) -> str:
-    return f"{tax.difference.value:.3g} [{tax.difference.low:.3g}, {tax.difference.high:.3g}]"
 
 
 def _examples(name: str, before: Task, after: Task) -> tuple[Example, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guerdon.alignment_tax.tasks import Task
+from guerdon.alignment_tax.tasks import MAX_CHARACTERS, Task
 from guerdon.contracts import GuerdonError
 from guerdon.models.engine.pretrained import context_length
 from guerdon.models.likelihood import continuation_likelihood, plain_ids, text_likelihood
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["harness_tasks", "to_lm_eval"]
 
 DEFAULT_MAX_TOKENS = 256  # if a task names no limit
-MAX_CHARACTERS = 400  # of a text that is shown
 
 
 def harness_tasks(policy: LanguagePolicy, options: TaxOptions) -> dict[str, Task]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float
 
-__all__ = ["GENERATED_TASKS", "READ_TASKS", "TASKS", "Choice", "Recall", "Task"]
+__all__ = ["GENERATED_TASKS", "MAX_CHARACTERS", "READ_TASKS", "TASKS", "Choice", "Recall", "Task"]
 
 READ_TASKS = ("text", "minimal_pairs", "cloze", "arithmetic", "copy")
 """Tasks in which the policy reads given texts."""
@@ -21,6 +21,9 @@ GENERATED_TASKS = ("unrepeated", "distinct", "vocabulary", "answered", "json")
 """Tasks in which the policy replies."""
 
 TASKS = (*READ_TASKS, *GENERATED_TASKS)
+
+MAX_CHARACTERS = 400
+"""Of an item or an answer that a report shows."""
 
 
 @dataclass(frozen=True, slots=True)

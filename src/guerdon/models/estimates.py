@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from guerdon.contracts import Curve, Estimate, Quantity
+from guerdon.formulas.estimation import Interval
 from guerdon.formulas.resampling import bootstrap_mean, bootstrap_share, paired_difference
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def points_by_name(
     return Curve(x, tuple(y), x_label, y_label, kind="points", x_names=x_names, caption=caption, title=title)
 
 
-def percent(share: Estimate) -> str:
+def percent(share: Estimate | Interval) -> str:
     """A share with its interval, for a sentence: "71.7 % [68.0, 75.5]"; "no interval" where there is none."""
     value = f"{100 * share.value:.1f}\N{NO-BREAK SPACE}%"
     if math.isnan(share.low) or math.isnan(share.high):
@@ -120,7 +121,7 @@ def percent(share: Estimate) -> str:
     return f"{value} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
-def number(estimate: Estimate) -> str:
+def number(estimate: Estimate | Interval) -> str:
     """A number with its interval, for a sentence: "0.31 [0.22, 0.4]"; "no interval" where there is none."""
     if math.isnan(estimate.low) or math.isnan(estimate.high):
         return f"{estimate.value:.3g} (no interval)"

@@ -10,6 +10,7 @@ import numpy as np
 from guerdon.contracts import Estimate, Finding
 from guerdon.formulas.drift import MIN_REPETITION, REPETITION_ALARM, SHIFT_ALARM, SHIFT_ALPHA
 from guerdon.formulas.estimation import clopper_pearson
+from guerdon.models.estimates import percent
 from guerdon.optimization.check_measures import mean_by_prompt, measure_check
 from guerdon.optimization.checks import Check, refuse_unlike
 
@@ -58,21 +59,21 @@ def _text_alerts(before: dict[str, Estimate], now: dict[str, Estimate]) -> Itera
         yield Finding(
             "warning",
             "Replies repeat themselves",
-            f"repeated runs of four words: {_share(now['repetition'])}, at first {_share(before['repetition'])}",
+            f"repeated runs of four words: {percent(now['repetition'])}, at first {percent(before['repetition'])}",
             "Read the last replies; raise the KL penalty, or penalize repetition in the reward.",
         )
     if now["unique_replies"].value < HALVED * before["unique_replies"].value:
         yield Finding(
             "warning",
             "Different prompts get the same reply",
-            f"unique replies: {_share(now['unique_replies'])}, at first {_share(before['unique_replies'])}",
+            f"unique replies: {percent(now['unique_replies'])}, at first {percent(before['unique_replies'])}",
             "Read the last replies: one reply to every prompt is what the reward likes whatever the prompt.",
         )
     if now["finished"].value < HALVED * before["finished"].value:
         yield Finding(
             "warning",
             "Replies no longer end",
-            f"ended by themselves: {_share(now['finished'])}, at first {_share(before['finished'])}",
+            f"ended by themselves: {percent(now['finished'])}, at first {percent(before['finished'])}",
             "Raise the penalty for a missing end, or allow more tokens.",
         )
 
@@ -101,7 +102,7 @@ def _shift_alert(last: Check) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "Replies have left what the reward model was trained on",
-            f"{num_shifted} of {len(known)} replies, {_share(Estimate(*share))}, have a p-value of at most {SHIFT_ALPHA}; "
+            f"{num_shifted} of {len(known)} replies, {percent(share)}, have a p-value of at most {SHIFT_ALPHA}; "
             f"{100 * SHIFT_ALPHA:g} % would without a shift",
             "Have such replies compared by people, and train the reward model on them.",
         )
@@ -128,7 +129,3 @@ def _variance_alert(first: Check, last: Check) -> Iterator[Finding]:
             f"variance between prompts {now:.3g}, at first {before:.3g}",
             "The reward has a ceiling and the policy has reached it: more updates teach nothing useful.",
         )
-
-
-def _share(estimate: Estimate) -> str:
-    return f"{100 * estimate.value:.1f} % [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"

@@ -175,9 +175,9 @@ class OptimizationRun:
         samples = self.options.samples
         if self.num_unusable >= min(MAX_UNUSABLE, self.options.updates):
             num = self.num_unusable
+            span = f"in {num} updates in a row, up to update {update}" if num > 1 else f"in update {update}"
             raise GuerdonError(
-                f"optimize: some prompt must have a finite reward for each of its {samples} replies, got none in "
-                f"{f'{num} updates in a row' if num > 1 else 'an update'}, the last update {update}. "
+                f"optimize: some prompt must have a finite reward for each of its {samples} replies, got none {span}. "
                 "Give a reward that is finite for more replies."
             )
         log.warning(

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from guerdon.auditing.overoptimization.path import Bootstrap, Path, path_of_pool
-from guerdon.auditing.overoptimization.report import estimate_from_draws, gold_by_proxy, in_words
+from guerdon.auditing.overoptimization.report import estimate_from_draws, gold_by_proxy
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Rollouts
 from guerdon.formulas import best_of_n, drift, tilting
-from guerdon.models.estimates import OPTIMIZATION
+from guerdon.models.estimates import OPTIMIZATION, number
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -133,8 +133,8 @@ def _forecast_error(
 def _forecast_error_finding(estimates: dict[str, Estimate], point: str, proxy_gain: float) -> Finding:
     forecast, error = estimates["forecast_gold"], estimates["forecast_error"]
     evidence = (
-        f"at {point}, where the proxy had gained {proxy_gain:.3g}: forecast {in_words(forecast)}, "
-        f"measured less forecast {in_words(error)}"
+        f"at {point}, where the proxy had gained {proxy_gain:.3g}: forecast {number(forecast)}, "
+        f"measured less forecast {number(error)}"
     )
     title = "The run got the gold that the pool forecast"
     if error.high < 0:

@@ -22,8 +22,18 @@ if TYPE_CHECKING:
 
     from guerdon.formulas.overoptimization import Law
 
-__all__ = ["Bootstrap", "Path", "Trajectory", "curve_by_kl", "path_of_pool", "path_of_run", "text_table"]
+__all__ = [
+    "DISTANCE_LABEL",
+    "Bootstrap",
+    "Path",
+    "Trajectory",
+    "curve_by_kl",
+    "path_of_pool",
+    "path_of_run",
+    "text_table",
+]
 
+DISTANCE_LABEL = "√KL, KL in nats/sequence"
 MANY_COPIES = 0.05  # share of repeated responses from which on the bound of the KL is too loose to stand alone
 
 
@@ -158,4 +168,4 @@ def curve_by_kl(
 ) -> Curve:
     """Means over prompts against the distance."""
     y = tuple(bootstrap.mean(row) for row in values)
-    return Curve(tuple(path.d.tolist()), y, "√KL, KL in nats/sequence", label, title=title)
+    return Curve(tuple(path.d.tolist()), y, DISTANCE_LABEL, label, title=title)

@@ -12,11 +12,18 @@ from dataclasses import replace
 import numpy as np
 
 from guerdon.auditing.overoptimization.forecast import forecast_curve, forecast_finding, tilted_frontier
-from guerdon.auditing.overoptimization.path import Bootstrap, Path, curve_by_kl, path_of_pool, text_table
-from guerdon.auditing.overoptimization.report import in_words, path_report
+from guerdon.auditing.overoptimization.path import (
+    DISTANCE_LABEL,
+    Bootstrap,
+    Path,
+    curve_by_kl,
+    path_of_pool,
+    text_table,
+)
+from guerdon.auditing.overoptimization.report import path_report
 from guerdon.contracts import Curve, Estimate, Example, Finding, GuerdonError, Quantity, Report, Rollouts
 from guerdon.formulas import best_of_n, drift
-from guerdon.models.estimates import OPTIMIZATION
+from guerdon.models.estimates import OPTIMIZATION, number
 
 __all__ = ["measure_pool"]
 
@@ -147,7 +154,7 @@ def _drifts(
         y = tuple(Estimate(*drift.distinct(texts, k)) for texts in chosen)
         estimates[f"distinct_{k}"] = y[-1]
         label = DRIFTS[f"distinct_{k}"]
-        curves[f"distinct_{k}_by_kl"] = Curve(tuple(path.d.tolist()), y, "√KL, KL in nats/sequence", label)
+        curves[f"distinct_{k}_by_kl"] = Curve(tuple(path.d.tolist()), y, DISTANCE_LABEL, label)
     gain = bootstrap.mean(path.proxy[-1] - path.proxy[0])
     return estimates, _drift_findings(estimates, gain), curves
 
@@ -157,27 +164,27 @@ def _drift_findings(estimates: Mapping[str, Estimate], gain: Estimate) -> list[F
     now, more = estimates["repetition"], estimates["repetition_gain"]
     if more.low > 0 and now.value > max(drift.REPETITION_ALARM * (now.value - more.value), drift.MIN_REPETITION):
         title = "The chosen replies repeat themselves"
-        evidence = f"share of repeated runs of four words: {in_words(now)}, {in_words(more)} more than without a choice"
+        evidence = f"share of repeated runs of four words: {number(now)}, {number(more)} more than without a choice"
         findings.append(Finding("warning", title, evidence, "Read them before you use them."))
     truncated = estimates.get("partly_read")
     if truncated is not None and truncated.value > 0:
         title = "The reward saw only part of some texts"
         evidence = (
-            f"share of the chosen replies that, with their prompt, were too long for the reward: {in_words(truncated)}"
+            f"share of the chosen replies that, with their prompt, were too long for the reward: {number(truncated)}"
         )
         remedy = "Shorter replies (best_of_n.max_tokens) or prompts, or a reward model with a larger max_length."
         findings.append(Finding("warning", title, evidence, remedy))
     if "spread" in estimates and estimates["spread_gain"].low > 0 and estimates["spread_gain"].value > gain.value:
         title = "The members disagree by more than was gained"
         evidence = (
-            f"spread of the members has grown by {in_words(estimates['spread_gain'])}, their mean by {in_words(gain)}"
+            f"spread of the members has grown by {number(estimates['spread_gain'])}, their mean by {number(gain)}"
         )
         remedy = "Choose by a cautious rule (min, or mean less a multiple of the variance)."
         findings.append(Finding("warning", title, evidence, remedy))
     shifted, alpha = estimates.get("shifted"), drift.SHIFT_ALPHA
     if shifted is not None and shifted.value > drift.SHIFT_ALARM * alpha and shifted.low > alpha:
         title = "The chosen replies have left what the reward model was trained on"
-        evidence = f"share with a p-value of at most {alpha}: {in_words(shifted)}; without a shift it is {alpha}"
+        evidence = f"share with a p-value of at most {alpha}: {number(shifted)}; without a shift it is {alpha}"
         remedy = "Have such replies compared by people, and train the reward model on them."
         findings.append(Finding("warning", title, evidence, remedy))
     return findings

@@ -12,14 +12,14 @@ import numpy as np
 from guerdon.auditing.overoptimization.path import Bootstrap, Path, curve_by_kl
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
 from guerdon.formulas import drift, overoptimization
-from guerdon.models.estimates import OPTIMIZATION, SHARED_QUANTITIES
+from guerdon.models.estimates import OPTIMIZATION, SHARED_QUANTITIES, number
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     from guerdon.formulas.overoptimization import FitWithIntervals, GoldTrend, Law
 
-__all__ = ["estimate_from_draws", "gold_by_proxy", "in_words", "path_report"]
+__all__ = ["estimate_from_draws", "gold_by_proxy", "path_report"]
 
 MIN_POINTS = 3  # at distinct distances, for a law of two coefficients to be more than an interpolation
 LAWS: Mapping[str, str] = {"bon": "d (α - β d)", "rl": "d (α - β log d)"}
@@ -106,14 +106,6 @@ def gold_by_proxy(
     return Curve(x, y, "proxy, gain in nats", "gold, gain", caption=caption, title=title)
 
 
-def in_words(estimate: Sequence[float] | Estimate) -> str:
-    """A value with its interval (the first three numbers), for a sentence."""
-    if isinstance(estimate, Estimate):
-        estimate = (estimate.value, estimate.low, estimate.high)
-    value, low, high = estimate[:3]
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
-
-
 def estimate_from_draws(value: float, drawn: Float[np.ndarray, " draws"], n: int) -> Estimate:
     """A value with the percentile interval of its bootstrap draws."""
     low, high = np.quantile(drawn, [0.025, 0.975])
@@ -178,7 +170,7 @@ def _law_caption(path: Path, gold: _Gold) -> str:
     better = ""
     if other_aicc < aicc - 2:
         better = f" {LAWS[other]} fits these points better (AICc {other_aicc:.1f} against {aicc:.1f})."
-    alpha, beta = in_words(law.alpha), in_words(law.beta)
+    alpha, beta = number(law.alpha), number(law.beta)
     fit = f"gold = {LAWS[path.law]}, α {alpha}, β {beta}, residual {law.fit.rmse:.2g}"
     return f"Law of Gao et al. 2022: {fit}.{better} {_describe_peak(law)}"
 
@@ -186,13 +178,13 @@ def _law_caption(path: Path, gold: _Gold) -> str:
 def _describe_peak(law: FitWithIntervals) -> str:
     if not law.peak_observed:
         return f"No peak observed up to KL = {law.largest_d**2:.3g} nats/sequence."
-    return f"Its peak is at KL = {in_words(law.peak_kl)} nats/sequence, at gold {in_words(law.height)}."
+    return f"Its peak is at KL = {number(law.peak_kl)} nats/sequence, at gold {number(law.height)}."
 
 
 def _trend_finding(path: Path, gold: _Gold) -> Finding:
     trend = gold.trend
     title = drift.describe_trend(trend, _last_kl(path)).removesuffix(".")
-    evidence = f"gold from start to end: {in_words(trend.gain)}; from its best to the end: lost {in_words(trend.drop)}"
+    evidence = f"gold from start to end: {number(trend.gain)}; from its best to the end: lost {number(trend.drop)}"
     if trend.kind == "insufficient":
         return Finding("warning", title, evidence, "Measure on more prompts (64, say), at more than one distance.")
     if trend.kind == "over-optimized":
@@ -215,9 +207,7 @@ def _peak_finding(gold: _Gold) -> Iterator[Finding]:
         evidence = _describe_peak(law).removesuffix(".")
         yield Finding("note", "The fitted law has its peak within what was measured", evidence)
         return
-    evidence = (
-        f"β {in_words(law.beta)}; from the point nearest the law's peak to the end gold lost {in_words(law.drop)}"
-    )
+    evidence = f"β {number(law.beta)}; from the point nearest the law's peak to the end gold lost {number(law.drop)}"
     if gold.trend.kind == "over-optimized":
         evidence += "; gold did fall, but not where a law of this form can place the turn"
     yield Finding("note", _describe_peak(law).removesuffix("."), evidence, "Do not extrapolate a law: measure further.")
@@ -227,7 +217,7 @@ def _exchange_finding(estimates: Mapping[str, Estimate]) -> Iterator[Finding]:
     """What a nat of proxy was worth in gold at the end."""
     late = estimates.get("gold_per_proxy_late")
     if late is not None and late.high < 0:
-        evidence = f"gold gained per nat of proxy, over the last third of the way: {in_words(late)}"
+        evidence = f"gold gained per nat of proxy, over the last third of the way: {number(late)}"
         remedy = "Do not choose checkpoints, or n, by the proxy beyond the turn."
         yield Finding("warning", "At the end gold falls as the proxy rises", evidence, remedy)
 
@@ -246,7 +236,7 @@ def _measure_length(path: Path, gain: Estimate, bootstrap: Bootstrap) -> tuple[d
     estimates["length_share"] = share = Estimate(*effect.share)
     if not share.low > 0.5:
         return estimates, []
-    grown = f"replies grew by {in_words(estimates['length_gain'])} {path.unit}"
-    evidence = f"share of the proxy's gain that goes with length: {in_words(share)}; {grown}"
+    grown = f"replies grew by {number(estimates['length_gain'])} {path.unit}"
+    evidence = f"share of the proxy's gain that goes with length: {number(share)}; {grown}"
     remedy = "Train the reward model on pairs of equal length, or penalize length; compare at equal length."
     return estimates, [Finding("warning", "Most of the gain is length", evidence, remedy)]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from guerdon.contracts import GuerdonError, Prompt, Response, Rollouts, prompt_digest
 from guerdon.errors import did_you_mean, field_error
 from guerdon.io import fields, schema
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Row", "excluded_row", "read_row", "response_row", "rollouts_row"]
 
