@@ -24,7 +24,7 @@ from guerdon.contracts import (
     Rollouts,
 )
 from guerdon.errors import field_error
-from guerdon.io.schema import Rejected, comparison_from_row, conversation_from_row, prompt_from_row
+from guerdon.io.schema import Rejected, comparison_from_row, conversation_from_row, parse_row, prompt_from_row
 
 LONGEST_LINE = 256 * 2**20  # bytes; with a longer line the file is not JSONL
 BATCH = 512  # rows in memory at once when Parquet is read or written
@@ -39,12 +39,7 @@ Rows = Iterator[tuple[str, Any]]  # (location, row): the location is file:line, 
 def read_comparisons(path: str | Path) -> Iterator[Comparison]:
     """The comparisons of a native file (.jsonl, .jsonl.gz, .parquet), one by one in constant memory."""
     for location, row in read_rows(path):
-        if isinstance(row, Rejected):
-            raise GuerdonError(f"{location}: {row.reason}")
-        try:
-            yield comparison_from_row(row)
-        except GuerdonError as error:
-            raise GuerdonError(f"{location}: {error}") from None
+        yield parse_row(location, row, comparison_from_row)
 
 
 def read_rollouts(path: str | Path) -> Rollouts:
@@ -60,15 +55,7 @@ def read_rollouts(path: str | Path) -> Rollouts:
 
 def read_prompts(path: str | Path) -> list[Prompt]:
     """The distinct prompts in order of first appearance, from rows with prompt or messages; a final assistant turn is cut."""
-    prompts: dict[Prompt, None] = {}
-    for location, row in read_rows(path):
-        if isinstance(row, Rejected):
-            raise GuerdonError(f"{row.place}: {row.reason}")
-        try:
-            prompts[_prompt_of(row)] = None
-        except GuerdonError as error:
-            raise GuerdonError(f"{location}: {error}") from None
-    return list(prompts)
+    return list(dict.fromkeys(parse_row(location, row, _prompt_of) for location, row in read_rows(path)))
 
 
 def _prompt_of(row: Any) -> Prompt:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 from guerdon.contracts import (
     Comparison,
@@ -24,6 +24,8 @@ from guerdon.conversation import check_tool_turns, message_dict
 from guerdon.errors import did_you_mean, field_error, show_value
 from guerdon.io.fields import as_list, as_number, as_text, is_count, optional_text, without_missing
 
+Parsed = TypeVar("Parsed")
+
 KEYS: Mapping[str, tuple[str, ...]] = {
     "row": ("id", "group", "prompt", "tools", "responses", "preference", "annotator", "source", "weight"),
     "message": ("role", "content", "tool_calls", "tool_call_id", "name"),
@@ -39,6 +41,16 @@ class Rejected:
     place: str
     reason: str
     row: object
+
+
+def parse_row(place: str, row: Any, parse: Callable[[Any], Parsed]) -> Parsed:
+    """parse(row); its error, or the reason of a row that could not be read, names the place."""
+    if isinstance(row, Rejected):
+        raise GuerdonError(f"{row.place}: {row.reason}")
+    try:
+        return parse(row)
+    except GuerdonError as error:
+        raise GuerdonError(f"{place}: {error}") from None
 
 
 # ---- Comparisons ---------------------------------------------------------------------------------------------------
@@ -128,12 +140,7 @@ def _votes(value: object) -> tuple[int, int, int]:
 
 def conversation_from_row(place: str, row: Any) -> tuple[Prompt, list[Response], bool]:
     """The prompt of a row to be scored, its responses, and whether the row has a single one; errors name the place."""
-    if isinstance(row, Rejected):
-        raise GuerdonError(f"{row.place}: {row.reason}")
-    try:
-        return _conversation(row)
-    except GuerdonError as error:
-        raise GuerdonError(f"{place}: {error}") from None
+    return parse_row(place, row, _conversation)
 
 
 def _conversation(row: Any) -> tuple[Prompt, list[Response], bool]:

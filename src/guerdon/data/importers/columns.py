@@ -20,7 +20,7 @@ from guerdon.contracts import (
 )
 from guerdon.conversation import check_tool_turns
 from guerdon.errors import field_error
-from guerdon.io.fields import as_number, as_text
+from guerdon.io.fields import as_list, as_number, as_text
 from guerdon.io.schema import tools_from_row
 
 COLUMNS = (
@@ -57,16 +57,13 @@ def required(row: Row, key: str) -> Any:
 
 def required_list(row: Row, key: str) -> list[Any]:
     """The column's value, a list."""
-    value = required(row, key)
-    if not isinstance(value, list | tuple):
-        raise field_error(key, "a list", value)
-    return list(value)
+    return list(as_list(required(row, key), key, "a list"))
 
 
 def to_number(
     value: object, field: str, claim: str, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
 ) -> float:
-    """As fields.as_number, and a number as text: a table holds nothing else."""
+    """Like fields.as_number, but a number may be text, which is all that a table holds."""
     try:
         number = float(value) if isinstance(value, str) else value
     except ValueError:
