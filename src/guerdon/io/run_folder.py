@@ -21,6 +21,7 @@ from guerdon.io.readers import parse_json, read_json, read_rows
 from guerdon.io.writers import (
     append_jsonl,
     atomic_write,
+    cannot_write,
     encode_json,
     explain_os_errors,
     sync_folder,
@@ -102,7 +103,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise GuerdonError(f"cannot write {self.path}: {error.strerror}. Pass another --out.") from None
+            raise cannot_write(self.path, error) from None
 
     def claim(self, wait: Callable[[], None] = lambda: None) -> None:
         """Write run.json, which says which run the folder belongs to; refuse a folder that holds something else.

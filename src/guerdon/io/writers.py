@@ -232,10 +232,11 @@ def explain_os_errors(path: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _ADVICE:
             raise
-        raise _cannot_write(path, error) from None
+        raise cannot_write(path, error) from None
 
 
-def _cannot_write(path: str | Path, error: OSError) -> GuerdonError:
+def cannot_write(path: str | Path, error: OSError) -> GuerdonError:
+    """The one line for a path that the operating system would not let us write."""
     advice = _ADVICE.get(error.errno, "Pass another --out.")
     return GuerdonError(f"cannot write {path}: {error.strerror}. {advice}")
 
@@ -284,7 +285,7 @@ def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
                 line = b"\n" + line
             file.write(line)
     except OSError as error:
-        raise _cannot_write(path, error) from None
+        raise cannot_write(path, error) from None
 
 
 def _comparison_line(comparison: Comparison) -> bytes:
