@@ -162,7 +162,7 @@ def test_a_link_stays_a_link_and_missing_folders_are_created(tmp_path):
     assert (tmp_path / "deep" / "er" / "a.txt").read_text() == "new"
 
 
-def test_a_number_that_is_not_finite_is_not_write_rows(tmp_path):
+def test_a_number_that_is_not_finite_is_not_written(tmp_path):
     nan = Response("a", ratings={"x": float("nan")})
     comparison = Comparison((Message("user", "p"),), (nan, Response("b")), Preference(q=1.0), id="c7")
     line = one_line(lambda: writers.write_comparisons(tmp_path / "a.jsonl", [comparison]))
