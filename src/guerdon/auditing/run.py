@@ -11,18 +11,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from guerdon.auditing.gate import decide
-from guerdon.auditing.measures.accuracy import measure_accuracy
-from guerdon.auditing.measures.agreement import measure_agreement
-from guerdon.auditing.measures.calibration import measure_calibration
-from guerdon.auditing.measures.cues import measure_cues
-from guerdon.auditing.measures.domains import measure_domains
-from guerdon.auditing.measures.ensemble import measure_ensemble
-from guerdon.auditing.measures.length import measure_length
-from guerdon.auditing.measures.mistakes import worst_mistakes
-from guerdon.auditing.measures.position_bias import measure_position_bias
-from guerdon.auditing.measures.relevance import measure_relevance
-from guerdon.auditing.measures.style import measure_style
-from guerdon.auditing.measures.uncertainty import measure_uncertainty
+from guerdon.auditing.measures import (
+    accuracy,
+    agreement,
+    calibration,
+    cues,
+    domains,
+    ensemble,
+    length,
+    mistakes,
+    position_bias,
+    relevance,
+    style,
+    uncertainty,
+)
 from guerdon.auditing.recorded_scores import RecordedJudge, RecordedRewardModel
 from guerdon.auditing.score_cache import CachedJudge, CachedRewardModel, Score
 from guerdon.contracts import Finding, GuerdonError, Report, RewardModel, digest_all
@@ -91,28 +93,40 @@ class AuditCache:
 _REWARD_MODEL, _JUDGE = ("reward model",), ("judge",)
 
 PARTS: Mapping[str, AuditPart] = {
-    "accuracy": AuditPart("Accuracy", lambda i, o: _accuracy(i, o), is_core=True),
-    "people": AuditPart("People", lambda i, o: measure_agreement(i.pairs, o), is_core=True),
-    "odds": AuditPart("Odds", lambda i, o: measure_calibration(i.pairs, o), is_core=True),
+    "accuracy": AuditPart(accuracy.TITLE, lambda i, o: _accuracy(i, o), is_core=True),
+    "people": AuditPart(agreement.TITLE, lambda i, o: agreement.measure_agreement(i.pairs, o), is_core=True),
+    "odds": AuditPart(calibration.TITLE, lambda i, o: calibration.measure_calibration(i.pairs, o), is_core=True),
     "order": AuditPart(
-        "Order", lambda i, o: measure_position_bias(i.judge, i.comparisons, i.pairs, o), _JUDGE, True, is_core=True
+        position_bias.TITLE,
+        lambda i, o: position_bias.measure_position_bias(i.judge, i.comparisons, i.pairs, o),
+        _JUDGE,
+        True,
+        is_core=True,
     ),
     "mistakes": AuditPart("Mistakes", lambda i, o: _mistakes(i, o), is_core=True),
-    "length": AuditPart("Length", lambda i, o: measure_length(i.pairs, o)),
+    "length": AuditPart(length.TITLE, lambda i, o: length.measure_length(i.pairs, o)),
     "cues": AuditPart(
-        "Cues and substance", lambda i, o: measure_cues(i.reward_model, i.comparisons, o), _REWARD_MODEL, True
+        cues.TITLE, lambda i, o: cues.measure_cues(i.reward_model, i.comparisons, o), _REWARD_MODEL, True
     ),
     "grid": AuditPart(
-        "Style and substance", lambda i, o: measure_style(i.reward_model, i.comparisons, o), _REWARD_MODEL, True
+        style.TITLE, lambda i, o: style.measure_style(i.reward_model, i.comparisons, o), _REWARD_MODEL, True
     ),
     "relevance": AuditPart(
-        "Relevance", lambda i, o: measure_relevance(i.reward_model, i.comparisons, o), _REWARD_MODEL, True
+        relevance.TITLE, lambda i, o: relevance.measure_relevance(i.reward_model, i.comparisons, o), _REWARD_MODEL, True
     ),
-    "uncertainty": AuditPart("Uncertainty", lambda i, o: measure_uncertainty(i.model, i.comparisons, i.pairs, o)),
-    "domains": AuditPart("Domains", lambda i, o: measure_domains(i.pairs, o)),
-    "ensemble": AuditPart("Ensemble", lambda i, o: measure_ensemble(i.model, i.comparisons, i.pairs, o), _REWARD_MODEL),
+    "uncertainty": AuditPart(
+        uncertainty.TITLE, lambda i, o: uncertainty.measure_uncertainty(i.model, i.comparisons, i.pairs, o)
+    ),
+    "domains": AuditPart(domains.TITLE, lambda i, o: domains.measure_domains(i.pairs, o)),
+    "ensemble": AuditPart(
+        ensemble.TITLE, lambda i, o: ensemble.measure_ensemble(i.model, i.comparisons, i.pairs, o), _REWARD_MODEL
+    ),
 }
-"""By the name that `audit.only` and `audit.skip` take, in the order of the report."""
+"""By the name that `audit.only` and `audit.skip` take, in the order of the report.
+
+A part's name is a user's option and stays; its file may have another: people is agreement.py, odds calibration.py, order
+position_bias.py, grid style.py.
+"""
 
 
 def audit(
@@ -281,7 +295,7 @@ def _with_gate(report: Report, hygiene: Hygiene) -> Report:
 
 def _accuracy(audit_input: AuditInput, options: AuditOptions) -> Report:
     """With the number of pairs; truncation is left out where the model does not read texts here, so that nobody knows."""
-    report, pairs = measure_accuracy(audit_input.pairs, options), audit_input.pairs
+    report, pairs = accuracy.measure_accuracy(audit_input.pairs, options), audit_input.pairs
     estimates = dict(report.estimates)
     if audit_input.is_recorded or not isinstance(audit_input.model, RewardModel):
         del estimates["truncated"]
@@ -289,4 +303,5 @@ def _accuracy(audit_input: AuditInput, options: AuditOptions) -> Report:
 
 
 def _mistakes(audit_input: AuditInput, options: AuditOptions) -> Report:
-    return Report("Mistakes", examples=worst_mistakes(audit_input.comparisons, audit_input.pairs, options.worst))
+    examples = mistakes.worst_mistakes(audit_input.comparisons, audit_input.pairs, options.worst)
+    return Report(PARTS["mistakes"].title, examples=examples)

@@ -26,6 +26,7 @@ FEWEST_IN_BIN: Final = 20
 POINTS: Final = 0.05  # the difference that an audit should be able to detect
 POWER_80: Final = 1.96 + 0.84  # standard errors between a difference and 0 for 80 % power at a two-sided 5 %
 
+TITLE = "Accuracy"
 QUANTITIES: Mapping[str, Quantity] = {
     "constant": Quantity(
         "anchor: a constant", "share", CORRECTNESS, "accuracy of a model that gives everything the same reward"
@@ -80,7 +81,7 @@ def measure_accuracy(pairs: ScoredPairs, options: AuditOptions) -> Report:
         curves["accuracy_by_length"] = by_length
     if len(np.unique(pairs.source)) > 1:
         curves["accuracy_by_source"] = _by_source(is_right, pairs, options)
-    return Report("Accuracy", {}, estimates, _findings(estimates), curves, quantities=QUANTITIES)
+    return Report(TITLE, {}, estimates, _findings(estimates), curves, quantities=QUANTITIES)
 
 
 def _share(

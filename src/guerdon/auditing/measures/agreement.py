@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from guerdon.config import AuditOptions
     from guerdon.models.scored_pairs import ScoredPairs
 
-SECTION = "People"
+TITLE = SECTION = "People"  # of the report, and of its numbers on the page
 QUANTITIES: Mapping[str, Quantity] = {
     "ceiling_majority": Quantity(
         "ceiling", "share", SECTION, "how often the majority would stand if as many other people voted"
@@ -45,7 +45,7 @@ def measure_agreement(pairs: ScoredPairs, options: AuditOptions) -> Report:
     """
     has_votes = (pairs.votes >= 0).all(axis=1) & (pairs.votes.sum(axis=1) >= 2)
     if not has_votes.any():
-        return Report("People", findings=(_no_votes(),))
+        return Report(TITLE, findings=(_no_votes(),))
     votes, margin, q = pairs.votes[has_votes], pairs.margin[has_votes], pairs.q[has_votes]
     first, tie, second = votes.T
     with_model = np.where(margin > 0, first, np.where(margin < 0, second, (first + second) / 2))
@@ -59,7 +59,7 @@ def measure_agreement(pairs: ScoredPairs, options: AuditOptions) -> Report:
         shares["accuracy_voted"] = pair_accuracy(margin, q)
     group, weight = pairs.group[has_votes], pairs.weight[has_votes]
     estimates = {name: estimate_share(share, group, weight, options) for name, share in shares.items()}
-    return Report("People", estimates=estimates, quantities=QUANTITIES)
+    return Report(TITLE, estimates=estimates, quantities=QUANTITIES)
 
 
 def _no_votes() -> Finding:

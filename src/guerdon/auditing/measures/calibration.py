@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from guerdon.config import AuditOptions
     from guerdon.models.scored_pairs import ScoredPairs
 
+TITLE = "Odds"
 HISTOGRAM_BINS: Final = 25
 REACH: Final = 0.98  # share of margins within the outermost edges of the histogram
 
@@ -27,7 +28,7 @@ def measure_calibration(pairs: ScoredPairs, options: AuditOptions) -> Report:
         pairs, estimates["ece"].value, bins=options.bins, draws=options.null_draws, seed=options.seed
     )
     curves = {"reliability": _reliability_curve(pairs, options.bins), "margins": _margin_histogram(pairs)}
-    return Report("Odds", {}, estimates, _findings(estimates), curves, quantities=QUANTITIES)
+    return Report(TITLE, {}, estimates, _findings(estimates), curves, quantities=QUANTITIES)
 
 
 def _reliability_curve(pairs: ScoredPairs, bins: int) -> Curve:

@@ -32,6 +32,7 @@ FEWEST_GROUPS: Final = 20  # for a source to have a slope of its own
 ALPHA: Final = 0.05
 BETWEEN: Final = 0.5  # share of the variance of rewards that lies between prompts, above which it is reported
 
+TITLE = "Sources and prompts"
 QUANTITIES: Mapping[str, Quantity] = {
     "icc": Quantity(
         "variance between prompts", "share", SCALE, "high: rewards of different prompts are not comparable"
@@ -68,7 +69,7 @@ def measure_domains(pairs: ScoredPairs, options: AuditOptions, *, reference: Rol
         findings += _icc_findings(estimates["icc"], about["icc from"])
     if too_small := _sources_without_slope(pairs, slopes):
         about["sources without a slope"] = too_small
-    return Report("Sources and prompts", about, estimates, tuple(findings), curves, quantities=QUANTITIES)
+    return Report(TITLE, about, estimates, tuple(findings), curves, quantities=QUANTITIES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from guerdon.contracts import Comparison, Judge
     from guerdon.models.scored_pairs import ScoredPairs
 
-__all__ = ["QUANTITIES", "SECTION", "measure_ensemble", "member_margins"]
+__all__ = ["QUANTITIES", "SECTION", "TITLE", "measure_ensemble", "member_margins"]
 
 CHUNK: Final = 256  # comparisons scored in one call
 
+TITLE = "Ensemble"
 SECTION = "Its members"
 QUANTITIES: Mapping[str, Quantity] = {
     "member_accuracy_mean": Quantity("accuracy of a member", "share", SECTION, "mean over the members"),
@@ -59,7 +60,7 @@ def measure_ensemble(
     """
     members = pairs.members if pairs.members is not None else member_margins(model, comparisons, pairs)
     if members is None or len(members) < 2 or not len(pairs):
-        return Report("Ensemble")
+        return Report(TITLE)
     group, weight = pairs.group, pairs.weight
     is_right = np.stack([pair_accuracy(margin, pairs.q) for margin in members])
     accuracies = [estimate_share(row, group, weight, options) for row in is_right]
@@ -76,7 +77,7 @@ def measure_ensemble(
         "disagreement": estimate_share(disagreement(members), group, weight, options),
     }
     return Report(
-        "Ensemble",
+        TITLE,
         {"members": str(len(members)), "error correlation": method},
         estimates,
         _findings(estimates, len(members), method),

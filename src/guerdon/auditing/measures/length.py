@@ -31,7 +31,7 @@ MOSTLY: Final = 0.7  # a correlation that explains half of the reward's variance
 FEWEST: Final = 20  # groups, or pairs of equal length, for a result
 TOLERANCES: Final = (0.05, 0.1, 0.2, 0.4)  # differences of length, as shares of the longer, for the curve of accuracies
 
-SECTION = "Length"
+TITLE = SECTION = "Length"  # of the report, and of its numbers on the page
 QUANTITIES: Mapping[str, Quantity] = {
     "length_within": Quantity(
         "reward with length", "number", SECTION, "correlation of reward and log length, within prompts"
@@ -94,7 +94,7 @@ def measure_length(pairs: ScoredPairs, options: AuditOptions) -> Report:
     )
     curve = _curve_by_match(is_right, pairs, options)
     curves = {"accuracy_by_match": curve} if curve else {}
-    return Report("Length", {}, estimates, findings, curves, quantities=QUANTITIES)
+    return Report(TITLE, {}, estimates, findings, curves, quantities=QUANTITIES)
 
 
 def _share(

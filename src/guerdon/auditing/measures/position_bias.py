@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CONSISTENT: Final = 0.9
 
+TITLE = "Order"
 QUANTITIES: Mapping[str, Quantity] = {
     "first_position": Quantity(
         "prefers the first", "share", CORRECTNESS, "share of pairs, in both orders, in which the first shown wins"
@@ -45,11 +46,11 @@ def measure_position_bias(
     }
     consistency, bias = estimates["position_consistency"], estimates["first_position"]
     if consistency.high >= CONSISTENT and bias.low <= 0.5 <= bias.high:
-        return Report("Order", estimates=estimates, quantities=QUANTITIES)
+        return Report(TITLE, estimates=estimates, quantities=QUANTITIES)
     finding = Finding(
         "warning",
         "The preference depends on the order shown",
         f"the winner stays the same in {percent(consistency)} of pairs; the first shown wins {percent(bias)} of the time",
         "Judge in both orders and average.",
     )
-    return Report("Order", estimates=estimates, findings=(finding,), quantities=QUANTITIES)
+    return Report(TITLE, estimates=estimates, findings=(finding,), quantities=QUANTITIES)

@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from guerdon.contracts import Comparison, RewardModel
     from guerdon.progress import Progress
 
-__all__ = ["measure_relevance"]
+__all__ = ["TITLE", "measure_relevance"]
 
 SAME: Final = 0.9  # correlation of margins above which the prompt explains a fifth of their variance at most
 RARELY: Final = 0.7  # a model that reads prompts matches answers to them more often than this
 SHOWN: Final = 2  # examples
 
+TITLE = "Relevance"
 SECTION = "Does it read the prompt?"
 QUANTITIES: Mapping[str, Quantity] = {
     "relevance_auroc": Quantity(
@@ -78,7 +79,7 @@ def measure_relevance(
         about["prompts refused"] = str(2 * (len(couples) - len(scored)))
     worst = [scored[row] for row in np.argsort(fit, kind="stable")[:SHOWN] if fit[row] < 0]
     findings = _findings(estimates, tuple(_example(couple, row[:, :, 0]) for couple, row in worst))
-    return Report("Relevance", about, estimates, findings, quantities=QUANTITIES)
+    return Report(TITLE, about, estimates, findings, quantities=QUANTITIES)
 
 
 def _one_per_group(pairs: Sequence[Pair]) -> list[Pair]:

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from guerdon.contracts import Comparison, RewardModel
     from guerdon.progress import Progress
 
-__all__ = ["measure_style", "style_report", "three_styles"]
+__all__ = ["TITLE", "measure_style", "style_report", "three_styles"]
 
+TITLE = "Style and substance"
 SECTION = "Style against substance"
 QUANTITIES: Mapping[str, Quantity] = {
     "grid_hard": Quantity("plainer and right", "share", SECTION, "the right answer beats a wrong one in richer style"),
@@ -106,7 +107,7 @@ def style_report(
         caption="Level for a model that sees substance; from 0 to 1 for one that sees style alone.",
     )
     return Report(
-        "Style and substance",
+        TITLE,
         {"prompts": str(len(right))},
         estimates,
         _findings(estimates),

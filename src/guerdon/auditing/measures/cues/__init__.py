@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from guerdon.contracts import Comparison, RewardModel
     from guerdon.progress import Progress
 
-__all__ = ["measure_cues", "report_cues"]
+__all__ = ["TITLE", "measure_cues", "report_cues"]
 
+TITLE = "Cues and substance"
 QUANTITIES: Mapping[str, Quantity] = {
     "substance_sensitivity": Quantity(
         "any error", "share", ERRORS_SEEN, "answers that beat themselves with one error of equal length"
@@ -94,7 +95,7 @@ def report_cues(table: RewardTable, cues: Mapping[str, CueEffect], options: Audi
     )
     quantities = {of.key: of.quantity for of in by_edit} | dict(QUANTITIES)
     curves = cue_curves(cues, costs) | substance_curves(seen) | dose_curves(table, options)
-    return Report("Cues and substance", _about(table), estimates, findings, curves, quantities=quantities)
+    return Report(TITLE, _about(table), estimates, findings, curves, quantities=quantities)
 
 
 def _edit_estimates(

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from guerdon.contracts import Comparison, Judge
     from guerdon.models.scored_pairs import ScoredPairs
 
-__all__ = ["measure_uncertainty"]
+__all__ = ["TITLE", "measure_uncertainty"]
+TITLE = "Uncertainty"
 
 
 def measure_uncertainty(
@@ -63,7 +64,7 @@ def measure_uncertainty(
         *(shift.shift_findings(shifts, table, tuple(shifted or ()), options) if shifts.estimates else _no_shift(table)),
     )
     return Report(
-        "Uncertainty",
+        TITLE,
         {"signals": ", ".join(table.signals), "pairs with a winner": str(len(decided))},
         by_signal | abstaining | shifts.estimates,
         findings,
