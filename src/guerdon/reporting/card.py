@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from guerdon.contracts import Report
-from guerdon.reporting.markdown import inline
-from guerdon.reporting.words import cost_phrase, interval, number, placed_findings, quantity, rank
+from guerdon.reporting.markdown import estimate_table, inline, table_row
+from guerdon.reporting.words import cost_phrase, placed_findings, quantity, rank
 
 __all__ = ["is_ours", "model_card"]
 
@@ -105,13 +105,9 @@ def _scale_lines(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _audit_lines(report: Report) -> list[str]:
-    lines = ["## Audit", "", "| | value | 95 % interval | n |", "|---|---:|---|---:|"]
-    for key in KEYS:
-        if key in report.estimates and math.isfinite(report.estimates[key].value):
-            known, e = quantity(report, key), report.estimates[key]
-            lines.append(
-                f"| {inline(known.label)} | {number(e.value, known.unit)} | {interval(e, known.unit)} | {e.n} |"
-            )
+    estimates = {key: report.estimates[key] for key in KEYS if key in report.estimates}
+    rows = [(quantity(report, key), e) for key, e in estimates.items() if math.isfinite(e.value)]
+    lines = ["## Audit", "", *estimate_table(rows)]
     findings = sorted((finding for finding, *_ in placed_findings(report)), key=rank)
     if faults := [finding for finding in findings if finding.severity != "note"]:
         lines += ["", "Its faults, the costliest first:", ""]
@@ -120,6 +116,5 @@ def _audit_lines(report: Report) -> list[str]:
         lines.append(f"* **{inline(fault.title)}**{cost}: {inline(fault.evidence)}")
     if report.gate is not None:
         lines += ["", "| Rule | State | Measured |", "|---|---|---|"]
-        rows = [(ruling.rule, ruling.state, ruling.measured) for ruling in report.gate.rulings]
-        lines += [f"| {' | '.join(inline(cell) for cell in row)} |" for row in rows]
+        lines += [table_row(ruling.rule, ruling.state, ruling.measured) for ruling in report.gate.rulings]
     return [*lines, "", *(f"* {key}: {inline(report.about[key])}" for key in FACTS if key in report.about)]

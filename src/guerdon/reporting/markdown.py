@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable
 
-from guerdon.contracts import Example, Finding, Gate, Report
+from guerdon.contracts import Estimate, Example, Finding, Gate, Quantity, Report
 from guerdon.reporting.charts import curve_rows, curve_title
 from guerdon.reporting.words import (
     cost_phrase,
@@ -19,7 +20,7 @@ from guerdon.reporting.words import (
     visible,
 )
 
-__all__ = ["inline", "to_markdown"]
+__all__ = ["estimate_table", "inline", "table_row", "to_markdown"]
 
 _TABLE_RULE = "|---|---:|---|---:|"
 
@@ -30,17 +31,13 @@ def to_markdown(report: Report, level: int = 1) -> str:
     if report.gate is not None:
         lines += ["", *_gate_lines(report.gate)]
     for section, rows in tables(report):
-        lines += ["", f"**{inline(section)}**", "", "| | value | 95 % interval | n |", _TABLE_RULE]
-        lines += [
-            f"| {inline(known.label)} | {number(e.value, known.unit)} | {interval(e, known.unit)} | {e.n} |"
-            for known, e in rows
-        ]
+        lines += ["", f"**{inline(section)}**", "", *estimate_table(rows)]
     for finding in sorted(report.findings, key=rank):
         lines += ["", *_finding_lines(finding)]
     for name, curve in report.curves.items():
         lines += ["", f"**{inline(curve_title(name, curve))}**", ""]
         lines += [f"| {inline(curve.x_label)} | {inline(curve.y_label)} | 95 % interval | n |", _TABLE_RULE]
-        lines += [_row(*cells) for cells in curve_rows(curve)]
+        lines += [table_row(*cells) for cells in curve_rows(curve)]
     for example in report.examples:
         lines += _example_lines(example)
     for part in report.sections:
@@ -56,7 +53,20 @@ def inline(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", escaped)
 
 
-def _row(*cells: str) -> str:
+def estimate_table(rows: Iterable[tuple[Quantity, Estimate]]) -> list[str]:
+    """One row per estimate: its label, value, interval and n."""
+    return [
+        "| | value | 95 % interval | n |",
+        _TABLE_RULE,
+        *(
+            f"| {inline(known.label)} | {number(e.value, known.unit)} | {interval(e, known.unit)} | {e.n} |"
+            for known, e in rows
+        ),
+    ]
+
+
+def table_row(*cells: str) -> str:
+    """A row of a table, from texts."""
     return f"| {' | '.join(inline(cell) for cell in cells)} |"
 
 
@@ -75,7 +85,7 @@ def _gate_lines(gate: Gate) -> list[str]:
         "",
         "| Rule | State | Measured | Wanted |",
         "|---|---|---|---|",
-        *(_row(ruling.rule, ruling.state, ruling.measured, ruling.wanted) for ruling in gate.rulings),
+        *(table_row(ruling.rule, ruling.state, ruling.measured, ruling.wanted) for ruling in gate.rulings),
     ]
 
 
