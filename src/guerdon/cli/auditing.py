@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, FailOn, Overrides, Scored, settings_from
+from guerdon.cli.options import AsJson, ConfigFile, FailOn, Overrides, ReportFolder, Scored, settings_from
 from guerdon.cli.output import exit_on_errors, note, print_report
 
 if TYPE_CHECKING:
@@ -86,9 +86,7 @@ def audit(
         auditing.write_report(report, out)
         if model is not None and Path(model).is_dir():
             write_card(report, Path(model))
-    print_report(report, json)
-    if out and not json:
-        print(f"\nreport  {(out / 'report.html').resolve()}")
+    print_report(report, json, out)
     exit_on_errors(report)
     exit_on_matching(report, rules)
 
@@ -115,10 +113,7 @@ def compare(
         Path | None,
         typer.Option("--data", help="Held-out comparisons; a score file brings its own.", show_default=False),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for report.html, report.md and report.json.", show_default=False),
-    ] = None,
+    out: ReportFolder = None,
     fail_on: FailOn = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -154,9 +149,7 @@ def compare(
     report = auditing.compare(models[0], models[1], comparisons, names=(a, b), **settings.audit.model_dump())
     if out:
         auditing.write_report(report, out)
-    print_report(report, json)
-    if out and not json:
-        print(f"\nreport  {(out / 'report.html').resolve()}")
+    print_report(report, json, out)
     exit_on_matching(report, rules)
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, Overrides, settings_from
-from guerdon.cli.output import exit_on_errors, print_report
+from guerdon.cli.options import AsJson, ConfigFile, Overrides, ReportFolder, settings_from
+from guerdon.cli.output import exit_on_errors, print_page_path, print_report
 
 if TYPE_CHECKING:
     from guerdon.contracts import Report
@@ -38,10 +38,7 @@ def benchmark(
             "--scores", help="File of scores from elsewhere, matched by id, instead of MODEL.", show_default=False
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for report.html, report.md and report.json.", show_default=False),
-    ] = None,
+    out: ReportFolder = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
@@ -78,7 +75,7 @@ def benchmark(
         print_report(replace(report, sections=()), json)
         print_subsets(report)
         if out:
-            print(f"\nreport  {(out / 'report.html').resolve()}")
+            print_page_path(out)
     exit_on_errors(report)
 
 

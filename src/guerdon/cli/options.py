@@ -39,6 +39,11 @@ ModelDir = Annotated[str, typer.Argument(metavar="MODEL", help="Directory of a s
 
 RunOut = Annotated[Path, typer.Option("--out", help="Run folder. The same command resumes a run that was stopped.")]
 
+ReportFolder = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for report.html, report.md and report.json.", show_default=False),
+]
+
 Scored = Annotated[
     Path | None,
     typer.Option("--from", help="File of scored comparisons, instead of MODEL and --data.", show_default=False),

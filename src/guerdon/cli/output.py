@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
     from guerdon.contracts import Report
 
 
-def print_report(report: Report, as_json: bool) -> None:
-    """Print the report to stdout, as tables or as one JSON object."""
+def print_report(report: Report, as_json: bool, folder: Path | None = None) -> None:
+    """Print the report to stdout, as tables or as one JSON object; below the tables, its page in the folder, if any."""
     if as_json:
         import json
 
@@ -26,6 +27,13 @@ def print_report(report: Report, as_json: bool) -> None:
     from guerdon.reporting.console import summary
 
     Console(highlight=False).print(summary(report))
+    if folder:
+        print_page_path(folder)
+
+
+def print_page_path(folder: Path) -> None:
+    """Print where the folder's report.html is."""
+    print(f"\nreport  {(folder / 'report.html').resolve()}")
 
 
 def print_facts(facts: dict[str, Any], as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, Overrides, settings_from
+from guerdon.cli.options import AsJson, ConfigFile, Overrides, ReportFolder, settings_from
 from guerdon.cli.output import print_report
 
 
@@ -21,9 +21,7 @@ def measure_overoptimization(
             "--pool", help="A best-of-n file; the report compares its forecast with the run.", show_default=False
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for report.html, .md and .json.", show_default=False)
-    ] = None,
+    out: ReportFolder = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
