@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from families import save_family
+from reward_models import PROMPTS, RESPONSES
 from toys import liked
 
 from guerdon import GuerdonError
@@ -15,10 +16,6 @@ from guerdon.models.card import Calibration
 from guerdon.models.directory.loading import create_reward_model
 from guerdon.models.ensemble import Ensemble
 from guerdon.training import fit
-
-PROMPTS = ["write a good film review", "is it a sad film ?", "i love the people"]
-
-RESPONSES = ["yes , it is great and we love it very much .", "no", "they love you , and so do we !"]
 
 
 @pytest.fixture(scope="module")

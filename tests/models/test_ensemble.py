@@ -5,24 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from families import save_family
+from reward_models import PROMPTS, RESPONSES
 from toys import Constant, Good, as_scores, liked
 
 from guerdon import GuerdonError
-from guerdon.api import (
-    training,
-)
 from guerdon.config import ModelOptions
 from guerdon.contracts import Scores, as_response
 from guerdon.models.calibrated import CalibratedModel
 from guerdon.models.card import Calibration
 from guerdon.models.directory.loading import create_reward_model
-from guerdon.models.directory.saving import save
 from guerdon.models.ensemble import CommonScale, Ensemble, scale_by_comparisons, scale_by_samples
 from guerdon.models.ensemble_rules import ensemble_rule
 from guerdon.testing import check_reward_model
-
-PROMPTS = ["write a good film review", "is it a sad film ?", "i love the people"]
-RESPONSES = ["yes , it is great and we love it very much .", "no", "they love you , and so do we !"]
 
 
 class Length:
@@ -38,22 +32,6 @@ class Length:
                 for p, r in zip(prompts, responses, strict=True)
             ]
         )
-
-
-@pytest.fixture(scope="module")
-def heads(tiny_dir):
-    """A model with three heads on its backbone."""
-    return create_reward_model(ModelOptions(base=str(tiny_dir), heads=3), seed=5)
-
-
-@pytest.fixture(scope="module")
-def saved(heads, tmp_path_factory):
-    """The same on disk, calibrated, with self-test scores. Read it; do not write into it."""
-    folder = tmp_path_factory.mktemp("heads") / "model"
-    tested = training.with_self_test(heads, liked(4))
-    ensemble = scale_by_comparisons(Ensemble([tested], ensemble_rule("uncertainty", 0.25)), liked(20))
-    save(CalibratedModel(ensemble, Calibration(temperature=2.0)), folder)
-    return folder
 
 
 # ---- One reward of several -----------------------------------------------------------------------------------------
@@ -111,6 +89,11 @@ def test_the_spread_of_a_margin_is_that_of_the_members_margins(heads):
     for model in (heads, Ensemble([heads]), CalibratedModel(Ensemble([heads]), Calibration(4.0))):
         scores, spread = model.score_pairs(PROMPTS, RESPONSES, first, second)
         np.testing.assert_allclose(spread, (scores.members[:, first] - scores.members[:, second]).std(axis=0))
+        firsts, seconds = ([RESPONSES[i] for i in rows] for rows in (first, second))
+        apart = model.score([PROMPTS[0]] * 4, firsts + seconds).members
+        np.testing.assert_allclose(
+            model.margin_std([PROMPTS[0]] * 2, firsts, seconds), (apart[:, :2] - apart[:, 2:]).std(axis=0), rtol=1e-5
+        )
 
 
 # ---- One scale -----------------------------------------------------------------------------------------------------
@@ -183,7 +166,7 @@ def test_heads_cost_one_pass(heads, monkeypatch):
     assert passes == [3]
 
 
-def test_heads_that_cannot_share_a_backbone_are_refused(tiny_dir, saved, tmp_path):
+def test_heads_that_cannot_share_a_backbone_are_refused(tiny_dir, saved_heads, tmp_path):
     base = save_family(tmp_path / "base", "roberta")
     with pytest.raises(
         GuerdonError, match=r"must be a linear layer .*, got RobertaClassificationHead\. Train members one by one"
@@ -192,7 +175,7 @@ def test_heads_that_cannot_share_a_backbone_are_refused(tiny_dir, saved, tmp_pat
     with pytest.raises(GuerdonError, match=r"model.heads must be 1 with model.attributes, .*, got 2"):
         create_reward_model(ModelOptions(base=str(tiny_dir), heads=2, attributes=["kind"]))
     with pytest.raises(GuerdonError, match=r"model.heads must be 1, the number that .*member-1 already has, got 2"):
-        create_reward_model(ModelOptions(base=str(saved / "member-1"), heads=2))
+        create_reward_model(ModelOptions(base=str(saved_heads / "member-1"), heads=2))
 
 
 # ---- Separate members ----------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from families import DECODERS, ENCODERS, FAMILIES, save_family
+from families import DECODERS, ENCODERS, FAMILIES
+from reward_models import PROMPTS, RESPONSES, scores
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -33,39 +34,7 @@ from guerdon.models.reward_model import ScalarRewardModel, init_head
 from guerdon.testing import check_reward_model
 from tiny import tiny_tokenizer
 
-PROMPTS = ["write a good film review", "is it a sad film ?", "i love the people"]
-RESPONSES = ["yes , it is great and we love it very much .", "no", "they love you , and so do we !"]
 END = "<|im_end|>"
-
-
-@pytest.fixture(scope="module")
-def families(tmp_path_factory):
-    """Name -> directory of a tiny model of that family, made when first asked for."""
-    made: dict[str, Path] = {}
-
-    def family(name: str) -> Path:
-        if name not in made:
-            made[name] = save_family(tmp_path_factory.mktemp(name), name)
-        return made[name]
-
-    return family
-
-
-@pytest.fixture(scope="module")
-def model(tiny_dir):
-    return create_reward_model(ModelOptions(base=str(tiny_dir)))
-
-
-@pytest.fixture(scope="module")
-def saved(model, tmp_path_factory):
-    """A saved directory; read it, do not write into it."""
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    save(model, folder)
-    return folder
-
-
-def scores(model):
-    return model.score(PROMPTS, RESPONSES).value
 
 
 def encode_as_others_do(model: ScalarRewardModel, folder: Path, side: str):

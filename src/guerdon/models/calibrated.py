@@ -14,7 +14,7 @@ import numpy as np
 from guerdon.contracts import GuerdonError, Scores, digest
 from guerdon.models.card import Calibration
 from guerdon.models.fingerprint import fingerprint_of
-from guerdon.models.scored_pairs import PairScorer, margin_std, reward_margins
+from guerdon.models.scored_pairs import ComparesByReward, PairScorer
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @final
-class CalibratedModel:
+class CalibratedModel(ComparesByReward):
     """A reward model in nats: (raw - reference mean) / temperature. Attributes and shift_p pass through unchanged."""
 
     def __init__(self, model: RewardModel, calibration: Calibration) -> None:
@@ -51,18 +51,6 @@ class CalibratedModel:
             return self.score(prompts, responses), None
         scores, spread = self.model.score_pairs(prompts, responses, first, second)
         return self._in_nats(scores), None if spread is None else spread / self.calibration.temperature
-
-    def margin_std(
-        self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
-    ) -> Float[np.ndarray, " n"]:
-        """Standard deviation of each margin in nats. An error if no uncertainty was measured."""
-        return margin_std(self, prompts, first, second)
-
-    def log_odds(
-        self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
-    ) -> Float[np.ndarray, " n"]:
-        """Log-odds, in nats, that the first response is the better one."""
-        return reward_margins(self, prompts, first, second)
 
     def normalized(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Float[np.ndarray, " n"]:
         """Rewards with mean 0 and variance 1 over the reference policy's samples (Ziegler 2019): the scale for RL."""

@@ -18,7 +18,7 @@ from guerdon.formulas.ensemble import common_scale, most_suspect, spread
 from guerdon.models.ensemble_rules import EnsembleRule, where_finite
 from guerdon.models.fingerprint import fingerprint_of
 from guerdon.models.prompt_normalized import per_prompt_baseline
-from guerdon.models.scored_pairs import reward_margins
+from guerdon.models.scored_pairs import ComparesByReward
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -66,7 +66,7 @@ class CommonScale:
 
 
 @final
-class Ensemble:
+class Ensemble(ComparesByReward):
     """Reward models, the rule that combines their rewards, and the scale they are put on (None: each member's own).
 
     Fulfills RewardModel. A model that has members of its own, such as heads on one backbone, contributes each of them. `Scores`
@@ -113,12 +113,6 @@ class Ensemble:
         scores = self.score(prompts, responses)
         assert scores.members is not None
         return scores, where_finite(spread, scores.members[:, first] - scores.members[:, second])
-
-    def log_odds(
-        self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
-    ) -> Float[np.ndarray, " n"]:
-        """Log-odds, in nats, that the first response is the better one."""
-        return reward_margins(self, prompts, first, second)
 
     def centered(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Ensemble:
         """The members relative to their own means over reference samples of the same prompt, two or more per prompt.

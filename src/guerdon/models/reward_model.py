@@ -27,7 +27,7 @@ from guerdon.models.engine.device import autocast
 from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.engine.prepacked import prepacked_weights
 from guerdon.models.fingerprint import weights_fingerprint
-from guerdon.models.scored_pairs import margin_std, reward_margins
+from guerdon.models.scored_pairs import ComparesByReward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -75,7 +75,7 @@ class ScalarNetwork(nn.Module):
             return head(states.to(head.weight.dtype))  # type: ignore[no-any-return]
 
 
-class ScalarRewardModel:
+class ScalarRewardModel(ComparesByReward):
     """A reward model on this machine. Fulfills RewardModel, and Judge by subtraction. Scores are raw, without calibration.
 
     Several heads without attributes are the members of an ensemble, whose reward is their mean; see also `models.ensemble`.
@@ -173,18 +173,6 @@ class ScalarRewardModel:
         std, shift_p = self.uncertainty.std(wide), self.uncertainty.shift_p(wide)
         spread = self.uncertainty.margin_std(wide[first] - wide[second])
         return dataclasses.replace(scores, std=std, shift_p=shift_p), spread
-
-    def margin_std(
-        self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
-    ) -> Float[np.ndarray, " n"]:
-        """Standard deviation of each margin, raw units. An error if no uncertainty was measured."""
-        return margin_std(self, prompts, first, second)
-
-    def log_odds(
-        self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
-    ) -> Float[np.ndarray, " n"]:
-        """Log-odds, in nats, that the first response is the better one."""
-        return reward_margins(self, prompts, first, second)
 
     @property
     def fingerprint(self) -> str:

@@ -160,18 +160,27 @@ def reward_margins(
     return margins
 
 
-def margin_std(
-    model: PairScorer, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
-) -> Float[np.ndarray, " n"]:
-    """Standard deviation of each margin, in the model's units. An error if no uncertainty was measured."""
-    rows = np.arange(len(prompts))
-    _, spread = model.score_pairs([*prompts, *prompts], [*first, *second], rows, rows + len(rows))
-    if spread is None:
-        raise GuerdonError(
-            "margin_std: no uncertainty is stored with this model. "
-            "Measure it with `guerdon uncertainty MODEL --data train.jsonl --held-out calibrate.jsonl`."
-        )
-    return spread
+class ComparesByReward:
+    """What every reward model of ours also is: a judge, by the difference of two rewards."""
+
+    def log_odds(
+        self: RewardModel, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
+    ) -> Float[np.ndarray, " n"]:
+        """Log-odds that the first response is the better one: the margin of its reward, nats where rewards are in nats."""
+        return reward_margins(self, prompts, first, second)
+
+    def margin_std(
+        self: PairScorer, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
+    ) -> Float[np.ndarray, " n"]:
+        """Standard deviation of each margin, in the units of the rewards. An error if no uncertainty was measured."""
+        rows = np.arange(len(prompts))
+        _, spread = self.score_pairs([*prompts, *prompts], [*first, *second], rows, rows + len(rows))
+        if spread is None:
+            raise GuerdonError(
+                "margin_std: no uncertainty is stored with this model. "
+                "Measure it with `guerdon uncertainty MODEL --data train.jsonl --held-out calibrate.jsonl`."
+            )
+        return spread
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,10 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
-from families import save_family
+from reward_models import scores
 
 from guerdon import (
     GuerdonError,
@@ -20,40 +19,6 @@ from guerdon import (
 from guerdon.config import ModelOptions
 from guerdon.models.directory.loading import create_reward_model, load_reward_model
 from guerdon.models.directory.saving import save
-
-PROMPTS = ["write a good film review", "is it a sad film ?", "i love the people"]
-
-RESPONSES = ["yes , it is great and we love it very much .", "no", "they love you , and so do we !"]
-
-
-@pytest.fixture(scope="module")
-def families(tmp_path_factory):
-    """Name -> directory of a tiny model of that family, made when first asked for."""
-    made: dict[str, Path] = {}
-
-    def family(name: str) -> Path:
-        if name not in made:
-            made[name] = save_family(tmp_path_factory.mktemp(name), name)
-        return made[name]
-
-    return family
-
-
-@pytest.fixture(scope="module")
-def model(tiny_dir):
-    return create_reward_model(ModelOptions(base=str(tiny_dir)))
-
-
-@pytest.fixture(scope="module")
-def saved(model, tmp_path_factory):
-    """A saved directory; read it, do not write into it."""
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    save(model, folder)
-    return folder
-
-
-def scores(model):
-    return model.score(PROMPTS, RESPONSES).value
 
 
 def test_the_directory_serves_old_and_new_readers(saved):

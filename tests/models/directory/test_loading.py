@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reward_models import scores
 from safetensors.torch import load_file, save_file
 
 from guerdon import (
@@ -19,27 +20,6 @@ from guerdon.config import ModelOptions
 from guerdon.models.directory.formats import card_as_json, card_from_json
 from guerdon.models.directory.loading import create_reward_model, load_reward_model
 from guerdon.models.directory.saving import save
-
-PROMPTS = ["write a good film review", "is it a sad film ?", "i love the people"]
-
-RESPONSES = ["yes , it is great and we love it very much .", "no", "they love you , and so do we !"]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_dir):
-    return create_reward_model(ModelOptions(base=str(tiny_dir)))
-
-
-@pytest.fixture(scope="module")
-def saved(model, tmp_path_factory):
-    """A saved directory; read it, do not write into it."""
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    save(model, folder)
-    return folder
-
-
-def scores(model):
-    return model.score(PROMPTS, RESPONSES).value
 
 
 def test_training_a_saved_model_starts_from_its_own_head(model, saved):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from reward_models import PROMPTS, RESPONSES
 from toys import Good, liked
 
 from guerdon import GuerdonError
@@ -18,10 +19,6 @@ from guerdon.models.directory.loading import create_reward_model, load
 from guerdon.models.directory.saving import save, save_members
 from guerdon.models.ensemble import Ensemble, scale_by_comparisons
 from guerdon.models.ensemble_rules import ensemble_rule
-
-PROMPTS = ["write a good film review", "is it a sad film ?", "i love the people"]
-
-RESPONSES = ["yes , it is great and we love it very much .", "no", "they love you , and so do we !"]
 
 
 @pytest.fixture(scope="module")

@@ -9,46 +9,22 @@ import numpy as np
 import pytest
 import torch
 from families import save_family
-from toys import liked
+from reward_models import PROMPTS, RESPONSES
 from transformers import AutoModelForSequenceClassification
 
 from guerdon import GuerdonError
 from guerdon.api import (
     saved_models,
     scoring,
-    training,
 )
 from guerdon.config import ModelOptions
-from guerdon.models.calibrated import CalibratedModel
-from guerdon.models.card import Calibration
 from guerdon.models.directory import shared_backbone
 from guerdon.models.directory.doctor import examine
 from guerdon.models.directory.loading import create_reward_model, load, load_reward_model
 from guerdon.models.directory.saving import save
-from guerdon.models.ensemble import Ensemble, scale_by_comparisons
-from guerdon.models.ensemble_rules import ensemble_rule
+from guerdon.models.ensemble import Ensemble
 from guerdon.scoring.bulk_scorer import BulkScorer
 from guerdon.testing import check_reward_model
-
-PROMPTS = ["write a good film review", "is it a sad film ?", "i love the people"]
-
-RESPONSES = ["yes , it is great and we love it very much .", "no", "they love you , and so do we !"]
-
-
-@pytest.fixture(scope="module")
-def heads(tiny_dir):
-    """A model with three heads on its backbone."""
-    return create_reward_model(ModelOptions(base=str(tiny_dir), heads=3), seed=5)
-
-
-@pytest.fixture(scope="module")
-def saved(heads, tmp_path_factory):
-    """The same on disk, calibrated, with self-test scores. Read it; do not write into it."""
-    folder = tmp_path_factory.mktemp("heads") / "model"
-    tested = training.with_self_test(heads, liked(4))
-    ensemble = scale_by_comparisons(Ensemble([tested], ensemble_rule("uncertainty", 0.25)), liked(20))
-    save(CalibratedModel(ensemble, Calibration(temperature=2.0)), folder)
-    return folder
 
 
 @pytest.mark.parametrize("lora_rank", [0, 2])
@@ -68,17 +44,17 @@ def test_every_member_loads_alone_in_plain_transformers(heads, tiny_dir, tmp_pat
         assert not [found for found in examine(place).findings if found.severity == "error"]
 
 
-def test_the_backbone_is_written_once_and_linked(saved):
+def test_the_backbone_is_written_once_and_linked(saved_heads):
     backbone, head = (f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
-    places = [saved / f"member-{k}" for k in (1, 2, 3)]
+    places = [saved_heads / f"member-{k}" for k in (1, 2, 3)]
     assert all(place.joinpath(backbone).samefile(places[0] / backbone) for place in places)
     assert len({place.joinpath(head).read_bytes() for place in places}) == 3
     assert places[0].joinpath(head).stat().st_size < 1000
-    assert {path.name for path in saved.iterdir()} == {"ensemble.json", "member-1", "member-2", "member-3"}
+    assert {path.name for path in saved_heads.iterdir()} == {"ensemble.json", "member-1", "member-2", "member-3"}
 
 
-def test_a_saved_ensemble_scores_the_same_in_one_pass(heads, saved):
-    model = saved_models.load(saved)
+def test_a_saved_ensemble_scores_the_same_in_one_pass(heads, saved_heads):
+    model = saved_models.load(saved_heads)
     (inner,) = model.model.models
     assert inner.model.heads == 3
     raw = heads.score(PROMPTS, RESPONSES).members
@@ -92,25 +68,27 @@ def test_a_saved_ensemble_scores_the_same_in_one_pass(heads, saved):
     check_reward_model(model)
 
 
-def test_each_member_stores_its_own_self_test_scores(saved):
+def test_each_member_stores_its_own_self_test_scores(saved_heads):
     for k in (1, 2, 3):
-        report = examine(saved / f"member-{k}")
+        report = examine(saved_heads / f"member-{k}")
         assert not [finding for finding in report.findings if finding.severity in ("error", "warning")]
-    values = {json.loads((saved / f"member-{k}" / "reward.json").read_text())["self_test"][0][2] for k in (1, 2, 3)}
+    values = {
+        json.loads((saved_heads / f"member-{k}" / "reward.json").read_text())["self_test"][0][2] for k in (1, 2, 3)
+    }
     assert len(values) == 3
 
 
-def test_a_copy_without_links_still_loads_one_backbone(saved, tmp_path):
-    shutil.copytree(saved, tmp_path / "copy")
+def test_a_copy_without_links_still_loads_one_backbone(saved_heads, tmp_path):
+    shutil.copytree(saved_heads, tmp_path / "copy")
     assert len(load(tmp_path / "copy").model.models) == 1
     np.testing.assert_allclose(
         load(tmp_path / "copy").score(PROMPTS, RESPONSES).value,
-        saved_models.load(saved).score(PROMPTS, RESPONSES).value,
+        saved_models.load(saved_heads).score(PROMPTS, RESPONSES).value,
     )
 
 
-def test_a_replaced_member_is_loaded_separately(saved, tiny_dir, tmp_path, caplog):
-    shutil.copytree(saved, tmp_path / "mended")
+def test_a_replaced_member_is_loaded_separately(saved_heads, tiny_dir, tmp_path, caplog):
+    shutil.copytree(saved_heads, tmp_path / "mended")
     other = create_reward_model(ModelOptions(base=str(tiny_dir)), seed=9)
     save(other, tmp_path / "mended" / "member-2")
     found = load(tmp_path / "mended")
@@ -120,15 +98,15 @@ def test_a_replaced_member_is_loaded_separately(saved, tiny_dir, tmp_path, caplo
     np.testing.assert_allclose(raw, other.score(PROMPTS, RESPONSES).value, atol=1e-5)
 
 
-def test_saving_a_loaded_ensemble_changes_nothing(saved, tmp_path):
-    saved_models.save(saved_models.load(saved), tmp_path / "again")
+def test_saving_a_loaded_ensemble_changes_nothing(saved_heads, tmp_path):
+    saved_models.save(saved_models.load(saved_heads), tmp_path / "again")
     one, other = (
-        saved_models.load(saved).score(PROMPTS, RESPONSES),
+        saved_models.load(saved_heads).score(PROMPTS, RESPONSES),
         saved_models.load(tmp_path / "again").score(PROMPTS, RESPONSES),
     )
     np.testing.assert_allclose(one.members, other.members, atol=1e-6)
     np.testing.assert_allclose(one.value, other.value, atol=1e-6)
-    assert (saved / "ensemble.json").read_text() == (tmp_path / "again" / "ensemble.json").read_text()
+    assert (saved_heads / "ensemble.json").read_text() == (tmp_path / "again" / "ensemble.json").read_text()
 
 
 @pytest.mark.parametrize("family", ["gpt_neox", "bert", "granite"])
@@ -141,19 +119,19 @@ def test_heads_of_other_families_survive_a_round_trip(tmp_path, family):
     )
 
 
-def test_an_ensemble_scores_a_file(saved, tmp_path):
+def test_an_ensemble_scores_a_file(saved_heads, tmp_path):
     rows = [{"prompt": p, "response": r} for p, r in zip(PROMPTS, RESPONSES, strict=True)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    scorer = BulkScorer(saved)
+    scorer = BulkScorer(saved_heads)
     assert len(scorer.identity()["model"]) > 10
     scoring.score_file(scorer, tmp_path / "rows.jsonl", tmp_path / "out.jsonl")
     told = [json.loads(line)["reward"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    np.testing.assert_allclose(told, saved_models.load(saved).score(PROMPTS, RESPONSES).value, atol=1e-5)
+    np.testing.assert_allclose(told, saved_models.load(saved_heads).score(PROMPTS, RESPONSES).value, atol=1e-5)
 
 
-def test_an_ensemble_is_refused_where_a_single_model_is_expected(saved):
+def test_an_ensemble_is_refused_where_a_single_model_is_expected(saved_heads):
     with pytest.raises(GuerdonError, match=r"is an ensemble, a directory of models\. Use `guerdon.load`"):
-        load_reward_model(saved)
+        load_reward_model(saved_heads)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +145,8 @@ def test_an_ensemble_is_refused_where_a_single_model_is_expected(saved):
         ({"scale": {"center": [0.0], "spread": [-1.0], "provenance": {}}}, "spread above 0"),
     ],
 )
-def test_an_invalid_manifest_is_refused(saved, tmp_path, change, message):
-    manifest = json.loads((saved / "ensemble.json").read_text()) | change
+def test_an_invalid_manifest_is_refused(saved_heads, tmp_path, change, message):
+    manifest = json.loads((saved_heads / "ensemble.json").read_text()) | change
     (tmp_path / "ensemble.json").write_text(json.dumps(manifest))
     with pytest.raises(GuerdonError, match=message):
         load(tmp_path)

@@ -10,16 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reward_models import HELD_OUT, NEW, TRAIN, texts_of
 from safetensors.numpy import load_file
 from shell import guerdon
-from toys import liked
 
 from guerdon import GuerdonError
 from guerdon.api import (
     calibration,
     data,
     saved_models,
-    uncertainty,
 )
 from guerdon.config import ModelOptions
 from guerdon.models.calibrated import CalibratedModel
@@ -28,45 +27,25 @@ from guerdon.models.directory import uncertainty_file
 from guerdon.models.directory.loading import create_reward_model, load_reward_model
 from guerdon.models.directory.saving import save
 from guerdon.models.directory.uncertainty_file import UNCERTAINTY_FILE
-from guerdon.models.reward_model import ScalarRewardModel
-
-EVERY = liked(220, seed=1)
-
-TRAIN, HELD_OUT, NEW = EVERY[:120], EVERY[120:160], EVERY[160:]
 
 
 @pytest.fixture(scope="module")
-def bare(tiny_dir) -> ScalarRewardModel:
-    return create_reward_model(ModelOptions(base=str(tiny_dir)))
-
-
-@pytest.fixture(scope="module")
-def model(bare) -> CalibratedModel:
-    """A model with a measured uncertainty and a temperature of 2; shared, so do not change it."""
-    return uncertainty.measure_uncertainty(CalibratedModel(bare, Calibration(2.0, 0.5)), TRAIN, held_out=HELD_OUT)
-
-
-@pytest.fixture(scope="module")
-def saved(model, tmp_path_factory) -> Path:
+def saved(uncertain, tmp_path_factory) -> Path:
     """Its directory. Read it; do not write into it."""
     folder = tmp_path_factory.mktemp("saved") / "model"
-    saved_models.save(model, folder)
+    saved_models.save(uncertain, folder)
     return folder
 
 
-def asked(comparisons) -> tuple[list, list]:
-    return [c.prompt for c in comparisons for _ in c.responses], [r for c in comparisons for r in c.responses]
-
-
-def test_a_loaded_model_has_the_uncertainty_that_was_saved(model, saved):
+def test_a_loaded_model_has_the_uncertainty_that_was_saved(uncertain, saved):
     again = saved_models.load(saved)
-    here, there = model.score(*asked(NEW)), again.score(*asked(NEW))
+    here, there = uncertain.score(*texts_of(NEW)), again.score(*texts_of(NEW))
     np.testing.assert_allclose(there.std, here.std, rtol=1e-3)
     np.testing.assert_allclose(there.shift_p, here.shift_p, atol=0.05)
-    assert again.model.uncertainty.provenance == model.model.uncertainty.provenance
+    assert again.model.uncertainty.provenance == uncertain.model.uncertainty.provenance
     card = json.loads((saved / "reward.json").read_text("utf-8"))
     assert card["uncertainty"]["comparisons"] == len(TRAIN)
-    assert saved_models.load(saved, with_uncertainty=False).score(*asked(NEW)).std is None
+    assert saved_models.load(saved, with_uncertainty=False).score(*texts_of(NEW)).std is None
 
 
 def test_readers_of_weights_do_not_see_the_file(saved):
@@ -76,19 +55,19 @@ def test_readers_of_weights_do_not_see_the_file(saved):
     assert (saved / UNCERTAINTY_FILE).stat().st_mode & 0o777 == 0o644
 
 
-def test_a_model_without_uncertainty_has_no_file_and_no_key(bare, tmp_path):
-    save(bare, tmp_path / "model")
+def test_a_model_without_uncertainty_has_no_file_and_no_key(model, tmp_path):
+    save(model, tmp_path / "model")
     assert "uncertainty" not in json.loads((tmp_path / "model/reward.json").read_text("utf-8"))
     assert not (tmp_path / "model" / UNCERTAINTY_FILE).exists()
     assert load_reward_model(tmp_path / "model").uncertainty is None
 
 
-def test_recalibration_keeps_it_and_further_training_drops_it(model, saved, tmp_path):
+def test_recalibration_keeps_it_and_further_training_drops_it(uncertain, saved, tmp_path):
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
     loaded = saved_models.load(folder)
     calibration.store_calibration(CalibratedModel(loaded.model, Calibration(4.0)), folder)
     again = saved_models.load(folder)
-    np.testing.assert_allclose(again.score(*asked(NEW)).std, model.score(*asked(NEW)).std / 2, rtol=1e-3)
+    np.testing.assert_allclose(again.score(*texts_of(NEW)).std, uncertain.score(*texts_of(NEW)).std / 2, rtol=1e-3)
     assert create_reward_model(ModelOptions(base=str(folder))).uncertainty is None
 
 
@@ -113,7 +92,7 @@ def test_uncertainty_of_another_model_is_refused(saved, tmp_path, change):
 def test_another_dtype_is_the_same_model(saved):
     rounded = load_reward_model(saved, ModelOptions(dtype="bfloat16"))
     assert rounded.uncertainty is not None
-    assert (rounded.score(*asked(NEW)).std > 0).all()
+    assert (rounded.score(*texts_of(NEW)).std > 0).all()
 
 
 def test_an_unreadable_file_is_refused_and_a_missing_one_is_warned_about(saved, tmp_path, caplog):
@@ -127,7 +106,7 @@ def test_an_unreadable_file_is_refused_and_a_missing_one_is_warned_about(saved, 
     assert "reward.json names it" in caplog.text
 
 
-def test_a_newer_file_is_refused(model, saved, tmp_path, monkeypatch):
+def test_a_newer_file_is_refused(uncertain, saved, tmp_path, monkeypatch):
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
     monkeypatch.setattr(uncertainty_file, "UNCERTAINTY_FORMAT", 1)
     with pytest.raises(
@@ -137,9 +116,9 @@ def test_a_newer_file_is_refused(model, saved, tmp_path, monkeypatch):
         load_reward_model(folder)
 
 
-def test_the_command_stores_it_in_place_and_replaces_a_stale_one(bare, tmp_path):
+def test_the_command_stores_it_in_place_and_replaces_a_stale_one(model, tmp_path):
     folder = tmp_path / "model"
-    save(bare, folder)
+    save(model, folder)
     weights = (folder / "model.safetensors").read_bytes()
     for name, rows in (("train", TRAIN), ("held", HELD_OUT)):
         data.write(tmp_path / f"{name}.jsonl", rows)
@@ -157,7 +136,7 @@ def test_the_command_stores_it_in_place_and_replaces_a_stale_one(bare, tmp_path)
     assert json.loads(first.out)["comparisons"] == len(TRAIN)
     assert (folder / "model.safetensors").read_bytes() == weights
     known = saved_models.load(folder)
-    assert known.score(*asked(NEW)).shift_p is not None
+    assert known.score(*texts_of(NEW)).shift_p is not None
     with torch.no_grad():
         known.model.network.classifier.score.weight[0, 0] += 1.0
     known.model.uncertainty = None
@@ -166,4 +145,4 @@ def test_the_command_stores_it_in_place_and_replaces_a_stale_one(bare, tmp_path)
     shutil.copytree((folder / UNCERTAINTY_FILE).parent, (other / UNCERTAINTY_FILE).parent)
     again = guerdon(*map(str, ("uncertainty", other, *command[2:])))
     assert again.code == 0, again.err
-    assert saved_models.load(other).score(*asked(NEW)).std is not None
+    assert saved_models.load(other).score(*texts_of(NEW)).std is not None
