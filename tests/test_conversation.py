@@ -95,7 +95,8 @@ def test_a_slice_and_a_sum_keep_the_tools():
     assert Prompt(prompt) == prompt
     assert Prompt(tuple(prompt)) == tuple(prompt)
     assert prompt[0] is USER
-    assert "must not be joined" in message(lambda: prompt + Prompt([USER], [{"name": "other"}]))
+    line = message(lambda: prompt + Prompt([USER], [{"name": "other"}]))
+    assert line == "prompts must have the same tools to be joined, got weather and other. Give both the same tools."
 
 
 def test_a_prompt_cannot_be_changed():

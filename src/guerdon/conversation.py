@@ -432,5 +432,8 @@ def _with_tools(messages: tuple[Message, ...], tools: tuple[str, ...]) -> Prompt
 
 def _shared_tools(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
     if first and second and first != second:
-        raise GuerdonError("prompts with different tools must not be joined. Give both the same tools.")
+        names = [", ".join(map(tool_name, tools)) for tools in (first, second)]
+        raise GuerdonError(
+            f"prompts must have the same tools to be joined, got {names[0]} and {names[1]}. Give both the same tools."
+        )
     return first or second

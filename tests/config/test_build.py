@@ -145,6 +145,8 @@ def test_keywords_are_checked_by_name_and_value():
     assert make(SplitOptions, {"salt": "x"}).salt == "x"
     with pytest.raises(GuerdonError, match=r"slat is not an option in SplitOptions\. Did you mean salt\?"):
         make(SplitOptions, {"slat": "x"})
+    with pytest.raises(GuerdonError, match=r"qqq is not an option in SplitOptions\. Choose from train, .*, salt\.$"):
+        make(SplitOptions, {"qqq": "x"})
     with pytest.raises(GuerdonError, match=r"train must be less than or equal to 1, got 2\. See"):
         make(SplitOptions, {"train": 2})
 

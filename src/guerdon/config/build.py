@@ -156,4 +156,6 @@ def _suggest(key: str, known: Sequence[str]) -> str:
         return f"Did you mean {exact}?"
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     close = close or [by_name[n] for n in difflib.get_close_matches(name, list(by_name), n=1, cutoff=0.5)]
-    return f"Did you mean {close[0]}?" if close else f"Choose from {', '.join(known[:9])}, ..."
+    if close:
+        return f"Did you mean {close[0]}?"
+    return f"Choose from {', '.join(known[:9])}{', ...' if len(known) > 9 else '.'}"
