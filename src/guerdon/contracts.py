@@ -256,7 +256,7 @@ class Rollouts:
     @property
     def responses_by_prompt(self) -> list[tuple[Response, ...]]:
         """The N responses of each group, in order."""
-        return [self.responses[at : at + self.samples] for at in range(0, len(self), self.samples)]
+        return [self.responses[start : start + self.samples] for start in range(0, len(self), self.samples)]
 
     @property
     def reward_by_prompt(self) -> Float[np.ndarray, "p N"]:

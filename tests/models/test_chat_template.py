@@ -192,7 +192,7 @@ def test_thoughts_of_the_reply_are_shown_though_tools_were_called_between():
 
 def test_a_template_that_takes_thoughts_from_an_earlier_turn_once_a_reply_is_added_is_refused():
     line = refusal(LAST_THOUGHT, THOUGHTS, "Warm.")
-    assert line.startswith("the chat template must render a prompt alike with and without its reply, got '<think>")
+    assert line.startswith("the chat template must render a prompt the same with and without its reply, got '<think>")
     assert "without and '\\n\\n42<|im_end|>" in line
     assert "Use a template that keeps earlier turns as they are, or drop the row." in line
     assert render(LAST_THOUGHT, [Message("user", "6 times 7?")], "<think>6*7</think>42"), "no earlier turn"
@@ -201,7 +201,7 @@ def test_a_template_that_takes_thoughts_from_an_earlier_turn_once_a_reply_is_add
 
 def test_a_prompt_that_ends_with_the_assistant_is_refused_where_its_thought_would_go():
     prompt = [USER, Message("assistant", "Let me see.")]
-    assert "must render a prompt alike" in refusal(QWEN3, prompt, "Warm.")
+    assert "must render a prompt the same" in refusal(QWEN3, prompt, "Warm.")
     for name in ("chatml", "llama3"):
         assert render(TEMPLATES[name], prompt, "Warm.")
 

@@ -58,7 +58,10 @@ def check(
 
 
 def token_counter(options: ModelOptions) -> Any:
-    """A function from a prompt and a response to the ids that a model reads, truncated as it would. Loads only the tokenizer."""
+    """A function from a prompt and a response to the token ids [t] that a model reads, truncated as it truncates.
+
+    It loads the tokenizer only.
+    """
     from guerdon.models.directory.loading import load_text
 
     text = load_text(options.model_copy(update={"truncation": "left"}))

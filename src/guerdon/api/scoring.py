@@ -18,7 +18,7 @@ from guerdon.scoring.files import score_rows
 
 
 def score(model: RewardModel, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
-    """Rewards in nats; strings or chat messages."""
+    """The rewards [n], in nats, of n responses to n prompts; each is a string or chat messages."""
     return model.score(prompts, responses)
 
 

@@ -88,9 +88,8 @@ def _set_up_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # texts may have characters that a terminal cannot show
-    logging.getLogger("huggingface_hub.utils._http").setLevel(
-        logging.ERROR
-    )  # one line per retry; the last error is enough
+    hub_retries = logging.getLogger("huggingface_hub.utils._http")
+    hub_retries.setLevel(logging.ERROR)  # one line per retry; the last error is enough
     logging.getLogger("guerdon").addHandler(logging.StreamHandler())
     logging.getLogger("guerdon").setLevel(logging.INFO)
 

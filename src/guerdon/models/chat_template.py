@@ -36,9 +36,9 @@ class ChatTemplate:
     Never silently wrong: a conversation is refused, in one line, if the template
     * leaves out a tool, a tool call, its arguments or its result (a conversation of the same shape, with marks in their
       place, shows it);
-    * renders the prompt differently once the reply is added, as a template does that keeps the thoughts of the last
-      assistant turn only. What follows the prompt's last turn may differ: a template may open a thought for the reply
-      and not show it in a finished turn.
+    * renders the prompt differently once the reply is added, such as a template that keeps the thoughts of only the
+      last assistant turn. What follows the prompt's last turn may differ: a template may open a thought for the reply
+      and leave it out of a finished turn.
 
     One object serves one batch: it remembers what it has rendered.
     """
@@ -56,8 +56,8 @@ class ChatTemplate:
     def conversation(self, prompt: Prompt, response: Response) -> str:
         """The prompt with its reply. One that was cut ("length") is left open, without an end-of-turn marker.
 
-        A reply that was cut inside a thought (an open <think>) stands behind the prompt as it was written: a template
-        that takes thoughts apart would close the thought before it begins.
+        A reply that was cut inside a thought (an open <think>) follows the prompt as it was written: a template that
+        parses thoughts would close the thought.
         """
         prompt = as_prompt(prompt)
         turns = (*with_system_message(prompt, self.system), *response.turns())
@@ -79,7 +79,7 @@ class ChatTemplate:
         same = next((i for i, (a, b) in enumerate(zip(start, finished, strict=False)) if a != b), len(finished))
         if len(start) - same > len(self._closing(turns, prompt.tools, add_generation_prompt=True)):
             raise GuerdonError(
-                "the chat template must render a prompt alike with and without its reply, got "
+                "the chat template must render a prompt the same with and without its reply, got "
                 f"{start[same : same + 30]!r} without and {finished[same : same + 30]!r} with it at character {same}. "
                 "Use a template that keeps earlier turns as they are, or drop the row."
             )
@@ -112,10 +112,12 @@ class ChatTemplate:
                 )
             return finished[: len(finished) - len(closing)]
         marked = self._render((*earlier, replace(last, content=last.content + END)), prompt.tools)
-        at = marked.rfind(END.strip())
+        end = marked.rfind(END.strip())
         opened = None
-        if at >= 0:
-            opened = marked[:at] if marked.startswith(END, at) else marked[:at].rstrip()  # rstrip: the template trims
+        if end >= 0:
+            opened = (
+                marked[:end] if marked.startswith(END, end) else marked[:end].rstrip()
+            )  # rstrip: the template trims
         start = self._render(earlier, prompt.tools, True) if response.messages else self._start(prompt)
         if (
             start is not None
@@ -275,7 +277,7 @@ def _is_inside_thought(start: str, text: str) -> bool:
 
 
 def _continues(opened: str | None, start: str, text: str) -> bool:
-    """Whether the template put the text right behind the prompt, trimmed or not."""
+    """Whether the template put the text right after the prompt, trimmed or not."""
     return opened is not None and opened.startswith(start) and opened[len(start) :].strip() == text.strip()
 
 

@@ -18,8 +18,8 @@ def from_trl(row: Row) -> Comparison:
 
     Also read: a prompt of messages with plain text responses, responses that repeat the prompt, a prompt column named
     conversations. Without a prompt column the prompt is what both share: messages up to where they differ, or text up to
-    the last space before they differ (responses that begin alike lose that to it). Behind it stand the responses: one
-    assistant message each, or several with tool calls and results between them. margin becomes the strength.
+    the last space before they differ (responses that begin alike lose that to it). The responses follow it: one assistant
+    message each, or several with tool calls and results between them. margin becomes the strength.
     """
     chosen, rejected = required(row, "chosen"), required(row, "rejected")
     for key, value in (("chosen", chosen), ("rejected", rejected)):
@@ -54,10 +54,10 @@ def _from_messages(row: Row, prompt: object, chosen: object, rejected: object) -
     for key, turns in (("chosen", better), ("rejected", worse)):
         if turns[-1].role != "assistant":
             raise field_error(f"the last message of {key}", "an assistant message", turns[-1].role)
-    at = _first_reply(better, worse)
+    start = _first_reply(better, worse)
     column = Prompt() if prompt is None else to_prompt(prompt)
-    turns = with_tools(row, _join(column, better[:at]))
-    return to_pair(row, turns, Response(messages=better[at:]), Response(messages=worse[at:]))
+    turns = with_tools(row, _join(column, better[:start]))
+    return to_pair(row, turns, Response(messages=better[start:]), Response(messages=worse[start:]))
 
 
 def _first_reply(better: Prompt, worse: Prompt) -> int:
