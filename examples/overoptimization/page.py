@@ -112,14 +112,14 @@ def best_n_by_size(sizes: Sequence[str], best: Mapping[str, Report], most: int) 
 
 
 def turned_lines(best: Mapping[str, Report], ran: Mapping[str, Report]) -> str:
-    found = {"best of n": best, "PPO": ran}
+    methods = {"best of n": best, "PPO": ran}
     lines = []
-    for method, reports in found.items():
+    for method, reports in methods.items():
         turned = [name for name, report in reports.items() if outcome(report) == TURNED]
         count = f"{len(turned)} of {len(reports)}"
         which = f" ({', '.join(turned)})" if turned else ""
         lines.append(f"* {method}: {'yes' if turned else 'no'}, in {count}{which}.")
-    if not any(outcome(report) == TURNED for reports in found.values() for report in reports.values()):
+    if not any(outcome(report) == TURNED for reports in methods.values() for report in reports.values()):
         lines.append(
             "\nGold fell nowhere. Three reasons show above: a proxy that agrees with gold on half the pairs has learned nothing, so "
             "nothing rises; one that agrees on most pairs has learned where gold falls; and if gold still rises at the last "

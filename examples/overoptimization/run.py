@@ -26,19 +26,9 @@ import numpy as np
 import page
 
 import guerdon
-from guerdon.api import (
-    auditing,
-    calibration,
-    optimization,
-    overoptimization,
-)
+from guerdon.api import auditing, calibration, optimization, overoptimization
 from guerdon.config import build
-from guerdon.contracts import (
-    Comparison,
-    Preference,
-    Rollouts,
-    as_prompt,
-)
+from guerdon.contracts import Comparison, Preference, Rollouts, as_prompt
 from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.io import readers, writers
 from guerdon.io.run_folder import refuse_other_run
@@ -196,8 +186,8 @@ def compare(out: Path, args: argparse.Namespace, judge: Reward) -> None:
             f"got {len(learned)}. Set more --prompts."
         )
     guerdon.write(out / "held-out.jsonl", held_out)
-    guerdon.write(out / "calibrate.jsonl", [noisy(each, args.noise, rng) for each in held_out])
-    guerdon.write(out / "comparisons.jsonl", [noisy(each, args.noise, rng) for each in learned])
+    guerdon.write(out / "calibrate.jsonl", [noisy(comparison, args.noise, rng) for comparison in held_out])
+    guerdon.write(out / "comparisons.jsonl", [noisy(comparison, args.noise, rng) for comparison in learned])
 
 
 def pairs(replies: Rollouts, judge: Reward, rng: random.Random) -> list[Comparison]:
@@ -206,7 +196,7 @@ def pairs(replies: Rollouts, judge: Reward, rng: random.Random) -> list[Comparis
     of_prompt: dict[Any, list[int]] = {}
     for i, prompt in enumerate(replies.prompts):
         of_prompt.setdefault(prompt, []).append(i)
-    found = []
+    comparisons = []
     for prompt, rows in of_prompt.items():
         rng.shuffle(rows)
         while rows:
@@ -217,9 +207,9 @@ def pairs(replies: Rollouts, judge: Reward, rng: random.Random) -> list[Comparis
             rows.remove(second)
             groups = ((0,), (1,)) if value[first] > value[second] else ((1,), (0,))
             both = (replies.responses[first], replies.responses[second])
-            found.append(Comparison(prompt, both, Preference(groups=groups), annotator="gold"))
-    rng.shuffle(found)
-    return found
+            comparisons.append(Comparison(prompt, both, Preference(groups=groups), annotator="gold"))
+    rng.shuffle(comparisons)
+    return comparisons
 
 
 def noisy(comparison: Comparison, noise: float, rng: random.Random) -> Comparison:
@@ -272,10 +262,10 @@ def score_pool(out: Path, name: str) -> None:
 
 def score_pool_with_ensemble(out: Path, args: argparse.Namespace, rule: str, name: str) -> None:
     """Write the pool with an ensemble's reward: each member in its own standard deviations, then the rule."""
-    each = [read_pool(out / f"pool-{member}.jsonl").rollouts.reward_by_prompt for member in members(args)]
-    scaled = np.stack([(one / page.spread(one)).ravel() for one in each])
+    rewards = [read_pool(out / f"pool-{member}.jsonl").rollouts.reward_by_prompt for member in members(args)]
+    scaled = np.stack([(reward / page.spread(reward)).ravel() for reward in rewards])
     write_scored_pool(
-        out / "pool.jsonl", out / f"pool-{name}.jsonl", ensemble_rule(rule)(scaled).reshape(each[0].shape)
+        out / "pool.jsonl", out / f"pool-{name}.jsonl", ensemble_rule(rule)(scaled).reshape(rewards[0].shape)
     )
 
 
@@ -283,8 +273,8 @@ def ensemble_reward(out: Path, args: argparse.Namespace, name: str) -> Reward:
     """The ensemble as a reward: each member in its own standard deviations over the untouched policy's replies."""
     rule = next(rule for rule, pool_name in RULES.items() if pool_name == name)
     models = {member: load(out / member) for member in members(args)}
-    units = {each: m.calibration.reference_spread / m.calibration.temperature for each, m in models.items()}
-    return combined(models, {each: 1 / unit for each, unit in units.items()}, rule)
+    units = {name: m.calibration.reference_spread / m.calibration.temperature for name, m in models.items()}
+    return combined(models, {name: 1 / unit for name, unit in units.items()}, rule)
 
 
 def write_scored_pool(source: Path, path: Path, reward: np.ndarray) -> None:

@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from guerdon.api.auditing import uncertainty_source, write_report
 from guerdon.api.overoptimization import run_report
-from guerdon.config import (
-    BestOfNOptions,
-    Config,
-    OptimizeOptions,
-    PolicyOptions,
-    SplitOptions,
-    build,
-    make,
-)
+from guerdon.config import BestOfNOptions, Config, OptimizeOptions, PolicyOptions, SplitOptions, build, make
 from guerdon.contracts import (
     GuerdonError,
     Policy,
@@ -30,11 +22,7 @@ from guerdon.contracts import (
     digest,
     prompt_digest,
 )
-from guerdon.io import (
-    run_folder,
-    schema,
-    writers,
-)
+from guerdon.io import run_folder, schema, writers
 from guerdon.models.calibrated import CalibratedModel, strip_calibration
 from guerdon.models.reward_model import ScalarRewardModel
 

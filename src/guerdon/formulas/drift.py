@@ -142,9 +142,8 @@ def length_effect(
     none = Interval(math.nan, math.nan, math.nan, p)
     if m < 2 or p < 3:
         return LengthEffect(none, none, none)
-    count = np.concatenate(
-        [np.ones((1, p)), *draw_counts(p, draws, seed, "multinomial")]
-    )  # row 0: every prompt once, the estimate itself
+    # Row 0 holds every prompt once: the estimate itself
+    count = np.concatenate([np.ones((1, p)), *draw_counts(p, draws, seed, "multinomial")])
 
     reward_own, length_own = proxy - proxy.mean(axis=0), length - length.mean(axis=0)
     reward_common, length_common = count @ reward_own.T / p, count @ length_own.T / p
@@ -186,7 +185,7 @@ def _grams(of: Sequence[str], n: int) -> list[tuple[str, ...]]:
 
 
 def _share_of_types(rows: Sequence[Sequence[Hashable]]) -> Interval:
-    """Distinct things over all things, with a delete-one jackknife interval over rows.
+    """Distinct items over all items, with a delete-one jackknife interval over rows.
 
     A bootstrap draws some rows twice, and the copy of a row has nothing distinct: every draw would be below the value. The
     jackknife repeats no row, and its variance is biased upwards (Efron & Stein 1981).

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.auditing.overoptimization.path import Bootstrap, Path, path_of_pool
+from guerdon.auditing.overoptimization.path import Bootstrap, OptimizationPath, path_of_pool
 from guerdon.auditing.overoptimization.report import estimate_from_draws, gold_by_proxy
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Rollouts
 from guerdon.formulas import best_of_n, drift, tilting
@@ -74,7 +74,7 @@ def forecast_finding(
 
 
 def compare_with_forecast(
-    path: Path, pool: Rollouts, bootstrap: Bootstrap
+    path: OptimizationPath, pool: Rollouts, bootstrap: Bootstrap
 ) -> tuple[dict[str, Estimate], list[Finding], dict[str, Curve]]:
     """The gold that the pool forecasts for the proxy that a run reached, beside the gold that the run got there.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DISTANCE_LABEL",
     "Bootstrap",
-    "Path",
+    "OptimizationPath",
     "Trajectory",
     "curve_by_kl",
     "path_of_pool",
@@ -81,7 +81,7 @@ class Bootstrap(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Path:
+class OptimizationPath:
     """Points in order of distance, the first the reference. Tables are [points, u]; length is counted in `unit`.
 
     points: their names, such as "update 20" or "n = 4".
@@ -96,7 +96,7 @@ class Path:
     unit: str = "tokens"
 
 
-def path_of_run(run: Trajectory) -> Path:
+def path_of_run(run: Trajectory) -> OptimizationPath:
     """A run's checks by distance. Prompts that lack a number, and checks that lack too many, are left out."""
     if len(run.updates) < 2:
         raise GuerdonError(
@@ -120,10 +120,10 @@ def path_of_run(run: Trajectory) -> Path:
     order = np.argsort(d, kind="stable")
     points = tuple(f"update {run.updates[rows[i]]}" for i in order)
     gold = rest[0][order] if rest else None
-    return Path(d[order], proxy[order], gold, length[order], "rl", points)
+    return OptimizationPath(d[order], proxy[order], gold, length[order], "rl", points)
 
 
-def path_of_pool(pool: Rollouts, ns: Sequence[int]) -> tuple[Path, str]:
+def path_of_pool(pool: Rollouts, ns: Sequence[int]) -> tuple[OptimizationPath, str]:
     """Best-of-n by distance, at each n; and where the KL comes from, in words."""
     rewards = pool.reward_by_prompt
     chance, source = _chance_of_outcome(pool)
@@ -141,7 +141,9 @@ def path_of_pool(pool: Rollouts, ns: Sequence[int]) -> tuple[Path, str]:
     else:
         length, unit = pool.by_prompt(pool.length.astype(np.float64)), "tokens"
     points = tuple(f"n = {n}" for n in ns)
-    return Path(d, by_n(rewards), None if gold is None else by_n(gold), by_n(length), "bon", points, unit), source
+    return OptimizationPath(
+        d, by_n(rewards), None if gold is None else by_n(gold), by_n(length), "bon", points, unit
+    ), source
 
 
 def _chance_of_outcome(pool: Rollouts) -> tuple[Float[np.ndarray, "p N"], str]:
@@ -164,7 +166,7 @@ def text_table(pool: Rollouts, measure: Callable[[str], float]) -> Float[np.ndar
 
 
 def curve_by_kl(
-    path: Path, values: Float[np.ndarray, "m u"], label: str, bootstrap: Bootstrap, title: str = ""
+    path: OptimizationPath, values: Float[np.ndarray, "m u"], label: str, bootstrap: Bootstrap, title: str = ""
 ) -> Curve:
     """Means over prompts against the distance."""
     y = tuple(bootstrap.mean(row) for row in values)

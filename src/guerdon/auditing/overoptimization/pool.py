@@ -15,7 +15,7 @@ from guerdon.auditing.overoptimization.forecast import forecast_curve, forecast_
 from guerdon.auditing.overoptimization.path import (
     DISTANCE_LABEL,
     Bootstrap,
-    Path,
+    OptimizationPath,
     curve_by_kl,
     path_of_pool,
     text_table,
@@ -128,7 +128,7 @@ def _checked_ns(pool: Rollouts, most_n: int | None) -> Sequence[int]:
 
 
 def _drifts(
-    pool: Rollouts, ns: Sequence[int], path: Path, bootstrap: Bootstrap
+    pool: Rollouts, ns: Sequence[int], path: OptimizationPath, bootstrap: Bootstrap
 ) -> tuple[dict[str, Estimate], list[Finding], dict[str, Curve]]:
     """Of the response that the proxy chooses from n, by n: unbiased, as the rewards are. Diversity is of a set of
     responses, one per prompt: those chosen from the first n."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.auditing.overoptimization.path import Bootstrap, Path, curve_by_kl
+from guerdon.auditing.overoptimization.path import Bootstrap, OptimizationPath, curve_by_kl
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
 from guerdon.formulas import drift, overoptimization
 from guerdon.models.estimates import OPTIMIZATION, SHARED_QUANTITIES, number
@@ -70,7 +70,7 @@ class _Gold:
     law: FitWithIntervals | None
 
 
-def path_report(title: str, path: Path, bootstrap: Bootstrap, alerts: Sequence[Finding] = ()) -> Report:
+def path_report(title: str, path: OptimizationPath, bootstrap: Bootstrap, alerts: Sequence[Finding] = ()) -> Report:
     """Summary, estimates, findings and curves of a path. The alerts come after the finding about gold."""
     proxy_gain = path.proxy - path.proxy[0]
     estimates = {"proxy_gain": bootstrap.mean(proxy_gain[-1])}
@@ -112,14 +112,14 @@ def estimate_from_draws(value: float, drawn: Float[np.ndarray, " draws"], n: int
     return Estimate(value, float(low), float(high), n)
 
 
-def _last_kl(path: Path) -> float:
+def _last_kl(path: OptimizationPath) -> float:
     return float(path.d[-1] ** 2)
 
 
 # ---- Gold --------------------------------------------------------------------------------------------------------
 
 
-def _measure_gold(path: Path, gold: np.ndarray, proxy_gain: np.ndarray, bootstrap: Bootstrap) -> _Gold:
+def _measure_gold(path: OptimizationPath, gold: np.ndarray, proxy_gain: np.ndarray, bootstrap: Bootstrap) -> _Gold:
     gain = gold - gold[0]
     trend = overoptimization.gold_trend(path.d, gain.T, bootstrap.seed, bootstrap.draws)
     law = None
@@ -128,7 +128,7 @@ def _measure_gold(path: Path, gold: np.ndarray, proxy_gain: np.ndarray, bootstra
     return _Gold(gain, proxy_gain, trend, law)
 
 
-def _gold_estimates(path: Path, gold: _Gold, bootstrap: Bootstrap) -> dict[str, Estimate]:
+def _gold_estimates(path: OptimizationPath, gold: _Gold, bootstrap: Bootstrap) -> dict[str, Estimate]:
     estimates = {"gold_gain": Estimate(*gold.trend.gain), "gold_drop": Estimate(*gold.trend.drop)}
     late = int(np.searchsorted(path.d, path.d[-1] * 2 / 3))
     for name, start in (("gold_per_proxy", 0), ("gold_per_proxy_late", min(late, len(path.d) - 2))):
@@ -153,14 +153,14 @@ def _slope(proxy: Float[np.ndarray, " u"], gold: Float[np.ndarray, " u"], bootst
     return estimate_from_draws(float(gold.mean() / proxy.mean()), (count @ gold) / (count @ proxy), len(proxy))
 
 
-def _gold_curves(path: Path, gold: _Gold, bootstrap: Bootstrap) -> dict[str, Curve]:
+def _gold_curves(path: OptimizationPath, gold: _Gold, bootstrap: Bootstrap) -> dict[str, Curve]:
     by_kl = curve_by_kl(path, gold.gain, "gold, gain", bootstrap, "The second judge, the further the policy goes")
     title = "Gold, for the proxy that was gained"
     by_proxy = gold_by_proxy(gold.proxy_gain, gold.gain, bootstrap, "as measured", title)
     return {"gold_by_kl": replace(by_kl, caption=_law_caption(path, gold)), "gold_by_proxy": by_proxy}
 
 
-def _law_caption(path: Path, gold: _Gold) -> str:
+def _law_caption(path: OptimizationPath, gold: _Gold) -> str:
     law = gold.law
     if law is None:
         return f"Too few distances for a law: {MIN_POINTS} are needed."
@@ -181,7 +181,7 @@ def _describe_peak(law: FitWithIntervals) -> str:
     return f"Its peak is at KL = {number(law.peak_kl)} nats/sequence, at gold {number(law.height)}."
 
 
-def _trend_finding(path: Path, gold: _Gold) -> Finding:
+def _trend_finding(path: OptimizationPath, gold: _Gold) -> Finding:
     trend = gold.trend
     title = drift.describe_trend(trend, _last_kl(path)).removesuffix(".")
     evidence = f"gold from start to end: {number(trend.gain)}; from its best to the end: lost {number(trend.drop)}"
@@ -225,7 +225,9 @@ def _exchange_finding(estimates: Mapping[str, Estimate]) -> Iterator[Finding]:
 # ---- Length ------------------------------------------------------------------------------------------------------
 
 
-def _measure_length(path: Path, gain: Estimate, bootstrap: Bootstrap) -> tuple[dict[str, Estimate], list[Finding]]:
+def _measure_length(
+    path: OptimizationPath, gain: Estimate, bootstrap: Bootstrap
+) -> tuple[dict[str, Estimate], list[Finding]]:
     """The gain in length, and how much of the proxy's gain goes with it."""
     estimates = {"length_gain": bootstrap.mean(path.length[-1] - path.length[0])}
     effect = drift.length_effect(path.proxy, path.length, bootstrap.draws, bootstrap.seed)
