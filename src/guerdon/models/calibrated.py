@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from guerdon.contracts import GuerdonError, Scores, digest
+from guerdon.formulas.normalization import zscore_global
 from guerdon.models.card import Calibration
 from guerdon.models.fingerprint import fingerprint_of
 from guerdon.models.scored_pairs import ComparesByReward, PairScorer
@@ -53,14 +54,14 @@ class CalibratedModel(ComparesByReward):
         return self._in_nats(scores), None if spread is None else spread / self.calibration.temperature
 
     def normalized(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Float[np.ndarray, " n"]:
-        """Rewards with mean 0 and variance 1 over the reference policy's samples (Ziegler 2019): the scale for RL."""
+        """Rewards [n] with mean 0 and variance 1 over the reference policy's samples (Ziegler 2019): the scale for RL."""
         if not self.calibration.provenance:
             raise GuerdonError(
                 "calibration: a reference mean and spread are needed, none were measured. "
                 "Calibrate with samples of the policy to be trained."
             )
         raw = self.model.score(prompts, responses).value
-        return (raw - self.calibration.reference_mean) / self.calibration.reference_spread
+        return zscore_global(raw, self.calibration.reference_mean, self.calibration.reference_spread)
 
     def _in_nats(self, raw: Scores) -> Scores:
         shift, scale = self.calibration.reference_mean, self.calibration.temperature
