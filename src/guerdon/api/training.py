@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from guerdon.config import Config, ModelOptions, build
-from guerdon.config.training import refuse_other_heads
+from guerdon.config.training import refuse_untrainable_heads
 from guerdon.contracts import Comparison, as_prompt
 from guerdon.io import run_folder, writers
 from guerdon.models.reward_model import ScalarRewardModel
@@ -65,7 +65,7 @@ def with_options(config: Config, options: Mapping[str, Any]) -> Config:
     for name, value in options.items():
         stages["model" if name in ModelOptions.model_fields else "train"][name] = value
     merged = build(config.model_dump(exclude_unset=True), stages, runs=("model", "train"))
-    refuse_other_heads(merged.train.loss, merged.model.heads, merged.model.attributes)
+    refuse_untrainable_heads(merged.train.loss, merged.model.heads, merged.model.attributes)
     return merged
 
 

@@ -148,7 +148,7 @@ class TrainOptions(Options):
                 raise field_error(f"train.{name}", claim, value, advice)
 
 
-def refuse_other_heads(loss: str, heads: int, attributes: Sequence[str]) -> None:
+def refuse_untrainable_heads(loss: str, heads: int, attributes: Sequence[str]) -> None:
     """Raise GuerdonError for a model of this many heads and these rated attributes that the loss does not train."""
     if heads > 1 and loss == "attributes":
         claim = "1 with train.loss=attributes, which has one head per attribute"

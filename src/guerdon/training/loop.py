@@ -14,7 +14,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from guerdon.config import TrainOptions
-from guerdon.config.training import refuse_other_heads
+from guerdon.config.training import refuse_untrainable_heads
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.models.engine.classifier import reward_head
 from guerdon.models.engine.modules import unwrap_peft
@@ -224,7 +224,7 @@ def _check_options(options: TrainOptions, model: ScalarRewardModel, held_out: Se
             f"train.patience must be 0 without held-out comparisons, got {options.patience}. "
             "Give --held-out, or set train.patience=0."
         )
-    refuse_other_heads(options.loss, model.heads, model.card.attributes)
+    refuse_untrainable_heads(options.loss, model.heads, model.card.attributes)
 
 
 def check_sharded_lengths(network: ScalarNetwork, options: TrainOptions, *tables: TokenizedComparisons | None) -> None:

@@ -152,6 +152,13 @@ def test_an_invalid_manifest_is_refused(saved_heads, tmp_path, change, message):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("values", ["ab", [], None])
+def test_a_manifest_that_is_not_an_object_is_refused(tmp_path, values):
+    (tmp_path / "ensemble.json").write_text(json.dumps(values))
+    with pytest.raises(GuerdonError, match=r"ensemble.json: must hold an object, got .*\. Restore it from"):
+        load(tmp_path)
+
+
 def test_a_failed_save_leaves_the_old_ensemble(heads, tmp_path, monkeypatch):
     save(heads, tmp_path / "model")
     before = (tmp_path / "model/ensemble.json").read_bytes()

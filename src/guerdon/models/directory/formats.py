@@ -51,9 +51,7 @@ def card_as_json(card: Card) -> dict[str, Any]:
 
 def card_from_json(values: Any, file: str) -> Card:
     """The inverse of card_as_json, for any format so far. An unknown key is an error."""
-    if not isinstance(values, Mapping):
-        raise GuerdonError(f"{file}: must hold an object, got {values!r:.80}. {RESTORE}")
-    body = upgrade_format(dict(values), file, CARD_FORMAT, {1: _upgrade_card_1})
+    body = upgrade_format(_object(values, file), file, CARD_FORMAT, {1: _upgrade_card_1})
     if unknown := set(body) - {f.name for f in dataclasses.fields(Card)}:
         raise GuerdonError(
             f"{file}: unknown key {sorted(unknown)[0]!r}. Delete it, or upgrade with `pip install -U guerdon`."
@@ -125,7 +123,7 @@ def manifest_as_json(manifest: Manifest) -> dict[str, Any]:
 
 def manifest_from_json(values: Any, file: str) -> Manifest:
     """The inverse of manifest_as_json, for any format so far. KeyError or TypeError if a key is missing or of a wrong type."""
-    body = upgrade_format(dict(values), file, ENSEMBLE_FORMAT, {1: _upgrade_manifest_1})
+    body = upgrade_format(_object(values, file), file, ENSEMBLE_FORMAT, {1: _upgrade_manifest_1})
     names, scale = tuple(body["members"]), body["scale"]
     if not names or any(name != Path(name).name or name in (".", "..") for name in names):
         raise GuerdonError(f"{file}: members must be names of folders beside it, got {names!r:.80}. {RESTORE}")
@@ -143,3 +141,9 @@ def _upgrade_manifest_1(values: dict[str, Any]) -> dict[str, Any]:
     renamed = {"shared_trunk": "shared_backbone", "centre": "center"}
     scale = values["scale"] and {renamed.get(key, key): value for key, value in values["scale"].items()}
     return {**{renamed.get(key, key): value for key, value in values.items()}, "scale": scale}
+
+
+def _object(values: Any, file: str) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise GuerdonError(f"{file}: must hold an object, got {values!r:.80}. {RESTORE}")
+    return dict(values)

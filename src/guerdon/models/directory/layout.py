@@ -97,12 +97,6 @@ def stored_dtype(folder: str, options: ModelOptions) -> str:
     return "bfloat16" if dtype == torch.bfloat16 else "float32"  # bfloat16 would round a float16 model's weights
 
 
-def is_classifier(folder: str, options: ModelOptions) -> bool:
-    """Whether config.json names a sequence classifier."""
-    names = getattr(read_config(folder, options), "architectures", None) or []
-    return any("ForSequenceClassification" in name for name in names)
-
-
 def refuse_headless(folder: str, options: ModelOptions) -> None:
     """Raise, before any weights are read, if the directory does not hold a single reward model."""
     path = Path(folder)

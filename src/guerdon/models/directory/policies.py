@@ -20,6 +20,7 @@ from guerdon.models.engine.classifier import add_adapters, merge_adapters
 from guerdon.models.engine.device import keep_freed_memory, pick_device, pick_dtype
 from guerdon.models.engine.pretrained import (
     disable_dropout,
+    is_classifier,
     is_encoder,
     quiet,
     read_config,
@@ -75,7 +76,7 @@ def _load(source: str, options: PolicyOptions, adapters: bool, seed: int) -> Lan
         lora_targets=options.lora_targets,
     )
     config = read_config(source, model_options)
-    if any("ForSequenceClassification" in name for name in config.architectures or []):
+    if is_classifier(config):
         raise GuerdonError(f"{source}: is a reward model or a classifier, which cannot generate. {ADVICE}")
     tokenizer = read_tokenizer(source, model_options)
     ensure_pad_token(tokenizer)

@@ -13,7 +13,14 @@ from torch import nn
 from guerdon.contracts import GuerdonError
 from guerdon.models.engine.device import pick_device, pick_dtype
 from guerdon.models.engine.modules import unwrap_peft
-from guerdon.models.engine.pretrained import disable_dropout, is_encoder, quiet, stored_tensor, unreadable_model
+from guerdon.models.engine.pretrained import (
+    disable_dropout,
+    is_classifier,
+    is_encoder,
+    quiet,
+    stored_tensor,
+    unreadable_model,
+)
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -111,8 +118,7 @@ def choose_attention(config: PretrainedConfig, options: ModelOptions) -> str:
 
 def _refuse_other_heads(source: str, config: PretrainedConfig, options: ModelOptions) -> None:
     """Raise if the options ask a model that already has heads for another number of them."""
-    is_headed = any("ForSequenceClassification" in name for name in getattr(config, "architectures", None) or [])
-    if options.heads > 1 and is_headed and config.num_labels != options.heads:
+    if options.heads > 1 and is_classifier(config) and config.num_labels != options.heads:
         raise GuerdonError(
             f"model.heads must be {config.num_labels}, the number that {source} already has, got {options.heads}. "
             "Start from a language model, or train members one by one."

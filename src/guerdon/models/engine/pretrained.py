@@ -75,6 +75,11 @@ def is_encoder(config: PretrainedConfig) -> bool:
     )
 
 
+def is_classifier(config: PretrainedConfig) -> bool:
+    """Whether the configuration names a sequence classifier."""
+    return any("ForSequenceClassification" in name for name in getattr(config, "architectures", None) or [])
+
+
 def disable_dropout(model: nn.Module) -> None:
     """Set every dropout rate to 0, in training mode too, so that two forward passes agree."""
     for module in model.modules():
