@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from guerdon.contracts import (
-    Comparison,
-    Preference,
-    Response,
-    as_prompt,
-)
+from guerdon.contracts import Comparison, Preference, Response, as_prompt
 
 ROWS = (
     (

@@ -8,10 +8,7 @@ from pathlib import Path
 import numpy as np
 from toys import Good
 
-from guerdon.benchmarks.readers import (
-    read_items,
-    unpack,
-)
+from guerdon.benchmarks.readers import read_items, unpack
 from guerdon.benchmarks.run import benchmark
 from guerdon.config import BenchmarkOptions
 

@@ -13,18 +13,7 @@ from toys import Good, comparisons
 from guerdon.auditing import audit
 from guerdon.calibration import fit_calibrated_model
 from guerdon.config import AuditOptions, CalibrateOptions
-from guerdon.contracts import (
-    Curve,
-    Estimate,
-    Example,
-    Finding,
-    Gate,
-    Quantity,
-    Report,
-    Response,
-    Ruling,
-    as_prompt,
-)
+from guerdon.contracts import Curve, Estimate, Example, Finding, Gate, Quantity, Report, Response, Ruling, as_prompt
 from guerdon.models.estimates import SHARED_QUANTITIES
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>```\n# not a heading | [x](javascript:alert(3))"

@@ -9,15 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from guerdon.contracts import (
-    Comparison,
-    GuerdonError,
-    Preference,
-    Response,
-    Scores,
-    as_prompt,
-    as_response,
-)
+from guerdon.contracts import Comparison, GuerdonError, Preference, Response, Scores, as_prompt, as_response
 
 WORDS = ("river", "small", "often", "answer", "bright", "seven", "history", "people", "always", "water")
 
@@ -161,6 +153,18 @@ def comparisons(
             )
         )
     return rows
+
+
+def few_prompts() -> list[Comparison]:
+    """Fifty comparisons on five prompts; the first on each prompt is a tie."""
+    return [
+        Comparison(
+            as_prompt(f"Question {i % 5}"),
+            (Response(f"yes {i}"), Response(f"no {i}")),
+            Preference(q=0.5 if i < 5 else 1.0),
+        )
+        for i in range(50)
+    ]
 
 
 KIND, UNKIND = ("good", "great", "kind", "happy", "nice", "love"), ("bad", "awful", "rude", "sad", "poor", "hate")

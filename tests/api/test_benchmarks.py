@@ -7,12 +7,7 @@ import sys
 from types import ModuleType
 
 import pytest
-from published import (
-    PAIRS,
-    REWARDBENCH2,
-    items_of,
-    write,
-)
+from published import PAIRS, REWARDBENCH2, items_of, write
 from toys import Good
 from typer.testing import CliRunner
 

@@ -10,14 +10,7 @@ from toys import Constant, Good, comparisons
 
 from guerdon.auditing.compare import compare
 from guerdon.config import AuditOptions
-from guerdon.contracts import (
-    Comparison,
-    GuerdonError,
-    Preference,
-    Response,
-    as_prompt,
-    as_response,
-)
+from guerdon.contracts import Comparison, GuerdonError, Preference, Response, as_prompt, as_response
 from guerdon.formulas.estimation import mcnemar
 
 OPTIONS = AuditOptions(draws=200, bins=10)

@@ -10,14 +10,7 @@ from shell import guerdon
 from toys import Good, comparisons
 
 from guerdon.auditing.fail_rules import matching_rules, parse_rule
-from guerdon.contracts import (
-    Estimate,
-    Finding,
-    Gate,
-    GuerdonError,
-    Report,
-    Ruling,
-)
+from guerdon.contracts import Estimate, Finding, Gate, GuerdonError, Report, Ruling
 from guerdon.io import schema
 
 GATE = Gate(

@@ -10,21 +10,9 @@ from toys import Good, comparisons
 
 from guerdon.api import auditing
 from guerdon.auditing import audit
-from guerdon.auditing.gate import (
-    RULES,
-    all_estimates,
-    decide,
-    scores_are_sound,
-)
+from guerdon.auditing.gate import RULES, all_estimates, decide, scores_are_sound
 from guerdon.config import AuditOptions
-from guerdon.contracts import (
-    Curve,
-    Estimate,
-    Finding,
-    Gate,
-    GuerdonError,
-    Report,
-)
+from guerdon.contracts import Curve, Estimate, Finding, Gate, GuerdonError, Report
 from guerdon.io.reports import from_json, to_json
 
 CORE = AuditOptions(draws=100, null_draws=100, bins=10, only=["accuracy", "people", "odds", "mistakes"])

@@ -9,16 +9,7 @@ from toys import Good, comparisons
 
 from guerdon.auditing import audit
 from guerdon.config import AuditOptions
-from guerdon.contracts import (
-    Comparison,
-    Finding,
-    GuerdonError,
-    Message,
-    Preference,
-    Response,
-    ToolCall,
-    as_prompt,
-)
+from guerdon.contracts import Comparison, Finding, GuerdonError, Message, Preference, Response, ToolCall, as_prompt
 
 CORE = ["accuracy", "people", "odds", "order", "mistakes"]  # the other parts have tests of their own
 OPTIONS = AuditOptions(draws=100, null_draws=100, bins=10, only=CORE)

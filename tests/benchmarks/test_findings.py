@@ -5,14 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from published import (
-    LONGER,
-    PAIRS,
-    SHORTER,
-    many,
-    on,
-    titles,
-)
+from published import LONGER, PAIRS, SHORTER, many, on, titles
 from toys import Good, as_scores
 
 

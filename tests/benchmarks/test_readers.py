@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import pytest
 from errors import gives_advice
-from published import (
-    HHH_HUB,
-    PAIRS,
-    PUBLISHED,
-    REWARDBENCH,
-    items_of,
-)
+from published import HHH_HUB, PAIRS, PUBLISHED, REWARDBENCH, items_of
 
-from guerdon.benchmarks.readers import (
-    READERS,
-    detect,
-    read_items,
-)
+from guerdon.benchmarks.readers import READERS, detect, read_items
 from guerdon.benchmarks.rules import BENCHMARKS
 from guerdon.benchmarks.score_files import match_scores
 from guerdon.contracts import GuerdonError

@@ -6,18 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from published import (
-    CASES,
-    LLMBAR,
-    OPTIONS,
-    REWARDBENCH2,
-    RMBENCH,
-    items_of,
-    on,
-    titles,
-    values,
-    write,
-)
+from published import CASES, LLMBAR, OPTIONS, REWARDBENCH2, RMBENCH, items_of, on, titles, values, write
 from toys import Good
 
 import guerdon

@@ -3,16 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from published import (
-    LONGER,
-    OPTIONS,
-    PUBLISHED,
-    items_of,
-    many,
-    on,
-    values,
-    write,
-)
+from published import LONGER, OPTIONS, PUBLISHED, items_of, many, on, values, write
 from toys import BatchNorm, Constant, Good
 
 import guerdon

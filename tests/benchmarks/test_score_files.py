@@ -6,19 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from published import (
-    JUDGEBENCH,
-    OPTIONS,
-    REWARDBENCH,
-    REWARDBENCH2,
-    RMBENCH,
-    items_of,
-    values,
-)
+from published import JUDGEBENCH, OPTIONS, REWARDBENCH, REWARDBENCH2, RMBENCH, items_of, values
 
-from guerdon.benchmarks.readers import (
-    unpack,
-)
+from guerdon.benchmarks.readers import unpack
 from guerdon.benchmarks.run import benchmark
 from guerdon.benchmarks.score_files import match_scores
 from guerdon.contracts import GuerdonError

@@ -5,14 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from published import (
-    OPTIONS,
-    RMB,
-    FirstJudge,
-    items_of,
-    on,
-    values,
-)
+from published import OPTIONS, RMB, FirstJudge, items_of, on, values
 from toys import Good, as_scores
 
 from guerdon.benchmarks.run import benchmark

@@ -10,12 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guerdon.formulas.estimation import (
-    benjamini_hochberg,
-    clopper_pearson,
-    mcnemar,
-    wilson,
-)
+from guerdon.formulas.estimation import benjamini_hochberg, clopper_pearson, mcnemar, wilson
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "estimation.json").read_text(encoding="utf-8"))
 laws = settings(derandomize=True, deadline=None, max_examples=40)

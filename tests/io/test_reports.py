@@ -9,15 +9,7 @@ from pathlib import Path
 import pytest
 from sample_reports import HOSTILE, audit_report, hostile_report, judged
 
-from guerdon.contracts import (
-    Example,
-    GuerdonError,
-    Message,
-    Prompt,
-    Report,
-    Response,
-    ToolCall,
-)
+from guerdon.contracts import Example, GuerdonError, Message, Prompt, Report, Response, ToolCall
 from guerdon.io.reports import from_json, to_json
 from guerdon.reporting import to_html
 

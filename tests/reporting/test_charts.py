@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from sample_reports import SURE
 
-from guerdon.contracts import (
-    Curve,
-)
+from guerdon.contracts import Curve
 from guerdon.reporting.charts import chart_svg
 
 

@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import io
 
-import pytest
 from rich.console import Console
-from sample_reports import audit_report, costly, judged
+from sample_reports import costly, judged
 
-from guerdon.contracts import (
-    Example,
-    Finding,
-    Report,
-    Response,
-    as_prompt,
-)
+from guerdon.contracts import Example, Finding, Report, Response, as_prompt
 from guerdon.reporting import to_html, to_markdown
 from guerdon.reporting.console import brief, examples, summary
-
-
-@pytest.fixture(scope="module")
-def report():
-    return audit_report()
 
 
 def test_the_console_prints_every_estimate_and_no_markup(report):

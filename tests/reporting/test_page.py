@@ -8,7 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from sample_reports import SURE, audit_report, costly, hostile_report, judged
+from sample_reports import SURE, costly, hostile_report, judged
 from toys import Good, comparisons
 
 from guerdon.auditing import audit
@@ -27,11 +27,6 @@ from guerdon.contracts import (
     as_prompt,
 )
 from guerdon.reporting import to_html, to_markdown
-
-
-@pytest.fixture(scope="module")
-def report():
-    return audit_report()
 
 
 class Tags(HTMLParser):

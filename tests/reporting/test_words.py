@@ -6,11 +6,7 @@ import math
 
 from sample_reports import costly
 
-from guerdon.contracts import (
-    Estimate,
-    Finding,
-    Report,
-)
+from guerdon.contracts import Estimate, Finding, Report
 from guerdon.reporting.words import headline, rank
 
 

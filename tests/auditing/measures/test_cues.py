@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from answers import ROWS, answered
 from scipy.special import ndtri
-from toys import Constant, Good, as_scores
+from toys import Constant, Good, as_scores, few_prompts
 
 from guerdon.auditing.measures.cues import measure_cues, report_cues
 from guerdon.auditing.measures.cues.effects import JUDGED, measure_effects
@@ -22,14 +22,7 @@ from guerdon.auditing.probes.operators import ERRORS, SUBSTANCE
 from guerdon.auditing.probes.sample import score_rows
 from guerdon.auditing.probes.style_edits import SURE
 from guerdon.config import AuditOptions
-from guerdon.contracts import (
-    Comparison,
-    GuerdonError,
-    Preference,
-    Response,
-    as_prompt,
-    as_response,
-)
+from guerdon.contracts import Comparison, GuerdonError, Preference, Response, as_prompt, as_response
 
 OPTIONS = AuditOptions(draws=100, cue_rows=30)
 DATA = answered()
@@ -436,15 +429,7 @@ def test_a_real_model_is_measured_as_one_made_of_arithmetic(tiny_dir):
 
 
 def test_effects_count_groups_and_not_rows():
-    many = [
-        Comparison(
-            as_prompt(f"Question {i % 5}"),
-            (Response(f"yes {i}"), Response(f"no {i}")),
-            Preference(q=0.5 if i < 5 else 1.0),
-        )
-        for i in range(50)
-    ]
-    report = measure_cues(Good(), many, AuditOptions(draws=100, cue_rows=30))
+    report = measure_cues(Good(), few_prompts(), AuditOptions(draws=100, cue_rows=30))
     assert report.estimates["cue_emoji"].n == 5  # groups, not rows
 
 

@@ -10,13 +10,7 @@ from toys import Good, comparisons
 
 from guerdon.auditing.measures.domains import measure_domains
 from guerdon.config import AuditOptions
-from guerdon.contracts import (
-    GuerdonError,
-    Response,
-    Rollouts,
-    Scores,
-    as_prompt,
-)
+from guerdon.contracts import GuerdonError, Response, Rollouts, Scores, as_prompt
 from guerdon.models.scored_pairs import score_comparisons
 from guerdon.reporting import to_html
 

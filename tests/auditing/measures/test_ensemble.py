@@ -16,13 +16,7 @@ from toys import WORDS, Constant, Good, as_scores, comparisons, liked
 from guerdon.auditing.measures.ensemble import measure_ensemble, member_margins
 from guerdon.auditing.measures.weight_averaging import measure_weight_averaging
 from guerdon.config import AuditOptions, ModelOptions, TrainOptions
-from guerdon.contracts import (
-    Comparison,
-    Preference,
-    Response,
-    as_prompt,
-    as_response,
-)
+from guerdon.contracts import Comparison, Preference, Response, as_prompt, as_response
 from guerdon.models.directory.loading import create_reward_model
 from guerdon.models.ensemble import Ensemble
 from guerdon.models.ensemble_rules import ensemble_rule

@@ -10,12 +10,7 @@ from toys import Constant, as_scores
 from guerdon.auditing.measures.rate import measure_rate
 from guerdon.auditing.probes.format_edits import EMOJI
 from guerdon.config import AuditOptions
-from guerdon.contracts import (
-    Comparison,
-    GuerdonError,
-    Response,
-    as_response,
-)
+from guerdon.contracts import Comparison, GuerdonError, Response, as_response
 
 OPTIONS = AuditOptions(draws=200, cue_rows=60)
 DATA = answered()

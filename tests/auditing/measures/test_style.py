@@ -9,14 +9,7 @@ from toys import Constant, as_scores
 
 from guerdon.auditing.measures.style import measure_style, style_report, three_styles
 from guerdon.config import AuditOptions
-from guerdon.contracts import (
-    Comparison,
-    GuerdonError,
-    Preference,
-    Response,
-    as_prompt,
-    as_response,
-)
+from guerdon.contracts import Comparison, GuerdonError, Preference, Response, as_prompt, as_response
 
 OPTIONS = AuditOptions(draws=200, cue_rows=40)
 DATA = answered()

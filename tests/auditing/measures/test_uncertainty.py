@@ -12,11 +12,7 @@ from guerdon import GuerdonError, Preference, Response
 from guerdon.api import calibration, training, uncertainty
 from guerdon.auditing.measures.uncertainty import measure_uncertainty
 from guerdon.config import AuditOptions
-from guerdon.contracts import (
-    Comparison,
-    Scores,
-    as_response,
-)
+from guerdon.contracts import Comparison, Scores, as_response
 from guerdon.models.scored_pairs import PairScorer, score_comparisons
 
 OPTIONS = AuditOptions(draws=100, shift_rows=60)
