@@ -65,7 +65,7 @@ def quickstart(
     step.
     """
     out, config = Path(out), config or default_config()
-    config.train.refuse_conflicts()
+    training.refuse_conflicts(config)
     steps = PipelineSteps(out, log)
     steps.claim(
         {"data": str(data or "starter kit"), "data_hash": _file_hash(data), "config": config.model_dump(mode="json")}

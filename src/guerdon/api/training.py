@@ -64,9 +64,16 @@ def with_options(config: Config, options: Mapping[str, Any]) -> Config:
     stages: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
     for name, value in options.items():
         stages["model" if name in ModelOptions.model_fields else "train"][name] = value
-    merged = build(config.model_dump(exclude_unset=True), stages, runs=("model", "train"))
-    refuse_untrainable_heads(merged.train.loss, merged.model.heads, merged.model.attributes)
+    merged = build(config.model_dump(exclude_unset=True), stages)
+    refuse_conflicts(merged)
     return merged
+
+
+def refuse_conflicts(config: Config) -> None:
+    """Raise GuerdonError for options of the model and of training that cannot be trained together."""
+    config.model.refuse_conflicts()
+    config.train.refuse_conflicts()
+    refuse_untrainable_heads(config.train.loss, config.model.heads, config.model.attributes)
 
 
 def with_self_test(model: ScalarRewardModel, comparisons: Sequence[Comparison], rows: int = 4) -> ScalarRewardModel:

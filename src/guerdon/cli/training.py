@@ -47,7 +47,8 @@ def train(
     from guerdon.api import training
     from guerdon.io import readers
 
-    settings = settings_from(config, recipe, overrides, runs=["train"], model=given_options(base=base))
+    settings = settings_from(config, recipe, overrides, model=given_options(base=base))
+    training.refuse_conflicts(settings)  # before reading the data
     comparisons = list(readers.read_comparisons(data))
     held_out_comparisons = list(readers.read_comparisons(held_out)) if held_out else []
     training.train(comparisons, held_out=held_out_comparisons, out=out, config=settings)
