@@ -23,7 +23,7 @@ from guerdon.recipes import RECIPES
 KEYS = dict(known_keys())
 
 
-def test_later_layers_go_before_earlier_ones_and_overrides_before_all():
+def test_later_layers_replace_earlier_ones_and_overrides_replace_both():
     config = build(
         {"train": {"lr": 1e-4, "epochs": 2}, "model": {"base": "a"}},
         {"train": {"lr": 2e-4, "batch_size": 4}},
@@ -79,7 +79,7 @@ def test_an_override_is_read_as_yaml(override, stage, name, value):
         ),
     ],
 )
-def test_a_wrong_override_is_one_line_with_the_way_out(override, complaint):
+def test_a_wrong_override_is_one_line_with_advice(override, complaint):
     with pytest.raises(GuerdonError) as refusal:
         build(overrides=[override])
     assert str(refusal.value).startswith(complaint)

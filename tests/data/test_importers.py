@@ -324,7 +324,7 @@ def test_calls_and_results_in_the_prompt_are_kept(content):
     assert preferred(imported) == ("It is sunny.", "No.")
 
 
-def test_responses_begin_where_the_conversations_part():
+def test_responses_begin_where_the_conversations_diverge():
     shared = [USER, call(), result()]
     whole = {"chosen": [*shared, says("a")], "rejected": [*shared, says("b")]}
     assert len(one(whole).prompt) == 3
@@ -424,7 +424,7 @@ def test_a_row_whose_calls_cannot_be_kept_is_rejected_with_the_true_reason(chang
 # ---- Order of the two --------------------------------------------------------------------------------------------
 
 
-def test_the_chosen_one_stands_first_half_of_the_time_and_always_at_the_same_place():
+def test_the_chosen_response_is_first_half_of_the_time_and_always_in_the_same_position():
     rows = [{"prompt": f"p{i}", "chosen": "good", "rejected": "bad"} for i in range(2000)]
     imported = take(*rows)
     assert abs(sum(c.q for c in imported) / 2000 - 0.5) < 0.035, "three standard deviations"
@@ -456,7 +456,7 @@ def test_a_pair_judged_both_ways_stands_one_way():
         ("0", 0.0),
     ],
 )
-def test_a_table_s_label_says_who_is_better(label, q, tmp_path):
+def test_a_tables_label_says_which_response_is_better(label, q, tmp_path):
     with (tmp_path / "a.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["question", "x", "y", "who"], ["Say, hi", "one\ntwo", '"quoted"', label]])
     columns = {"prompt": "question", "first": "x", "second": "y", "label": "who"}
@@ -552,7 +552,7 @@ def test_native_rows_come_back_as_they_were():
     assert one(schema.comparison_to_row(wanted)) == wanted
 
 
-def test_parquet_of_another_s_columns_is_read(tmp_path):
+def test_parquet_with_other_column_names_is_read(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
