@@ -11,7 +11,7 @@ from guerdon.alignment_tax.minimal_pairs import minimal_pairs
 from guerdon.config import PolicyOptions, TaxOptions
 from guerdon.models.directory.policies import load_policy
 from guerdon.models.policy import LanguagePolicy
-from tiny import CHAT_TEMPLATE, SPECIAL
+from tiny import CHAT_TEMPLATE, SPECIAL, tiny_config
 
 SENTENCES = [item.right for item in minimal_pairs()]
 HELD = SENTENCES[::6]
@@ -22,7 +22,7 @@ GENERATED = TaxOptions(tasks=["unrepeated", "distinct", "vocabulary", "answered"
 def untaught():
     """A policy with a token for each word of the minimal pairs, with random weights."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
     words = sorted({word for text in SENTENCES for word in re.findall(r"\w+|[^\w\s]+", text)})
     names = [*SPECIAL, *words]
@@ -36,19 +36,7 @@ def untaught():
         pad_token="<pad>",
     )
     tokenizer.chat_template = CHAT_TEMPLATE
-    config = LlamaConfig(
-        vocab_size=len(names),
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    config = tiny_config(tokenizer, hidden_size=48, intermediate_size=96, max_position_embeddings=256)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return LanguagePolicy(LlamaForCausalLM(config), tokenizer, name="taught")

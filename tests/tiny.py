@@ -23,28 +23,27 @@ CHAT_TEMPLATE = (
 def save_tiny(path: Path, seed: int = 0) -> Path:
     """Write a two-layer Llama of width 64 and its tokenizer into path. `seed` determines the weights only."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
     tokenizer = tiny_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        initializer_range=0.2,  # wide, so that random rewards differ visibly
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    config = tiny_config(tokenizer, initializer_range=0.2)  # wide, so that random rewards differ visibly
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         LlamaForCausalLM(config).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
+
+
+def tiny_config(tokenizer, **changes):
+    """The configuration of a two-layer Llama of width 64 for this tokenizer."""
+    from transformers import LlamaConfig
+
+    sizes = {
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": True,
+    }  # fmt: skip
+    ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return LlamaConfig(vocab_size=len(tokenizer), **(sizes | ends | changes))
 
 
 def tiny_tokenizer():

@@ -115,7 +115,8 @@ def test_policies_that_cannot_be_compared_are_refused(taught, taught_dir, tiny_d
         measure_tax(None, taught, READ)
     with pytest.raises(
         GuerdonError,
-        match=r"must be a run folder of `guerdon optimize` if no reference is given, got one without config.yaml and policy/\. Pass --reference",
+        match=r"must be a run folder of `guerdon optimize` if no reference is given, got one without config\.yaml and policy/\. "
+        r"Pass --reference",
     ):
         measure_alignment_tax(taught_dir)
     with pytest.raises(GuerdonError, match=r"tax\.tasks must name tasks, got grammar\. Choose from text, "):

@@ -6,7 +6,7 @@ Axes: b replies, t tokens of a reply (an end token is a reply's last). Entries a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -150,14 +150,12 @@ def build_batch(
 ) -> tuple[Batch, RewardScale]:
     """Score the rollouts, run all models over them, and compute advantages; also the scale updated by these rewards."""
     policy, reference, options = learner.policy, learner.reference, learner.options
-    judged = reward.score(rollouts.prompts, rollouts.responses, strict=False)
-    rollouts = replace(
-        rollouts, reward=judged.value, std=judged.std, shift_p=judged.shift_p, truncated=judged.truncated
-    )
-    usable = np.asarray(judged.usable, dtype=bool)
+    rollouts = reward.score_rollouts(rollouts, strict=False)
+    assert rollouts.reward is not None
+    usable = np.isfinite(rollouts.reward)
     if options.baseline != "value":  # a group is used as a whole or not at all
         usable = np.repeat(usable.reshape(-1, options.samples).all(1), options.samples)
-    raw = np.where(usable, judged.value, 0.0)
+    raw = np.where(usable, rollouts.reward, 0.0)
     scale = scale.update(raw[usable])
     score = scale.apply(raw, rollouts.cut, options)
     log_prob, entropy, values = forward_rollouts(policy, learner.value_model, rollouts, options)

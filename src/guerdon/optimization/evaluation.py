@@ -46,7 +46,7 @@ def evaluate(
     log_prob, _, _ = forward_rollouts(learner.policy, None, rollouts, options)
     with learner.reference.as_reference():
         reference, _, _ = forward_rollouts(learner.reference, None, rollouts, options)
-    # A judge without a finite number is broken at first; later it is not worth a run
+    # A judge without any finite number is broken if that is so at the start; later it is no reason to lose the run
     judged = reward.score(rollouts.prompts, rollouts.responses, strict=update == 0)
     by_gold = gold.score(rollouts.prompts, rollouts.responses, strict=update == 0) if gold is not None else None
     return Check(

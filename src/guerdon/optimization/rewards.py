@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -22,7 +22,7 @@ from guerdon.optimization.reward_functions import RewardFunction, returned_numbe
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-    from guerdon.contracts import PromptLike, ResponseLike
+    from guerdon.contracts import PromptLike, ResponseLike, Rollouts
 
 __all__ = ["RULES", "Reward", "RewardScores", "combined", "ensemble_rule", "source_fingerprint"]
 
@@ -162,6 +162,13 @@ class Reward:
             truncated=np.any([part.truncated for part in parts.values()], axis=0),
             std=self._std(weighted, parts),
             shift_p=most_suspect(np.stack(shift_ps)) if shift_ps else None,
+        )
+
+    def score_rollouts(self, rollouts: Rollouts, *, strict: bool = True) -> Rollouts:
+        """The rollouts with reward (NaN where there is none), std, shift_p and truncated. `strict` as for `score`."""
+        scores = self.score(rollouts.prompts, rollouts.responses, strict=strict)
+        return replace(
+            rollouts, reward=scores.value, std=scores.std, shift_p=scores.shift_p, truncated=scores.truncated
         )
 
     def _score_source(self, name: str, prompts: list[Prompt], responses: list[Response]) -> _Part:

@@ -239,12 +239,9 @@ class PoolSampler:
 
     def _score(self, items: Sequence[_Drawn]) -> list[_Done]:
         rollouts = Rollouts.join([item.rollouts for item in items])
-        judged = self.reward.score(rollouts.prompts, rollouts.responses)
+        scored = self.reward.score_rollouts(rollouts)
         gold = None if self.gold is None else self.gold.score(rollouts.prompts, rollouts.responses).value
-        scored = replace(
-            rollouts, reward=judged.value, gold=gold, std=judged.std, shift_p=judged.shift_p, truncated=judged.truncated
-        )
-        groups = _divide(scored, self.options.n)
+        groups = _divide(replace(scored, gold=gold), self.options.n)
         return [_Done(item.position, _row(item.prompt, group)) for item, group in zip(items, groups, strict=True)]
 
 
