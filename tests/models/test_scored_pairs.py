@@ -44,6 +44,14 @@ def test_the_pairs_of_a_comparison_share_its_weight():
     assert (pairs.second_length - pairs.first_length).tolist() == [5, 10, 5, 5]
 
 
+def test_each_response_of_the_pairs_is_listed_once_with_a_row_that_holds_it():
+    pairs = score_comparisons(Good(), [compared(((2,), (0,), (1,)), 3), compared(((0,), (1,)), 2)])
+    responses, rows = pairs.each_response()
+    assert responses.tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1]]
+    rewards = np.concatenate([pairs.first_reward, pairs.second_reward])[rows]
+    assert rewards.tolist() == [0.0, 1.0, 2.0, 0.0, 1.0]
+
+
 def test_each_response_is_scored_once_and_progress_is_reported():
     seen, told = [], []
 

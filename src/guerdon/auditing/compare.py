@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from guerdon.auditing.measures.accuracy import POWER_80
+from guerdon.auditing.measures.accuracy import groups_to_detect
 from guerdon.contracts import Curve, Estimate, Example, Finding, GuerdonError, Quantity, Report, digest_all
 from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.calibration import ece, nll
@@ -218,10 +218,9 @@ def _findings(estimates: Mapping[str, Estimate], names: tuple[str, str]) -> tupl
 
 def _needed(difference: Estimate) -> str:
     """How many groups would show a difference of POINTS; empty if these are enough, or show a difference already."""
-    error = (difference.high - difference.low) / (2 * 1.96)
-    if difference.low > 0 or difference.high < 0 or not error > 0:
+    if difference.low > 0 or difference.high < 0 or not difference.high > difference.low:
         return ""
-    needed = math.ceil(difference.n * (error * POWER_80 / POINTS) ** 2)
+    needed = groups_to_detect(POINTS, difference)
     if needed <= difference.n:
         return ""
     return f"About {needed} groups are needed to see a difference of {100 * POINTS:.0f} points four times in five."

@@ -206,7 +206,7 @@ def _by_subset(sections: Sequence[Report]) -> Curve:
         (section.estimates["score"] for section in sections),
         "subset",
         "share of points",
-        caption="By the benchmark's rule. Each subset's anchors stand in its own table.",
+        caption="By the benchmark's rule. Each subset's anchors are in its own table.",
     )
 
 

@@ -65,6 +65,12 @@ class ScoredPairs:
         """Number of independent units among the pairs."""
         return len(np.unique(self.group))
 
+    def each_response(self) -> tuple[Int[np.ndarray, "m 2"], Int[np.ndarray, " m"]]:
+        """Every response of the pairs once: [comparison, response], and the row where it comes first in [firsts, seconds]."""
+        both = np.concatenate([np.stack([self.index, side], axis=1) for side in (self.first, self.second)])
+        responses, rows = np.unique(both, axis=0, return_index=True)
+        return responses, rows
+
     def __len__(self) -> int:
         """Number of pairs."""
         return len(self.margin)

@@ -59,7 +59,7 @@ def measure_accuracy(pairs: ScoredPairs, options: AuditOptions) -> Report:
     toward_better = longer * np.sign(pairs.q - 0.5)
 
     def share(values: Float[np.ndarray, " n"], rows: Bool[np.ndarray, " n"] = every_row) -> Estimate:
-        return _share(values, rows, pairs, options)
+        return share_of_rows(values, rows, pairs, options)
 
     estimates = {
         "accuracy": share(is_right),
@@ -84,9 +84,10 @@ def measure_accuracy(pairs: ScoredPairs, options: AuditOptions) -> Report:
     return Report(TITLE, {}, estimates, _findings(estimates), curves, quantities=QUANTITIES)
 
 
-def _share(
+def share_of_rows(
     values: Float[np.ndarray, " n"], rows: Bool[np.ndarray, " n"], pairs: ScoredPairs, options: AuditOptions
 ) -> Estimate:
+    """The share that values in [0, 1] give on some of the pairs."""
     return estimate_share(values[rows], pairs.group[rows], pairs.weight[rows], options)
 
 
@@ -106,7 +107,7 @@ def _by_length(
     rows_by_bin = [is_decided & (bin_of == number) for number in np.unique(bin_of[is_decided])]
     return Curve(
         tuple(float(np.median(toward_better[rows])) for rows in rows_by_bin),
-        tuple(_share(is_right, rows, pairs, options) for rows in rows_by_bin),
+        tuple(share_of_rows(is_right, rows, pairs, options) for rows in rows_by_bin),
         "length of the better minus the worse answer, characters",
         "accuracy",
         title="Accuracy by difference in length",
@@ -119,7 +120,7 @@ def _by_source(is_right: Float[np.ndarray, " n"], pairs: ScoredPairs, options: A
     sources = np.unique(pairs.source)
     return points_by_name(
         (str(source) or "no source" for source in sources),
-        (_share(is_right, pairs.source == source, pairs, options) for source in sources),
+        (share_of_rows(is_right, pairs.source == source, pairs, options) for source in sources),
         "source",
         "accuracy",
         title="Accuracy by source",
@@ -157,6 +158,12 @@ def _findings(estimates: dict[str, Estimate]) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
+def groups_to_detect(difference: float, measured: Estimate) -> int:
+    """How many groups would show a difference four times in five, at the error per group with which `measured` is known."""
+    error = (measured.high - measured.low) / (2 * 1.96)
+    return math.ceil(measured.n * (error * POWER_80 / difference) ** 2)
+
+
 def _length_finding(estimates: dict[str, Estimate]) -> list[Finding]:
     longer, shorter = estimates.get("accuracy_longer_preferred"), estimates.get("accuracy_shorter_preferred")
     if longer is None or shorter is None or not (shorter.high < 0.5 < longer.low):
@@ -170,11 +177,11 @@ def _length_finding(estimates: dict[str, Estimate]) -> list[Finding]:
 
 
 def _power_finding(accuracy: Estimate) -> list[Finding]:
-    error = (accuracy.high - accuracy.low) / (2 * 1.96)
-    if math.isnan(error):
+    half = (accuracy.high - accuracy.low) / 2
+    if math.isnan(half):
         return [Finding("warning", "Too little evidence", "a single group gives no interval", "Audit on more prompts.")]
-    needed = math.ceil(accuracy.n * (error * POWER_80 / POINTS) ** 2)
-    if error * 1.96 <= POINTS or needed <= accuracy.n:
+    needed = groups_to_detect(POINTS, accuracy)
+    if half <= POINTS or needed <= accuracy.n:
         return []
     evidence = f"there are {accuracy.n} groups; about {needed} are needed to detect a difference of 5 points four times in five"
     return [Finding("warning", "Too little evidence", evidence, "Audit on more prompts before comparing models.")]

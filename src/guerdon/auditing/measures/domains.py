@@ -166,10 +166,9 @@ def _icc_findings(share: Estimate, rewards: str) -> list[Finding]:
 
 def _rewards_of_pairs(pairs: ScoredPairs) -> tuple[Float[np.ndarray, " m"], list[Hashable]]:
     """The reward of each response once, and its group."""
-    responses = np.concatenate([np.stack([pairs.index, side], axis=1) for side in (pairs.first, pairs.second)])
-    _, once = np.unique(responses, axis=0, return_index=True)
-    rewards = np.concatenate([pairs.first_reward, pairs.second_reward])[once]
-    return rewards, np.concatenate([pairs.group, pairs.group])[once].tolist()
+    _, rows = pairs.each_response()
+    rewards = np.concatenate([pairs.first_reward, pairs.second_reward])[rows]
+    return rewards, np.tile(pairs.group, 2)[rows].tolist()
 
 
 def _rewards_of_reference(reference: Rollouts) -> tuple[Float[np.ndarray, " m"], list[Hashable]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy.stats import rankdata
 
+from guerdon.auditing.measures.accuracy import share_of_rows
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
 from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.cues import length_logit, pair_correlation, within_spread
@@ -77,16 +78,16 @@ def measure_length(pairs: ScoredPairs, options: AuditOptions) -> Report:
         estimates |= _pooled_correlations(pairs, options)
     if (longer != 0).any():
         longer_wins = (1.0 + np.sign(pairs.margin) * np.sign(longer)) / 2.0
-        estimates["prefers_longer"] = _share(longer_wins, longer != 0, pairs, options)
+        estimates["prefers_longer"] = share_of_rows(longer_wins, longer != 0, pairs, options)
     is_matched = _is_matched(pairs, MATCHED)
     if is_matched.any():
-        estimates["accuracy_length_matched"] = _share(is_right, is_matched, pairs, options)
+        estimates["accuracy_length_matched"] = share_of_rows(is_right, is_matched, pairs, options)
     toward_better = longer * np.sign(pairs.q - 0.5)
     if (toward_better > 0).any() and (toward_better < 0).any():
         estimates["accuracy_length_gap"] = _gap(is_right, toward_better, pairs, options)
     if pairs.num_groups >= FEWEST:
         estimates |= _value_of_length(pairs, longer, options)
-    accuracy = _share(is_right, np.ones(len(pairs), dtype=bool), pairs, options)
+    accuracy = share_of_rows(is_right, np.ones(len(pairs), dtype=bool), pairs, options)
     findings = (
         *_value_findings(estimates, within_spread(pairs.margin)),
         *_correlation_findings(estimates["length_partial"]),
@@ -95,12 +96,6 @@ def measure_length(pairs: ScoredPairs, options: AuditOptions) -> Report:
     curve = _curve_by_match(is_right, pairs, options)
     curves = {"accuracy_by_match": curve} if curve else {}
     return Report(TITLE, {}, estimates, findings, curves, quantities=QUANTITIES)
-
-
-def _share(
-    values: Float[np.ndarray, " n"], rows: Bool[np.ndarray, " n"], pairs: ScoredPairs, options: AuditOptions
-) -> Estimate:
-    return estimate_share(values[rows], pairs.group[rows], pairs.weight[rows], options)
 
 
 def _correlation(pairs: ScoredPairs, given: Float[np.ndarray, " n"] | None, options: AuditOptions) -> Estimate:
@@ -112,11 +107,10 @@ def _correlation(pairs: ScoredPairs, given: Float[np.ndarray, " n"] | None, opti
 
 def _pooled_correlations(pairs: ScoredPairs, options: AuditOptions) -> dict[str, Estimate]:
     """Of reward and log length over all answers, each answer once."""
-    responses = np.column_stack([np.tile(pairs.index, 2), np.concatenate([pairs.first, pairs.second])])
-    _, once = np.unique(responses, axis=0, return_index=True)
-    reward = np.concatenate([pairs.first_reward, pairs.second_reward])[once]
-    size = np.log1p(np.concatenate([pairs.first_length, pairs.second_length])[once])
-    groups = np.tile(pairs.group, 2)[once]
+    _, rows = pairs.each_response()
+    reward = np.concatenate([pairs.first_reward, pairs.second_reward])[rows]
+    size = np.log1p(np.concatenate([pairs.first_length, pairs.second_length])[rows])
+    groups = np.tile(pairs.group, 2)[rows]
     estimates = {}
     for name, x, y in (("length_pooled", reward, size), ("length_pooled_rank", rankdata(reward), rankdata(size))):
         a, b = (values - values.mean() for values in (x, y))
@@ -176,7 +170,7 @@ def _curve_by_match(is_right: Float[np.ndarray, " n"], pairs: ScoredPairs, optio
         return None
     return Curve(
         tuple(min(tolerance, 1.0) for tolerance, _ in rows),
-        tuple(_share(is_right, chosen, pairs, options) for _, chosen in rows),
+        tuple(share_of_rows(is_right, chosen, pairs, options) for _, chosen in rows),
         "largest difference in length, share of the longer",
         "accuracy",
         title="Accuracy as lengths become equal",

@@ -89,10 +89,9 @@ class ScoredReplies:
         """From the pairs, which must have p-values."""
         assert pairs.first_shift_p is not None
         assert pairs.second_shift_p is not None
-        both = np.concatenate([np.stack([pairs.index, side], axis=1) for side in (pairs.first, pairs.second)])
-        response, once = np.unique(both, axis=0, return_index=True)
-        p = np.concatenate([pairs.first_shift_p, pairs.second_shift_p])[once]
-        reward = np.concatenate([pairs.first_reward, pairs.second_reward])[once]
+        response, rows = pairs.each_response()
+        p = np.concatenate([pairs.first_shift_p, pairs.second_shift_p])[rows]
+        reward = np.concatenate([pairs.first_reward, pairs.second_reward])[rows]
         return ScoredReplies(p, reward, np.array([comparisons[i].group for i, _ in response]), response)
 
 
