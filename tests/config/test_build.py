@@ -48,6 +48,8 @@ def test_layers_are_left_as_they_were():
         ("model.system=", "model", "system", None),
         ("model.system=''", "model", "system", ""),
         ("model.base=/a/b=c", "model", "base", "/a/b=c"),
+        ("model.autocast=no", "model", "autocast", "no"),
+        ("model.autocast=false", "model", "autocast", "no"),
         ("train.head_lr=null", "train", "head_lr", None),
         ("model.lora_targets=[q_proj, v_proj]", "model", "lora_targets", ["q_proj", "v_proj"]),
         ("train.betas=[0.9, 0.95]", "train", "betas", (0.9, 0.95)),

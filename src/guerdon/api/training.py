@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,10 @@ def refuse_conflicts(config: Config) -> None:
 
 
 def with_self_test(model: ScalarRewardModel, comparisons: Sequence[Comparison], rows: int = 4) -> ScalarRewardModel:
-    """The model with a few texts and their scores in its card, so that other readers can check that they score the same."""
+    """The model with a few texts and their scores in its card, so that other readers can check that they score the same.
+
+    They are scored as a saved model is, without autocast.
+    """
     short = [
         c
         for c in comparisons
@@ -88,7 +90,7 @@ def with_self_test(model: ScalarRewardModel, comparisons: Sequence[Comparison], 
     if not short:
         return model
     texts = [(c.prompt[0].content, c.responses[0].text) for c in short]
-    scores = np.asarray(model.score([as_prompt(prompt) for prompt, _ in texts], [text for _, text in texts]).value)
+    as_loaded = ScalarRewardModel(model.network, model.text, model.card)
+    scores = np.asarray(as_loaded.score([as_prompt(prompt) for prompt, _ in texts], [text for _, text in texts]).value)
     self_test = tuple((prompt, text, float(score)) for (prompt, text), score in zip(texts, scores, strict=True))
-    card = dataclasses.replace(model.card, self_test=self_test)
-    return ScalarRewardModel(model.network, model.text, card, autocast=model.autocast)
+    return model.with_card(self_test=self_test)

@@ -53,7 +53,9 @@ class ScoreOptions(Options):
     """Score responses."""
 
     batch_tokens: int = Field(
-        4096, ge=16, description="Maximum computed tokens per forward pass; changes memory, never a score."
+        4096,
+        ge=16,
+        description="Maximum computed tokens per forward pass; changes memory, and scores by rounding only.",
     )
     calibrated: bool = Field(True, description="Apply the temperature stored with the model.")
     workers: int = Field(
@@ -77,7 +79,7 @@ class TaxOptions(Options):
     max_tokens: int = Field(64, ge=1, description="Maximum tokens in a sampled reply.")
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     micro_tokens: int = Field(
-        4096, ge=16, description="Maximum tokens per forward pass; changes memory, never the result."
+        4096, ge=16, description="Maximum tokens per forward pass; changes memory, and results by rounding only."
     )
     lm_eval: list[str] = Field(
         default_factory=list, description="Tasks of lm-evaluation-harness to add, by name; needs the extra lm-eval."

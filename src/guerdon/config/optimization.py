@@ -116,7 +116,7 @@ class OptimizeOptions(Options):
     epochs: int = Field(4, ge=1, description="Passes over a batch of rollouts.")
     minibatches: int = Field(1, ge=1, description="Optimizer steps per pass; shuffled for each pass.")
     micro_tokens: int = Field(
-        4096, ge=16, description="Maximum tokens per forward pass; changes memory, never the result."
+        4096, ge=16, description="Maximum tokens per forward pass; changes memory, and results by rounding only."
     )
     lr: float = Field(1e-4, gt=0, description="Peak learning rate; falls linearly to 0.")
     value_lr: float | None = Field(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from guerdon.config.base import Beta, Options, Seed
 from guerdon.errors import field_error
@@ -68,6 +68,12 @@ class ModelOptions(Options):
         "but 'attributes'.",
     )
 
+    @field_validator("autocast", mode="before")
+    @classmethod
+    def _no_of_yaml(cls, value: Any) -> Any:
+        """YAML reads an unquoted `no` as false."""
+        return "no" if value is False else value
+
     def refuse_conflicts(self) -> None:
         """Raise GuerdonError for several heads with rated attributes, which have one head each."""
         if self.heads > 1 and self.attributes:
@@ -102,8 +108,8 @@ class TrainOptions(Options):
     micro_tokens: int = Field(
         2048,
         ge=16,
-        description="Maximum computed tokens per forward pass; changes memory, never the result. One comparison may take twice "
-        "as many, and with train.shard any number.",
+        description="Maximum computed tokens per forward pass; changes memory, and a step's gradient by rounding only. One comparison "
+        "may take twice as many, and with train.shard any number.",
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "cosine", description="How the learning rate falls after warm-up."

@@ -32,7 +32,11 @@ log = logging.getLogger("guerdon")
 
 CHECKS = "checks.jsonl"
 MAX_UNUSABLE = 3  # updates in a row without a usable reward: from here on the reward is broken, not unlucky
-RESULT_NEUTRAL = {"save_every", "micro_tokens", "gradient_checkpointing"}  # options that change no result
+RESULT_NEUTRAL = {
+    "save_every",
+    "micro_tokens",
+    "gradient_checkpointing",
+}  # options that change a result by rounding at most
 
 
 class OptimizationRun:

@@ -24,7 +24,9 @@ from guerdon.training.steps import HeldOutMetrics
 
 log = logging.getLogger("guerdon")
 
-HARMLESS = frozenset({"save_every", "report_to", "micro_tokens", "shard"})  # options that change no result
+HARMLESS = frozenset(
+    {"save_every", "report_to", "micro_tokens", "shard"}
+)  # options that change a result by rounding at most
 
 
 class TrainingRun:

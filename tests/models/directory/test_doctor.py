@@ -143,12 +143,28 @@ def test_a_directory_that_guerdon_saved_has_no_findings(saved):
 
 
 @pytest.mark.parametrize(
-    "options", [{"dtype": "bfloat16"}, {"lora_rank": 2}, {"attributes": ["kind", "right"]}, {"system": "be kind"}]
+    "options",
+    [
+        {"dtype": "bfloat16"},
+        {"autocast": "bfloat16"},
+        {"lora_rank": 2},
+        {"attributes": ["kind", "right"]},
+        {"system": "be kind"},
+    ],
 )
 def test_other_options_have_no_findings(tiny_dir, tmp_path, options):
     model = create_reward_model(ModelOptions(base=str(tiny_dir), **options))
     save(training.with_self_test(model, liked(4)), tmp_path / "model")
     assert examine(tmp_path / "model").findings == ()
+
+
+def test_scores_that_were_stored_under_autocast_are_a_warning(tiny_dir, tmp_path):
+    model = create_reward_model(ModelOptions(base=str(tiny_dir), autocast="bfloat16"))
+    rows = [(str(c.prompt[0].content), c.responses[0].text) for c in liked(4)]
+    scores = model.score([prompt for prompt, _ in rows], [text for _, text in rows]).value
+    test = tuple((prompt, text, float(score)) for (prompt, text), score in zip(rows, scores, strict=True))
+    save(model.with_card(self_test=test), tmp_path / "model")
+    assert faults(tmp_path / "model") == {("warning", "the stored scores are of bfloat16 products")}
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gemma3", "gpt2", "bert", "modernbert"])
