@@ -6,6 +6,17 @@ import difflib
 import re
 from collections.abc import Iterable
 
+# Characters that steer a terminal or reorder a line: C0 and C1 controls except tab and line feed, line and paragraph
+# separators, and those that override or embed a direction. The first 32 become pictures of themselves.
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
+_STEERING = (*range(0x80, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_PICTURES |= dict.fromkeys(_STEERING, 0xFFFD)
+
+
+def visible(text: str) -> str:
+    """The text, of the same length, without characters that steer a terminal or reorder what is read."""
+    return text.translate(_PICTURES)
+
 
 class GuerdonError(ValueError):
     """A user's mistake, in one line: what must be true, what was found, and what to do. The command line exits with 2."""

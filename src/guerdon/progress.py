@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
+from guerdon.errors import visible
+
 Progress = Callable[[int, int], None]
 """A callback of a stage: how much is done, and of how much."""
 
@@ -81,7 +83,7 @@ class ProgressBar:
 def note(line: str) -> None:
     """Print a line on stderr, unless progress is off."""
     if not is_quiet():
-        print(line, file=sys.stderr)
+        print(visible(line), file=sys.stderr)
 
 
 def is_quiet() -> bool:

@@ -199,7 +199,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (train("good", "tiny", "trian.lr=1"), "trian is not an option. Did you mean train?"),
         (train("good", "tiny", "batch_size=1"), "override must be STAGE.NAME=VALUE, got 'batch_size=1'. Write"),
         (train("good", "tiny", "train.lr=fast"), "train.lr must be a valid number, got 'fast'"),
-        (train("good", "tiny", "train.lr=[1"), "override must be STAGE.NAME=VALUE with a value in YAML, got 'train.lr=[1'. Quote"),
+        (train("good", "tiny", "train.lr=[1"), "(expected ',' or ']', but got '<stream end>'), got 'train.lr=[1'. Correct or quote"),
         (
             train("good", "tiny", "model.max_length=600"),
             "model.max_length must be at most 512, the context of {desk}/tiny, got 600. Set model.max_length=512.",

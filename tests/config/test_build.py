@@ -66,6 +66,13 @@ def test_an_override_is_read_as_yaml(override, stage, name, value):
     [
         ("train.bach_size=1", "train.bach_size is not an option. Did you mean train.batch_size?"),
         ("model.lora_rnk=1", "model.lora_rnk is not an option. Did you mean model.lora_rank?"),
+        (
+            "train.lr=[*a]",
+            "override must be STAGE.NAME=VALUE with a value in YAML (an alias (*name), which is not supported), "
+            "got 'train.lr=[*a]'. Correct or quote the value.",
+        ),
+        ("train.seed=" + "k" * 5000, f"train.seed must be a valid integer, got '{'k' * 59}…. See docs/options.md."),
+        ("k" * 5000 + ".lr=1", f"'{'k' * 79}… is not an option. Choose from "),
         ("trian.lr=1", "trian is not an option. Did you mean train?"),
         ("train.lr=fast", "train.lr must be a valid number, got 'fast'. See docs/options.md."),
         ("train.lr=0", "train.lr must be greater than 0, got 0. See docs/options.md."),
@@ -77,7 +84,8 @@ def test_an_override_is_read_as_yaml(override, stage, name, value):
         ("lr=1", "override must be STAGE.NAME=VALUE, got 'lr=1'"),
         (
             "train.betas=[1",
-            "override must be STAGE.NAME=VALUE with a value in YAML, got 'train.betas=[1'. Quote the value.",
+            "override must be STAGE.NAME=VALUE with a value in YAML (expected ',' or ']', but got '<stream end>'), "
+            "got 'train.betas=[1'. Correct or quote the value.",
         ),
     ],
 )

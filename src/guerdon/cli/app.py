@@ -15,6 +15,7 @@ import typer
 import typer.core
 
 from guerdon import __version__
+from guerdon.errors import visible
 
 INTERRUPTED = 130  # exit code that typer gives Ctrl-C
 
@@ -90,12 +91,21 @@ def _set_up_output() -> None:
             stream.reconfigure(errors="backslashreplace")  # texts may have characters that a terminal cannot show
     hub_retries = logging.getLogger("huggingface_hub.utils._http")
     hub_retries.setLevel(logging.ERROR)  # one line per retry; the last error is enough
-    logging.getLogger("guerdon").addHandler(logging.StreamHandler())
+    handler = logging.StreamHandler()
+    handler.setFormatter(_VisibleFormatter())
+    logging.getLogger("guerdon").addHandler(handler)
     logging.getLogger("guerdon").setLevel(logging.INFO)
 
 
+class _VisibleFormatter(logging.Formatter):
+    """Log messages may quote what a file or a server says."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def _exit_with_error(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(visible(f"error: {message}"), file=sys.stderr)
     sys.exit(2)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -158,7 +157,7 @@ def exit_on_matching(report: Report, rules: list[FailRule]) -> None:
     from guerdon.auditing.fail_rules import matching_rules
 
     if lines := matching_rules(report, rules):
-        print("\n".join(f"failed: {line}" for line in lines), file=sys.stderr)
+        note("\n".join(f"failed: {line}" for line in lines))
         raise typer.Exit(1)
 
 

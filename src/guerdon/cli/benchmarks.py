@@ -9,7 +9,7 @@ import typer
 
 from guerdon.cli.app import app
 from guerdon.cli.options import AsJson, ConfigFile, Overrides, ReportFolder, settings_from
-from guerdon.cli.output import exit_on_errors, print_page_path, print_report
+from guerdon.cli.output import exit_on_errors, print_page_path, print_report, show
 
 if TYPE_CHECKING:
     from guerdon.contracts import Report
@@ -81,7 +81,6 @@ def benchmark(
 
 def print_subsets(report: Report) -> None:
     """Print one line per subset: its score, and those of the two anchors, the longer answer and equal scores."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -95,4 +94,4 @@ def print_subsets(report: Report) -> None:
         cells = (number(score.value, "share"), interval(score, "share"), *(number(a.value, "share") for a in anchors))
         table.add_row(*map(Text, (section.title, *cells, str(score.n))))
     if report.sections:
-        Console(highlight=False).print("", table)
+        show("", table)

@@ -9,7 +9,8 @@ import typer
 
 from guerdon.cli.app import app
 from guerdon.cli.options import AsJson, ConfigFile, Overrides, RunOut, settings_from
-from guerdon.cli.output import note, print_report
+from guerdon.cli.output import note, print_page_path, print_report, show
+from guerdon.errors import visible
 
 
 @app.command()
@@ -41,14 +42,12 @@ def quickstart(
     if json:
         print_report(report, json)
         return
-    from rich.console import Console
-
     from guerdon.api.pipeline import FACTS, TABLE
     from guerdon.reporting.console import brief, examples
 
-    console = Console(highlight=False)
-    console.print(brief(report, TABLE, FACTS))
+    show(brief(report, TABLE, FACTS))
     for section in report.sections:
         if section.title.startswith("Best of"):
-            console.print(examples(section))
-    print(f"\nmodel   {out / 'model'}\nreport  {(out / 'report.html').resolve()}")
+            show(examples(section))
+    print(f"\nmodel   {visible(str(out / 'model'))}")
+    print_page_path(out)

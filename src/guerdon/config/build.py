@@ -13,6 +13,7 @@ from guerdon.config.base import Options
 from guerdon.config.data import CheckOptions, ImportOptions, SplitOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
+from guerdon.config.yaml_text import parse_yaml
 from guerdon.errors import GuerdonError, field_error, show_value
 
 
@@ -99,15 +100,14 @@ def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
 
 
 def _parse_override(text: str) -> dict[str, Any]:
-    import yaml
-
     key, equals, value = text.partition("=")
     if not equals or "." not in key:
         raise field_error("override", "STAGE.NAME=VALUE", text, "Write it as in train.lr=1e-5.")
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise field_error("override", "STAGE.NAME=VALUE with a value in YAML", text, "Quote the value.") from None
+        parsed = parse_yaml(value)
+    except ValueError as error:
+        claim = f"STAGE.NAME=VALUE with a value in YAML ({error})"
+        raise field_error("override", claim, text, "Correct or quote the value.") from None
     stage, _, name = key.partition(".")
     return {stage: {name: parsed}}
 
@@ -125,13 +125,20 @@ def _first_error(error: ValidationError) -> GuerdonError:
 def _refuse_unknown(merged: Mapping[str, Any]) -> None:
     keys = [key for key, _ in known_keys()]
     for stage, options in merged.items():
+        stage = _short_name(stage)
         if stage not in Config.model_fields:
             raise GuerdonError(f"{stage} is not an option. {_suggest(stage, [*Config.model_fields, *keys])}")
         if not isinstance(options, Mapping):
             raise field_error(stage, "a mapping of options", options, f"Write {stage}.NAME=VALUE.")
         for name in options:
-            if f"{stage}.{name}" not in keys:
-                raise GuerdonError(f"{stage}.{name} is not an option. {_suggest(f'{stage}.{name}', keys)}")
+            option = f"{stage}.{_short_name(name)}"
+            if option not in keys:
+                raise GuerdonError(f"{option} is not an option. {_suggest(option, keys)}")
+
+
+def _short_name(name: object) -> str:
+    """A key as text: YAML's keys may be numbers, and as long as the file."""
+    return name if isinstance(name, str) and len(name) <= 80 else show_value(name, 80)
 
 
 NAMES_IN_OTHER_TRAINERS = {

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from guerdon.config import ImportOptions
+from guerdon.config.yaml_text import parse_yaml
 from guerdon.contracts import (
     Comparison,
     GuerdonError,
@@ -328,13 +329,11 @@ def read_json(path: str | Path) -> Any:
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """The options that a YAML file sets, for config.build; an empty file sets none."""
-    import yaml
-
+    text = _read_bytes(Path(path))
     try:
-        values = yaml.safe_load(_read_bytes(Path(path))) or {}
-    except yaml.YAMLError as error:
-        cause = " ".join(str(error).split())
-        raise GuerdonError(f"{path}: is not valid YAML ({cause[:160]}). Correct it.") from None
+        values = parse_yaml(text) or {}
+    except ValueError as error:
+        raise GuerdonError(f"{path}: is not valid YAML ({error}). Correct it.") from None
     if not isinstance(values, Mapping):
         raise field_error(
             f"{path}: the file", "a mapping of stages to options", values, "Write train: {lr: 1e-5}, for example."

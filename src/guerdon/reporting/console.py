@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from guerdon.errors import visible
 from guerdon.reporting.words import (
     cost_phrase,
     headline,
@@ -15,7 +16,6 @@ from guerdon.reporting.words import (
     quantity,
     rank,
     tables,
-    visible,
 )
 
 if TYPE_CHECKING:

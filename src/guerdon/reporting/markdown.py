@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from guerdon.contracts import Estimate, Example, Finding, Gate, Quantity, Report
+from guerdon.errors import visible
 from guerdon.reporting.charts import curve_rows, curve_title
 from guerdon.reporting.words import (
     cost_phrase,
@@ -17,7 +18,6 @@ from guerdon.reporting.words import (
     prompt_turns,
     rank,
     tables,
-    visible,
 )
 
 __all__ = ["estimate_table", "inline", "table_row", "to_markdown"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from guerdon.errors import visible
 from guerdon.reporting.charts import chart_svg, curve_rows, curve_title, whisker_svg
 from guerdon.reporting.words import (
     cost_phrase,
@@ -20,7 +21,6 @@ from guerdon.reporting.words import (
     quantity,
     rank,
     tables,
-    visible,
 )
 
 if TYPE_CHECKING:

@@ -9,14 +9,6 @@ from guerdon.contracts import Estimate, Example, Finding, Message, Quantity, Rep
 
 PERCENT = "\N{NO-BREAK SPACE}%"
 OTHER_SECTION = "Other numbers"
-# Control characters, which steer a terminal, become pictures of themselves; tab and line feed stay.
-_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
-_PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
-
-
-def visible(text: str) -> str:
-    """The text without characters that steer a terminal."""
-    return text.translate(_PICTURES)
 
 
 # ---- Estimates ---------------------------------------------------------------------------------------------------
