@@ -304,7 +304,7 @@ def _self_test_error(folder: Path, rows: Sequence[Sequence[Any]], options: Mappi
     """The largest distance between a stored raw score and today's."""
     model = load_reward_model(folder, make(ModelOptions, options))
     values = model.score([row[0] for row in rows], [row[1] for row in rows]).value
-    return max(abs(float(value) - row[2]) for value, row in zip(values, rows, strict=True))
+    return max(abs(float(value) - float(row[2])) for value, row in zip(values, rows, strict=True))
 
 
 CHECKS: tuple[Callable[[SavedFiles], Iterator[Finding]], ...] = (
