@@ -390,7 +390,7 @@ class Example:
 
 
 Decision = Literal["fit", "fit with limits", "not fit", "not enough evidence"]
-RuleState = Literal["passed", "failed", "not shown", "unknown"]
+RuleState = Literal["passed", "failed", "not shown", "unknown", "does not apply"]
 RuleEffect = Literal["not fit", "not enough evidence", "limit"]
 Hygiene = Literal["passed", "refused", "not checked"]
 
@@ -416,8 +416,8 @@ class Ruling:
 
     @property
     def passes(self) -> bool:
-        """Whether the rule raises no objection; an unmeasured rule raises none."""
-        return self.state in ("passed", "unknown")
+        """Whether the rule raises no objection; one that was not measured or does not apply raises none."""
+        return self.state in ("passed", "unknown", "does not apply")
 
 
 @dataclass(frozen=True, slots=True)

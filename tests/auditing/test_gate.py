@@ -10,7 +10,7 @@ from toys import Good, comparisons
 
 from guerdon.api import auditing
 from guerdon.auditing import audit
-from guerdon.auditing.gate import RULES, all_estimates, decide, scores_are_sound
+from guerdon.auditing.gate import RULES, all_estimates, compare_with, decide, scores_are_sound
 from guerdon.config import AuditOptions
 from guerdon.contracts import Curve, Estimate, Finding, Gate, GuerdonError, Report
 from guerdon.io.reports import from_json, to_json
@@ -128,13 +128,87 @@ def test_what_is_not_shown_with_enough_evidence_is_no_reason_to_trust(report, st
 def test_forty_pairs_are_refused_with_what_is_needed():
     found = gate(sound(accuracy=sure(0.72, 0.139, 40), accuracy_above_longer=sure(0.1, 0.2, 40)))
     assert found.decision == "not enough evidence"
-    assert found.reason == "n = 40; about 310 needed to see 5 points"
+    assert found.reason.startswith("n = 40; about 310 are needed to know accuracy within 5 points; ")
+    assert found.reason.endswith("preferring the longer answer is 10.0\N{NO-BREAK SPACE}% [-10.0, 30.0]")
     assert found.needed_data == "comparisons on about 270 more prompts, drawn as these were"
     assert not found.limits
 
 
 def test_little_evidence_is_enough_to_see_that_a_model_is_wrong():
     assert gate(sound(accuracy=sure(0.2, 0.14, 40))).decision == "not fit"
+
+
+COVERED = {  # one rule each whose interval contains its threshold
+    "Better than a coin": sound(accuracy=sure(0.52, 0.04)),
+    "Better than preferring the longer": sound(accuracy_above_longer=sure(0.02, 0.04)),
+    "It notices errors": sound(substance_sensitivity=sure(0.55, 0.1)),
+    "It reads the prompt": sound(relevance_swap=sure(0.625, 0.175, 40)),
+    "No fault flips many decisions": sound(findings=(fault(Estimate(2 / 3, 0.0, 1.0, 3)),)),
+    "Its odds are calibrated": sound(ece=sure(0.07, 0.03), ece_p_value=sure(0.3)),
+    "One scale fits all sources": sound(temperature_spread=Estimate(1.4, 1.0, 2.34, 401)),
+    "It sees the whole text": sound(truncated=Estimate(0.077, 0.0, 0.191, 26)),
+    "The order shown does not matter": sound(position_consistency=sure(0.9)),
+    "It knows where it errs": sound(error_auroc_margin=sure(0.51)),
+    "Its members make different errors": sound(error_correlation=sure(0.8)),
+    "Holds up when optimized": sound(pushed(gain=0.05)),
+}
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_an_interval_that_contains_the_threshold_shows_nothing(name):
+    assert ruling_of(COVERED[name], name).state == "not shown"
+    assert gate(COVERED[name]).decision != "fit"
+
+
+def test_every_rule_about_an_interval_can_be_not_shown():
+    assert set(BROKEN) - set(COVERED) == {"Scores are sound", "Enough evidence"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "low", "high", "state"),
+    [
+        ("above", 0.51, 0.6, "passed"),
+        ("above", 0.4, 0.49, "failed"),
+        ("above", 0.4, 0.6, "not shown"),
+        ("above", 0.5, 0.5, "not shown"),
+        ("at most", 0.4, 0.5, "passed"),
+        ("at most", 0.51, 0.6, "failed"),
+        ("at most", 0.4, 0.6, "not shown"),
+        ("at most", math.nan, math.nan, "not shown"),
+        ("above", math.nan, math.nan, "not shown"),
+    ],
+)
+def test_a_rule_is_decided_by_the_whole_interval(wanted, low, high, state):
+    assert compare_with(0.5, Estimate(0.5, low, high, 30), wanted) == state
+
+
+def test_a_hard_rule_that_is_not_shown_asks_for_more_data_if_its_interval_is_wide():
+    probed = gate(COVERED["It reads the prompt"])
+    assert probed.decision == "not enough evidence"
+    assert probed.needed_data == "comparisons on more prompts: raise audit.cue_rows about 2 times"
+    measured = gate(sound(accuracy_above_longer=sure(0.02, 0.06, 400)))
+    assert measured.decision == "not enough evidence"
+    assert measured.needed_data == "comparisons on about 580 prompts in all, drawn as these were"
+    assert gate(sound(relevance_swap=sure(0.5, 0.04))).decision == "not fit"
+
+
+def test_without_a_fault_the_costliest_cue_that_was_tried_decides():
+    name = "No fault flips many decisions"
+    assert ruling_of(sound(worst_flips=sure(0.02)), name).state == "passed"
+    few = ruling_of(sound(worst_flips=Estimate(0.0, 0.0, 0.3, 12)), name)
+    assert few.state == "not shown"
+    assert few.data == "more edited texts: raise audit.cue_rows"
+
+
+def test_a_rule_for_another_kind_of_model_does_not_apply():
+    report = sound(position_consistency=None, error_correlation=None)
+    states = {ruling.rule: ruling.state for ruling in gate(report).rulings}
+    assert states["The order shown does not matter"] == states["Its members make different errors"] == "unknown"
+    of_kind = dataclasses.replace(report, about={"kind": "reward model"})
+    states = {ruling.rule: ruling.state for ruling in gate(of_kind).rulings}
+    assert states["The order shown does not matter"] == states["Its members make different errors"] == "does not apply"
+    judge = {ruling.rule: ruling.state for ruling in gate(dataclasses.replace(report, about={"kind": "judge"})).rulings}
+    assert judge["The order shown does not matter"] == "unknown"
 
 
 def test_a_single_group_decides_nothing():

@@ -154,7 +154,7 @@ def test_without_gold_nothing_is_concluded():
 
 def test_three_prompts_are_insufficient():
     report = measure_run(run(p=3), draws=DRAWS)
-    assert report.findings[0].title.startswith("Too little evidence for a trend: 3 prompts")
+    assert report.findings[0].title.startswith("Not enough evidence for a trend: 3 prompts")
     assert "more prompts" in report.findings[0].remedy
     alone = measure_run(run(p=1), draws=DRAWS)
     assert math.isnan(alone.estimates["proxy_gain"].low)
@@ -261,7 +261,7 @@ def test_repeated_replies_lower_the_kl():
 def test_a_pool_without_gold_and_one_of_three_prompts():
     whole = pool(hump, p=3, size=64)
     few = measure_pool(whole, draws=DRAWS)
-    assert few.findings[0].title.startswith("Too little evidence for a trend: 3 prompts")
+    assert few.findings[0].title.startswith("Not enough evidence for a trend: 3 prompts")
     blind = measure_pool(dataclasses.replace(whole, gold=None), draws=DRAWS)
     assert blind.findings[0].title == "Without a gold judge nothing can be concluded"
     assert blind.examples == ()
@@ -305,7 +305,7 @@ def test_each_drift_of_the_chosen_replies_is_reported_and_quality_is_not(fault, 
 @pytest.mark.parametrize("constant", [1.0, 0.7, 3.3])
 def test_a_constant_gold_neither_rises_nor_falls(constant):
     report = measure_pool(pool(lambda s: np.full_like(s, constant), p=20, size=64), draws=DRAWS)
-    assert report.findings[0].title.startswith("Flattening")
+    assert report.findings[0].title.startswith("Not enough evidence for a trend: up to KL")
     assert [report.estimates[name].value for name in ("gold_gain", "gold_drop", "falling_prompts")] == [0, 0, 0]
 
 
@@ -373,7 +373,7 @@ def test_the_report_is_the_same_in_json_and_html_and_again():
 def test_a_run_that_changed_nothing_is_flat():
     still = run(lambda d: 0 * d, by_quality=0.0, longer=0.0, noise=0.0)
     flat = measure_run(still, draws=DRAWS)
-    assert flat.findings[0].title.startswith("Flattening")
+    assert flat.findings[0].title.startswith("Not enough evidence for a trend")
     assert not {"length_share", "gold_per_proxy"} & set(flat.estimates)
     stuck = measure_run(dataclasses.replace(still, kl=np.zeros_like(still.kl)), draws=DRAWS)
     assert "all points are at the same KL" in stuck.findings[0].title

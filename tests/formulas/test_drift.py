@@ -160,5 +160,5 @@ def test_a_trend_is_described_in_one_sentence_with_its_interval():
     assert describe(d).startswith("Fine up to KL = 9 nats/sequence: gold has risen by")
     assert describe(1 - np.exp(-4 * d)).startswith("Flattening: up to KL = 9 nats/sequence gold has risen by")
     assert "not shown to have risen" in describe(0 * d)
-    assert describe(d, p=3) == "Too little evidence for a trend: 3 prompts, and at least 8 are needed."
+    assert describe(d, p=3) == "Not enough evidence for a trend: 3 prompts, and at least 8 are needed."
     assert "same KL" in describe_trend(gold_trend(np.zeros(3), rng.normal(size=(20, 3))), 0.0)

@@ -270,6 +270,15 @@ def test_a_rise_that_saturates_is_flattening() -> None:
         assert found.late.high < found.early.value / 3
 
 
+def test_flattening_needs_evidence_that_gold_ever_rose() -> None:
+    """Gold without a trend is no plateau: nothing shows that there was a rise to flatten."""
+    kinds = [gold_trend(D, noisy(0 * D, 40, seed=seed), seed=seed, draws=300).kind for seed in range(60)]
+    assert kinds.count("flattening") <= 6
+    assert kinds.count("insufficient") >= 48
+    rose_and_came_back = np.where(D < D[-1] / 2, D, D[-1] - D)
+    assert gold_trend(D, noisy(rose_and_came_back, 200, noise=0.05), draws=500).kind == "over-optimized"
+
+
 def test_best_of_n_with_known_truth_gets_the_right_trend() -> None:
     """Pools of 256: errors of a normal proxy only slow gold down, a hump turns it."""
     rng = np.random.default_rng(8)

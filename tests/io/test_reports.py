@@ -34,7 +34,7 @@ def test_a_report_survives_json(report):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"version": 9}, r"written by a newer Guerdon \(format 9, this one reads up to 2\)"),
+        ({"version": 9}, r"written by a newer Guerdon \(format 9, this one reads up to 3\)"),
         ({"surprise": 1}, "unknown key 'surprise' of a Report"),
         ({"estimates": {"accuracy": {"value": 1.0, "low": 0.0, "high": 1.0}}}, "missing key 'n' of a Estimate"),
     ],

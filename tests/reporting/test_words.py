@@ -27,6 +27,17 @@ def test_findings_are_ranked_by_what_they_cost_errors_first_and_unknown_last():
     assert sorted([unknown, costly("small", 0.02)], key=rank)[0].title == "small"
 
 
+def test_a_finding_on_a_few_units_never_leads():
+    two = Finding("warning", "of two", "", "", Estimate(1.0, 0.16, 1.0, 2))
+    assert [f.title for f in sorted([two, costly("of many", 0.02)], key=rank)] == ["of many", "of two"]
+
+
+def test_of_two_findings_the_one_that_is_shown_to_cost_more_comes_first():
+    wide = Finding("warning", "wide", "", "", Estimate(0.6, 0.02, 0.98, 12))
+    narrow = Finding("warning", "narrow", "", "", Estimate(0.3, 0.25, 0.35, 200))
+    assert [f.title for f in sorted([wide, narrow], key=rank)] == ["narrow", "wide"]
+
+
 def test_the_clauses_of_a_headline_are_one_sentence():
     estimates = {"accuracy": Estimate(0.8, 0.7, 0.9, 10), "temperature": Estimate(0.8, 0.7, 0.9, 10)}
     text = headline(Report("r", estimates=estimates), with_warnings=False).replace("\N{NO-BREAK SPACE}", " ")

@@ -164,6 +164,7 @@ def audit(
     core = [measured[name] for name, part in parts.items() if part.is_core and name in measured]
     own_sections = [measured[name] for name, part in parts.items() if not part.is_core and name in measured]
     facts |= {
+        "kind": _kind(model, own_sections),
         **{key: fact for report in core for key, fact in report.about.items()},
         **_left_out(comparisons),
         "comparisons hash": digest_all(comparison.id for comparison in comparisons),
@@ -180,6 +181,13 @@ def audit(
         quantities={key: quantity for report in core for key, quantity in report.quantities.items()},
     )
     return _with_gate(report, "passed" if is_checked else "not checked")
+
+
+def _kind(model: RewardModel | Judge, sections: Sequence[Report]) -> str:
+    """What was audited: a judge, an ensemble or a reward model."""
+    if not isinstance(model, RewardModel):
+        return "judge"
+    return "ensemble" if any("members" in section.about for section in sections) else "reward model"
 
 
 def _left_out(comparisons: Sequence[Comparison]) -> dict[str, str]:

@@ -159,21 +159,29 @@ def length_effect(
 
 def describe_trend(trend: GoldTrend, largest_kl: float) -> str:
     """A trend of gold, and the largest KL on its curve (nats per sequence), in one sentence."""
-    n, up_to = trend.gain.n, f"KL = {largest_kl:.3g} nats/sequence"
+    up_to = f"KL = {largest_kl:.3g} nats/sequence"
     rise = f"{trend.late.value:.3g} {_limits(trend.late)} per root nat"
     if trend.kind == "insufficient":
-        few = f"{n} prompts, and at least {MIN_PROMPTS} are needed" if n < MIN_PROMPTS else ""
-        return f"Too little evidence for a trend: {few or 'all points are at the same KL'}."
+        return f"Not enough evidence for a trend: {_why_insufficient(trend, largest_kl)}."
     if trend.kind == "over-optimized":
         since = f"since KL = {trend.since_kl:.3g} nats/sequence" if trend.since_d else "from the start"
         lost = f"{trend.drop.value:.3g} {_limits(trend.drop)}"
         return f"Over-optimized {since}: from there to {up_to} gold has fallen by {lost}."
     gained = f"gold has risen by {trend.gain.value:.3g} {_limits(trend.gain)}"
     if not trend.gain.low > 0:
-        gained = f"gold is not shown to have risen, {trend.gain.value:.3g} {_limits(trend.gain)}"
+        gained = f"gold rose, and is now {trend.gain.value:+.3g} {_limits(trend.gain)} from where it began"
     if trend.kind == "fine":
         return f"Fine up to {up_to}: {gained}, and over the last third it still gains {rise}."
     return f"Flattening: up to {up_to} {gained}; over the last third it gains {rise}, over the first {trend.early.value:.3g}."
+
+
+def _why_insufficient(trend: GoldTrend, largest_kl: float) -> str:
+    if trend.gain.n < MIN_PROMPTS:
+        return f"{trend.gain.n} prompts, and at least {MIN_PROMPTS} are needed"
+    if largest_kl == 0:  # where the first point is
+        return "all points are at the same KL"
+    gain = f"{trend.gain.value:.3g} {_limits(trend.gain)}"
+    return f"up to KL = {largest_kl:.3g} nats/sequence gold is not shown to have risen, {gain}"
 
 
 def _limits(interval: Interval) -> str:

@@ -231,9 +231,10 @@ def gold_trend(
       simultaneous for the drops of all points, mean +- c s with s the drop's standard error and c the 95 % quantile, over
       resampled prompts, of the largest |resampled mean - mean| / s of any point, moved from the normal distribution to
       the same tail of Student's t at p - 1 (max-t; Hothorn et al. 2008).
-    * "flattening": the slope of gold in d over the last third of the range of d has an interval that reaches 0, or whose
-      upper end is under a third of the slope over the first third.
-    * "fine".
+    * "fine": the slope of gold in d over the last third of the range of d has an interval above 0, whose upper end is at
+      least a third of the slope over the first third.
+    * "flattening": gold is shown to have risen, at the last point or, with the same allowance for selection, at the best.
+    * "insufficient".
 
     The slope over a third is that of the least-squares line through the piecewise linear curve. Calling this after each of
     many checkpoints is many tests: the false-alarm rate holds for each one alone.
@@ -248,20 +249,22 @@ def gold_trend(
     lost = gain - gain[:, -1:]
     thirds = [_slope_weights(d, 0.0, 1 / 3), _slope_weights(d, 2 / 3, 1.0)]
     slopes = gain @ np.column_stack(thirds)
-    means = _resampled_means(np.column_stack([lost, gain[:, -1], slopes]), draws, seed)
+    means = _resampled_means(np.column_stack([lost, gain, gain[:, -1], slopes]), draws, seed)
 
     drop = _simultaneous(lost, means[:, : len(d)], best)
+    rise = _simultaneous(gain, means[:, len(d) : 2 * len(d)], best)
     gained = _percentiles(float(mean[-1]), means[:, -3], num_prompts)
     early = _percentiles(float(slopes[:, 0].mean()), means[:, -2], num_prompts)
     late = _percentiles(float(slopes[:, 1].mean()), means[:, -1], num_prompts)
 
-    kind: Literal["fine", "flattening", "over-optimized", "insufficient"] = "fine"
-    if num_prompts < MIN_PROMPTS or d[-1] <= d[0]:
-        kind = "insufficient"
-    elif drop.low > 0:
-        kind = "over-optimized"
-    elif late.low <= 0 or late.high < early.value / 3:
-        kind = "flattening"
+    kind: Literal["fine", "flattening", "over-optimized", "insufficient"] = "insufficient"
+    if num_prompts >= MIN_PROMPTS and d[-1] > d[0]:
+        if drop.low > 0:
+            kind = "over-optimized"
+        elif late.low > 0 and late.high >= early.value / 3:
+            kind = "fine"
+        elif gained.low > 0 or rise.low > 0:
+            kind = "flattening"
     since = float(d[best]) if kind == "over-optimized" else None
     return GoldTrend(kind, since, drop, gained, early, late)
 

@@ -15,7 +15,7 @@ from guerdon.io.format_version import upgrade_format
 
 __all__ = ["from_json", "to_json"]
 
-FORMAT, VERSION = "guerdon.report", 2
+FORMAT, VERSION = "guerdon.report", 3
 OLD_FORMAT = "assay.report"  # of 0.1
 
 
@@ -29,7 +29,7 @@ def from_json(values: Mapping[str, Any]) -> Report:
     if values.get("format") not in (FORMAT, OLD_FORMAT):
         raise field_error("report: format", FORMAT, values.get("format"), "Pass the report.json of an audit.")
     body = {key: value for key, value in values.items() if key != "format"}
-    body = upgrade_format(body, "report", VERSION, {1: _upgrade})
+    body = upgrade_format(body, "report", VERSION, {1: _upgrade, 2: dict})  # 3 added a state of rules
     report: Report = _build(Report, body, "report")
     return report
 

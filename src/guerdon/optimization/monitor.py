@@ -58,7 +58,7 @@ def assess_reward(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) 
             "optimized: a reward model trained on other comparisons, a rule, a stronger model."
         )
     if len(checks) < 2:
-        return insufficient("Too little evidence for a trend: one check. Wait for the next.")
+        return insufficient("Not enough evidence for a trend: one check. Wait for the next.")
     _, (gold, kl) = complete_columns(checks, "gold", "kl")
     if gold.shape[1] == 0:
         return insufficient("No prompt has gold and KL at every check. Find out why the judge gives no finite number.")

@@ -9,6 +9,7 @@ from guerdon.contracts import Estimate, Example, Finding, Message, Quantity, Rep
 
 PERCENT = "\N{NO-BREAK SPACE}%"
 OTHER_SECTION = "Other numbers"
+MIN_UNITS = 10  # fewer show nothing: a finding about them never leads a page
 
 
 # ---- Estimates ---------------------------------------------------------------------------------------------------
@@ -53,17 +54,25 @@ def phrase(estimate: Estimate, unit: Unit) -> str:
 # ---- Findings ----------------------------------------------------------------------------------------------------
 
 
-def rank(finding: Finding) -> tuple[bool, bool, float, int]:
-    """Sort key: errors first, then by share of decisions flipped, then those of unknown cost, warnings before notes."""
-    cost = finding.cost.value if finding.cost else math.nan
-    is_known = math.isfinite(cost)
+def rank(finding: Finding) -> tuple[bool, bool, float, float, int]:
+    """Sort key: errors first, then by the share of decisions that is shown to flip, which is the interval's lower bound.
+
+    A cost that is unknown, or known from fewer than MIN_UNITS units, comes after the others; warnings come before notes.
+    """
     severity = ("error", "warning", "note").index(finding.severity)
-    return severity > 0, not is_known, -cost if is_known else 0.0, severity
+    if finding.cost is None or not has_evidence(finding) or not math.isfinite(finding.cost.low):
+        return severity > 0, True, 0.0, 0.0, severity
+    return severity > 0, False, -finding.cost.low, -finding.cost.value, severity
+
+
+def has_evidence(finding: Finding) -> bool:
+    """Whether enough units were seen to say what the finding costs; a finding without a cost makes no such claim."""
+    return finding.cost is None or finding.cost.n >= MIN_UNITS
 
 
 def cost_phrase(cost: Estimate) -> str:
-    """What a finding costs, as in a sentence."""
-    return f"flips {phrase(cost, 'share')} of decisions"
+    """What a finding costs, and on how many units that is known, as in a sentence."""
+    return f"flips {phrase(cost, 'share')} of decisions, n = {cost.n:,}"
 
 
 def placed_findings(report: Report, anchor: str = "part") -> Iterator[tuple[Finding, str, str]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LENGTH_BINS: Final = 8
 FEWEST_IN_BIN: Final = 20
-POINTS: Final = 0.05  # the difference that an audit should be able to detect
+WITHIN: Final = 0.05  # half the width of an interval of accuracy that a decision needs
 POWER_80: Final = 1.96 + 0.84  # standard errors between a difference and 0 for 80 % power at a two-sided 5 %
 
 TITLE = "Accuracy"
@@ -164,6 +164,22 @@ def groups_to_detect(difference: float, measured: Estimate) -> int:
     return math.ceil(measured.n * (error * POWER_80 / difference) ** 2)
 
 
+def half_width(estimate: Estimate) -> float:
+    """Half the width of the interval; NaN without one."""
+    return (estimate.high - estimate.low) / 2
+
+
+def groups_needed(accuracy: Estimate) -> int:
+    """About how many groups would make the interval no wider than WITHIN either way."""
+    return round_up(accuracy.n * (half_width(accuracy) / WITHIN) ** 2)
+
+
+def round_up(value: float) -> int:
+    """Rounded up to two digits: a sample size is not known more exactly than that."""
+    unit = int(10 ** max(0, math.floor(math.log10(value)) - 1))
+    return math.ceil(value / unit) * unit
+
+
 def _length_finding(estimates: dict[str, Estimate]) -> list[Finding]:
     longer, shorter = estimates.get("accuracy_longer_preferred"), estimates.get("accuracy_shorter_preferred")
     if longer is None or shorter is None or not (shorter.high < 0.5 < longer.low):
@@ -177,11 +193,13 @@ def _length_finding(estimates: dict[str, Estimate]) -> list[Finding]:
 
 
 def _power_finding(accuracy: Estimate) -> list[Finding]:
-    half = (accuracy.high - accuracy.low) / 2
+    half = half_width(accuracy)
     if math.isnan(half):
         return [Finding("warning", "Too little evidence", "a single group gives no interval", "Audit on more prompts.")]
-    needed = groups_to_detect(POINTS, accuracy)
-    if half <= POINTS or needed <= accuracy.n:
+    if half <= WITHIN:
         return []
-    evidence = f"there are {accuracy.n} groups; about {needed} are needed to detect a difference of 5 points four times in five"
+    evidence = (
+        f"there are {accuracy.n} groups; about {groups_needed(accuracy)} are needed to know accuracy within "
+        f"{100 * WITHIN:.0f} points"
+    )
     return [Finding("warning", "Too little evidence", evidence, "Audit on more prompts before comparing models.")]
