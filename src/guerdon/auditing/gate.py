@@ -15,14 +15,14 @@ from functools import partial
 from typing import Final, Literal
 
 from guerdon.auditing.measures.accuracy import WITHIN, groups_needed, half_width, round_up
+from guerdon.auditing.measures.ensemble import MAX_ERROR_CORRELATION
 from guerdon.contracts import Decision, Estimate, Finding, Gate, Hygiene, Report, RuleState, Ruling
 from guerdon.models.estimates import number, percent
 
-__all__ = ["MAX_ERROR_CORRELATION", "RULES", "all_estimates", "all_findings", "decide", "scores_are_sound"]
+__all__ = ["RULES", "all_estimates", "all_findings", "decide", "scores_are_sound"]
 
 PERCENT: Final = "\N{NO-BREAK SPACE}%"
 NUM_NAMED: Final = 3  # faults named in a limit
-MAX_ERROR_CORRELATION: Final = 0.8  # averaging any number of members leaves this share of one member's error variance
 MANY_DECISIONS: Final = 0.50  # a fault that flips most decisions matters more than anything else that the model knows
 SOME_DECISIONS: Final = 0.05
 MAX_EXCESS_ECE: Final = 0.05  # calibration error beyond what a calibrated model would show
@@ -241,7 +241,7 @@ def no_fault_flips_many_decisions(report: Report) -> Ruling:
     faults = [(f, f.cost) for f in all_findings(report) if f.cost and f.severity != "note" and f.cost.low >= 0]
     faults.sort(key=lambda fault: -fault[1].low)
     if not faults:
-        return _no_fault_was_found(report, ruling)
+        return _without_fault(report, ruling)
     worst, cost = faults[0]
     measured = f"“{worst.title}” flips {percent(cost)} of decisions (n = {cost.n})"
     ruling = partial(ruling, compare_with(SOME_DECISIONS, cost, "at most"), measured, estimates={"cost": cost})
@@ -254,17 +254,21 @@ def no_fault_flips_many_decisions(report: Report) -> Ruling:
     return ruling(limit=limit, data=worst.remedy)
 
 
-def _no_fault_was_found(report: Report, ruling: Callable[..., Ruling]) -> Ruling:
+def _without_fault(report: Report, ruling: Callable[..., Ruling]) -> Ruling:
     """Without a finding, by what the costliest of the cues that were tried can flip at most."""
     worst = all_estimates(report).get("worst_flips")
     if worst is None:
         return ruling(state="unknown", measured="what a fault would cost was not measured")
     state = compare_with(SOME_DECISIONS, worst, "at most")
-    measured = f"no fault was found; of all cues tried, the costliest flips {percent(worst)} of decisions (n = {worst.n})"
+    measured = (
+        f"no fault was found; of all cues tried, the costliest flips {percent(worst)} of decisions (n = {worst.n})"
+    )
     ruling = partial(ruling, state, measured, estimates={"worst_flips": worst})
     if state == "passed":
         return ruling()
-    limit = "while optimizing read replies now and then: a cue that flips a few decisions in a hundred can have gone unseen"
+    limit = (
+        "while optimizing read replies now and then: a cue that flips a few decisions in a hundred can have gone unseen"
+    )
     return ruling(limit=limit, data="more edited texts: raise audit.cue_rows")
 
 

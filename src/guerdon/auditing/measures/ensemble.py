@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from guerdon.auditing.gate import MAX_ERROR_CORRELATION
 from guerdon.contracts import Estimate, Finding, Quantity, Report, RewardModel
 from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.ensemble import disagreement, error_correlation, error_left
@@ -30,6 +29,7 @@ __all__ = ["QUANTITIES", "SECTION", "TITLE", "measure_ensemble", "member_margins
 CHUNK: Final = 256  # comparisons scored in one call
 
 TITLE = "Ensemble"
+MAX_ERROR_CORRELATION: Final = 0.8  # averaging any number of members leaves this share of one member's error variance
 SECTION = "Its members"
 QUANTITIES: Mapping[str, Quantity] = {
     "member_accuracy_mean": Quantity("accuracy of a member", "share", SECTION, "mean over the members"),
