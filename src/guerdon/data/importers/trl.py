@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import takewhile
 
 from guerdon.contracts import Comparison, GuerdonError, Message, Prompt, Response
 from guerdon.data.importers.columns import Row, required, to_messages, to_prompt, with_tools
 from guerdon.data.importers.pairs import shared_start, to_pair
 from guerdon.data.importers.transcript import from_hh, is_transcript
 from guerdon.errors import field_error
+from guerdon.io.shared_prompt import join_prompt, response_start
 
 
 def from_trl(row: Row) -> Comparison:
@@ -51,39 +51,7 @@ def _from_shared_text(row: Row, chosen: str, rejected: str) -> Comparison:
 
 def _from_messages(row: Row, prompt: object, chosen: object, rejected: object) -> Comparison:
     better, worse = to_messages(chosen, "chosen"), to_messages(rejected, "rejected")
-    for key, turns in (("chosen", better), ("rejected", worse)):
-        if turns[-1].role != "assistant":
-            raise field_error(f"the last message of {key}", "an assistant message", turns[-1].role)
-    start = _first_reply(better, worse)
+    start = response_start(better, worse)
     column = Prompt() if prompt is None else to_prompt(prompt)
-    turns = with_tools(row, _join(column, better[:start]))
+    turns = with_tools(row, join_prompt(column, better[:start]))
     return to_pair(row, turns, Response(messages=better[start:]), Response(messages=worse[start:]))
-
-
-def _first_reply(better: Prompt, worse: Prompt) -> int:
-    """Where the responses begin: at the last assistant turn of both, up to which they are equal."""
-    equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(better, worse, strict=False)))
-    last = min(equal, len(better) - 1, len(worse) - 1)
-    start = next((i for i in range(last, -1, -1) if better[i].role == worse[i].role == "assistant"), None)
-    if start is None or any(turn.role not in ("assistant", "tool") for turn in (*better[start:], *worse[start:])):
-        raise GuerdonError(
-            "chosen and rejected must answer one prompt, got diverging messages: they differ before the last message. "
-            "Drop the row."
-        )
-    return start
-
-
-def _join(column: Prompt, shared: Prompt) -> Prompt:
-    """The prompt column and the messages in front of both responses, which may repeat it or go on from it."""
-    if not column and not shared:
-        raise GuerdonError("prompt is missing, and chosen holds the response only. Give a prompt.")
-    if not shared or shared[0].role == "assistant":
-        return column + shared
-    if not column or shared[-len(column) :] == column or shared[: len(column)] == column:
-        return shared
-    raise field_error(
-        "chosen",
-        "the response alone, or the prompt and the response",
-        shared[0].content,
-        "Drop the prompt column or the extra messages.",
-    )
