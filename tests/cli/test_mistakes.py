@@ -346,7 +346,7 @@ def test_a_disk_that_is_really_full_is_reported_too(desk, tmp_path):
             assert ran.code == 2, (verb, ran)
             assert "No space left on device" in ran.err.splitlines()[-1]
             assert "Traceback" not in ran.err
-            kept = {"config.yaml", "metrics.jsonl", "rejected.jsonl", "hygiene.json", "scores.jsonl"}  # to go on from
+            kept = {"config.yaml", "metrics.jsonl", "all.rejected.jsonl", "hygiene.json", "scores.jsonl"}  # to go on from
             assert {Path(name).name for name in tree(disk)} <= kept
             shutil.rmtree(disk / verb, ignore_errors=True)
     finally:
@@ -389,7 +389,7 @@ def test_bad_rows_are_set_aside_with_their_reason_and_the_rest_is_imported(desk,
     assert ran.code == 0
     assert json.loads(ran.out)["comparisons"] == 2
     assert json.loads(ran.out)["rejected"] == 1
-    (row,) = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text("utf-8").splitlines()]
+    (row,) = [json.loads(line) for line in (tmp_path / "all.rejected.jsonl").read_text("utf-8").splitlines()]
     assert row["place"] == f"{tmp_path / 'some.jsonl'}:2"
     assert row["row"] == "hello"
     assert len(list(readers.read_comparisons(tmp_path / "all.jsonl"))) == 2
@@ -405,9 +405,62 @@ def test_the_current_folder_can_be_a_model(desk, tmp_path, monkeypatch):
     assert guerdon("score", tmp_path / "here", "--prompt", "a", "--response", "b", "--json").code == 0
 
 
-def test_rejected_rows_cannot_share_a_file_with_the_output(desk, tmp_path):
-    ran = run(desk, tmp_path, "import", "{desk}/good.jsonl", "--out", "{out}/rejected.jsonl")
-    assert_refused(ran, "--out must not be rejected.jsonl", tmp_path)
+def test_rejected_rows_of_two_imports_are_kept_apart(desk, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.csv").write_text(f"prompt,chosen,rejected\n{name},a,b\n{name},a,\n")
+        assert run(desk, tmp_path, "import", f"{{out}}/{name}.csv", "--out", f"{{out}}/{name}.jsonl").code == 0
+    rejected = [json.loads((tmp_path / f"{name}.rejected.jsonl").read_text()) for name in ("one", "two")]
+    assert [row["row"]["prompt"] for row in rejected] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("import", "{out}/own.jsonl", "--out", "{out}/own.jsonl"),
+        ("import", "{out}/own.rejected.jsonl", "--out", "{out}/own.jsonl"),
+        ("split", "{out}/train.jsonl", "--out", "{out}/../" + "{name}"),
+    ],
+)
+def test_no_command_replaces_the_file_that_it_reads(desk, tmp_path, words):
+    for name in ("own.jsonl", "own.rejected.jsonl", "train.jsonl"):
+        shutil.copy(desk / "good.jsonl", tmp_path / name)
+    before = tree(tmp_path)
+    ran = run(desk, tmp_path, *(word.replace("{name}", tmp_path.name) for word in words))
+    assert ran.code == 2
+    assert "must not be a file that is read, which the command would replace" in ran.err
+    assert tree(tmp_path) == before
+
+
+def test_an_import_without_a_usable_row_leaves_an_older_output_as_it_was(desk, tmp_path):
+    (tmp_path / "x.jsonl").write_text("mine")
+    ran = run(desk, tmp_path, "import", "{desk}/words.jsonl", "--out", "{out}/x.jsonl")
+    assert ran.code == 2
+    assert f"Read the reasons in {tmp_path / 'x.rejected.jsonl'}." in ran.err
+    assert (tmp_path / "x.jsonl").read_text() == "mine"
+
+
+def test_commands_take_any_known_format_and_several_files(desk, tmp_path):
+    def pairs(prompts: str) -> str:
+        rows = (f"{prompt},a_good_answer {prompt},a_bad_answer,7" for prompt in prompts)
+        return "question,chosen,rejected,ignored\n" + "\n".join(rows) + "\n"
+
+    (tmp_path / "a.csv").write_text(pairs("abcdefgh"))
+    (tmp_path / "b.csv").write_text(pairs("ijklmnop"))
+    files = ("--data", "{out}/a.csv", "--data", "{out}/b.csv", "--column", "prompt=question", "--json")
+    out = ("--out", "{out}/x")
+    for words in (
+        ("check", "{out}/a.csv", "{out}/b.csv", "--column", "prompt=question", "--json"),
+        ("split", "{out}/a.csv", "{out}/b.csv", *out, "split.train=0.8", *files[-3:]),
+        ("train", "--base", "{desk}/tiny", *out, *files, "train.max_steps=1"),
+        ("calibrate", "{desk}/model", *files, "--out", "{out}/calibrated"),
+        ("audit", "{desk}/model", *files, "audit.only=[accuracy]"),
+    ):
+        ran = run(desk, tmp_path, *words)
+        assert ran.code in (0, 1), ran
+        assert "Traceback" not in ran.err
+        facts = json.loads(ran.out)
+        assert words[0] != "train" or facts["comparisons"] == 16
+        assert words[0] != "check" or facts["about"]["comparisons"] == "16"
 
 
 def test_every_scored_response_has_a_line_even_if_they_are_equal(desk, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,38 @@ from guerdon.contracts import (
     Comparison,
     Report,
 )
-from guerdon.io import (
-    readers,
-    writers,
-)
+from guerdon.io import writers
+from guerdon.progress import note
 
 PARTS = ("train", "calibrate", "audit")
 
 
-def read(source: str | Path, **options: Any) -> list[Comparison]:
-    """Comparisons from a file in any known format, or from a hub data set. A bad row raises GuerdonError with its place.
+def read(source: str | Path | Sequence[str | Path], **options: Any) -> list[Comparison]:
+    """Comparisons from a file in any known format, from several, or from a hub data set.
 
-    Keywords are ImportOptions: format, columns, hub_split, source.
+    A bad row raises GuerdonError with its place. Keywords are ImportOptions: format, columns, hub_split, source.
     """
-    from guerdon.data.importers import import_rows
-
     chosen = make(ImportOptions, {"strict": True, **options})
-    return [row for row in import_rows(readers.read_rows(source, chosen), chosen) if isinstance(row, Comparison)]
+    return list(stream_comparisons([source] if isinstance(source, str | Path) else source, chosen))
+
+
+def stream_comparisons(sources: Sequence[str | Path], options: ImportOptions) -> Iterator[Comparison]:
+    """The comparisons of files in any known format, in constant memory: what commands read.
+
+    Bad rows are set aside and counted in a note on stderr; with options.strict, and if no row is usable, the first one
+    raises GuerdonError with its place.
+    """
+    from guerdon.data.files import Rejects, count_rejects, import_files, require_usable
+
+    def say(line: str) -> None:
+        if "format: native" not in line:  # the usual case, which needs no line
+            note(line)
+
+    rejects = Rejects()
+    rows = count_rejects(import_files(sources, options, say), rejects)
+    yield from require_usable((row for row in rows if isinstance(row, Comparison)), rejects)
+    if rejects.count:
+        note(f"{', '.join(map(str, sources))}: {rejects.count:,} rows set aside; the first is {rejects.first_reason}")
 
 
 def write(path: str | Path, comparisons: Iterable[Comparison]) -> int:

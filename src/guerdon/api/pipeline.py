@@ -131,11 +131,11 @@ def _prepare(out: Path, data: str | Path | None, config: Config, log: Log) -> di
 
 
 def _import(out: Path, data: str | Path, config: Config) -> tuple[list[Comparison], int]:
-    from guerdon.data.importers import import_rows
+    from guerdon.data.files import import_files
 
     kept: list[Comparison] = []
     rejected: list[Any] = []
-    for row in import_rows(readers.read_rows(data, config.imports), config.imports):
+    for row in import_files([data], config.imports):
         (kept if isinstance(row, Comparison) else rejected).append(row)  # type: ignore[arg-type]
     writers.write_rejected(out / "rejected.jsonl", rejected)
     if not kept:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, FailOn, Overrides, ReportFolder, Scored, settings_from
+from guerdon.cli.options import (
+    ANY_FORMAT,
+    AsJson,
+    ConfigFile,
+    FailOn,
+    Overrides,
+    ReportFolder,
+    RowOptions,
+    Scored,
+    settings_from,
+    with_option_groups,
+)
 from guerdon.cli.output import exit_on_errors, note, print_report
 
 if TYPE_CHECKING:
@@ -18,6 +29,7 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@with_option_groups
 def audit(
     model: Annotated[
         str | None,
@@ -28,13 +40,11 @@ def audit(
         ),
     ] = None,
     data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            help="Comparisons: .jsonl, .jsonl.gz or .parquet, as `guerdon import` writes them.",
-            show_default=False,
-        ),
+        list[str] | None,
+        typer.Option("--data", help=f"Comparisons {ANY_FORMAT}; repeatable.", show_default=False),
     ] = None,
+    *,
+    rows: RowOptions,
     scores: Scored = None,
     out: Annotated[
         Path | None,
@@ -71,7 +81,7 @@ def audit(
 
     if scores and model and "=" in model:  # with --from the first word is an override
         overrides, model = [model, *(overrides or [])], None
-    settings = settings_from(config, None, overrides)
+    settings = settings_from(config, None, overrides, imports=rows.given())
     rules = [parse_rule(text) for text in fail_on or []]
     if (scores is None) != (model is not None and data is not None) or (scores is not None and (model or data)):
         given = [name for name, value in (("MODEL", model), ("--data", data), ("--from", scores)) if value]
@@ -91,27 +101,30 @@ def audit(
 
 
 def _audited(
-    model: str | None, data: Path | None, scores: Path | None, settings: Config
+    model: str | None, data: list[str] | None, scores: Path | None, settings: Config
 ) -> tuple[Any, list[Comparison]]:
     """What is audited and on which comparisons, from a model with data or from a file of scores."""
     from guerdon.api import auditing, saved_models
-    from guerdon.io import readers
+    from guerdon.api.data import stream_comparisons
 
     if scores is not None:
         comparisons, recorded = auditing.read_scores(scores)
         return recorded, comparisons
     loaded = saved_models.load(str(model), **settings.model.model_dump(exclude_unset=True))
-    return loaded, list(readers.read_comparisons(str(data)))
+    return loaded, list(stream_comparisons(data or [], settings.imports))
 
 
 @app.command()
+@with_option_groups
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="Directory of a reward model, a hub name, or a score file.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The model to compare it with, likewise.")],
     data: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option("--data", help="Held-out comparisons; a score file brings its own.", show_default=False),
     ] = None,
+    *,
+    rows: RowOptions,
     out: ReportFolder = None,
     fail_on: FailOn = None,
     config: ConfigFile = None,
@@ -126,13 +139,13 @@ def compare(
     Example: guerdon compare my-model runs/mine/model --data audit.jsonl --out runs/beside
     """
     from guerdon.api import auditing, saved_models
+    from guerdon.api.data import stream_comparisons
     from guerdon.auditing.fail_rules import parse_rule
     from guerdon.contracts import GuerdonError
-    from guerdon.io import readers
 
-    settings = settings_from(config, None, overrides)
+    settings = settings_from(config, None, overrides, imports=rows.given())
     rules = [parse_rule(text) for text in fail_on or []]
-    comparisons = list(readers.read_comparisons(data)) if data else []
+    comparisons = list(stream_comparisons(data, settings.imports)) if data else []
     models: list[Any] = []
     for name in (a, b):
         if name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".json", ".csv", ".tsv", ".parquet")):

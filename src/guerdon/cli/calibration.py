@@ -8,14 +8,25 @@ from typing import Annotated
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, Data, ModelDir, Overrides, settings_from
+from guerdon.cli.options import (
+    AsJson,
+    ConfigFile,
+    Data,
+    ModelDir,
+    Overrides,
+    RowOptions,
+    settings_from,
+    with_option_groups,
+)
 from guerdon.cli.output import print_facts, print_report
 
 
 @app.command()
+@with_option_groups
 def calibrate(
     model: ModelDir,
     data: Data,
+    rows: RowOptions,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Directory for the calibrated model; MODEL itself by default.", show_default=False),
@@ -38,25 +49,31 @@ def calibrate(
     Example: guerdon calibrate runs/mine/model --data calibrate.jsonl
     """
     from guerdon.api import calibration, saved_models
+    from guerdon.api.data import stream_comparisons
     from guerdon.io import readers
 
-    settings = settings_from(config, None, overrides)
+    settings = settings_from(config, None, overrides, imports=rows.given())
     loaded = saved_models.load(model, **settings.model.model_dump(exclude_unset=True))
     _check_destination(model, out)
     rollouts = readers.read_rollouts(reference) if reference else None
-    held_out = list(readers.read_comparisons(data))
+    held_out = list(stream_comparisons(data, settings.imports))
     calibrated, report = calibration.calibrate(loaded, held_out, reference=rollouts, **settings.calibrate.model_dump())
     calibration.store_calibration(calibrated, model, out)
     print_report(report, json)
 
 
 @app.command()
+@with_option_groups
 def uncertainty(
     model: ModelDir,
-    data: Annotated[Path, typer.Option("--data", help="The comparisons that the model was trained on.")],
-    held_out: Annotated[
-        Path, typer.Option("--held-out", help="Comparisons of the same kind that the model was not trained on.")
+    data: Annotated[
+        list[str], typer.Option("--data", help="The comparisons that the model was trained on; repeatable.")
     ],
+    held_out: Annotated[
+        list[str],
+        typer.Option("--held-out", help="Comparisons of the same kind that the model was not trained on; repeatable."),
+    ],
+    rows: RowOptions,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Directory for the result; MODEL itself by default.", show_default=False),
@@ -73,15 +90,15 @@ def uncertainty(
     Example: guerdon uncertainty runs/mine/model --data train.jsonl --held-out calibrate.jsonl
     """
     from guerdon.api import saved_models, uncertainty
-    from guerdon.io import readers
+    from guerdon.api.data import stream_comparisons
 
-    settings = settings_from(config, None, overrides)
+    settings = settings_from(config, None, overrides, imports=rows.given())
     _check_destination(model, out)
     loaded = saved_models.load(model, with_uncertainty=False, **settings.model.model_dump(exclude_unset=True))
     measured = uncertainty.measure_uncertainty(
         loaded,
-        list(readers.read_comparisons(data)),
-        held_out=list(readers.read_comparisons(held_out)),
+        list(stream_comparisons(data, settings.imports)),
+        held_out=list(stream_comparisons(held_out, settings.imports)),
         **settings.uncertainty.model_dump(),
     )
     uncertainty.store_uncertainty(measured, model, out)

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, settings_from
+from guerdon.cli.options import AsJson, ConfigFile, RowOptions, settings_from, split_words, with_option_groups
 from guerdon.cli.output import print_report
 
 
 @app.command()
+@with_option_groups
 def ensemble(
     models: Annotated[
         list[str],
@@ -22,7 +23,7 @@ def ensemble(
     ],
     out: Annotated[Path, typer.Option("--out", help="Directory for the ensemble, or for the averaged model.")],
     data: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option(
             "--data",
             help="Held-out comparisons: they put the members on one scale and show whether their errors correlate.",
@@ -46,6 +47,8 @@ def ensemble(
     ] = False,
     config: ConfigFile = None,
     json: AsJson = False,
+    *,
+    rows: RowOptions,
 ) -> None:
     """Combine several reward models into one.
 
@@ -55,18 +58,16 @@ def ensemble(
     Example: guerdon ensemble my-model old-model --out both --data calibrate.jsonl --rule uncertainty
     """
     from guerdon.api import ensembles
-    from guerdon.config import Config
+    from guerdon.api.data import stream_comparisons
     from guerdon.contracts import GuerdonError
-    from guerdon.io import readers
 
-    overrides = [word for word in models if word.partition(".")[0] in Config.model_fields and "=" in word]
-    settings = settings_from(config, None, overrides)
-    members = [word for word in models if word not in overrides]
-    if ignored := [word for word in overrides if not word.startswith("audit.")]:
+    members, overrides = split_words(models)
+    settings = settings_from(config, None, overrides, imports=rows.given())
+    if ignored := [word for word in overrides if not word.startswith(("audit.", "imports."))]:
         raise GuerdonError(
-            f"ensemble: options must be audit.*, got {ignored[0]}. Leave it out: members load as they were saved."
+            f"ensemble: options must be audit.* or imports.*, got {ignored[0]}. Leave it out: members load as they were saved."
         )
-    held_out = list(readers.read_comparisons(data)) if data else []
+    held_out = list(stream_comparisons(data, settings.imports)) if data else []
     audit_options = settings.audit.model_dump()
     if not average:
         report = ensembles.ensemble(members, out, comparisons=held_out, rule=rule, strength=strength, **audit_options)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -31,9 +32,9 @@ RecipeName = Annotated[
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
-Data = Annotated[
-    Path, typer.Option("--data", help="Comparisons: .jsonl, .jsonl.gz or .parquet, as `guerdon import` writes them.")
-]
+ANY_FORMAT = "in any known format: .jsonl, .json, .csv, .tsv, .parquet, also compressed, or a hub name"
+
+Data = Annotated[list[str], typer.Option("--data", help=f"Comparisons {ANY_FORMAT}; repeatable.")]
 
 ModelDir = Annotated[str, typer.Argument(metavar="MODEL", help="Directory of a saved reward model, or a hub name.")]
 
@@ -57,6 +58,27 @@ FailOn = Annotated[
         show_default=False,
     ),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowOptions:
+    """Options of every command that reads rows: what a file of another tool means. They are options of the stage imports."""
+
+    format: Annotated[
+        str | None,
+        typer.Option("--format", help="Format of the rows; docs/collect.md lists them.", show_default=False),
+    ] = None
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="OURS=THEIRS, such as prompt=question; repeatable.", show_default=False),
+    ] = None
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row instead of setting it aside.")] = (
+        False
+    )
+
+    def given(self) -> dict[str, Any]:
+        """Those that were given, by the names that ImportOptions has for them."""
+        return given_options(format=self.format, columns=_column_map(self.column), strict=self.strict or None)
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
@@ -125,6 +147,29 @@ def settings_from(
     return build(*layers, overrides=overrides or [], runs=runs)
 
 
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command that takes several arguments, and the STAGE.NAME=VALUE overrides among them."""
+    from guerdon.config import Config
+
+    def is_override(word: str) -> bool:
+        return "=" in word and (word.partition(".")[0] in Config.model_fields or not Path(word).exists())
+
+    overrides = [word for word in words if is_override(word)]
+    return [word for word in words if word not in overrides], overrides
+
+
 def given_options(**flags: Any) -> dict[str, Any]:
     """The flags that were given."""
     return {name: value for name, value in flags.items() if value is not None}
+
+
+def _column_map(pairs: list[str] | None) -> dict[str, str] | None:
+    """Our column name -> the file's, from OURS=THEIRS; None where no --column was given."""
+    from guerdon.contracts import GuerdonError
+
+    if pairs is None:
+        return None
+    for pair in pairs:
+        if "=" not in pair:
+            raise GuerdonError(f"--column must be OURS=THEIRS, got {pair}. Write, for example, prompt=question.")
+    return dict(pair.split("=", 1) for pair in pairs)

@@ -8,13 +8,25 @@ from typing import Annotated, Any
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, Data, Overrides, RecipeName, given_options, settings_from
+from guerdon.cli.options import (
+    AsJson,
+    ConfigFile,
+    Data,
+    Overrides,
+    RecipeName,
+    RowOptions,
+    given_options,
+    settings_from,
+    with_option_groups,
+)
 from guerdon.cli.output import print_facts
 
 
 @app.command()
+@with_option_groups
 def train(
     data: Data,
+    rows: RowOptions,
     out: Annotated[
         Path,
         typer.Option(
@@ -22,9 +34,11 @@ def train(
         ),
     ],
     held_out: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option(
-            "--held-out", help="Comparisons for evaluation while training, and for early stopping.", show_default=False
+            "--held-out",
+            help="Comparisons for evaluation while training, and for early stopping; repeatable.",
+            show_default=False,
         ),
     ] = None,
     base: Annotated[
@@ -45,12 +59,12 @@ def train(
     from accelerate import PartialState
 
     from guerdon.api import training
-    from guerdon.io import readers
+    from guerdon.api.data import stream_comparisons
 
-    settings = settings_from(config, recipe, overrides, model=given_options(base=base))
+    settings = settings_from(config, recipe, overrides, model=given_options(base=base), imports=rows.given())
     training.refuse_conflicts(settings)  # before reading the data
-    comparisons = list(readers.read_comparisons(data))
-    held_out_comparisons = list(readers.read_comparisons(held_out)) if held_out else []
+    comparisons = list(stream_comparisons(data, settings.imports))
+    held_out_comparisons = list(stream_comparisons(held_out, settings.imports)) if held_out else []
     training.train(comparisons, held_out=held_out_comparisons, out=out, config=settings)
     if PartialState().is_main_process:
         metrics = last_metrics(out)

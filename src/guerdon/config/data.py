@@ -18,7 +18,7 @@ class ImportOptions(Options):
         default_factory=dict,
         description="Which source column holds what, as ours=theirs: prompt, first, second, label, chosen, rejected, ...",
     )
-    strict: bool = Field(False, description="Stop at the first bad row; otherwise bad rows go to rejected.jsonl.")
+    strict: bool = Field(False, description="Stop at the first bad row instead of setting it aside.")
     hub_split: str = Field("train", description="Split to read when the source is a data set on the hub.")
     source: str | None = Field(None, description="Source to record for every row that names none.")
 

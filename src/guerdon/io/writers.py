@@ -54,6 +54,22 @@ def write_rejected(path: str | Path, rejected: Iterable[Rejected]) -> int:
     return count
 
 
+def rejected_path(out: str | Path) -> Path:
+    """Where the rejected rows of an output go: beside it and named after it, so that two outputs share no such file."""
+    path = Path(out)
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.rejected.jsonl")
+
+
+def refuse_to_replace(inputs: Iterable[str | Path], outputs: Iterable[str | Path]) -> None:
+    """Raise GuerdonError if an output is one of the inputs, whatever the two paths look like."""
+    read = {os.path.realpath(path) for path in inputs}
+    for path in outputs:
+        if os.path.realpath(path) in read:
+            raise GuerdonError(
+                f"{path}: must not be a file that is read, which the command would replace. Pass another --out."
+            )
+
+
 def set_aside(rows: Iterable[Comparison | Rejected], path: str | Path) -> Iterator[Comparison]:
     """Yield the comparisons and write the rejected rows to the path, which is complete once all rows are read."""
     with atomic_write(path, "wb") as file:
