@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 import logging
 import random
-import ssl
+import re
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -34,12 +34,16 @@ from guerdon.models.completions_api import (
     parse_completions,
     retry_after,
 )
+from guerdon.models.http_connection import CONNECT_TIMEOUT, AnswerTooLarge, Connection, ssl_context
 
 log = logging.getLogger("guerdon")
 
 BACKOFF, MAX_BACKOFF = 0.5, 30.0  # seconds before the second try; doubled for each later one, up to the maximum
-CONNECT_TIMEOUT = 10.0  # seconds to wait for a connection, and for the list of models
-MAX_ANSWER_BYTES = 1 << 28  # a server that sends more is broken or hostile
+MAX_LIST_BYTES = 1 << 23  # the names of a few thousand models
+BYTES_PER_TOKEN = 1024  # at most, of one token in an answer with its log-probability
+MAX_ANSWER_BYTES = 1 << 26  # whatever was requested: JSON takes 20 times its size once parsed
+UNSEEN = r"(?:[^!-~]|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\[nrt])*"  # may split an echoed key and be invisible, or escaped
+MIN_SECRET = 16  # characters of a key that replies are searched for; a shorter one, such as EMPTY, may be a word
 
 
 class RequestFailed(Exception):
@@ -97,14 +101,17 @@ class CompletionsClient:
     ) -> None:
         self.url, self.timeout, self.retries, self.log_probs = normalize_url(url), timeout, retries, log_probs
         self._key = choose_key(api_key, key_from_env)
+        self._key_pattern = re.compile(UNSEEN.join(map(re.escape, self._key))) if self._key else None
+        if self._key and _is_readable_by_others(self.url):
+            log.warning("%s: the key is sent over plain http to another machine. Use https.", self.url)
 
     def list_models(self) -> list[str]:
         """Names of the models that the server has. Raises RequestFailed, after one try of a few seconds."""
         seconds = min(self.timeout, CONNECT_TIMEOUT)
         try:
-            with self.connect(seconds) as http:
-                status, headers, content = _fetch(http, "GET", f"{self.url}/models", None, seconds)
-        except (httpx2.RequestError, BadAnswer) as error:
+            with self.connect(seconds) as connection:
+                status, headers, content = connection.fetch("GET", f"{self.url}/models", None, seconds, MAX_LIST_BYTES)
+        except (httpx2.RequestError, AnswerTooLarge) as error:
             raise RequestFailed(self._describe(error, seconds), advice_for(0)) from None
         if status != 200:
             raise RequestFailed(self._describe_status(status, headers, content), advice_for(status))
@@ -113,22 +120,20 @@ class CompletionsClient:
         except (ValueError, KeyError, TypeError, RecursionError):
             raise RequestFailed("the answer lists no models", advice_for(404)) from None
 
-    def connect(self, timeout: float | None = None) -> httpx2.Client:
-        """An HTTP client that verifies TLS and follows no redirect, which would take the key elsewhere."""
-        timeout = self.timeout if timeout is None else timeout
+    def connect(self, timeout: float | None = None) -> Connection:
+        """A connection that sends the key."""
         headers = {"Content-Type": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        limits = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
-        return httpx2.Client(verify=_ssl_context(), follow_redirects=False, headers=headers, timeout=limits)
+        return Connection(headers, self.timeout if timeout is None else timeout)
 
-    def complete(self, http: httpx2.Client, body: Mapping[str, Any], count: int, pool: RequestPool) -> list[Completion]:
+    def complete(
+        self, connection: Connection, body: Mapping[str, Any], count: int, pool: RequestPool
+    ) -> list[Completion]:
         """At most `count` completions, after as many tries as are allowed. Raises RequestFailed or TooManyReplies."""
-        url = f"{self.url}/{'completions' if 'prompt' in body else 'chat/completions'}"
-        content = json.dumps(body).encode()
         tried = 0
         while True:
-            result = self._try_once(http, url, content, count)
+            result = self._try_once(connection, body, count)
             tried += 1
             if not isinstance(result, _Trouble):
                 return result
@@ -139,15 +144,18 @@ class CompletionsClient:
             if pool.is_stopping.wait(_seconds_before_retry(result, tried)):
                 raise failure
 
-    def _try_once(self, http: httpx2.Client, url: str, content: bytes, count: int) -> list[Completion] | _Trouble:
+    def _try_once(self, connection: Connection, body: Mapping[str, Any], count: int) -> list[Completion] | _Trouble:
+        url = f"{self.url}/{'completions' if 'prompt' in body else 'chat/completions'}"
+        content = json.dumps(body).encode()
+        max_bytes = min(MAX_ANSWER_BYTES, (1 << 20) + 8 * len(content) + count * body["max_tokens"] * BYTES_PER_TOKEN)
         status = 0
         try:
-            status, headers, answer = _fetch(http, "POST", url, content, self.timeout)
+            status, headers, answer = connection.fetch("POST", url, content, self.timeout, max_bytes)
             if status == 200:
-                return parse_completions(answer, count, self.log_probs)
+                return [self._redact(c) for c in parse_completions(answer, count, self.log_probs)]
         except NoLogProbs as error:
             raise RequestFailed(str(error), "Pass log_probs=False.") from None
-        except (httpx2.RequestError, BadAnswer) as error:
+        except (httpx2.RequestError, AnswerTooLarge, BadAnswer) as error:
             problem = self._describe(error, self.timeout)
             if "CERTIFICATE_VERIFY_FAILED" in problem:
                 raise RequestFailed(problem, "Use a server whose certificate this machine trusts.") from None
@@ -178,10 +186,15 @@ class CompletionsClient:
 
     def clean(self, text: str) -> str:
         """The text as one short line, without the key and without control characters that a terminal would obey."""
-        if self._key:
-            text = text.replace(self._key, "***")
+        text = self._key_pattern.sub("***", text) if self._key_pattern else text
         text = " ".join("".join(c if c.isprintable() else " " for c in text).split()).rstrip(".")
         return text if len(text) <= 300 else text[:297] + "..."
+
+    def _redact(self, completion: Completion) -> Completion:
+        """The completion without the key: replies are written to files."""
+        if self._key_pattern is None or len(self._key or "") < MIN_SECRET:
+            return completion
+        return replace(completion, text=self._key_pattern.sub("***", completion.text))
 
 
 class RequestPool:
@@ -200,7 +213,7 @@ class RequestPool:
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(num_workers)]
 
     def __enter__(self) -> Self:
-        _ssl_context()  # read the certificates once, before the threads need them
+        ssl_context()  # read the certificates once, before the threads need them
         for thread in self._threads:
             thread.start()
         return self
@@ -233,21 +246,26 @@ class RequestPool:
             log.warning("%s", line)
 
     def _work(self) -> None:
-        with self.client.connect() as http:
+        with self.client.connect() as connection:
             while (item := self._requests.get()) is not None and not self.is_stopping.is_set():
                 request, body = item
                 result: list[Completion] | Exception
                 try:
-                    result = self.client.complete(http, body, request.count, self)
+                    result = self.client.complete(connection, body, request.count, self)
                 except Exception as error:  # raised again in the thread that waits for the result
                     result = error
                 self._results.put((request, result))
 
 
-@cache
-def _ssl_context() -> ssl.SSLContext:
-    """The certificates to trust; reading them takes longer than a request."""
-    return httpx2.create_ssl_context()
+def _is_readable_by_others(url: str) -> bool:
+    """Whether a request leaves this machine without encryption."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        is_local = ip_address(host).is_loopback
+    except ValueError:
+        is_local = host == "localhost" or host.endswith(".localhost")
+    return parts.scheme == "http" and not is_local
 
 
 def _seconds_before_retry(trouble: _Trouble, tried: int) -> float:
@@ -255,20 +273,3 @@ def _seconds_before_retry(trouble: _Trouble, tried: int) -> float:
         return trouble.wait + random.uniform(0, BACKOFF)
     backoff: float = min(MAX_BACKOFF, BACKOFF * 2 ** (tried - 1))
     return backoff * random.uniform(0.5, 1.0)  # random, so that workers do not come back all at once
-
-
-def _fetch(
-    http: httpx2.Client, method: str, url: str, content: bytes | None, seconds: float
-) -> tuple[int, httpx2.Headers, bytes]:
-    """Status, headers and body, within so many seconds: httpx's own timeout starts again with every byte."""
-    deadline = time.monotonic() + seconds
-    parts, size = [], 0
-    with http.stream(method, url, content=content) as answer:
-        for part in answer.iter_bytes():
-            parts.append(part)
-            size += len(part)
-            if size > MAX_ANSWER_BYTES:
-                raise BadAnswer(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB")
-            if time.monotonic() > deadline:
-                raise httpx2.ReadTimeout("the answer came too slowly")
-        return answer.status_code, answer.headers, b"".join(parts)

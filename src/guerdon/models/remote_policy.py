@@ -11,7 +11,7 @@ import json
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -205,7 +205,8 @@ class RemotePolicy:
         replies = _Replies(self.model, [{} for _ in messages], num_drawn, copies)
         self._fill(replies, bodies, seeds, on_replies)
         if messages:
-            replies.warn(self.url, expects_variety=temperature > 0)
+            for warning in replies.warnings(expects_variety=temperature > 0):
+                log.warning("%s: %s", self.url, self.client.clean(warning))
         log_prob = [c.log_prob for i in range(len(messages)) for c in replies.completions(i)]
         return Rollouts(
             tuple(prompt for prompt in messages for _ in range(n)),
@@ -338,15 +339,13 @@ class _Replies:
     def log_prob(self) -> dict[int, list[float]]:
         return {i: [c.log_prob for c in self.completions(i)] for i, arrived in enumerate(self.arrived) if arrived}
 
-    def warn(self, url: str, expects_variety: bool) -> None:
-        """Log what the rollouts do not show: unusual finish reasons, and seeds that make no difference."""
+    def warnings(self, expects_variety: bool) -> Iterator[str]:
+        """What the rollouts do not show: unusual finish reasons, and seeds that make no difference."""
         completions = [c for arrived in self.arrived for c in arrived.values()]
-        reasons = Counter(repr(c.finish_reason)[:40] for c in completions if c.finish_reason not in ("stop", "length"))
+        reasons = Counter(str(c.finish_reason)[:80] for c in completions if c.finish_reason not in ("stop", "length"))
         if reasons:
-            counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(5))
-            log.warning("%s: replies with other finish reasons count as cut at the length limit: %s", url, counts)
+            counts = ", ".join(f"'{reason}' {count}" for reason, count in reasons.most_common(5))
+            yield f"replies with other finish reasons count as cut at the length limit: {counts}"
         all_same = all(len({c.text for c in arrived.values()}) == 1 for arrived in self.arrived)
         if expects_variety and self.num_drawn > 1 and all_same and max(len(c.text) for c in completions) > 20:
-            log.warning(
-                "%s: all replies to a prompt are the same. Use per_request=1: each reply gets its own seed.", url
-            )
+            yield "all replies to a prompt are the same. Use per_request=1: each reply gets its own seed"
