@@ -80,7 +80,7 @@ def test_a_passing_failure_is_retried_and_a_lasting_one_is_an_error(serve, name,
     drawn = RemotePolicy(server.url, "m", timeout=timeout, retries=2).sample(["hi"], 2, 5)
     assert len(set(texts(drawn))) == 2
     assert [body["seed"] for body in server.bodies] == [server.bodies[0]["seed"]] * 3, "a try again is the same request"
-    assert caplog.text.count("trying again") == 1
+    assert caplog.text.count("; waiting for it, with 2 more tries") == 1
     server = serve(TROUBLE[name])
     with pytest.raises(ServerError, match=r"/v1: prompt 0: .* \(tries: 2\)\. [A-Z]") as raised:
         RemotePolicy(server.url, "m", timeout=timeout, retries=1).sample(["hi"], 2, 5)

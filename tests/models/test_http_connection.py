@@ -151,3 +151,15 @@ def test_the_bound_holds_an_answer_with_log_probabilities_in_full():
     entry = {"token": "\U0001f600", "logprob": -12.345678901234567, "bytes": [240, 159, 152, 128]}
     entry["top_logprobs"] = [{"token": "a", "logprob": -12.345678901234567, "bytes": [97]} for _ in range(5)]
     assert len(json.dumps(entry)) < completions_client.BYTES_PER_TOKEN
+
+
+def test_after_a_few_seconds_of_silence_a_line_says_what_is_waited_for(serve, caplog, monkeypatch):
+    monkeypatch.setattr(completions_client, "QUIET_SECONDS", 0.1)
+
+    def answer(handler, body, number):
+        handler.server.over.wait(0.5)
+        return 200, choices(body)
+
+    server = serve(answer)
+    RemotePolicy(server.url, "m", timeout=60).sample(["hi"], 1, 5)
+    assert caplog.text.count(f"{server.url}/v1: no answer yet; waiting up to 60 s for each") == 1

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -39,6 +39,7 @@ from guerdon.models.http_connection import CONNECT_TIMEOUT, AnswerTooLarge, Conn
 log = logging.getLogger("guerdon")
 
 BACKOFF, MAX_BACKOFF = 0.5, 30.0  # seconds before the second try; doubled for each later one, up to the maximum
+QUIET_SECONDS = 5.0  # without an answer before a line says what is being waited for
 MAX_LIST_BYTES = 1 << 23  # the names of a few thousand models
 BYTES_PER_TOKEN = 1024  # at most, of one token in an answer with its log-probability
 MAX_ANSWER_BYTES = 1 << 26  # whatever was requested: JSON takes 20 times its size once parsed
@@ -140,7 +141,10 @@ class CompletionsClient:
             failure = RequestFailed(f"{result.problem} (tries: {tried})", advice_for(result.status))
             if tried > self.retries:
                 raise failure
-            pool.warn_once(f"{self.url}: {result.problem}; trying again")
+            left = self.retries + 1 - tried
+            pool.warn_once(
+                f"{self.url}: {result.problem}; waiting for it, with {left} more {'tries' if left > 1 else 'try'}"
+            )
             if pool.is_stopping.wait(_seconds_before_retry(result, tried)):
                 raise failure
 
@@ -235,9 +239,14 @@ class RequestPool:
 
     def next_result(self) -> tuple[Request, list[Completion] | Exception]:
         """Wait for the next answer or error, in the order of arrival."""
-        result = self._results.get()
-        self.num_pending -= 1
-        return result
+        while True:
+            try:
+                result = self._results.get(timeout=None if self._has_warned else QUIET_SECONDS)
+            except Empty:
+                self.warn_once(f"{self.client.url}: no answer yet; waiting up to {self.client.timeout:g} s for each")
+                continue
+            self.num_pending -= 1
+            return result
 
     def warn_once(self, line: str) -> None:
         """Log the first problem only: a server that is down would cause one line per request."""
