@@ -7,8 +7,10 @@ import re
 
 import pytest
 import torch
+from leftovers import of_dead_process
 
 from guerdon.contracts import GuerdonError
+from guerdon.io import temporary
 from guerdon.runtime import checkpoint
 
 
@@ -24,7 +26,8 @@ def test_tensors_and_state_come_back(tmp_path):
 
 
 def test_a_new_checkpoint_replaces_the_old_one_and_leaves_nothing_else(tmp_path):
-    (tmp_path / ".checkpoint.killed").mkdir()
+    of_dead_process(tmp_path / "checkpoint").mkdir()
+    temporary._swept.discard(tmp_path)
     for step in range(3):
         checkpoint.save(tmp_path, {"a": torch.zeros(1)}, {"step": step})
     assert os.listdir(tmp_path) == ["checkpoint"]
@@ -40,6 +43,12 @@ def test_checkpoints_of_two_names_do_not_meet(tmp_path):
 
 def test_a_kill_between_the_renames_leaves_the_old_checkpoint(tmp_path):
     checkpoint.save(tmp_path, {"a": torch.zeros(1)}, {"step": 1})
+    (tmp_path / "checkpoint").rename(of_dead_process(tmp_path / "checkpoint", "old"))
+    assert checkpoint.find(tmp_path) == tmp_path / "checkpoint"
+
+
+def test_the_old_checkpoint_of_an_older_version_is_read(tmp_path):
+    checkpoint.save(tmp_path, {"a": torch.zeros(1)}, {"step": 1})
     (tmp_path / "checkpoint").rename(tmp_path / "checkpoint.old")
     assert checkpoint.find(tmp_path) == tmp_path / "checkpoint.old"
 
@@ -53,10 +62,13 @@ def test_a_failed_write_keeps_the_old_checkpoint_and_names_the_folder(tmp_path, 
     checkpoint.save(tmp_path, {"a": torch.zeros(1)}, {"step": 1})
 
     def full(*args):
-        raise OSError("No space left on device")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(GuerdonError, match=rf"^{re.escape(str(tmp_path))}: .* No space left .* or set save_every=0\.$"):
+    with pytest.raises(
+        GuerdonError,
+        match=rf"^cannot write {re.escape(str(tmp_path))}/checkpoint: No space left .* save_every=0\.$",
+    ):
         checkpoint.save(tmp_path, {"a": torch.zeros(1)}, {"step": 2})
     assert os.listdir(tmp_path) == ["checkpoint"]
     assert checkpoint.read_state(tmp_path / "checkpoint") == {"step": 1}

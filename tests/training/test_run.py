@@ -33,7 +33,7 @@ MOMENTS = {
     "between the two renames of a checkpoint": """
         rename = pathlib.Path.rename
         def dying(old, new):
-            if str(new).endswith("checkpoint") and (pathlib.Path(new).parent / "checkpoint.old").exists():
+            if str(new).endswith("checkpoint") and list(pathlib.Path(new).parent.glob(".checkpoint.*.old")):
                 die()
             return rename(old, new)
         pathlib.Path.rename = dying

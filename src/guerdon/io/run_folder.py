@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast, final
 
 from guerdon.contracts import GuerdonError
+from guerdon.io.directories import recover
 from guerdon.io.readers import parse_json, read_json, read_rows
 from guerdon.io.writers import (
     append_jsonl,
@@ -133,7 +134,10 @@ class RunFolder:
 
     def has_checkpoint(self) -> bool:
         """Whether there is a checkpoint to resume from."""
-        return self.path is not None and any(self.path.glob("checkpoint*/state.json"))
+        if self.path is None:
+            return False
+        recover(self.path / "checkpoint")
+        return any(self.path.glob("checkpoint*/state.json"))
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Add a line to one of the folder's JSONL files."""

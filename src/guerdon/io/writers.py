@@ -6,7 +6,6 @@ import errno
 import gzip
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from guerdon.contracts import (
 from guerdon.errors import field_error
 from guerdon.io.readers import BATCH
 from guerdon.io.schema import Rejected, comparison_to_row, prompt_to_row, response_to_row
+from guerdon.io.temporary import temporary_path
 
 
 def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> int:
@@ -221,7 +221,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     Missing folders are created. A path that is not a regular file (a pipe, /dev/stdout) is written to directly.
     """
     target = Path(os.path.realpath(path))  # a symbolic link stays a link
-    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_path(target)
     try:
         with explain_os_errors(path):
             if target.exists() and not target.is_file():

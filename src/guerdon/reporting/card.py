@@ -8,17 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from guerdon.contracts import Report
+from guerdon.io.directories import CARD_MARK, OLD_CARD_MARK
 from guerdon.reporting.markdown import estimate_table, inline, table_row
 from guerdon.reporting.words import cost_phrase, placed_findings, quantity, rank
 
 __all__ = ["is_ours", "model_card"]
 
-MARK = (
-    "<!-- Written by Guerdon from an audit. The next audit overwrites it; to keep your changes, delete this line. -->"
-)
-OLD_MARK = (  # of 0.1
-    "<!-- Written by Assay from its audit, and written over by the next one: to keep changes, delete this line. -->"
-)
 HEAD = """\
 ---
 library_name: transformers
@@ -62,14 +57,14 @@ FACTS = ("comparisons", "groups", "comparisons hash", "intervals")
 
 def is_ours(text: str) -> bool:
     """Whether Guerdon wrote this README, and its user did not ask to keep it."""
-    return any(mark in text for mark in (MARK, OLD_MARK))
+    return any(mark in text for mark in (CARD_MARK, OLD_CARD_MARK))
 
 
 def model_card(report: Report, facts: Mapping[str, Any], *, name: str = "Reward model") -> str:
     """README.md from an audit and the content of reward.json."""
     base = facts.get("base")
     base_line = f"base_model: {json.dumps(base)}\n" if isinstance(base, str) and base.count("/") == 1 else ""
-    lines = [HEAD.format(base=base_line) + MARK, "", f"# {inline(name)}", "", *_decision_lines(report), ""]
+    lines = [HEAD.format(base=base_line) + CARD_MARK, "", f"# {inline(name)}", "", *_decision_lines(report), ""]
     lines += [LOAD + _system_message(facts), *_scale_lines(facts), *_audit_lines(report)]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -8,9 +8,6 @@ in full, whatever the number of processes, so that a run can resume with any num
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,43 +18,27 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from guerdon.contracts import GuerdonError
+from guerdon.io.directories import recover, write_directory
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
 
 def save(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], name: str = "checkpoint") -> None:
-    """Write folder/name: to a scratch folder first, synced, then renamed into place."""
-    scratch = folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for stale in folder.glob(f".{name}.*"):  # of a run that was killed while writing; one run owns the folder
-            shutil.rmtree(stale, ignore_errors=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder))
+    """Write folder/name, whole or not at all."""
+
+    def fill(scratch: Path) -> None:
         save_file({key: value.detach().contiguous() for key, value in tensors.items()}, str(scratch / TENSORS))
         (scratch / STATE).write_text(json.dumps(state), "utf-8")
-        for file in (scratch / TENSORS, scratch / STATE):
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-        old = folder / f"{name}.old"
-        if (folder / name).exists():  # else the old one is the only complete one, until the rename below
-            shutil.rmtree(old, ignore_errors=True)
-            (folder / name).rename(old)
-        scratch.rename(folder / name)
-        shutil.rmtree(old, ignore_errors=True)
-    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as its own error
-        raise GuerdonError(
-            f"{folder}: must be writable for checkpoints, got {error}. Free space, or set save_every=0."
-        ) from None
-    finally:
-        if scratch != folder:
-            shutil.rmtree(scratch, ignore_errors=True)
+
+    write_directory(folder / name, fill, advice="Free space, or set save_every=0.")
 
 
 def find(folder: Path | None, name: str = "checkpoint") -> Path | None:
-    """The newest complete checkpoint: a kill between the two renames leaves it under the old name."""
+    """The newest complete checkpoint."""
     if folder is None:
         return None
-    for candidate in (name, f"{name}.old"):
+    recover(folder / name)
+    for candidate in (name, f"{name}.old"):  # older versions left the second, if they were killed between two renames
         if (folder / candidate / STATE).is_file():
             return folder / candidate
     return None

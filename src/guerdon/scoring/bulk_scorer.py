@@ -13,7 +13,7 @@ import torch
 from guerdon.config import ModelOptions, ScoreOptions, make
 from guerdon.contracts import PromptLike, ResponseLike, RewardModel, Scores
 from guerdon.io import schema
-from guerdon.models.directory.atomic import recover
+from guerdon.io.directories import recover
 from guerdon.models.directory.formats import is_ensemble
 from guerdon.models.directory.layout import refuse_headless
 from guerdon.models.directory.loading import load

@@ -83,7 +83,7 @@ def test_uncertainty_of_another_model_is_refused(saved, tmp_path, change):
         other.text.tokenizer.chat_template += " "
     other.uncertainty = None
     save(other, folder)
-    shutil.copytree((saved / UNCERTAINTY_FILE).parent, (folder / UNCERTAINTY_FILE).parent)
+    shutil.copy(saved / UNCERTAINTY_FILE, folder / UNCERTAINTY_FILE)
     with pytest.raises(GuerdonError, match=r"was measured on other weights or with another chat template\. Delete it"):
         load_reward_model(folder)
     assert load_reward_model(folder, with_uncertainty=False).uncertainty is None
@@ -142,7 +142,7 @@ def test_the_command_stores_it_in_place_and_replaces_a_stale_one(model, tmp_path
     known.model.uncertainty = None
     other = tmp_path / "other"
     saved_models.save(known, other)
-    shutil.copytree((folder / UNCERTAINTY_FILE).parent, (other / UNCERTAINTY_FILE).parent)
+    shutil.copy(folder / UNCERTAINTY_FILE, other / UNCERTAINTY_FILE)
     again = guerdon(*map(str, ("uncertainty", other, *command[2:])))
     assert again.code == 0, again.err
     assert saved_models.load(other).score(*texts_of(NEW)).std is not None

@@ -11,10 +11,10 @@ import torch
 
 from guerdon.config import ModelOptions
 from guerdon.contracts import GuerdonError
+from guerdon.io.directories import recover
 from guerdon.models.calibrated import CalibratedModel
 from guerdon.models.card import Card
 from guerdon.models.chat import ChatTokenizer, ensure_pad_token
-from guerdon.models.directory.atomic import recover
 from guerdon.models.directory.formats import is_ensemble, read_card, read_manifest
 from guerdon.models.directory.layout import refuse_headless, stored_dtype
 from guerdon.models.directory.shared_backbone import can_share, stack_heads

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from guerdon.config import ModelOptions, PolicyOptions
 from guerdon.contracts import GuerdonError
+from guerdon.io.directories import write_directory
 from guerdon.models.chat import ensure_pad_token
-from guerdon.models.directory.atomic import write_directory
 from guerdon.models.directory.loading import resolve
 from guerdon.models.engine.classifier import add_adapters, merge_adapters
 from guerdon.models.engine.device import keep_freed_memory, pick_device, pick_dtype

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from guerdon.contracts import GuerdonError, RewardModel
 from guerdon.io import writers
+from guerdon.io.directories import write_directory
 from guerdon.models.calibrated import CalibratedModel, strip_calibration
 from guerdon.models.card import Calibration, Card
 from guerdon.models.directory import shared_backbone
-from guerdon.models.directory.atomic import write_directory
 from guerdon.models.directory.formats import (
     CARD_FILE,
     ENSEMBLE_FILE,
