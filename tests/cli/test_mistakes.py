@@ -346,7 +346,13 @@ def test_a_disk_that_is_really_full_is_reported_too(desk, tmp_path):
             assert ran.code == 2, (verb, ran)
             assert "No space left on device" in ran.err.splitlines()[-1]
             assert "Traceback" not in ran.err
-            kept = {"config.yaml", "metrics.jsonl", "all.rejected.jsonl", "hygiene.json", "scores.jsonl"}  # to go on from
+            kept = {
+                "config.yaml",
+                "metrics.jsonl",
+                "all.rejected.jsonl",
+                "hygiene.json",
+                "scores.jsonl",
+            }  # to go on from
             assert {Path(name).name for name in tree(disk)} <= kept
             shutil.rmtree(disk / verb, ignore_errors=True)
     finally:

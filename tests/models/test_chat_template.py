@@ -22,8 +22,9 @@ from chat_templates import (
 import guerdon
 from guerdon.config import ModelOptions
 from guerdon.contracts import GuerdonError, Message, Prompt, Response, ToolCall, as_prompt
-from guerdon.models.chat_template import PLAIN_TEMPLATE, ChatTemplate, render_prompt
+from guerdon.models.chat_template import ChatTemplate, render_prompt
 from guerdon.models.directory.loading import create_reward_model
+from guerdon.models.template_source import PLAIN_TEMPLATE
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 SYSTEM, USER = Message("system", "Be brief."), Message("user", "Weather in Rome?")
@@ -251,6 +252,13 @@ def test_a_thought_that_the_generation_prompt_opened_is_continued_once():
     assert render(OPENS_THOUGHT, "6 times 8?", cut("6*8=")) == start + "6*8="
     assert render(OPENS_THOUGHT, "6 times 8?", cut("<think>\n6*8=")) == start + "6*8="
     assert render(OPENS_THOUGHT, "6 times 8?", cut("6*8=48</think>The")) == "<|User|>6 times 8?<|Assistant|>The"
+
+
+def test_without_a_generation_prompt_a_thought_that_was_cut_stays_in_its_turn():
+    source = TEXT_ONLY.removesuffix("{{ '<|im_start|>assistant\n' if add_generation_prompt }}")
+    assert source != TEXT_ONLY
+    text = render(source, "6 times 8?", cut("<think>6*8="))
+    assert text == "<|im_start|>user\n6 times 8?<|im_end|>\n<|im_start|>assistant\n<think>6*8="
 
 
 def test_a_reply_that_was_cut_after_a_call_is_left_open_or_refused(template):

@@ -22,7 +22,9 @@ from guerdon.contracts import (
     as_response,
     digest,
 )
-from guerdon.models.chat_template import PLAIN_TEMPLATE, ChatTemplate, own_template, replace_surrogates
+from guerdon.models.chat_template import ChatTemplate, replace_surrogates
+from guerdon.models.rendering import apply_template
+from guerdon.models.template_source import PLAIN_TEMPLATE, own_template, template_source, with_saved_system
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -57,7 +59,7 @@ class ChatTokenizer:
     def chat_template(self) -> str:
         """The Jinja source in use."""
         if self.template == "plain":
-            return PLAIN_TEMPLATE
+            return PLAIN_TEMPLATE if self.encoder else template_source(self.tokenizer, "plain")
         source = own_template(self.tokenizer)
         if source is None:
             name = self.tokenizer.name_or_path or "this model"
@@ -66,6 +68,11 @@ class ChatTokenizer:
                 "Set model.template=plain, or choose a chat model as model.base."
             )
         return source
+
+    @property
+    def saved_template(self) -> str:
+        """The source with the system message in it: gives every reader of a saved model the text that we read."""
+        return with_saved_system(self.chat_template, self.system)
 
     @property
     def template_hash(self) -> str:
@@ -144,7 +151,9 @@ def _last_template_token(tokenizer: Any) -> int | None:
         return None
     try:
         turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        ids = tokenizer(tokenizer.apply_chat_template(turns, tokenize=False), add_special_tokens=False)["input_ids"]
+        ids = tokenizer(apply_template(tokenizer, turns), add_special_tokens=False)["input_ids"]
+    except GuerdonError:
+        raise
     except Exception:  # the template may still accept its own conversations; render() reports it if not
         return None
     return int(ids[-1]) if ids else None

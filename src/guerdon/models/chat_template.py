@@ -16,11 +16,9 @@ from guerdon.contracts import (
     as_prompt,
 )
 from guerdon.conversation import message_dict, tool_name
+from guerdon.models.rendering import apply_template
+from guerdon.models.template_source import template_source
 
-PLAIN_TEMPLATE = (
-    "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}{{ '\\n\\n' if not loop.last }}{% endfor %}"
-    "{{ '\\n\\nAssistant:' if add_generation_prompt }}"  # in expressions: a newline after a block is trimmed
-)
 END: Final = "GUERDON_END_OF_TEXT "  # its space tells whether a template trims
 ARGUMENT: Final = "guerdon_argument"
 THINK, END_THINK = "<think>", "</think>"
@@ -123,6 +121,7 @@ class ChatTemplate:
             start is not None
             and _is_inside_thought(start, last.content)
             and not _continues(opened, start, last.content)
+            and start != self._render(earlier, prompt.tools)  # else there is no generation prompt to follow
         ):
             return _without_repeated_think(start, last.content) + last.content
         if opened is None:
@@ -184,15 +183,15 @@ class ChatTemplate:
                 for call, call_row in zip(turn.tool_calls, row.get("tool_calls", ()), strict=True):
                     call_row["function"]["arguments"] = call.arguments
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    rows,
-                    tools=[json.loads(tool) for tool in tools] or None,
-                    chat_template=self.source,
-                    tokenize=False,
-                    add_generation_prompt=add_generation_prompt,
-                )
+            return apply_template(
+                self.tokenizer,
+                rows,
+                tools=[json.loads(tool) for tool in tools] or None,
+                chat_template=self.source,
+                add_generation_prompt=add_generation_prompt,
             )
+        except GuerdonError:
+            raise
         except Exception as error:  # a template is a program of its own: whatever it raises is about this conversation
             roles = ",".join(turn.role for turn in turns)
             reason = " ".join(str(error).split())
@@ -212,19 +211,6 @@ def render_prompt(tokenizer: Any, prompt: Prompt, *, template: str, system: str 
     leaves out its tools.
     """
     return replace_surrogates(ChatTemplate(tokenizer, template_source(tokenizer, template), system).prompt(prompt))
-
-
-def template_source(tokenizer: Any, template: str) -> str:
-    """The Jinja source of the tokenizer's chat template, or of a plain one if there is none or "plain" is asked for."""
-    return (own_template(tokenizer) if template == "model" else None) or PLAIN_TEMPLATE
-
-
-def own_template(tokenizer: Any) -> str | None:
-    """The Jinja source of the tokenizer's chat template; None where it has none."""
-    source = tokenizer.chat_template
-    if isinstance(source, dict):
-        source = source.get("default")
-    return str(source) if source else None
 
 
 def with_system_message(prompt: Prompt, system: str | None) -> Prompt:

@@ -28,7 +28,7 @@ from guerdon.contracts import (
     digest,
 )
 from guerdon.formulas.policy import entropy
-from guerdon.models.chat_template import render_prompt, replace_surrogates, template_source
+from guerdon.models.chat_template import render_prompt, replace_surrogates
 from guerdon.models.engine import kv_cache
 from guerdon.models.engine.backbone import TOLERANCE, Backbone, Texts, pad, padded_positions
 from guerdon.models.engine.kv_cache import SampledTokens
@@ -37,6 +37,7 @@ from guerdon.models.engine.prepacked import prepacked_weights
 from guerdon.models.engine.pretrained import context_length, is_encoder, quiet
 from guerdon.models.fingerprint import weights_fingerprint
 from guerdon.models.stop_tokens import closing_token, stop_tokens
+from guerdon.models.template_source import template_source
 from guerdon.progress import ProgressBar
 
 log = logging.getLogger("guerdon")

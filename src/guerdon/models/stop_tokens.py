@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from guerdon.contracts import GuerdonError
+from guerdon.models.rendering import apply_template
 
 
 def stop_tokens(model: Any, tokenizer: Any, names: Sequence[str] = ()) -> frozenset[int]:
@@ -28,7 +29,9 @@ def closing_token(tokenizer: Any) -> int | None:
         return None
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     try:
-        ids = tokenizer(tokenizer.apply_chat_template(turns, tokenize=False), add_special_tokens=False)["input_ids"]
+        ids = tokenizer(apply_template(tokenizer, turns), add_special_tokens=False)["input_ids"]
+    except GuerdonError:
+        raise
     except Exception:  # a template that refuses this probe may still accept other conversations
         return None
     content = tokenizer("b", add_special_tokens=False)["input_ids"]

@@ -78,12 +78,17 @@ def _decision_lines(report: Report) -> list[str]:
 
 
 def _system_message(facts: Mapping[str, Any]) -> str:
-    """The system message that the model was trained with, without which its scores are wrong."""
+    """The system message that the model was trained with, without which its scores are wrong.
+
+    The chat template of a model that version 0.1 saved does not add it.
+    """
     system = facts.get("system")
     if not isinstance(system, str):
         return ""
     quoted = inline(json.dumps(system, ensure_ascii=False))
-    return f"\nIt was trained with the system message {quoted}; put it before the turns.\n"
+    return (
+        f"\nIt was trained with the system message {quoted}: put it before the turns if the chat template does not.\n"
+    )
 
 
 def _scale_lines(facts: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from guerdon.models.directory.doctor import examine
 from guerdon.models.directory.loading import create_reward_model
 from guerdon.models.directory.saving import save
 from guerdon.models.engine.pretrained import quiet
+from tiny import CHAT_TEMPLATE
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,8 @@ ONE = torch.ones(1)
         (add_bos, "warning", "some readers see BOS twice"),
         (set_template(None), "error", "no chat template"),
         (set_template("{{ raise_exception('no') }}"), "error", "the chat template fails"),
+        (set_template("{{ 'a ' * 1000000 }}"), "error", "the chat template fails"),
+        (set_template("{{ strftime_now('%Y') }}" + CHAT_TEMPLATE), "warning", "the chat template writes today's date"),
         (
             set_template("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"),
             "error",

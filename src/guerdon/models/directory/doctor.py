@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from guerdon.config import ModelOptions, make
-from guerdon.contracts import Finding, GuerdonError, Report
+from guerdon.contracts import Finding, GuerdonError, Report, digest
 from guerdon.models.chat import ChatTokenizer
 from guerdon.models.directory.foreign import find_head
 from guerdon.models.directory.formats import CARD_FILE
 from guerdon.models.directory.layout import legacy_rope, stored_dtype
 from guerdon.models.directory.loading import load_reward_model
-from guerdon.models.engine.pretrained import read_tokenizer
+from guerdon.models.engine.pretrained import first_line, read_tokenizer
+from guerdon.models.rendering import apply_template
+from guerdon.models.template_source import writes_the_date
 
 PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
@@ -46,7 +48,9 @@ class SavedFiles:
     """What the checks look at: the directory's JSON files, its tokenizer, and how that renders a probe.
 
     card: reward.json, empty if there is none. tokenizer: None if it cannot be loaded, which tokenizer_error explains.
-    rendered: the probe conversation as text, None if the template refuses it. last_token: the id that ends it.
+    template_hashes: of the tokenizer's template as it is read now and as version 0.1 read it.
+    rendered: the probe conversation as text; None if the template refuses it, which template_error explains. last_token:
+    the id that ends it.
     """
 
     folder: Path
@@ -55,9 +59,10 @@ class SavedFiles:
     tokenizer_config: Mapping[str, Any]
     tokenizer: Any = None
     tokenizer_error: str = ""
-    template_hash: str | None = None
+    template_hashes: tuple[str, ...] = ()
     rendered: str | None = None
     last_token: int | None = None
+    template_error: str = ""
     architectures: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -175,15 +180,20 @@ def check_template(saved: SavedFiles) -> Iterator[Finding]:
             "save it in chat_template.jinja",
         )
     elif saved.rendered is None:
+        yield Finding("error", "the chat template fails", saved.template_error, "fix chat_template.jinja")
+    elif writes_the_date(saved.tokenizer):
         yield Finding(
-            "error", "the chat template fails", "it refuses one user and one assistant turn", "fix chat_template.jinja"
+            "warning",
+            "the chat template writes today's date",
+            "other readers score the same text differently every day; Guerdon reads it as of one day",
+            f"run `guerdon doctor {saved.folder} --repair OUT`, which stores that day",
         )
     stored = saved.card.get("template_hash")
-    if stored and saved.template_hash and stored != saved.template_hash:
+    if stored and saved.template_hashes and stored not in saved.template_hashes:
         yield Finding(
             "error",
             "the chat template has changed",
-            f"reward.json has hash {stored}, the tokenizer's template {saved.template_hash}",
+            f"reward.json has hash {stored}, the tokenizer's template {saved.template_hashes[0]}",
             "restore chat_template.jinja, or train again",
         )
 
@@ -273,7 +283,7 @@ def _check_tensors(file: Path) -> Iterator[Finding]:
 def check_self_test(saved: SavedFiles) -> Iterator[Finding]:
     """The texts whose scores were stored at saving still get the same scores."""
     rows = saved.card.get("self_test") or []
-    if not rows or saved.tokenizer is None:
+    if not rows or saved.tokenizer is None or saved.template_error:
         return
     try:
         dtype = stored_dtype(str(saved.folder), ModelOptions())
@@ -332,18 +342,16 @@ def _read(folder: Path) -> SavedFiles:
         return SavedFiles(folder, config, card, tokenizer_config, tokenizer_error=str(error))
     if not tokenizer.chat_template:
         return SavedFiles(folder, config, card, tokenizer_config, tokenizer)
-    rendered, last_token = _render_probe(tokenizer)
-    template_hash = ChatTokenizer(tokenizer, system=card.get("system")).template_hash
-    return SavedFiles(folder, config, card, tokenizer_config, tokenizer, "", template_hash, rendered, last_token)
-
-
-def _render_probe(tokenizer: Any) -> tuple[str | None, int | None]:
-    """The probe conversation as text, and its last token; None if the template or the tokenizer fails."""
+    system, source = card.get("system"), tokenizer.chat_template
+    hashes = (ChatTokenizer(tokenizer, system=system).template_hash, digest([source, system]))
+    files = SavedFiles(folder, config, card, tokenizer_config, tokenizer, template_hashes=hashes)
     try:
-        text = tokenizer.apply_chat_template(PROBE, tokenize=False)
-        return text, tokenizer(text, add_special_tokens=False)["input_ids"][-1]
-    except Exception:  # a template is somebody's program: any failure of it is a finding
-        return None, None
+        text = apply_template(tokenizer, PROBE)
+        last_token = tokenizer(text, add_special_tokens=False)["input_ids"][-1]
+    except Exception as error:  # a template is somebody's program: any failure of it is a finding
+        refusal = f"it refuses one user and one assistant turn ({first_line(error)})"
+        return replace(files, template_error=str(error) if isinstance(error, GuerdonError) else refusal)
+    return replace(files, rendered=text, last_token=last_token)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

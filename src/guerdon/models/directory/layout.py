@@ -40,7 +40,7 @@ def write_model_files(classifier: PreTrainedModel, text: ChatTokenizer, folder: 
 def write_tokenizer(text: ChatTokenizer, folder: Path) -> None:
     """Write the tokenizer with its chat template, with the keys of transformers 4 beside those of 5."""
     tokenizer = copy.deepcopy(text.tokenizer)
-    tokenizer.chat_template = text.chat_template
+    tokenizer.chat_template = text.saved_template
     tokenizer.model_max_length = text.max_length
     tokenizer.save_pretrained(folder)
     file = folder / "tokenizer_config.json"

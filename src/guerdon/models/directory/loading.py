@@ -31,6 +31,7 @@ from guerdon.models.engine.pretrained import (
 )
 from guerdon.models.ensemble import Ensemble
 from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel, init_head
+from guerdon.models.template_source import saved_system_message
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -168,7 +169,8 @@ def _text_for(tokenizer: Any, config: PretrainedConfig, options: ModelOptions) -
             f"Set model.max_length={context}."
         )
     length = min(options.max_length, context or options.max_length)
-    return ChatTokenizer(tokenizer, length, options.truncation, options.template, options.system, is_encoder(config))
+    system = options.system if "system" in options.model_fields_set else saved_system_message(tokenizer)
+    return ChatTokenizer(tokenizer, length, options.truncation, options.template, system, is_encoder(config))
 
 
 def _card_for(text: ChatTokenizer, options: ModelOptions) -> Card:
