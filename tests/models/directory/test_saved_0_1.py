@@ -203,7 +203,7 @@ def test_another_version_is_refused_with_the_file_and_the_advice(tmp_path, name,
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("version", [3, 0, None])
+@pytest.mark.parametrize("version", [99, 0, None])
 def test_another_version_of_a_report_is_refused(version):
     values = json.loads((OLD / "audit.json").read_text("utf-8")) | {"format": "guerdon.report", "version": version}
     with pytest.raises(GuerdonError, match=r"report: (was written by a newer Guerdon|version must be an integer)"):
