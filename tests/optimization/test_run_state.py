@@ -24,6 +24,7 @@ from optimization_runs import (
 )
 
 from guerdon import GuerdonError
+from guerdon.optimization import loop
 from guerdon.optimization.checks import to_row
 from guerdon.optimization.run_state import OptimizationRun
 
@@ -112,12 +113,77 @@ def test_a_finished_run_is_not_repeated(tiny_dir, tmp_path, monkeypatch):
     assert max_difference(weights_of(done.policy), weights_of(again.policy)) == 0
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"lr": 0.02}, {"updates": 7}])
+def test_a_finished_run_is_extended_by_more_updates_and_says_so(tiny_dir, tmp_path, caplog, monkeypatch):
+    killable_run(tiny_dir, tmp_path, updates=3)
+    first = read_metrics(tmp_path)
+    batches = record_batches(monkeypatch)
+    assert killable_run(tiny_dir, tmp_path, updates=5).updates == 5
+    rows = read_metrics(tmp_path)
+    assert rows[:3] == first
+    assert [row["update"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["lr"] for row in rows[3:]] == pytest.approx([0.01 * 2 / 5, 0.01 / 5])
+    assert len(batches) == 2
+    assert (
+        "extending a finished run of 3 updates to 5: the learning rate had fallen to 0 and continues at 40 %"
+        in caplog.text
+    )
+    assert killable_run(tiny_dir, tmp_path, updates=5).updates == 5
+    assert len(batches) == 2
+    for updates in (3, 4):
+        with pytest.raises(GuerdonError, match=r"belongs to a run that differs in optimize\.updates\. Delete it"):
+            killable_run(tiny_dir, tmp_path, updates=updates)
+
+
+def test_an_extension_that_was_killed_resumes_to_the_same_bits(tiny_dir, tmp_path, monkeypatch):
+    folders = tmp_path / "whole", tmp_path / "killed"
+    for folder in folders:
+        killable_run(tiny_dir, folder, updates=2)
+    whole = killable_run(tiny_dir, folders[0], updates=5)
+    train_on_batch = loop.train_on_batch
+
+    def dying(learner, batch, weights, update):
+        if update == 3:
+            raise KeyboardInterrupt
+        return train_on_batch(learner, batch, weights, update)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_on_batch", dying)
+        with pytest.raises(KeyboardInterrupt):
+            killable_run(tiny_dir, folders[1], updates=5)
+    same_run(whole, killable_run(tiny_dir, folders[1], updates=5), *folders)
+
+
+def test_only_a_run_that_reached_its_last_update_is_extended(tiny_dir, tmp_path):
+    killable_run(tiny_dir, tmp_path, updates=4, max_kl=1e-9)
+    with pytest.raises(
+        GuerdonError, match=r"reached its last update, got one that stopped early \(.*\)\. Pass another --out"
+    ):
+        killable_run(tiny_dir, tmp_path, updates=6, max_kl=1e-9)
+
+
+def test_a_checkpoint_is_due_by_the_clock_too(tiny_dir, tmp_path, monkeypatch):
+    saved = []
+    save = OptimizationRun.save_checkpoint
+
+    def recorded(self, update, weights):
+        saved.append(update)
+        save(self, update, weights)
+
+    monkeypatch.setattr(OptimizationRun, "save_checkpoint", recorded)
+    killable_run(tiny_dir, tmp_path / "often", updates=3, save_every=10, save_minutes=1e-9)
+    killable_run(tiny_dir, tmp_path / "never", updates=3, save_every=10, save_minutes=0)
+    killable_run(tiny_dir, tmp_path / "last", updates=3, save_every=0, save_minutes=1e-9)
+    assert saved == [1, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"lr": 0.02}, {"updates": 1}])
 def test_a_run_with_other_options_does_not_resume(tiny_dir, tmp_path, other):
     killable_run(tiny_dir, tmp_path, updates=2)
-    with pytest.raises(GuerdonError, match=r"belongs to a run that differs in optimize options\. Delete it"):
+    what = r"optimize\.updates" if "updates" in other else "optimize options"
+    with pytest.raises(GuerdonError, match=rf"belongs to a run that differs in {what}\. Delete it"):
         killable_run(tiny_dir, tmp_path, **{"updates": 2, **other})
-    killable_run(tiny_dir, tmp_path, updates=2, micro_tokens=64, gradient_checkpointing=True)
+    more = {"micro_tokens": 64, "gradient_checkpointing": True, "save_minutes": 3}
+    killable_run(tiny_dir, tmp_path, updates=2, **more)
 
 
 def test_a_run_with_another_reward_does_not_resume_and_a_folder_of_another_kind_is_left_alone(tiny_dir, tmp_path):

@@ -17,6 +17,7 @@ from training_runs import farthest, metrics, train, turned, weights
 
 from guerdon import GuerdonError
 from guerdon.api import training
+from guerdon.training.run import TrainingRun
 
 TESTS = Path(__file__).parents[1]
 STOPPING = {"epochs": 3.0, "batch_size": 8, "save_every": 3, "eval_every": 2, "patience": 3, "micro_tokens": 512}
@@ -132,10 +133,26 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(tiny_dir, tmp_
         train(tiny_dir, folder=tmp_path, **given | change)
 
 
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({"save_every": 10, "save_minutes": 1e-9}, [1, 2, 3]),
+        ({"save_every": 10, "save_minutes": 60}, [3]),
+        ({"save_every": 2, "save_minutes": 0}, [2, 3]),
+        ({"save_every": 0, "save_minutes": 1e-9}, []),
+    ],
+)
+def test_a_checkpoint_is_due_by_steps_and_by_the_clock(tiny_dir, tmp_path, monkeypatch, options, steps):
+    saved = []
+    monkeypatch.setattr(TrainingRun, "save_checkpoint", lambda self, step, weights: saved.append(step))
+    train(tiny_dir, liked(32), folder=tmp_path, max_steps=3, batch_size=4, **options)
+    assert saved == steps
+
+
 def test_options_that_change_no_result_do_not_prevent_resuming(tiny_dir, tmp_path):
     given = {"folder": tmp_path, "max_steps": 2}
     train(tiny_dir, liked(32), save_every=1, **given)
-    assert train(tiny_dir, liked(32), save_every=2, micro_tokens=64, **given).steps == 2
+    assert train(tiny_dir, liked(32), save_every=2, save_minutes=3, micro_tokens=64, **given).steps == 2
 
 
 @pytest.mark.parametrize(("name", "text"), [("state.json", "{"), ("tensors.safetensors", "half")])

@@ -181,6 +181,9 @@ class OptimizeOptions(Options):
         "last", description="Which policy to save: the last, or the one with the best gold."
     )
     save_every: int = Field(10, ge=0, description="Updates between checkpoints; 0 saves the last only.")
+    save_minutes: float = Field(
+        10.0, ge=0, description="Minutes after which a checkpoint is written in between; 0 counts updates only."
+    )
     seed: Seed = Field(0, description="Seeds prompts, rollouts and the order of minibatches.")
 
     def refuse_conflicts(self) -> None:

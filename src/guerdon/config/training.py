@@ -138,6 +138,9 @@ class TrainOptions(Options):
         0, ge=0, description="Stop after this many evaluations without a lower held-out loss; 0 never stops early."
     )
     save_every: int = Field(50, ge=0, description="Steps between checkpoints; 0 saves none.")
+    save_minutes: float = Field(
+        10.0, ge=0, description="Minutes after which a checkpoint is written in between; 0 counts steps only."
+    )
     seed: Seed = Field(0, description="Seeds the head and the order of the data, nothing else (dropout is 0).")
     report_to: list[str] = Field(
         default_factory=list, description="Trackers besides metrics.jsonl: trackio, tensorboard, wandb, mlflow."

@@ -128,6 +128,13 @@ class RunFolder:
             write_json(note, self.identity)
         wait()
 
+    def reclaim(self, wait: Callable[[], None] = lambda: None) -> None:
+        """Write run.json over that of a run which this one continues. `wait` is a barrier for all processes."""
+        wait()
+        if self.path is not None and self.is_main:
+            write_json(self.path / CLAIM, self.identity)
+        wait()
+
     def refuse_other(self, stored: object, path: Path) -> None:
         """An error that names what differs, unless the identity stored in the path is this run's."""
         refuse_other_run(path, self.identity, stored)

@@ -14,7 +14,7 @@ from torch import Tensor
 from guerdon.contracts import GuerdonError, digest, prompt_digest
 from guerdon.formulas.advantage import RunningScale
 from guerdon.formulas.kl import AdaptiveKL
-from guerdon.io.run_folder import METRICS, RunFolder
+from guerdon.io.run_folder import METRICS, RunFolder, differences
 from guerdon.io.writers import write_json
 from guerdon.optimization.checks import Check, read_checks, to_row
 from guerdon.optimization.learner import Learner
@@ -25,15 +25,18 @@ from guerdon.optimization.reward_scale import RewardScale
 from guerdon.optimization.rewards import Reward
 from guerdon.runtime import checkpoint
 from guerdon.runtime.optimizer import TrainableWeights
+from guerdon.runtime.save_timer import SaveTimer
 
 __all__ = ["OptimizationRun", "run_identity"]
 
 log = logging.getLogger("guerdon")
 
 CHECKS = "checks.jsonl"
+UPDATES = "optimize.updates"  # in the identity: a finished run may be continued with more
 MAX_UNUSABLE = 3  # updates in a row without a usable reward: from here on the reward is broken, not unlucky
 RESULT_NEUTRAL = {
     "save_every",
+    "save_minutes",
     "micro_tokens",
     "gradient_checkpointing",
 }  # options that change a result by rounding at most
@@ -61,7 +64,12 @@ class OptimizationRun:
         self.stop_reason: str | None = None
         self.num_unusable = 0  # updates in a row without a usable reward
         self.start = time.monotonic()
-        self.files.claim(self.accelerator.wait_for_everyone)
+        self.timer = SaveTimer(options.save_minutes if folder and options.save_every else 0, self.accelerator)
+        self.extends = self._updates_of_finished_run()
+        if self.extends:
+            self.files.reclaim(self.accelerator.wait_for_everyone)
+        else:
+            self.files.claim(self.accelerator.wait_for_everyone)
 
     # ---- Checkpoints -----------------------------------------------------------------------------------------------
 
@@ -72,7 +80,8 @@ class OptimizationRun:
             self.files.truncate({METRICS: 0, CHECKS: 0})
             return 0
         state = checkpoint.read_state(path)
-        self.files.refuse_other(state.get("identity"), path.parent)
+        if not self.extends:
+            self.files.refuse_other(state.get("identity"), path.parent)
         weights.load(path, moments=True)
         weights.set_step(state["steps"])
         self.kl_penalty = AdaptiveKL(state["beta"], self.options.kl_target, self.options.kl_horizon)
@@ -86,7 +95,35 @@ class OptimizationRun:
         self.checks = read_checks(self.folder / CHECKS) if self.folder else []
         self.best = (state["best"], None) if state["best"] is not None else None
         log.info("resuming from update %d in %s", state["update"], path)
+        if self.extends:
+            log.warning(
+                "extending a finished run of %d updates to %d: the learning rate had fallen to 0 and continues at %.0f %% of "
+                "its peak, so the result is not that of one run of %d",
+                self.extends,
+                self.options.updates,
+                100 * (1 - self.extends / self.options.updates),
+                self.options.updates,
+            )
         return int(state["update"])
+
+    def _updates_of_finished_run(self) -> int | None:
+        """Updates of the finished run in the folder if this is the same run with more of them; None otherwise."""
+        path = checkpoint.find(self.folder)
+        if path is None:
+            return None
+        state = checkpoint.read_state(path)
+        stored = state.get("identity")
+        if not isinstance(stored, Mapping) or differences(self.identity, stored) != [UPDATES]:
+            return None
+        done = int(stored[UPDATES])
+        if self.options.updates <= done or (state["update"] < done and state["stopped"] is None):
+            return None
+        if state["stopped"] is not None:
+            raise GuerdonError(
+                f"{self.folder}: must be a run that reached its last update, got one that stopped early "
+                f"({state['stopped']}). Pass another --out."
+            )
+        return done
 
     def save_checkpoint(self, update: int, weights: TrainableWeights) -> None:
         """Write a checkpoint after this many updates."""
@@ -106,11 +143,12 @@ class OptimizationRun:
             "bytes": {name: self.files.size(name) for name in (METRICS, CHECKS)},
         }
         weights.save(self.folder, state, is_main=self.accelerator.is_main_process, moments=True)
+        self.timer.restart()
 
     def is_checkpoint_due(self, update: int) -> bool:
-        """Whether a checkpoint belongs after this update."""
+        """Whether a checkpoint belongs after this update; every process must ask."""
         every = self.options.save_every
-        return self.has_ended(update) or bool(every and update % every == 0)
+        return self.timer.is_due() or self.has_ended(update) or bool(every and update % every == 0)
 
     def has_ended(self, update: int) -> bool:
         """Whether all updates are done, or the run stops early."""
@@ -209,8 +247,10 @@ def run_identity(
     adapters = [
         (a.r, a.lora_alpha, sorted(a.target_modules)) for a in getattr(policy.model, "peft_config", {}).values()
     ]
+    own = {name: value for name, value in options.items() if name not in RESULT_NEUTRAL and name != "updates"}
     return {
-        "optimize options": digest({name: value for name, value in options.items() if name not in RESULT_NEUTRAL}),
+        "optimize options": digest(own),
+        UPDATES: str(learner.options.updates),
         "prompts": digest([prompt_digest(prompt) for prompt in prompts.prompts]),
         "held-out prompts": digest([prompt_digest(prompt) for prompt in held_out.prompts]),
         "policy": digest([policy.fingerprint, str(next(policy.model.parameters()).dtype), adapters]),

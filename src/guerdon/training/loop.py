@@ -96,7 +96,7 @@ def fit(
             metrics = evaluate(training, held_out_table)
             run.log_held_out(step, metrics)
             run.keep_best(metrics, weights)
-        if options.save_every and (step % options.save_every == 0 or is_last or run.has_stopped_early):
+        if run.is_checkpoint_due(step, is_last):
             run.save_checkpoint(step, weights)
         shown = {"loss": run.smooth(loss)} | ({"held_out": metrics.accuracy.value} if metrics else {})
         bar.advance(len(rows), **shown)

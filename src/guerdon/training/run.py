@@ -20,12 +20,13 @@ from guerdon.io.schema import comparisons_digest
 from guerdon.models.reward_model import ScalarRewardModel
 from guerdon.runtime import checkpoint
 from guerdon.runtime.optimizer import TrainableWeights
+from guerdon.runtime.save_timer import SaveTimer
 from guerdon.training.steps import HeldOutMetrics
 
 log = logging.getLogger("guerdon")
 
 HARMLESS = frozenset(
-    {"save_every", "report_to", "micro_tokens", "shard"}
+    {"save_every", "save_minutes", "report_to", "micro_tokens", "shard"}
 )  # options that change a result by rounding at most
 
 
@@ -41,6 +42,7 @@ class TrainingRun:
         self.best_weights: dict[str, Tensor] | None = None
         self.average_loss: float | None = None
         self.start = time.monotonic()
+        self.timer = SaveTimer(options.save_minutes if folder and options.save_every else 0, accelerator)
         self.files.create()
         if options.report_to:
             accelerator.init_trackers("guerdon", config={k: str(v) for k, v in options.model_dump().items()})
@@ -66,6 +68,12 @@ class TrainingRun:
         log.info("resuming from step %d in %s", state["step"], path)
         return int(state["step"])
 
+    def is_checkpoint_due(self, step: int, is_last: bool) -> bool:
+        """Whether a checkpoint belongs after this step; every process must ask."""
+        every = self.options.save_every
+        is_due_by_step = bool(every) and (step % every == 0 or is_last or self.has_stopped_early)
+        return self.timer.is_due() or is_due_by_step
+
     def save_checkpoint(self, step: int, weights: TrainableWeights) -> None:
         """Write a checkpoint of everything that the rest of the run depends on."""
         if self.folder is None:
@@ -73,6 +81,7 @@ class TrainingRun:
         state = {"step": step, "identity": self.identity, "rng": torch.get_rng_state().tolist(), **self.state}
         state["metrics_bytes"] = self.files.size(METRICS)
         weights.save(self.folder, state, is_main=self.accelerator.is_main_process, moments=True)
+        self.timer.restart()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl, and report to the trackers."""
