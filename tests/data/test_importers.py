@@ -225,7 +225,7 @@ def test_margin_becomes_strength_and_the_row_keeps_its_names():
         ({**FORMS[0], "prompt": 3}, "prompt must be text or a list of messages, got 3"),
         ({**FORMS[0], "margin": -1}, "margin must be a number >= 0, got -1"),
         ({**FORMS[0], "margin": "x"}, "margin must be a number >= 0, got 'x'"),
-        ({**FORMS[0], "weight": float("nan")}, "weight must be a number > 0, got nan"),
+        ({**FORMS[0], "weight": float("inf")}, "weight must be a number > 0, got inf"),
         ({"chosen": "a", "rejected": "b"}, "share no beginning. Give a prompt"),
         ({"chosen": "a", "rejected": "a"}, "identical texts"),
         ({"chosen": "a b", "rejected": "a b c"}, "chosen must be a response that is not empty, got ''"),

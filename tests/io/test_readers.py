@@ -15,7 +15,7 @@ from errors import gives_advice
 
 from guerdon.config import ImportOptions
 from guerdon.contracts import Message
-from guerdon.io import readers, writers
+from guerdon.io import readers, text_lines, writers
 
 
 def test_a_prompt_and_a_response_may_be_plain_text(tmp_path):
@@ -98,10 +98,12 @@ def test_a_truncated_last_line_is_named(tmp_path):
         ("a.csv", b"", "holds no rows"),
         ("a.csv", b"a,b\n", "holds no rows"),
         ("a.csv", b"a,a\n1,2\n", ":1: the first line must be a header that names each column once, got ['a', 'a']"),
-        ("a.csv", b"a,b\n1,\xff\n", ":2: is not UTF-8 at byte 3"),
         ("a.json", b"[]", "holds no rows"),
         ("a.json", b"[{}, ", "is not valid JSON"),
-        ("a.json", b'{\n"data": []}', "is neither a list nor one object per line"),
+        ("a.json", b"hello", "is neither a list nor one object per line"),
+        ("a.json", b'[{"a": 1}', "is not valid JSON (its list does not end)"),
+        ("a.json", b'[{"a": 1}]\n[]', "a.json:2: holds more text after its list"),
+        ("a.jsonl", b'{\n"a": 1,\n"b": }\n{"c": 2}', ":1: item 1: is not valid JSON (Expecting value)"),
         ("a.jsonl", b"\x80\x04\x95" * 9, ":1: is not UTF-8 text (byte 1)"),
         ("a.jsonl", b"PK\x03\x04\0\0\0", "is not UTF-8 text (it holds NUL bytes)"),
         ("a.jsonl", "{}\n".encode("utf-16"), "is not UTF-8 text (it holds NUL bytes)"),
@@ -114,6 +116,7 @@ def test_a_truncated_last_line_is_named(tmp_path):
             b"hello",
             "the ending must be one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet, got '.txt'. Rename",
         ),
+        ("a.xlsx", b"PK", "got '.xlsx'. Save the sheet as CSV in UTF-8."),
     ],
 )
 def test_an_unreadable_file_is_named_with_advice(name, content, words, tmp_path):
@@ -141,7 +144,7 @@ def test_missing_files_folders_and_forbidden_files_are_named(tmp_path, monkeypat
 def test_a_huge_line_is_read_and_a_longer_one_is_refused(tmp_path, monkeypatch):
     huge = a_row(prompt="x" * 2_000_000)
     assert len(list(readers.read_comparisons(write_rows(tmp_path / "a.jsonl", huge)))) == 1
-    monkeypatch.setattr(readers, "LONGEST_LINE", 2**20)
+    monkeypatch.setattr(text_lines, "LONGEST_LINE", 2**20)
     assert ":1: line is longer than 1 MiB" in one_line(lambda: list(readers.read_rows(tmp_path / "a.jsonl")))
 
 
@@ -158,7 +161,7 @@ def test_csv_rows_are_located_by_their_first_line_and_broken_ones_are_rejected(t
     (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfp,q\r\n"two\nlines",1\n\nx,y,z\n3,4\nlast,"open\n')
     rows = list(readers.read_rows(tmp_path / "a.csv"))
     path = tmp_path / "a.csv"
-    assert [place for place, _ in rows] == [f"{path}:{n}" for n in (2, 5, 6, 7)]
+    assert [place for place, _ in rows] == [f"{path}:{n}" for n in ("2", "5 (row 4)", "6 (row 5)", "7 (row 6)")]
     assert (rows[0][1], rows[2][1]) == ({"p": "two\nlines", "q": "1"}, {"p": "3", "q": "4"})
     assert "3 cells for 2 columns" in rows[1][1].reason
     assert rows[3][1].row == 'last,"open\n'

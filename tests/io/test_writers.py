@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from guerdon.config import Config, build
 from guerdon.contracts import Comparison, Message, Preference, Response
-from guerdon.io import readers, schema, writers
+from guerdon.io import parquet_rows, readers, schema, writers
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
@@ -59,7 +59,7 @@ def test_a_lone_surrogate_survives_jsonl_and_is_refused_by_parquet(tmp_path):
 def test_parquet_columns_are_typed_and_come_in_row_groups(tmp_path):
     import pyarrow.parquet as pq
 
-    writers.write_comparisons(tmp_path / "a.parquet", some_comparisons(readers.BATCH))
+    writers.write_comparisons(tmp_path / "a.parquet", some_comparisons(parquet_rows.BATCH))
     file = pq.ParquetFile(tmp_path / "a.parquet")
     assert file.num_row_groups == 2
     call = "struct<id: string, type: string, function: struct<name: string, arguments: string>>"

@@ -9,10 +9,12 @@ from pathlib import Path
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.data.importers import Rejected, import_rows
+from guerdon.data.importers.columns import COLUMNS, MEDIA
 from guerdon.io.readers import read_rows
 
 __all__ = ["Rejects", "count_rejects", "import_files", "require_usable"]
 
+KNOWN_COLUMNS = frozenset((*COLUMNS, *MEDIA))  # of these, columns of any type are read; of others, texts and numbers
 Say = Callable[[str], None]
 
 
@@ -38,7 +40,9 @@ def import_files(
     """
     for source in sources:
         report = say if len(sources) == 1 else lambda line, source=source: say(f"{source}: {line}")
-        yield from import_rows(read_rows(source, options), options, report)
+        yield from import_rows(
+            read_rows(source, options, KNOWN_COLUMNS.union(options.columns.values())), options, report
+        )
 
 
 def count_rejects(rows: Iterable[Comparison | Rejected], rejects: Rejects) -> Iterator[Comparison | Rejected]:

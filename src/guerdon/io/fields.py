@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from guerdon.errors import field_error
@@ -18,9 +20,9 @@ def as_number(
     high: float = math.inf,
     above: float = -math.inf,
 ) -> float:
-    """The value as a finite float in [low, high] and > above. A boolean is not a number."""
+    """The value as a finite float in [low, high] and > above. A boolean is not a number; a Decimal is."""
     try:
-        number = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+        number = math.nan if isinstance(value, bool) or not isinstance(value, int | float | Decimal) else float(value)
     except OverflowError:
         number = math.inf
     if not (math.isfinite(number) and low <= number <= high and number > above):
@@ -50,6 +52,32 @@ def optional_text(row: Mapping[str, Any], key: str, parent: str = "") -> str | N
 def is_count(value: object) -> bool:
     """Whether the value is an integer >= 0. A boolean is not."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+NO_VALUE = ("", "nan", "na", "n/a", "null", "none")  # what tables write where a number or a name is missing
+
+
+def is_absent(value: object) -> bool:
+    """Whether an optional cell holds nothing: null, NaN, or a word that tables write for it."""
+    if isinstance(value, str):
+        return value.strip().casefold() in NO_VALUE
+    return value is None or is_nan(value)
+
+
+def is_nan(value: object) -> bool:
+    """Whether the value is a number that is none: what tables hold where a number is missing."""
+    return isinstance(value, float | Decimal) and math.isnan(value)
+
+
+def as_name(value: object, field: str) -> str:
+    """The value as the text of an id, a group, an annotator or a source: 12.0 is 12, and an object is its JSON text."""
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise field_error(field, "text or a number", value)
+    return str(value)
 
 
 def without_missing(row: Mapping[str, Any]) -> dict[str, Any]:

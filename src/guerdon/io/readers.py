@@ -1,20 +1,11 @@
-"""Paths in, rows and contract objects out. Errors name file:line, the field, the value and what to do.
-
-Lines end at \\n only, so a text that holds U+2028 stays whole.
-"""
+"""Paths in, rows and contract objects out. Errors name file:line, the field, the value and what to do."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
 import re
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from guerdon.config import ImportOptions
 from guerdon.config.yaml_text import parse_yaml
@@ -25,10 +16,12 @@ from guerdon.contracts import (
     Rollouts,
 )
 from guerdon.errors import field_error
+from guerdon.io.json_rows import json_rows, parse_json
+from guerdon.io.parquet_rows import parquet_rows
 from guerdon.io.schema import Rejected, comparison_from_row, conversation_from_row, parse_row, prompt_from_row
+from guerdon.io.tables import table_rows
+from guerdon.io.text_lines import COMPRESSED, is_compressed, text_lines
 
-LONGEST_LINE = 256 * 2**20  # bytes; with a longer line the file is not JSONL
-BATCH = 512  # rows in memory at once when Parquet is read or written
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 Rows = Iterator[tuple[str, Any]]  # (location, row): the location is file:line, or what comes closest
@@ -73,26 +66,42 @@ def _prompt_of(row: Any) -> Prompt:
 # ---- Rows --------------------------------------------------------------------------------------------------------
 
 
-def read_rows(source: str | Path, options: ImportOptions | None = None) -> Rows:
+def read_rows(source: str | Path, options: ImportOptions | None = None, wanted: Collection[str] | None = None) -> Rows:
     """The (location, row) pairs of a file or a data set on the hub, one by one.
 
-    .jsonl, .json (a list, or one object per line), .csv, .tsv, each also gzipped, and .parquet. A row that cannot be
-    read is a Rejected with its text; a file that cannot be read any further is a GuerdonError.
+    .jsonl, .json (a list, or objects), .csv, .tsv, each also compressed (gzip, zstd, bzip2, xz), and .parquet. A row that
+    cannot be read is a Rejected with its text; a file that cannot be read any further is a GuerdonError.
+
+    wanted: names of columns that may be used; parquet_rows says which others it does not read.
     """
     path = Path(source)
     if not path.exists() and _is_hub_name(str(source)):
         return _hub_rows(str(source), (options or ImportOptions()).hub_split)
-    ending = (Path(path.stem).suffix if path.suffix == ".gz" else path.suffix).lower()
+    ending = _ending(path)
     if ending not in ENDINGS and path.exists() and not path.is_dir():
-        raise GuerdonError(f"{path}: the ending must be one of {', '.join(ENDINGS)}, got {ending!r}. Rename the file.")
+        advice = _ADVICE.get(ending, "Rename the file.")
+        raise GuerdonError(f"{path}: the ending must be one of {', '.join(ENDINGS)}, got {ending!r}. {advice}")
     _refuse_missing(path)
     if ending == ".parquet":
-        rows = _parquet_rows(path)
+        rows = parquet_rows(path, wanted)
     elif ending in (".csv", ".tsv"):
-        rows = _table_rows(path, "," if ending == ".csv" else "\t")
+        rows = table_rows(path, "," if ending == ".csv" else "\t")
     else:
-        rows = _json_rows(path)
+        rows = json_rows(path)
     return _at_least_one(rows, path)
+
+
+_ADVICE = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "Save the sheet as CSV in UTF-8."),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), "Unpack it, and give the file in it."),
+    **dict.fromkeys((".arrow", ".feather", ".pkl", ".pickle", ".avro"), "Write it as Parquet."),
+    ".txt": "Rename the file to .jsonl, .csv or .tsv, by what it holds.",
+}
+
+
+def _ending(path: Path) -> str:
+    """The ending of the name, in lower case, without that of a compression."""
+    return (Path(path.stem).suffix if path.suffix.lower() in COMPRESSED else path.suffix).lower()
 
 
 def count_rows(source: str | Path) -> int | None:
@@ -105,7 +114,7 @@ def count_rows(source: str | Path) -> int | None:
             return int(pq.read_metadata(path).num_rows)
         if path.suffix.lower() in (".jsonl", ".ndjson"):
             with path.open("rb") as file:
-                if not file.peek(2).startswith(b"\x1f\x8b"):
+                if not is_compressed(file.peek(6)):
                     return sum(part.count(b"\n") for part in iter(lambda: file.read(2**20), b""))
     except (OSError, ValueError):  # reading the rows reports what is wrong with the file
         pass
@@ -128,155 +137,14 @@ def _at_least_one(rows: Rows, path: Path) -> Rows:
         raise GuerdonError(f"{path}: holds no rows. Check what wrote it.")
 
 
-# ---- JSON --------------------------------------------------------------------------------------------------------
-
-
-def parse_json(line: bytes, location: str) -> Any:
-    """What the line holds; a Rejected with its text if it is not JSON."""
-    try:
-        return json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        reason = f"is not UTF-8 at byte {error.start + 1}. Convert the file to UTF-8."
-    except json.JSONDecodeError as error:
-        reason = f"is not valid JSON ({error.msg} at character {error.pos + 1}). Complete or delete the line."
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
-        reason = f"is not JSON that can be read ({str(error).partition(';')[0]}). Delete the line."
-    return Rejected(location, reason, line.decode("utf-8", "backslashreplace").rstrip("\n"))
-
-
-def _json_rows(path: Path) -> Rows:
-    lines = _lines(path)
-    is_first = True
-    for number, line in lines:
-        if not line.strip():
-            continue
-        if is_first and line.lstrip().startswith(b"["):
-            yield from _json_items(path, line + b"".join(more for _, more in lines))
-            return
-        row = parse_json(line, f"{path}:{number}")
-        if is_first and isinstance(row, Rejected) and ".jsonl" not in path.name:
-            raise GuerdonError(f"{path}: is neither a list nor one object per line: {row.reason}")
-        is_first = False
-        yield f"{path}:{number}", row
-
-
-def _json_items(path: Path, body: bytes) -> Rows:
-    items = parse_json(body, str(path))
-    if isinstance(items, Rejected):
-        raise GuerdonError(f"{path}: {items.reason}")
-    for number, item in enumerate(items, start=1):
-        yield f"{path}: item {number}", item
-
-
-# ---- CSV ---------------------------------------------------------------------------------------------------------
-
-
-def _table_rows(path: Path, delimiter: str) -> Rows:
-    pending: list[str] = []  # the physical lines of the row that is being read
-    csv.field_size_limit(LONGEST_LINE)
-    reader = csv.reader(_text_lines(path, pending), delimiter=delimiter, strict=True)
-    header = next(_csv_rows(reader, path, pending), None)
-    if header is None:
-        return
-    names = header[1]
-    if isinstance(names, Rejected) or len(set(names)) != len(names):
-        raise field_error(f"{path}:1: the first line", "a header that names each column once", names, "Add a header.")
-    for location, cells in _csv_rows(reader, path, pending):
-        if isinstance(cells, Rejected):
-            yield location, cells
-        elif len(cells) != len(names):
-            reason = f"has {len(cells)} cells for {len(names)} columns. Quote cells that hold {delimiter!r}."
-            yield location, Rejected(location, reason, cells)
-        else:
-            yield location, dict(zip(names, cells, strict=True))
-
-
-def _csv_rows(reader: Any, path: Path, pending: list[str]) -> Rows:
-    """(location, cells) of each row, without blank ones; the location is the row's first line."""
-    while True:
-        pending.clear()
-        location = f"{path}:{reader.line_num + 1}"
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield location, Rejected(location, f"is not valid CSV ({error}). Close its quotes.", "".join(pending))
-            continue
-        if cells:
-            yield location, cells
-
-
-def _text_lines(path: Path, pending: list[str]) -> Iterator[str]:
-    for number, line in _lines(path):
-        try:
-            pending.append(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise GuerdonError(
-                f"{path}:{number}: is not UTF-8 at byte {error.start + 1}. Convert the file to UTF-8."
-            ) from None
-        yield pending[-1]
-
-
-# ---- Lines -------------------------------------------------------------------------------------------------------
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, line) of a text file, decompressed if it is gzipped, without a byte-order mark."""
-    number = 0
-    try:
-        with ExitStack() as stack:
-            file = _open(path, stack)
-            if b"\0" in file.peek(4096)[:4096]:
-                raise GuerdonError(
-                    f"{path}: is not UTF-8 text (it holds NUL bytes). Give a .jsonl, .csv or .parquet file."
-                )
-            while line := file.readline(LONGEST_LINE):
-                number += 1
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                    _refuse_binary(path, line)
-                if len(line) == LONGEST_LINE:
-                    raise GuerdonError(
-                        f"{path}:{number}: line is longer than {LONGEST_LINE >> 20} MiB. Check that the file is JSONL."
-                    )
-                yield number, line
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        cause = str(error).rstrip(".")
-        raise GuerdonError(
-            f"{path}:{number + 1}: gzip data is damaged or truncated ({cause}). Copy the file again."
-        ) from None
-
-
-def _open(path: Path, stack: ExitStack) -> io.BufferedReader:
-    """The file, decompressed if its first bytes are gzip's, whatever its name is."""
-    try:
-        file = stack.enter_context(path.open("rb"))
-    except OSError as error:
-        raise GuerdonError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from None
-    if not file.peek(2).startswith(b"\x1f\x8b"):
-        return file
-    compressed = stack.enter_context(gzip.GzipFile(fileobj=file, mode="rb"))
-    return stack.enter_context(io.BufferedReader(cast("io.RawIOBase", compressed)))
-
-
-def _refuse_binary(path: Path, line: bytes) -> None:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise GuerdonError(
-            f"{path}:1: is not UTF-8 text (byte {error.start + 1}). Convert it, or give another file."
-        ) from None
-
-
-# ---- The hub and Parquet -----------------------------------------------------------------------------------------
+# ---- The hub -----------------------------------------------------------------------------------------------------
 
 
 def _is_hub_name(name: str) -> bool:
     """Whether the name is ORG/NAME and not a path, which has a known ending or a folder that exists."""
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) or Path(name).parent.exists():
         return False
-    return not name.lower().endswith((*ENDINGS, ".gz", ".txt"))
+    return not name.lower().endswith((*ENDINGS, *COMPRESSED, ".txt"))
 
 
 def _hub_rows(name: str, split: str) -> Rows:
@@ -295,24 +163,6 @@ def _hub_rows(name: str, split: str) -> Rows:
         raise GuerdonError(
             f"{name}[{split}]: cannot be read from the hub ({lines[0][:160]}). "
             "Check the name, the split and the network, or give a file."
-        ) from None
-
-
-def _parquet_rows(path: Path) -> Rows:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=BATCH):
-                for row in batch.to_pylist(maps_as_pydicts="strict"):
-                    number += 1
-                    yield f"{path}: row {number}", row
-    except (pa.ArrowException, OSError) as error:
-        cause = (str(error).splitlines() or ["unreadable"])[0].rstrip(".")[:160]
-        raise GuerdonError(
-            f"{path}: row {number + 1}: is not readable Parquet ({cause}). Copy or write the file again."
         ) from None
 
 
@@ -353,4 +203,4 @@ def _upgrade_config(values: dict[str, Any]) -> dict[str, Any]:
 
 def _read_bytes(path: Path) -> bytes:
     _refuse_missing(path)
-    return b"".join(line for _, line in _lines(path))
+    return b"".join(line for _, line in text_lines(path))

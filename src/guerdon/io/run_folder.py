@@ -18,7 +18,8 @@ from typing import IO, Any, cast, final
 
 from guerdon.contracts import GuerdonError
 from guerdon.io.directories import recover
-from guerdon.io.readers import parse_json, read_json, read_rows
+from guerdon.io.json_rows import parse_json
+from guerdon.io.readers import read_json, read_rows
 from guerdon.io.writers import (
     append_jsonl,
     atomic_write,

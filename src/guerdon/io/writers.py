@@ -18,7 +18,7 @@ from guerdon.contracts import (
     Rollouts,
 )
 from guerdon.errors import field_error
-from guerdon.io.readers import BATCH
+from guerdon.io.parquet_rows import BATCH
 from guerdon.io.schema import Rejected, comparison_to_row, prompt_to_row, response_to_row
 from guerdon.io.temporary import temporary_path
 

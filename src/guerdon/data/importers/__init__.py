@@ -21,6 +21,7 @@ from guerdon.data.importers.transcript import from_hh, is_hh
 from guerdon.data.importers.trl import from_trl
 from guerdon.data.importers.votes import from_votes
 from guerdon.errors import did_you_mean, field_error, show_value
+from guerdon.io.fields import is_nan
 from guerdon.io.schema import Rejected
 
 __all__ = ["IMPORTERS", "Importer", "Rejected", "detect_format", "import_rows"]
@@ -107,7 +108,8 @@ def _import_row(place: str, row: Any, importer: Importer, options: ImportOptions
     try:
         if not isinstance(row, Mapping):
             raise field_error("row", "an object with named fields", row)
-        return importer.read({**_with_source(row, options.source), **_rename(row, options.columns)})
+        cells = {**_with_source(row, options.source), **_rename(row, options.columns)}
+        return importer.read({key: value for key, value in cells.items() if not is_nan(value)})
     except GuerdonError as error:
         return Rejected(place, str(error), row)
 

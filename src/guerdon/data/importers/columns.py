@@ -20,7 +20,7 @@ from guerdon.contracts import (
 )
 from guerdon.conversation import check_tool_turns
 from guerdon.errors import field_error
-from guerdon.io.fields import as_list, as_number, as_text
+from guerdon.io.fields import as_list, as_name, as_number, as_text, is_absent
 from guerdon.io.schema import tools_from_row
 
 COLUMNS = (
@@ -41,10 +41,10 @@ def to_comparison(row: Row, prompt: Prompt, responses: tuple[Response, ...], pre
     for key in MEDIA:
         if row.get(key):
             raise field_error(key, "empty", row[key], "Only text is scored: drop the row.")
-    known = {key: _as_name(row[key], key) for key in ("id", "group", "annotator", "source") if row.get(key) is not None}
-    weight = row.get("weight")
-    if weight is not None:
-        known["weight"] = to_number(weight, "weight", "a number > 0", above=0)
+    names = ("id", "group", "annotator", "source")
+    known: dict[str, Any] = {key: as_name(row[key], key) for key in names if not is_absent(row.get(key))}
+    if not is_absent(row.get("weight")):
+        known["weight"] = to_number(row["weight"], "weight", "a number > 0", above=0)
     return Comparison(prompt=prompt, responses=responses, preference=preference, **known)
 
 
@@ -69,12 +69,6 @@ def to_number(
     except ValueError:
         raise field_error(field, claim, value) from None
     return as_number(number, field, claim, low=low, high=high, above=above)
-
-
-def _as_name(value: object, field: str) -> Any:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise field_error(field, "text or an integer", value)
-    return str(value)
 
 
 # ---- Prompts and responses -----------------------------------------------------------------------------------------

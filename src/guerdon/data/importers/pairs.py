@@ -10,6 +10,7 @@ from __future__ import annotations
 from guerdon.contracts import Comparison, GuerdonError, Preference, Prompt, Response, digest, response_digest
 from guerdon.data.importers.columns import Row, are_identical, to_comparison, to_number
 from guerdon.errors import field_error
+from guerdon.io.fields import is_absent
 
 
 def to_pair(row: Row, prompt: Prompt, chosen: Response, rejected: Response) -> Comparison:
@@ -18,7 +19,7 @@ def to_pair(row: Row, prompt: Prompt, chosen: Response, rejected: Response) -> C
     if are_identical(chosen, rejected):
         raise GuerdonError("chosen and rejected must differ, got identical responses. Drop the row.")
     margin = row.get("margin")
-    strength = None if margin is None else to_number(margin, "margin", "a number >= 0", low=0)
+    strength = None if is_absent(margin) else to_number(margin, "margin", "a number >= 0", low=0)
     chosen_is_first = _draws_first(prompt, chosen, rejected)
     return to_comparison(
         row,
