@@ -80,6 +80,9 @@ def test_an_override_is_read_as_yaml(override, stage, name, value):
         ("train.label_smoothing=0.5", "train.label_smoothing must be less than 0.5, got 0.5"),
         ("train.epochs=nan", "train.epochs must be a finite number, got 'nan'"),
         ("train.lr", "override must be STAGE.NAME=VALUE, got 'train.lr'. Write it as in train.lr=1e-5."),
+        ("model.device=meta", "model.device must be auto, cpu, mps, cuda or cuda:N, got 'meta'. See"),
+        ("policy.device=cuda:x", "policy.device must be auto, cpu, mps, cuda or cuda:N, got 'cuda:x'."),
+        ("model.heads=100000", "model.heads must be less than or equal to 256, got 100000."),
         ("model.system=be kind: always", "model.system must be a valid string, got {'be kind': 'always'}"),
         ("lr=1", "override must be STAGE.NAME=VALUE, got 'lr=1'"),
         (

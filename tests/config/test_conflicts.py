@@ -24,6 +24,14 @@ CONFLICTS = [
         "model.heads must be 1 with model.attributes, which have one head each, got 2. Set model.heads=1.",
     ),
     (
+        {"model.lora_targets": ["q_proj"]},
+        "model.lora_targets must be empty with model.lora_rank=0, which trains no adapters, got ['q_proj']. Set model.lora_rank=16",
+    ),
+    (
+        {"policy.lora_targets": ["q_proj"], "policy.lora_rank": 0},
+        "policy.lora_targets must be empty with policy.lora_rank=0, which trains no adapters, got ['q_proj'].",
+    ),
+    (
         {"policy.server_retries": 3},
         "policy.server_retries must be left out without policy.server, got 3. Give policy.server=URL",
     ),

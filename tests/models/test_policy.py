@@ -359,8 +359,10 @@ def test_a_model_without_its_own_unembedding_is_refused(tiny_dir, tmp_path):
 def test_errors_of_loading_name_the_policys_own_options(tiny_dir):
     with pytest.raises(GuerdonError, match=r"policy\.lora_targets must name linear layers, got 'nosuch'"):
         load_policy(PolicyOptions(base=str(tiny_dir), lora_targets=["nosuch"]), adapters=True)
-    with pytest.raises(GuerdonError, match=r"policy\.device must be auto, .* got 'nowhere'\. Set policy\.device=auto"):
-        speaking(tiny_dir, device="nowhere")
+    with pytest.raises(
+        GuerdonError, match=r"policy\.device must be .* of this machine, got cuda:99.*\. Set policy\.device="
+    ):
+        speaking(tiny_dir, device="cuda:99")
 
 
 def test_a_limit_that_leaves_no_room_for_a_prompt_is_refused(policy):

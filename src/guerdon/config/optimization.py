@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from guerdon.config.base import Beta, Options, Seed
+from guerdon.config.base import Beta, Device, Options, Seed, TemplateName, refuse_idle_adapters
 from guerdon.errors import field_error
 
 READ_WITH_A_SERVER = ("base", "system", "server")
@@ -28,9 +28,9 @@ class PolicyOptions(Options):
     dtype: Literal["float32", "bfloat16", "auto"] = Field(
         "float32", description="Type of the weights; auto is bfloat16 on hardware that is fast at it."
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    device: Device = Field("auto", description="auto, cpu, mps, cuda or cuda:N.")
     system: str | None = Field(None, description="System message added to prompts that have none.")
-    template: Literal["model", "plain"] = Field(
+    template: TemplateName = Field(
         "model", description="Chat template: the tokenizer's own, or 'plain' (Role: text) for models that have none."
     )
     max_prompt: int = Field(
@@ -64,7 +64,8 @@ class PolicyOptions(Options):
     )
 
     def refuse_conflicts(self) -> None:
-        """Raise GuerdonError for options that a server does not use, and for a server's options without one."""
+        """Raise GuerdonError for options that a server does not use, a server's options without one, and adapters of no rank."""
+        refuse_idle_adapters("policy", self.lora_rank, self.lora_targets)
         for name in _changed(self):
             value = getattr(self, name)
             if name.startswith("server_") and not self.server:

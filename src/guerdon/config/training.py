@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from guerdon.config.base import Beta, Options, Seed
+from guerdon.config.base import Beta, Device, Options, Seed, TemplateName, Truncation, refuse_idle_adapters
 from guerdon.errors import field_error
 
 LOSSES_THAT_READ = {"label_smoothing": ("bradley_terry", "all_pairs"), "margin_scale": ("bradley_terry",)}
@@ -34,13 +34,13 @@ class ModelOptions(Options):
     attention: Literal["sdpa", "eager"] = Field(
         "sdpa", description="transformers' attention; eager is faster for short texts on a CPU, sdpa otherwise."
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    device: Device = Field("auto", description="auto, cpu, mps, cuda or cuda:N.")
     max_length: int = Field(1024, ge=8, description="Maximum tokens of prompt and response together.")
-    truncation: Literal["refuse", "drop", "left"] = Field(
+    truncation: Truncation = Field(
         "refuse",
         description="What happens to a longer text: an error, its comparison is dropped and counted, or the prompt loses its beginning.",
     )
-    template: Literal["model", "plain"] = Field(
+    template: TemplateName = Field(
         "model", description="Chat template: the tokenizer's own, or 'plain' (Role: text) for models that have none."
     )
     system: str | None = Field(
@@ -64,6 +64,7 @@ class ModelOptions(Options):
     heads: int = Field(
         1,
         ge=1,
+        le=256,
         description="Heads on one backbone, each initialized independently: an ensemble at the cost of one pass, for every loss "
         "but 'attributes'.",
     )
@@ -75,7 +76,8 @@ class ModelOptions(Options):
         return "no" if value is False else value
 
     def refuse_conflicts(self) -> None:
-        """Raise GuerdonError for several heads with rated attributes, which have one head each."""
+        """Raise GuerdonError for several heads with rated attributes, which have one head each, and for adapters of no rank."""
+        refuse_idle_adapters("model", self.lora_rank, self.lora_targets)
         if self.heads > 1 and self.attributes:
             claim = "1 with model.attributes, which have one head each"
             raise field_error("model.heads", claim, self.heads, "Set model.heads=1.")

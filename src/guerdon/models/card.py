@@ -6,9 +6,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import ConfigDict, Field
+
+from guerdon.config.base import TemplateName, Truncation
 from guerdon.contracts import GuerdonError
+from guerdon.errors import field_error
+
+AS_STORED = ConfigDict(
+    extra="forbid", allow_inf_nan=False
+)  # how a file's values are checked before they become one of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +26,8 @@ class Calibration:
     temperature: raw units per nat. reference_mean, reference_spread: mean and standard deviation, in raw units, of the
     rewards of a reference policy's samples. provenance: which policy and prompts those were, empty if none were measured.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = AS_STORED
 
     temperature: float = 1.0
     reference_mean: float = 0.0
@@ -66,13 +76,15 @@ class Card:
     uncertainty: provenance of the stored uncertainty. self_test: rows of prompt, response and raw score at saving.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = AS_STORED
+
     calibration: Calibration = field(default_factory=Calibration)
-    max_length: int = 1024
-    truncation: str = "refuse"
-    template: str = "model"
+    max_length: Annotated[int, Field(ge=1, lt=2**31)] = 1024
+    truncation: Truncation = "refuse"
+    template: TemplateName = "model"
     template_hash: str = ""
     system: str | None = None
-    read_out: str = "last_token"
+    read_out: Literal["last_token", "family_pooling"] = "last_token"
     attributes: tuple[str, ...] = ()
     attribute_weights: tuple[float, ...] = ()
     tie_threshold: float | None = None
@@ -80,3 +92,9 @@ class Card:
     data_hash: str = ""
     uncertainty: Mapping[str, Any] = field(default_factory=dict)
     self_test: tuple[tuple[str, str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse attribute weights that are not one per attribute."""
+        if len(self.attributes) != len(self.attribute_weights):
+            claim = f"one per attribute ({len(self.attributes)})"
+            raise field_error("attribute_weights", claim, list(self.attribute_weights), "Restore the file.")

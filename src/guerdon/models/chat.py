@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from guerdon.config.base import TemplateName, Truncation
 from guerdon.contracts import (
     GuerdonError,
     Prompt,
@@ -46,14 +47,16 @@ class ChatTokenizer:
 
     template: "model" or "plain". truncation: refuse, drop or left; for a score, drop truncates as left does and sets
     `truncated`. system: put before prompts that have no system message. encoder: add the tokenizer's own special tokens.
+    vocabulary: how many token ids the model has an embedding for; None if that is unknown.
     """
 
     tokenizer: Any
     max_length: int = 1024
-    truncation: str = "refuse"
-    template: str = "model"
+    truncation: Truncation = "refuse"
+    template: TemplateName = "model"
     system: str | None = None
     encoder: bool = False
+    vocabulary: int | None = None
 
     @property
     def chat_template(self) -> str:
@@ -105,9 +108,20 @@ class ChatTokenizer:
         if not texts:
             return []
         rows = self.tokenizer(texts, add_special_tokens=self.encoder, verbose=False)["input_ids"]
+        self._refuse_unknown(rows)
         if self.truncation == "refuse":
             self.refuse_long([len(row) for row in rows])
         return [self.truncate(np.asarray(row, dtype=np.int32)) for row in rows]
+
+    def _refuse_unknown(self, rows: Sequence[Sequence[int]]) -> None:
+        """Raise for a token that the tokenizer has and the model has not: a row made up for it would be a made-up score."""
+        last = max((max(row, default=0) for row in rows), default=0)
+        if self.vocabulary is not None and last >= self.vocabulary:
+            token = self.tokenizer.convert_ids_to_tokens(last)
+            raise GuerdonError(
+                f"{self.tokenizer.name_or_path or 'tokenizer'}: its token {token!r} has id {last}, but the model's embedding has "
+                f"{self.vocabulary} rows. Copy the tokenizer that the weights were saved with, or save the embedding that was trained."
+            )
 
     def refuse_long(self, lengths: Sequence[int], unit: str = "texts") -> None:
         """Raise if any length is above max_length, with the count and the longest."""

@@ -127,7 +127,7 @@ ONE = torch.ones(1)
         (lambda folder: (folder / "model.safetensors").write_text("half"), "error", "unreadable weights"),
         (shift_stored_scores, "error", "scores have changed"),
         (set_tensors(score__weight=torch.zeros(1, 64)), "error", "scores have changed"),
-        (set_keys("reward.json", version=99), "error", "it cannot score texts"),
+        (set_keys("reward.json", version=99), "error", "reward.json cannot be read"),
     ],
 )
 def test_each_planted_fault_is_found_with_advice(saved, tmp_path, plant, severity, title):

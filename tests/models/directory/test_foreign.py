@@ -11,14 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from shell import guerdon
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from guerdon import GuerdonError
 from guerdon.api import saved_models
 from guerdon.config import ModelOptions
 from guerdon.models.directory.doctor import examine
-from guerdon.models.directory.foreign import find_head, load_foreign
+from guerdon.models.directory.foreign import load_foreign
 from guerdon.models.directory.loading import load_reward_model
+from guerdon.models.engine.stored_head import find_head
 
 PROMPTS = ["write a good film review", "is it a sad film ?"]
 RESPONSES = ["yes , it is great", "no"]
@@ -89,7 +90,7 @@ def test_a_head_with_a_bias_keeps_its_scores_and_the_bias_becomes_the_reference_
 @pytest.mark.parametrize("prefix", ["value_head", "reward_head", "my_head"])
 def test_a_head_under_a_configured_name_keeps_its_scores(tiny_dir, tmp_path, head, by_hand, prefix):
     folder = openrlhf(tiny_dir, tmp_path / "theirs", head, prefix)
-    assert find_head(folder) == (prefix, folder / "model.safetensors")
+    assert find_head(folder, AutoConfig.from_pretrained(folder)) == (prefix, folder / "model.safetensors")
     model = load_foreign(folder)
     assert model.card.calibration.reference_mean == 0.0
     np.testing.assert_allclose(model.score(PROMPTS, RESPONSES).value, by_hand, atol=1e-5)

@@ -78,8 +78,8 @@ def without_head(folder: Path) -> None:
         (without("model.safetensors"), r"not a readable model: .*\. Pass a directory"),
         (without("tokenizer.json"), r"no usable tokenizer .*\. Copy the base model"),
         (without_head, "1 weights are missing, the first score.weight: .* Run `guerdon doctor`"),
-        (with_text("model.safetensors", "half"), r"not a readable model: .*\. Pass a directory"),
-        (with_text("config.json", "{"), r"not a readable model: .*\. Pass a directory"),
+        (with_text("model.safetensors", "half"), r"model\.safetensors: not readable .*\. Copy the file again"),
+        (with_text("config.json", "{"), r"config\.json: not valid JSON .*\. Restore it"),
         (with_key("config.json", model_type="no_such_type"), r"not a readable model: .*\. Pass a directory"),
         (
             with_key("config.json", architectures=["LlamaForCausalLM"]),

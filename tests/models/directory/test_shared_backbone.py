@@ -143,7 +143,7 @@ def test_an_ensemble_is_refused_where_a_single_model_is_expected(saved_heads):
         ({"members": ["../elsewhere"]}, "names of folders beside it"),
         ({"members": []}, "names of folders beside it"),
         ({"rule": {"name": "median", "strength": None}}, "rule must be .*got 'median'"),
-        ({"scale": {"center": [0.0]}}, "not a readable ensemble"),
+        ({"scale": {"center": [0.0]}}, r"scale\.spread is missing\. Restore it"),
         ({"scale": {"center": [0.0], "spread": [-1.0], "provenance": {}}}, "spread above 0"),
     ],
 )

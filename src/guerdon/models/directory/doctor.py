@@ -11,11 +11,13 @@ from typing import Any
 from guerdon.config import ModelOptions, make
 from guerdon.contracts import Finding, GuerdonError, Report, digest
 from guerdon.models.chat import ChatTokenizer
-from guerdon.models.directory.foreign import find_head
-from guerdon.models.directory.formats import CARD_FILE
+from guerdon.models.directory.formats import card_as_json, read_card
 from guerdon.models.directory.layout import legacy_rope, stored_dtype
 from guerdon.models.directory.loading import load_reward_model
-from guerdon.models.engine.pretrained import first_line, read_tokenizer
+from guerdon.models.engine.checkpoint_files import first_line, read_checkpoint_file
+from guerdon.models.engine.loaded_weights import refuse_adapter
+from guerdon.models.engine.pretrained import read_config, read_tokenizer
+from guerdon.models.engine.stored_head import find_head
 from guerdon.models.rendering import apply_template
 from guerdon.models.template_source import writes_the_date
 
@@ -28,6 +30,7 @@ def examine(folder: str | Path) -> Report:
     if not path.is_dir():
         raise GuerdonError(f"{folder}: no such directory. Pass the folder that holds config.json.")
     if not (path / "config.json").is_file():
+        refuse_adapter(path)
         raise GuerdonError(
             f"{folder}: holds no config.json, so it is not a model. Pass the folder that a trainer saved."
         )
@@ -47,10 +50,10 @@ def examine(folder: str | Path) -> Report:
 class SavedFiles:
     """What the checks look at: the directory's JSON files, its tokenizer, and how that renders a probe.
 
-    card: reward.json, empty if there is none. tokenizer: None if it cannot be loaded, which tokenizer_error explains.
-    template_hashes: of the tokenizer's template as it is read now and as version 0.1 read it.
-    rendered: the probe conversation as text; None if the template refuses it, which template_error explains. last_token:
-    the id that ends it.
+    card: reward.json, empty if there is none or it cannot be read, which card_error explains. tokenizer: None if it cannot be
+    loaded, which tokenizer_error explains. template_hashes: of the tokenizer's template as it is read now and as version 0.1
+    read it. rendered: the probe conversation as text; None if the template refuses it, which template_error explains.
+    last_token: the id that ends it.
     """
 
     folder: Path
@@ -63,6 +66,7 @@ class SavedFiles:
     rendered: str | None = None
     last_token: int | None = None
     template_error: str = ""
+    card_error: str = ""
     architectures: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,6 +74,12 @@ class SavedFiles:
 
 
 # ---- Checks ------------------------------------------------------------------------------------------------------
+
+
+def check_card(saved: SavedFiles) -> Iterator[Finding]:
+    """reward.json can be read, by the reader that scoring uses."""
+    if saved.card_error:
+        yield Finding("error", "reward.json cannot be read", saved.card_error, "restore or delete the file")
 
 
 def check_architecture(saved: SavedFiles) -> Iterator[Finding]:
@@ -97,7 +107,7 @@ def check_architecture(saved: SavedFiles) -> Iterator[Finding]:
 
 
 def _not_a_classifier(saved: SavedFiles) -> Finding:
-    head = find_head(saved.folder) if any(saved.folder.glob("*.safetensors")) else None
+    head = find_head(saved.folder, read_config(str(saved.folder), ModelOptions()))
     return Finding(
         "error",
         "not a sequence classifier",
@@ -318,6 +328,7 @@ def _self_test_error(folder: Path, rows: Sequence[Sequence[Any]], options: Mappi
 
 
 CHECKS: tuple[Callable[[SavedFiles], Iterator[Finding]], ...] = (
+    check_card,
     check_architecture,
     check_raw_scores,
     check_pad_token,
@@ -333,33 +344,29 @@ CHECKS: tuple[Callable[[SavedFiles], Iterator[Finding]], ...] = (
 
 
 def _read(folder: Path) -> SavedFiles:
-    config, card, tokenizer_config = (
-        _read_json(folder / name) for name in ("config.json", CARD_FILE, "tokenizer_config.json")
-    )
+    config, card, card_error = read_checkpoint_file(folder / "config.json"), {}, ""
+    try:
+        stored = read_card(folder)
+        card = card_as_json(stored) if stored else {}
+    except GuerdonError as error:
+        card_error = str(error)
     try:
         tokenizer = read_tokenizer(str(folder), ModelOptions())
     except GuerdonError as error:
-        return SavedFiles(folder, config, card, tokenizer_config, tokenizer_error=str(error))
+        return SavedFiles(folder, config, card, {}, tokenizer_error=str(error), card_error=card_error)
+    file = folder / "tokenizer_config.json"
+    saved = SavedFiles(
+        folder, config, card, read_checkpoint_file(file) if file.is_file() else {}, tokenizer, card_error=card_error
+    )
     if not tokenizer.chat_template:
-        return SavedFiles(folder, config, card, tokenizer_config, tokenizer)
+        return saved
     system, source = card.get("system"), tokenizer.chat_template
     hashes = (ChatTokenizer(tokenizer, system=system).template_hash, digest([source, system]))
-    files = SavedFiles(folder, config, card, tokenizer_config, tokenizer, template_hashes=hashes)
+    saved = replace(saved, template_hashes=hashes)
     try:
         text = apply_template(tokenizer, PROBE)
         last_token = tokenizer(text, add_special_tokens=False)["input_ids"][-1]
     except Exception as error:  # a template is somebody's program: any failure of it is a finding
         refusal = f"it refuses one user and one assistant turn ({first_line(error)})"
-        return replace(files, template_error=str(error) if isinstance(error, GuerdonError) else refusal)
-    return replace(files, rendered=text, last_token=last_token)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """The object in a file; empty if the file is missing or holds something else."""
-    if not file.is_file():
-        return {}
-    try:
-        values = json.loads(file.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise GuerdonError(f"{file}: not valid JSON ({error}). Restore it from where the model was saved.") from None
-    return values if isinstance(values, dict) else {}
+        return replace(saved, template_error=str(error) if isinstance(error, GuerdonError) else refusal)
+    return replace(saved, rendered=text, last_token=last_token)

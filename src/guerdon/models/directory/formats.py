@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter
 
 from guerdon.contracts import GuerdonError
+from guerdon.errors import field_error
 from guerdon.io.format_version import upgrade_format
-from guerdon.models.card import Calibration, Card
+from guerdon.io.json_files import parse_object, read_object
+from guerdon.models.card import AS_STORED, Calibration, Card
 from guerdon.models.ensemble import MEAN, CommonScale
 from guerdon.models.ensemble_rules import EnsembleRule, ensemble_rule
 
@@ -19,7 +24,8 @@ CARD_FILE = "reward.json"
 CARD_FORMAT = 2
 ENSEMBLE_FILE = "ensemble.json"  # a directory that holds it is not a model but a directory of models
 ENSEMBLE_FORMAT = 2
-RESTORE = "Restore it from where the model was saved."
+RESTORE_CARD = "Restore it from where the model was saved, or delete it to read raw rewards."
+RESTORE_MANIFEST = "Restore it from where the ensemble was saved."
 
 
 # ---- reward.json -------------------------------------------------------------------------------------------------
@@ -28,12 +34,7 @@ RESTORE = "Restore it from where the model was saved."
 def read_card(folder: str | Path) -> Card | None:
     """The card of a model's directory; None if it has none."""
     file = Path(folder) / CARD_FILE
-    if not file.is_file():
-        return None
-    try:
-        return card_from_json(json.loads(file.read_text("utf-8")), str(file))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise GuerdonError(f"{file}: not valid JSON ({error}). {RESTORE}") from None
+    return card_from_json(read_object(file, RESTORE_CARD), str(file)) if file.is_file() else None
 
 
 def write_card(card: Card, folder: Path) -> None:
@@ -51,16 +52,20 @@ def card_as_json(card: Card) -> dict[str, Any]:
 
 def card_from_json(values: Any, file: str) -> Card:
     """The inverse of card_as_json, for any format so far. An unknown key is an error."""
-    body = upgrade_format(_object(values, file), file, CARD_FORMAT, {1: _upgrade_card_1})
-    if unknown := set(body) - {f.name for f in dataclasses.fields(Card)}:
-        raise GuerdonError(
-            f"{file}: unknown key {sorted(unknown)[0]!r}. Delete it, or upgrade with `pip install -U guerdon`."
-        )
-    body["calibration"] = Calibration.from_dict(body.get("calibration", {}))
-    for name in ("attributes", "attribute_weights"):
-        body[name] = tuple(body.get(name, ()))
-    body["self_test"] = tuple(tuple(row) for row in body.get("self_test", ()))
-    return Card(**body)
+    body = upgrade_format(values, file, CARD_FORMAT, {1: _upgrade_card_1})
+    card = parse_object(body, TypeAdapter(Card), file, RESTORE_CARD)
+    with _names_file(file):
+        Calibration.from_dict(body.get("calibration", Calibration().as_dict()))  # a missing key is an error
+    return card
+
+
+@contextmanager
+def _names_file(file: str) -> Iterator[None]:
+    """Inside the block, errors begin with the file."""
+    try:
+        yield
+    except GuerdonError as error:
+        raise GuerdonError(f"{file}: {error}") from None
 
 
 def _upgrade_card_1(values: dict[str, Any]) -> dict[str, Any]:
@@ -78,6 +83,8 @@ class Manifest:
     members: names of the members' folders. shared_backbone: whether their backbones are one file. calibration: of the whole.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = AS_STORED
+
     members: tuple[str, ...]
     shared_backbone: bool = False
     rule: EnsembleRule = MEAN
@@ -93,11 +100,7 @@ def is_ensemble(folder: str | Path) -> bool:
 def read_manifest(folder: str | Path) -> Manifest:
     """The manifest of an ensemble's directory."""
     file = Path(folder) / ENSEMBLE_FILE
-    try:
-        return manifest_from_json(json.loads(file.read_text("utf-8")), str(file))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise GuerdonError(f"{file}: not a readable ensemble ({reason:.100}). {RESTORE}") from None
+    return manifest_from_json(read_object(file, RESTORE_MANIFEST), str(file))
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
@@ -122,28 +125,25 @@ def manifest_as_json(manifest: Manifest) -> dict[str, Any]:
 
 
 def manifest_from_json(values: Any, file: str) -> Manifest:
-    """The inverse of manifest_as_json, for any format so far. KeyError or TypeError if a key is missing or of a wrong type."""
-    body = upgrade_format(_object(values, file), file, ENSEMBLE_FORMAT, {1: _upgrade_manifest_1})
-    names, scale = tuple(body["members"]), body["scale"]
+    """The inverse of manifest_as_json, for any format so far."""
+    body = upgrade_format(values, file, ENSEMBLE_FORMAT, {1: _upgrade_manifest_1})
+    if missing := [f.name for f in dataclasses.fields(Manifest) if f.name not in body]:
+        raise GuerdonError(f"{file}: {missing[0]} is missing. {RESTORE_MANIFEST}")
+    manifest = parse_object(body, TypeAdapter(Manifest), file, RESTORE_MANIFEST)
+    names = manifest.members
     if not names or any(name != Path(name).name or name in (".", "..") for name in names):
-        raise GuerdonError(f"{file}: members must be names of folders beside it, got {names!r:.80}. {RESTORE}")
-    return Manifest(
-        names,
-        bool(body["shared_backbone"]),
-        ensemble_rule(**body["rule"]),
-        scale and CommonScale(tuple(scale["center"]), tuple(scale["spread"]), scale["provenance"]),
-        Calibration.from_dict(body["calibration"]),
-    )
+        raise field_error(f"{file}: members", "names of folders beside it", list(names), RESTORE_MANIFEST)
+    if manifest.scale and len(manifest.scale.spread) != len(names):
+        raise field_error(f"{file}: scale.spread", "one per member", list(manifest.scale.spread), RESTORE_MANIFEST)
+    with _names_file(file):
+        Calibration.from_dict(body["calibration"])  # a missing key is an error
+        return dataclasses.replace(manifest, rule=ensemble_rule(manifest.rule.name, manifest.rule.strength))
 
 
 def _upgrade_manifest_1(values: dict[str, Any]) -> dict[str, Any]:
     """Format 2 renamed shared_trunk to shared_backbone, and scale's centre to center."""
     renamed = {"shared_trunk": "shared_backbone", "centre": "center"}
-    scale = values["scale"] and {renamed.get(key, key): value for key, value in values["scale"].items()}
+    scale = values.get("scale")
+    if isinstance(scale, Mapping):
+        scale = {renamed.get(key, key): value for key, value in scale.items()}
     return {**{renamed.get(key, key): value for key, value in values.items()}, "scale": scale}
-
-
-def _object(values: Any, file: str) -> dict[str, Any]:
-    if not isinstance(values, Mapping):
-        raise GuerdonError(f"{file}: must hold an object, got {values!r:.80}. {RESTORE}")
-    return dict(values)

@@ -16,7 +16,9 @@ import torch
 from guerdon.contracts import GuerdonError
 from guerdon.models.directory.formats import is_ensemble
 from guerdon.models.engine.classifier import head_name
+from guerdon.models.engine.loaded_weights import refuse_adapter
 from guerdon.models.engine.pretrained import quiet, read_config
+from guerdon.models.engine.stored_head import find_head
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -100,6 +102,7 @@ def stored_dtype(folder: str, options: ModelOptions) -> str:
 def refuse_headless(folder: str, options: ModelOptions) -> None:
     """Raise, before any weights are read, if the directory does not hold a single reward model."""
     path = Path(folder)
+    refuse_adapter(path)
     if path.exists() and not path.is_dir():
         raise GuerdonError(
             f"{folder}: a reward model must be a directory, this is a file. Pass the folder of config.json."
@@ -116,8 +119,14 @@ def refuse_headless(folder: str, options: ModelOptions) -> None:
         raise GuerdonError(
             f"{folder}: holds no config.json, so it is not a model. Pass the folder that `guerdon train` wrote (RUN/model)."
         )
-    names = getattr(read_config(folder, options), "architectures", None) or [""]
+    config = read_config(folder, options)
+    names = getattr(config, "architectures", None) or [""]
     if not any("SequenceClassification" in name or "Reward" in name for name in names):
+        if path.is_dir() and (head := find_head(path, config)) and head[0] != "score":
+            raise GuerdonError(
+                f"{folder}: its reward head {head[0]} is not where readers look for it. "
+                f"Move it with `guerdon doctor {folder} --repair OUT`, and pass OUT."
+            )
         raise GuerdonError(
             f"{folder}: architecture {names[0] or '?'} has no reward head. "
             f"Train one with `guerdon train`, or see `guerdon doctor {folder}`."

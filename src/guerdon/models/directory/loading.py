@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,17 +12,20 @@ import torch
 
 from guerdon.config import ModelOptions
 from guerdon.contracts import GuerdonError
+from guerdon.errors import field_error
 from guerdon.io.directories import recover
 from guerdon.models.calibrated import CalibratedModel
-from guerdon.models.card import Card
+from guerdon.models.card import Calibration, Card
 from guerdon.models.chat import ChatTokenizer, ensure_pad_token
-from guerdon.models.directory.formats import is_ensemble, read_card, read_manifest
+from guerdon.models.directory.formats import CARD_FILE, RESTORE_CARD, is_ensemble, read_card, read_manifest
 from guerdon.models.directory.layout import refuse_headless, stored_dtype
 from guerdon.models.directory.shared_backbone import can_share, stack_heads
 from guerdon.models.directory.uncertainty_file import read_uncertainty_of
 from guerdon.models.engine.classifier import add_adapters, build_classifier, linear_head, reward_head
 from guerdon.models.engine.device import keep_freed_memory, pick_device
+from guerdon.models.engine.loaded_weights import refuse_adapter
 from guerdon.models.engine.pretrained import (
+    checkpoint_folder,
     context_length,
     is_encoder,
     quiet,
@@ -29,12 +33,15 @@ from guerdon.models.engine.pretrained import (
     read_tokenizer,
     refuse_nan,
 )
+from guerdon.models.engine.stored_head import StoredHead, read_head
 from guerdon.models.ensemble import Ensemble
 from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel, init_head
 from guerdon.models.template_source import saved_system_message
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
+
+log = logging.getLogger("guerdon")
 
 
 # ---- Saved models ------------------------------------------------------------------------------------------------
@@ -61,7 +68,7 @@ def load_reward_model(
     card = read_card(name)
     given = options or ModelOptions()
     chosen = _with_stored(given, card) if card else given
-    chosen = chosen.model_copy(update={"base": name, "lora_rank": 0, "heads": 1})
+    chosen = chosen.model_copy(update={"base": name, "lora_rank": 0, "lora_targets": [], "heads": 1})
     refuse_headless(name, chosen)
     if "dtype" not in given.model_fields_set:
         # On a CPU always float32: bfloat16 scores depend on their batch by rounding.
@@ -69,11 +76,40 @@ def load_reward_model(
         chosen = chosen.model_copy(update={"dtype": "float32" if is_on_cpu else stored_dtype(name, chosen)})
     model = create_reward_model(chosen, trained=True)
     if card:
+        _refuse_other_card(card, model, name)
         card = dataclasses.replace(card, max_length=model.text.max_length, truncation=model.text.truncation)
         model = ScalarRewardModel(model.network, model.text, card, autocast=chosen.autocast)
+    else:
+        model = _as_others_read_it(model, name, chosen)
     if with_uncertainty:
         model.uncertainty = read_uncertainty_of(model, name)
     return model
+
+
+def bias_as_calibration(head: StoredHead | None) -> Calibration:
+    """The bias of a head, which our layout cannot hold, as the mean that calibration subtracts."""
+    return Calibration() if head is None or head.bias is None else Calibration(reference_mean=-float(head.bias.mean()))
+
+
+def _refuse_other_card(card: Card, model: ScalarRewardModel, folder: str) -> None:
+    """Raise if a stored card describes another kind of model than the weights beside it."""
+    if card.read_out != model.card.read_out:
+        claim = f"{model.card.read_out}, the one of its family"
+        raise field_error(f"{Path(folder) / CARD_FILE}: read_out", claim, card.read_out, RESTORE_CARD)
+
+
+def _as_others_read_it(model: ScalarRewardModel, folder: str, options: ModelOptions) -> ScalarRewardModel:
+    """A model that another trainer saved: the bias of its head is kept, and what we cannot know is said."""
+    if model.network.encoder:
+        log.warning(
+            "%s: was not saved by Guerdon. An encoder that was trained on pairs (question, answer) scores wrongly here, "
+            "because it is given one text; compare with its own examples first.",
+            folder,
+        )
+        return model
+    path = checkpoint_folder(folder, options)
+    head = read_head(path, model.network.classifier.config) if path else None
+    return model.with_card(calibration=bias_as_calibration(head))
 
 
 def _load_ensemble(
@@ -119,15 +155,14 @@ def create_reward_model(options: ModelOptions, *, seed: int = 0, trained: bool =
     """
     options.refuse_conflicts()
     source = resolve(options.base)
+    refuse_adapter(Path(source))
     config = read_config(source, options)
     tokenizer = read_tokenizer(source, options)
     with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(seed)  # for an encoder's new pooler and head, and for the embedding of a new pad token
+        torch.manual_seed(seed)  # for an encoder's new pooler and head, and for the row of a new pad token
         classifier, is_new = build_classifier(source, config, options, trained=trained)
         ensure_pad_token(tokenizer)
-        embeddings: Any = classifier.get_input_embeddings()
-        if len(tokenizer) > embeddings.weight.shape[0]:
-            classifier.resize_token_embeddings(len(tokenizer))
+        rows = _add_row_for_padding(classifier, tokenizer)
     classifier.config.pad_token_id = tokenizer.pad_token_id
     encoder = is_encoder(classifier.config)
     if options.heads > 1:
@@ -136,11 +171,22 @@ def create_reward_model(options: ModelOptions, *, seed: int = 0, trained: bool =
         init_head(reward_head(classifier), seed, options.head_scale, apart=options.heads > 1)
     if options.lora_rank:
         classifier = add_adapters(classifier, options, seed)
-    text = _text_for(tokenizer, classifier.config, options)
+    text = dataclasses.replace(_text_for(tokenizer, classifier.config, options), vocabulary=rows)
+    if len(tokenizer) > rows:
+        text.encode(["a"], ["b"])  # refuses a template whose own tokens the model does not have
     keep_freed_memory()
     network = ScalarNetwork(classifier, encoder=encoder).to(pick_device(options.device))
     refuse_nan(network, source)
     return ScalarRewardModel(network, text, _card_for(text, options), autocast=options.autocast)
+
+
+def _add_row_for_padding(classifier: PreTrainedModel, tokenizer: Any) -> int:
+    """Give a new pad token, which no text attends to, its row of the embedding. Returns how many tokens have a stored row."""
+    embeddings: Any = classifier.get_input_embeddings()
+    rows = int(embeddings.weight.shape[0])
+    if tokenizer.pad_token_id >= rows:
+        classifier.resize_token_embeddings(tokenizer.pad_token_id + 1, mean_resizing=False)
+    return rows
 
 
 def load_text(options: ModelOptions) -> ChatTokenizer:
@@ -148,7 +194,9 @@ def load_text(options: ModelOptions) -> ChatTokenizer:
     source = resolve(options.base)
     card = read_card(source)
     chosen = _with_stored(options, card) if card else options
-    return _text_for(read_tokenizer(source, chosen), read_config(source, chosen), chosen)
+    config = read_config(source, chosen)
+    text = _text_for(read_tokenizer(source, chosen), config, chosen)
+    return dataclasses.replace(text, vocabulary=getattr(config.get_text_config(), "vocab_size", None))
 
 
 def resolve(base: str) -> str:

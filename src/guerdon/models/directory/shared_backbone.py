@@ -15,14 +15,14 @@ from torch import nn
 
 from guerdon.contracts import GuerdonError
 from guerdon.models.directory.formats import card_as_json, read_card
+from guerdon.models.engine.checkpoint_files import INDEX, read_checkpoint_file
 from guerdon.models.engine.classifier import HEAD_NAMES, head_name, linear_head, set_head
 from guerdon.models.engine.modules import unwrap_peft
-from guerdon.models.engine.pretrained import stored_tensor
+from guerdon.models.engine.stored_head import stored_tensor
 from guerdon.models.reward_model import ScalarRewardModel
 
 log = logging.getLogger("guerdon")
 
-INDEX = "model.safetensors.index.json"
 COMPARED_BYTES = 2**20  # leading bytes of two backbone files that are compared if they are not the same file
 
 
@@ -115,12 +115,12 @@ def _is_same_backbone(folders: Sequence[Path]) -> bool:
     """Whether all members hold the first one's backbone: one linked file, or files of equal size and beginning after a copy."""
     first, *others = folders
     try:
-        shard_of = json.loads((first / INDEX).read_text("utf-8"))["weight_map"]
-        if any(json.loads((other / INDEX).read_text("utf-8"))["weight_map"] != shard_of for other in others):
+        shard_of, *rest = [read_checkpoint_file(folder / INDEX)["weight_map"] for folder in folders]
+        if any(other != shard_of for other in rest):
             return False
         shards = {file for key, file in shard_of.items() if not key.startswith(tuple(f"{n}." for n in HEAD_NAMES))}
         return all(_is_same_file(first / file, other / file) for other in others for file in shards)
-    except (OSError, KeyError, json.JSONDecodeError):
+    except (OSError, GuerdonError):
         return False
 
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from guerdon.contracts import GuerdonError
+from guerdon.models.engine.checkpoint_files import one_line
 from guerdon.models.engine.device import pick_device, pick_dtype
+from guerdon.models.engine.loaded_weights import fill_buffers, refuse_misfit, refuse_oversized, refuse_unread
 from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.engine.pretrained import (
+    checkpoint_folder,
     disable_dropout,
     is_classifier,
     is_encoder,
     quiet,
-    stored_tensor,
-    unreadable_model,
+    unreadable,
 )
+from guerdon.models.engine.stored_head import StoredHead, read_head
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -40,7 +44,6 @@ def build_classifier(
 
     `trained` requires every weight to be stored, the head's too. New weights are drawn from torch's global generator.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
     _refuse_other_heads(source, config, options)
@@ -48,34 +51,59 @@ def build_classifier(
     config.problem_type = "regression"
     config.use_cache = False
     register_family(config)
-    try:
-        with quiet():
-            classifier, info = AutoModelForSequenceClassification.from_pretrained(
-                source,
-                config=config,
-                revision=options.revision,
-                dtype=pick_dtype(options.dtype, pick_device(options.device)),
-                trust_remote_code=options.trust_remote_code,
-                use_safetensors=True,
-                attn_implementation=choose_attention(config, options),
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise unreadable_model(source, error) from None
-    missing = set(info["missing_keys"])
+    build = partial(_build_empty, options=options)
+    with quiet(), one_line(unreadable(source, "config.json or its weights cannot be used")):
+        refuse_oversized(source, config, build)
+        classifier, info = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            config=config,
+            revision=options.revision,
+            dtype=pick_dtype(options.dtype, pick_device(options.device)),
+            trust_remote_code=options.trust_remote_code,
+            use_safetensors=True,
+            attn_implementation=choose_attention(config, options),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, in our own words
+        )
+        fill_buffers(classifier, config, build, source)
     name = head_name(classifier)
-    may_be_new = () if trained else ("score", "classifier", "pooler", "bert.pooler", "head.", name)
+    refuse_misfit(source, info["mismatched_keys"], name)
+    is_new = any(key.startswith((name, "score", "classifier")) for key in info["missing_keys"])
+    folder = checkpoint_folder(source, options)
+    head = read_head(folder, config) if folder and not is_encoder(config) else None
+    known = [f"{head.name}.{part}" for part in ("weight", "bias")] if head else []
+    refuse_unread(source, info["unexpected_keys"], classifier.base_model_prefix, known)
+    _refuse_missing(source, info["missing_keys"], name, trained=trained)
+    disable_dropout(classifier)
+    if not is_encoder(config):
+        reward_head(classifier).float()  # whatever the backbone's dtype
+        if head:
+            _copy_head(classifier, head, source)
+    return classifier, is_new and head is None
+
+
+def _build_empty(config: PretrainedConfig, options: ModelOptions) -> PreTrainedModel:
+    """The family's class, newly initialized."""
+    from transformers import AutoModelForSequenceClassification
+
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(
+        config,
+        dtype=pick_dtype(options.dtype, pick_device(options.device)),
+        trust_remote_code=options.trust_remote_code,
+        attn_implementation=choose_attention(config, options),
+    )
+    return model
+
+
+def _refuse_missing(source: str, missing: Iterable[str], head: str, *, trained: bool) -> None:
+    """Raise for weights that no file holds. Only a model to be trained may lack a head, and an encoder's pooler before it."""
+    may_be_new = () if trained else ("score", "classifier", "pooler", "bert.pooler", "head.", head)
     absent = sorted(key for key in missing if not key.startswith(may_be_new))
     if absent:
         raise GuerdonError(
             f"{source}: {len(absent)} weights are missing, the first {absent[0]}: not a complete checkpoint of its "
             "architecture. Run `guerdon doctor` on it."
         )
-    is_new = any(key.startswith((name, "score", "classifier")) for key in missing)
-    disable_dropout(classifier)
-    if not is_encoder(config):
-        restore_float32_head(classifier, source, is_new)
-    return classifier, is_new
 
 
 def register_family(config: PretrainedConfig) -> None:
@@ -185,15 +213,16 @@ def set_labels(config: PretrainedConfig, names: Sequence[str]) -> None:
     config.label2id = {name: i for i, name in enumerate(names)}
 
 
-def restore_float32_head(classifier: PreTrainedModel, source: str, is_new: bool) -> None:
-    """Keep the head in float32 whatever the backbone's dtype, with the values that were saved."""
-    head = reward_head(classifier).float()
-    if is_new:
-        return
-    stored = stored_tensor(source, f"{head_name(classifier)}.weight")
-    if stored is not None and stored.shape == head.weight.shape:
-        with torch.no_grad():
-            head.weight.copy_(stored.float())
+def _copy_head(classifier: PreTrainedModel, head: StoredHead, source: str) -> None:
+    """Put the values that were saved into the classifier's head; its bias, a constant, is left to the caller."""
+    target = reward_head(classifier).weight
+    if head.weight.shape != target.shape:
+        raise GuerdonError(
+            f"{source}: {head.name}.weight must have shape {tuple(target.shape)} to fit the backbone, "
+            f"got {tuple(head.weight.shape)}. Pair the head with its own base model."
+        )
+    with torch.no_grad():
+        target.copy_(head.weight)
 
 
 # ---- Adapters ----------------------------------------------------------------------------------------------------

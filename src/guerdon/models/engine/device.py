@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from guerdon.contracts import GuerdonError
+from guerdon.errors import field_error
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -20,16 +21,17 @@ def pick_device(name: str) -> torch.device:
     """The named device; "auto" is the GPU where there is one, else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    device = torch.device(name)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise field_error("model.device", "a device of this machine", name, "Set model.device=cpu.")
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise GuerdonError(
             f"model.device must be a device of this machine, got {name} without CUDA. Set model.device=cpu."
         )
-    try:
-        return torch.device(name)
-    except RuntimeError:
-        raise GuerdonError(
-            f"model.device must be auto, cpu, cuda or cuda:N, got {name!r}. Set model.device=auto."
-        ) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        claim = f"one of the {torch.cuda.device_count()} devices of this machine"
+        raise field_error("model.device", claim, name, "Set model.device=cuda.")
+    return device
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from guerdon.contracts import GuerdonError
+from guerdon.models.engine.checkpoint_files import SMALL_TOKENIZER_FILES, one_line, refuse_damaged
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -24,37 +24,38 @@ def read_config(source: str, options: ModelOptions) -> PretrainedConfig:
     """The model's configuration, or a one-line error that says why it cannot be read."""
     from transformers import AutoConfig
 
-    try:
+    refuse_damaged(source, "config.json")
+    with one_line(unreadable(source, "config.json cannot be used")):
         return AutoConfig.from_pretrained(  # type: ignore[no-any-return]
             source, revision=options.revision, trust_remote_code=options.trust_remote_code
         )
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise unreadable_model(source, error) from None
 
 
 def read_tokenizer(source: str, options: ModelOptions) -> Any:
     """The model's fast tokenizer."""
     from transformers import AutoTokenizer
 
-    try:
+    refuse_damaged(source, *SMALL_TOKENIZER_FILES)
+    with one_line(
+        f"{source}: no usable tokenizer in tokenizer.json and tokenizer_config.json ({{reason}}). "
+        "Copy the base model's tokenizer files there."
+    ):
         return AutoTokenizer.from_pretrained(
             source, revision=options.revision, trust_remote_code=options.trust_remote_code
         )
-    except (OSError, ValueError, KeyError, AttributeError, json.JSONDecodeError) as error:
-        raise GuerdonError(
-            f"{source}: no usable tokenizer ({first_line(error)}). Copy the base model's tokenizer files there."
-        ) from None
 
 
-def stored_tensor(source: str, name: str) -> torch.Tensor | None:
-    """The tensor of that name in a directory's safetensors files; None if there is none."""
-    from safetensors import safe_open
+def checkpoint_folder(source: str, options: ModelOptions) -> Path | None:
+    """Where a checkpoint's files are on this machine: the directory itself, or what the hub's cache holds of it."""
+    from transformers.utils.hub import cached_file
 
-    for file in sorted(Path(source).glob("*.safetensors")) if Path(source).is_dir() else []:
-        with safe_open(str(file), framework="pt") as tensors:
-            if name in tensors.keys():
-                return cast(torch.Tensor, tensors.get_tensor(name))
-    return None
+    if Path(source).is_dir():
+        return Path(source)
+    quietly = {
+        f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors", "gated_repo")
+    }
+    file = cached_file(source, "config.json", revision=options.revision, **quietly)
+    return Path(file).parent if file else None
 
 
 def context_length(config: PretrainedConfig) -> int | None:
@@ -130,20 +131,13 @@ def quiet() -> Iterator[None]:
             hf_logging.enable_progress_bar()
 
 
-def unreadable_model(source: str, error: Exception) -> GuerdonError:
-    """The error to raise when transformers cannot load a directory or a hub name."""
+def unreadable(source: str, what: str) -> str:
+    """The error for one_line when transformers cannot load a directory or a hub name."""
     path = Path(source)
     if path.is_dir():
         missing = "" if (path / "config.json").is_file() else " (no config.json)"
-        return GuerdonError(
-            f"{source}: not a readable model{missing}: {first_line(error)}. "
+        return (
+            f"{source}: not a readable model{missing}: {what} ({{reason}}). "
             "Pass a directory that holds config.json and safetensors files."
         )
-    return GuerdonError(
-        f"{source}: not a directory, and no model from the hub: {first_line(error)}. Check the name and the network."
-    )
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, at most 200 characters, without its period."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
+    return f"{source}: not a directory, and no model from the hub: {{reason}}. Check the name and the network."
