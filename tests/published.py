@@ -133,7 +133,50 @@ PAIRS = [
 ]  # fmt: skip
 
 
+REWARDMATH = [
+    {"problem": f"What is 2 * {p}?", "answer": str(2 * p), "eval_solution": steps, "solution_reference": author,
+     "solution_type": kind, "subject": "Algebra", "level": 1, "problem_id": p, "id": i}
+    for p in (0, 399)
+    for i, (author, kind, steps) in enumerate([
+        ("human_to_GPT-4", "chosen", ["Double it.", f"So it is good: {2 * p}."]),
+        ("gpt", "rejected", ["Add two.", f"So it is {2 + p}."]), ("gemma", "rejected", [f"It is {p}."])])
+]  # fmt: skip
+
+
+def called(name, **arguments):
+    """A call as Plan-RewardBench writes it."""
+    return {"role": "tool_call", "content": repr({"name": name, "arguments": json.dumps(arguments)})}
+
+
+PLANREWARDBENCH = [
+    {"query": f"Weather in {city}?", "tools": [{"type": "function", "function": {"name": "weather"}}], "uuid": f"u{i // 2}",
+     "chosen": {"messages": [{"role": "user", "content": f"Weather in {city}?"}, called("weather", city=city),
+                             {"role": "tool_response", "content": "18", "name": "weather"},
+                             {"role": "assistant", "content": "good: 18"}]},
+     "reject": {"messages": [{"role": "user", "content": f"Weather in {city}?"},
+                             {"role": "assistant", "content": "I cannot know that."}]}}
+    for i, city in enumerate(("Rome", "Rome, Georgia", "Oslo"))
+]  # fmt: skip
+
+
+IFBENCH = [
+    {"text_chosen": [{"role": "user", "content": f"Write {n} words."}, {"role": "assistant", "content": "good " * n}],
+     "text_rejected": [{"role": "user", "content": f"Write {n} words."}, {"role": "assistant", "content": "I would not."}],
+     "id": n, "domain": f"level-{n}"} for n in (1, 2, 3)
+]  # fmt: skip
+
+
+BESTOFN = [
+    {"id": "a", "prompt": "one", "chosen": "good", "rejected": ["no", "so so"]},
+    {"id": "b", "prompt": "two", "chosen": "good", "rejected": ["good good", "no", "a good one"], "subset": "hard"},
+]
+
+
 PUBLISHED = {
+    "rewardmath": (REWARDMATH, "RewardMATH_direct.json"),
+    "planrewardbench": (PLANREWARDBENCH, "benchmark/tool_irrelevance.jsonl"),
+    "ifbench": (IFBENCH, "data.converted.json"),
+    "bestofn": (BESTOFN, "mine.jsonl"),
     "rewardbench": (REWARDBENCH, "filtered.jsonl"),
     "rewardbench2": (REWARDBENCH2, "test.jsonl"),
     "rmbench": (RMBENCH, "total_dataset.json"),

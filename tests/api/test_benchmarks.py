@@ -86,10 +86,25 @@ def test_the_command_writes_a_report_and_takes_scores_for_the_model(tmp_path):
     assert isinstance(refused.exception, GuerdonError)
 
 
+def test_a_path_may_hold_an_equals_sign_and_scores_may_be_several_files(tmp_path):
+    from guerdon.cli.app import app
+    from guerdon.cli.options import model_and_overrides
+
+    folder = tmp_path / "dataset=mine,seed=1"
+    data = write(folder / "d.jsonl", PAIRS)
+    files = [write(folder / f"judge=m,{x}.jsonl", [{"id": x, "scores": [1, 0]}]) for x in "abc"]
+    words = ["benchmark", "benchmark.draws=100", "--data", str(data)]
+    done = CliRunner().invoke(app, [*words, *(word for file in files for word in ("--scores", str(file)))])
+    assert done.exit_code == 0, done.output
+    assert model_and_overrides(str(folder), ["a=1"]) == (str(folder), ["a=1"])
+    assert model_and_overrides("runs/lr=1/model", None) == ("runs/lr=1/model", [])
+    assert model_and_overrides("audit.draws=9", ["a=1"]) == (None, ["audit.draws=9", "a=1"])
+
+
 def test_a_json_file_may_hold_one_object_per_line(tmp_path):
     lines = "".join(json.dumps(row) + "\n" for row in PAIRS)
     (tmp_path / "d.json").write_text(lines, encoding="utf-8")
     assert guerdon.benchmark(Good(), tmp_path / "d.json", draws=100).about["items"] == "3"
     (tmp_path / "d.json").write_text("{", encoding="utf-8")
-    with pytest.raises(GuerdonError, match="is neither a list nor one object per line"):
+    with pytest.raises(GuerdonError, match="is not valid JSON"):
         guerdon.benchmark(Good(), tmp_path / "d.json")

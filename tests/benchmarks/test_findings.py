@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from published import LONGER, PAIRS, SHORTER, many, on, titles
+from published import LONGER, PAIRS, PUBLISHED, RMB, SHORTER, many, on, titles
 from toys import Good, as_scores
 
 
@@ -42,6 +42,19 @@ def test_a_missing_part_is_a_warning_and_leaves_no_official_score():
     assert "xstest-should-respond 60 of 250" in notes["Not the published set"]
     assert "Too few prompts for an interval" not in notes
     assert "Too few prompts for an interval" in {f.title for f in on("rewardbench", rows=many(5)).findings}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_score_that_lacks_parts_has_a_warning(name):
+    rows, _ = PUBLISHED[name]
+    report = on(name, rows=rows[:1] if isinstance(rows, list) and name not in ("rewardmath", "pairs") else rows)
+    is_missing = "Part of the benchmark is missing" in titles(report)
+    assert is_missing or not math.isnan(report.estimates["score"].value)
+
+
+def test_the_missing_cells_of_rmb_are_named():
+    notes = {finding.title: finding.evidence for finding in on("rmb", rows=RMB[:2]).findings}
+    assert "no items of helpfulness best of n, harmlessness best of n" in notes["Part of the benchmark is missing"]
 
 
 def test_subsets_that_a_benchmark_does_not_have_are_a_warning_and_left_out():

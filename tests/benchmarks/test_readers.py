@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 from errors import gives_advice
-from published import HHH_HUB, PAIRS, PUBLISHED, REWARDBENCH, items_of
+from published import HHH_HUB, PAIRS, PUBLISHED, REWARDBENCH, FirstJudge, items_of
+from toys import Good
 
 from guerdon.benchmarks.readers import READERS, detect, read_items
 from guerdon.benchmarks.rules import BENCHMARKS
 from guerdon.benchmarks.score_files import match_scores
+from guerdon.benchmarks.scoring import score_items
 from guerdon.contracts import GuerdonError
 
 
@@ -120,3 +122,109 @@ def test_an_answer_that_calls_a_tool_keeps_its_call():
     ]
     (item,) = read_items([("f:1", {"id": "x", "chosen": calls[0], "rejected": calls[1]})], "pairs")[1]
     assert [r.messages[0].tool_calls[0].name for r in item.responses] == ["weather", "delete_all"]
+
+
+def message(role, content, **more):
+    return {"role": role, "content": content, **more}
+
+
+def pair(chosen, rejected, **more):
+    return {"id": "1", "chosen": chosen, "rejected": rejected, **more}
+
+
+METAL, IRON, WOOD = message("user", "Name a metal."), message("assistant", "Iron."), message("assistant", "Wood.")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (pair([METAL, IRON], [message("user", "Name a king."), WOOD]), "chosen and rejected must answer one prompt"),
+        (
+            pair([METAL, IRON, message("user", "Thanks!")], [METAL, WOOD, message("user", "What?")]),
+            "the last message of chosen must be an assistant message, got 'user'",
+        ),
+        (
+            pair([METAL, IRON], [METAL, WOOD], prompt="Name a metal, and answer in French."),
+            "chosen must be the response alone, or the prompt and the response",
+        ),
+        (pair("Iron.", [WOOD], prompt="Name a metal."), "chosen must be messages, as the other is"),
+        (pair([IRON], [WOOD]), "prompt is missing, and chosen holds the response only. Give a prompt"),
+    ],
+)
+def test_two_conversations_that_answer_no_one_prompt_are_refused(row, said):
+    with pytest.raises(GuerdonError) as caught:
+        read_items([("f:1", row)], "pairs")
+    assert said in str(caught.value)
+
+
+def test_a_prompt_may_be_written_beside_answers_in_messages_or_again_in_front_of_them():
+    rows = (pair([IRON], [WOOD]), pair([METAL, IRON], [METAL, WOOD]))
+    for row in (*({**row, "prompt": prompt} for row in rows for prompt in ([METAL], "Name a metal.")), rows[1]):
+        (item,) = read_items([("f:1", row)], "pairs")[1]
+        assert [turn.content for turn in item.prompt] == ["Name a metal."]
+        assert [response.text for response in item.responses] == ["Iron.", "Wood."]
+
+
+def test_a_table_writes_numbers_as_text():
+    row = {"bias": "length", "instruction": "i", "response1": "a", "response2": "b", "label": "2", "id": ""}
+    assert items_of("evalbiasbench", [row])[0].correct == (1,)
+    assert items_of("llmbar", [{"input": "i", "output_1": "a", "output_2": "b", "label": 1.0}])[0].correct == (0,)
+    assert items_of("pairs", [PAIRS[0] | {"id": 12.0}])[0].id == "12"
+
+
+def test_ifbench_is_read_as_converted_and_as_published():
+    broken = {1: "level-3", 2: "level-2", 4: "level-1", 0: "level-1"}
+    rows = [
+        {"id": n, "instruction": "i", "chosen": {"content": "good"},
+         "rejected": {"content": "no", "unsatisfied_constraints": [{}] * n}} for n in broken
+    ]  # fmt: skip
+    assert detect(rows[0]) == "ifbench"
+    assert [item.subset for item in items_of("ifbench", rows)] == list(broken.values())
+
+
+def test_solutions_of_one_problem_are_one_item():
+    items = items_of("rewardmath")
+    assert [(item.id, item.subset, item.correct, len(item.responses)) for item in items] == [
+        ("0", "Algebra", (0,), 3), ("399", "Algebra", (0,), 3),
+    ]  # fmt: skip
+    assert items[0].responses[0].text == "Double it.\nSo it is good: 0."
+    with pytest.raises(GuerdonError, match="one or more wrong ones, got 0 right ones of 2"):
+        items_of("rewardmath", PUBLISHED["rewardmath"][0][1:3])
+
+
+def test_calls_and_results_of_a_trajectory_are_those_of_a_conversation_with_tools():
+    first, second, _ = items_of("planrewardbench")
+    assert first.group == second.group
+    assert first.prompt.tools
+    assert [turn.role for turn in first.responses[0].messages] == ["assistant", "tool", "assistant"]
+    assert first.responses[0].messages[0].tool_calls[0].arguments == '{"city": "Rome"}'
+    assert first.responses[1].text == "I cannot know that."
+
+
+def test_a_trajectory_with_later_turns_of_the_user_has_its_own_prompt_and_its_whole_length():
+    row = PUBLISHED["planrewardbench"][0][0]
+    later = [message("user", "And tomorrow?"), message("tool_call", "{'name': 'weather', 'arguments': '{1 + '}")]
+    rows = {
+        "chosen": {"messages": [*row["chosen"]["messages"], *later, message("assistant", "good: 20")]},
+        "reject": {"messages": [*row["reject"]["messages"], later[0], message("assistant", "No.")]},
+    }
+    (item,) = items_of("planrewardbench", [row | rows])
+    assert [turn.role for turn in item.prompt] == ["user"]
+    assert [[turn.role for turn in prompt] for prompt in item.prompts] == [
+        ["user", "assistant", "tool", "assistant", "user"], ["user", "assistant", "user"],
+    ]  # fmt: skip
+    assert item.responses[0].text.startswith(
+        "[TOOL_CALL] {'name'"
+    )  # arguments that are no JSON, as the authors write calls
+    assert item.lengths == (len("good: 18") + len(item.responses[0].text), len("I cannot know that.") + len("No."))
+    seen = []
+
+    class Reader(Good):
+        def score(self, prompts, responses):
+            seen.extend(prompts)
+            return super().score(prompts, responses)
+
+    score_items(Reader(), [item])
+    assert seen == list(item.prompts)
+    with pytest.raises(GuerdonError, match="responses must answer one prompt for a judge"):
+        score_items(FirstJudge(0.0), [item])

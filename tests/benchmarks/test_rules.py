@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from published import CASES, LLMBAR, OPTIONS, REWARDBENCH2, RMBENCH, items_of, on, titles, values, write
+from published import CASES, LLMBAR, OPTIONS, PUBLISHED, REWARDBENCH2, RMBENCH, items_of, on, titles, values, write
 from toys import Good
 
 import guerdon
+from guerdon.benchmarks.readers import read_items
 from guerdon.benchmarks.rules import BENCHMARKS
 from guerdon.benchmarks.run import benchmark
 from guerdon.benchmarks.score_files import match_scores
@@ -137,3 +138,26 @@ def test_a_model_that_prefers_style_is_reported_by_the_grid_and_an_honest_one_is
     assert values(styled)["score_hard"] < 0.1 < 0.9 < values(styled)["score_easy"]
     planted = values(styled)
     assert planted["style_length"] + planted["style_markdown"] > planted["substance"]
+
+
+def test_one_against_several_is_strict_and_ranks_ties_before_the_right_response():
+    found = values(on("bestofn"))  # "good" against two without, and against two that have it too
+    assert found["score"] == 0.5
+    assert found["score_mean_reciprocal_rank"] == pytest.approx((1 + 1 / 3) / 2)
+    assert found["score_constant"] == 0
+    assert found["score_mean_reciprocal_rank_constant"] == pytest.approx((1 / 3 + 1 / 4) / 2)
+
+
+def test_plan_rewardbench_is_the_mean_of_its_splits_and_a_near_tie_is_half():
+    sizes = BENCHMARKS["planrewardbench"].subset_sizes
+    rows = PUBLISHED["planrewardbench"][0]
+    items = read_items((f"benchmark/{name}.jsonl:{i}", row) for name in sizes for i, row in enumerate(rows))[1]
+    assert {item.subset for item in items} == set(sizes)
+    margins = {"planning_multi_easy": 5e-5, "robust_recovery": -1.0}
+    scores = [
+        (f"s:{i}", {"id": item.id, "scores": [margins.get(item.subset, 2e-4), 0.0]}) for i, item in enumerate(items)
+    ]
+    report = benchmark(match_scores(scores, items), items, "planrewardbench", OPTIONS)
+    assert report.estimates["score"].value == pytest.approx((5 + 0.5) / 7)
+    assert report.estimates["score_constant"].value == 0.5
+    assert report.estimates["score"].n == 2  # queries

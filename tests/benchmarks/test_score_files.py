@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from published import JUDGEBENCH, OPTIONS, REWARDBENCH, REWARDBENCH2, RMBENCH, items_of, values
 
-from guerdon.benchmarks.readers import unpack
+from guerdon.benchmarks.readers import read_items, unpack
 from guerdon.benchmarks.run import benchmark
 from guerdon.benchmarks.score_files import match_scores
 from guerdon.contracts import GuerdonError
@@ -64,10 +64,70 @@ def test_judgebench_outputs_are_swapped_back_and_scored_as_their_authors_do():
     table = match_scores([(f"s:{i}", row) for i, row in enumerate(rows)], items)
     assert table.scores[0].tolist() == [[-1.5, -2.0], [-1.5, -2.0]]
     assert table.scores[1].tolist() == [[1, 0], [0, 1]]  # first for A, then for the one shown first, B
-    assert table.scores[2].tolist() == [[0, 0], [0, 0]]
-    found = values(benchmark(table, items, "judgebench", OPTIONS))
-    assert found["score"] == pytest.approx(1 / 3)
-    assert found["position_consistency"] == pytest.approx(2 / 3)
+    assert np.isnan(table.scores[2][0]).all()
+    assert table.scores[2][1].tolist() == [0, 0]
+    report = benchmark(table, items, "judgebench", OPTIONS)
+    assert values(report)["score"] == pytest.approx(1 / 3)
+    assert values(report)["score_constant"] == 0  # in two games a tie is nobody's
+    assert values(report)["model_ties"] == pytest.approx(1 / 3)
+    assert values(report)["position_consistency"] == pytest.approx(
+        1 / 2
+    )  # of the two pairs with a decision in both games
+    notes = {finding.title: finding.evidence for finding in report.findings}
+    assert notes["Some games have no decision"].startswith("1 of 3 pairs")
+
+
+def test_a_single_tied_game_of_judgebench_goes_to_the_second_response_as_in_its_authors_code():
+    tie = {"judgment": {"scores": [1.5, 1.5]}, "decision": "B>A"}
+    items = items_of("judgebench")  # B is right in the second only
+
+    def score(*judgments):
+        rows = [(f"s:{i}", {**row, "judgments": list(judgments)}) for i, row in enumerate(JUDGEBENCH)]
+        return values(benchmark(match_scores(rows, items), items, "judgebench", OPTIONS))["score"]
+
+    assert score(tie) == pytest.approx(1 / 3)
+    assert score(tie, tie) == 0
+    assert score({"judgment": {}, "decision": "A=B"}) == score({"judgment": {}, "decision": None}) == 0
+
+
+def test_numbers_may_be_text_and_ids_whole_floats():
+    def as_lists(rows):
+        return [s.tolist() for s in scored("rewardbench", rows)]
+
+    plain = [{"id": i, "scores": [1.0, 0.0]} for i in range(3)]
+    assert as_lists([{"id": float(i), "scores": ["1.0", " 0"]} for i in range(3)]) == as_lists(plain)
+    assert as_lists([{"id": f" {i} ", "scores": "[1, 0]"} for i in range(3)]) == as_lists(plain)
+    table = [{"id": str(i), "scores_chosen": "1", "scores_rejected": "0", "results": ""} for i in range(3)]
+    assert as_lists(table) == as_lists(plain)
+    assert as_lists([{"id": i, "chosen": "1", "rejected": "0"} for i in range(3)]) == as_lists(plain)
+    assert as_lists([{"id": i, "results": True} for i in range(3)]) == [[[1, 0]]] * 3
+
+
+def test_scores_of_rm_bench_are_matched_by_domain_and_id():
+    rows = [{k: v for k, v in row.items() if k != "domain"} | {"id": i % 3} for i, row in enumerate(RMBENCH)]
+    files = [f"d/{row['domain']}_filtered.json: item {i}" for i, row in enumerate(RMBENCH)]
+    name, items = read_items(zip(files, rows, strict=True))
+    assert name == "rmbench"
+    assert [item.subset for item in items] == [row["domain"] for row in RMBENCH]
+    scores = [row | {"score_chosen": [i] * 3, "score_rejected": [0] * 3} for i, row in enumerate(rows)]
+    results = [file.replace(".json", "_chat-model_1.json") for file in files]
+    table = match_scores(reversed(list(zip(results, scores, strict=True))), items)
+    assert [int(games[0, 0]) for games in table.scores] == list(range(15))
+    by_field = [
+        (f"s:{i}", row | {"domain": item.subset}) for i, (row, item) in enumerate(zip(scores, items, strict=True))
+    ]
+    assert [int(games[0, 0]) for games in match_scores(by_field, items).scores] == list(range(15))
+
+
+def test_scores_of_rewardmath_are_matched_by_problem_and_author():
+    authors = ["gpt", "human_to_GPT-4", "gemma"]
+    rows = [{"problem": f"What is 2 * {p}?", "solution_reference": authors, "score": [2, 3, 2 + p]} for p in (399, 0)]
+    table = match_scores([(f"s:{i}", row) for i, row in enumerate(rows)], items_of("rewardmath"))
+    assert [games.tolist() for games in table.scores] == [[[3, 2, 2]], [[3, 2, 401]]]
+    found = values(benchmark(table, items_of("rewardmath"), "rewardmath", OPTIONS))
+    assert found["score"] == 0.5
+    assert found["score_mean_reciprocal_rank"] == (1 + 1 / 2) / 2
+    assert found["score_mean_reciprocal_rank_constant"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +140,17 @@ def test_judgebench_outputs_are_swapped_back_and_scored_as_their_authors_do():
         ),
         ([{"id": x, "scores": [1, 0]} for x in "aabc"], "s:2: id must be unique, got a twice. Keep one"),
         ([{"id": x, "scores": [1]} for x in "abc"], "s:1: item a: scores must be 2 numbers, one per response"),
-        ([{"id": x, "scores": [1, "0"]} for x in "abc"], "s:1: item a: scores must be a finite number, got '0'"),
+        ([{"id": x, "scores": [1, "no"]} for x in "abc"], "s:1: item a: scores must be a finite number, got 'no'"),
+        (
+            [{"id": x, "scores": [[1, 2], 0]} for x in "abc"],
+            "Write one score per response, such as the smallest of its",
+        ),
+        ([{"id": "a", "scores": [1, 0]}, {"scores": [1, 0]}], "s:2: id is missing, and other rows have one. Add it"),
+        ([{"id": True, "scores": [1, 0]}], "s:1: id must be text or a number, got True"),
+        (
+            [{"id": x, "scores_chosen": 1, "scores_rejected": 0, "results": 0} for x in "abc"],
+            "s:1: item a: results must be what the scores say, a difference of 1, got 0. Leave out the field that is wrong",
+        ),
         ([{"id": x, "scores": [1, math.nan]} for x in "abc"], "s:1: item a: scores must be a finite number, got nan"),
         (
             [{"id": x, "reward": 1} for x in "abc"],

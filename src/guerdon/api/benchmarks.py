@@ -17,14 +17,14 @@ def benchmark(
     model: Any,
     source: str | Path | Sequence[str | Path],
     name: str = "auto",
-    scores: str | Path | None = None,
+    scores: str | Path | Sequence[str | Path] | None = None,
     **options: Any,
 ) -> Report:
     """A model on a public benchmark, by the benchmark's own rule, with intervals and anchors. Keywords are BenchmarkOptions.
 
     `source`: the benchmark's published file or files, or its name on the hub. `name`: rewardbench, rewardbench2, rmbench,
-    judgebench, rmb, llmbar, evalbiasbench, hhh, xstest or pairs; auto detects it from the rows. `scores`: a file of scores
-    from elsewhere, with None for the model.
+    judgebench, rmb, rewardmath, planrewardbench, ifbench, llmbar, evalbiasbench, hhh, xstest, pairs or bestofn; auto detects
+    it from the rows. `scores`: a file or files of scores from elsewhere, with None for the model.
     """
     from guerdon.benchmarks.readers import read_items
     from guerdon.benchmarks.run import benchmark as run_benchmark
@@ -33,23 +33,28 @@ def benchmark(
     from guerdon.models.hygiene import hygiene_gate
 
     chosen = make(BenchmarkOptions, options)
-    if (model is None) == (scores is None):
+    if (model is None) == (not scores):
         both = "neither" if model is None else "both"
         raise GuerdonError(
             f"benchmark: exactly one of a model and scores must be given, got {both}. Give a model, or None and scores."
         )
-    sources = [source] if isinstance(source, str | Path) else list(source)
+    sources = _as_list(source)
     name, items = read_items((row for path in sources for row in _read_rows(path, chosen.hub_split)), name)
     about = {"data": ", ".join(map(str, sources))}
-    if scores is not None:
-        table = match_scores(_read_rows(scores), items)
-        return run_benchmark(table, items, name, chosen, about={**about, "scores": str(scores)})
+    if scores:
+        files = _as_list(scores)
+        table = match_scores((row for path in files for row in _read_rows(path)), items)
+        return run_benchmark(table, items, name, chosen, about={**about, "scores": ", ".join(map(str, files))})
     hygiene = None
     if tokenization := tokenization_of(model):
         gate = AuditOptions(hygiene_rows=chosen.hygiene_rows, seed=chosen.seed)
         hygiene = hygiene_gate(model, *hygiene_rows(items, chosen), gate, **tokenization)
     with ProgressBar(len(items), "benchmark", "comparisons") as bar:
         return run_benchmark(model, items, name, chosen, bar.update, hygiene=hygiene, about=about)
+
+
+def _as_list(source: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    return [source] if isinstance(source, str | Path) else list(source)
 
 
 def _read_rows(source: str | Path, split: str | None = None) -> Iterable[tuple[str, Any]]:

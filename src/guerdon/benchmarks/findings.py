@@ -41,7 +41,9 @@ def score_findings(benchmark: Benchmark, estimates: Mapping[str, Estimate]) -> I
 def part_findings(benchmark: Benchmark, parts: set[str], items: Sequence[Item]) -> Iterator[Finding]:
     """Of the subsets: missing, unknown, of another size than published, or of too few prompts."""
     sizes, counts = benchmark.subset_sizes, Counter(item.subset for item in items)
-    if missing := [subset for subset in sizes if subset not in counts]:
+    missing = [subset for subset in sizes if subset not in counts]
+    missing += [part for part in benchmark.needed_parts if part not in parts]
+    if missing:
         effect = "the official score needs all parts" if benchmark.needs_all_parts else "the score is about the rest"
         evidence = f"no items of {first_few(missing)}; {effect}"
         yield Finding("warning", "Part of the benchmark is missing", evidence, "Give the whole benchmark.")
@@ -70,4 +72,4 @@ def item_findings(items: Sequence[Item]) -> Iterator[Finding]:
 
 
 def _texts(item: Item, indices: Sequence[int]) -> set[object]:
-    return {plain_response(item.responses[i]) for i in indices}
+    return {(item.prompts[i], plain_response(item.responses[i])) for i in indices}

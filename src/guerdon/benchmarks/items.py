@@ -26,7 +26,8 @@ class Item:
     """A prompt, its responses in the order published, and the indices of the right ones.
 
     subset: the benchmark's own name for a part of it. group: what intervals resample: the prompt, or the question that
-    several items were made from.
+    several items were made from. own_prompts: what each response answers where that is not the prompt alone, as in
+    trajectories whose later turns of the user are a part; empty otherwise.
     """
 
     id: str
@@ -35,6 +36,19 @@ class Item:
     correct: tuple[int, ...]
     subset: str
     group: str
+    own_prompts: tuple[Prompt, ...] = ()
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """What each response answers."""
+        return self.own_prompts or (self.prompt,) * len(self.responses)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Characters that the assistant wrote for each response, turns before it included that the prompt does not have."""
+        earlier = (prompt[len(self.prompt) :] for prompt in self.prompts)
+        own = (sum(len(turn.content) for turn in turns if turn.role == "assistant") for turns in earlier)
+        return tuple(before + len(response.text) for before, response in zip(own, self.responses, strict=True))
 
     @property
     def wrong(self) -> tuple[int, ...]:
@@ -46,7 +60,8 @@ class Item:
 class ScoreTable:
     """Scores [g, k] of each item's responses, in their order, and whether the model read only a part of an item's texts [n].
 
-    A judge's scores are its log-odds: (odds, 0) for a pair. notes: how the scores were matched to the items.
+    A judge's scores are its log-odds: (odds, 0) for a pair, and NaN where a game has no decision. notes: how the scores were
+    matched to the items.
     """
 
     scores: tuple[Float[np.ndarray, "g k"], ...]

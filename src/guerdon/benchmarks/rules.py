@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from guerdon.benchmarks.items import Item, ScoreTable
-from guerdon.benchmarks.readers import DOMAINS, LLMBAR, REWARDBENCH2
+from guerdon.benchmarks.readers import DOMAINS, IFBENCH, LLMBAR, PLANREWARDBENCH, REWARDBENCH2
 from guerdon.contracts import Estimate, Finding, Quantity, Report
 from guerdon.formulas import benchmarks as formulas
 from guerdon.formulas.resampling import bootstrap
@@ -41,8 +41,9 @@ class Benchmark:
     """What items earn, and how their points become the numbers that are published.
 
     points: of items with their scores [g, k]. rules: by estimate, "score" first, for the parts that have points.
-    subset_sizes: number of published items per subset. extra: estimates beside the official ones. needs_all_parts: whether
-    there is no official score without all parts. tie_counts_as: what an exact tie earns. published: scores of other models.
+    subset_sizes: number of published items per subset. needed_parts: parts of the points without which there is no official
+    score, where subset_sizes does not name them. extra: estimates beside the official ones. needs_all_parts: whether there is
+    no official score without all parts. tie_counts_as: what an exact tie earns. published: scores of other models.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Benchmark:
     needs_all_parts: bool = False
     tie_counts_as: str = "lost"
     published: str = ""
+    needed_parts: tuple[str, ...] = ()
 
 
 def slug(name: str) -> str:
@@ -108,19 +110,28 @@ GAME_QUANTITIES: Mapping[str, Quantity] = {
 
 
 def _games(items: Sequence[Item], table: ScoreTable, options: Resampling) -> Report:
-    """Where a judge saw pairs in both orders: the score by the first order alone, and how often the winner stays the same."""
+    """Where a judge saw pairs in both orders: the score by the first order alone, and how often the winner stays the same.
+
+    A pair with a game that has no decision says nothing about the order: it is left out of the latter, and counted in a note.
+    """
     twice = [(item, games) for item, games in zip(items, table.scores, strict=True) if len(games) == 2]
     if not twice:
         return Report("")
     groups = np.array([item.group for item, _ in twice], dtype=np.str_)
     first = np.array([_share_won(item, games[:1]) for item, games in twice])
+    estimates = {"score_single": estimate_share(first, groups, None, options)}
     winner = np.array([np.sign(games[:, 0] - games[:, 1]) for _, games in twice])
-    same = (winner[:, 0] == winner[:, 1]).astype(np.float64)
-    estimates = {
-        "score_single": estimate_share(first, groups, None, options),
-        "position_consistency": estimate_share(same, groups, None, options),
-    }
-    return Report("", estimates=estimates, quantities=GAME_QUANTITIES)
+    decided = ~np.isnan(winner).any(axis=1)
+    if decided.any():
+        same = (winner[decided, 0] == winner[decided, 1]).astype(np.float64)
+        estimates["position_consistency"] = estimate_share(same, groups[decided], None, options)
+    findings = () if decided.all() else (_undecided(int((~decided).sum()), len(twice)),)
+    return Report("", estimates=estimates, findings=findings, quantities=GAME_QUANTITIES)
+
+
+def _undecided(num: int, total: int) -> Finding:
+    evidence = f"{num} of {total} pairs: such a game counts as a tie, and the pair is left out of position_consistency"
+    return Finding("note", "Some games have no decision", evidence, "Ask the judge about these pairs again.")
 
 
 # ---- RewardBench 1 and 2 -----------------------------------------------------------------------------------------
@@ -262,10 +273,16 @@ _CATEGORIES = {
 
 
 def _judgebench_points(items: Sequence[Item], scores: Sequence[np.ndarray]) -> list[Points]:
-    """By both games where there are two. A reward model's single game is the same in both orders, and a tie is not won."""
+    """By both games where there are two, as the authors do by default.
+
+    In a single game their reward models decide "A>B" if the first score is higher, else "B>A": a tie is the second's.
+    """
     points = []
     for item, games in zip(items, scores, strict=True):
-        decisions = np.sign(games[:, 0] - games[:, 1]).astype(np.int64)
+        margin = games[:, 0] - games[:, 1]
+        decisions = np.where(np.isnan(margin), 0, np.sign(margin)).astype(np.int64)
+        if len(games) == 1 and margin[0] == 0:
+            decisions[0] = -1
         won = float(formulas.games_won(decisions[None], np.array([1 if item.correct == (0,) else -1]))[0])
         category = next((name for start, name in _CATEGORIES.items() if item.subset.startswith(start)), None)
         points.append(dict.fromkeys(("all", *([category] if category else [])), won))
@@ -288,6 +305,44 @@ def _rmb_rules(parts: Sequence[str]) -> dict[str, Rule]:
 def _llmbar_rules(parts: Sequence[str]) -> dict[str, Rule]:
     adversarial = [part for part in parts if part.startswith("Adversarial")]
     return _macro(parts) | ({"score_adversarial": _mean_of(adversarial)} if adversarial else {})
+
+
+# ---- One against several, trajectories -----------------------------------------------------------------------------
+
+RECIPROCAL_RANK = "mean reciprocal rank"  # a part, whose points are 1/rank
+
+
+def _one_against_others(items: Sequence[Item], scores: Sequence[np.ndarray]) -> list[Points]:
+    """Whether the right response is above all others, and 1 over its rank."""
+    return [
+        {
+            "all": _share_won(item, games),
+            RECIPROCAL_RANK: formulas.reciprocal_rank(games[0, item.correct[0]], games[0, list(item.wrong)]),
+        }
+        for item, games in zip(items, scores, strict=True)
+    ]
+
+
+def _all_and_subset(item: Item) -> tuple[str, ...]:
+    return ("all",) if item.subset == "all" else ("all", item.subset)
+
+
+TIE_MARGIN = 1e-4  # Plan-RewardBench: scores of a reward model that are no further apart are a tie
+
+
+def _half_for_ties(items: Sequence[Item], scores: Sequence[np.ndarray]) -> list[Points]:
+    """Pairs, by subset: 1 if the right response wins, 1/2 for a tie."""
+    points = []
+    for item, games in zip(items, scores, strict=True):
+        margin = np.nan_to_num(games[:, item.correct[0]] - games[:, item.wrong[0]])
+        won = np.where(np.abs(margin) <= TIE_MARGIN, 0.5, margin > 0)
+        points.append({item.subset: float(won.mean())})
+    return points
+
+
+def _plan_rules(parts: Sequence[str]) -> dict[str, Rule]:
+    known = [part for part in parts if part in PLANREWARDBENCH]
+    return {"score": _mean_of(known, tuple(PLANREWARDBENCH))}
 
 
 # ---- The benchmarks ----------------------------------------------------------------------------------------------
@@ -326,19 +381,34 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         _judgebench_points,
         _micro,
         extra=_games,
+        tie_counts_as="a win of the second response in a single game, and as lost in two",
         published=_SKYWORK.format("67.6, 72.9, 69.3, 80.0 %, averaged over categories"),
     ),
     "rmb": Benchmark(
         "RMB",
         partial(_points_by, _rmb_cell),
         _rmb_rules,
+        needed_parts=_CELLS,
         needs_all_parts=True,
         published=_SKYWORK.format("74.5, 78.1, 80.6, 86.4 %"),
     ),
+    "rewardmath": Benchmark("RewardMATH", _one_against_others, _micro),
+    "planrewardbench": Benchmark(
+        "Plan-RewardBench",
+        _half_for_ties,
+        _plan_rules,
+        PLANREWARDBENCH,
+        extra=_games,
+        needs_all_parts=True,
+        tie_counts_as="half",
+        published="Skywork-Reward-V2 of 8 billion parameters 65.9 %, Inf-ORM of 70 billion 69.2 % (the authors' README)",
+    ),
+    "ifbench": Benchmark("IFBench", partial(_points_by, _all_and_subset), _micro, IFBENCH, _games),
     "llmbar": Benchmark("LLMBar", partial(_points_by, _subset), _llmbar_rules, LLMBAR, _games),
     "evalbiasbench": Benchmark("EvalBiasBench", partial(_points_by, _subset), _macro, extra=_games),
     "hhh": Benchmark("HHH alignment", partial(_points_by, _subset), _macro, extra=_games),
     "xstest": Benchmark("XSTest pairs", partial(_points_by, _all), _micro, extra=_games),
     "pairs": Benchmark("Preference pairs", partial(_points_by, _all), _micro, extra=_games),
+    "bestofn": Benchmark("One against several", _one_against_others, _micro),
 }
 """By name. The score of LLMBar, EvalBiasBench and HHH, which publish none, is the mean of their subsets."""

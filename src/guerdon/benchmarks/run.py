@@ -16,7 +16,7 @@ import numpy as np
 from guerdon.benchmarks.findings import item_findings, part_findings, score_findings
 from guerdon.benchmarks.items import Item, ScoreTable
 from guerdon.benchmarks.official import PointTables, official_scores
-from guerdon.benchmarks.rules import BENCHMARKS, OFFICIAL, Benchmark, slug
+from guerdon.benchmarks.rules import BENCHMARKS, OFFICIAL, Benchmark, Points, slug
 from guerdon.benchmarks.scoring import hygiene_rows, score_items
 from guerdon.config import AuditOptions
 from guerdon.contracts import Curve, Estimate, Finding, GuerdonError, Quantity, Report, RewardModel, digest_all
@@ -110,9 +110,10 @@ class _Points:
 
     @classmethod
     def of(cls, known: Benchmark, items: Sequence[Item], table: ScoreTable) -> _Points:
-        """Of the model's scores, of lengths in characters, and of equal scores."""
-        lengths = [np.array([[float(len(r.text)) for r in item.responses]]) for item in items]
-        zeros = [np.zeros((1, len(item.responses))) for item in items]
+        """Of the model's scores, of lengths in characters, and of equal scores, each in as many games as the model's."""
+        games = [(len(own), 1) for own in table.scores]
+        lengths = [np.tile(np.array(item.lengths, dtype=np.float64), g) for item, g in zip(items, games, strict=True)]
+        zeros = [np.zeros_like(own) for own in table.scores]
         return cls(
             PointTables(*(known.points(items, scores) for scores in (table.scores, lengths, zeros))),
             _pair_shares(items, table.scores),
@@ -150,10 +151,15 @@ def _measure(known: Benchmark, items: Sequence[Item], table: ScoreTable, options
 
 
 def _pair_shares(items: Sequence[Item], scores: Sequence[np.ndarray]) -> Float[np.ndarray, "n 3"]:
-    """Strict, half and tied shares of each item's pairs of a right and a wrong response, averaged over its games."""
+    """Strict, half and tied shares of each item's pairs of a right and a wrong response, averaged over its games.
+
+    A game without a decision, which is NaN, is a tie.
+    """
     return np.array(
         [
-            np.mean([pair_shares(game[list(item.correct)], game[list(item.wrong)]) for game in games], axis=0)
+            np.mean(
+                [pair_shares(game[list(item.correct)], game[list(item.wrong)]) for game in np.nan_to_num(games)], axis=0
+            )
             for item, games in zip(items, scores, strict=True)
         ]
     )
@@ -191,13 +197,18 @@ def _subset_score(
     rows = points.subsets == subset
     return {
         f"score{ending}": estimate_share(
-            np.array([np.mean(list(table[i].values())) for i in np.flatnonzero(rows).tolist()]),
+            np.array([_points_of_item(table[i]) for i in np.flatnonzero(rows).tolist()]),
             points.groups[rows],
             None,
             options,
         )
         for ending, table in zip(endings, points.tables, strict=True)
     }
+
+
+def _points_of_item(points: Points) -> float:
+    """An item's points in the whole benchmark, or averaged over the parts that it belongs to."""
+    return points["all"] if "all" in points else float(np.mean(list(points.values())))
 
 
 def _by_subset(sections: Sequence[Report]) -> Curve:

@@ -51,7 +51,7 @@ def score_items(
 def hygiene_rows(items: Sequence[Item], options: BenchmarkOptions) -> tuple[list[Prompt], list[Response]]:
     """Prompts and responses for the hygiene gate: a right and a wrong one of items spread evenly over the benchmark."""
     chosen = items[:: max(1, 2 * len(items) // options.hygiene_rows)]
-    rows = [(item.prompt, item.responses[i]) for item in chosen for i in (item.correct[0], item.wrong[0])]
+    rows = [(item.prompts[i], item.responses[i]) for item in chosen for i in (item.correct[0], item.wrong[0])]
     return [prompt for prompt, _ in rows], [response for _, response in rows]
 
 
@@ -63,7 +63,10 @@ def plain_response(response: Response) -> Response:
 def _score(model: RewardModel, items: Sequence[Item]) -> tuple[list[np.ndarray], list[bool]]:
     """Each item's scores [1, k], and whether any of its texts was truncated."""
     row: dict[tuple[Prompt, Response], int] = {}
-    rows = [[row.setdefault((item.prompt, plain_response(r)), len(row)) for r in item.responses] for item in items]
+    rows = [
+        [row.setdefault((p, plain_response(r)), len(row)) for p, r in zip(item.prompts, item.responses, strict=True)]
+        for item in items
+    ]
     scores = model.score([prompt for prompt, _ in row], [response for _, response in row])
     value, truncated = np.asarray(scores.value, dtype=np.float64), np.asarray(scores.truncated, dtype=bool)
     return [value[None, own] for own in rows], [bool(truncated[own].any()) for own in rows]
@@ -72,6 +75,11 @@ def _score(model: RewardModel, items: Sequence[Item]) -> tuple[list[np.ndarray],
 def _compare(judge: Judge, items: Sequence[Item]) -> tuple[list[np.ndarray], list[bool]]:
     """Each item's log-odds [2, 2], one row per order. Whether a judge truncates is unknown: False."""
     for item in items:
+        if item.own_prompts:
+            raise GuerdonError(
+                f"item {item.id}: responses must answer one prompt for a judge, got trajectories with turns of the user. "
+                "Give a reward model."
+            )
         if len(item.responses) != 2:
             raise GuerdonError(
                 f"item {item.id}: responses must be 2 for a judge, got {len(item.responses)}. Give a reward model."

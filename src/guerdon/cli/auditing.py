@@ -17,6 +17,7 @@ from guerdon.cli.options import (
     ReportFolder,
     RowOptions,
     Scored,
+    model_and_overrides,
     settings_from,
     with_option_groups,
 )
@@ -79,8 +80,7 @@ def audit(
     from guerdon.auditing.fail_rules import parse_rule
     from guerdon.contracts import GuerdonError
 
-    if scores and model and "=" in model:  # with --from the first word is an override
-        overrides, model = [model, *(overrides or [])], None
+    model, overrides = model_and_overrides(model, overrides)
     settings = settings_from(config, None, overrides, imports=rows.given())
     rules = [parse_rule(text) for text in fail_on or []]
     if (scores is None) != (model is not None and data is not None) or (scores is not None and (model or data)):

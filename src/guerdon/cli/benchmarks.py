@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, Overrides, ReportFolder, settings_from
+from guerdon.cli.options import AsJson, ConfigFile, Overrides, ReportFolder, model_and_overrides, settings_from
 from guerdon.cli.output import exit_on_errors, print_page_path, print_report, show
 
 if TYPE_CHECKING:
@@ -33,9 +33,11 @@ def benchmark(
         str, typer.Option("--name", help="The benchmark, such as rewardbench2; auto detects it from the rows.")
     ] = "auto",
     scores: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            "--scores", help="File of scores from elsewhere, matched by id, instead of MODEL.", show_default=False
+            "--scores",
+            help="File of scores from elsewhere, matched by id, instead of MODEL; repeatable.",
+            show_default=False,
         ),
     ] = None,
     out: ReportFolder = None,
@@ -45,8 +47,9 @@ def benchmark(
 ) -> None:
     """Score a reward model on a public benchmark.
 
-    RewardBench 1 and 2, RM-Bench, JudgeBench, RMB, LLMBar, EvalBiasBench, HHH, XSTest and pairs, each by its own rule, with
-    intervals and what preferring the longer answer would get. Exit 1 if a score depends on the rest of its batch.
+    RewardBench 1 and 2, RM-Bench, JudgeBench, RMB, RewardMATH, Plan-RewardBench, IFBench, LLMBar, EvalBiasBench, HHH, XSTest,
+    pairs, and one against several, each by its own rule, with intervals and what preferring the longer answer would get. Exit 1
+    if a score depends on the rest of its batch.
 
     Example: guerdon benchmark my-model --data pairs.jsonl --out runs/bench
     """
@@ -55,11 +58,9 @@ def benchmark(
     from guerdon.api import auditing, benchmarks, saved_models
     from guerdon.contracts import GuerdonError
 
-    if model and "=" in model:  # with --scores the first word is an override
-        overrides = [model, *(overrides or [])]
-        model = None
+    model, overrides = model_and_overrides(model, overrides)
     settings = settings_from(config, None, overrides)
-    if not data or (model is None) == (scores is None):
+    if not data or (model is None) == (not scores):
         given = [name for name, value in (("MODEL", model), ("--data", data), ("--scores", scores)) if value]
         raise GuerdonError(
             f"benchmark: --data and one of MODEL and --scores must be given, got {' and '.join(given) or 'none'}. "

@@ -152,10 +152,18 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     from guerdon.config import Config
 
     def is_override(word: str) -> bool:
-        return "=" in word and (word.partition(".")[0] in Config.model_fields or not Path(word).exists())
+        name, equals, _ = word.partition("=")
+        is_option = name.partition(".")[0] in Config.model_fields or not ("/" in name or Path(word).exists())
+        return bool(equals) and is_option
 
     overrides = [word for word in words if is_override(word)]
     return [word for word in words if word not in overrides], overrides
+
+
+def model_and_overrides(model: str | None, overrides: list[str] | None) -> tuple[str | None, list[str]]:
+    """MODEL, which may be left out, and the overrides: the first word is an override where it is written as one."""
+    models, first = split_words([model] if model else [])
+    return (models[0] if models else None), [*first, *(overrides or [])]
 
 
 def given_options(**flags: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ __all__ = [
     "length_contrast",
     "pair_shares",
     "pairwise_rates",
+    "reciprocal_rank",
     "section_scores",
     "style_grid",
     "substance_and_style",
@@ -164,6 +165,14 @@ def beats_every(best: float, losers: Float[np.ndarray, " b"]) -> float:
     Best-of-N of RMB (Zhou et al. 2024, arXiv 2410.09893); with b = 1 a pair.
     """
     return float((best > np.asarray(losers, dtype=np.float64)).all())
+
+
+def reciprocal_rank(right: float, wrong: Float[np.ndarray, " b"]) -> float:
+    """Scores of the right and of the b wrong responses in; 1 over the rank of the right one out, tied ones ranked before it.
+
+    RewardMATH (Kim et al. 2024, arXiv 2410.01729; src/evaluation/eval.py). A constant gets 1/(b + 1).
+    """
+    return 1.0 / (1 + int(np.count_nonzero(np.asarray(wrong, dtype=np.float64) >= right)))
 
 
 class TieMargins(NamedTuple):

@@ -30,6 +30,17 @@ def as_number(
     return number
 
 
+def to_number(
+    value: object, field: str, claim: str, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
+) -> float:
+    """Like `as_number`, but a number may be text, which is all that a table holds."""
+    try:
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
+        raise field_error(field, claim, value) from None
+    return as_number(number, field, claim, low=low, high=high, above=above)
+
+
 def as_text(value: object, field: str) -> str:
     """The value if it is text."""
     if not isinstance(value, str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -20,7 +19,7 @@ from guerdon.contracts import (
 )
 from guerdon.conversation import check_tool_turns
 from guerdon.errors import field_error
-from guerdon.io.fields import as_list, as_name, as_number, as_text, is_absent
+from guerdon.io.fields import as_list, as_name, as_text, is_absent, to_number
 from guerdon.io.schema import tools_from_row
 
 COLUMNS = (
@@ -58,17 +57,6 @@ def required(row: Row, key: str) -> Any:
 def required_list(row: Row, key: str) -> list[Any]:
     """The column's value, a list."""
     return list(as_list(required(row, key), key, "a list"))
-
-
-def to_number(
-    value: object, field: str, claim: str, *, low: float = -math.inf, high: float = math.inf, above: float = -math.inf
-) -> float:
-    """Like fields.as_number, but a number may be text, which is all that a table holds."""
-    try:
-        number = float(value) if isinstance(value, str) else value
-    except ValueError:
-        raise field_error(field, claim, value) from None
-    return as_number(number, field, claim, low=low, high=high, above=above)
 
 
 # ---- Prompts and responses -----------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ better" true of a whole file. The draw ignores the preference: a pair that was j
 from __future__ import annotations
 
 from guerdon.contracts import Comparison, GuerdonError, Preference, Prompt, Response, digest, response_digest
-from guerdon.data.importers.columns import Row, are_identical, to_comparison, to_number
+from guerdon.data.importers.columns import Row, are_identical, to_comparison
 from guerdon.errors import field_error
-from guerdon.io.fields import is_absent
+from guerdon.io.fields import is_absent, to_number
 
 
 def to_pair(row: Row, prompt: Prompt, chosen: Response, rejected: Response) -> Comparison:

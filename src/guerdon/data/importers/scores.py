@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from guerdon.contracts import Comparison, GuerdonError, Preference, response_identity
-from guerdon.data.importers.columns import Row, required_list, required_prompt, to_comparison, to_number, to_response
+from guerdon.data.importers.columns import Row, required_list, required_prompt, to_comparison, to_response
 from guerdon.errors import field_error
+from guerdon.io.fields import to_number
 
 
 def from_scores(row: Row) -> Comparison:

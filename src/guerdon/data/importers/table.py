@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from guerdon.contracts import Comparison, Preference
-from guerdon.data.importers.columns import Row, required, required_prompt, to_comparison, to_number, two_responses
+from guerdon.data.importers.columns import Row, required, required_prompt, to_comparison, two_responses
 from guerdon.data.importers.trl import from_trl
+from guerdon.io.fields import to_number
 
 FIRST, SECOND, TIE = ("a", "first", "1"), ("b", "second", "2"), ("tie", "equal", "draw")
 
