@@ -186,7 +186,7 @@ def test_a_run_without_enough_checks_ends_with_its_curves(tiny_dir, tmp_path):
     (tmp_path / "checks.jsonl").unlink()
     (tmp_path / "excluded.json").write_text("[]")
     report = run_report(tmp_path)
-    assert report.findings[0].title == "Whether the reward stayed true is not known"
+    assert report.findings[0].title == "Whether the reward still holds is not known"
     assert "update_score" in report.curves
     guerdon.optimize(
         small_policy(tiny_dir), kindness, PROMPTS, **given

@@ -37,7 +37,7 @@ def test_the_model_card_says_what_hubs_and_readers_need():
     front = card.split("---")[1]
     assert front.startswith("\nlibrary_name: transformers\n")
     assert 'base_model: "org/small"' in front
-    for said in ("# mine", "**Fit with limits**: a reason.", "* stop early", "temperature: 1.5", "Be kind.", "a fault",
+    for said in ("# mine", "**Fit with limits**: A reason.", "* Limit: stop early.", "temperature: 1.5", "Be kind.", "a fault",
                  "AutoModelForSequenceClassification", "| accuracy | 60.0", "Better than a coin | passed"):  # fmt: skip
         assert said in card, said
     assert is_ours(card)

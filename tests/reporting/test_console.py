@@ -25,13 +25,13 @@ def test_the_console_prints_every_estimate_and_no_markup(report):
 def test_markdown_and_terminal_give_the_decision_first_too():
     report = judged(inner=(costly("of a part", 0.2),))
     lines = to_markdown(report).splitlines()
-    assert lines[4] == "**Decision: fit with limits.** a reason."
+    assert lines[4] == "**Fit with limits**: A reason."
     assert "| Better than a coin | passed | 60 % | above 50 % |" in lines
     console = Console(width=110, record=True, file=io.StringIO())
     console.print(brief(report, ("accuracy",)))
     said = console.export_text()
     assert (
-        said.index("Fit with limits: a reason")
+        said.index("Fit with limits: A reason.")
         < said.index("95 % interval")
         < said.index("warning: of a part (flips 20")
     )

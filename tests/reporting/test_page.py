@@ -199,3 +199,42 @@ def test_tool_calls_can_be_read():
     page = to_html(Report("r", examples=(example,)))
     assert "add({&#34;a&#34;: 2})</div>" in page
     assert "assistant: add({&#34;a&#34;: 2})\n\ntool: 4\n\nassistant: It is 4." in page
+
+
+def test_a_strip_has_an_axis_and_one_unit():
+    names = {"a": "share", "b": "nats", "c": "number"}
+    quantities = {key: Quantity(key, unit, "All") for key, unit in names.items()}
+    page = to_html(Report("r", estimates=dict.fromkeys(names, SURE), quantities=quantities))
+    assert page.count('class="axis-row"') == 2  # one for shares, one for nats; numbers without a unit have no strip
+    assert page.count('class="dot"') == 2
+    assert ">100 %<" in page
+    assert " nats<" in page
+
+
+def test_accuracy_comes_before_its_anchors():
+    keys = ("longer_wins", "ceiling_majority", "accuracy")
+    known = {key: Quantity(key, "share", "s") for key in keys}
+    page = to_html(replace(judged(), estimates=dict.fromkeys(keys, SURE), quantities=known))
+    expected = page.split("What to expect")[1]
+    assert (
+        expected.index("<td>accuracy<") < expected.index("<td>ceiling_majority<") < expected.index("<td>longer_wins<")
+    )
+
+
+def test_a_share_is_a_percentage_in_figures_too():
+    curve = Curve((0.5, 0.9), (SURE, SURE), "confidence of the model", "share of people who agree", kind="line")
+    page = to_html(Report("r", curves={"c": curve}))
+    assert ">90.0\N{NO-BREAK SPACE}%<" in page
+    labels = re.findall(r"<text[^>]*>([^<]+)</text>", page)
+    assert {"60 %", "70 %"} <= set(labels)
+    assert not {"0.6", "0.60", "0.7"} & set(labels)
+
+
+def test_a_phone_shows_n():
+    assert '.numbers .of::before { content: "n = "; }' in to_html(Report("r"))
+
+
+def test_a_finding_on_a_few_units_is_folded_away():
+    few = Finding("warning", "of two", "", "", Estimate(1.0, 0.2, 1.0, 2))
+    page = to_html(judged(few, costly("of many", 0.1)))
+    assert page.index("of many") < page.index("1 note<") < page.index(">of two<")

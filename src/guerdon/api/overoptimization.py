@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from guerdon.config import BestOfNOptions, make
+from guerdon.config import BestOfNOptions, build, make
 from guerdon.contracts import Finding, GuerdonError, Report, prompt_digest
 from guerdon.io import readers
 from guerdon.io.run_folder import RunFolder
@@ -28,13 +28,15 @@ def measure_overoptimization(place: str | Path, *, pool: str | Path | None = Non
     from guerdon.auditing.overoptimization import measure_pool, measure_run
     from guerdon.optimization import read_pool
     from guerdon.optimization.alerts import alerts
+    from guerdon.optimization.update_alerts import update_alerts
 
     chosen, folder = make(BestOfNOptions, options), Path(place)
     intervals = {"draws": chosen.draws, "seed": chosen.seed}
     if not folder.is_dir():
         if pool is not None:
             raise GuerdonError(f"{place}: must be a run folder where a pool is given, got a file. Leave --pool out.")
-        return measure_pool(read_pool(place).rollouts, about={"file": str(place)}, most_n=chosen.most_n, **intervals)
+        report = measure_pool(read_pool(place).rollouts, about={"file": str(place)}, most_n=chosen.most_n, **intervals)
+        return dataclasses.replace(report, title=f"Best of n in {folder.name}: does the reward still hold?")
     checks = read_run_checks(folder)
     if len(checks) < 2:
         raise GuerdonError(
@@ -44,21 +46,25 @@ def measure_overoptimization(place: str | Path, *, pool: str | Path | None = Non
     report = measure_run(
         trajectory_of_run(folder, checks),
         None if pool is None else read_pool(pool).rollouts,
-        alerts=alerts(checks, **intervals),
+        alerts=(*alerts(checks, **intervals), *update_alerts(RunFolder(folder).read_metrics())),
         about={"run": str(place), **_excluded(folder)},
         **intervals,
     )
-    return dataclasses.replace(report, sections=(*report.sections, _curves_of_run(folder, checks)))
+    sections = (*report.sections, _curves_of_run(folder, checks))
+    return dataclasses.replace(report, title=_run_title(folder), sections=sections)
 
 
 def run_report(folder: str | Path) -> Report:
     """The report that `optimize` ends with: `measure_overoptimization`, or the run's curves alone if its checks do not suffice."""
+    from guerdon.optimization.update_alerts import update_alerts
+
     try:
         return measure_overoptimization(folder)
     except GuerdonError as error:
         curves = _curves_of_run(Path(folder), read_run_checks(Path(folder)))
-        unknown = Finding("note", "Whether the reward stayed true is not known", str(error))
-        return dataclasses.replace(curves, findings=(unknown, *curves.findings))
+        unknown = Finding("note", "Whether the reward still holds is not known", str(error))
+        findings = (unknown, *update_alerts(RunFolder(Path(folder)).read_metrics()))
+        return dataclasses.replace(curves, title=_run_title(Path(folder)), findings=findings, summary=unknown.title)
 
 
 def read_run_checks(folder: Path) -> list[Check]:
@@ -94,6 +100,13 @@ def _curves_of_run(folder: Path, checks: Sequence[Check]) -> Report:
 
     curves = run_curves(RunFolder(folder).read_metrics(), checks)
     return dataclasses.replace(curves, about={**curves.about, **_excluded(folder)})
+
+
+def _run_title(folder: Path) -> str:
+    """The run and, if its config.yaml is there, the policy that it optimized."""
+    path = folder / "config.yaml"
+    policy = f", policy {build(readers.read_config(path)).policy.base}" if path.is_file() else ""
+    return f"Run {folder.resolve().name}{policy}: does the reward still hold?"
 
 
 def _excluded(folder: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, Overrides, given_options, settings_from
+from guerdon.cli.options import AsJson, ConfigFile, Full, Overrides, given_options, settings_from
 from guerdon.cli.output import print_report
 
 
@@ -43,6 +43,7 @@ def tax(
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
+    full: Full = False,
 ) -> None:
     """Measure what an optimized policy can no longer do.
 
@@ -59,4 +60,4 @@ def tax(
     )
     if out:
         auditing.write_report(report, out)
-    print_report(report, json)
+    print_report(report, json, is_full=full)

@@ -13,6 +13,7 @@ from guerdon.cli.options import (
     AsJson,
     ConfigFile,
     FailOn,
+    Full,
     Overrides,
     ReportFolder,
     RowOptions,
@@ -67,6 +68,7 @@ def audit(
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
+    full: Full = False,
 ) -> None:
     """Say how far a reward model can be trusted.
 
@@ -95,7 +97,7 @@ def audit(
         auditing.write_report(report, out)
         if model is not None and Path(model).is_dir():
             write_card(report, Path(model))
-    print_report(report, json, out)
+    print_report(report, json, out, is_full=full)
     exit_on_errors(report)
     exit_on_matching(report, rules)
 
@@ -130,6 +132,7 @@ def compare(
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
+    full: Full = False,
 ) -> None:
     """Say which of two reward models is better, and where.
 
@@ -161,7 +164,7 @@ def compare(
     report = auditing.compare(models[0], models[1], comparisons, names=(a, b), **settings.audit.model_dump())
     if out:
         auditing.write_report(report, out)
-    print_report(report, json, out)
+    print_report(report, json, out, is_full=full)
     exit_on_matching(report, rules)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, Overrides, ReportFolder, model_and_overrides, settings_from
+from guerdon.cli.options import AsJson, ConfigFile, Full, Overrides, ReportFolder, model_and_overrides, settings_from
 from guerdon.cli.output import exit_on_errors, print_page_path, print_report, show
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def benchmark(
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
+    full: Full = False,
 ) -> None:
     """Score a reward model on a public benchmark.
 
@@ -71,17 +72,23 @@ def benchmark(
     if out:
         auditing.write_report(report, out)
     if json:
-        print_report(report, json)
+        print_report(report, json, is_full=full)
     else:
-        print_report(replace(report, sections=()), json)
-        print_subsets(report)
+        print_report(replace(report, sections=()), json, is_full=full)
+        print_subsets(report, None if full else SUBSETS)
         if out:
             print_page_path(out)
     exit_on_errors(report)
 
 
-def print_subsets(report: Report) -> None:
-    """Print one line per subset: its score, and those of the two anchors, the longer answer and equal scores."""
+SUBSETS = 16  # on one screen, the lowest scores first
+
+
+def print_subsets(report: Report, most: int | None = None) -> None:
+    """Print one line per subset: its score, and those of the two anchors, the longer answer and equal scores.
+
+    most: of more subsets than this, only those with the lowest scores are printed.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -90,9 +97,13 @@ def print_subsets(report: Report) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("subset", "score", "95 % interval", "longer wins", "a constant", "n"):
         table.add_column(heading, justify="left" if heading in ("subset", "95 % interval") else "right")
-    for section in report.sections:
+    is_cut = most is not None and len(report.sections) > most
+    sections = sorted(report.sections, key=lambda s: s.estimates["score"].value)[:most] if is_cut else report.sections
+    for section in sections:
         score, *anchors = (section.estimates[key] for key in ("score", "score_longer", "score_constant"))
         cells = (number(score.value, "share"), interval(score, "share"), *(number(a.value, "share") for a in anchors))
         table.add_row(*map(Text, (section.title, *cells, str(score.n))))
     if report.sections:
         show("", table)
+    if is_cut:
+        show(f"The {most} subsets with the lowest scores, of {len(report.sections)}. Add --full to print all.")

@@ -12,6 +12,7 @@ from guerdon.cli.app import app
 from guerdon.cli.options import (
     AsJson,
     ConfigFile,
+    Full,
     Overrides,
     RunOut,
     given_options,
@@ -85,6 +86,7 @@ class TrainingRun(RewardedPolicy):
     config: ConfigFile = None
     overrides: Overrides = None
     json: AsJson = False
+    full: Full = False
 
 
 @app.command("optimize best-of-n")
@@ -111,6 +113,7 @@ def best_of_n(
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
+    full: Full = False,
 ) -> None:
     """Sample N responses to each prompt and keep the best.
 
@@ -143,7 +146,7 @@ def best_of_n(
             writers.write_jsonl(sft, to_sft_rows(rollouts))
         if comparisons:
             writers.write_comparisons(comparisons, to_comparisons(rollouts))
-    print_report(result, json)
+    print_report(result, json, is_full=full)
 
 
 @app.command("optimize ppo")
@@ -226,7 +229,7 @@ def _train_policy(baseline: str, run: TrainingRun) -> None:
         print_facts(facts, run.json)
         return
     if len(result.checks) > 1:
-        print_report(overoptimization.run_report(run.out), False)
+        print_report(overoptimization.run_report(run.out), False, is_full=run.full)
         facts["report"] = str((run.out / "report.html").resolve())
     print_facts(facts, False)
 

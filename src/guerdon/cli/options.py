@@ -36,6 +36,8 @@ ANY_FORMAT = "in any known format: .jsonl, .json, .csv, .tsv, .parquet, also com
 
 Data = Annotated[list[str], typer.Option("--data", help=f"Comparisons {ANY_FORMAT}; repeatable.")]
 
+Full = Annotated[bool, typer.Option("--full", help="Print every finding, rule and number, not just one screen.")]
+
 ModelDir = Annotated[str, typer.Argument(metavar="MODEL", help="Directory of a saved reward model, or a hub name.")]
 
 RunOut = Annotated[Path, typer.Option("--out", help="Run folder. The same command resumes a run that was stopped.")]

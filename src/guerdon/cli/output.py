@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from guerdon.contracts import Report
 
 
-def print_report(report: Report, as_json: bool, folder: Path | None = None) -> None:
-    """Print the report to stdout, as tables or as one JSON object; below the tables, its page in the folder, if any."""
+def print_report(report: Report, as_json: bool, folder: Path | None = None, *, is_full: bool = True) -> None:
+    """Print the report to stdout, whole, or what fits a screen, or as one JSON object; then its page in the folder, if any."""
     if as_json:
         from guerdon.io.reports import to_json
 
         print_json(to_json(report))
         return
-    from guerdon.reporting.console import summary
+    from guerdon.reporting.console import brief, summary
 
-    show(summary(report))
+    show(summary(report) if is_full else brief(report))
     if folder:
         print_page_path(folder)
 

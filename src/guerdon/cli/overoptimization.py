@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, Overrides, ReportFolder, settings_from
+from guerdon.cli.options import AsJson, ConfigFile, Full, Overrides, ReportFolder, settings_from
 from guerdon.cli.output import print_report
 
 
@@ -25,6 +25,7 @@ def measure_overoptimization(
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
+    full: Full = False,
 ) -> None:
     """Measure whether gold still rose with the reward.
 
@@ -40,4 +41,4 @@ def measure_overoptimization(
     )
     if out:
         auditing.write_report(report, out)
-    print_report(report, json)
+    print_report(report, json, is_full=full)

@@ -172,7 +172,7 @@ def describe_trend(trend: GoldTrend, largest_kl: float) -> str:
         gained = f"gold rose, and is now {trend.gain.value:+.3g} {_limits(trend.gain)} from where it began"
     if trend.kind == "fine":
         return f"Fine up to {up_to}: {gained}, and over the last third it still gains {rise}."
-    return f"Flattening: up to {up_to} {gained}; over the last third it gains {rise}, over the first {trend.early.value:.3g}."
+    return f"Flattening: up to {up_to} {gained}; over the last third it gains {rise}, over the first third {trend.early.value:.3g}."
 
 
 def _why_insufficient(trend: GoldTrend, largest_kl: float) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from guerdon.contracts import Report
 from guerdon.io.directories import CARD_MARK, OLD_CARD_MARK
-from guerdon.reporting.markdown import estimate_table, inline, table_row
+from guerdon.reporting.decision import decision_card
+from guerdon.reporting.markdown import decision_lines, estimate_table, inline, table_row
 from guerdon.reporting.words import cost_phrase, placed_findings, quantity, rank
 
 __all__ = ["is_ours", "model_card"]
@@ -70,11 +71,8 @@ def model_card(report: Report, facts: Mapping[str, Any], *, name: str = "Reward 
 
 
 def _decision_lines(report: Report) -> list[str]:
-    gate = report.gate
-    if gate is None:
-        return ["A reward model that was not audited for optimization."]
-    limits = [f"* {inline(limit)}" for limit in gate.limits]
-    return [f"**{inline(gate.decision).capitalize()}**: {inline(gate.reason)}.", *([""] if limits else []), *limits]
+    card = decision_card(report) if report.gate is not None else None
+    return decision_lines(card) if card else ["A reward model that was not audited for optimization."]
 
 
 def _system_message(facts: Mapping[str, Any]) -> str:

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from guerdon.contracts import Curve, Estimate, Unit
 from guerdon.reporting.words import interval, number
 
-__all__ = ["chart_svg", "curve_rows", "curve_title", "whisker_svg"]
+__all__ = ["Strip", "chart_svg", "curve_rows", "curve_title"]
 
 WIDTH, HEIGHT = 360.0, 230.0
 TOP, RIGHT, BOTTOM = 10.0, 12.0, 40.0  # margins; the left one is as wide as its labels
 ROW, MAX_NAME = 20.0, 30  # height of a row in pixels, longest name in letters
 LETTER = 5.7  # width of a letter of the 10 pixel font, rounded up
 TICKS = 5
+STRIP_WIDTH, STRIP_TICKS = 160.0, 3
 INK, ACCENT, MUTED, RULE = "currentColor", "var(--accent)", "var(--muted)", "var(--rule)"
 
 
@@ -33,33 +36,67 @@ def curve_title(key: str, curve: Curve) -> str:
     return curve.title or key.replace("_", " ").capitalize()
 
 
+def label_unit(label: str) -> Unit:
+    """A share, which is shown as a percentage, where an axis is called share, accuracy or confidence; else a number."""
+    return "share" if re.search(r"\b(share|accuracy|confidence)\b", label) else "number"
+
+
 def curve_rows(curve: Curve) -> list[tuple[str, ...]]:
     """The curve as a table: x, y, interval and n of each point."""
-    unit: Unit = "share" if curve.y_label.startswith(("share", "accuracy")) else "number"
-    names = curve.x_names or tuple(f"{x:.4g}" for x in curve.x)
+    unit, x_unit = label_unit(curve.y_label), label_unit(curve.x_label)
+    names = curve.x_names or tuple(number(x, "share") if x_unit == "share" else f"{x:.4g}" for x in curve.x)
     return [
         (name, number(e.value, unit), interval(e, unit), f"{e.n:,}") for name, e in zip(names, curve.y, strict=True)
     ]
 
 
-def whisker_svg(estimate: Estimate, low: float, high: float, marks: tuple[float, ...] = ()) -> str:
-    """A dot with its interval on an axis from low to high, with faint marks. It contains numbers only, so nothing to escape."""
-    width, middle = 160.0, 9.0
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """The axis of the small drawings beside a table's rows of one unit, from low to high, with marks at its ticks."""
 
-    def across(value: float) -> float:
-        return round(4 + (width - 8) * min(1.0, max(0.0, (value - low) / ((high - low) or 1.0))), 1)
+    unit: Unit
+    low: float
+    high: float
 
-    lines = [f'<line class="axis" x1="4" x2="{width - 4:g}" y1="{middle:g}" y2="{middle:g}"/>']
-    lines += [
-        f'<line class="axis" x1="{across(m):g}" x2="{across(m):g}" y1="3" y2="15"/>' for m in marks if low <= m <= high
-    ]
-    if math.isfinite(estimate.low) and math.isfinite(estimate.high):
-        left, right = across(estimate.low), across(estimate.high)
-        lines.append(f'<line class="whisker" x1="{left:g}" x2="{right:g}" y1="{middle:g}" y2="{middle:g}"/>')
-    if math.isfinite(estimate.value):
-        lines.append(f'<circle class="dot" cx="{across(estimate.value):g}" cy="{middle:g}" r="3.6"/>')
-    size = f'viewBox="0 0 {width:g} 18" width="{width:g}" height="18"'
-    return f'<svg class="whiskers" {size} aria-hidden="true">{"".join(lines)}</svg>'
+    def whisker_svg(self, estimate: Estimate) -> str:
+        """A dot with its interval. It contains numbers only, so there is nothing to escape."""
+        marks = [f'<line class="axis" x1="{x:g}" x2="{x:g}" y1="3" y2="15"/>' for x, _ in self._ticks()]
+        lines = [f'<line class="axis" x1="4" x2="{STRIP_WIDTH - 4:g}" y1="9" y2="9"/>', *marks]
+        if math.isfinite(estimate.low) and math.isfinite(estimate.high):
+            left, right = self._across(estimate.low), self._across(estimate.high)
+            lines.append(f'<line class="whisker" x1="{left:g}" x2="{right:g}" y1="9" y2="9"/>')
+        if math.isfinite(estimate.value):
+            lines.append(f'<circle class="dot" cx="{self._across(estimate.value):g}" cy="9" r="3.6"/>')
+        return _strip_svg("whiskers", 18, "".join(lines))
+
+    def axis_svg(self) -> str:
+        """The labels of the ticks, to stand below the rows."""
+        labels = [
+            f'<text x="{min(max(x, 3.0 * len(text)), STRIP_WIDTH - 3.0 * len(text)):g}" y="10" text-anchor="middle">{text}</text>'
+            for x, text in self._ticks()
+        ]
+        return _strip_svg("whiskers", 13, "".join(labels))
+
+    def _across(self, value: float) -> float:
+        share = (value - self.low) / ((self.high - self.low) or 1.0)
+        return round(4 + (STRIP_WIDTH - 8) * min(1.0, max(0.0, share)), 1)
+
+    def _ticks(self) -> list[tuple[float, str]]:
+        low, high = self.low, self.high
+        if not high > low:
+            return []
+        step = _step((high - low) / STRIP_TICKS)
+        decimals = _decimals(step)
+        values = [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+        labels = [_tick_label(value if abs(value) > step / 2 else 0.0, decimals, self.unit) for value in values]
+        if labels and self.unit == "nats":
+            labels[-1] += " nats"
+        return [(self._across(value), label) for value, label in zip(values, labels, strict=True)]
+
+
+def _strip_svg(name: str, height: int, body: str) -> str:
+    size = f'viewBox="0 0 {STRIP_WIDTH:g} {height}" width="{STRIP_WIDTH:g}" height="{height}"'
+    return f'<svg class="{name}" {size} aria-hidden="true">{body}</svg>'
 
 
 def _number_chart(curve: Curve, name: str) -> str:
@@ -70,8 +107,8 @@ def _number_chart(curve: Curve, name: str) -> str:
         gap = min((b - a for a, b in pairwise(sorted(set(xs)))), default=1.0)
     values = [e.value for _, e in points] + ([0.0] if curve.kind == "bars" else _bounds([e for _, e in points]))
     values += [min(xs), max(xs)] if curve.diagonal and xs else []
-    y_low, y_high, y_ticks = _axis(values, grounded=curve.kind == "bars")
-    x_low, x_high, x_ticks = _axis([x for v in xs for x in (v - gap / 2, v + gap / 2)])
+    y_low, y_high, y_ticks = _axis(values, label_unit(curve.y_label), grounded=curve.kind == "bars")
+    x_low, x_high, x_ticks = _axis([x for v in xs for x in (v - gap / 2, v + gap / 2)], label_unit(curve.x_label))
     left = 26.0 + LETTER * max(len(label) for _, label in y_ticks)
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
 
@@ -118,9 +155,8 @@ def _name_chart(curve: Curve, name: str) -> str:
     """One row per name, the first at the top: a dot with its interval along x, or a bar."""
     names = [n if len(n) <= MAX_NAME else f"{n[: MAX_NAME - 1]}…" for n in curve.x_names]
     values = [e.value for e in curve.y if math.isfinite(e.value)]
-    low, high, ticks = _axis(
-        values + ([0.0] if curve.kind == "bars" else _bounds(curve.y)), grounded=curve.kind == "bars"
-    )
+    shown = values + ([0.0] if curve.kind == "bars" else _bounds(curve.y))
+    low, high, ticks = _axis(shown, label_unit(curve.y_label), grounded=curve.kind == "bars")
     left, right = min(190.0, 12.0 + LETTER * max(map(len, names))), WIDTH - RIGHT
     height = TOP + ROW * len(names) + BOTTOM
     is_wide = LETTER * len(curve.y_label) > right - left  # then the label is centered under the names too
@@ -182,7 +218,9 @@ def _bounds(estimates: Sequence[Estimate]) -> list[float]:
     return [bound for e in known for bound in (e.low, e.high)]
 
 
-def _axis(values: Sequence[float], *, grounded: bool = False) -> tuple[float, float, list[tuple[float, str]]]:
+def _axis(
+    values: Sequence[float], unit: Unit, *, grounded: bool = False
+) -> tuple[float, float, list[tuple[float, str]]]:
     """Low and high end of an axis that shows these values, and its ticks. `grounded`: no margin beyond 0, for bars."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if low == high:
@@ -190,10 +228,10 @@ def _axis(values: Sequence[float], *, grounded: bool = False) -> tuple[float, fl
     margin = 0.05 * (high - low)
     step = _step((high - low) / TICKS)
     low, high = low - (0.0 if grounded and low == 0 else margin), high + (0.0 if grounded and high == 0 else margin)
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    decimals = _decimals(step)
     first = math.ceil(low / step - 1e-9)
     ticks = [(k * step, k) for k in range(first, math.floor(high / step + 1e-9) + 1)]
-    labels = [(value, _tick_label(value if k else 0.0, decimals)) for value, k in ticks]
+    labels = [(value, _tick_label(value if k else 0.0, decimals, unit)) for value, k in ticks]
     return low, high, labels or [(low, f"{low:.3g}")]
 
 
@@ -203,5 +241,12 @@ def _step(wanted: float) -> float:
     return power * next(factor for factor in (1.0, 2.0, 5.0, 10.0) if wanted <= factor * power * 1.2)
 
 
-def _tick_label(value: float, decimals: int) -> str:
+def _decimals(step: float) -> int:
+    return max(0, -math.floor(math.log10(step) + 1e-9))
+
+
+def _tick_label(value: float, decimals: int, unit: Unit) -> str:
+    """A share as a percentage."""
+    if unit == "share":
+        return f"{100 * value:.{max(0, decimals - 2)}f} %"
     return f"{value:.{decimals}f}" if abs(value) < 10_000 else f"{value:.4g}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from guerdon.errors import visible
+from guerdon.reporting.decision import decision_card, result_finding
 from guerdon.reporting.words import (
     cost_phrase,
     headline,
@@ -28,20 +29,18 @@ if TYPE_CHECKING:
 __all__ = ["brief", "examples", "summary"]
 
 COLORS = {"error": "bold red", "warning": "yellow", "note": "dim"}
-TONES = {"fit": "bold green", "fit with limits": "bold yellow", "not fit": "bold red"}
+TONES = {"good": "bold green", "limited": "bold yellow", "bad": "bold red", "open": "bold"}
 STATES = {"passed": "green", "failed": "red", "not shown": "yellow", "unknown": "dim"}
+MAX_FINDINGS = 6  # of a first screen
+MAX_ROWS, ROWS_PER_SECTION = 12, 3
 
 
 def summary(report: Report, *, is_hoisted: bool = False) -> RenderableType:
-    """Headline, gate, findings, tables and sections. `is_hoisted`: the findings are printed further up already."""
+    """Everything: decision, findings, rules, tables and sections. `is_hoisted`: the findings are printed further up already."""
     from rich.console import Group
     from rich.padding import Padding
 
-    rows: list[RenderableType] = [
-        _line(report.title, style="bold"),
-        _line(headline(report, with_warnings=not is_hoisted)),
-        *_gate_lines(report.gate),
-    ]
+    rows: list[RenderableType] = [*_opening(report, with_warnings=not is_hoisted)]
     if report.gate is not None:
         rows.append(Padding(_rules_table(report.gate), (1, 0, 0, 0)))
     rows += [Padding(_finding_block(finding), (1, 0, 0, 0)) for finding in ([] if is_hoisted else _findings(report))]
@@ -55,24 +54,50 @@ def summary(report: Report, *, is_hoisted: bool = False) -> RenderableType:
     return Group(*rows)
 
 
-def brief(report: Report, keys: Sequence[str], facts: Sequence[str] = ()) -> RenderableType:
-    """A first screen: the headline, the gate, the chosen estimates and facts in one table, and the titles of findings."""
+def brief(report: Report, keys: Sequence[str] = (), facts: Sequence[str] = ()) -> RenderableType:
+    """What fits a screen: the decision, the costliest findings by title, some estimates and facts, and how much is left out.
+
+    keys: the estimates to print; without any, the first of each section.
+    """
     from rich.console import Group
 
+    keys = [key for key in keys if key in report.estimates] or _first_keys(report)
     table = _table()
     for key in keys:
-        if key in report.estimates:
-            table.add_row(*_cells(quantity(report, key), report.estimates[key]))
+        table.add_row(*_cells(quantity(report, key), report.estimates[key]))
     for fact in facts:
         if fact in report.about:
             table.add_row(_line(fact), _line(report.about[fact]))
-    lines: list[RenderableType] = [_line(report.title, style="bold"), _line(headline(report))]
-    lines += [*_gate_lines(report.gate), _line(""), table, _line("")]
-    for finding in _findings(report):
-        if finding.severity != "note" or finding.cost:
-            cost = f" ({cost_phrase(finding.cost)})" if finding.cost else ""
-            lines.append(_line(f"{finding.severity}: {finding.title}{cost}", style=COLORS[finding.severity]))
-    return Group(*lines)
+    lines: list[RenderableType] = [*_opening(report)]
+    if table.row_count:
+        lines += [_line(""), table]
+    shown = [finding for finding in _findings(report) if finding.severity != "note" or finding.cost]
+    lines += [_line("")] if shown else []
+    for finding in shown[:MAX_FINDINGS]:
+        cost = f" ({cost_phrase(finding.cost)})" if finding.cost else ""
+        lines.append(_line(f"{finding.severity}: {finding.title}{cost}", style=COLORS[finding.severity]))
+    return Group(*lines, *_left_out(report, len(keys), min(len(shown), MAX_FINDINGS)))
+
+
+def _first_keys(report: Report) -> list[str]:
+    """The first estimates of each section of the table; of a single section more of them."""
+    by_section: dict[str, list[str]] = {}
+    for key in report.estimates:
+        by_section.setdefault(quantity(report, key).section, []).append(key)
+    most = ROWS_PER_SECTION if len(by_section) > 1 else MAX_ROWS
+    return [key for keys in by_section.values() for key in keys[:most]][:MAX_ROWS]
+
+
+def _left_out(report: Report, num_keys: int, num_findings: int) -> Iterator[RenderableType]:
+    """How many findings, rules and numbers are not on this screen."""
+    counts = {
+        "finding": len(_findings(report)) - num_findings,
+        "rule": len(report.gate.rulings) if report.gate else 0,
+        "number": sum(len(part.estimates) for part in report.walk()) - num_keys,
+    }
+    parts = [f"{num} {name}{'s' * (num > 1)}" for name, num in counts.items() if num > 0]
+    if parts:
+        yield _line(f"\nLeft out: {', '.join(parts)}. Add --full to print everything.", "dim")
 
 
 def examples(report: Report, width: int = 100) -> RenderableType:
@@ -100,9 +125,10 @@ def _cells(known: Quantity, estimate: Estimate) -> tuple[Text, Text, Text, str]:
 
 
 def _findings(report: Report) -> list[Finding]:
-    """Ranked; with those of all sections if the report has a gate, which judges them together."""
+    """Ranked, without the one that the decision states; with those of all sections if the report has a gate."""
     findings = [finding for finding, *_ in placed_findings(report)] if report.gate else report.findings
-    return sorted(findings, key=rank)
+    result = result_finding(report)
+    return sorted((finding for finding in findings if finding is not result), key=rank)
 
 
 def _finding_block(finding: Finding) -> RenderableType:
@@ -115,15 +141,20 @@ def _finding_block(finding: Finding) -> RenderableType:
     return Group(title, Padding(_line(details), (0, 0, 0, 2)))
 
 
-def _gate_lines(gate: Gate | None) -> Iterator[RenderableType]:
-    """The decision, its reason, the limits, and which data would help."""
-    if gate is None:
+def _opening(report: Report, *, with_warnings: bool = True) -> Iterator[RenderableType]:
+    """Title, headline, and the decision with its reason, open rules, limits and advice."""
+    card = decision_card(report)
+    yield _line(report.title, style="bold")
+    text = headline(report, with_warnings=with_warnings, result=result_finding(report))
+    if text:
+        yield _line(text)
+    if card is None:
         return
-    decision = _line(f"\n{gate.decision.capitalize()}", TONES.get(gate.decision, "bold"))
-    yield decision.append_text(_line(f": {gate.reason}"))
-    yield from (_line(f"  limit: {limit}") for limit in gate.limits)
-    if gate.needed_data:
-        yield _line(f"  data that would help most: {gate.needed_data}")
+    yield _line(f"\n{card.headline}", TONES[card.tone]).append_text(_line(f": {card.reason}", "default not bold"))
+    yield from (_line(f"  {rule}") for rule in card.rules)
+    yield from (_line(f"  Limit: {limit}.") for limit in card.limits)
+    if card.advice:
+        yield _line(f"  {card.advice}")
 
 
 def _rules_table(gate: Gate) -> Table:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from guerdon.contracts import Estimate, Example, Finding, Gate, Quantity, Report
 from guerdon.errors import visible
 from guerdon.reporting.charts import curve_rows, curve_title
+from guerdon.reporting.decision import DecisionCard, decision_card, result_finding
 from guerdon.reporting.words import (
     cost_phrase,
     headline,
@@ -20,19 +21,22 @@ from guerdon.reporting.words import (
     tables,
 )
 
-__all__ = ["estimate_table", "inline", "table_row", "to_markdown"]
+__all__ = ["decision_lines", "estimate_table", "inline", "table_row", "to_markdown"]
 
 _TABLE_RULE = "|---|---:|---|---:|"
 
 
 def to_markdown(report: Report, level: int = 1) -> str:
     """Headings from `level` down, tables, findings, figures as tables, and texts in fences that they cannot close."""
-    lines = [f"{'#' * level} {inline(report.title)}", "", inline(headline(report))]
+    result = result_finding(report)
+    lines = [f"{'#' * level} {inline(report.title)}", "", inline(headline(report, result=result))]
+    if card := decision_card(report):
+        lines += ["", *decision_lines(card)]
     if report.gate is not None:
         lines += ["", *_gate_lines(report.gate)]
     for section, rows in tables(report):
         lines += ["", f"**{inline(section)}**", "", *estimate_table(rows)]
-    for finding in sorted(report.findings, key=rank):
+    for finding in sorted((finding for finding in report.findings if finding is not result), key=rank):
         lines += ["", *_finding_lines(finding)]
     for name, curve in report.curves.items():
         lines += ["", f"**{inline(curve_title(name, curve))}**", ""]
@@ -70,17 +74,16 @@ def table_row(*cells: str) -> str:
     return f"| {' | '.join(inline(cell) for cell in cells)} |"
 
 
+def decision_lines(card: DecisionCard) -> list[str]:
+    """The decision with its reason, and a list of open rules, limits and advice."""
+    points = [*card.rules, *(f"Limit: {limit}." for limit in card.limits), *([card.advice] if card.advice else [])]
+    lines = [f"**{inline(card.headline)}**: {inline(card.reason)}"]
+    return [*lines, *([""] if points else []), *(f"* {inline(point)}" for point in points)]
+
+
 def _gate_lines(gate: Gate) -> list[str]:
-    facts = {
-        "data that would help most": gate.needed_data,
-        "expectation": gate.expectation,
-        "published": gate.published,
-        "hygiene": gate.hygiene,
-    }
+    facts = {"expectation": gate.expectation, "published": gate.published, "hygiene": gate.hygiene}
     return [
-        f"**Decision: {inline(gate.decision)}.** {inline(gate.reason)}.",
-        "",
-        *(f"* Limit: {inline(limit)}" for limit in gate.limits),
         *(f"* {name}: {inline(fact)}" for name, fact in facts.items() if fact),
         "",
         "| Rule | State | Measured | Wanted |",

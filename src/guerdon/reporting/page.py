@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from guerdon.errors import visible
-from guerdon.reporting.charts import chart_svg, curve_rows, curve_title, whisker_svg
+from guerdon.reporting.charts import Strip, chart_svg, curve_rows, curve_title
+from guerdon.reporting.decision import decision_card, result_finding
 from guerdon.reporting.words import (
     cost_phrase,
+    has_evidence,
     headline,
     interval,
     labeled_responses,
@@ -24,7 +26,7 @@ from guerdon.reporting.words import (
 )
 
 if TYPE_CHECKING:
-    from guerdon.contracts import Curve, Estimate, Example, Finding, Gate, Quantity, Report
+    from guerdon.contracts import Curve, Estimate, Example, Finding, Gate, Quantity, Report, Unit
 
 __all__ = ["to_html"]
 
@@ -33,8 +35,8 @@ MAX_TEXT_LENGTH = 4000  # characters of one text
 MIN_TEXT_BYTES = 160  # less tells a reader nothing
 MAX_POINTS = 40  # of one figure; report.json has them all
 MAX_FIGURES = 40  # drawings on a page; further figures are tables only
-EXPECTED = ("longer_wins", "accuracy", "ceiling_majority")  # under "What to expect", from low to high
-TONES = {"fit": "good", "fit with limits": "limited", "not fit": "bad"}
+EXPECTED = ("accuracy", "ceiling_majority", "longer_wins")  # under "What to expect"
+MAX_SMALL = 0.5  # shares below this get an axis of their own
 
 
 def to_html(report: Report) -> str:
@@ -70,17 +72,17 @@ class _Views:
             placed = list(placed_findings(report, anchor))
         else:
             placed = [] if is_hoisted else [(finding, "", "") for finding in report.findings]
-        placed.sort(key=lambda item: rank(item[0]))
+        result = result_finding(report)
+        placed = sorted((item for item in placed if item[0] is not result), key=lambda item: rank(item[0]))
         findings = [self._finding_view(*item) for item in placed]
-        is_prominent = [finding["severity"] != "note" or bool(finding["cost"]) for finding in findings]
-        if report.gate is None:
-            is_prominent = [True] * len(findings)
+        is_prominent = [report.gate is None or _is_prominent(finding) for finding, *_ in placed]
         return {
             "title": report.title,
             "anchor": anchor,
-            "headline": headline(report, with_warnings=not is_hoisted),
+            "headline": headline(report, with_warnings=not is_hoisted, result=result),
+            "card": decision_card(report),
             "gate": None if report.gate is None else _gate_view(report.gate, report),
-            "tables": [(section, [_row(known, e, rows) for known, e in rows]) for section, rows in tables(report)],
+            "tables": [(section, len(rows), list(_groups(rows))) for section, rows in tables(report)],
             "findings": [finding for finding, shown in zip(findings, is_prominent, strict=True) if shown],
             "notes": [finding for finding, shown in zip(findings, is_prominent, strict=True) if not shown],
             "figures": [self._figure_view(name, curve, anchor) for name, curve in report.curves.items() if curve.x],
@@ -150,53 +152,60 @@ def _all_examples(report: Report) -> Iterator[Example]:
             yield from finding.examples
 
 
+def _is_prominent(finding: Finding) -> bool:
+    """Whether a finding is shown at once, not folded away: it is known from enough units, and no mere note."""
+    return has_evidence(finding) and (finding.severity != "note" or finding.cost is not None)
+
+
 def _gate_view(gate: Gate, report: Report) -> dict[str, Any]:
     expected = [(quantity(report, key), report.estimates[key]) for key in EXPECTED if key in report.estimates]
-    low = min([0.4, *_finite_numbers(e for _, e in expected)])
+    strip = Strip("share", min([0.4, *_finite_numbers(e for _, e in expected)]), 1.0)
     return {
-        "decision": gate.decision.capitalize(),
-        "tone": TONES.get(gate.decision, "open"),
-        "reason": gate.reason,
-        "limits": gate.limits,
-        "needed_data": gate.needed_data,
         "published": gate.published,
-        "hygiene": gate.hygiene,
-        "expected": [_row(known, e, [(known, e)], scale=(low, 1.0, (0.5,))) for known, e in expected],
+        "expected": [_group(expected, strip)] if expected else [],
         "rulings": gate.rulings,
     }
 
 
 # ---- Rows of numbers ---------------------------------------------------------------------------------------------
 
-Scale = tuple[float, float, tuple[float, ...]]  # low and high end of an axis, and its marks
+
+def _groups(rows: Sequence[tuple[Quantity, Estimate]]) -> Iterator[dict[str, Any]]:
+    """The rows by unit, in the order in which units appear. Numbers without a unit share no axis, so they have no strip."""
+    for unit in dict.fromkeys(known.unit for known, _ in rows):
+        own = [(known, e) for known, e in rows if known.unit == unit]
+        yield _group(own, None if unit == "number" else _strip(unit, [e for _, e in own]))
 
 
-def _row(
-    known: Quantity, estimate: Estimate, rows: Sequence[tuple[Quantity, Estimate]], scale: Scale | None = None
-) -> dict[str, Any]:
-    """One estimate; its whisker is drawn on a scale that it shares with the table's rows of the same unit."""
+def _group(rows: Sequence[tuple[Quantity, Estimate]], strip: Strip | None) -> dict[str, Any]:
+    """Rows that share an axis, and the axis below them."""
     from markupsafe import Markup
 
-    low, high, marks = scale or _scale(known, rows)
     return {
-        "label": known.label,
-        "meaning": known.meaning,
-        "value": number(estimate.value, known.unit),
-        "interval": interval(estimate, known.unit),
-        "n": f"{estimate.n:,}",
-        "whisker": Markup(whisker_svg(estimate, low, high, marks)),
+        "axis": Markup(strip.axis_svg()) if strip else "",
+        "rows": [
+            {
+                "label": known.label,
+                "meaning": known.meaning,
+                "value": number(estimate.value, known.unit),
+                "interval": interval(estimate, known.unit),
+                "n": f"{estimate.n:,}",
+                "whisker": Markup(strip.whisker_svg(estimate)) if strip else "",
+            }
+            for known, estimate in rows
+        ],
     }
 
 
-def _scale(known: Quantity, rows: Sequence[tuple[Quantity, Estimate]]) -> Scale:
+def _strip(unit: Unit, estimates: Sequence[Estimate]) -> Strip:
     """From 0 to 1 for shares, unless all are small or one is negative; else from the smallest to the largest number or 0."""
-    numbers = _finite_numbers(e for other, e in rows if other.unit == known.unit)
-    if known.unit != "share" or min(numbers, default=0.0) < 0 or max(numbers, default=1.0) < 0.5:
-        return min([0.0, *numbers]), max([0.0, *numbers]) or 1.0, (0.0,)
-    return 0.0, 1.0, (0.5,)
+    numbers = _finite_numbers(estimates)
+    if unit == "share" and min(numbers, default=0.0) >= 0 and max(numbers, default=1.0) >= MAX_SMALL:
+        return Strip(unit, 0.0, max([1.0, *numbers]))
+    return Strip(unit, min([0.0, *numbers]), max([0.0, *numbers]) or 1.0)
 
 
-def _finite_numbers(estimates: Iterator[Estimate]) -> list[float]:
+def _finite_numbers(estimates: Iterable[Estimate]) -> list[float]:
     return [number for e in estimates for number in (e.value, e.low, e.high) if math.isfinite(number)]
 
 

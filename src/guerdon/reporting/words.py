@@ -85,19 +85,23 @@ def placed_findings(report: Report, anchor: str = "part") -> Iterator[tuple[Find
         yield from placed_findings(section, f"{anchor}-{i}")
 
 
-def headline(report: Report, *, with_warnings: bool = True) -> str:
-    """The result in a sentence or two, from the report's summary, estimates and findings."""
+def headline(report: Report, *, with_warnings: bool = True, result: Finding | None = None) -> str:
+    """The result in a sentence or two, from the report's summary, estimates and findings.
+
+    result: the finding that states the summary and is shown elsewhere on the page: neither is repeated.
+    """
     if errors := sum(finding.severity == "error" for finding in report.findings):
         return f"Refused: {errors} check{'s' * (errors > 1)} failed; until this is fixed no number can be trusted."
-    clauses = [*([report.summary.removesuffix(".")] if report.summary else []), *_estimate_clauses(report)]
+    summary = [report.summary.removesuffix(".")] if report.summary and result is None else []
+    clauses = [*summary, *_estimate_clauses(report)]
     text = "; ".join(clauses)
     sentences = [f"{text[0].upper()}{text[1:]}."] if clauses else []
     if with_warnings:
         findings = report.findings if report.gate is None else [finding for finding, *_ in placed_findings(report)]
-        warnings = sum(finding.severity == "warning" for finding in findings)
+        warnings = sum(finding.severity == "warning" and finding is not result for finding in findings)
         if warnings:
             sentences.append(f"{warnings} warning{'s' * (warnings > 1)} below.")
-        elif not clauses:
+        elif not clauses and result is None:
             sentences.append("No warnings.")
     return " ".join(sentences)
 

@@ -150,7 +150,10 @@ def _slope(proxy: Float[np.ndarray, " u"], gold: Float[np.ndarray, " u"], bootst
     if not bootstrap.mean(proxy).low > 0:
         return None
     count = bootstrap.counts(len(proxy))
-    return estimate_from_draws(float(gold.mean() / proxy.mean()), (count @ gold) / (count @ proxy), len(proxy))
+    drawn_gold, drawn_proxy = count @ gold, count @ proxy
+    has_gain = drawn_proxy != 0  # else the draw has no slope
+    slopes = drawn_gold[has_gain] / drawn_proxy[has_gain]
+    return estimate_from_draws(float(gold.mean() / proxy.mean()), slopes, len(proxy))
 
 
 def _gold_curves(path: OptimizationPath, gold: _Gold, bootstrap: Bootstrap) -> dict[str, Curve]:
@@ -184,11 +187,12 @@ def _describe_peak(law: FitWithIntervals) -> str:
 def _trend_finding(path: OptimizationPath, gold: _Gold) -> Finding:
     trend = gold.trend
     title = drift.describe_trend(trend, _last_kl(path)).removesuffix(".")
-    evidence = f"gold from start to end: {number(trend.gain)}; from its best to the end: lost {number(trend.drop)}"
+    evidence = f"from its best to the end gold lost {number(trend.drop)}"
     if trend.kind == "insufficient":
         return Finding("warning", title, evidence, "Measure on more prompts (64, say), at more than one distance.")
     if trend.kind == "over-optimized":
         assert path.gold is not None
+        evidence = f"from start to end gold gained {number(trend.gain)}"
         best = path.points[int(np.argmax(path.gold.mean(axis=1)))]
         remedy = (
             f"Return to the best by gold ({best}), or stop there; then label what the policy says now, and train again."
@@ -207,7 +211,7 @@ def _peak_finding(gold: _Gold) -> Iterator[Finding]:
         evidence = _describe_peak(law).removesuffix(".")
         yield Finding("note", "The fitted law has its peak within what was measured", evidence)
         return
-    evidence = f"β {number(law.beta)}; from the point nearest the law's peak to the end gold lost {number(law.drop)}"
+    evidence = f"the law has β {number(law.beta)}; from the point nearest the law's peak to the end gold lost {number(law.drop)}"
     if gold.trend.kind == "over-optimized":
         evidence += "; gold did fall, but not where a law of this form can place the turn"
     yield Finding("note", _describe_peak(law).removesuffix("."), evidence, "Do not extrapolate a law: measure further.")
