@@ -32,11 +32,16 @@ def test_a_killed_audit_resumes(tmp_path):
 def test_a_finished_part_is_not_measured_again(tmp_path):
     rows, first, second = comparisons(60), Counting(), Counting()
     auditing.audit(first, rows, out=tmp_path, **{**QUICK, "only": ["accuracy"]})
-    written = (tmp_path / "parts/accuracy.json").stat().st_mtime_ns
+    written = (tmp_path / ".guerdon-parts/accuracy.json").stat().st_mtime_ns
     auditing.audit(second, rows, out=tmp_path, **QUICK)
-    assert (tmp_path / "parts/accuracy.json").stat().st_mtime_ns == written
+    assert (tmp_path / ".guerdon-parts/accuracy.json").stat().st_mtime_ns == written
     assert second.asked == 0
-    assert {path.stem for path in (tmp_path / "parts").glob("*.json")} >= {"accuracy", "odds", "hygiene", "mistakes"}
+    assert {path.stem for path in (tmp_path / ".guerdon-parts").glob("*.json")} >= {
+        "accuracy",
+        "odds",
+        "hygiene",
+        "mistakes",
+    }
 
 
 @pytest.mark.parametrize("change", ["options", "data", "model"])
@@ -61,9 +66,9 @@ def test_with_other_options_data_or_model_nothing_stale_is_used(tmp_path, change
 def test_a_line_that_a_kill_cut_short_is_skipped(tmp_path):
     rows = comparisons(60)
     whole = auditing.audit(Counting(), rows, out=tmp_path, **QUICK)
-    for path in (tmp_path / "parts").glob("*.json"):
+    for path in (tmp_path / ".guerdon-parts").glob("*.json"):
         path.write_text(path.read_text("utf-8")[:40], "utf-8")
-    scores = tmp_path / "parts/scores.jsonl"
+    scores = tmp_path / ".guerdon-parts/scores.jsonl"
     scores.write_bytes(scores.read_bytes()[:-50])
     model = Counting()
     assert to_json(auditing.audit(model, rows, out=tmp_path, **QUICK)) == to_json(whole)

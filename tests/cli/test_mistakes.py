@@ -229,7 +229,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (ppo("optimize.min_length=9", "optimize.max_length=9"), "optimize.min_length must be less than optimize.max_length=9"),
         (ppo("best_of_n.most_n=5", "best_of_n.n=4", verb="best-of-n"), "best_of_n.most_n must be at most best_of_n.n=4"),
         (ppo("--out", "{out}/pool.txt", verb="best-of-n"), "pool.txt: the ending must be .jsonl, got '.txt'. Change the ending."),
-        (ppo("--out", "{desk}/rule.py", verb="best-of-n"), "must be different files, got {desk}/rule.py more than once. Give"),
+        (ppo("--out", "{desk}/rule.py", verb="best-of-n"), "{desk}/rule.py: must not be what is read, which the command would"),
         (ppo("--weight", "1", "--weight", "2"), "--weight must be given once per --reward, got 2 for 1. Give one for each"),
         (ppo(prompts="empty"), "empty.jsonl: holds no rows"),
         (ppo(prompts="blank"), "prompts: at least one of 2 must fit, got none (empty). Give other prompts"),
@@ -237,7 +237,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (ppo("--policy", "{desk}/missing"), "missing: not a directory, and no model from the hub"),
         (ppo("--policy", "{desk}/nan-lm"), "nan-lm: weight model.norm.weight must be finite, it holds NaN or infinity"),
         (ppo("--policy", "{desk}/model"), "model: is a reward model or a classifier, which cannot generate. Pass a language model"),
-        (ppo("--sft", "{desk}/good.jsonl", verb="best-of-n"), "must be different files, got {desk}/good.jsonl more than once. Give"),
+        (ppo("--sft", "{desk}/good.jsonl", verb="best-of-n"), "{desk}/good.jsonl: must not be what is read, which the command would"),
         (ppo("optimize.samples=1", verb="rloo"), "optimize.samples must be 2 or more with optimize.baseline=leave_one_out"),
         (ppo("optimize.baseline=group"), "optimize.baseline must be value in this command, got group. Use"),
         (ppo("optimize.keep=best_gold"), "optimize.keep: needs a gold judge"),
@@ -250,10 +250,10 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (("audit", "overoptimization", "{desk}/good.jsonl"), "good.jsonl:1"),
         # paths that cannot be written
         (("import", "{desk}/good.jsonl", "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/"),
-        (("split", "{desk}/good.jsonl", "--out", "/proc/nobody"), "cannot write /proc/nobody/"),
+        (("split", "{desk}/good.jsonl", "--out", "/proc/nobody"), "cannot write /proc/nobody: "),
         ((*train()[:-2], "--out", "/proc/nobody"), "cannot write /proc/nobody"),
         ((*on_model("calibrate")[:-2], "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/x.jsonl"),
-        ((*on_model("audit")[:-2], "--out", "/proc/nobody/x"), "cannot write /proc/nobody/x/"),
+        ((*on_model("audit")[:-2], "--out", "/proc/nobody/x"), "cannot write /proc/nobody/x: "),
         ((*on_model("score")[:-2], "--out", "/proc/nobody/x.jsonl"), "cannot write /proc/nobody/x.jsonl"),
         (("doctor", "{desk}/model", "--repair", "/proc/nobody/x"), "cannot write /proc/nobody/x"),
     ],
@@ -433,7 +433,7 @@ def test_no_command_replaces_the_file_that_it_reads(desk, tmp_path, words):
     before = tree(tmp_path)
     ran = run(desk, tmp_path, *(word.replace("{name}", tmp_path.name) for word in words))
     assert ran.code == 2
-    assert "must not be a file that is read, which the command would replace" in ran.err
+    assert "must not be what is read, which the command would replace" in ran.err
     assert tree(tmp_path) == before
 
 

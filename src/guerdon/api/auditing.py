@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -30,16 +29,18 @@ def audit(
     """How far the model can be trusted, measured on held-out comparisons. Keywords are AuditOptions.
 
     `pushed` is a run folder of `optimize`, a file of `best_of_n`, or the report of one: it shows the gate how hard the
-    model may be optimized against. With `out`, scores and finished parts are saved in out/parts, and the same call resumes
-    a killed audit.
+    model may be optimized against. With `out`, scores and finished parts are saved in out/.guerdon-parts, and the same call
+    resumes a killed audit.
     """
     from guerdon.auditing.recorded_scores import RecordedRewardModel
-    from guerdon.auditing.run import AuditCache, hygiene_rows
+    from guerdon.auditing.run import AuditCache, chosen_parts, hygiene_rows
     from guerdon.auditing.run import audit as run_audit
+    from guerdon.auditing.saved_parts import SAVED_PARTS, remove_saved
     from guerdon.models.hygiene import hygiene_gate
 
     chosen = make(AuditOptions, options)
-    cache = AuditCache() if out is None else _saved_cache(Path(out) / "parts", model, comparisons, chosen)
+    chosen_parts(model, chosen)  # before anything is written, since it raises for unknown names
+    cache = AuditCache() if out is None else _saved_cache(Path(out) / SAVED_PARTS, model, comparisons, chosen)
     hygiene = None
     if comparisons and isinstance(model, RewardModel) and not isinstance(model, RecordedRewardModel):
         if "hygiene" not in cache.parts:
@@ -53,7 +54,7 @@ def audit(
             return run_audit(model, comparisons, chosen, hygiene=hygiene, sections=sections, cache=cache, progress=bars)
     except GuerdonError:
         if out is not None and not cache.scores:  # nothing to resume from: a mistake leaves no files behind
-            shutil.rmtree(Path(out) / "parts", ignore_errors=True)
+            remove_saved(Path(out) / SAVED_PARTS, list(cache.parts))
         raise
 
 
@@ -135,7 +136,7 @@ def _saved_cache(folder: Path, model: Any, comparisons: Sequence[Comparison], op
     """Scores and parts that an audit of this model on these comparisons saved in the folder; empty without a fingerprint."""
     from guerdon import __version__
     from guerdon.auditing.run import AuditCache
-    from guerdon.auditing.saved_parts import SavedReports, SavedScores
+    from guerdon.auditing.saved_parts import SCORES, SavedReports, SavedScores
 
     fingerprint = getattr(model, "fingerprint", None)
     if fingerprint is None:
@@ -143,7 +144,7 @@ def _saved_cache(folder: Path, model: Any, comparisons: Sequence[Comparison], op
     identity = digest([fingerprint, uncertainty_source(strip_calibration(model))])
     data = schema.comparisons_digest(comparisons)
     key = digest([identity, data, options.model_dump(exclude={"only", "skip"}), __version__])
-    return AuditCache(SavedScores(folder / "scores.jsonl", identity), SavedReports(folder, key))
+    return AuditCache(SavedScores(folder / SCORES, identity), SavedReports(folder, key))
 
 
 def _model_name(folder: str | Path) -> str:

@@ -85,6 +85,7 @@ def ensemble(
     if len({Path(model).resolve() for model in models}) != len(models) or len(models) < 2:
         names = ", ".join(map(str, models)) or "none"
         raise GuerdonError(f"ensemble: models must be two or more different ones, got {names}. Name another.")
+    writers.refuse_to_replace(models, [out])
     loaded = [load(model) for model in models]
     for name, model in zip(models, loaded, strict=True):
         if not Path(name).is_dir() or not isinstance(model.model, ScalarRewardModel):

@@ -42,6 +42,10 @@ from guerdon.reporting import to_html, to_markdown
 
 MIN_GROUPS = 20  # with fewer prompt groups, a split in three parts leaves nothing to audit
 Log = Callable[[str], None]
+STEP_FILES = (
+    "train.jsonl", "calibrate.jsonl", "audit.jsonl", "rejected.jsonl", "samples.jsonl",
+    "check.json", "audit.json", "calibrate.json", "best.json",
+)  # fmt: skip
 TABLE = (
     "accuracy",
     "longer_wins",
@@ -66,6 +70,13 @@ def quickstart(
     """
     out, config = Path(out), config or default_config()
     training.refuse_conflicts(config)
+    if data is not None:
+        writers.refuse_to_replace([data], [out / name for name in STEP_FILES])
+    with RunFolder(out).lock():
+        return _run_steps(out, data, config, log)
+
+
+def _run_steps(out: Path, data: str | Path | None, config: Config, log: Log) -> Report:
     steps = PipelineSteps(out, log)
     steps.claim(
         {"data": str(data or "starter kit"), "data_hash": _file_hash(data), "config": config.model_dump(mode="json")}
@@ -271,6 +282,8 @@ class PipelineSteps:
 
     def claim(self, identity: dict[str, Any]) -> None:
         """Refuse the folder of another run, unless that run has trained nothing yet: its options may be corrected."""
+        if not self.path.exists():
+            self._refuse_taken()
         known = self.state.get("identity", {})
         if "model" in self.state["done"] or RunFolder(self.out).has_checkpoint():
             refuse_other_run(self.out, _by_name(identity), _by_name(known))
@@ -278,6 +291,12 @@ class PipelineSteps:
             self.state["done"] = {}
         self.state["identity"] = identity
         self._write()
+
+    def _refuse_taken(self) -> None:
+        """Raise GuerdonError for a folder that holds files which this run would write, and did not."""
+        for name in (*STEP_FILES, "metrics.jsonl", "model"):
+            if (self.out / name).exists():
+                raise GuerdonError(f"{self.out}: holds {name}, which no quickstart wrote. Pass another --out.")
 
     def run(self, name: str, description: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The step's result, from the folder if it is already done."""

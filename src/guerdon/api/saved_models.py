@@ -37,11 +37,13 @@ def save(model: CalibratedModel | ScalarRewardModel | Ensemble, folder: str | Pa
 
 def repair(folder: str | Path, out: str | Path, **options: Any) -> None:
     """Write a copy of a reward model, from Guerdon or elsewhere, that every reader loads. Keywords are ModelOptions."""
+    from guerdon.io.writers import refuse_to_replace
     from guerdon.models.directory.foreign import load_foreign
     from guerdon.models.directory.loading import load_reward_model
     from guerdon.models.engine.pretrained import is_classifier, read_config
 
     chosen = make(ModelOptions, options)
+    refuse_to_replace([folder], [out])
     read = load_reward_model if is_classifier(read_config(str(folder), chosen)) else load_foreign
     save(read(folder, chosen), out)
 

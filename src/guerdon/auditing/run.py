@@ -6,7 +6,7 @@ cached score nor a cached part is measured again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -149,7 +149,7 @@ def audit(
     """
     if not comparisons:
         raise GuerdonError("audit: comparisons must be at least one, got none. Give held-out comparisons.")
-    parts = dict(_chosen_parts(model, options))
+    parts = chosen_parts(model, options)
     is_recorded = isinstance(model, RecordedRewardModel | RecordedJudge)
     is_checked = isinstance(model, RewardModel) and not is_recorded
     if hygiene is None:
@@ -215,8 +215,8 @@ _NOT_CHECKED = Finding(
 )
 
 
-def _chosen_parts(model: RewardModel | Judge, options: AuditOptions) -> Iterator[tuple[str, AuditPart]]:
-    """The parts that the options choose and that are for this kind of model, in order."""
+def chosen_parts(model: RewardModel | Judge, options: AuditOptions) -> dict[str, AuditPart]:
+    """The parts that the options choose and that are for this kind of model, in order. GuerdonError for unknown names."""
     for option, names in (("only", options.only), ("skip", options.skip)):
         for name in names:
             if name not in PARTS:
@@ -224,9 +224,11 @@ def _chosen_parts(model: RewardModel | Judge, options: AuditOptions) -> Iterator
                     f"audit.{option} must name parts of the audit, got {name!r}. {did_you_mean(name, PARTS)}"
                 )
     kind = "reward model" if isinstance(model, RewardModel) else "judge"
-    for name, part in PARTS.items():
-        if kind in part.kinds and name not in options.skip and (not options.only or name in options.only):
-            yield name, part
+    return {
+        name: part
+        for name, part in PARTS.items()
+        if kind in part.kinds and name not in options.skip and (not options.only or name in options.only)
+    }
 
 
 def _measure(

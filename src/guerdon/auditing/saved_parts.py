@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 from guerdon.auditing.score_cache import Score
 from guerdon.contracts import GuerdonError, Report
@@ -15,7 +15,18 @@ from guerdon.io import readers, writers
 from guerdon.io.reports import from_json, to_json
 from guerdon.io.run_folder import differences
 
-__all__ = ["SavedReports", "SavedScores"]
+__all__ = ["SAVED_PARTS", "SavedReports", "SavedScores", "remove_saved"]
+
+SAVED_PARTS: Final = ".guerdon-parts"  # the folder's name, beside the report
+SCORES: Final = "scores.jsonl"
+
+
+def remove_saved(folder: Path, parts: Iterable[str]) -> None:
+    """Remove the scores and these parts, and the folder if nothing else is in it."""
+    with suppress(OSError):
+        for name in (SCORES, *(f"{part}.json" for part in parts)):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 @final

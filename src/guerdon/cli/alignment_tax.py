@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from guerdon.cli.app import app
+from guerdon.cli.destinations import REPORT_FILES, Destination
 from guerdon.cli.options import AsJson, ConfigFile, Full, Overrides, given_options, settings_from
 from guerdon.cli.output import print_report
 
@@ -39,6 +40,7 @@ def tax(
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for report.html, .md and .json, and results.json.", show_default=False),
+        Destination("folder", (*REPORT_FILES, "results.json")),
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,

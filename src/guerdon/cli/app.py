@@ -9,15 +9,18 @@ import errno
 import io
 import logging
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import typer
 import typer.core
 
 from guerdon import __version__
+from guerdon.cli.destinations import protect_inputs
+from guerdon.cli.stopping import INTERRUPTED, report_stop, sigterm_as_ctrl_c
 from guerdon.errors import visible
 
-INTERRUPTED = 130  # exit code that typer gives Ctrl-C
+Command = TypeVar("Command", bound=Callable[..., None])
 
 
 class TwoWordCommands(typer.core.TyperGroup):
@@ -34,7 +37,21 @@ class TwoWordCommands(typer.core.TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-app = typer.Typer(
+class Application(typer.Typer):
+    """Commands that destroy none of their inputs."""
+
+    def command(self, *args: Any, **settings: Any) -> Callable[[Command], Command]:
+        """As typer's decorator."""
+        register = super().command(*args, **settings)
+
+        def decorate(command: Command) -> Command:
+            register(protect_inputs(command))
+            return command
+
+        return decorate
+
+
+app = Application(
     name="guerdon",
     cls=TwoWordCommands,
     help="Train reward models, measure how far each can be trusted, and optimize policies with them.",
@@ -68,7 +85,8 @@ def main() -> None:
 
     _set_up_output()
     try:
-        app()
+        with sigterm_as_ctrl_c():
+            app()
     except GuerdonError as error:
         _exit_with_error(" ".join(str(error).split()))
     except OSError as error:
@@ -78,7 +96,7 @@ def main() -> None:
         _exit_with_error(f"{error.filename or 'output'}: {error.strerror}. {advice}")
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
-            print("stopped; the same command resumes from here", file=sys.stderr)
+            sys.exit(report_stop())
         if not ended.code and "guerdon.runtime.distributed" in sys.modules:  # nothing to leave if it was never imported
             sys.modules["guerdon.runtime.distributed"].leave_processes()
         raise

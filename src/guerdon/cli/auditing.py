@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from guerdon.cli.app import app
+from guerdon.cli.destinations import REPORT_FILES, Destination
 from guerdon.cli.options import (
     ANY_FORMAT,
     AsJson,
@@ -55,6 +56,7 @@ def audit(
             help="Folder for report.html, report.md and report.json; the same command resumes a killed run.",
             show_default=False,
         ),
+        Destination("folder", (*REPORT_FILES, ".guerdon-parts/"), resumes=True),
     ] = None,
     pushed: Annotated[
         str | None,

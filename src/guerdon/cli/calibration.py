@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from guerdon.cli.app import app
+from guerdon.cli.destinations import Destination
 from guerdon.cli.options import (
     AsJson,
     ConfigFile,
@@ -20,6 +21,8 @@ from guerdon.cli.options import (
 )
 from guerdon.cli.output import print_facts, print_report
 
+MODEL_OR_COPY = Destination("directory", instead="model")
+
 
 @app.command()
 @with_option_groups
@@ -30,6 +33,7 @@ def calibrate(
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Directory for the calibrated model; MODEL itself by default.", show_default=False),
+        MODEL_OR_COPY,
     ] = None,
     reference: Annotated[
         Path | None,
@@ -77,6 +81,7 @@ def uncertainty(
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Directory for the result; MODEL itself by default.", show_default=False),
+        MODEL_OR_COPY,
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,

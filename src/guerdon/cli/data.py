@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from guerdon.cli.app import app
+from guerdon.cli.destinations import Destination
 from guerdon.cli.options import (
     ANY_FORMAT,
     AsJson,
@@ -19,6 +20,9 @@ from guerdon.cli.options import (
     with_option_groups,
 )
 from guerdon.cli.output import exit_on_errors, note, print_facts, print_report
+
+IMPORTED = Destination("file", ("NAME.rejected.jsonl",))
+PARTS_FOLDER = Destination("folder", ("train.jsonl", "calibrate.jsonl", "audit.jsonl"))
 
 
 @app.command("import")
@@ -33,7 +37,9 @@ def import_(
         ),
     ],
     rows: RowOptions,
-    out: Annotated[Path, typer.Option("--out", help="Where the comparisons go: .jsonl, .jsonl.gz or .parquet.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Where the comparisons go: .jsonl, .jsonl.gz or .parquet."), IMPORTED
+    ],
     config: ConfigFile = None,
     json: AsJson = False,
 ) -> None:
@@ -50,7 +56,6 @@ def import_(
     files, overrides = split_words(sources)
     settings = settings_from(config, None, overrides, imports=rows.given())
     rejected_file, rejects = writers.rejected_path(out), Rejects()
-    writers.refuse_to_replace(files, (out, rejected_file))
     usable = writers.set_aside(count_rejects(import_files(files, settings.imports, note), rejects), rejected_file)
     advice = f" Read the reasons in {rejected_file}."
     kept = writers.write_comparisons(out, require_usable(usable, rejects, advice))
@@ -115,7 +120,9 @@ def split(
         ),
     ],
     rows: RowOptions,
-    out: Annotated[Path, typer.Option("--out", help="Folder for train.jsonl, calibrate.jsonl and audit.jsonl.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for train.jsonl, calibrate.jsonl and audit.jsonl."), PARTS_FOLDER
+    ],
     config: ConfigFile = None,
     json: AsJson = False,
 ) -> None:
@@ -131,7 +138,6 @@ def split(
 
     files, overrides = split_words(data)
     settings = settings_from(config, None, overrides, imports=rows.given())
-    writers.refuse_to_replace(files, [out / f"{name}.jsonl" for name in PARTS])
     comparisons = stream_comparisons(files, settings.imports)
     counts = writers.write_parts(out, split_comparisons(comparisons, settings.split), PARTS)
     print_facts({**counts, "out": str(out)}, json)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from guerdon.cli.app import app
+from guerdon.cli.destinations import Destination
 from guerdon.cli.options import AsJson, ConfigFile, RowOptions, settings_from, split_words, with_option_groups
 from guerdon.cli.output import print_report
 
@@ -21,7 +22,11 @@ def ensemble(
             metavar="MODEL...", help="Directories of saved reward models, then any options such as audit.draws=500."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Directory for the ensemble, or for the averaged model.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Directory for the ensemble, or for the averaged model."),
+        Destination("directory"),
+    ],
     data: Annotated[
         list[str] | None,
         typer.Option(

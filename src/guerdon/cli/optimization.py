@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from guerdon.cli.app import app
+from guerdon.cli.destinations import FILE, REPORT_FOLDER, Destination
 from guerdon.cli.options import (
     AsJson,
     ConfigFile,
@@ -20,6 +21,8 @@ from guerdon.cli.options import (
     with_option_groups,
 )
 from guerdon.cli.output import print_facts, print_report
+
+POOL_FILE = Destination("file", ("NAME.jsonl.made.json", "NAME.jsonl.replies.json"), resumes=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,21 +97,27 @@ class TrainingRun(RewardedPolicy):
 def best_of_n(
     task: RewardedPolicy,
     out: Annotated[
-        Path, typer.Option("--out", help="JSONL: one row per prompt with all its responses, rewards and the best one.")
+        Path,
+        typer.Option("--out", help="JSONL: one row per prompt with all its responses, rewards and the best one."),
+        POOL_FILE,
     ],
     n: Annotated[
         int | None, typer.Option("--n", help="Responses per prompt; same as best_of_n.n=.", show_default=False)
     ] = None,
     report: Annotated[
-        Path | None, typer.Option("--report", help="Folder for report.html, .md and .json.", show_default=False)
+        Path | None,
+        typer.Option("--report", help="Folder for report.html, .md and .json.", show_default=False),
+        REPORT_FOLDER,
     ] = None,
     sft: Annotated[
         Path | None,
         typer.Option("--sft", help="Write the best responses here as {prompt, response} rows.", show_default=False),
+        FILE,
     ] = None,
     comparisons: Annotated[
         Path | None,
         typer.Option("--comparisons", help="Write best against worst here as comparisons.", show_default=False),
+        FILE,
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -126,7 +135,6 @@ def best_of_n(
     from guerdon.io import readers, writers
     from guerdon.optimization import read_pool, to_comparisons, to_sft_rows
 
-    _refuse_shared_files(task, (out, sft, comparisons, config))
     settings = settings_from(
         config, None, overrides, best_of_n=given_options(n=n), policy=given_options(base=task.policy)
     )
@@ -260,17 +268,3 @@ def split_reward_name(name: str) -> tuple[str, str]:
     """FILE.py and FUNCTION; for a directory, the directory and ""."""
     file, _, function = name.rpartition(":")
     return (file, function) if file.endswith(".py") else (name, "")
-
-
-def _refuse_shared_files(task: RewardedPolicy, others: tuple[Path | None, ...]) -> None:
-    """Raise GuerdonError where two options name one file: an output must never overwrite an input."""
-    from guerdon.contracts import GuerdonError
-
-    rewards = {Path(split_reward_name(name)[0]).resolve() for name in (*task.reward, *filter(None, [task.gold]))}
-    files = [*rewards, *(path.resolve() for path in (task.prompts, *others) if path)]
-    if len(set(files)) < len(files):
-        twice = max(files, key=files.count)
-        raise GuerdonError(
-            "--reward, --gold, --prompts, --config, --out, --sft and --comparisons must be different files, "
-            f"got {twice} more than once. Give each its own."
-        )

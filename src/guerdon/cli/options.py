@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from guerdon.cli.destinations import REPORT_FOLDER, RUN_FOLDER
+
 if TYPE_CHECKING:
     from guerdon.config import Config
 
@@ -40,11 +42,14 @@ Full = Annotated[bool, typer.Option("--full", help="Print every finding, rule an
 
 ModelDir = Annotated[str, typer.Argument(metavar="MODEL", help="Directory of a saved reward model, or a hub name.")]
 
-RunOut = Annotated[Path, typer.Option("--out", help="Run folder. The same command resumes a run that was stopped.")]
+RunOut = Annotated[
+    Path, typer.Option("--out", help="Run folder. The same command resumes a run that was stopped."), RUN_FOLDER
+]
 
 ReportFolder = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for report.html, report.md and report.json.", show_default=False),
+    REPORT_FOLDER,
 ]
 
 Scored = Annotated[

@@ -8,14 +8,25 @@ from typing import Annotated
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, Overrides, RunOut, settings_from
+from guerdon.cli.destinations import RUN_FOLDER, Destination
+from guerdon.cli.options import AsJson, ConfigFile, Overrides, settings_from
 from guerdon.cli.output import note, print_page_path, print_report, show
 from guerdon.errors import visible
+
+QUICKSTART_FOLDER = Destination(
+    "folder",
+    (*RUN_FOLDER.names, "train.jsonl", "calibrate.jsonl", "audit.jsonl", "rejected.jsonl"),
+    resumes=True,
+)
 
 
 @app.command()
 def quickstart(
-    out: RunOut = Path("runs/quickstart"),
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Run folder. The same command resumes a run that was stopped."),
+        QUICKSTART_FOLDER,
+    ] = Path("runs/quickstart"),
     data: Annotated[
         Path | None,
         typer.Option(

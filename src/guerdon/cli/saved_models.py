@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from guerdon.cli.app import app
+from guerdon.cli.destinations import Destination
 from guerdon.cli.options import AsJson, ConfigFile, Overrides, settings_from
 from guerdon.cli.output import exit_on_errors, print_report
 
@@ -22,6 +23,7 @@ def doctor(
         typer.Option(
             "--repair", help="Write a copy here that every reader loads, with equal scores.", show_default=False
         ),
+        Destination("directory"),
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from guerdon.cli.app import app
+from guerdon.cli.destinations import RESUMABLE_FILE
 from guerdon.cli.options import AsJson, ConfigFile, ModelDir, Overrides, given_options, settings_from
 from guerdon.cli.output import print_facts, print_rows
 
@@ -20,7 +21,9 @@ def score(
         typer.Option("--data", help="Rows of prompt and response (or responses), or of messages.", show_default=False),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="JSONL: each row with its reward added.", show_default=False)
+        Path | None,
+        typer.Option("--out", help="JSONL: each row with its reward added.", show_default=False),
+        RESUMABLE_FILE,
     ] = None,
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="One prompt, instead of --data.", show_default=False)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from guerdon.cli.app import app
+from guerdon.cli.destinations import RUN_FOLDER
 from guerdon.cli.options import (
     AsJson,
     ConfigFile,
@@ -32,6 +33,7 @@ def train(
         typer.Option(
             "--out", help="Run folder: config, metrics, checkpoint and model. The same command resumes a stopped run."
         ),
+        RUN_FOLDER,
     ],
     held_out: Annotated[
         list[str] | None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -109,6 +109,14 @@ def refuse_foreign_folder(folder: Path) -> None:
     if foreign or not names:
         reason = f"holds {foreign[0]}, which Guerdon did not write" if foreign else "holds folders of somebody else"
         raise GuerdonError(f"{folder}: {reason}, so it is not replaced. Write elsewhere, or move it away.")
+
+
+def refuse_parts_of(inputs: Iterable[Path], folder: Path) -> None:
+    """Raise GuerdonError if the folder exists and is a part of a directory that is read."""
+    target = Path(os.path.realpath(folder))
+    for path in inputs:
+        if target.exists() and Path(os.path.realpath(path)) in target.parents:
+            raise GuerdonError(f"{folder}: is a part of {path}, which is read, so it is not replaced. Write elsewhere.")
 
 
 def _listed_files(folder: Path) -> set[str]:

@@ -32,6 +32,7 @@ from guerdon.io.writers import (
 )
 
 Identity = Mapping[str, Any]
+_locked_here: set[Path] = set()  # folders that this process holds
 
 METRICS = "metrics.jsonl"
 CLAIM = "run.json"  # the identity of the run that a folder belongs to
@@ -82,19 +83,23 @@ class RunFolder:
         if self.path is None or is_follower:
             yield
             return
-        is_new = not self.path.exists()
+        key = Path(os.path.realpath(self.path))
+        if key in _locked_here:  # by a command, for the stage that it runs
+            yield
+            return
+        new = [folder for folder in (key, *key.parents) if not folder.exists()]
         self.create()
         handle = None if sys.platform == "win32" else os.open(self.path, os.O_RDONLY)
         try:
             if handle is not None:
                 _lock(handle, self.path)
-            try:
-                yield
-            finally:
-                with suppress(OSError):
-                    if is_new:
-                        self.path.rmdir()
+            _locked_here.add(key)
+            yield
         finally:
+            _locked_here.discard(key)
+            with suppress(OSError):
+                for folder in new:
+                    folder.rmdir()
             if handle is not None:
                 os.close(handle)
 

@@ -61,13 +61,21 @@ def rejected_path(out: str | Path) -> Path:
 
 
 def refuse_to_replace(inputs: Iterable[str | Path], outputs: Iterable[str | Path]) -> None:
-    """Raise GuerdonError if an output is one of the inputs, whatever the two paths look like."""
-    read = {os.path.realpath(path) for path in inputs}
+    """Raise GuerdonError if an output is one of the inputs, whatever the two paths look like, or an input lies in it.
+
+    Two outputs may not be one file either.
+    """
+    read = [os.path.realpath(path) for path in inputs]
+    written: set[str] = set()
     for path in outputs:
-        if os.path.realpath(path) in read:
+        target = os.path.realpath(path)
+        if any(each == target or each.startswith(target + os.sep) for each in read):
             raise GuerdonError(
-                f"{path}: must not be a file that is read, which the command would replace. Pass another --out."
+                f"{path}: must not be what is read, which the command would replace. Pass another --out."
             )
+        if target in written:
+            raise GuerdonError(f"{path}: must be one output only, got it twice. Give each output its own file.")
+        written.add(target)
 
 
 def set_aside(rows: Iterable[Comparison | Rejected], path: str | Path) -> Iterator[Comparison]:
@@ -285,11 +293,24 @@ def write_json(path: str | Path, value: object) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
+OWN_CONFIG = "# Every option of this run, written by Guerdon; the next run of this folder overwrites it."
+
+
 def write_config(path: str | Path, config: Config) -> None:
     """Write every option as YAML that read_config and --config accept."""
     import yaml
 
-    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_text(path, f"{OWN_CONFIG}\n{text}")
+
+
+def is_own_config(path: Path) -> bool:
+    """Whether write_config wrote the file, so that a run may write it again."""
+    try:
+        with path.open("rb") as file:
+            return file.readline().rstrip() == OWN_CONFIG.encode()
+    except OSError:
+        return False
 
 
 def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:

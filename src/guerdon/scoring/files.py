@@ -31,8 +31,7 @@ def score_rows(
     """
     rows = readers.read_rows(source)
     writers.require_jsonl_ending(out)
-    if Path(out).resolve() == Path(source).resolve():
-        raise GuerdonError(f"{out}: must not be the file that is scored, which it would replace. Pass another --out.")
+    writers.refuse_to_replace([source], [out])
     with run_folder.open_resumable(out, identity) as sink:
         if sink.rows:
             _refuse_other_rows(sink.partial, rows)

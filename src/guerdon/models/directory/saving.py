@@ -7,6 +7,7 @@ share a backbone are written as members whose backbone is one linked file.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def save_calibration(model: CalibratedModel, folder: str | Path, out: str | Path
     """Store a calibration. In place only reward.json or ensemble.json is rewritten; in another folder the whole model is."""
     inner = model.model
     is_multi_head = isinstance(inner, ScalarRewardModel) and inner.heads > 1  # each head has a reward.json of its own
-    if is_multi_head or (out is not None and Path(out) != Path(folder)):
+    if is_multi_head or _is_elsewhere(folder, out):
         save(model, out or folder)
     elif isinstance(inner, Ensemble):
         manifest = dataclasses.replace(read_manifest(folder), calibration=model.calibration)
@@ -79,12 +80,17 @@ def save_uncertainty(model: CalibratedModel, folder: str | Path, out: str | Path
     inner = model.model
     assert isinstance(inner, ScalarRewardModel)
     assert inner.uncertainty is not None
-    if out is not None and Path(out) != Path(folder):
+    if out is not None and _is_elsewhere(folder, out):
         return save(model, out)
     with writers.atomic_write(Path(folder) / UNCERTAINTY_FILE, "wb") as file:
         file.write(uncertainty_as_bytes(inner.uncertainty))
     (Path(folder) / OLD_FILE).unlink(missing_ok=True)
     return save_calibration(model, folder)
+
+
+def _is_elsewhere(folder: str | Path, out: str | Path | None) -> bool:
+    """Whether the result goes to another directory than the model's own, whatever the two paths look like."""
+    return out is not None and os.path.realpath(out) != os.path.realpath(folder)
 
 
 def save_members(

@@ -1,0 +1,138 @@
+"""Where a command writes: no destination may be an input, a foreign folder is refused before any work, and folders are locked.
+
+An option that names a destination has a Destination in its annotation; every other option that names something on disk
+is an input.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from guerdon.cli import stopping
+
+
+@dataclass(frozen=True)
+class Destination:
+    """What an option such as --out names.
+
+    kind: a file; a folder into which files are written; or a directory that is replaced whole. names: what is written
+    into the folder, or in place of NAME in a file's folder, such as NAME.rejected.jsonl; a directory ends with a slash.
+    instead: the option that is changed in place where this one is absent or names the same. resumes: whether the same
+    command resumes one that was stopped.
+    """
+
+    kind: Literal["file", "folder", "directory"]
+    names: tuple[str, ...] = ()
+    instead: str | None = None
+    resumes: bool = False
+
+    def paths(self, path: Path) -> list[Path]:
+        """Everything that is written or replaced."""
+        if self.kind == "folder":
+            return [path / name for name in self.names]
+        stem = path.name.removesuffix(".jsonl")
+        return [path, *(path.with_name(name.replace("NAME", stem)) for name in self.names)]
+
+
+FILE: Final = Destination("file")
+RESUMABLE_FILE: Final = Destination("file", resumes=True)
+REPORT_FILES: Final = ("report.html", "report.md", "report.json")
+REPORT_FOLDER: Final = Destination("folder", REPORT_FILES)
+RUN_FOLDER: Final = Destination(
+    "folder",
+    (
+        "config.yaml", "metrics.jsonl", "checks.jsonl", "held_out.jsonl", "excluded.json", "run.json", "state.json",
+        "model/", "policy/", "checkpoint/", "best/", *REPORT_FILES,
+    ),
+    resumes=True,
+)  # fmt: skip
+
+
+def protect_inputs(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which first looks where it would write, and holds its folders until it ends."""
+    destinations = _destinations(command)
+
+    @functools.wraps(command)
+    def protected(**values: Any) -> None:
+        given = {name: (kind, Path(values[name])) for name, kind in destinations.items() if values[name] is not None}
+        stopping.set_resumable(any(destination.resumes for destination, _ in given.values()))
+        inputs = {name: list(_existing_paths(value)) for name, value in values.items() if name not in given}
+        in_place = _paths_in_place(destinations, values)
+        _refuse_inputs(given, inputs, in_place)
+        with ExitStack() as stack:
+            for folder in [path for kind, path in given.values() if kind.kind != "file"] + in_place:
+                stack.enter_context(_locked(folder))
+            command(**values)
+
+    return protected
+
+
+def _destinations(command: Callable[..., None]) -> dict[str, Destination]:
+    """The parameters that name a destination."""
+    parameters = inspect.signature(command, eval_str=True).parameters.values()
+    marks = {parameter.name: get_args(parameter.annotation)[1:] for parameter in parameters}
+    return {name: mark for name, given in marks.items() for mark in given if isinstance(mark, Destination)}
+
+
+def _existing_paths(value: Any) -> Iterator[Path]:
+    """The files and folders that an option's value names: PATH, NAME=PATH, or FILE.py:FUNCTION."""
+    for word in value if isinstance(value, list) else [value]:
+        if not isinstance(word, str | Path):
+            continue
+        file, _, function = str(word).rpartition(":")
+        words = (str(word), str(word).partition("=")[2], file if function and file.endswith(".py") else "")
+        yield from (Path(text) for text in words if text and os.path.lexists(text))
+
+
+def _paths_in_place(destinations: Mapping[str, Destination], values: Mapping[str, Any]) -> list[Path]:
+    """The saved models that the command changes where they are."""
+    models = [
+        Path(values[destination.instead])
+        for name, destination in destinations.items()
+        if destination.instead and (values[name] is None or _same(values[name], values[destination.instead]))
+    ]
+    return [model for model in models if model.is_dir()]
+
+
+def _refuse_inputs(
+    given: Mapping[str, tuple[Destination, Path]], inputs: Mapping[str, list[Path]], in_place: list[Path]
+) -> None:
+    """Raise GuerdonError for a destination that is an input, or a directory of somebody else."""
+    from guerdon.io import directories, writers
+
+    outputs = [path for destination, path in given.values() if not _among(path, in_place)]
+    written = [
+        each for destination, path in given.values() if not _among(path, in_place) for each in destination.paths(path)
+    ]
+    read = [
+        path
+        for name, paths in inputs.items()
+        for path in paths
+        if not (name == "config" and writers.is_own_config(path))
+    ]
+    writers.refuse_to_replace(read, written)
+    for destination, path in given.values():
+        if destination.kind == "directory" and path in outputs:
+            directories.refuse_parts_of([path for path in read if path.is_dir()], path)
+            directories.refuse_foreign_folder(path)
+
+
+def _locked(folder: Path) -> Any:
+    from guerdon.io.run_folder import RunFolder
+
+    return RunFolder(folder).lock()
+
+
+def _same(a: str | Path, b: str | Path) -> bool:
+    return os.path.realpath(a) == os.path.realpath(b)
+
+
+def _among(path: Path, others: list[Path]) -> bool:
+    return any(_same(path, other) for other in others)
