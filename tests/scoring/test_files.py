@@ -304,6 +304,6 @@ def test_a_name_that_promises_another_format_is_refused(tmp_path, name):
 def test_the_source_is_not_replaced(tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text('{"prompt": "a", "response": "b"}\n')
-    with pytest.raises(GuerdonError, match="must not be the file that is scored"):
+    with pytest.raises(GuerdonError, match="must not be what is read, which the command would replace"):
         score_rows(good_worker, source, source, None)
     assert source.read_text().startswith('{"prompt"')
