@@ -10,6 +10,10 @@ from guerdon.config import Config, ModelOptions, OptimizeOptions, PolicyOptions,
 from guerdon.io import readers, writers
 
 CONFLICTS = [
+    (
+        {"train.report_to": ["dvclive"]},
+        "train.report_to must be a list of installed trackers, got 'dvclive'. Install it (pip install dvclive), or leave",
+    ),
     ({"train.compile": True, "train.shard": True}, "train.compile must be false with train.shard=true, got True."),
     (
         {"train.loss": "rao_kupper", "train.label_smoothing": 0.1},

@@ -108,8 +108,8 @@ class OptimizeOptions(Options):
         "spread (GRPO).",
     )
     updates: int = Field(100, ge=1, description="Batches of rollouts, each learned from once and discarded.")
-    prompts: int = Field(32, ge=1, description="Prompts per batch.")
-    samples: int = Field(1, ge=1, description="Replies per prompt; leave_one_out and group need at least 2.")
+    prompts: int = Field(32, ge=1, le=8192, description="Prompts per batch.")
+    samples: int = Field(1, ge=1, le=8192, description="Replies per prompt; leave_one_out and group need at least 2.")
     max_tokens: int = Field(64, ge=1, description="Maximum tokens in a reply.")
     temperature: float = Field(
         1.0, gt=0, description="Divides the logits of rollouts, reference and update in the same way."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -10,6 +11,7 @@ from pydantic import Field, field_validator
 from guerdon.config.base import Beta, Device, Options, Seed, TemplateName, Truncation, refuse_idle_adapters
 from guerdon.errors import field_error
 
+Tracker = Literal["trackio", "tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab"]
 LOSSES_THAT_READ = {"label_smoothing": ("bradley_terry", "all_pairs"), "margin_scale": ("bradley_terry",)}
 
 
@@ -144,12 +146,16 @@ class TrainOptions(Options):
         10.0, ge=0, description="Minutes after which a checkpoint is written in between; 0 counts steps only."
     )
     seed: Seed = Field(0, description="Seeds the head and the order of the data, nothing else (dropout is 0).")
-    report_to: list[str] = Field(
-        default_factory=list, description="Trackers besides metrics.jsonl: trackio, tensorboard, wandb, mlflow."
+    report_to: list[Tracker] = Field(
+        default_factory=list, description="Trackers besides metrics.jsonl, each of which must be installed."
     )
 
     def refuse_conflicts(self) -> None:
         """Raise GuerdonError for options that exclude each other, and for those that the loss does not use."""
+        for tracker in self.report_to:
+            if find_spec(tracker) is None:
+                advice = f"Install it (pip install {tracker.replace('_', '-')}), or leave it out."
+                raise field_error("train.report_to", "a list of installed trackers", tracker, advice)
         if self.compile and self.shard:
             raise field_error("train.compile", "false with train.shard=true", True, "Leave one of them out.")
         for name, losses in LOSSES_THAT_READ.items():
@@ -186,7 +192,7 @@ class UncertaintyOptions(Options):
 
     most: int = Field(
         20_000,
-        ge=1,
+        ge=100,
         description="Maximum training comparisons read, drawn by hash of the group and weighted to stand for all of them.",
     )
     prior_precision: float | None = Field(
