@@ -41,6 +41,7 @@ _NAMES = {
         "best_of_n",
         "load_policy",
         "optimize",
+        "sample",
     ),
     "guerdon.api.overoptimization": ("measure_overoptimization",),
     "guerdon.api.alignment_tax": ("measure_alignment_tax",),
@@ -79,7 +80,7 @@ if TYPE_CHECKING:
     from guerdon.api.calibration import calibrate
     from guerdon.api.data import check, read, split, write
     from guerdon.api.ensembles import ensemble, train_ensemble, warm
-    from guerdon.api.optimization import best_of_n, load_policy, optimize
+    from guerdon.api.optimization import best_of_n, load_policy, optimize, sample
     from guerdon.api.overoptimization import measure_overoptimization
     from guerdon.api.pipeline import quickstart
     from guerdon.api.saved_models import doctor, load, save

@@ -95,6 +95,23 @@ def best_of_n(
     return to_report(pool, pool_curve(pool.rollouts, **options))
 
 
+def sample(policy: Policy, prompts: Sequence[PromptLike], out: str | Path, **options: Any) -> dict[str, int]:
+    """Sample N replies to each prompt into the file `out`, which `score` reads; returns counts.
+
+    A prompt's replies depend on the seed and the prompt's position only, and equal those that best_of_n draws. The same
+    call resumes a killed run. Keywords are BestOfNOptions. Raises GuerdonError if no prompt can be answered.
+    """
+    from guerdon.optimization import write_pool
+
+    questions = [as_prompt(prompt) for prompt in prompts]
+    identity = {
+        "policy": getattr(policy, "fingerprint", repr(policy)),
+        "prompts": digest([prompt_digest(prompt) for prompt in questions]),
+    }
+    details = _settings_digest(policy, [])
+    return write_pool(out, policy, None, questions, make(BestOfNOptions, options), identity=identity, details=details)
+
+
 def pool_curve(rollouts: Rollouts, **options: Any) -> PoolCurve:
     """Reward, gold and KL of the best of n, for n = 1, 2, 4, ... Keywords are BestOfNOptions."""
     from guerdon.optimization import curve

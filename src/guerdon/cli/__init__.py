@@ -13,6 +13,7 @@ from guerdon.cli import (  # noqa: F401, I001
     benchmarks,
     scoring,
     ensembles,
+    sampling,
     optimization,
     overoptimization,
     alignment_tax,

@@ -131,7 +131,7 @@ def test_prompts_are_streamed_and_rows_are_not_kept():
 
 
 def test_no_prompts_are_an_error():
-    with pytest.raises(GuerdonError, match="best of n: there must be at least one prompt"):
+    with pytest.raises(GuerdonError, match="sample: there must be at least one prompt"):
         draw_rows([])
 
 

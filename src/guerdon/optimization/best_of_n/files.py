@@ -81,7 +81,7 @@ def _refuse_unlike(one: Rollouts, other: Rollouts, first: str, place: str) -> No
 def write_pool(
     path: str | Path,
     policy: Policy,
-    reward: Reward,
+    reward: Reward | None,
     prompts: Iterable[PromptLike],
     options: BestOfNOptions,
     *,

@@ -1,4 +1,7 @@
-"""A row of a pool's file: one prompt with its N responses and their columns, or the reason why it was excluded."""
+"""A row of a pool's file: one prompt with its N responses and their columns, or the reason why it was excluded.
+
+Without a reward the row holds the responses only.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,9 @@ COLUMNS: Mapping[str, Mapping[str, Any]] = {
 def rollouts_row(rollouts: Rollouts) -> Row:
     """The row of one prompt's scored responses. Columns that were not measured are absent, and so is a `truncated` of all False.
 
-    {id, prompt: [{role, content}], responses: [{text, finish}], reward: [N], gold?: [N], log_prob?: [N], std?: [N],
-     shift_p?: [N], partly_read?: [N] of 0 and 1, best: index of the first response with the highest reward}
+    {id, prompt: [{role, content}], responses: [{text, finish}], reward?: [N], gold?: [N], log_prob?: [N], std?: [N],
+     shift_p?: [N], partly_read?: [N] of 0 and 1, best?: index of the first response with the highest reward}
     """
-    assert rollouts.reward is not None
     prompt = rollouts.prompts[0]
     columns = {name: getattr(rollouts, name) for name in COLUMNS if name != "partly_read"}
     if rollouts.truncated is not None and rollouts.truncated.any():
@@ -44,7 +46,7 @@ def rollouts_row(rollouts: Rollouts) -> Row:
         **schema.prompt_to_row(prompt),
         "responses": [response_row(response) for response in rollouts.responses],
         **{name: np.asarray(values).tolist() for name, values in columns.items() if values is not None},
-        "best": int(np.argmax(rollouts.reward)),
+        **({} if rollouts.reward is None else {"best": int(np.argmax(rollouts.reward))}),
     }
 
 

@@ -70,9 +70,11 @@ Output = TypeVar("Output", _Drawn, _Done)
 
 @final
 class PoolSampler:
-    """A policy, the reward that chooses among its responses, and optionally gold, which only judges them."""
+    """A policy, the reward that chooses among its responses, and gold, which only judges them; both are optional."""
 
-    def __init__(self, policy: Policy, reward: Reward, options: BestOfNOptions, gold: Reward | None = None) -> None:
+    def __init__(
+        self, policy: Policy, reward: Reward | None, options: BestOfNOptions, gold: Reward | None = None
+    ) -> None:
         self.policy, self.reward, self.gold, self.options = policy, reward, gold, options
         # The last prompt that went through: drawn or scored once more, it tells a bad prompt from a broken policy
         hello = Rollouts((HELLO,) * options.n, (Response("Hello.", finish="stop"),) * options.n, samples=options.n)
@@ -104,7 +106,7 @@ class PoolSampler:
         counts = {"prompts": 0, "responses": 0, "excluded": 0}
         self.unwritten = dict(saved or {})
         numbered = islice(enumerate(prompts), skip, None)
-        with ProgressBar(total, "best of n", "prompts", initial=skip) as bar:
+        with ProgressBar(total, "sample" if self.reward is None else "best of n", "prompts", initial=skip) as bar:
             # Grouped by position, not by count: wherever a run resumes, the same prompts are sampled and scored together
             for _, pairs in groupby(numbered, lambda pair: pair[0] // self.options.prompts_at_once):
                 group = [_Numbered(position, _as_prompt(position, prompt)) for position, prompt in pairs]
@@ -120,7 +122,7 @@ class PoolSampler:
                 counts["responses"] += self.options.n * (len(rows) - excluded)
                 bar.advance(len(rows), excluded=counts["excluded"])
         if not counts["prompts"] and not skip:
-            raise GuerdonError("best of n: there must be at least one prompt, got none. Give a file with prompts.")
+            raise GuerdonError("sample: there must be at least one prompt, got none. Give a file with prompts.")
         return counts
 
     def _rescue(self, group: Sequence[_Numbered], sink: Sink, save: Save | None) -> None:
@@ -239,7 +241,7 @@ class PoolSampler:
 
     def _score(self, items: Sequence[_Drawn]) -> list[_Done]:
         rollouts = Rollouts.join([item.rollouts for item in items])
-        scored = self.reward.score_rollouts(rollouts)
+        scored = rollouts if self.reward is None else self.reward.score_rollouts(rollouts)
         gold = None if self.gold is None else self.gold.score(rollouts.prompts, rollouts.responses).value
         groups = _divide(replace(scored, gold=gold), self.options.n)
         return [_Done(item.position, _row(item.prompt, group)) for item, group in zip(items, groups, strict=True)]
