@@ -41,7 +41,7 @@ def sample(
 
     `guerdon score` reads the file. Nothing but the temperature shapes the distribution. The same command resumes a killed run.
 
-    Example: guerdon sample runs/ppo/policy --prompt "Write a tweet about rain." --n 4 best_of_n.max_tokens=40
+    Example: guerdon sample org/model --prompt "Write a tweet about rain." --n 4 best_of_n.max_tokens=40
     """
     from guerdon.api import optimization
     from guerdon.contracts import GuerdonError
