@@ -27,7 +27,7 @@ def rows(path):
 
 def test_a_file_holds_the_responses_that_best_of_n_would_draw(tiny_dir, tmp_path, prompts):
     out, pool = tmp_path / "replies.jsonl", tmp_path / "pool.jsonl"
-    ran = run("sample", tiny_dir, "--prompts", prompts, "--out", out, *FEW, "--json")
+    ran = run("sample", "--policy", tiny_dir, "--prompts", prompts, "--out", out, *FEW, "--json")
     assert ran.code == 0, ran.err
     assert json.loads(ran.out) == {"prompts": 3, "responses": 9, "excluded": 0, "out": str(out)}
     guerdon.best_of_n(small_policy(tiny_dir, 0), kindness, PROMPTS[:3], pool, n=3, max_tokens=4)
@@ -37,7 +37,7 @@ def test_a_file_holds_the_responses_that_best_of_n_would_draw(tiny_dir, tmp_path
 
 def test_the_file_is_what_score_reads_and_not_a_pool(tiny_dir, tmp_path, prompts):
     out = tmp_path / "replies.jsonl"
-    run("sample", tiny_dir, "--prompts", prompts, "--out", out, *FEW)
+    run("sample", "--policy", tiny_dir, "--prompts", prompts, "--out", out, *FEW)
     for row in rows(out):
         prompt, responses, is_single = conversation_from_row("here", row)
         assert (prompt[-1].role, len(responses), is_single) == ("user", 3, False)
@@ -48,7 +48,7 @@ def test_the_file_is_what_score_reads_and_not_a_pool(tiny_dir, tmp_path, prompts
 
 def test_the_same_command_resumes(tiny_dir, tmp_path, prompts, monkeypatch):
     out = tmp_path / "replies.jsonl"
-    words = ("sample", tiny_dir, "--prompts", prompts, *FEW, "best_of_n.prompts_at_once=1", "--out")
+    words = ("sample", "--policy", tiny_dir, "--prompts", prompts, *FEW, "best_of_n.prompts_at_once=1", "--out")
     assert run(*words, tmp_path / "whole.jsonl").code == 0
     sample, calls = LanguagePolicy.sample_with_seeds, []
 
@@ -67,12 +67,12 @@ def test_the_same_command_resumes(tiny_dir, tmp_path, prompts, monkeypatch):
 
 
 def test_a_prompt_on_the_command_line_prints_its_responses(tiny_dir):
-    ran = run("sample", tiny_dir, "--prompt", "write a tweet", *FEW, "--json")
+    ran = run("sample", "--policy", tiny_dir, "--prompt", "write a tweet", *FEW, "--json")
     assert ran.code == 0, ran.err
     responses = json.loads(ran.out)["responses"]
     assert len(responses) == 3
     assert {response["finish"] for response in responses} <= {"stop", "length"}
-    ran = run("sample", tiny_dir, "--prompt", "write a tweet", *FEW)
+    ran = run("sample", "--policy", tiny_dir, "--prompt", "write a tweet", *FEW)
     assert len(ran.out.splitlines()) >= 3
 
 
@@ -91,7 +91,7 @@ def test_a_prompt_on_the_command_line_prints_its_responses(tiny_dir):
 def test_a_mistake_is_one_line(tiny_dir, prompts, words, complaint, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     before = prompts.read_bytes()
-    ran = run("sample", tiny_dir, *(str(word).replace("{prompts}", str(prompts)) for word in words))
+    ran = run("sample", "--policy", tiny_dir, *(str(word).replace("{prompts}", str(prompts)) for word in words))
     assert ran.code == 2
     line = ran.err.splitlines()[-1]
     assert complaint in line

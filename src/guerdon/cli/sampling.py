@@ -15,8 +15,13 @@ from guerdon.cli.output import print_facts, print_rows
 @app.command()
 def sample(
     policy: Annotated[
-        str, typer.Argument(metavar="[POLICY]", help="Hub name or directory of a causal language model.")
-    ] = "starter",
+        str | None,
+        typer.Option(
+            "--policy",
+            help="Hub name or directory of a causal language model; the starter model by default.",
+            show_default=False,
+        ),
+    ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
@@ -41,14 +46,14 @@ def sample(
 
     `guerdon score` reads the file. Nothing but the temperature shapes the distribution. The same command resumes a killed run.
 
-    Example: guerdon sample org/model --prompt "Write a tweet about rain." --n 4 best_of_n.max_tokens=40
+    Example: guerdon sample --policy org/model --prompt "Write a tweet about rain." --n 4 best_of_n.max_tokens=40
     """
     from guerdon.api import optimization
     from guerdon.contracts import GuerdonError
     from guerdon.io import readers
 
     settings = settings_from(
-        config, None, overrides, runs=["policy"], best_of_n=given_options(n=n), policy={"base": policy}
+        config, None, overrides, runs=["policy"], best_of_n=given_options(n=n), policy=given_options(base=policy)
     )
     options = settings.best_of_n
     is_file, is_text = prompts is not None and out is not None, prompts is None and out is None
