@@ -379,3 +379,24 @@ def test_size_counts_the_arguments_of_calls():
     long = Response(messages=(Message("assistant", "", (ToolCall("f", json.dumps({"x": "y" * 100})),)),))
     assert _size("a", "bc") == 3
     assert _size("a", long) > 100
+
+
+def test_the_location_of_a_prompt_stays_with_its_parts_and_copies_and_makes_no_prompt_differ():
+    prompt = as_prompt([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
+    located = prompt.at("a.jsonl:3")
+    copies = [
+        located[1:],
+        located + prompt,
+        prompt[:1] + located,
+        as_prompt(located),
+        pickle.loads(pickle.dumps(located)),
+    ]
+    assert [copy.location for copy in copies] == ["a.jsonl:3"] * 5
+    assert (located, hash(located), prompt.location) == (prompt, hash(prompt), "")
+
+
+def test_an_error_about_a_prompt_names_its_row_once():
+    located = as_prompt("Hi").at("a.jsonl:3")
+    expected = pytest.raises(GuerdonError, match=r"^a\.jsonl:3: no\. Drop it\.$")
+    with expected, located.named_in_errors(), located.named_in_errors():
+        raise GuerdonError("no. Drop it.")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, SupportsIndex, overload
 
@@ -95,16 +96,35 @@ class Prompt(tuple[Message, ...]):
 
     tools: each tool's definition as JSON text in one spelling, {"type": "function", "function": {"name", ...}} or
     {"name", ...}. A slice or a sum keeps the tools. A prompt without tools equals the plain tuple of its messages.
+    location: the row that the prompt was read from, such as pairs.jsonl:12, for errors; "" where there is none. It makes no
+    prompt differ from another.
     """
 
     tools: tuple[str, ...]
+    location: str = ""
 
     def __new__(cls, messages: Iterable[Message] = (), tools: Iterable[str | Mapping[str, Any]] = ()) -> Self:
         """Messages, and the definition of each tool as an object or as JSON text; a Prompt without `tools` keeps its own."""
         prompt = super().__new__(cls, messages)
         given = tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(tools))
         prompt.__dict__["tools"] = given or getattr(messages, "tools", ())
+        if location := getattr(messages, "location", ""):
+            prompt.__dict__["location"] = location
         return prompt
+
+    def at(self, location: str) -> Prompt:
+        """The same prompt, with the location of its row."""
+        return _derived(self, self.tools, location)
+
+    @contextmanager
+    def named_in_errors(self) -> Iterator[None]:
+        """An error raised inside starts with the location of the prompt's row."""
+        try:
+            yield
+        except GuerdonError as error:
+            if not self.location or str(error).startswith(self.location):
+                raise
+            raise GuerdonError(f"{self.location}: {error}") from None
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Prompt cannot be changed: {name}")
@@ -126,14 +146,15 @@ class Prompt(tuple[Message, ...]):
 
     def __getitem__(self, index: SupportsIndex | slice, /) -> Message | Prompt:
         if isinstance(index, slice):
-            return _with_tools(tuple.__getitem__(self, index), self.tools)
+            return _derived(tuple.__getitem__(self, index), self.tools, self.location)
         return tuple.__getitem__(self, index)
 
     def __add__(self, other: tuple[Any, ...], /) -> Prompt:
-        return _with_tools(tuple(self) + tuple(other), _shared_tools(self.tools, getattr(other, "tools", ())))
+        tools = _shared_tools(self.tools, getattr(other, "tools", ()))
+        return _derived(tuple(self) + tuple(other), tools, self.location or getattr(other, "location", ""))
 
     def __radd__(self, other: tuple[Message, ...], /) -> Prompt:
-        return _with_tools(tuple(other) + tuple(self), self.tools)
+        return _derived(tuple(other) + tuple(self), self.tools, self.location)
 
     def __repr__(self) -> str:
         return f"Prompt({tuple.__repr__(self)}, tools={self.tools!r})" if self.tools else tuple.__repr__(self)
@@ -423,10 +444,12 @@ def _check_response_turns(messages: Sequence[Message]) -> None:
             )
 
 
-def _with_tools(messages: tuple[Message, ...], tools: tuple[str, ...]) -> Prompt:
+def _derived(messages: tuple[Message, ...], tools: tuple[str, ...], location: str) -> Prompt:
     """A prompt of tools that were checked before."""
     prompt = Prompt(messages)
     prompt.__dict__["tools"] = tools
+    if location:
+        prompt.__dict__["location"] = location
     return prompt
 
 

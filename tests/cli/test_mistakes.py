@@ -61,6 +61,7 @@ def desk(tiny_dir, tmp_path_factory):
     (place / "photo.jsonl").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
     (place / "folder.jsonl").mkdir()
     (place / "row.jsonl").write_text('{"prompt": "a", "response": "b"}\n{"prompt": "a", "answer": "b"}\n')
+    (place / "rows.jsonl").write_text('{"prompt": "a", "answer": "b"}\n' * 2)
     (place / "blank.jsonl").write_text('{"prompt": ""}\n{"prompt": "  "}\n')
     (place / "numbers.jsonl").write_text('{"prompt": 3}\n')
     (place / "rule.py").write_text(RULES)
@@ -179,7 +180,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (on_model("score", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
         (train("words"), "words.jsonl:1: is not valid JSON"),
         (on_model("score", "words"), "words.jsonl:1: is not valid JSON"),
-        (on_model("score", "row"), "row.jsonl:2: row must be an object with prompt and response"),
+        (on_model("score", "rows"), "rows.jsonl:1: row must be an object with prompt and response"),
         # models that cannot be loaded
         (train("good", "bare"), "bare: the tokenizer must have a chat template, got none. Set model.template=plain"),
         (train("good", "nothing"), "nothing: not a readable model (no config.json)"),
@@ -364,7 +365,7 @@ def test_an_existing_file_stays_when_a_command_fails(desk, tmp_path):
         (tmp_path / "x.jsonl").write_text("mine")
         words = {
             "import": ("import", "{desk}/words.jsonl", "--out", "{out}/x.jsonl", "--strict"),
-            "score": ("score", "{desk}/model", "--data", "{desk}/row.jsonl", "--out", "{out}/x.jsonl"),
+            "score": ("score", "{desk}/model", "--data", "{desk}/rows.jsonl", "--out", "{out}/x.jsonl"),
         }
         assert run(desk, tmp_path, *words[verb]).code == 2
         assert tree(tmp_path) == {"x.jsonl": b"mine"}
@@ -443,6 +444,57 @@ def test_an_import_without_a_usable_row_leaves_an_older_output_as_it_was(desk, t
     assert ran.code == 2
     assert f"Read the reasons in {tmp_path / 'x.rejected.jsonl'}." in ran.err
     assert (tmp_path / "x.jsonl").read_text() == "mine"
+
+
+def test_score_takes_comparisons_of_any_format_and_leaves_bad_rows_out(desk, tmp_path):
+    (tmp_path / "a.csv").write_text("question,first,second,label\nq,good,bad,a\nq,good,,a\n")
+    out, files = tmp_path / "x.jsonl", ("--data", "{out}/a.csv", "--data", "{desk}/row.jsonl")
+    ran = run(desk, tmp_path, "score", "{desk}/model", *files, "--out", "{out}/x.jsonl", "--column", "prompt=question")
+    assert ran.code == 0, ran
+    assert f"{tmp_path / 'a.csv'}:3: second must be a response that is not empty" in ran.err
+    first, second = (json.loads(line) for line in out.read_text().splitlines())
+    assert [response["text"] for response in first["responses"]] == ["good", "bad"]
+    assert len(first["rewards"]) == 2
+    assert second["prompt"] == "a"
+    assert isinstance(second["reward"], float)
+    ran = run(desk, tmp_path, "audit", "--from", "{out}/x.jsonl", "--json")
+    assert "Traceback" not in ran.err
+
+
+REFUSES = """{%- for message in messages -%}
+{%- if not loop.first and message.role == messages[loop.index0 - 1].role -%}
+{{- raise_exception('Conversation roles must alternate') -}}
+{%- endif -%}
+{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
+{%- endfor -%}
+{{ '<|im_start|>assistant\n' if add_generation_prompt }}"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_conversation_that_the_template_refuses_is_named_by_its_row(desk, tmp_path, workers):
+    for name in ("tiny", "model"):
+        shutil.copytree(desk / name, tmp_path / name)
+        (tmp_path / name / "chat_template.jinja").write_text(REFUSES)
+    turns = [{"role": "user", "content": word} for word in ("Hi", "Are you there?")]
+    rows = [{"prompt": f"q {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(40)]
+    replies = {
+        key: [*turns, {"role": "assistant", "content": word}] for key, word in (("chosen", "a"), ("rejected", "b"))
+    }
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows[:30], replies, *rows[30:]]))
+    commands = {
+        "train": ("train", "--base", "{out}/tiny", "--data", "{out}/some.jsonl", *OUT),
+        "check": ("check", "{out}/some.jsonl", "--model", "{out}/model"),
+        "audit": ("audit", "{out}/model", "--data", "{out}/some.jsonl", "audit.hygiene_rows=1000"),
+        "calibrate": ("calibrate", "{out}/model", "--data", "{out}/some.jsonl"),
+        "score": ("score", "{out}/model", "--data", "{out}/some.jsonl", "--out", "{out}/x.jsonl", "--workers", workers),
+    }
+    for verb, words in commands.items() if workers == "1" else [("score", commands["score"])]:
+        ran = run(desk, tmp_path, *words)
+        line = ran.err.splitlines()[-1]
+        assert ran.code == 2, (verb, ran)
+        assert line.startswith(
+            f"error: {tmp_path / 'some.jsonl'}:31: the chat template must accept the conversation"
+        ), line
 
 
 def test_commands_take_any_known_format_and_several_files(desk, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from guerdon.config import ImportOptions
 from guerdon.contracts import (
     GuerdonError,
     PromptLike,
@@ -12,6 +13,7 @@ from guerdon.contracts import (
     RewardModel,
     Scores,
 )
+from guerdon.progress import note
 from guerdon.scoring.bulk_scorer import BulkScorer
 from guerdon.scoring.chunks import CHUNK
 from guerdon.scoring.files import score_rows
@@ -23,18 +25,35 @@ def score(model: RewardModel, prompts: Sequence[PromptLike], responses: Sequence
 
 
 def score_file(
-    model: BulkScorer | RewardModel, source: str | Path, out: str | Path, *, workers: int = 1, chunk: int = CHUNK
+    model: BulkScorer | RewardModel,
+    source: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    workers: int = 1,
+    chunk: int = CHUNK,
+    imports: ImportOptions | None = None,
 ) -> dict[str, int]:
-    """Stream a file's rows to `out`, each with its reward or rewards; returns the numbers of rows and responses.
+    """Stream the rows of files to `out`, each with its reward or rewards; returns the numbers of rows and responses.
 
-    A row holds prompt (text or messages) with response or responses, or messages that end with an assistant turn.
-    `chunk` responses are scored and written at a time. With a BulkScorer, the same call resumes a killed run, and several
-    `workers` share the file; any other model runs in this process and starts over.
+    A row holds prompt (text or messages) with response or responses, or messages that end with an assistant turn; or it is
+    a comparison in any known format, read by `imports`, which becomes Guerdon's own row. A row that cannot be read is left
+    out and counted in a note. `chunk` responses are scored and written at a time. With a BulkScorer, the same call resumes a
+    killed run, and several `workers` share the file; any other model runs in this process and starts over.
     """
-    if isinstance(model, BulkScorer):
-        return score_rows(model.load_on_worker, source, out, model.identity(), workers=workers, chunk=chunk)
-    if workers != 1:
+    from guerdon.data.files import Rejects, require_usable, scorable_rows
+
+    if workers != 1 and not isinstance(model, BulkScorer):
         raise GuerdonError(
             f"workers must be 1 for a model that is already loaded, got {workers}. Use score_file(BulkScorer(DIR), ...)."
         )
-    return score_rows(lambda _: model, source, out, None, chunk=chunk)
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    rejects = Rejects()
+    rows = require_usable(scorable_rows(sources, imports or ImportOptions(), rejects, note), rejects)
+    if isinstance(model, BulkScorer):
+        load, identity = model.load_on_worker, model.identity()
+        counts = score_rows(load, sources, out, identity, workers=workers, chunk=chunk, rows=rows)
+    else:
+        counts = score_rows(lambda _: model, sources, out, None, chunk=chunk, rows=rows)
+    if rejects.count:
+        note(f"{', '.join(map(str, sources))}: {rejects.count:,} rows left out; the first is {rejects.first_reason}")
+    return counts

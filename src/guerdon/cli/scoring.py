@@ -9,16 +9,30 @@ import typer
 
 from guerdon.cli.app import app
 from guerdon.cli.destinations import RESUMABLE_FILE
-from guerdon.cli.options import AsJson, ConfigFile, ModelDir, Overrides, given_options, settings_from
+from guerdon.cli.options import (
+    AsJson,
+    ConfigFile,
+    ModelDir,
+    Overrides,
+    RowOptions,
+    given_options,
+    settings_from,
+    with_option_groups,
+)
 from guerdon.cli.output import print_facts, print_rows
 
 
 @app.command()
+@with_option_groups
 def score(
     model: ModelDir,
     data: Annotated[
-        Path | None,
-        typer.Option("--data", help="Rows of prompt and response (or responses), or of messages.", show_default=False),
+        list[str] | None,
+        typer.Option(
+            "--data",
+            help="Rows of prompt and response (or responses), of messages, or comparisons in any known format; repeatable.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -40,6 +54,8 @@ def score(
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
+    *,
+    rows: RowOptions,
 ) -> None:
     """Score responses with a reward model.
 
@@ -52,9 +68,9 @@ def score(
     from guerdon.contracts import GuerdonError
     from guerdon.scoring.bulk_scorer import BulkScorer
 
-    settings = settings_from(config, None, overrides, score=given_options(workers=workers))
-    is_file = data is not None and out is not None and prompt is None and not response
-    is_text = data is None and prompt is not None and response and out is None and workers is None
+    settings = settings_from(config, None, overrides, score=given_options(workers=workers), imports=rows.given())
+    is_file = bool(data) and out is not None and prompt is None and not response
+    is_text = not data and prompt is not None and response and out is None and workers is None
     if not (is_file or is_text):
         options = {"--data": data, "--out": out, "--prompt": prompt, "--response": response, "--workers": workers}
         given = [name for name, value in options.items() if value]
@@ -64,8 +80,9 @@ def score(
         )
     scorer_options = settings.score.model_dump(exclude={"workers"})
     scorer = BulkScorer(model, **settings.model.model_dump(exclude_unset=True), **scorer_options)
-    if data is not None and out is not None:
-        print_facts({**score_file(scorer, data, out, workers=settings.score.workers), "out": str(out)}, json)
+    if data and out is not None:
+        counts = score_file(scorer, data, out, workers=settings.score.workers, imports=settings.imports)
+        print_facts({**counts, "out": str(out)}, json)
         return
     answers = response or []
     values = scorer.score([prompt or ""] * len(answers), answers).value.tolist()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
-from guerdon.data.importers import Rejected, import_rows
+from guerdon.data.importers import DETECTION_ROWS, Rejected, import_rows
 from guerdon.data.importers.columns import COLUMNS, MEDIA
 from guerdon.io.readers import read_rows
+from guerdon.io.schema import comparison_to_row, conversation_from_row
 
-__all__ = ["Rejects", "count_rejects", "import_files", "require_usable"]
+__all__ = ["Rejects", "count_rejects", "import_files", "require_usable", "scorable_rows"]
 
 KNOWN_COLUMNS = frozenset((*COLUMNS, *MEDIA))  # of these, columns of any type are read; of others, texts and numbers
+_COMPARISONS = frozenset(("chosen", "first", "response_a", "rejected"))  # a column of each format of two responses
+Row = TypeVar("Row")
 Say = Callable[[str], None]
 
 
@@ -24,6 +29,11 @@ class Rejects:
 
     count: int = 0
     first: Rejected | None = None
+
+    def add(self, row: Rejected) -> None:
+        """Count a row."""
+        self.count += 1
+        self.first = self.first or row
 
     @property
     def first_reason(self) -> str:
@@ -49,17 +59,60 @@ def count_rejects(rows: Iterable[Comparison | Rejected], rejects: Rejects) -> It
     """The same rows; those that are rejected are counted in `rejects`."""
     for row in rows:
         if isinstance(row, Rejected):
-            rejects.count += 1
-            rejects.first = rejects.first or row
+            rejects.add(row)
         yield row
 
 
-def require_usable(comparisons: Iterable[Comparison], rejects: Rejects, advice: str = "") -> Iterator[Comparison]:
-    """The same comparisons; where there are none, GuerdonError with the reason of the first rejected row."""
+def scorable_rows(
+    sources: Sequence[str | Path], options: ImportOptions, rejects: Rejects, say: Say = lambda line: None
+) -> Iterator[tuple[str, Any]]:
+    """The (location, row) pairs that `score` can take, in order and in constant memory; the others are counted.
+
+    Rows of prompt and response(s), or of messages, keep all their columns, under our names. Comparisons in another format
+    become Guerdon's own rows, so that what is scored is what `import` would give.
+    """
+    for source in sources:
+        rows = read_rows(source, options)
+        head = list(islice(rows, DETECTION_ROWS))
+        for location, row in _scorable(chain(head, rows), _has_responses(head, options.columns), options, say):
+            try:
+                conversation_from_row(location, row)
+            except GuerdonError as error:
+                if options.strict:
+                    raise
+                rejects.add(Rejected(location, str(error).removeprefix(f"{location}: "), row))
+            else:
+                yield location, row
+
+
+def _scorable(
+    rows: Iterable[tuple[str, Any]], has_responses: bool, options: ImportOptions, say: Say
+) -> Iterator[tuple[str, Any]]:
+    if has_responses:
+        ours = {theirs: ours for ours, theirs in options.columns.items()}
+        for location, row in rows:
+            yield location, {ours.get(key, key): row[key] for key in row} if isinstance(row, Mapping) else row
+        return
+    for row in import_rows(rows, options, say):
+        if isinstance(row, Rejected):
+            yield row.place, row
+        else:
+            yield row.prompt.location, comparison_to_row(row)
+
+
+def _has_responses(head: Sequence[tuple[str, Any]], columns: Mapping[str, str]) -> bool:
+    """Whether the rows are to be scored as they are: no format of comparisons fits the first one better."""
+    first = next((row for _, row in head if isinstance(row, Mapping)), {})
+    names = {*first, *(ours for ours, theirs in columns.items() if theirs in first)}
+    return bool({"messages", "response", "responses"} & names) or not _COMPARISONS & names
+
+
+def require_usable(rows: Iterable[Row], rejects: Rejects, advice: str = "") -> Iterator[Row]:
+    """The same rows; where there are none, GuerdonError with the reason of the first rejected row."""
     is_empty = True
-    for comparison in comparisons:
+    for row in rows:
         is_empty = False
-        yield comparison
+        yield row
     if is_empty and rejects.count:
         others = f" None of {rejects.count:,} rows can be used." if rejects.count > 1 else ""
         raise GuerdonError(f"{rejects.first_reason}{others}{advice}")

@@ -18,7 +18,14 @@ from guerdon.contracts import (
 from guerdon.errors import field_error
 from guerdon.io.json_rows import json_rows, parse_json
 from guerdon.io.parquet_rows import parquet_rows
-from guerdon.io.schema import Rejected, comparison_from_row, conversation_from_row, parse_row, prompt_from_row
+from guerdon.io.schema import (
+    Rejected,
+    at_location,
+    comparison_from_row,
+    conversation_from_row,
+    parse_row,
+    prompt_from_row,
+)
 from guerdon.io.tables import table_rows
 from guerdon.io.text_lines import COMPRESSED, is_compressed, text_lines
 
@@ -33,7 +40,7 @@ Rows = Iterator[tuple[str, Any]]  # (location, row): the location is file:line, 
 def read_comparisons(path: str | Path) -> Iterator[Comparison]:
     """The comparisons of a native file (.jsonl, .jsonl.gz, .parquet), one by one in constant memory."""
     for location, row in read_rows(path):
-        yield parse_row(location, row, comparison_from_row)
+        yield at_location(location, parse_row(location, row, comparison_from_row))
 
 
 def read_rollouts(path: str | Path) -> Rollouts:
@@ -49,7 +56,7 @@ def read_rollouts(path: str | Path) -> Rollouts:
 
 def read_prompts(path: str | Path) -> list[Prompt]:
     """The distinct prompts in order of first appearance, from rows with prompt or messages; a final assistant turn is cut."""
-    return list(dict.fromkeys(parse_row(location, row, _prompt_of) for location, row in read_rows(path)))
+    return list(dict.fromkeys(parse_row(location, row, _prompt_of).at(location) for location, row in read_rows(path)))
 
 
 def _prompt_of(row: Any) -> Prompt:
@@ -104,9 +111,13 @@ def _ending(path: Path) -> str:
     return (Path(path.stem).suffix if path.suffix.lower() in COMPRESSED else path.suffix).lower()
 
 
-def count_rows(source: str | Path) -> int | None:
+def count_rows(*sources: str | Path) -> int | None:
     """The number of rows for a progress bar: exact for Parquet, an upper bound for plain JSONL, None for the rest."""
-    path = Path(source)
+    counts = [_count_rows(Path(source)) for source in sources]
+    return sum(count for count in counts if count is not None) if None not in counts else None
+
+
+def _count_rows(path: Path) -> int | None:
     try:
         if path.suffix.lower() == ".parquet":
             import pyarrow.parquet as pq

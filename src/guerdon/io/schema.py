@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast, get_args
 
 from guerdon.contracts import (
@@ -54,6 +54,11 @@ def parse_row(place: str, row: Any, parse: Callable[[Any], Parsed]) -> Parsed:
 
 
 # ---- Comparisons ---------------------------------------------------------------------------------------------------
+
+
+def at_location(location: str, comparison: Comparison) -> Comparison:
+    """The comparison, whose prompt has the location of its row: errors about its texts name it."""
+    return replace(comparison, prompt=comparison.prompt.at(location))
 
 
 def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
@@ -140,7 +145,8 @@ def _votes(value: object) -> tuple[int, int, int]:
 
 def conversation_from_row(place: str, row: Any) -> tuple[Prompt, list[Response], bool]:
     """The prompt of a row to be scored, its responses, and whether the row has a single one; errors name the place."""
-    return parse_row(place, row, _conversation)
+    prompt, responses, is_single = parse_row(place, row, _conversation)
+    return prompt.at(place), responses, is_single
 
 
 def _conversation(row: Any) -> tuple[Prompt, list[Response], bool]:

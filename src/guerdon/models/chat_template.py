@@ -49,7 +49,8 @@ class ChatTemplate:
     def prompt(self, prompt: Prompt) -> str:
         """The prompt up to where the reply begins."""
         prompt = as_prompt(prompt)
-        return self._render(with_system_message(prompt, self.system), prompt.tools, add_generation_prompt=True)
+        with prompt.named_in_errors():
+            return self._render(with_system_message(prompt, self.system), prompt.tools, add_generation_prompt=True)
 
     def conversation(self, prompt: Prompt, response: Response) -> str:
         """The prompt with its reply. One that was cut ("length") is left open, without an end-of-turn marker.
@@ -59,11 +60,12 @@ class ChatTemplate:
         """
         prompt = as_prompt(prompt)
         turns = (*with_system_message(prompt, self.system), *response.turns())
-        finished = self._render(turns, prompt.tools)
-        self._refuse_changed_prompt(prompt, finished)
-        if response.finish != "length" or response.is_empty:
-            return finished
-        return self._left_open(prompt, response, turns, finished)
+        with prompt.named_in_errors():
+            finished = self._render(turns, prompt.tools)
+            self._refuse_changed_prompt(prompt, finished)
+            if response.finish != "length" or response.is_empty:
+                return finished
+            return self._left_open(prompt, response, turns, finished)
 
     # ---- The prompt stays as it was --------------------------------------------------------------------------------
 

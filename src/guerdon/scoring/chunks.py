@@ -43,7 +43,11 @@ class Chunk:
         )
 
     def failure(self, reason: object) -> GuerdonError:
-        """An error that names the rows."""
+        """An error that names the rows, unless it names one itself."""
+        if any(
+            prompt.location and str(reason).startswith(f"{prompt.location}:") for prompt, _, _ in self.conversations
+        ):
+            return GuerdonError(str(reason))
         return GuerdonError(f"{self.first} to {self.last}: {reason}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,27 +17,30 @@ from guerdon.scoring.workers import LoadModel, score_chunks
 
 def score_rows(
     load_model: LoadModel,
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     out: str | Path,
     identity: Mapping[str, Any] | None,
     *,
     workers: int = 1,
     chunk: int = CHUNK,
+    rows: Iterator[tuple[str, Any]] | None = None,
 ) -> dict[str, int]:
     """Write every row of the source with its reward(s), in order; returns the number of rows and responses.
 
     With an identity, a killed run resumes after its last whole chunk if the source begins with the rows that are
-    already scored. With several workers, load_model is pickled.
+    already scored. With several workers, load_model is pickled. `rows` are those of the source, where it has more than
+    one file or is in another format.
     """
-    rows = readers.read_rows(source)
+    sources = [source] if isinstance(source, str | Path) else source
+    rows = readers.read_rows(sources[0]) if rows is None else rows
     writers.require_jsonl_ending(out)
-    writers.refuse_to_replace([source], [out])
+    writers.refuse_to_replace(sources, [out])
     with run_folder.open_resumable(out, identity) as sink:
         if sink.rows:
             _refuse_other_rows(sink.partial, rows)
             note(f"{out}: resumes after {sink.rows:,} rows")
         chunks = split_into_chunks(rows, chunk)
-        bar = ProgressBar(readers.count_rows(source), "score", "rows", initial=sink.rows)
+        bar = ProgressBar(readers.count_rows(*sources), "score", "rows", initial=sink.rows)
         with bar, closing(score_chunks(chunks, load_model, workers)) as scored:
             for part, values in scored:
                 sink.add(part.lines(values), len(part.rows), len(values))

@@ -22,7 +22,7 @@ from guerdon.data.importers.trl import from_trl
 from guerdon.data.importers.votes import from_votes
 from guerdon.errors import did_you_mean, field_error, show_value
 from guerdon.io.fields import is_nan
-from guerdon.io.schema import Rejected
+from guerdon.io.schema import Rejected, at_location
 
 __all__ = ["IMPORTERS", "Importer", "Rejected", "detect_format", "import_rows"]
 
@@ -109,7 +109,7 @@ def _import_row(place: str, row: Any, importer: Importer, options: ImportOptions
         if not isinstance(row, Mapping):
             raise field_error("row", "an object with named fields", row)
         cells = {**_with_source(row, options.source), **_rename(row, options.columns)}
-        return importer.read({key: value for key, value in cells.items() if not is_nan(value)})
+        return at_location(place, importer.read({key: value for key, value in cells.items() if not is_nan(value)}))
     except GuerdonError as error:
         return Rejected(place, str(error), row)
 
