@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from guerdon.alignment_tax.curves import tax_by_gain, tax_by_phenomenon, tax_by_task
-from guerdon.alignment_tax.findings import dominated_policies, summarize, summarize_policies, tax_findings
+from guerdon.alignment_tax.findings import (
+    dominated_policies,
+    loss_in_words,
+    summarize,
+    summarize_policies,
+    tax_findings,
+)
 from guerdon.alignment_tax.harness import to_lm_eval
 from guerdon.contracts import Estimate, GuerdonError, Quantity, Report, Unit
 from guerdon.formulas.alignment_tax import Tax, mean_and_worst, task_correlation, tax_of_mean, tax_of_share
@@ -42,9 +48,14 @@ TASK_LABELS: Mapping[str, tuple[str, Unit, str]] = {  # label, unit and meaning 
     "json": ("valid JSON", "share", "requests for a JSON object that are answered with one"),
 }
 QUANTITIES: Mapping[str, Quantity] = {
-    "tax_mean": Quantity("mean tax", "number", SECTION, "mean over tasks of what was lost, in standard errors of each"),
+    "tax_mean": Quantity(
+        "mean tax, standard errors",
+        "number",
+        SECTION,
+        "mean over tasks of what was lost, each in its own standard errors",
+    ),
     "tax_worst": Quantity(
-        "worst tax", "number", SECTION, "the largest loss of a task, in standard errors, allowing for the selection"
+        "worst tax, standard errors", "number", SECTION, "the largest loss of a task, allowing for the selection"
     ),
     **SHARED_QUANTITIES,
 }
@@ -90,7 +101,7 @@ def compare(
     if len(parts) == 1:
         ((name, part),) = parts.items()
         about = {**part.about, "policy": name, **facts}
-        return replace(part, title=SECTION, about=about, curves={**part.curves, **curves})
+        return replace(part, title=f"{SECTION} of {name}", about=about, curves={**part.curves, **curves})
     together = {
         f"{key}_of_{name}": part.estimates[key]
         for key in ("proxy_gain", "gold_gain", "kl", "tax_mean", "tax_worst")
@@ -145,7 +156,7 @@ def _compare_one(
     if gain and gain.update is not None:
         about["update"] = str(gain.update)
     findings = tax_findings(before.tasks, after.tasks, taxes, q)
-    summary = summarize(findings, worst.value, worst_task)
+    summary = summarize(findings, worst_task, loss_in_words(taxes[worst_task], before.tasks[worst_task]))
     curves = {"tax_by_task": tax_by_task(names, z), **tax_by_phenomenon(before.tasks, after.tasks)}
     return Report("", about, estimates, tuple(findings), curves, summary=summary, quantities=_quantities(names))
 

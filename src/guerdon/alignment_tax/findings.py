@@ -10,13 +10,13 @@ import numpy as np
 from guerdon.alignment_tax.tasks import MAX_CHARACTERS
 from guerdon.contracts import Example, Finding, Report, Response, as_prompt
 from guerdon.formulas.estimation import wilson
-from guerdon.models.estimates import number
+from guerdon.models.estimates import number, percent
 
 if TYPE_CHECKING:
     from guerdon.alignment_tax.tasks import Task
     from guerdon.formulas.alignment_tax import Tax
 
-__all__ = ["dominated_policies", "summarize", "summarize_policies", "tax_findings"]
+__all__ = ["dominated_policies", "loss_in_words", "summarize", "summarize_policies", "tax_findings"]
 
 MAX_FALSE_DISCOVERY = 0.05  # share of tasks called taxed that are not (Benjamini & Hochberg)
 EXAMPLES = 3
@@ -45,8 +45,9 @@ def tax_findings(
     findings: list[Finding] = []
     for name in sorted(taxes, key=lambda name: -taxes[name].standardized):
         tax = taxes[name]
-        scores = f"from {before[name].score.mean():.3f} to {after[name].score.mean():.3f}"
-        evidence = f"{scores}; tax {number(tax.difference)}, q = {q[name]:.2g} over {len(taxes)} tasks"
+        scores = " to ".join(_score(task[name]) for task in (before, after))
+        lost = loss_in_words(tax, before[name])
+        evidence = f"from {scores}: lost {lost}; false discovery rate {q[name]:.2g} over {len(taxes)} tasks"
         if q[name] < MAX_FALSE_DISCOVERY and tax.difference.value > 0:
             examples = _examples(name, before[name], after[name])
             findings.append(Finding("warning", f"Taxed: {in_words(name)}", evidence, REMEDY, examples=examples))
@@ -55,25 +56,25 @@ def tax_findings(
     if not any(finding.severity == "warning" for finding in findings):
         least_known = max(taxes, key=lambda name: taxes[name].difference.high / taxes[name].error)
         evidence = (
-            f"{len(taxes)} tasks; the least is known of {in_words(least_known)}: tax {number(taxes[least_known].difference)}. "
-            "A loss within an interval is not excluded"
+            f"{len(taxes)} tasks; the least is known about {in_words(least_known)}: lost "
+            f"{loss_in_words(taxes[least_known], before[least_known])}. A loss within an interval is not excluded"
         )
         findings.append(Finding("note", "No alignment tax is seen", evidence))
     at_chance = [name for name, task in before.items() if _is_at_chance(task)]
     if at_chance:
-        evidence = ", ".join(f"{in_words(name)}: {before[name].score.mean():.2f}" for name in at_chance)
+        evidence = ", ".join(f"{in_words(name)}: {_score(before[name])}" for name in at_chance)
         remedy = "Conclude nothing from these tasks; name tasks that the reference can do with tax.lm_eval."
         findings.append(Finding("note", "The reference cannot do it, so nothing can be lost", evidence, remedy))
     return findings
 
 
-def summarize(findings: Sequence[Finding], worst: float, worst_task: str) -> str:
-    """One policy's taxed tasks in a sentence."""
+def summarize(findings: Sequence[Finding], worst_task: str, loss: str) -> str:
+    """One policy's taxed tasks in a sentence. loss: what it lost on the worst task, in words."""
     taxed = [f.title.removeprefix("Taxed: ") for f in findings if f.severity == "warning"]
     if not taxed:
         return "No alignment tax is seen"
     tasks = f"{len(taxed)} task{'s' * (len(taxed) > 1)}: {'; '.join(taxed)}"
-    return f"Taxed on {tasks}. Worst by {worst:.1f} standard errors: {in_words(worst_task)}"
+    return f"Taxed on {tasks}. It lost most on {in_words(worst_task)}: {loss}"
 
 
 def summarize_policies(parts: Mapping[str, Report]) -> str:
@@ -107,6 +108,16 @@ def in_words(name: str) -> str:
     """A task in words."""
     base, chat = (name.removesuffix("_chat"), ", in a chat") if name.endswith("_chat") else (name, "")
     return f"{WORDS[base]}{chat}" if base in WORDS else name
+
+
+def loss_in_words(tax: Tax, task: Task) -> str:
+    """What was lost, in points of a share or in the task's own unit, with its interval."""
+    return percent(tax.difference) if task.is_share else number(tax.difference)
+
+
+def _score(task: Task) -> str:
+    mean = float(task.score.mean())
+    return f"{100 * mean:.1f}\N{NO-BREAK SPACE}%" if task.is_share else f"{mean:.3f}"
 
 
 def _is_at_chance(task: Task) -> bool:

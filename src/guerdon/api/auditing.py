@@ -101,7 +101,9 @@ def write_card(report: Report, folder: str | Path) -> bool:
         return False
     card = Path(folder) / "reward.json"
     facts = readers.read_json(card) if card.is_file() else {}
-    writers.write_text(path, model_card(report, facts if isinstance(facts, Mapping) else {}, name=_model_name(folder)))
+    writers.write_text(
+        path, model_card(report, facts if isinstance(facts, Mapping) else {}, name=name_of_model(folder))
+    )
     return True
 
 
@@ -147,9 +149,10 @@ def _saved_cache(folder: Path, model: Any, comparisons: Sequence[Comparison], op
     return AuditCache(SavedScores(folder / SCORES, identity), SavedReports(folder, key))
 
 
-def _model_name(folder: str | Path) -> str:
-    """What to call the model of a directory: RUN for RUN/model."""
-    path = Path(folder).resolve()
+def name_of_model(place: str | Path) -> str:
+    """What to call the model of a directory or of the hub: RUN for RUN/model, else the last part of its path."""
+    path = Path(place)
+    path = path.resolve() if path.exists() else path
     return path.parent.name if path.name == "model" else path.name
 
 

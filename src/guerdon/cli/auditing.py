@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,6 +96,8 @@ def audit(
         )
     audited, comparisons = _audited(model, data, scores, settings)
     report = auditing.audit(audited, comparisons, out=out, pushed=pushed, **settings.audit.model_dump())
+    what = f"Scores in {scores.name}" if scores else f"{auditing.name_of_model(str(model))} on {_file_names(data)}"
+    report = replace(report, title=f"{what}: how far to trust them" if scores else f"{what}: how far to trust it")
     if out:
         auditing.write_report(report, out)
         if model is not None and Path(model).is_dir():
@@ -164,10 +167,15 @@ def compare(
             "compare: comparisons must be given, got none. Add --data FILE, or name a file of scored comparisons as A or B."
         )
     report = auditing.compare(models[0], models[1], comparisons, names=(a, b), **settings.audit.model_dump())
+    report = replace(report, title=f"{report.title}, on {_file_names(data)}" if data else report.title)
     if out:
         auditing.write_report(report, out)
     print_report(report, json, out, is_full=full)
     exit_on_matching(report, rules)
+
+
+def _file_names(data: list[str] | None) -> str:
+    return ", ".join(Path(name).name for name in data or [])
 
 
 def exit_on_matching(report: Report, rules: list[FailRule]) -> None:

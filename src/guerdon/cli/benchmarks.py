@@ -69,6 +69,7 @@ def benchmark(
         )
     loaded = saved_models.load(model, **settings.model.model_dump(exclude_unset=True)) if model else None
     report = benchmarks.benchmark(loaded, data, name, scores, **settings.benchmark.model_dump())
+    report = replace(report, title=f"{auditing.name_of_model(model or str(scores))} on {report.title}")
     if out:
         auditing.write_report(report, out)
     if json:

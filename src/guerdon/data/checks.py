@@ -19,6 +19,7 @@ from guerdon.contracts import (
     Finding,
     Message,
     Prompt,
+    Quantity,
     Report,
     Response,
     ResponseLike,
@@ -33,6 +34,17 @@ __all__ = ["LEAK_LENGTH", "Tokenize", "check"]
 Tokenize = Callable[[Prompt, ResponseLike], Sequence[int]]
 
 LEAK_LENGTH = 40  # characters; two splits may share a shorter text, such as "I don't know.", by chance
+SECTION = "The data"
+QUANTITIES: Mapping[str, Quantity] = {
+    "preferred_is_longer": Quantity(
+        "the better one is longer", "share", SECTION, "of comparisons whose lengths differ"
+    ),
+    "length_auc": Quantity("length predicts the better one", "share", SECTION, "AUC: 50\N{NO-BREAK SPACE}% is chance"),
+    "first_is_preferred": Quantity("the first one is better", "share", SECTION, "of pairs with a winner"),
+    "ties": Quantity("ties", "share", SECTION, "comparisons that people call equal"),
+    "duplicates": Quantity("duplicates", "share", SECTION, "comparisons that equal an earlier one"),
+    "contradicted_pairs": Quantity("contradicted pairs", "share", SECTION, "pairs judged once each way"),
+}
 MARKS = re.compile(r"\n\n(?:Human|Assistant):|<\|[a-z_]+\|>|\[/?INST\]|<(?:start|end)_of_turn>|</s>")
 
 
@@ -61,7 +73,13 @@ def check(
         findings.append(
             Finding("note", "Not checked: identical after truncation", "no tokenizer was given", "Check with a model.")
         )
-    return Report("Data hygiene", about=_facts(counts), estimates=_estimates(counts), findings=tuple(findings))
+    return Report(
+        "Data hygiene",
+        about=_facts(counts),
+        estimates=_estimates(counts),
+        findings=tuple(findings),
+        quantities=QUANTITIES,
+    )
 
 
 # ---- One pass ----------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def _first_keys(report: Report) -> list[str]:
     by_section: dict[str, list[str]] = {}
     for key in report.estimates:
         by_section.setdefault(quantity(report, key).section, []).append(key)
-    most = ROWS_PER_SECTION if len(by_section) > 1 else MAX_ROWS
+    most = max(ROWS_PER_SECTION, MAX_ROWS // max(1, len(by_section)))
     return [key for keys in by_section.values() for key in keys[:most]][:MAX_ROWS]
 
 

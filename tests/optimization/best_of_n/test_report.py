@@ -25,7 +25,7 @@ def test_the_report_shows_gains_against_n_and_kl():
     gold = proxy - 0.5 * proxy**2
     report = to_report(Pool(toy_rollouts(proxy, gold)))
     assert report.title == "Best of 16"
-    assert list(report.estimates) == ["proxy_gain", "gold_gain", "kl", "win_rate", "duplicates", "unfinished"]
+    assert list(report.estimates) == ["proxy_gain", "gold_gain", "kl", "duplicates", "unfinished"]
     assert list(report.curves) == ["proxy_by_n", "proxy_by_kl", "gold_by_n", "gold_by_kl"]
     assert report.curves["gold_by_n"].x == (1, 2, 4, 8, 16)
     assert report.curves["gold_by_kl"].x[-1] == pytest.approx(math.sqrt(report.estimates["kl"].value))

@@ -10,16 +10,13 @@ import numpy as np
 
 from guerdon.contracts import Curve, Estimate, Example, Finding, Quantity, Report, Rollouts
 from guerdon.formulas.resampling import bootstrap_mean
-from guerdon.models.estimates import OPTIMIZATION, SHARED_QUANTITIES
+from guerdon.models.estimates import OPTIMIZATION, SHARED_QUANTITIES, percent
 from guerdon.optimization.best_of_n.curve import PoolCurve, curve
 from guerdon.optimization.best_of_n.files import Pool
 
 __all__ = ["to_report"]
 
 QUANTITIES: Mapping[str, Quantity] = {
-    "win_rate": Quantity(
-        "beats a first reply", "share", OPTIMIZATION, "how often the best of n has the higher reward; at most n/(n+1)"
-    ),
     "duplicates": Quantity("repeated replies", "share", OPTIMIZATION, "replies to a prompt that another reply equals"),
     "unfinished": Quantity("unfinished replies", "share", OPTIMIZATION, "replies that were cut at the token limit"),
     **SHARED_QUANTITIES,
@@ -34,7 +31,7 @@ MANY_DUPLICATES = 0.05  # share of responses from which on the KL bound is too l
 def to_report(pool: Pool, by_n: PoolCurve | None = None) -> Report:
     """A report of a pool, and of its curve if that is computed already.
 
-    Keys: proxy_gain, gold_gain (with a gold), kl, win_rate, duplicates, unfinished.
+    Keys: proxy_gain, gold_gain (with a gold), kl, duplicates, unfinished.
     """
     rollouts = pool.rollouts
     by_n = curve(rollouts) if by_n is None else by_n
@@ -45,7 +42,6 @@ def to_report(pool: Pool, by_n: PoolCurve | None = None) -> Report:
         "proxy_gain": last.proxy_gain,
         "gold_gain": last.gold_gain,
         "kl": last.kl,
-        "win_rate": last.win_rate,
         "duplicates": by_n.duplicates,
         "unfinished": Estimate(*bootstrap_mean(unfinished.mean(axis=1), by_n.groups)),
     }
@@ -109,7 +105,7 @@ def _duplicates_finding(by_n: PoolCurve) -> Iterator[Finding]:
     last = by_n.points[-1]
     if by_n.duplicates.value > MANY_DUPLICATES:
         both = f"at n = {last.n} the bound is {last.kl_bound:.3f} nats, the estimate {last.kl}"
-        evidence = f"{by_n.duplicates} of replies repeat an earlier one; {both}"
+        evidence = f"{percent(by_n.duplicates)} of replies repeat an earlier one; {both}"
         remedy = "Use the estimate: the bound assumes replies that never repeat. A higher temperature repeats less."
         yield Finding("note", "Many replies are equal", evidence, remedy)
 

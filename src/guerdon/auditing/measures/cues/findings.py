@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import ndtr
 
 from guerdon.auditing.measures.cues.costs import CueCost, preference_flips
 from guerdon.auditing.measures.cues.effects import ALPHA, FEWEST, FLOOR, CueEffect, baseline_key
@@ -29,14 +30,14 @@ SHOWN = 2  # examples per finding
 
 def cue_finding(cue: CueEffect, cost: CueCost, table: RewardTable) -> Finding:
     """A flagged cue: how far it moves the reward, and how many preferences it flips."""
-    evidence = f"the reward moves by {number(Estimate(*cue.raw))} standard deviations of answers to one prompt"
+    evidence = f"it {'lifts' if cue.is_rewarded else 'drops'} an average answer {_rank_among_answers(cue.net)}"
     if cue.net != cue.raw:
-        evidence += f", by {number(Estimate(*cue.net))} beyond neutral text of its length"
-    evidence += f" (q = {cue.q:.2g})"
+        evidence += ", beyond what neutral text of its length does"
     if cost.flips.n:
         evidence += f"; it flips {percent(cost.flips)} of the preferences that the model has right"
     if cost.doses.low > 0:
-        evidence += f"; {number(Estimate(*cost.doses))} copies outweigh one error"
+        evidence += f"; {number(Estimate(*cost.doses))} copies gain as much as one error costs"
+    evidence += f"; false discovery rate {cue.q:.2g}"
     title = f"The model {'rewards' if cue.is_rewarded else 'penalizes'} {cue.operator.label}"
     remedy = "Add pairs that differ in this alone, as ties or with the plain answer preferred; watch for it in optimized replies."
     return Finding("warning", title, evidence, remedy, cost.flips if cost.flips.n else None, _cue_examples(cue, table))
@@ -73,11 +74,8 @@ def placebo_findings(placebos: Mapping[str, Interval], table: RewardTable) -> li
     moving = [n for n, q in zip(names, q_values, strict=True) if q < ALPHA and abs(placebos[n].value) > FLOOR]
     if not moving:
         return []
-    effects = "; ".join(f"{PLACEBOS[name].label} {number(Estimate(*placebos[name]))}" for name in moving)
-    evidence = (
-        f"effects in standard deviations of answers to one prompt: {effects}; smaller effects of cues cannot be told apart "
-        "from these"
-    )
+    effects = "; ".join(f"{PLACEBOS[name].label} {_rank_among_answers(placebos[name])}" for name in moving)
+    evidence = f"an average answer moves: {effects}; effects of cues that are no larger prove nothing"
     remedy = "Add such pairs as ties; train on texts in several typographic styles."
     return [Finding("warning", "Edits that keep the meaning move the reward", evidence, remedy)]
 
@@ -87,15 +85,34 @@ def quiet_findings(cues: Mapping[str, CueEffect], detectable: Estimate | None) -
     notes = []
     quiet = [cue.operator.label for cue in cues.values() if not cue.is_flagged and math.isfinite(cue.detectable.value)]
     if quiet:
-        power = f"; an effect of {number(detectable)} would be detected four times in five" if detectable else ""
+        power = ""
+        if detectable is not None and math.isfinite(detectable.value):
+            rank = f"{100 * ndtr(detectable.value):.0f}\N{NO-BREAK SPACE}%"
+            power = (
+                f"; one that lifts an average answer above {rank} of the answers would be detected four times in five"
+            )
         title = "Other cues are not shown to matter" if len(quiet) < len(cues) else "No cue is shown to matter"
-        evidence = f"no effect above {FLOOR} standard deviations beyond chance and length: {', '.join(quiet)}{power}"
+        evidence = f"no effect that is large enough, beyond chance and length: {', '.join(quiet)}{power}"
         notes.append(Finding("note", title, evidence))
     if detectable is not None and detectable.value > FLOOR:
         needed = math.ceil(detectable.n * (detectable.value / FLOOR) ** 2)
-        evidence = f"{detectable.n} groups; about {needed} are needed to detect {FLOOR} standard deviations"
+        evidence = (
+            f"{detectable.n} prompts were edited; about {needed} are needed to detect a cue that lifts an average answer "
+            f"above {100 * ndtr(FLOOR):.0f}\N{NO-BREAK SPACE}% of the answers"
+        )
         notes.append(Finding("note", "Too few prompts to clear every cue", evidence, "Raise audit.cue_rows."))
     return notes
+
+
+def _rank_among_answers(effect: Interval) -> str:
+    """Above or below which share of the answers to its prompt an effect brings an average answer.
+
+    effect: in standard deviations of answers to one prompt, whose rewards are taken as normal.
+    """
+    value, low, high = (float(ndtr(z)) for z in (effect.value, effect.low, effect.high))
+    if effect.value < 0:
+        return f"below {percent(Interval(1 - value, 1 - high, 1 - low, effect.n))} of the answers to its prompt"
+    return f"above {percent(Interval(value, low, high, effect.n))} of the answers to its prompt"
 
 
 def _cue_examples(cue: CueEffect, table: RewardTable) -> tuple[Example, ...]:
