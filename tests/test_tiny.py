@@ -142,6 +142,7 @@ def test_every_stage_through_the_command_line(tiny_dir, trl_file, tmp_path):
     assert_good(printed)
     assert json.loads((run_folder / "report.json").read_text("utf-8")) == printed
     assert_page(run_folder / "report.html")
+    assert printed["title"] == "run on audit.jsonl: how far to trust it"
 
     printed = run("score", model, "--data", part["audit"], "--out", tmp_path / "scored.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text("utf-8").splitlines()]
@@ -187,6 +188,7 @@ def test_the_quickstart_writes_a_model_and_a_page(quick):
     report = json.loads(ran.out)
     assert_good(report)
     assert_page(out / "report.html")
+    assert report["title"].startswith("Reward model quick on ")
     assert json.loads((out / "report.json").read_text("utf-8")) == report
     assert "accuracy" in (out / "report.md").read_text("utf-8").lower()
     loaded = guerdon.load(out / "model")
