@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -85,5 +86,21 @@ def by_row(values: Values, conversations: Sequence[Conversation]) -> list[list[f
 
 def scored_line(row: Mapping[str, Any], rewards: Mapping[str, Any]) -> bytes:
     """The row with its reward(s) as a line of JSON. Half a character (a lone surrogate) becomes its escape."""
-    text = json.dumps({**row, **rewards}, ensure_ascii=False, default=str)  # Parquet also holds dates and bytes
+    scored = {**row, **rewards}
+    try:
+        text = _to_json(scored)
+    except ValueError:  # NaN or infinity, which Python reads and writes and JSON has not
+        text = _to_json(_with_null_for_nan(scored))
     return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)  # Parquet also holds dates and bytes
+
+
+def _with_null_for_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_null_for_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_null_for_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

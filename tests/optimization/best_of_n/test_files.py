@@ -222,6 +222,13 @@ def test_a_pool_is_read_as_it_was_drawn(tmp_path):
     assert rollouts.std is rollouts.shift_p is rollouts.truncated is None
 
 
+def test_a_reward_of_null_is_a_missing_reward(tmp_path):
+    path = tmp_path / "pool.jsonl"
+    path.write_text('{"prompt": "p", "responses": ["a", "b"], "reward": null}\n')
+    with pytest.raises(GuerdonError, match=r"pool\.jsonl:1: reward is missing\. Draw the pool"):
+        read_pool(path)
+
+
 def row_of(**changes):
     row = {"prompt": "p", "responses": ["a", "b"], "reward": [1.0, 2.0], "best": 1} | changes
     return {name: value for name, value in row.items() if value is not None}

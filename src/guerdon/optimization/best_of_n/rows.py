@@ -70,7 +70,7 @@ def read_row(place: str, row: Any) -> Rollouts:
 def _columns(row: Mapping[str, Any], n: int) -> dict[str, Any]:
     if unknown := [key for key in row if key not in KEYS]:
         raise GuerdonError(f"{unknown[0]} is not a known field. {did_you_mean(unknown[0], KEYS)}")
-    if n == 0 or "reward" not in row:
+    if n == 0 or row.get("reward") is None:
         missing = "reward" if n else "responses"
         raise GuerdonError(f"{missing} is missing. Draw the pool with guerdon optimize best-of-n.")
     columns = {}
