@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,9 @@ def check_architecture(saved: SavedFiles) -> Iterator[Finding]:
 
 
 def _not_a_classifier(saved: SavedFiles) -> Finding:
-    head = find_head(saved.folder, read_config(str(saved.folder), ModelOptions()))
+    head = None
+    with suppress(GuerdonError):  # check_weights and check_self_test say what cannot be read
+        head = find_head(saved.folder, read_config(str(saved.folder), ModelOptions()))
     return Finding(
         "error",
         "not a sequence classifier",

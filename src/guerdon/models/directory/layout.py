@@ -128,6 +128,6 @@ def refuse_headless(folder: str, options: ModelOptions) -> None:
                 f"Move it with `guerdon doctor {folder} --repair OUT`, and pass OUT."
             )
         raise GuerdonError(
-            f"{folder}: architecture {names[0] or '?'} has no reward head. "
+            f"{folder}: architecture {names[0] or '?'} has no reward head (by config.json). "
             f"Train one with `guerdon train`, or see `guerdon doctor {folder}`."
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -16,8 +15,16 @@ from guerdon.contracts import GuerdonError
 from guerdon.io.directories import write_directory
 from guerdon.models.chat import ensure_pad_token
 from guerdon.models.directory.loading import resolve
+from guerdon.models.engine.checkpoint_files import one_line, read_adapter, refuse_damaged
 from guerdon.models.engine.classifier import add_adapters, merge_adapters
 from guerdon.models.engine.device import keep_freed_memory, pick_device, pick_dtype
+from guerdon.models.engine.loaded_weights import (
+    REWARD_HEADS,
+    fill_buffers,
+    refuse_misfit,
+    refuse_oversized,
+    refuse_unread,
+)
 from guerdon.models.engine.pretrained import (
     disable_dropout,
     is_classifier,
@@ -31,6 +38,7 @@ from guerdon.models.policy import LanguagePolicy
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PretrainedConfig
 
 ADVICE = "Pass a language model, not a reward model, an encoder or a translator."
 
@@ -76,12 +84,13 @@ def _load(source: str, options: PolicyOptions, adapters: bool, seed: int) -> Lan
         lora_targets=options.lora_targets,
     )
     config = read_config(source, model_options)
+    refuse_damaged(source, "generation_config.json")
     if is_classifier(config):
         raise GuerdonError(f"{source}: is a reward model or a classifier, which cannot generate. {ADVICE}")
     tokenizer = read_tokenizer(source, model_options)
     ensure_pad_token(tokenizer)
     device = pick_device(options.device)
-    model = _load_causal_model(source, options, pick_dtype(options.dtype, device))
+    model = _load_causal_model(source, config, options, pick_dtype(options.dtype, device))
     if adapter_folder:
         model = _merge_stored_adapters(model, adapter_folder)
     refuse_nan(model, source)
@@ -101,26 +110,41 @@ def _load(source: str, options: PolicyOptions, adapters: bool, seed: int) -> Lan
     )
 
 
-def _load_causal_model(source: str, options: PolicyOptions, dtype: torch.dtype) -> Any:
+def _load_causal_model(source: str, config: PretrainedConfig, options: PolicyOptions, dtype: torch.dtype) -> Any:
     """The causal language model. Every weight must be stored: with a random unembedding it would generate at random."""
     from transformers import AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    def build(empty: PretrainedConfig) -> Any:
+        return AutoModelForCausalLM.from_config(empty, dtype=dtype, trust_remote_code=options.trust_remote_code)
 
     from_pretrained: Any = AutoModelForCausalLM.from_pretrained
-    with quiet():
-        try:
-            model, info = from_pretrained(
-                source,
-                dtype=dtype,
-                revision=options.revision,
-                trust_remote_code=options.trust_remote_code,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise GuerdonError(f"{source}: not a causal language model ({reason}). {ADVICE}") from None
+    config = copy.deepcopy(config)  # loading changes it
+    with (
+        quiet(),
+        one_line(f"{source}: not a causal language model, by config.json and its weights ({{reason}}). {ADVICE}"),
+    ):
+        if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+            refuse_oversized(source, config, build)
+        model, info = from_pretrained(
+            source,
+            dtype=dtype,
+            revision=options.revision,
+            trust_remote_code=options.trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, in our own words
+        )
+        fill_buffers(model, config, build, source)
+    refuse_misfit(source, info["mismatched_keys"])
     if missing := sorted(info["missing_keys"]):
-        raise GuerdonError(f"{source}: not a causal language model, {missing[0]} is missing. {ADVICE}")
+        raise GuerdonError(
+            f"{source}: not a causal language model, {missing[0]} is missing, which config.json describes. {ADVICE}"
+        )
+    value_heads = [
+        name for name in info["unexpected_keys"] if name.startswith(REWARD_HEADS)
+    ]  # of TRL's PPO: not for sampling
+    refuse_unread(source, info["unexpected_keys"], model.base_model_prefix, value_heads)
     if is_encoder(model.config):
         raise GuerdonError(
             f"{source}: {type(model).__name__} attends in both directions, so it cannot generate. {ADVICE}"
@@ -135,11 +159,7 @@ def _holds_only_adapters(source: str) -> bool:
 
 def _base_of_adapters(folder: str) -> str:
     """The model that a directory of adapters was trained on."""
-    try:
-        values = json.loads((Path(folder) / "adapter_config.json").read_text("utf-8"))
-        base = values.get("base_model_name_or_path")
-    except (ValueError, AttributeError):
-        base = None
+    base = (read_adapter(Path(folder)) or {}).get("base_model_name_or_path")
     if not base:
         raise GuerdonError(f"{folder}: adapter_config.json has no base_model_name_or_path. Name the base model there.")
     return str(base)
@@ -148,17 +168,12 @@ def _base_of_adapters(folder: str) -> str:
 def _merge_stored_adapters(model: Any, folder: str) -> Any:
     """The model with the adapters of a directory merged into its weights."""
     from peft import PeftModel
-    from safetensors import SafetensorError
 
-    with quiet(), warnings.catch_warnings():
+    base = model.config.name_or_path
+    refusal = f"{folder}: the adapters of adapter_config.json do not fit {base} ({{reason}}). Pass the adapters of that model."
+    with quiet(), warnings.catch_warnings(), one_line(refusal):
         warnings.simplefilter("ignore")  # peft's remarks on names that transformers is about to drop
-        try:
-            return PeftModel.from_pretrained(model, folder).merge_and_unload()
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise GuerdonError(
-                f"{folder}: the adapters do not fit {model.config.name_or_path} ({reason}). Pass the adapters of that model."
-            ) from None
+        return PeftModel.from_pretrained(model, folder).merge_and_unload()
 
 
 @contextmanager

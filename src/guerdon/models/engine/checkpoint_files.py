@@ -73,10 +73,21 @@ class TokenizerFile(_Described):
     model: dict[str, Any]
 
 
+class GenerationConfigFile(_Described):
+    """generation_config.json."""
+
+    bos_token_id: int | list[int] | None = None
+    eos_token_id: int | list[int] | None = None
+    pad_token_id: int | None = None
+    max_length: int | None = None
+    temperature: float | None = None
+
+
 class IndexFile(_Described):
     """model.safetensors.index.json: in which shard each tensor is."""
 
     weight_map: dict[str, str]
+    metadata: dict[str, Any] = {}
 
 
 class AdapterFile(_Described):
@@ -90,6 +101,7 @@ COUNTS: Final = re.compile("layer|expert|head|block|num_labels")  # keys for whi
 MANY: Final = 4096
 KINDS: Final[Mapping[str, Any]] = {
     "config.json": ConfigFile,
+    "generation_config.json": GenerationConfigFile,
     "tokenizer_config.json": TokenizerConfigFile,
     "tokenizer.json": TokenizerFile,
     "special_tokens_map.json": dict[str, Any],
@@ -129,6 +141,8 @@ def shards_of(folder: Path) -> list[Path]:
     if not index.is_file() or (folder / "model.safetensors").is_file():
         return sorted(folder.glob("*.safetensors"))
     names = sorted(set(read_checkpoint_file(index)["weight_map"].values()))
+    if not names:
+        raise field_error(f"{index}: weight_map", "a file per tensor", {}, RESTORE)
     for name in names:
         if name != Path(name).name or not (folder / name).is_file():
             raise field_error(f"{index}: weight_map", "names of files beside it", name, RESTORE)

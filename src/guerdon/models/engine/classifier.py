@@ -101,8 +101,8 @@ def _refuse_missing(source: str, missing: Iterable[str], head: str, *, trained: 
     absent = sorted(key for key in missing if not key.startswith(may_be_new))
     if absent:
         raise GuerdonError(
-            f"{source}: {len(absent)} weights are missing, the first {absent[0]}: not a complete checkpoint of its "
-            "architecture. Run `guerdon doctor` on it."
+            f"{source}: {len(absent)} weights are missing, the first {absent[0]}: not a complete checkpoint of the "
+            "architecture in config.json. Run `guerdon doctor` on it."
         )
 
 

@@ -86,10 +86,10 @@ def shapes_in(file: Path) -> Mapping[str, list[int]]:
 # ---- After -------------------------------------------------------------------------------------------------------
 
 
-def refuse_misfit(source: str, mismatched: Iterable[tuple[str, Any, Any]], head: str) -> None:
-    """Raise for a tensor whose shape is not that of the model; `head` is the name of its head."""
-    for name, stored, wanted in sorted(mismatched, key=lambda row: (not row[0].startswith(head), row[0])):
-        if name.startswith(head) and len(stored) == 2 and stored[-1] == wanted[-1]:
+def refuse_misfit(source: str, mismatched: Iterable[tuple[str, Any, Any]], head: str | None = None) -> None:
+    """Raise for a tensor whose shape is not that of the model; `head` is the name of its reward head."""
+    for name, stored, wanted in sorted(mismatched, key=lambda row: (not row[0].startswith(head or "-"), row[0])):
+        if head and name.startswith(head) and len(stored) == 2 and stored[-1] == wanted[-1]:
             raise GuerdonError(
                 f"{source}: its head has {stored[0]} rows, and a reward is {wanted[0]} number{'s' * (wanted[0] > 1)}. "
                 f"Name the rows with model.attributes=[a, b, ...] to read their mean, or train a model with one label."
