@@ -122,7 +122,7 @@ def _load_causal_model(source: str, config: PretrainedConfig, options: PolicyOpt
     config = copy.deepcopy(config)  # loading changes it
     with (
         quiet(),
-        one_line(f"{source}: not a causal language model, by config.json and its weights ({{reason}}). {ADVICE}"),
+        one_line(f"{source}: not a causal language model by config.json and its weights ({{reason}}). {ADVICE}"),
     ):
         if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
             refuse_oversized(source, config, build)
