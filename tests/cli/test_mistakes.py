@@ -534,7 +534,8 @@ def test_a_score_option_that_would_be_ignored_is_refused(desk, tmp_path):
 def test_check_truncates_as_the_saved_model_does(tmp_path, tiny_dir):
     save(create_reward_model(ModelOptions(base=str(tiny_dir), max_length=16)), tmp_path / "model")
     count = data.token_counter(ModelOptions(base=str(tmp_path / "model")))
-    assert len(count(as_prompt("w1 " * 40), "w2")) == 16
+    read = count(as_prompt("w1 " * 40), "w2")
+    assert (len(read.ids), read.truncated) == (16, True)
 
 
 @pytest.mark.parametrize(

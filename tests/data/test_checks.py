@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import random
+from typing import NamedTuple
 
 import pytest
 
 from guerdon.config import CheckOptions
 from guerdon.contracts import Comparison, Message, Preference, Prompt, Response, ToolCall, as_prompt
 from guerdon.data.checks import LEAK_LENGTH, check
+from guerdon.data.files import Rejects
+from guerdon.io.schema import Rejected
 
 LONG = "a text that is long enough to be no coincidence when two splits share it"
 
@@ -23,14 +26,27 @@ def clean(num=200, seed=1, prefix=""):
         yield pair(f"{prefix} question {i}", *texts, q=float(rng.random() < 0.5))
 
 
+class Encoded(NamedTuple):
+    """What stands for models.chat.Encoded: any ids will do."""
+
+    ids: list
+    truncated: bool
+
+
+def read(response, max_length: int = 10**9) -> Encoded:
+    """The characters of a response as its tokens."""
+    text = str(response)
+    return Encoded(list(text)[:max_length], truncated=len(text) > max_length)
+
+
 def findings(comparisons, options=None, **more) -> dict[str, str]:
     """Severity by title."""
-    report = check(comparisons, options or CheckOptions(), tokens=more.pop("tokens", lambda p, r: list(str(r))), **more)
+    report = check(comparisons, options or CheckOptions(), tokens=more.pop("tokens", lambda p, r: read(r)), **more)
     return {finding.title: finding.severity for finding in report.findings}
 
 
 def test_clean_data_have_no_findings_and_balanced_estimates():
-    report = check(clean(), CheckOptions(), tokens=lambda prompt, text: list(text))
+    report = check(clean(), CheckOptions(), tokens=lambda prompt, text: read(text))
     assert report.findings == ()
     assert report.about == {"comparisons": "200", "groups": "200", "prompts": "200"}
     for name in ("preferred_is_longer", "length_auc", "first_is_preferred"):
@@ -86,9 +102,9 @@ def test_equal_texts_in_one_group_of_a_ranking_are_accepted_and_in_two_groups_ar
 
 def test_responses_that_truncation_makes_identical_are_reported_with_a_tokenizer_only():
     rows = [*clean(), pair("q", LONG + " yes", LONG + " no")]
-    assert findings(rows, tokens=lambda prompt, text: list(text)[:40])["Identical after truncation"] == "error"
+    assert findings(rows, tokens=lambda prompt, text: read(text, 40))["Identical after truncation"] == "error"
     assert "Identical after truncation" not in findings(rows)
-    assert findings(rows, tokens=None) == {"Not checked: identical after truncation": "note"}
+    assert findings(rows, tokens=None) == {"Not checked: length, and what truncation does": "note"}
 
 
 def test_leaks_are_reported_by_group_by_prompt_and_by_response():
@@ -121,7 +137,7 @@ def test_an_instruction_that_all_groups_share_by_design_is_a_warning():
 def test_length_that_predicts_the_preference_warns_with_its_interval(longer_wins, word):
     rng = random.Random(0)
     rows = [pair(f"{i}", "xx", "x", q=float(rng.random() < longer_wins)) for i in range(400)]
-    report = check(rows, CheckOptions(), tokens=lambda prompt, text: list(text))
+    report = check(rows, CheckOptions(), tokens=lambda prompt, text: read(text))
     assert [f.title for f in report.findings] == [f"The {word} response is preferred"]
     assert report.estimates["length_auc"].low < longer_wins < report.estimates["length_auc"].high
     assert findings(rows, CheckOptions(length_auc_warn=0.9)) == {}
@@ -208,5 +224,33 @@ def test_a_trajectory_leaks_whatever_the_ids_of_its_calls():
 def test_the_tokenizer_gets_a_trajectory_as_it_is():
     given = []
     rows = [judged(as_prompt("p"), trajectory("f"), Response("b"))]
-    check(rows, CheckOptions(), tokens=lambda prompt, response: given.append(response) or [len(given)])
+    check(
+        rows,
+        CheckOptions(),
+        tokens=lambda prompt, response: given.append(response) or Encoded([len(given)], truncated=False),
+    )
     assert given == [trajectory("f"), "b"]
+
+
+def test_comparisons_that_are_too_long_are_counted():
+    rows = [*clean(), pair("p", "x" * 91, "y"), pair("other", "x", "y")]
+    report = check(rows, CheckOptions(), tokens=lambda prompt, text: read(text, 90))
+    (finding,) = (f for f in report.findings if f.title == "Longer than the model reads")
+    assert finding.severity == "warning"
+    assert finding.evidence.startswith("1 of 202 comparisons have a response that is longer, with its prompt")
+
+
+def test_rows_that_share_an_id_are_found_unless_they_are_the_same_comparison():
+    same = [pair("p", id="7"), pair("p", id="7")]
+    other = [pair("p", id="7"), pair("other", id="7")]
+    assert "Ids that are shared" not in findings([*clean(), *same])
+    assert findings([*clean(), *other])["Ids that are shared"] == "warning"
+
+
+def test_rows_that_cannot_be_used_are_an_error_with_the_first_reason():
+    rejects = Rejects()
+    rejects.add(Rejected("a.jsonl:3", "is not valid JSON. Delete the line.", "x"))
+    report = check(clean(), CheckOptions(), tokens=lambda prompt, text: read(text), rejects=rejects)
+    (finding,) = report.findings
+    assert (finding.severity, finding.title) == ("error", "Rows that cannot be used")
+    assert finding.evidence == "1 of 201 rows; the first is a.jsonl:3: is not valid JSON. Delete the line."

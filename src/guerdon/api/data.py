@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guerdon.config import (
     CheckOptions,
@@ -20,6 +20,9 @@ from guerdon.contracts import (
 from guerdon.io import writers
 from guerdon.progress import note
 
+if TYPE_CHECKING:
+    from guerdon.data.files import Rejects
+
 PARTS = ("train", "calibrate", "audit")
 
 
@@ -32,11 +35,13 @@ def read(source: str | Path | Sequence[str | Path], **options: Any) -> list[Comp
     return list(stream_comparisons([source] if isinstance(source, str | Path) else source, chosen))
 
 
-def stream_comparisons(sources: Sequence[str | Path], options: ImportOptions) -> Iterator[Comparison]:
+def stream_comparisons(
+    sources: Sequence[str | Path], options: ImportOptions, rejects: Rejects | None = None
+) -> Iterator[Comparison]:
     """The comparisons of files in any known format, in constant memory: what commands read.
 
-    Bad rows are set aside and counted in a note on stderr; with options.strict, and if no row is usable, the first one
-    raises GuerdonError with its place.
+    Bad rows are set aside and counted in `rejects`, or else in a note on stderr; with options.strict, and if no row is
+    usable, the first one raises GuerdonError with its place.
     """
     from guerdon.data.files import Rejects, count_rejects, import_files, require_usable
 
@@ -44,10 +49,11 @@ def stream_comparisons(sources: Sequence[str | Path], options: ImportOptions) ->
         if "format: native" not in line:  # the usual case, which needs no line
             note(line)
 
-    rejects = Rejects()
+    is_reported = rejects is None
+    rejects = rejects or Rejects()
     rows = count_rejects(import_files(sources, options, say), rejects)
     yield from require_usable((row for row in rows if isinstance(row, Comparison)), rejects)
-    if rejects.count:
+    if rejects.count and is_reported:
         note(f"{', '.join(map(str, sources))}: {rejects.count:,} rows set aside; the first is {rejects.first_reason}")
 
 
@@ -61,26 +67,28 @@ def check(
     *,
     against: Mapping[str, Iterable[Comparison]] | None = None,
     tokens: Any = None,
+    rejects: Rejects | None = None,
     **options: Any,
 ) -> Report:
     """What is wrong with these comparisons, and which of them are in `against` too. Keywords are CheckOptions.
 
-    tokens: a function from prompt and response to the ids that a model would read, from `token_counter`.
+    tokens: a function from prompt and response to what a model would read, from `token_counter`. rejects: rows that could
+    not be read, from `stream_comparisons`.
     """
     from guerdon.data.checks import check as run_check
 
-    return run_check(comparisons, make(CheckOptions, options), against=against or {}, tokens=tokens)
+    return run_check(comparisons, make(CheckOptions, options), against=against or {}, tokens=tokens, rejects=rejects)
 
 
 def token_counter(options: ModelOptions) -> Any:
-    """A function from a prompt and a response to the token ids [t] that a model reads, truncated as it truncates.
+    """A function from a prompt and a response to the token ids [t] that a model reads, and whether they were truncated.
 
     It loads the tokenizer only.
     """
     from guerdon.models.directory.loading import load_text
 
     text = load_text(options.model_copy(update={"truncation": "left"}))
-    return lambda prompt, response: text.encode([prompt], [response])[0].ids.tolist()
+    return lambda prompt, response: text.encode([prompt], [response])[0]
 
 
 def split(comparisons: Iterable[Comparison], **options: Any) -> dict[str, list[Comparison]]:

@@ -99,13 +99,17 @@ def check(
     """
     from guerdon.api.data import check as check_comparisons
     from guerdon.api.data import stream_comparisons, token_counter
+    from guerdon.data.files import Rejects
 
     files, overrides = split_words(data)
     settings = settings_from(config, None, overrides, model=given_options(base=model), imports=rows.given())
     others = {name: stream_comparisons([name], settings.imports) for name in against or []}
     tokens = token_counter(settings.model) if model else None
-    comparisons = stream_comparisons(files, settings.imports)
-    report = check_comparisons(comparisons, against=others, tokens=tokens, **settings.check.model_dump())
+    rejects = Rejects()
+    comparisons = stream_comparisons(files, settings.imports, rejects)
+    report = check_comparisons(
+        comparisons, against=others, tokens=tokens, rejects=rejects, **settings.check.model_dump()
+    )
     print_report(report, json)
     exit_on_errors(report)
 

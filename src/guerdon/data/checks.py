@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from guerdon.config import CheckOptions
 from guerdon.contracts import (
@@ -27,11 +28,15 @@ from guerdon.contracts import (
     prompt_identity,
     response_identity,
 )
+from guerdon.data.files import Rejects
 from guerdon.formulas.estimation import wilson
+
+if TYPE_CHECKING:
+    from guerdon.models.chat import Encoded
 
 __all__ = ["LEAK_LENGTH", "Tokenize", "check"]
 
-Tokenize = Callable[[Prompt, ResponseLike], Sequence[int]]
+Tokenize = Callable[[Prompt, ResponseLike], "Encoded"]
 
 LEAK_LENGTH = 40  # characters; two splits may share a shorter text, such as "I don't know.", by chance
 SECTION = "The data"
@@ -54,24 +59,28 @@ def check(
     *,
     against: Mapping[str, Iterable[Comparison]] | None = None,
     tokens: Tokenize | None = None,
+    rejects: Rejects | None = None,
 ) -> Report:
     """A report of findings about the comparisons, and of shares with their intervals.
 
     against: other splits by name; groups, prompts and responses that they share with these comparisons are leaks.
-    tokens: (prompt, response) -> token ids as the model sees them, truncated; a response of several messages comes as a
-        Response, any other as its text. Without it, comparisons that truncation makes identical cannot be found, and the
-        report says so.
+    tokens: (prompt, response) -> token ids as the model sees them, and whether they were truncated; a response of several
+        messages comes as a Response, any other as its text. Without it, comparisons that are too long, and those that
+        truncation makes identical, cannot be found, and the report says so.
+    rejects: the rows that could not be read; it is complete once the comparisons have been read.
     """
     counts = _Counts()
     for comparison in comparisons:
         _add(comparison, counts, options, tokens)
     others = {name: _fingerprints(split) for name, split in (against or {}).items()}
-    findings = [*_fault_findings(counts), *_overall_findings(counts, options)]
+    findings = [*_reject_findings(counts, rejects), *_fault_findings(counts), *_overall_findings(counts, options)]
     for name, other in others.items():
         findings += _leak_findings(counts.fingerprints, name, other)
     if tokens is None and counts.comparisons:
         findings.append(
-            Finding("note", "Not checked: identical after truncation", "no tokenizer was given", "Check with a model.")
+            Finding(
+                "note", "Not checked: length, and what truncation does", "no tokenizer was given", "Check with a model."
+            )
         )
     return Report(
         "Data hygiene",
@@ -98,14 +107,16 @@ class _Fingerprints:
 class _Counts:
     """What the pass remembers.
 
-    pairs: unordered pair -> 1 if it was judged one way, 2 the other way, 3 both. fault_ids: the first few ids per fault.
-    first: decided pairs whose first response is preferred. length_score: sum over comparisons of the share of pairs in
-    which the longer response is preferred, equal lengths counted half. longer: the same without equal lengths.
+    ids: hash of an id -> hash of the first row that has it. pairs: unordered pair -> 1 if it was judged one way, 2 the
+    other way, 3 both. fault_ids: the first few ids per fault. first: decided pairs whose first response is preferred.
+    length_score: sum over comparisons of the share of pairs in which the longer response is preferred, equal lengths counted
+    half. longer: the same without equal lengths.
     """
 
     comparisons: int = 0
     fingerprints: _Fingerprints = field(default_factory=_Fingerprints)
     rows: set[int] = field(default_factory=set)
+    ids: dict[int, int] = field(default_factory=dict)
     pairs: dict[int, int] = field(default_factory=dict)
     prompts: Counter[int] = field(default_factory=Counter)
     fault_ids: dict[str, list[str]] = field(default_factory=dict)
@@ -137,13 +148,15 @@ def _faults(comparison: Comparison, counts: _Counts, tokens: Tokenize | None) ->
         yield "empty"
     if _contradict_ranks([response_identity(response) for response in responses], comparison.ranks):
         yield "identical"
-    elif tokens and _contradict_ranks(_token_ids(comparison, tokens), comparison.ranks):
-        yield "truncated"
+    if tokens:
+        yield from _faults_after_truncation(comparison, tokens)
     if any(MARKS.search(response.text) for response in responses):
         yield "marks"
     row = _row_hash(comparison)
     if row in counts.rows:
         yield "duplicate"
+    elif counts.ids.setdefault(_hash(comparison.id), row) != row:
+        yield "shared_id"
     counts.rows.add(row)
     if len(responses) == 2 and comparison.q != 0.5:
         before, now = _judge_pair(counts.pairs, comparison)
@@ -151,11 +164,16 @@ def _faults(comparison: Comparison, counts: _Counts, tokens: Tokenize | None) ->
             yield "contradiction"
 
 
-def _token_ids(comparison: Comparison, tokens: Tokenize) -> list[tuple[int, ...]]:
-    return [
-        tuple(tokens(comparison.prompt, response if response.messages else response.text))
-        for response in comparison.responses
+def _faults_after_truncation(comparison: Comparison, tokens: Tokenize) -> Iterator[str]:
+    encoded = [
+        tokens(comparison.prompt, response if response.messages else response.text) for response in comparison.responses
     ]
+    if any(one.truncated for one in encoded):
+        yield "too_long"
+    identities = [response_identity(response) for response in comparison.responses]
+    if not _contradict_ranks(identities, comparison.ranks):
+        if _contradict_ranks([tuple(one.ids) for one in encoded], comparison.ranks):
+            yield "truncated"
 
 
 def _contradict_ranks(contents: Sequence[object], ranks: Sequence[int]) -> bool:
@@ -274,6 +292,12 @@ FAULTS: Mapping[str, tuple[Severity, str, str, str]] = {
         "have responses that the model cannot tell apart after truncation",
         "Raise max_length, or drop them: they add noise.",
     ),
+    "too_long": (
+        "warning",
+        "Longer than the model reads",
+        "have a response that is longer, with its prompt, than the model's max_length",
+        "Training and scoring refuse them: raise model.max_length, or set model.truncation=drop or left.",
+    ),
     "empty": (
         "error",
         "Empty responses",
@@ -285,6 +309,12 @@ FAULTS: Mapping[str, tuple[Severity, str, str, str]] = {
         "Exact duplicates",
         "repeat an earlier one (prompt, responses, preference, annotator)",
         "Drop the repetitions; if they are votes, name the annotators.",
+    ),
+    "shared_id": (
+        "warning",
+        "Ids that are shared",
+        "have the id of an earlier comparison that is not the same",
+        "Give each comparison an id of its own, or leave ids out: scores are matched by id.",
     ),
     "contradiction": (
         "note",
@@ -299,6 +329,14 @@ FAULTS: Mapping[str, tuple[Severity, str, str, str]] = {
         "Check whether responses were split in the wrong place.",
     ),
 }
+
+
+def _reject_findings(counts: _Counts, rejects: Rejects | None) -> Iterator[Finding]:
+    if rejects and rejects.count:
+        evidence = (
+            f"{rejects.count:,} of {counts.comparisons + rejects.count:,} rows; the first is {rejects.first_reason}"
+        )
+        yield Finding("error", "Rows that cannot be used", evidence, "`guerdon import` writes each with its reason.")
 
 
 def _fault_findings(counts: _Counts) -> Iterator[Finding]:
