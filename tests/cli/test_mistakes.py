@@ -174,7 +174,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (on_model("calibrate", "ties"), "comparisons must have a preferred response, got 40 pairs that are all ties. Add"),
         (train("same"), "as the model sees them, got 40 of 40 comparisons with identical responses"),
         (on_model("calibrate", "same"), "margins must differ from 0, got 40 margins that are all 0. Train"),
-        (train("long"), "model.max_length=512: comparisons must not be longer, got 1 of 41 that are (longest 607 tokens)"),
+        (train("long"), "model.max_length=512: comparisons must not be longer, got 1 of 41 that are (longest 607 tokens; first "),
         (on_model("calibrate", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
         (on_model("audit", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
         (on_model("score", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),

@@ -141,6 +141,40 @@ def test_a_row_to_be_scored_keeps_tools_and_calls():
     assert responses == [Response(messages=(CALL, RESULT, ANSWER)), Response("Rainy.")]
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {
+            "messages": [
+                {"role": "user", "content": "Hi", "weight": 1},
+                {"role": "assistant", "content": "Yes", "train": 0},
+            ]
+        },
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+                {"role": "assistant", "content": "Yes"},
+            ]
+        },
+        {"prompt": [{"role": "user", "content": "Hi", "weight": None}], "response": "Yes"},
+        {"prompt": "Hi", "response": "Yes", "responses": None, "messages": None},
+    ],
+)
+def test_a_row_to_be_scored_is_read_as_an_import_reads_it(row):
+    assert schema.conversation_from_row("a:1", row) == (Prompt([Message("user", "Hi")]), [Response("Yes")], True)
+
+
+def test_a_row_to_be_scored_keeps_names_and_refuses_what_would_be_lost():
+    named = {"role": "user", "content": "Hi", "name": "ann"}
+    prompt, _, _ = schema.conversation_from_row("a:1", {"prompt": [named], "response": "Yes"})
+    assert prompt[0].name == "ann"
+    for turn in ({"role": "assistant", "content": "Yes", "reasoning_content": "Hm."}, {"role": None, "content": "Yes"}):
+        with pytest.raises(GuerdonError, match=r"^a:1: prompt\[1\]\.(reasoning_content must be empty|role is missing)"):
+            schema.conversation_from_row("a:1", {"messages": [named, turn]})
+    with pytest.raises(GuerdonError, match=r"^a:1: row must be an object with prompt and response"):
+        schema.conversation_from_row("a:1", {"prompt": "Hi", "response": None})
+
+
 def test_rollouts_and_prompts_keep_tools_and_messages(tmp_path):
     prompt = Prompt([USER], [TOOL])
     writers.write_rollouts(tmp_path / "a.jsonl", Rollouts((prompt, Prompt([USER])), (TRAJECTORY, Response("b"))))

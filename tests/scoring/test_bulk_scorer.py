@@ -38,6 +38,7 @@ def test_a_batch_of_columns_gets_its_rewards(model):
     good, bad = scorer.score(["write"] * 2, ["good", "bad"]).value
     assert list(found["reward"]) == [None, pytest.approx(good, abs=1e-5)]
     assert list(found["rewards"]) == [pytest.approx([good, bad], abs=1e-5), None]
+    assert found["truncated"].tolist() == [False, False]
     turns = np.array([{"role": "user", "content": "write"}, {"role": "assistant", "content": "good"}], dtype=object)
     column = np.empty(1, dtype=object)
     column[0] = turns

@@ -36,7 +36,7 @@ def test_two_workers_write_what_one_writes(model, tmp_path):
     scorer = BulkScorer(model)
     one = scoring.score_file(scorer, source, tmp_path / "one.jsonl", chunk=16)
     two = scoring.score_file(scorer, source, tmp_path / "two.jsonl", workers=2, chunk=16)
-    assert one == two == {"rows": 50, "responses": 84}
+    assert one == two == {"rows": 50, "responses": 84, "truncated": 0}
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     assert names(tmp_path) == {"in.jsonl.gz", "one.jsonl", "two.jsonl"}
     found = [json.loads(line) for line in (tmp_path / "one.jsonl").read_text("utf-8").split("\n")[:-1]]
@@ -113,7 +113,7 @@ def test_a_worker_that_dies_names_its_rows_and_loses_nothing(tmp_path):
     ):
         score_rows(mortal_worker, source, out, SPEC, workers=2, chunk=4)
     assert (tmp_path / "out.jsonl.partial").read_bytes().count(b"\n") == 28
-    assert score_rows(good_worker, source, out, SPEC, chunk=4) == {"rows": 60, "responses": 60}
+    assert score_rows(good_worker, source, out, SPEC, chunk=4) == {"rows": 60, "responses": 60, "truncated": 0}
     assert out.read_bytes() == score_unbroken(source, tmp_path / "whole.jsonl")
 
 
@@ -150,10 +150,56 @@ def test_once_a_bad_row_is_corrected_the_run_resumes_after_the_rows_before_it(tm
     assert out.read_bytes().startswith(kept)
 
 
-def test_a_text_that_the_model_refuses_is_reported_with_its_rows(model, tmp_path):
-    source = write(tmp_path / "in.jsonl", [*rows(2), {"prompt": "write " * 600, "response": "good"}])
-    with pytest.raises(GuerdonError, match=r"in\.jsonl:3 to .*in\.jsonl:3: model\.max_length=512"):
-        scoring.score_file(BulkScorer(model), source, tmp_path / "out.jsonl", chunk=4)
+LONG = {"prompt": "write " * 600, "response": "good"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_text_that_the_model_refuses_is_reported_with_its_row(model, tmp_path, workers):
+    source = write(tmp_path / "in.jsonl", [*rows(2), LONG, *rows(2)])
+    with pytest.raises(GuerdonError, match=r"in\.jsonl:3: model\.max_length=512: 1 of \d texts are longer .*=left"):
+        scoring.score_file(BulkScorer(model), source, tmp_path / "out.jsonl", chunk=8, workers=workers)
+
+
+@pytest.mark.parametrize("truncation", ["refuse", "drop", "left"])
+def test_a_model_that_was_trained_to_truncate_refuses_long_texts_unless_told(tiny_dir, tmp_path, truncation):
+    folder = tmp_path / "model"
+    save(create_reward_model(ModelOptions(base=str(tiny_dir), max_length=40, truncation=truncation)), folder)
+    several = {"prompt": "write", "responses": ["good", "good " * 60]}
+    source = write(tmp_path / "in.jsonl", [{"prompt": "write", "response": "good"}, several, LONG])
+    with pytest.raises(GuerdonError, match=r"in\.jsonl:2: model\.max_length=40: 2 of 4 texts are longer"):
+        scoring.score_file(BulkScorer(folder), source, tmp_path / "out.jsonl")
+    told = BulkScorer(folder, truncation="left")
+    assert scoring.score_file(told, source, tmp_path / "cut.jsonl") == {"rows": 3, "responses": 4, "truncated": 2}
+    found = [json.loads(line) for line in (tmp_path / "cut.jsonl").read_text("utf-8").splitlines()]
+    assert [row["truncated"] for row in found] == [False, True, True]
+    ran = command("score", folder, "--prompt", "write", "--response", "good " * 60, "model.truncation=left")
+    assert "(truncated)" in ran.out
+
+
+def test_a_resumed_run_counts_what_was_truncated_before(model, tmp_path):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    told = BulkScorer(model, truncation="left")
+    write(source, [LONG, *rows(3), {"prompt": "p", "answer": "a"}])
+    with pytest.raises(GuerdonError, match=r"in\.jsonl:5"):
+        scoring.score_file(told, source, out, chunk=1)
+    write(source, [LONG, *rows(3), LONG])
+    assert scoring.score_file(told, source, out, chunk=1)["truncated"] == 2
+
+
+def test_a_rows_own_columns_are_kept_under_other_names(tmp_path):
+    own = {"prompt": "p", "response": "good", "reward": 5.0, "input_reward": "mine", "truncated": None, "rewards": [1]}
+    source, out = write(tmp_path / "in.jsonl", [own, {"prompt": "p", "answer": "a"}]), tmp_path / "out.jsonl"
+    with pytest.raises(GuerdonError, match=r"in\.jsonl:2"):
+        score_rows(good_worker, source, out, SPEC, chunk=1)
+    write(source, [own, {"prompt": "p", "response": "good"}])
+    score_rows(good_worker, source, out, SPEC, chunk=1)
+    first, second = (json.loads(line) for line in out.read_text("utf-8").splitlines())
+    reward = first.pop("reward")
+    assert first == {
+        "prompt": "p", "response": "good", "input_input_reward": 5.0, "input_reward": "mine", "input_truncated": None,
+        "input_rewards": [1], "truncated": False,
+    }  # fmt: skip
+    assert second == {"prompt": "p", "response": "good", "reward": reward, "truncated": False}
 
 
 def test_a_full_disk_is_one_line_and_the_same_call_resumes(tmp_path, monkeypatch):
@@ -273,13 +319,13 @@ def test_a_lone_surrogate_and_an_empty_list_are_written_as_they_came(tmp_path):
     made = '{"prompt": "a", "response": "\\ud83d good"}\n{"prompt": "a", "responses": []}\n'
     (tmp_path / "in.jsonl").write_text(made)
     lines = score_unbroken(tmp_path / "in.jsonl", tmp_path / "out.jsonl").decode("utf-8").splitlines()
-    assert lines[0] == '{"prompt": "a", "response": "\\ud83d good", "reward": 1.0}'
+    assert lines[0] == '{"prompt": "a", "response": "\\ud83d good", "reward": 1.0, "truncated": false}'
     assert json.loads(lines[1])["rewards"] == []
 
 
 def test_a_loaded_model_scores_a_file_in_its_own_process(tmp_path):
     source = write(tmp_path / "in.jsonl", rows(3))
-    assert scoring.score_file(Good(), source, tmp_path / "out.jsonl") == {"rows": 3, "responses": 5}
+    assert scoring.score_file(Good(), source, tmp_path / "out.jsonl") == {"rows": 3, "responses": 5, "truncated": 0}
     with pytest.raises(
         GuerdonError, match=r"workers must be 1 for a model that is already loaded, got 2\. Use score_file"
     ):

@@ -26,11 +26,11 @@ def test_chunks_in_memory_are_bounded_and_returned_in_order():
             yield f"row {i}", row
 
     first = []
-    for chunk, values in score_chunks(split_into_chunks(source(), 3), slow_worker, 2):
+    for chunk, scores in score_chunks(split_into_chunks(source(), 3), slow_worker, 2):
         most = max(most, pulled - given)
         given += len(chunk.rows)
         first += [row["id"] for row in chunk.rows]
-        assert len(values) <= 3
+        assert len(scores.value) <= 3
     assert first == list(range(120))
     assert most <= 3 * (
         CHUNKS_PER_WORKER * 2 + 2

@@ -13,7 +13,7 @@ def test_long_texts_are_refused_dropped_or_truncated_as_configured(tiny_dir, cap
     data = [*liked(14), pair("good " * 60, "bad " * 50), pair("so " * 80, "bad")]
     with pytest.raises(
         GuerdonError,
-        match=r"max_length=40: comparisons must not be longer, got 2 of 16 that are \(longest \d+ tokens\)\. Set",
+        match=r"max_length=40: comparisons must not be longer, got 2 of 16 that are \(longest \d+ tokens; first \w+\)\. Set",
     ):
         train(tiny_dir, data, model={"max_length": 40})
     assert train(tiny_dir, data, model={"max_length": 40, "truncation": "drop"}).num_dropped == 2

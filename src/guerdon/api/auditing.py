@@ -77,14 +77,15 @@ def read_scores(source: str | Path) -> tuple[list[Comparison], Any]:
     Rows are comparisons with `rewards`, one per response, as `score_file` writes them; or prompt, chosen and rejected with
     scores_chosen and scores_rejected; or either with `margin`, by how many nats the first, or the chosen, is better.
     """
-    from guerdon.auditing.recorded_scores import SCORE_KEYS, recorded_model
+    from guerdon.auditing.recorded_scores import SCORE_KEYS, UNUSED_KEYS, recorded_model
     from guerdon.data.importers import import_rows
 
     def rows() -> Iterator[tuple[str, Comparison, Mapping[str, Any]]]:
         for place, row in readers.read_rows(source):
             if isinstance(row, schema.Rejected):
                 raise GuerdonError(f"{row.place}: {row.reason}")
-            unscored = {key: row[key] for key in row if key not in SCORE_KEYS} if isinstance(row, Mapping) else row
+            added = (*SCORE_KEYS, *UNUSED_KEYS)
+            unscored = {key: row[key] for key in row if key not in added} if isinstance(row, Mapping) else row
             for comparison in import_rows([(place, unscored)], ImportOptions(strict=True)):
                 assert isinstance(comparison, Comparison)
                 yield place, comparison, row

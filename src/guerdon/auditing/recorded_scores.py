@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from guerdon.contracts import PromptLike, ResponseLike
 
-__all__ = ["SCORE_KEYS", "RecordedJudge", "RecordedRewardModel", "recorded_model"]
+__all__ = ["SCORE_KEYS", "UNUSED_KEYS", "RecordedJudge", "RecordedRewardModel", "recorded_model"]
 
 SCORE_KEYS: Final = ("rewards", "scores_chosen", "scores_rejected", "margin")
+UNUSED_KEYS: Final = ("truncated",)  # what `guerdon score` adds besides
 
 
 class _Recorded:

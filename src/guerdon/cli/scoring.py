@@ -36,7 +36,7 @@ def score(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="JSONL: each row with its reward added.", show_default=False),
+        typer.Option("--out", help="JSONL: each row with its reward, and if it was truncated.", show_default=False),
         RESUMABLE_FILE,
     ] = None,
     prompt: Annotated[
@@ -60,7 +60,7 @@ def score(
     """Score responses with a reward model.
 
     Rewards are nats of preference log-odds; only differences within a prompt mean anything. The same command resumes a
-    killed run.
+    killed run. A text longer than the model's max_length is an error; with model.truncation=left it loses its beginning.
 
     Example: guerdon score my-model --prompt "2 + 2?" --response 4 --response 5
     """
@@ -85,8 +85,10 @@ def score(
         print_facts({**counts, "out": str(out)}, json)
         return
     answers = response or []
-    values = scorer.score([prompt or ""] * len(answers), answers).value.tolist()
+    scores = scorer.score([prompt or ""] * len(answers), answers)
+    values, truncated = scores.value.tolist(), scores.truncated.tolist()
     if json:
-        print_facts({"rewards": values}, json)
+        print_facts({"rewards": values, "truncated": truncated}, json)
         return
-    print_rows((answer[:60], f"{value:+.4f}") for answer, value in zip(answers, values, strict=True))
+    scored = zip(answers, values, truncated, strict=True)
+    print_rows((answer[:60], f"{value:+.4f}" + "  (truncated)" * cut) for answer, value, cut in scored)

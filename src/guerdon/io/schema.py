@@ -144,15 +144,19 @@ def _votes(value: object) -> tuple[int, int, int]:
 
 
 def conversation_from_row(place: str, row: Any) -> tuple[Prompt, list[Response], bool]:
-    """The prompt of a row to be scored, its responses, and whether the row has a single one; errors name the place."""
+    """The prompt of a row to be scored, its responses, and whether the row has a single one; errors name the place.
+
+    Messages may have keys that ours have not, as in an import; a field that is null is absent.
+    """
     prompt, responses, is_single = parse_row(place, row, _conversation)
     return prompt.at(place), responses, is_single
 
 
 def _conversation(row: Any) -> tuple[Prompt, list[Response], bool]:
     advice = "Give prompt and response, prompt and responses, or messages that end with an assistant turn."
+    row = without_missing(row) if isinstance(row, Mapping) else row
     if isinstance(row, Mapping) and "messages" in row:
-        turns = prompt_from_row(row["messages"], row.get("tools"))
+        turns = prompt_from_row(row["messages"], row.get("tools"), any_keys=True)
         if turns[-1].role != "assistant" or len(turns) < 2:
             raise field_error("messages", "at least two turns, the last an assistant's", turns[-1].role, advice)
         return turns[:-1], [Response(messages=turns[-1:])], True
@@ -160,11 +164,12 @@ def _conversation(row: Any) -> tuple[Prompt, list[Response], bool]:
         raise field_error("row", "an object with prompt and response", row, advice)
     if {"response", "responses"} <= set(row):
         raise field_error("row", "an object with response or responses, not both", row, "Leave one out.")
-    prompt = prompt_from_row(row["prompt"], row.get("tools"))
+    prompt = prompt_from_row(row["prompt"], row.get("tools"), any_keys=True)
     if "response" in row:
-        return prompt, [response_from_row(row["response"], "response")], True
+        return prompt, [response_from_row(row["response"], "response", any_keys=True)], True
     values = as_list(row["responses"], "responses", "a list of texts")
-    return prompt, [response_from_row(value, f"responses[{i}]") for i, value in enumerate(values)], False
+    responses = [response_from_row(value, f"responses[{i}]", any_keys=True) for i, value in enumerate(values)]
+    return prompt, responses, False
 
 
 def prompt_to_row(prompt: Prompt) -> dict[str, Any]:
@@ -173,14 +178,14 @@ def prompt_to_row(prompt: Prompt) -> dict[str, Any]:
     return row | ({"tools": list(prompt.tools)} if prompt.tools else {})
 
 
-def prompt_from_row(value: object, tools: object = None) -> Prompt:
-    """A prompt from text (one user turn) or a list of messages, and its tools."""
+def prompt_from_row(value: object, tools: object = None, *, any_keys: bool = False) -> Prompt:
+    """A prompt from text (one user turn) or a list of messages, and its tools. any_keys: messages may have others than ours."""
     if isinstance(value, str):
         return Prompt([Message("user", value)], tools_from_row(tools))
     turns = as_list(value, "prompt", "text or a list of messages")
     if not turns:
         raise field_error("prompt", "text or a list of at least one message", value)
-    prompt = Prompt((_message(turn, f"prompt[{i}]") for i, turn in enumerate(turns)), tools_from_row(tools))
+    prompt = Prompt((_message(turn, f"prompt[{i}]", any_keys) for i, turn in enumerate(turns)), tools_from_row(tools))
     check_tool_turns(prompt)
     return prompt
 
@@ -207,8 +212,8 @@ def response_to_row(response: Response) -> dict[str, Any]:
     return without_missing(row)
 
 
-def response_from_row(value: object, where: str) -> Response:
-    """A response from text, from a list of messages, or from what `response_to_row` gives."""
+def response_from_row(value: object, where: str, *, any_keys: bool = False) -> Response:
+    """A response from text, from a list of messages, or from what `response_to_row` gives. any_keys: as in prompt_from_row."""
     if isinstance(value, str):
         return Response(value)
     fields = _object({"messages": value} if isinstance(value, list | tuple) else value, "response", (), where)
@@ -220,7 +225,7 @@ def response_from_row(value: object, where: str) -> Response:
     if not isinstance(ratings, Mapping):
         raise field_error(f"{where}.ratings", "an object of names and numbers", ratings)
     turns = as_list(fields.get("messages", ()), f"{where}.messages", "a list of messages")
-    messages = tuple(_message(turn, f"{where}.messages[{i}]") for i, turn in enumerate(turns))
+    messages = tuple(_message(turn, f"{where}.messages[{i}]", any_keys) for i, turn in enumerate(turns))
     try:
         return Response(
             as_text(fields.get("text", ""), f"{where}.text"),
@@ -241,8 +246,9 @@ def _message_to_row(message: Message) -> dict[str, Any]:
     return row
 
 
-def _message(value: object, where: str) -> Message:
-    fields = _object(value, "message", ("role",), where)
+def _message(value: object, where: str, any_keys: bool) -> Message:
+    is_open = any_keys and isinstance(value, Mapping) and value.get("role") is not None
+    fields = cast("Mapping[str, Any]", value) if is_open else _object(value, "message", ("role",), where)
     if fields["role"] not in get_args(Role):
         raise field_error(f"{where}.role", f"one of {', '.join(get_args(Role))}", fields["role"])
     return as_message(fields, where)

@@ -92,7 +92,8 @@ class ChatTokenizer:
     def encode(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> list[Encoded]:
         """Token ids of each conversation, in order; long ones lose their beginning and have `truncated` set.
 
-        Raises GuerdonError under truncation "refuse" if any is too long, with the count and the longest.
+        Raises GuerdonError for the first that the template refuses and, under truncation "refuse", for the first that is too
+        long, with the count and the longest.
         """
         if len(prompts) != len(responses):
             raise GuerdonError(
@@ -100,36 +101,40 @@ class ChatTokenizer:
                 "Give one prompt per response."
             )
         template = self._renderer()
-        pairs = zip(prompts, responses, strict=True)
-        texts = [
-            replace_surrogates(template.conversation(as_prompt(prompt), as_response(response)))
-            for prompt, response in pairs
-        ]
+        pairs = [(as_prompt(p), as_response(r)) for p, r in zip(prompts, responses, strict=True)]
+        texts = [replace_surrogates(template.conversation(prompt, response)) for prompt, response in pairs]
         if not texts:
             return []
         rows = self.tokenizer(texts, add_special_tokens=self.encoder, verbose=False)["input_ids"]
-        self._refuse_unknown(rows)
+        self._refuse_unknown(rows, pairs)
         if self.truncation == "refuse":
-            self.refuse_long([len(row) for row in rows])
+            self._refuse_long(rows, pairs)
         return [self.truncate(np.asarray(row, dtype=np.int32)) for row in rows]
 
-    def _refuse_unknown(self, rows: Sequence[Sequence[int]]) -> None:
+    def _refuse_unknown(self, rows: Sequence[Sequence[int]], pairs: Sequence[tuple[Prompt, Response]]) -> None:
         """Raise for a token that the tokenizer has and the model has not: a row made up for it would be a made-up score."""
-        last = max((max(row, default=0) for row in rows), default=0)
+        highest = [max(row, default=0) for row in rows]
+        last = max(highest)
         if self.vocabulary is not None and last >= self.vocabulary:
-            token = self.tokenizer.convert_ids_to_tokens(last)
-            raise GuerdonError(
-                f"{self.tokenizer.name_or_path or 'tokenizer'}: its token {token!r} has id {last}, but the model's embedding has "
-                f"{self.vocabulary} rows. Copy the tokenizer that the weights were saved with, or save the embedding that was trained."
-            )
+            token, (prompt, _) = self.tokenizer.convert_ids_to_tokens(last), pairs[highest.index(last)]
+            with prompt.named_in_errors():
+                raise GuerdonError(
+                    f"{self.tokenizer.name_or_path or 'tokenizer'}: its token {token!r} has id {last}, but the model's embedding "
+                    f"has {self.vocabulary} rows. Copy the tokenizer that the weights were saved with, or save the embedding that "
+                    "was trained."
+                )
 
-    def refuse_long(self, lengths: Sequence[int], unit: str = "texts") -> None:
-        """Raise if any length is above max_length, with the count and the longest."""
-        long = [n for n in lengths if n > self.max_length]
-        if long:
+    def _refuse_long(self, rows: Sequence[Sequence[int]], pairs: Sequence[tuple[Prompt, Response]]) -> None:
+        """Raise about the first text longer than max_length, with the count and the longest."""
+        long = [i for i, row in enumerate(rows) if len(row) > self.max_length]
+        if not long:
+            return
+        longest, (prompt, _) = max(map(len, rows)), pairs[long[0]]
+        with prompt.named_in_errors():
             raise GuerdonError(
-                f"model.max_length={self.max_length}: {len(long)} of {len(lengths)} {unit} are longer (longest {max(long)} tokens). "
-                f"Set model.max_length={max(long)} if the model's context allows it, or model.truncation=drop or left."
+                f"model.max_length={self.max_length}: {len(long)} of {len(rows)} texts are longer (longest {longest} tokens). "
+                f"Set model.max_length={longest} if the model's context allows it, or model.truncation=left, which cuts their "
+                "beginning and marks them."
             )
 
     def truncate(self, ids: Int[np.ndarray, " t"]) -> Encoded:

@@ -18,7 +18,7 @@ from guerdon.models.directory.formats import is_ensemble
 from guerdon.models.directory.layout import refuse_headless
 from guerdon.models.directory.loading import load
 from guerdon.models.engine.pretrained import read_config
-from guerdon.scoring.chunks import by_row, flatten
+from guerdon.scoring.chunks import ADDED, added_columns, flatten, renamed
 
 SMALL_FILE = 2**20  # bytes; a larger file of a model is identified by its size and time, a smaller one by its content
 
@@ -28,7 +28,8 @@ class BulkScorer:
     """A saved reward model that is loaded on first use; until then, and when pickled, it is a folder and options.
 
     A RewardModel. Called on a batch of columns, it is an actor of Ray Data. Keywords are ModelOptions, and batch_tokens
-    and calibrated of ScoreOptions.
+    and calibrated of ScoreOptions. A text longer than the model's max_length is an error, whatever training did with such
+    texts, unless `truncation` is given.
     """
 
     def __init__(self, folder: str | Path, **options: Any) -> None:
@@ -36,30 +37,27 @@ class BulkScorer:
             name: options.pop(name) for name in ("batch_tokens", "calibrated") if name in options
         }
         self.folder = str(folder)
-        self.scoring, self.options = make(ScoreOptions, scoring), make(ModelOptions, options)
+        self.scoring = make(ScoreOptions, scoring)
+        self.options = make(ModelOptions, {"truncation": "refuse", **options})
         self._model: RewardModel | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_model": None}
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        """The columns of the batch with `reward` (rows with one response) or `rewards`, None where a row has the other."""
+        """The columns of the batch with `truncated` and `reward` (rows with one response) or `rewards`, None where a row has the other."""
         columns = {name: [_plain(value) for value in values] for name, values in batch.items()}
         rows = [
             {name: value for name, value in zip(columns, row, strict=True) if value is not None}
             for row in zip(*columns.values(), strict=True)
         ]
         conversations = [schema.conversation_from_row(f"row {i} of the batch", row) for i, row in enumerate(rows)]
-        values = by_row(self.score(*flatten(conversations)).value, conversations)
-        is_single = [single for _, _, single in conversations]
-        rewards = {}
-        if any(is_single):
-            rewards["reward"] = _column([v[0] if single else None for v, single in zip(values, is_single, strict=True)])
-        if not all(is_single):
-            rewards["rewards"] = _column([None if single else v for v, single in zip(values, is_single, strict=True)])
+        added = list(added_columns(self.score(*flatten(conversations)), conversations))
+        names = [name for name in ADDED if any(name in row for row in added)]
         # Arrays within an array have no Arrow type, so lists go back as lists
         nested = {name for name, values in columns.items() if any(isinstance(value, list) for value in values)}
-        return {name: _column(columns[name]) if name in nested else batch[name] for name in columns} | rewards
+        own = renamed({name: _column(columns[name]) if name in nested else batch[name] for name in columns})
+        return own | {name: _column([row.get(name) for row in added]) for name in names}
 
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
         """Rewards in nats, or raw ones if not calibrated."""
@@ -106,9 +104,10 @@ def _plain(value: Any) -> Any:
 
 
 def _column(values: list[Any]) -> np.ndarray:
-    """An array of numbers if every row has one; otherwise an array of objects."""
-    if all(isinstance(value, float) for value in values):
-        return np.array(values, dtype=np.float64)
+    """An array of numbers or of truth values if every row has one; otherwise an array of objects."""
+    for kind in (float, bool):
+        if all(isinstance(value, kind) for value in values):
+            return np.array(values, dtype=kind)
     column = np.empty(len(values), dtype=object)
     for i, value in enumerate(values):  # assigned at once, lists of one length would become a matrix
         column[i] = value

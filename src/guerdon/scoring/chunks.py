@@ -7,18 +7,25 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from guerdon.contracts import GuerdonError, Prompt, Response
+from guerdon.contracts import GuerdonError, Prompt, Response, Scores
 from guerdon.io import schema
 
 Conversation = tuple[Prompt, list[Response], bool]  # of schema.conversation_from_row
-Values = Float[np.ndarray, " n"]  # the rewards of a chunk's n responses
 
+ADDED = ("reward", "rewards", "truncated")  # columns of a scored row; a row's own of that name is kept under another
 CHUNK = 256  # responses; small, so that workers share a short file; the last bits of a score depend on it
+
+
+class ChunkScores(NamedTuple):
+    """Rewards of a chunk's n responses, and whether the model saw each only in part."""
+
+    value: Float[np.ndarray, " n"]
+    truncated: Bool[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +41,9 @@ class Chunk:
         """The n responses, each with its prompt."""
         return flatten(self.conversations)
 
-    def lines(self, values: Values) -> bytes:
-        """The rows as JSONL, each with its reward(s)."""
-        return b"".join(
-            scored_line(row, {"reward": rewards[0]} if is_single else {"rewards": rewards})
-            for row, rewards, (_, _, is_single) in zip(
-                self.rows, by_row(values, self.conversations), self.conversations, strict=True
-            )
-        )
+    def lines(self, scores: ChunkScores) -> bytes:
+        """The rows as JSONL, each with what added_columns gives."""
+        return b"".join(map(scored_line, self.rows, added_columns(scores, self.conversations)))
 
     def failure(self, reason: object) -> GuerdonError:
         """An error that names the rows, unless it names one itself."""
@@ -78,20 +80,33 @@ def flatten(conversations: Sequence[Conversation]) -> tuple[list[Prompt], list[R
     return [prompt for prompt, _ in pairs], [response for _, response in pairs]
 
 
-def by_row(values: Values, conversations: Sequence[Conversation]) -> list[list[float]]:
-    """The rewards of each row's responses: the inverse of flatten."""
-    rest = iter(values.tolist())
-    return [list(islice(rest, len(responses))) for _, responses, _ in conversations]
+def added_columns(scores: ChunkScores | Scores, conversations: Sequence[Conversation]) -> Iterator[dict[str, Any]]:
+    """Per row: its `reward`, or the `rewards` of its responses, and whether any of them was `truncated`."""
+    values, truncated = iter(scores.value.tolist()), iter(np.asarray(scores.truncated, dtype=bool).tolist())
+    for _, responses, is_single in conversations:
+        rewards = list(islice(values, len(responses)))
+        was_truncated = any(list(islice(truncated, len(responses))))
+        yield {**({"reward": rewards[0]} if is_single else {"rewards": rewards}), "truncated": was_truncated}
 
 
-def scored_line(row: Mapping[str, Any], rewards: Mapping[str, Any]) -> bytes:
-    """The row with its reward(s) as a line of JSON. Half a character (a lone surrogate) becomes its escape."""
-    scored = {**row, **rewards}
+def scored_line(row: Mapping[str, Any], added: Mapping[str, Any]) -> bytes:
+    """The row with what was added as a line of JSON. Half a character (a lone surrogate) becomes its escape."""
+    scored = {**renamed(row), **added}
     try:
         text = _to_json(scored)
     except ValueError:  # NaN or infinity, which Python reads and writes and JSON has not
         text = _to_json(_with_null_for_nan(scored))
     return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def renamed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with its own columns of the names in ADDED as input_reward and so on."""
+    return {_free_name(name, row) if name in ADDED else name: value for name, value in row.items()}
+
+
+def _free_name(name: str, row: Mapping[str, Any]) -> str:
+    name = f"input_{name}"
+    return _free_name(name, row) if name in row else name
 
 
 def _to_json(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from guerdon.contracts import GuerdonError
 from guerdon.io import readers, run_folder, writers
 from guerdon.progress import ProgressBar, note
-from guerdon.scoring.chunks import CHUNK, scored_line, split_into_chunks
+from guerdon.scoring.chunks import ADDED, CHUNK, added_columns, scored_line, split_into_chunks
 from guerdon.scoring.workers import LoadModel, score_chunks
 
 
@@ -25,7 +25,8 @@ def score_rows(
     chunk: int = CHUNK,
     rows: Iterator[tuple[str, Any]] | None = None,
 ) -> dict[str, int]:
-    """Write every row of the source with its reward(s), in order; returns the number of rows and responses.
+    """Write every row of the source with its reward(s), in order; returns the number of rows, of responses, and of rows of
+    which the model did not see a whole text.
 
     With an identity, a killed run resumes after its last whole chunk if the source begins with the rows that are
     already scored. With several workers, load_model is pickled. `rows` are those of the source, where it has more than
@@ -35,28 +36,33 @@ def score_rows(
     rows = readers.read_rows(sources[0]) if rows is None else rows
     writers.require_jsonl_ending(out)
     writers.refuse_to_replace(sources, [out])
+    num_truncated = 0
     with run_folder.open_resumable(out, identity) as sink:
         if sink.rows:
-            _refuse_other_rows(sink.partial, rows)
+            num_truncated = _refuse_other_rows(sink.partial, rows)
             note(f"{out}: resumes after {sink.rows:,} rows")
         chunks = split_into_chunks(rows, chunk)
         bar = ProgressBar(readers.count_rows(*sources), "score", "rows", initial=sink.rows)
         with bar, closing(score_chunks(chunks, load_model, workers)) as scored:
-            for part, values in scored:
-                sink.add(part.lines(values), len(part.rows), len(values))
+            for part, scores in scored:
+                sink.add(part.lines(scores), len(part.rows), len(scores.value))
+                num_truncated += sum(row["truncated"] for row in added_columns(scores, part.conversations))
                 bar.advance(len(part.rows))
-    return {"rows": sink.rows, "responses": sink.responses}
+    return {"rows": sink.rows, "responses": sink.responses, "truncated": num_truncated}
 
 
-def _refuse_other_rows(partial: Path, rows: Iterator[tuple[str, Any]]) -> None:
-    """Read as many rows as the partial file holds; raise at the first that is not the one that was scored."""
+def _refuse_other_rows(partial: Path, rows: Iterator[tuple[str, Any]]) -> int:
+    """Read as many rows as the partial file holds, and count those that were truncated; raise at the first other row."""
+    num_truncated = 0
     with partial.open("rb") as scored:
         for number, line in enumerate(scored, start=1):
             location, row = next(rows, ("the end of the file", None))
             values = json.loads(line)
-            rewards = {name: values[name] for name in ("reward", "rewards") if name in values}
-            if not isinstance(row, Mapping) or scored_line(row, rewards) != line:
+            added = {name: values[name] for name in ADDED if name in values}
+            num_truncated += added.get("truncated", False)
+            if not isinstance(row, Mapping) or scored_line(row, added) != line:
                 raise GuerdonError(
                     f"{partial}: row {number} must be that of {location}, got one of other data. "
                     "Delete it to start over, or pass another --out."
                 )
+    return num_truncated

@@ -18,7 +18,7 @@ from multiprocessing.context import SpawnProcess
 import torch
 
 from guerdon.contracts import GuerdonError, RewardModel
-from guerdon.scoring.chunks import Chunk, Values
+from guerdon.scoring.chunks import Chunk, ChunkScores
 
 LoadModel = Callable[[int], RewardModel]  # the number of a worker -> the model on that worker's device
 CHUNKS_PER_WORKER = 2  # in memory at once
@@ -26,7 +26,7 @@ CHUNKS_PER_WORKER = 2  # in memory at once
 
 def score_chunks(
     chunks: Iterable[Chunk], load_model: LoadModel, workers: int
-) -> Generator[tuple[Chunk, Values], None, None]:
+) -> Generator[tuple[Chunk, ChunkScores], None, None]:
     """Each chunk with its rewards, in the order of the chunks. An error is raised after everything before it."""
     stream = _until_error(chunks)
     first = next(stream, None)
@@ -49,17 +49,17 @@ def _until_error(chunks: Iterable[Chunk]) -> Iterator[Chunk | GuerdonError]:
 
 def _score_here(
     first: Chunk, stream: Iterator[Chunk | GuerdonError], load_model: LoadModel
-) -> Iterator[tuple[Chunk, Values]]:
+) -> Iterator[tuple[Chunk, ChunkScores]]:
     model = load_model(0)
     chunk: Chunk | GuerdonError | None = first
     while chunk is not None:
         if isinstance(chunk, GuerdonError):
             raise chunk
         try:
-            values = model.score(*chunk.texts()).value
+            scores = model.score(*chunk.texts())
         except GuerdonError as error:
             raise chunk.failure(error) from None
-        yield chunk, values
+        yield chunk, ChunkScores(scores.value, scores.truncated)
         chunk = next(stream, None)
 
 
@@ -78,7 +78,7 @@ class Worker:
 
 def _score_in_workers(
     first: Chunk, stream: Iterator[Chunk | GuerdonError], load_model: LoadModel, num: int
-) -> Iterator[tuple[Chunk, Values]]:
+) -> Iterator[tuple[Chunk, ChunkScores]]:
     workers = [_start_worker(load_model, index, num) for index in range(num)]
     try:
         yield from _WorkerPool(first, stream, list(workers)).results()
@@ -96,10 +96,10 @@ class _WorkerPool:
         self.next_chunk: Chunk | GuerdonError | None = first
         self.stream, self.workers, self.limit = stream, workers, CHUNKS_PER_WORKER * len(workers)
         self.chunks: dict[int, Chunk] = {}  # in memory, by number
-        self.values: dict[int, Values | GuerdonError] = {}  # scored, by the number of the chunk
+        self.values: dict[int, ChunkScores | GuerdonError] = {}  # scored, by the number of the chunk
         self.num_sent = self.num_returned = 0
 
-    def results(self) -> Iterator[tuple[Chunk, Values]]:
+    def results(self) -> Iterator[tuple[Chunk, ChunkScores]]:
         """Chunks with their rewards, in order."""
         while self.next_chunk is not None or self.num_returned < self.num_sent:
             self._send()
@@ -166,7 +166,7 @@ def _start_worker(load_model: LoadModel, index: int, num: int) -> Worker:
 
 
 def _work(pipe: Connection, load_model: LoadModel, index: int, num: int) -> None:
-    """Send None once the model is loaded, then rewards for each (prompts, responses); an error is sent as text."""
+    """Send None once the model is loaded, then scores for each (prompts, responses); an error is sent as text."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the main one ends us
     threading.Thread(target=_exit_with_the_main_process, daemon=True).start()
     torch.set_num_threads(max(1, torch.get_num_threads() // num))
@@ -180,7 +180,8 @@ def _work(pipe: Connection, load_model: LoadModel, index: int, num: int) -> None
         while True:
             prompts, responses = pipe.recv()
             try:
-                pipe.send(model.score(prompts, responses).value)
+                scores = model.score(prompts, responses)
+                pipe.send(ChunkScores(scores.value, scores.truncated))
             except GuerdonError as error:
                 pipe.send(str(error))
 

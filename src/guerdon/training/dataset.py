@@ -140,7 +140,9 @@ class _Builder:
         self.ids: list[np.ndarray] = []
         self.lengths: list[int] = []  # of each response
         self.sizes: list[int] = []  # responses of each comparison
-        self.too_long: list[int] = []  # tokens of the longest response of each comparison that is too long
+        self.too_long: dict[
+            str, int
+        ] = {}  # tokens of the longest response of each comparison that is too long, by its row
         self.identical: list[str] = []  # ids of comparisons whose responses are the same to the model
         self.kept: list[Comparison] = []
         self.num_dropped = self.num_seen = 0
@@ -158,7 +160,7 @@ class _Builder:
         self.num_seen += 1
         longest = max(map(len, rows))
         if longest > self.text.max_length:
-            self.too_long.append(longest)
+            self.too_long[comparison.prompt.location or comparison.id] = longest
             if self.text.truncation != "left":
                 self.num_dropped += 1
                 return
@@ -195,10 +197,11 @@ class _Builder:
     def _check(self) -> None:
         """Raise GuerdonError for what is wrong with the comparisons as a whole."""
         if self.too_long and self.text.truncation == "refuse":
+            longest = max(self.too_long.values())
             raise GuerdonError(
                 f"model.max_length={self.text.max_length}: comparisons must not be longer, got {len(self.too_long)} of "
-                f"{self.num_seen} that are (longest {max(self.too_long)} tokens). Set model.max_length={max(self.too_long)} "
-                "if the model's context allows it, or model.truncation=drop or left."
+                f"{self.num_seen} that are (longest {longest} tokens; first {next(iter(self.too_long))}). "
+                f"Set model.max_length={longest} if the model's context allows it, or model.truncation=drop or left."
             )
         if self.identical:
             raise GuerdonError(
