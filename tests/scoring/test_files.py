@@ -181,9 +181,9 @@ def test_a_resumed_run_counts_what_was_truncated_before(model, tmp_path):
     told = BulkScorer(model, truncation="left")
     write(source, [LONG, *rows(3), {"prompt": "p", "answer": "a"}])
     with pytest.raises(GuerdonError, match=r"in\.jsonl:5"):
-        scoring.score_file(told, source, out, chunk=1)
+        score_rows(told.load_on_worker, source, out, told.identity(), chunk=1)
     write(source, [LONG, *rows(3), LONG])
-    assert scoring.score_file(told, source, out, chunk=1)["truncated"] == 2
+    assert score_rows(told.load_on_worker, source, out, told.identity(), chunk=1)["truncated"] == 2
 
 
 def test_a_rows_own_columns_are_kept_under_other_names(tmp_path):
