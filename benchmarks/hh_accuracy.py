@@ -343,25 +343,24 @@ def score(folder: Path, options: ModelOptions, pairs: Sequence[Comparison]) -> n
 
 def accuracy(margin: np.ndarray, groups: Sequence[str]) -> Estimate:
     """Share of pairs ordered correctly, equal scores counting half, with an interval by prompt group."""
-    from guerdon.formulas.resampling import bootstrap_mean
+    from guerdon.formulas.clustered import clustered_share
 
-    return Estimate(*bootstrap_mean(right(margin), groups, draws=DRAWS, seed=SEED))
+    return Estimate(*clustered_share(right(margin), groups))
 
 
 def paired(ours: np.ndarray, theirs: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
-    """Guerdon minus TRL on the same pairs, with McNemar's exact test."""
-    from guerdon.formulas.estimation import mcnemar
-    from guerdon.formulas.resampling import paired_difference
+    """Guerdon minus TRL on the same pairs, with a test that flips the signs of whole groups."""
+    from guerdon.formulas.clustered import clustered_difference, clustered_mean, sign_flip_p_value
 
     only_ours, only_theirs = int(((ours > 0) & (theirs <= 0)).sum()), int(((ours <= 0) & (theirs > 0)).sum())
-    difference = Estimate(*paired_difference(right(ours), right(theirs), groups, draws=DRAWS, seed=SEED))
+    difference = Estimate(*clustered_difference(right(ours), right(theirs), groups))
     our_loss, their_loss = np.logaddexp(0, -ours), np.logaddexp(0, -theirs)
     return {
         "accuracy_difference": numbers(difference),
         "only_ours_right": only_ours,
         "only_trl_right": only_theirs,
-        "mcnemar_p": mcnemar(only_ours, only_theirs),
-        "nll_difference": numbers(Estimate(*paired_difference(our_loss, their_loss, groups, draws=DRAWS, seed=SEED))),
+        "equal_accuracy_p": sign_flip_p_value(right(ours) - right(theirs), groups),
+        "nll_difference": numbers(Estimate(*clustered_mean(our_loss - their_loss, groups))),
         "margin_correlation": float(np.corrcoef(ours, theirs)[0, 1]),
     }
 
@@ -406,7 +405,7 @@ def show(results: dict[str, Any]) -> None:
     for name, value in rows.items():
         print(f"{name:28}{value(results['sides']['ours']):>26}{value(results['sides']['trl']):>26}")
     difference = results["paired"]
-    print(f"accuracy, ours - TRL: {cell(difference['accuracy_difference'])}, McNemar p {difference['mcnemar_p']:.2f}")
+    print(f"accuracy, ours - TRL: {cell(difference['accuracy_difference'])}, p {difference['equal_accuracy_p']:.2f}")
     print(f"longer wins: {cell(results['anchor_longer_wins'])}; {results['data']['test']} test pairs")
 
 

@@ -15,8 +15,8 @@ from tiny import CHAT_TEMPLATE, SPECIAL, tiny_config
 
 SENTENCES = [item.right for item in minimal_pairs()]
 HELD = SENTENCES[::6]
-READ = TaxOptions(tasks=["text", "minimal_pairs"], form="plain", draws=200)
-GENERATED = TaxOptions(tasks=["unrepeated", "distinct", "vocabulary", "answered"], max_tokens=16, draws=200)
+READ = TaxOptions(tasks=["text", "minimal_pairs"], form="plain")
+GENERATED = TaxOptions(tasks=["unrepeated", "distinct", "vocabulary", "answered"], max_tokens=16)
 
 
 def untaught():

@@ -11,7 +11,7 @@ import gold
 import numpy as np
 
 from guerdon.contracts import Curve, Estimate, Report, Rollouts
-from guerdon.formulas.resampling import bootstrap_mean
+from guerdon.formulas.clustered import clustered_share
 from guerdon.io import readers, writers
 from guerdon.io.reports import from_json
 from guerdon.optimization import read_pool
@@ -207,7 +207,7 @@ def agreement(pool: Rollouts, args: argparse.Namespace) -> Estimate:
         proxy_sign = np.sign(proxy[:, None] - proxy)
         shares.append(((proxy_sign * gold_sign)[gold_sign != 0].mean() + 1) / 2 if (gold_sign != 0).any() else np.nan)
     finite = np.array([share for share in shares if np.isfinite(share)])
-    return Estimate(*bootstrap_mean(finite, range(len(finite)), draws=args.draws, seed=args.seed))
+    return Estimate(*clustered_share(finite, range(len(finite))))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -29,7 +29,7 @@ import guerdon
 from guerdon.api import auditing, calibration, optimization, overoptimization
 from guerdon.config import build
 from guerdon.contracts import Comparison, Preference, Rollouts, as_prompt
-from guerdon.formulas.resampling import bootstrap_mean
+from guerdon.formulas.clustered import clustered_share
 from guerdon.io import readers, writers
 from guerdon.io.run_folder import refuse_other_run
 from guerdon.optimization import combined, ensemble_rule, read_pool
@@ -242,7 +242,7 @@ def learn(out: Path, args: argparse.Namespace, judge: Reward, name: str, size: i
         [c.prompt for c in held_out], [c.responses[0] for c in held_out], [c.responses[1] for c in held_out]
     )
     right = np.array([(m > 0) == (c.ranks[0] == 0) for m, c in zip(margin, held_out, strict=True)], dtype=float)
-    accuracy = bootstrap_mean(right, [c.group for c in held_out], draws=args.draws, seed=args.seed)
+    accuracy = clustered_share(right, [c.group for c in held_out])
     temperature = report.estimates["temperature"]
     print(f"  agrees with gold on {accuracy.value:.1%} [{accuracy.low:.1%}, {accuracy.high:.1%}] of unseen pairs")
     writers.write_json(

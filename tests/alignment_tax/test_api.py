@@ -51,7 +51,7 @@ def test_a_gain_is_over_the_first_check_prompt_by_prompt():
         length=np.ones((3, 30)),
         gold=level - rise,
     )
-    last, middle = gain_of_run(run, draws=100), gain_of_run(run, 10, draws=100)
+    last, middle = gain_of_run(run), gain_of_run(run, 10)
     assert (last.proxy.value, last.gold.value, last.kl.value, last.update) == pytest.approx((3.0, -3.0, 9.0, 20))
     assert (middle.proxy.value, middle.gold.value, middle.kl.value, middle.update) == pytest.approx((1, -1, 1, 10))
 
@@ -87,7 +87,7 @@ def test_texts_are_rows_or_paragraphs(tmp_path, taught, noisy_dir):
 
 
 def test_a_policy_on_disk_may_be_compared_with_one_that_is_its_own_reference(taught_dir, noisy_dir):
-    options = TaxOptions(tasks=["unrepeated"], max_tokens=4, draws=100).model_dump(exclude_unset=True)
+    options = TaxOptions(tasks=["unrepeated"], max_tokens=4).model_dump(exclude_unset=True)
     policy = load_policy(PolicyOptions(base=str(taught_dir), lora_rank=4), adapters=True)
     together = measure_alignment_tax(policy, also=[noisy_dir], **options)
     alone = measure_alignment_tax(noisy_dir, reference=taught_dir, **options)

@@ -24,7 +24,7 @@ def titles(report):
 
 
 def test_a_policy_compared_with_itself_has_no_tax(taught, taught_dir):
-    report = measure_tax(taught, load_local(taught_dir), TaxOptions(max_tokens=8, draws=200))
+    report = measure_tax(taught, load_local(taught_dir), TaxOptions(max_tokens=8))
     taxes = {name: e for name, e in report.estimates.items() if name.startswith("tax_")}
     assert report.title == f"Alignment tax of {taught_dir}"
     assert len(taxes) == 2 + 5 * 2 + 5

@@ -7,36 +7,31 @@ import math
 import numpy as np
 import pytest
 
-from guerdon.config import AuditOptions
 from guerdon.contracts import Estimate
+from guerdon.formulas.clustered import clustered_mean, clustered_share
 from guerdon.formulas.estimation import clopper_pearson
-from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.models.estimates import estimate_difference, estimate_mean, estimate_share, number, percent
 
-OPTIONS = AuditOptions(draws=200, seed=3)
 VALUES, GROUPS = np.array([0.0, 1.0, 1.0, 1.0, 0.0, 1.0]), ["a", "a", "b", "b", "c", "c"]
 
 
-def test_a_mean_is_resampled_with_the_options_of_the_stage():
+def test_estimates_carry_the_intervals_of_their_kind():
     weight = np.array([1.0, 2.0, 1.0, 1.0, 3.0, 1.0])
-    assert estimate_mean(VALUES, GROUPS, weight, OPTIONS) == Estimate(*bootstrap_mean(VALUES, GROUPS, weight, 200, 3))
-    assert estimate_share(VALUES, GROUPS, None, OPTIONS) == estimate_mean(VALUES, GROUPS, None, OPTIONS)
+    assert estimate_mean(VALUES, GROUPS, weight) == Estimate(*clustered_mean(VALUES, GROUPS, weight))
+    assert estimate_share(VALUES, GROUPS, weight) == Estimate(*clustered_share(VALUES, GROUPS, weight))
+    assert estimate_share(VALUES, GROUPS, None).low > 0 > estimate_mean(VALUES, GROUPS, None).low
 
 
 def test_a_share_of_all_counts_groups_and_is_not_certain():
-    estimate = estimate_share(np.ones(6), GROUPS, None, OPTIONS)
+    estimate = estimate_share(np.ones(6), GROUPS, None)
     assert estimate == Estimate(*clopper_pearson(3, 3))
     assert estimate.low < 1
 
 
-def test_a_difference_of_equals_is_zero():
-    estimate = estimate_difference(VALUES, VALUES, GROUPS, None, OPTIONS)
-    assert (estimate.value, estimate.low, estimate.high, estimate.n) == (0, 0, 0, 3)
-    forth, back = (
-        estimate_difference(VALUES, np.zeros(6), GROUPS, None, OPTIONS),
-        estimate_mean(VALUES, GROUPS, None, OPTIONS),
-    )
-    assert forth == back
+def test_a_difference_of_equals_is_zero_but_not_certain():
+    estimate = estimate_difference(VALUES, VALUES, GROUPS, None)
+    width = clopper_pearson(0, 3).high
+    assert (estimate.value, estimate.low, estimate.high, estimate.n) == (0, -width, width, 3)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from guerdon.alignment_tax.findings import (
 from guerdon.alignment_tax.harness import to_lm_eval
 from guerdon.contracts import Estimate, GuerdonError, Quantity, Report, Unit
 from guerdon.formulas.alignment_tax import Tax, mean_and_worst, task_correlation, tax_of_mean, tax_of_share
+from guerdon.formulas.clustered import clustered_mean
 from guerdon.formulas.estimation import benjamini_hochberg, wilson
-from guerdon.formulas.resampling import bootstrap_mean
 from guerdon.models.estimates import SHARED_QUANTITIES
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ def compare(
         "tasks": str(len(before.tasks)),
         "items": str(sum(len(task.score) for task in before.tasks.values())),
         "form": FORMS[options.form],
-        "intervals": f"95 %, {options.draws} bootstrap draws by item, seed {options.seed}",
+        "intervals": "95 %, by item",
     }
     parts = {
-        name: _compare_one(before, after, options, (gains or {}).get(name), (distances or {}).get(name))
+        name: _compare_one(before, after, (gains or {}).get(name), (distances or {}).get(name))
         for name, after in afters.items()
     }
     curves = tax_by_gain(parts)
@@ -126,16 +126,14 @@ def compare(
     )
 
 
-def results(before: Measurement, after: Measurement, options: TaxOptions) -> dict[str, Any]:
+def results(before: Measurement, after: Measurement) -> dict[str, Any]:
     """The comparison in the form of lm-evaluation-harness's results.json."""
-    return to_lm_eval(before.tasks, after.tasks, _taxes(before, after, options))
+    return to_lm_eval(before.tasks, after.tasks, _taxes(before, after))
 
 
-def _compare_one(
-    before: Measurement, after: Measurement, options: TaxOptions, gain: Gain | None, distance: Estimate | None
-) -> Report:
+def _compare_one(before: Measurement, after: Measurement, gain: Gain | None, distance: Estimate | None) -> Report:
     """One policy beside the reference."""
-    taxes = _taxes(before, after, options)
+    taxes = _taxes(before, after)
     names = list(taxes)
     z = np.array([taxes[name].standardized for name in names])
     differences = [before.tasks[name].score - after.tasks[name].score for name in names]
@@ -147,8 +145,8 @@ def _compare_one(
     estimates |= {} if kl is None else {"kl": kl}
     for name in names:
         estimates[f"tax_{name}"] = Estimate(*taxes[name].difference)
-        estimates[f"score_{name}_before"] = _score(before.tasks[name], options)
-        estimates[f"score_{name}_after"] = _score(after.tasks[name], options)
+        estimates[f"score_{name}_before"] = _score(before.tasks[name])
+        estimates[f"score_{name}_after"] = _score(after.tasks[name])
     worst_task = names[int(np.argmax(z))]
     about = {"worst task": worst_task}
     if kl is not None:
@@ -161,7 +159,7 @@ def _compare_one(
     return Report("", about, estimates, tuple(findings), curves, summary=summary, quantities=_quantities(names))
 
 
-def _taxes(before: Measurement, after: Measurement, options: TaxOptions) -> dict[str, Tax]:
+def _taxes(before: Measurement, after: Measurement) -> dict[str, Tax]:
     taxes: dict[str, Tax] = {}
     for name, task in before.tasks.items():
         other = after.tasks.get(name)
@@ -172,14 +170,14 @@ def _taxes(before: Measurement, after: Measurement, options: TaxOptions) -> dict
         if task.is_share and other.is_share:
             taxes[name] = tax_of_share(task.score, other.score)
         else:
-            taxes[name] = tax_of_mean(task.score, other.score, options.draws, options.seed)
+            taxes[name] = tax_of_mean(task.score, other.score)
     return taxes
 
 
-def _score(task: Task, options: TaxOptions) -> Estimate:
+def _score(task: Task) -> Estimate:
     if task.is_share:
         return Estimate(*wilson(float(task.score.sum()), len(task.score)))
-    return Estimate(*bootstrap_mean(task.score, range(len(task.score)), draws=options.draws, seed=options.seed))
+    return Estimate(*clustered_mean(task.score, range(len(task.score))))
 
 
 def _quantities(names: Iterable[str]) -> dict[str, Quantity]:

@@ -20,7 +20,7 @@ from guerdon.alignment_tax.tasks import READ_TASKS, TASKS, Choice, Task
 from guerdon.contracts import Estimate, GuerdonError, Prompt, Rollouts, as_prompt
 from guerdon.formulas import drift
 from guerdon.formulas.alignment_tax import linearized, vocabulary_entropy
-from guerdon.formulas.resampling import bootstrap_mean
+from guerdon.formulas.clustered import clustered_mean
 from guerdon.models.likelihood import continuation_likelihood, text_likelihood
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def kl_to_reference(
             rollouts.prompt_ids, rollouts.token_ids, options.temperature, options.micro_tokens
         )
     difference = rollouts.log_prob - log_prob
-    draws, seed = options.draws, options.seed
-    return Estimate(*bootstrap_mean(difference, range(len(difference)), draws=draws, seed=seed))
+    return Estimate(*clustered_mean(difference, range(len(difference))))
 
 
 def refuse_unlike(reference: LanguagePolicy, policy: LanguagePolicy) -> None:

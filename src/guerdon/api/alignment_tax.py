@@ -60,33 +60,33 @@ def measure_alignment_tax(
     initial = reference or (None if isinstance(place, LanguagePolicy) else _initial_policy(Path(place)))
     measured = measure_policies(None if initial is None else load(initial), named_policies(), chosen, held_out)
     runs = [source for source in (place, *also) if not isinstance(source, LanguagePolicy)]
-    gains = {str(run): _gain(Path(run), chosen.draws, chosen.seed) for run in runs}
+    gains = {str(run): _gain(Path(run)) for run in runs}
     if out is not None:
         for i, (name, after) in enumerate(measured.afters.items()):
             folder = Path(out) if len(measured.afters) == 1 else Path(out) / f"{i}-{Path(name).name}"
-            writers.write_json(folder / "results.json", results(measured.before, after, chosen))
+            writers.write_json(folder / "results.json", results(measured.before, after))
     known = {name: gain for name, gain in gains.items() if gain is not None}
     return compare(measured.before, measured.afters, chosen, gains=known, distances=measured.distances)
 
 
-def gain_of_run(run: Trajectory, update: int | None = None, draws: int = 2000, seed: int = 0) -> Gain:
+def gain_of_run(run: Trajectory, update: int | None = None) -> Gain:
     """What a run had gained at the check of an update (the last by default) over its first check, prompt by prompt."""
     from guerdon.alignment_tax.compare import Gain
     from guerdon.formulas import drift
-    from guerdon.formulas.resampling import bootstrap_mean
+    from guerdon.formulas.clustered import clustered_mean
 
     check = len(run.updates) - 1 if update is None else run.updates.index(update)
     tables = [run.proxy, run.kl, *([] if run.gold is None else [run.gold])]
     proxy, kl, *rest = drift.complete_prompts(run.names, *tables)
 
     def mean(values: np.ndarray) -> Estimate:
-        return Estimate(*bootstrap_mean(values, range(len(values)), draws=draws, seed=seed))
+        return Estimate(*clustered_mean(values, range(len(values))))
 
     gold = mean(rest[0][check] - rest[0][0]) if rest else None
     return Gain(mean(proxy[check] - proxy[0]), mean(kl[check]), gold, run.updates[check])
 
 
-def _gain(folder: Path, draws: int, seed: int) -> Gain | None:
+def _gain(folder: Path) -> Gain | None:
     """The gain of a run at the update that its policy's weights are from; None if this is no run, or one without checks."""
     from guerdon.optimization.monitor import best_update
 
@@ -95,7 +95,7 @@ def _gain(folder: Path, draws: int, seed: int) -> Gain | None:
         return None
     keep = build(readers.read_config(folder / "config.yaml")).optimize.keep
     update = best_update(checks) if keep == "best_gold" else checks[-1].update
-    return gain_of_run(trajectory_of_run(folder, checks), update, draws, seed)
+    return gain_of_run(trajectory_of_run(folder, checks), update)
 
 
 def _initial_policy(folder: Path) -> str | None:

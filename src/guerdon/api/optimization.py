@@ -117,7 +117,7 @@ def pool_curve(rollouts: Rollouts, **options: Any) -> PoolCurve:
     from guerdon.optimization import curve
 
     chosen = make(BestOfNOptions, options)
-    return curve(rollouts, most=chosen.most_n, seed=chosen.seed, draws=chosen.draws)
+    return curve(rollouts, most=chosen.most_n)
 
 
 def optimize(

@@ -46,7 +46,7 @@ def measure_overoptimization(place: str | Path, *, pool: str | Path | None = Non
     report = measure_run(
         trajectory_of_run(folder, checks),
         None if pool is None else read_pool(pool).rollouts,
-        alerts=(*alerts(checks, **intervals), *update_alerts(RunFolder(folder).read_metrics())),
+        alerts=(*alerts(checks), *update_alerts(RunFolder(folder).read_metrics())),
         about={"run": str(place), **_excluded(folder)},
         **intervals,
     )

@@ -16,12 +16,13 @@ from guerdon.auditing.measures.accuracy import groups_to_detect
 from guerdon.contracts import Curve, Estimate, Example, Finding, GuerdonError, Quantity, Report, digest_all
 from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.calibration import ece, nll
-from guerdon.formulas.estimation import mcnemar
+from guerdon.formulas.clustered import sign_flip_p_value
 from guerdon.formulas.resampling import bootstrap
 from guerdon.models.calibration_error import ODDS
 from guerdon.models.calibration_error import QUANTITIES as ODDS_QUANTITIES
 from guerdon.models.estimates import (
     SHARED_QUANTITIES,
+    describe_intervals,
     estimate_difference,
     estimate_mean,
     estimate_share,
@@ -45,11 +46,11 @@ QUANTITIES: Mapping[str, Quantity] = {
     "accuracy_difference": Quantity("accuracy, a less b", "share", SECTION, "pair by pair, so its interval is narrow"),
     "only_a_right": Quantity("only a is right", "share", SECTION, "pairs that a orders correctly and b does not"),
     "only_b_right": Quantity("only b is right", "share", SECTION, "pairs that b orders correctly and a does not"),
-    "mcnemar_p": Quantity(
+    "equal_accuracy_p": Quantity(
         "p-value of equal accuracy",
         "number",
         SECTION,
-        "exact, pairs taken as independent; n counts those only one gets right",
+        "groups change sign at random; n counts the groups in which one gets more right",
     ),
     "agreement": Quantity("they agree", "share", SECTION, "pairs that both order alike"),
     "margin_correlation": Quantity(
@@ -76,7 +77,7 @@ def compare(
 ) -> Report:
     """A report of what tells two models apart, on comparisons that neither was trained on.
 
-    Keys: accuracy_a, accuracy_b, accuracy_difference, only_a_right, only_b_right, mcnemar_p, agreement,
+    Keys: accuracy_a, accuracy_b, accuracy_difference, only_a_right, only_b_right, equal_accuracy_p, agreement,
     margin_correlation, nll_a, nll_b, nll_difference, ece_a, ece_b, ece_difference. Curve: difference_by_source, if there
     is more than one source. Examples: the pairs on which they disagree most.
     """
@@ -96,14 +97,14 @@ def compare(
         "pairs": str(len(pairs_a)),
         "groups": str(pairs_a.num_groups),
         "comparisons hash": digest_all(comparison.id for comparison in comparisons),
-        "intervals": f"95 %, {options.draws} bootstrap draws by group, seed {options.seed}",
+        "intervals": describe_intervals(options),
     }
     return Report(
         f"{names[0]} compared with {names[1]}",
         facts,
         estimates,
         _findings(estimates, names),
-        {"difference_by_source": _by_source(pairs_a, pairs_b, options)} if is_multi_source else {},
+        {"difference_by_source": _by_source(pairs_a, pairs_b)} if is_multi_source else {},
         _disagreements(comparisons, pairs_a, pairs_b, names, options.worst),
         summary=_summary(estimates, names),
         quantities=QUANTITIES,
@@ -117,23 +118,25 @@ def _half(progress: Progress | None, i: int) -> Progress | None:
 
 def _accuracy(a: ScoredPairs, b: ScoredPairs, options: AuditOptions) -> dict[str, Estimate]:
     right_a, right_b = (pair_accuracy(pairs.margin, pairs.q) for pairs in (a, b))
-    share = partial(estimate_share, groups=a.group, weight=a.weight, options=options)
+    share = partial(estimate_share, groups=a.group, weight=a.weight)
     return {
         "accuracy_a": share(right_a),
         "accuracy_b": share(right_b),
-        "accuracy_difference": estimate_difference(right_a, right_b, a.group, a.weight, options),
+        "accuracy_difference": estimate_difference(right_a, right_b, a.group, a.weight),
         "only_a_right": share((right_a > right_b).astype(np.float64)),
         "only_b_right": share((right_b > right_a).astype(np.float64)),
-        "mcnemar_p": _mcnemar(right_a, right_b),
+        "equal_accuracy_p": _equal_accuracy(right_a, right_b, a),
         "agreement": share((np.sign(a.margin) == np.sign(b.margin)).astype(np.float64)),
         "margin_correlation": _margin_correlation(a, b, options),
     }
 
 
-def _mcnemar(right_a: Float[np.ndarray, " n"], right_b: Float[np.ndarray, " n"]) -> Estimate:
-    """The exact p-value of equal accuracy, pairs taken as independent, without an interval. n counts pairs that differ."""
-    only_a, only_b = int((right_a > right_b).sum()), int((right_b > right_a).sum())
-    return Estimate(mcnemar(only_a, only_b), math.nan, math.nan, only_a + only_b)
+def _equal_accuracy(right_a: Float[np.ndarray, " n"], right_b: Float[np.ndarray, " n"], pairs: ScoredPairs) -> Estimate:
+    """The p-value of equal accuracy, by group, without an interval. n counts groups in which one model gets more right."""
+    _, code = np.unique(pairs.group, return_inverse=True)
+    difference = right_a - right_b
+    num_unequal = int((np.abs(np.bincount(code, weights=pairs.weight * difference)) > 1e-9).sum())
+    return Estimate(sign_flip_p_value(difference, pairs.group, pairs.weight), math.nan, math.nan, num_unequal)
 
 
 def _margin_correlation(a: ScoredPairs, b: ScoredPairs, options: AuditOptions) -> Estimate:
@@ -150,7 +153,7 @@ def _margin_correlation(a: ScoredPairs, b: ScoredPairs, options: AuditOptions) -
 def _odds(a: ScoredPairs, b: ScoredPairs, options: AuditOptions) -> dict[str, Estimate]:
     """Log loss and calibration error of each model, and their differences."""
     nll_a, nll_b = (nll(pairs.margin, pairs.q) for pairs in (a, b))
-    mean = partial(estimate_mean, groups=a.group, weight=a.weight, options=options)
+    mean = partial(estimate_mean, groups=a.group, weight=a.weight)
 
     def error(pairs: ScoredPairs, rows: Int[np.ndarray, " m"]) -> float:
         return float(ece(pairs.margin[rows], pairs.q[rows], options.bins))
@@ -174,12 +177,12 @@ def _centered(
     return Estimate(value, value - half, value + half, n)
 
 
-def _by_source(a: ScoredPairs, b: ScoredPairs, options: AuditOptions) -> Curve:
+def _by_source(a: ScoredPairs, b: ScoredPairs) -> Curve:
     right_a, right_b = (pair_accuracy(pairs.margin, pairs.q) for pairs in (a, b))
     names, y = np.unique(a.source), []
     for name in names:
         own = a.source == name
-        y.append(estimate_difference(right_a[own], right_b[own], a.group[own], a.weight[own], options))
+        y.append(estimate_difference(right_a[own], right_b[own], a.group[own], a.weight[own]))
     return points_by_name(
         (str(name) or "no source" for name in names),
         y,
@@ -201,10 +204,8 @@ def _summary(estimates: Mapping[str, Estimate], names: tuple[str, str]) -> str:
 
 
 def _findings(estimates: Mapping[str, Estimate], names: tuple[str, str]) -> tuple[Finding, ...]:
-    difference, p = estimates["accuracy_difference"], estimates["mcnemar_p"]
-    evidence = (
-        f"{names[0]} less {names[1]}: accuracy {difference}; of {p.n} pairs that only one gets right, p = {p.value:.2g}"
-    )
+    difference, p = estimates["accuracy_difference"], estimates["equal_accuracy_p"]
+    evidence = f"{names[0]} less {names[1]}: accuracy {difference}; p = {p.value:.2g} by the {p.n} groups in which one gets more right"
     notes = [Finding("note", _summary(estimates, names), evidence, _needed(difference))]
     loss, error = estimates["nll_difference"], estimates["ece_difference"]
     if loss.low > 0 or loss.high < 0:

@@ -29,6 +29,7 @@ from guerdon.auditing.recorded_scores import RecordedJudge, RecordedRewardModel
 from guerdon.auditing.score_cache import CachedJudge, CachedRewardModel, Score
 from guerdon.contracts import Finding, GuerdonError, Report, RewardModel, digest_all
 from guerdon.errors import claim_and_advice, did_you_mean
+from guerdon.models.estimates import describe_intervals
 from guerdon.models.hygiene import hygiene_gate
 from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
 
@@ -168,7 +169,7 @@ def audit(
         **{key: fact for report in core for key, fact in report.about.items()},
         **_left_out(comparisons),
         "comparisons hash": digest_all(comparison.id for comparison in comparisons),
-        "intervals": f"95 %, {options.draws} bootstrap draws by group, seed {options.seed}",
+        "intervals": describe_intervals(options),
     }
     report = Report(
         "Audit",

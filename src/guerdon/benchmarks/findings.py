@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["item_findings", "part_findings", "score_findings"]
 
-MIN_GROUPS = 15  # with fewer a bootstrap interval is too narrow
+MIN_GROUPS = 15  # with fewer no interval is known to hold
 MAX_TIES = 0.01  # share of pairs
 
 
@@ -59,7 +59,7 @@ def part_findings(benchmark: Benchmark, parts: set[str], items: Sequence[Item]) 
     for item in items:
         groups.setdefault(item.subset, set()).add(item.group)
     if few := [subset for subset, own in groups.items() if len(own) < MIN_GROUPS]:
-        evidence = f"fewer than {MIN_GROUPS} prompts in {first_few(few)}: their intervals are too narrow"
+        evidence = f"fewer than {MIN_GROUPS} prompts in {first_few(few)}: their intervals may be too narrow"
         yield Finding("note", "Too few prompts for an interval", evidence)
 
 

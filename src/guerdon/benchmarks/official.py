@@ -1,4 +1,4 @@
-"""Official numbers with intervals: a benchmark's rules applied to mean points, of all items and of resampled groups.
+"""Official numbers with intervals: a benchmark's rules applied to mean points, and what each group of items adds to their error.
 
 Axes: n items, g groups of items, r parts of a benchmark.
 """
@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from guerdon.contracts import Estimate
+from guerdon.formulas.clustered import difference_interval, share_interval
 from guerdon.formulas.estimation import clopper_pearson
-from guerdon.formulas.resampling import bootstrap
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, Shaped
 
     from guerdon.benchmarks.rules import Benchmark, Points, Rule
-    from guerdon.models.estimates import Resampling
 
 __all__ = ["PointTables", "official_scores"]
 
@@ -32,9 +31,7 @@ class PointTables(NamedTuple):
     constant: Sequence[Points]
 
 
-def official_scores(
-    benchmark: Benchmark, points: PointTables, groups: Shaped[np.ndarray, " n"], options: Resampling
-) -> dict[str, Estimate]:
+def official_scores(benchmark: Benchmark, points: PointTables, groups: Shaped[np.ndarray, " n"]) -> dict[str, Estimate]:
     """The benchmark's own numbers, the two anchors by the same rules, and score_above_longer."""
     parts = tuple(dict.fromkeys(part for own in points.model for part in own))
     index: dict[str, int] = {}  # in order of first appearance, as for every other interval
@@ -42,20 +39,20 @@ def official_scores(
     model, longer, constant = (_PartMeans(table, parts, code) for table in points)
     scores: dict[str, Estimate] = {}
     for key, rule in benchmark.rules(parts).items():
-        scores[key] = model.estimate(rule, options)
+        scores[key] = model.estimate(rule)
         if key != "score" and not key.startswith("score_"):
             continue
-        scores[f"{key}_longer"] = longer.estimate(rule, options)
+        scores[f"{key}_longer"] = longer.estimate(rule)
         value = constant.value(rule)
         scores[f"{key}_constant"] = Estimate(value, value, value, scores[key].n)
         if key == "score":
-            scores["score_above_longer"] = model.estimate(rule, options, minus=longer)
+            scores["score_above_longer"] = model.estimate(rule, minus=longer)
     first = ("score", "score_longer", "score_constant", "score_above_longer")
     return {key: scores[key] for key in (*first, *(key for key in scores if key not in first))}
 
 
 class _PartMeans:
-    """Sums and counts [g, r] of points by group and part, from which the mean over any resample of groups follows."""
+    """Sums and counts [g, r] of points by group and part, from which the mean over any weighting of groups follows."""
 
     def __init__(self, points: Sequence[Points], parts: Sequence[str], code: Int[np.ndarray, " n"]) -> None:
         self.column = {part: i for i, part in enumerate(parts)}
@@ -71,26 +68,32 @@ class _PartMeans:
         rows = self._rows(rule)
         return self._number(rule, rows)(np.ones(len(rows)))
 
-    def estimate(self, rule: Rule, options: Resampling, minus: _PartMeans | None = None) -> Estimate:
-        """The rule's number, or its difference from that of `minus`. No interval where a part has a single group."""
+    def estimate(self, rule: Rule, minus: _PartMeans | None = None) -> Estimate:
+        """The rule's number, or its difference from that of `minus`. No interval where a part has a single group.
+
+        The jackknife by group (Efron & Stein 1981) gives what each group adds to the error.
+        """
         rows = self._rows(rule)
-        if not len(rows):
+        g = len(rows)
+        if g == 0:
             return Estimate(math.nan, math.nan, math.nan, 0)
         number = self._number(rule, rows)
         number_of_other = minus._number(rule, rows) if minus else None
 
-        def statistic(drawn: Int[np.ndarray, " m"]) -> float:
-            weight = np.bincount(drawn, minlength=len(rows)).astype(np.float64)
+        def statistic(weight: Float[np.ndarray, " g"]) -> float:
             return number(weight) - (number_of_other(weight) if number_of_other else 0)
 
-        value = statistic(np.arange(len(rows)))
+        value = statistic(np.ones(g))
         num_groups = (self.counts[rows][:, self._columns(rule)] > 0).sum(axis=0)
         if math.isnan(value) or num_groups.min() < 2:
-            return Estimate(value, math.nan, math.nan, len(rows))
-        estimate = Estimate(*bootstrap(statistic, np.arange(len(rows)), options.draws, options.seed))
-        if estimate.low == estimate.high and value in (0.0, 1.0) and minus is None:  # resampling shows no variation
-            return Estimate(*clopper_pearson(int(value) * len(rows), len(rows)))
-        return estimate
+            return Estimate(value, math.nan, math.nan, g)
+        without = np.array([statistic(np.arange(g) != i) for i in range(g)])
+        influence = (value - without) * math.sqrt((g - 1) / g)
+        if minus is not None:
+            return Estimate(*difference_interval(value, influence, 1 / (g - 1)))
+        if value in (0.0, 1.0) and not influence.any():  # no group differs
+            return Estimate(*clopper_pearson(int(value) * g, g))
+        return Estimate(*share_interval(value, influence, 1 / (g - 1)))
 
     def _columns(self, rule: Rule) -> Int[np.ndarray, " c"]:
         return np.array([self.column[part] for part in rule.parts], dtype=np.int64)

@@ -119,12 +119,12 @@ def _games(items: Sequence[Item], table: ScoreTable, options: Resampling) -> Rep
         return Report("")
     groups = np.array([item.group for item, _ in twice], dtype=np.str_)
     first = np.array([_share_won(item, games[:1]) for item, games in twice])
-    estimates = {"score_single": estimate_share(first, groups, None, options)}
+    estimates = {"score_single": estimate_share(first, groups, None)}
     winner = np.array([np.sign(games[:, 0] - games[:, 1]) for _, games in twice])
     decided = ~np.isnan(winner).any(axis=1)
     if decided.any():
         same = (winner[decided, 0] == winner[decided, 1]).astype(np.float64)
-        estimates["position_consistency"] = estimate_share(same, groups[decided], None, options)
+        estimates["position_consistency"] = estimate_share(same, groups[decided], None)
     findings = () if decided.all() else (_undecided(int((~decided).sum()), len(twice)),)
     return Report("", estimates=estimates, findings=findings, quantities=GAME_QUANTITIES)
 
@@ -238,9 +238,7 @@ def _substance_and_style(items: Sequence[Item], table: ScoreTable, options: Resa
     effects = formulas.substance_and_style(grid[:, :3], grid[:, 3:])
     groups = [item.group for item in items]
     names = ("substance", "style_length", "style_markdown", "substance_by_length", "substance_by_markdown")
-    estimates = {
-        name: estimate_mean(values, groups, None, options) for name, values in zip(names, effects, strict=True)
-    }
+    estimates = {name: estimate_mean(values, groups, None) for name, values in zip(names, effects, strict=True)}
     if estimates["substance"].low > 0:
         style = effects.length + effects.markdown
 

@@ -21,7 +21,14 @@ from guerdon.benchmarks.scoring import hygiene_rows, score_items
 from guerdon.config import AuditOptions
 from guerdon.contracts import Curve, Estimate, Finding, GuerdonError, Quantity, Report, RewardModel, digest_all
 from guerdon.formulas.benchmarks import pair_shares
-from guerdon.models.estimates import SHARED_QUANTITIES, Resampling, estimate_difference, estimate_share, points_by_name
+from guerdon.models.estimates import (
+    SHARED_QUANTITIES,
+    Resampling,
+    describe_intervals,
+    estimate_difference,
+    estimate_share,
+    points_by_name,
+)
 from guerdon.models.hygiene import hygiene_gate
 
 if TYPE_CHECKING:
@@ -83,7 +90,7 @@ def benchmark(
     facts |= {
         "prompts": f"{len({item.group for item in items}):,}",
         "items hash": digest_all(item.id for item in items),
-        "intervals": f"95 %, {options.draws} bootstrap draws by prompt, seed {options.seed}",
+        "intervals": describe_intervals(options, "prompt"),
         **({"published": known.published} if known.published else {}),
     }
     return replace(
@@ -126,11 +133,11 @@ class _Points:
 def _measure(known: Benchmark, items: Sequence[Item], table: ScoreTable, options: Resampling) -> Report:
     """Everything that follows from items and scores alone."""
     points = _Points.of(known, items, table)
-    official = official_scores(known, points.tables, points.groups, options)
-    estimates = official | _pair_estimates(points, np.ones(len(items), dtype=bool), options)
-    estimates["truncated"] = estimate_share(table.truncated.astype(np.float64), points.groups, None, options)
+    official = official_scores(known, points.tables, points.groups)
+    estimates = official | _pair_estimates(points, np.ones(len(items), dtype=bool))
+    estimates["truncated"] = estimate_share(table.truncated.astype(np.float64), points.groups, None)
     extra = known.extra(items, table, options) if known.extra else Report("")
-    sections = [_subset_report(subset, official, points, options) for subset in dict.fromkeys(points.subsets.tolist())]
+    sections = [_subset_report(subset, official, points) for subset in dict.fromkeys(points.subsets.tolist())]
     if len(sections) == 1:
         sections = []
     parts = {part for own in points.tables.model for part in own}
@@ -165,30 +172,28 @@ def _pair_shares(items: Sequence[Item], scores: Sequence[np.ndarray]) -> Float[n
     )
 
 
-def _pair_estimates(points: _Points, rows: Bool[np.ndarray, " n"], options: Resampling) -> dict[str, Estimate]:
+def _pair_estimates(points: _Points, rows: Bool[np.ndarray, " n"]) -> dict[str, Estimate]:
     """accuracy, longer_wins, accuracy_above_longer, accuracy_strict and model_ties on some of the items."""
     groups = points.groups[rows]
     strict, half, tied = points.pairs[rows].T
     _, longer, _ = points.longer_pairs[rows].T
-    share = partial(estimate_share, groups=groups, weight=None, options=options)
+    share = partial(estimate_share, groups=groups, weight=None)
     return {
         "accuracy": share(half),
         "longer_wins": share(longer),
-        "accuracy_above_longer": estimate_difference(half, longer, groups, None, options),
+        "accuracy_above_longer": estimate_difference(half, longer, groups, None),
         "accuracy_strict": share(strict),
         "model_ties": share(tied),
     }
 
 
-def _subset_report(subset: str, official: Mapping[str, Estimate], points: _Points, options: Resampling) -> Report:
+def _subset_report(subset: str, official: Mapping[str, Estimate], points: _Points) -> Report:
     rows = points.subsets == subset
-    estimates = _subset_score(subset, official, points, options) | _pair_estimates(points, rows, options)
+    estimates = _subset_score(subset, official, points) | _pair_estimates(points, rows)
     return Report(subset, {"items": f"{int(rows.sum()):,}"}, estimates, quantities=QUANTITIES)
 
 
-def _subset_score(
-    subset: str, official: Mapping[str, Estimate], points: _Points, options: Resampling
-) -> dict[str, Estimate]:
+def _subset_score(subset: str, official: Mapping[str, Estimate], points: _Points) -> dict[str, Estimate]:
     """score, score_longer and score_constant of a subset: the official ones if it has its own, else mean points."""
     key = f"score_{slug(subset)}"
     endings = ("", "_longer", "_constant")
@@ -200,7 +205,6 @@ def _subset_score(
             np.array([_points_of_item(table[i]) for i in np.flatnonzero(rows).tolist()]),
             points.groups[rows],
             None,
-            options,
         )
         for ending, table in zip(endings, points.tables, strict=True)
     }

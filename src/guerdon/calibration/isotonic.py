@@ -17,8 +17,8 @@ from guerdon.calibration.temperature import (
 )
 from guerdon.contracts import Estimate, Finding, GuerdonError, Quantity, Report, RewardModel, digest_all
 from guerdon.formulas.calibration import nll
+from guerdon.formulas.clustered import clustered_mean
 from guerdon.formulas.isotonic import fit_isotonic, isotonic_log_odds
-from guerdon.formulas.resampling import bootstrap_mean, paired_difference
 from guerdon.models.calibrated import strip_calibration
 from guerdon.models.calibration_error import ODDS, is_miscalibrated, measure_null, measure_odds
 from guerdon.models.isotonic import IsotonicJudge
@@ -76,7 +76,7 @@ def fit_isotonic_judge(
         "groups": str(pairs.num_groups),
         "points of the curve": str(len(judge.curve.margin)),
         "comparisons hash": digest_all(comparison.id for comparison in comparisons),
-        "intervals": f"95 %, {DRAWS} bootstrap draws by group, seed {options.seed}",
+        "intervals": f"95 %, by group: Student's for means, {DRAWS} bootstrap draws (seed {options.seed}) for the rest",
     }
     return judge, Report("Calibration by a curve", about, estimates, _findings(estimates), quantities=QUANTITIES)
 
@@ -104,12 +104,11 @@ def _measure_curve(
     estimates |= {f"{name}_after": estimate for name, estimate in null.items()}
 
     def mean(values: Float[np.ndarray, " n"]) -> Estimate:
-        return Estimate(*bootstrap_mean(values, pairs.group, pairs.weight, DRAWS, options.seed))
+        return Estimate(*clustered_mean(values, pairs.group, pairs.weight))
 
     by_temperature = nll(pairs.margin / cross_fitted_temperature(pairs, options.seed), pairs.q)
     estimates["nll_temperature"] = mean(by_temperature)
-    gain = paired_difference(by_temperature, nll(after, pairs.q), pairs.group, pairs.weight, DRAWS, options.seed)
-    estimates["isotonic_gain"] = Estimate(*gain)
+    estimates["isotonic_gain"] = mean(by_temperature - nll(after, pairs.q))
     undecided = (np.abs(after) < 1e-9) & (pairs.margin != 0)
     estimates["isotonic_ties"] = mean(undecided.astype(np.float64))
     return estimates

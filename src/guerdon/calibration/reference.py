@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from guerdon.contracts import Estimate, GuerdonError, Quantity, RewardModel, digest_all, prompt_digest
-from guerdon.formulas.resampling import bootstrap, bootstrap_mean
+from guerdon.formulas.clustered import clustered_mean
+from guerdon.formulas.resampling import bootstrap
 from guerdon.models.card import Calibration
 from guerdon.models.estimates import SCALE
 
@@ -57,7 +58,7 @@ def measure_reference(
         return float(prompt_mean.var() / raw[rows].var()) if raw[rows].var() > 0 else math.nan
 
     estimates = {
-        "reference_mean": Estimate(*bootstrap_mean(raw, prompts, draws=draws, seed=seed)),
+        "reference_mean": Estimate(*clustered_mean(raw, prompts)),
         "reference_spread": Estimate(*bootstrap(lambda rows: float(raw[rows].std()), prompts, draws, seed)),
         "reference_between_prompts": Estimate(*bootstrap(between_prompts, prompts, draws, seed)),
     }

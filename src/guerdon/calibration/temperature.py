@@ -79,7 +79,7 @@ def fit_calibrated_model(
         "pairs": str(len(pairs)),
         "groups": str(pairs.num_groups),
         "comparisons hash": digest_all(comparison.id for comparison in comparisons),
-        "intervals": f"95 %, {DRAWS} bootstrap draws by group, seed {options.seed}",
+        "intervals": f"95 %, by group: Student's for means, {DRAWS} bootstrap draws (seed {options.seed}) for the rest",
         **{f"reference {key.replace('_', ' ')}": str(value) for key, value in calibration.provenance.items()},
     }
     return CalibratedModel(raw, calibration), Report("Calibration", about, estimates, findings, quantities=QUANTITIES)

@@ -88,5 +88,4 @@ class TaxOptions(Options):
         None, description="Folder with your own task files, as lm-eval's --include_path."
     )
     lm_eval_limit: int | None = Field(None, ge=1, description="Documents per lm-eval task; all unless given.")
-    draws: int = Field(2000, ge=100, description="Bootstrap draws, by item, for every interval.")
-    seed: Seed = Field(0, description="Seeds the items made from templates, the sampled replies and the bootstrap.")
+    seed: Seed = Field(0, description="Seeds the items made from templates and the sampled replies.")

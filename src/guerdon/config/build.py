@@ -56,6 +56,9 @@ def build(*layers: Mapping[str, Any], overrides: Sequence[str] = (), runs: Seque
     merged: dict[str, Any] = {}
     for layer in layers:
         _merge(merged, layer)
+        for stage, name in REMOVED:
+            if isinstance(merged.get(stage), dict):
+                merged[stage].pop(name, None)
     for override in overrides:
         _merge(merged, _parse_override(override))
     _refuse_unknown(merged)
@@ -67,6 +70,9 @@ def build(*layers: Mapping[str, Any], overrides: Sequence[str] = (), runs: Seque
         getattr(config, stage).refuse_conflicts()
     return config
 
+
+REMOVED = (("tax", "draws"),)
+"""Options of earlier versions that changed no number but intervals: files that hold them are still read."""
 
 Kind = TypeVar("Kind", bound=Options)
 

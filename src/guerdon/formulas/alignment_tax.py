@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr, ndtri
 
+from guerdon.formulas.clustered import clustered_mean
 from guerdon.formulas.drift import FIRST_WORDS, words
 from guerdon.formulas.estimation import Interval, mcnemar
-from guerdon.formulas.resampling import paired_difference
 
 __all__ = [
     "Tax",
@@ -56,12 +56,10 @@ def tax_of_share(before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"]
     return Tax(Interval((lost - won) / max(1, n), low, high, n), error, mcnemar(lost, won))
 
 
-def tax_of_mean(
-    before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"], draws: int = 2000, seed: int = 0
-) -> Tax:
+def tax_of_mean(before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"]) -> Tax:
     """The tax of a mean score over the same n >= 1 items before and after.
 
-    Interval by paired bootstrap over items. The standard error counts one more item, on which nothing changed: items that
+    Interval over items. The standard error counts one more item, on which nothing changed: items that
     all lose the same amount are strong evidence, but not infinitely strong. p by the normal distribution.
     """
     n = len(before)
@@ -70,7 +68,7 @@ def tax_of_mean(
     error = math.sqrt(float(((difference - mean) ** 2).sum()) + mean**2 * n / (n + 1)) / n
     if error == 0.0:  # no item changed
         return Tax(Interval(0.0, 0.0, 0.0, n), math.inf, 1.0)
-    interval = paired_difference(before, after, range(n), draws=draws, seed=seed)
+    interval = clustered_mean(difference, range(n))
     return Tax(interval, error, float(2 * ndtr(-abs(mean) / error)))
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import chdtri, expit, ndtri, stdtr
 
+from guerdon.formulas.clustered import clustered_mean
 from guerdon.formulas.estimation import Interval
-from guerdon.formulas.resampling import bootstrap_mean, bootstrap_sums, percentile_limits, resampled_sums, sums_by_group
+from guerdon.formulas.resampling import bootstrap_sums, percentile_limits, resampled_sums, sums_by_group
 
 __all__ = [
     "LengthLogit",
@@ -271,16 +272,14 @@ def rate(
     twice: Float[np.ndarray, " n"],
     has: Bool[np.ndarray, " n"],
     groups: Shaped[np.ndarray, " n"],
-    draws: int = 2000,
-    seed: int = 0,
 ) -> Rate:
     """Effect of an attribute from rewrites of rewrites (Reber 2024, arXiv 2410.11348).
 
     once: reward of the answer rewritten to the other value of the attribute. twice: reward of that, rewritten back. has:
     whether the original has the attribute. Both are rewrites, so what a rewriter changes besides the attribute cancels.
-    Differences are per answer and resampled by group; the authors' code takes the two means as independent.
+    Differences are per answer, with intervals by group; the authors' code takes the two means as independent.
     """
-    return _effect_of_having(twice, once, has, groups, draws, seed)
+    return _effect_of_having(twice, once, has, groups)
 
 
 def naive_rate(
@@ -288,11 +287,9 @@ def naive_rate(
     once: Float[np.ndarray, " n"],
     has: Bool[np.ndarray, " n"],
     groups: Shaped[np.ndarray, " n"],
-    draws: int = 2000,
-    seed: int = 0,
 ) -> Rate:
     """The same from one rewrite, which attributes everything that a rewriter changes to the attribute."""
-    return _effect_of_having(original, once, has, groups, draws, seed)
+    return _effect_of_having(original, once, has, groups)
 
 
 def _effect_of_having(
@@ -300,12 +297,10 @@ def _effect_of_having(
     other: Float[np.ndarray, " n"],
     has: Bool[np.ndarray, " n"],
     groups: Shaped[np.ndarray, " n"],
-    draws: int,
-    seed: int,
 ) -> Rate:
     """From the rewards of each answer with its own value of the attribute, and with the other value."""
     effect = np.where(has, same - other, other - same)
-    parts = (bootstrap_mean(effect[rows], groups[rows], None, draws, seed) for rows in (has, ~has, has | ~has))
+    parts = (clustered_mean(effect[rows], groups[rows]) for rows in (has, ~has, has | ~has))
     return Rate(*parts)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp
 
-from guerdon.formulas.resampling import Groups, group_codes
+from guerdon.formulas.clustered import Groups, group_codes
 
 __all__ = [
     "PENALTY",

@@ -6,101 +6,33 @@ statistics of the same groups move together.
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from scipy.special import ndtr, ndtri
 
-from guerdon.formulas.estimation import Interval, clopper_pearson
+from guerdon.formulas.clustered import Groups, group_codes
+from guerdon.formulas.estimation import Interval
 
 __all__ = [
     "CHUNK",
-    "Groups",
     "bootstrap",
-    "bootstrap_mean",
-    "bootstrap_share",
     "bootstrap_sums",
     "draw_counts",
     "draw_groups",
-    "group_codes",
-    "paired_difference",
     "percentile_limits",
     "resampled_sums",
     "sums_by_group",
 ]
 
-Groups = Sequence[Hashable] | Shaped[np.ndarray, " n"]
 Stream = Literal["integers", "multinomial"]
 
 CHUNK = 2_000_000  # group numbers held at once: 16 MB, whatever the number of groups
 
 
 # ---- Intervals ---------------------------------------------------------------------------------------------------
-
-
-def bootstrap_mean(
-    values: Float[np.ndarray, " n"],
-    groups: Groups,
-    weight: Float[np.ndarray, " n"] | None = None,
-    draws: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """The (weighted) mean of values, with its interval under resampling of their groups.
-
-    Percentile interval (Efron 1979; by cluster, Field & Welsh 2007), or BCa (Efron 1987) where the resampled means have a
-    skewness beyond +-1, which takes groups of uneven weight. low and high are NaN with fewer than two groups of positive
-    weight; value is NaN with none.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    weight = np.ones_like(values) if weight is None else np.asarray(weight, dtype=np.float64)
-    code = group_codes(groups, len(values))
-    mass = np.bincount(code, weights=weight)
-    total = np.bincount(code, weights=weight * values)
-    total, mass = total[mass > 0], mass[mass > 0]
-    num_groups = len(mass)
-    if num_groups == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    value = float(total.sum() / mass.sum())
-    if num_groups == 1:
-        return Interval(value, math.nan, math.nan, 1)
-    means = np.concatenate(
-        [total[chosen].sum(axis=1) / mass[chosen].sum(axis=1) for chosen in draw_groups(num_groups, draws, seed)]
-    )
-    low, high = _limits(value, means, lambda: (total.sum() - total) / (mass.sum() - mass), level)
-    return Interval(value, low, high, num_groups)
-
-
-def bootstrap_share(
-    values: Float[np.ndarray, " n"],
-    groups: Groups,
-    weight: Float[np.ndarray, " n"] | None = None,
-    draws: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """As `bootstrap_mean`, for values in [0, 1]. Where all are 0 or all are 1 no draw differs: the exact interval by groups."""
-    values = np.asarray(values, dtype=np.float64)
-    if len(values) and (not values.any() or (values == 1.0).all()):
-        num_groups = len(set(groups.tolist() if isinstance(groups, np.ndarray) else groups))
-        return clopper_pearson(num_groups if values.any() else 0, num_groups, level)
-    return bootstrap_mean(values, groups, weight, draws, seed, level)
-
-
-def paired_difference(
-    a: Float[np.ndarray, " n"],
-    b: Float[np.ndarray, " n"],
-    groups: Groups,
-    weight: Float[np.ndarray, " n"] | None = None,
-    draws: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """The mean of a - b, two models' values on the same rows, with its interval under resampling of groups."""
-    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    return bootstrap_mean(difference, groups, weight, draws, seed, level)
 
 
 def bootstrap(
@@ -110,7 +42,12 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """As `bootstrap_mean`, for any statistic of row numbers. Draws on which it is NaN (a constant's correlation) are dropped."""
+    """Any statistic of row numbers, with its interval under resampling of groups.
+
+    Percentile interval (Efron 1979; by cluster, Field & Welsh 2007), or BCa (Efron 1987) where the resampled values have a
+    skewness beyond +-1, which takes groups of uneven weight. Draws on which it is NaN (a constant's correlation) are dropped.
+    low and high are NaN with fewer than two groups. For means, shares and their differences `clustered` covers better.
+    """
     code = group_codes(groups, len(groups))
     size = np.bincount(code)
     rows = np.argsort(code, kind="stable")
@@ -221,15 +158,6 @@ def _blocks(num_groups: int, draws: int) -> Iterator[int]:
     size = max(1, CHUNK // num_groups)
     for start in range(0, draws, size):
         yield min(size, draws - start)
-
-
-def group_codes(groups: Groups, num_rows: int) -> np.ndarray:
-    """The group of each row as a number 0, 1, ... in order of first appearance."""
-    names = groups.tolist() if isinstance(groups, np.ndarray) else groups
-    if len(names) != num_rows:
-        raise ValueError(f"every row must have a group, got {num_rows} values and {len(names)} groups")
-    number: dict[Hashable, int] = {}
-    return np.array([number.setdefault(name, len(number)) for name in names], dtype=np.int64)
 
 
 # ---- Limits ------------------------------------------------------------------------------------------------------

@@ -19,8 +19,9 @@ from guerdon.formulas.calibration import (
     ece_p_value,
     nll,
 )
+from guerdon.formulas.clustered import clustered_mean
 from guerdon.formulas.estimation import clopper_pearson
-from guerdon.formulas.resampling import bootstrap, bootstrap_mean
+from guerdon.formulas.resampling import bootstrap
 
 if TYPE_CHECKING:
     from guerdon.models.scored_pairs import ScoredPairs
@@ -51,10 +52,7 @@ def measure_odds(pairs: ScoredPairs, *, bins: int, draws: int, seed: int) -> dic
     margin, q = pairs.margin, pairs.q
     confidence, correct = confidence_and_correctness(margin, q)
     means = {"nll": nll(margin, q), "brier": brier(margin, q), "overconfidence": confidence - correct}
-    estimates = {
-        name: Estimate(*bootstrap_mean(values, pairs.group, pairs.weight, draws, seed))
-        for name, values in means.items()
-    }
+    estimates = {name: Estimate(*clustered_mean(values, pairs.group, pairs.weight)) for name, values in means.items()}
     resampled = bootstrap(lambda rows: ece(margin[rows], q[rows], bins), pairs.group, draws, seed)
     # Resampling biases the ECE upward, as its null distribution shows, so the interval is centered on the value instead.
     half = (resampled.high - resampled.low) / 2

@@ -1,4 +1,4 @@
-"""Estimates for every stage: a mean, a share or a difference, resampled by group, and how each is drawn and reads in a sentence.
+"""Estimates for every stage: a mean, a share or a difference, with its interval by group, and how each is drawn and reads in a sentence.
 
 Axis: n rows.
 """
@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from guerdon.contracts import Curve, Estimate, Quantity
+from guerdon.formulas.clustered import clustered_difference, clustered_mean, clustered_share
 from guerdon.formulas.estimation import Interval
-from guerdon.formulas.resampling import bootstrap_mean, bootstrap_share, paired_difference
 
 if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float
 
-    from guerdon.formulas.resampling import Groups
+    from guerdon.formulas.clustered import Groups
 
 __all__ = [
     "CORRECTNESS",
@@ -25,6 +25,7 @@ __all__ = [
     "SCALE",
     "SHARED_QUANTITIES",
     "Resampling",
+    "describe_intervals",
     "estimate_difference",
     "estimate_mean",
     "estimate_share",
@@ -79,29 +80,26 @@ class Resampling(Protocol):
         ...
 
 
-def estimate_mean(
-    values: Float[np.ndarray, " n"], groups: Groups, weight: Float[np.ndarray, " n"] | None, options: Resampling
-) -> Estimate:
-    """The mean of values, weighted if `weight` is given, with its bootstrap interval by group."""
-    return Estimate(*bootstrap_mean(values, groups, weight, options.draws, options.seed))
+def estimate_mean(values: Float[np.ndarray, " n"], groups: Groups, weight: Float[np.ndarray, " n"] | None) -> Estimate:
+    """The mean of values, weighted if `weight` is given, with its interval by group."""
+    return Estimate(*clustered_mean(values, groups, weight))
 
 
-def estimate_share(
-    values: Float[np.ndarray, " n"], groups: Groups, weight: Float[np.ndarray, " n"] | None, options: Resampling
-) -> Estimate:
-    """As `estimate_mean`, for values in [0, 1]: where all are 0 or all are 1, the exact interval."""
-    return Estimate(*bootstrap_share(values, groups, weight, options.draws, options.seed))
+def estimate_share(values: Float[np.ndarray, " n"], groups: Groups, weight: Float[np.ndarray, " n"] | None) -> Estimate:
+    """As `estimate_mean`, for values in [0, 1]: the interval is one of shares, exact where all are 0 or all are 1."""
+    return Estimate(*clustered_share(values, groups, weight))
 
 
 def estimate_difference(
-    a: Float[np.ndarray, " n"],
-    b: Float[np.ndarray, " n"],
-    groups: Groups,
-    weight: Float[np.ndarray, " n"] | None,
-    options: Resampling,
+    a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"], groups: Groups, weight: Float[np.ndarray, " n"] | None
 ) -> Estimate:
-    """The mean of a - b, row by row, with its bootstrap interval by group."""
-    return Estimate(*paired_difference(a, b, groups, weight, options.draws, options.seed))
+    """The mean of a - b, row by row, for values in [0, 1], with its interval by group."""
+    return Estimate(*clustered_difference(a, b, groups, weight))
+
+
+def describe_intervals(options: Resampling, unit: str = "group") -> str:
+    """How the intervals of a report were computed, in one line."""
+    return f"95 %, by {unit}: Student's for means and shares, {options.draws} bootstrap draws (seed {options.seed}) for the rest"
 
 
 def points_by_name(

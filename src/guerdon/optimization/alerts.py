@@ -23,17 +23,17 @@ HALVED = 0.5  # of its unique, or finished, replies
 CALM = 0.2  # of its variance of the reward between prompts
 
 
-def alerts(checks: Sequence[Check], *, draws: int = 2000, seed: int = 0) -> tuple[Finding, ...]:
+def alerts(checks: Sequence[Check]) -> tuple[Finding, ...]:
     """What stands out in the last check beside the first; nothing with fewer than two."""
     if len(checks) < 2:
         return ()
     first, last = checks[0], checks[-1]
     refuse_unlike(first, last)
-    before, now = (measure_check(check, draws=draws, seed=seed) for check in (first, last))
+    before, now = (measure_check(check) for check in (first, last))
     return (
         *_length_alert(first, before["length"], now["length"]),
         *_text_alerts(before, now),
-        *_spread_alert(first, last, draws, seed),
+        *_spread_alert(first, last),
         *_shift_alert(last),
         *_truncation_alert(last),
         *_variance_alert(first, last),
@@ -78,11 +78,11 @@ def _text_alerts(before: dict[str, Estimate], now: dict[str, Estimate]) -> Itera
         )
 
 
-def _spread_alert(first: Check, last: Check, draws: int, seed: int) -> Iterator[Finding]:
+def _spread_alert(first: Check, last: Check) -> Iterator[Finding]:
     if first.std is None or last.std is None:
         return
-    gain = mean_by_prompt(last.proxy - first.proxy, last.prompts, draws, seed)
-    wider = mean_by_prompt(last.std - first.std, last.prompts, draws, seed)
+    gain = mean_by_prompt(last.proxy - first.proxy, last.prompts)
+    wider = mean_by_prompt(last.std - first.std, last.prompts)
     if wider.low > 0 and wider.value > gain.value:
         yield Finding(
             "warning",

@@ -10,8 +10,8 @@ import numpy as np
 
 from guerdon.contracts import Estimate, GuerdonError
 from guerdon.formulas import drift
+from guerdon.formulas.clustered import clustered_mean, clustered_share
 from guerdon.formulas.drift import SHIFT_ALPHA
-from guerdon.formulas.resampling import bootstrap_mean, bootstrap_share
 from guerdon.optimization.checks import Check, refuse_unlike
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["complete_columns", "mean_by_prompt", "measure_check"]
 
 
-def measure_check(check: Check, first: Check | None = None, *, draws: int = 2000, seed: int = 0) -> dict[str, Estimate]:
+def measure_check(check: Check, first: Check | None = None) -> dict[str, Estimate]:
     """A description of a check's replies, with intervals by prompt; with the first check also the gains since.
 
     Keys: proxy, gold, kl, sqrt_kl, length, finished, shifted (share of replies outside the reward model's training
@@ -30,10 +30,10 @@ def measure_check(check: Check, first: Check | None = None, *, draws: int = 2000
     """
 
     def mean(values: Float[np.ndarray, " p"]) -> Estimate:
-        return mean_by_prompt(values, check.prompts, draws, seed)
+        return mean_by_prompt(values, check.prompts)
 
     def share(values: Float[np.ndarray, " p"]) -> Estimate:
-        return Estimate(*bootstrap_share(*_finite(values, check.prompts), draws=draws, seed=seed))
+        return Estimate(*clustered_share(*_finite(values, check.prompts)))
 
     estimates = {"proxy": mean(check.proxy)}
     if check.gold is not None:
@@ -75,9 +75,9 @@ def complete_columns(
     return rows, drift.complete_prompts(checks[0].prompts, *(table[rows] for table in tables))
 
 
-def mean_by_prompt(values: Float[np.ndarray, " p"], prompts: Sequence[str], draws: int, seed: int) -> Estimate:
+def mean_by_prompt(values: Float[np.ndarray, " p"], prompts: Sequence[str]) -> Estimate:
     """The mean of the finite values, with its interval by prompt."""
-    return Estimate(*bootstrap_mean(*_finite(values, prompts), draws=draws, seed=seed))
+    return Estimate(*clustered_mean(*_finite(values, prompts)))
 
 
 def _finite(values: Float[np.ndarray, " p"], prompts: Sequence[str]) -> tuple[Float[np.ndarray, " q"], list[str]]:

@@ -41,7 +41,7 @@ CHECK_LABELS: Mapping[str, str] = {
 }
 
 
-def run_curves(rows: Sequence[Mapping[str, Any]], checks: Sequence[Check], draws: int = 500, seed: int = 0) -> Report:
+def run_curves(rows: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> Report:
     """Curves of the lines of metrics.jsonl and of the checks. A batch's means have no interval."""
     curves = {}
     for name, label in UPDATE_LABELS.items():
@@ -50,7 +50,7 @@ def run_curves(rows: Sequence[Mapping[str, Any]], checks: Sequence[Check], draws
             x = tuple(float(update) for update, _ in points)
             y = tuple(Estimate(float(value), math.nan, math.nan, 1) for _, value in points)
             curves[f"update_{name}"] = Curve(x, y, "update", label, title=_title(name))
-    measured = [(check.update, measure_check(check, draws=draws, seed=seed)) for check in checks]
+    measured = [(check.update, measure_check(check)) for check in checks]
     for name, label in CHECK_LABELS.items():
         known = [(update, estimates[name]) for update, estimates in measured if name in estimates]
         if len(known) > 1:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from guerdon.config import TrainOptions
 from guerdon.contracts import Estimate
-from guerdon.formulas.resampling import bootstrap_mean
+from guerdon.formulas.clustered import clustered_mean, clustered_share
 from guerdon.models.engine.device import autocast
 from guerdon.models.reward_model import ScalarNetwork
 from guerdon.runtime import distributed
@@ -99,7 +99,7 @@ def accumulate_gradients(training: TrainingNetwork, table: TokenizedComparisons,
 
 
 def evaluate(training: TrainingNetwork, table: TokenizedComparisons) -> HeldOutMetrics:
-    """Loss and accuracy over all comparisons, weighted by comparison, with bootstrap intervals by group.
+    """Loss and accuracy over all comparisons, weighted by comparison, with intervals by group.
 
     The processes divide the comparisons. Each value comes from one of them and is added to zeros from the others, so all
     processes see the same numbers and take the same decisions.
@@ -132,8 +132,8 @@ def _held_out_metrics(
     decided = ~np.isnan(hits)
     mean_accuracy = Estimate(math.nan, math.nan, math.nan, 0)
     if decided.any():
-        mean_accuracy = Estimate(*bootstrap_mean(hits[decided], groups[decided], table.weight[decided]))
-    return HeldOutMetrics(Estimate(*bootstrap_mean(losses, groups, table.weight)), mean_accuracy)
+        mean_accuracy = Estimate(*clustered_share(hits[decided], groups[decided], table.weight[decided]))
+    return HeldOutMetrics(Estimate(*clustered_mean(losses, groups, table.weight)), mean_accuracy)
 
 
 def _mean_loss(training: TrainingNetwork, batch: Batch, denominator: float, *, counts: bool) -> MeanLoss:

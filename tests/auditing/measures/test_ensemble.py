@@ -94,7 +94,8 @@ def test_identical_members_are_reported():
     report = measured(Ensemble([Member(0)] * 4), decided())
     found = report.estimates
     assert found["error_correlation"].value == pytest.approx(1)
-    assert found["ensemble_gain"].value == found["ensemble_gain"].high == 0
+    assert found["ensemble_gain"].value == 0
+    assert 0 < found["ensemble_gain"].high < 0.01  # 400 groups without a difference do not show that none has one
     assert found["disagreement"].value == 0
     (finding,) = report.findings
     assert (finding.severity, finding.title) == ("warning", "The members share their errors")

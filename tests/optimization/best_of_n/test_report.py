@@ -56,7 +56,7 @@ def test_duplicates_show_both_kl_estimates_and_exclusions_are_summarized():
     assert report.findings[0].evidence == "2 x the prompt is empty; 1 x too long"
     assert "the bound is 1.204 nats, the estimate" in report.findings[1].evidence
     assert report.about["prompts left out"] == "3"
-    full = to_report(pool, curve(pool.rollouts, most=32, draws=100))
+    full = to_report(pool, curve(pool.rollouts, most=32))
     assert "Larger n are not shown" not in titles(full)
 
 

@@ -13,7 +13,14 @@ import numpy as np
 
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
 from guerdon.formulas.agreement import pair_accuracy
-from guerdon.models.estimates import CORRECTNESS, SHARED_QUANTITIES, estimate_share, percent, points_by_name
+from guerdon.models.estimates import (
+    CORRECTNESS,
+    SHARED_QUANTITIES,
+    estimate_difference,
+    estimate_share,
+    percent,
+    points_by_name,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -21,6 +28,8 @@ if TYPE_CHECKING:
     from guerdon.config import AuditOptions
     from guerdon.models.scored_pairs import ScoredPairs
 
+FEWEST_GROUPS: Final = 15  # with fewer no interval is known to hold: benchmarks/coverage.py
+FEWEST_WITH_RARER: Final = 10  # groups with a pair of the rarer kind, right or wrong
 LENGTH_BINS: Final = 8
 FEWEST_IN_BIN: Final = 20
 WITHIN: Final = 0.05  # half the width of an interval of accuracy that a decision needs
@@ -59,13 +68,13 @@ def measure_accuracy(pairs: ScoredPairs, options: AuditOptions) -> Report:
     toward_better = longer * np.sign(pairs.q - 0.5)
 
     def share(values: Float[np.ndarray, " n"], rows: Bool[np.ndarray, " n"] = every_row) -> Estimate:
-        return share_of_rows(values, rows, pairs, options)
+        return share_of_rows(values, rows, pairs)
 
     estimates = {
         "accuracy": share(is_right),
         "longer_wins": share(is_right_by_length),
         "constant": share(np.full(len(pairs), 0.5)),
-        "accuracy_above_longer": share(is_right - is_right_by_length),
+        "accuracy_above_longer": estimate_difference(is_right, is_right_by_length, pairs.group, pairs.weight),
         "accuracy_strict": share((is_right == 1.0).astype(np.float64), is_decided),
     }
     if pairs.is_tie.any():
@@ -77,25 +86,23 @@ def measure_accuracy(pairs: ScoredPairs, options: AuditOptions) -> Report:
     estimates["preference_ties"] = share(pairs.is_tie.astype(np.float64))
     estimates["truncated"] = share(pairs.truncated.astype(np.float64))
     curves = {}
-    if by_length := _by_length(is_right, toward_better, pairs, options):
+    if by_length := _by_length(is_right, toward_better, pairs):
         curves["accuracy_by_length"] = by_length
     if len(np.unique(pairs.source)) > 1:
-        curves["accuracy_by_source"] = _by_source(is_right, pairs, options)
-    return Report(TITLE, {}, estimates, _findings(estimates), curves, quantities=QUANTITIES)
+        curves["accuracy_by_source"] = _by_source(is_right, pairs)
+    findings = (*_findings(estimates), *_few_prompts_finding(is_right, pairs))
+    return Report(TITLE, {}, estimates, findings, curves, quantities=QUANTITIES)
 
 
-def share_of_rows(
-    values: Float[np.ndarray, " n"], rows: Bool[np.ndarray, " n"], pairs: ScoredPairs, options: AuditOptions
-) -> Estimate:
+def share_of_rows(values: Float[np.ndarray, " n"], rows: Bool[np.ndarray, " n"], pairs: ScoredPairs) -> Estimate:
     """The share that values in [0, 1] give on some of the pairs."""
-    return estimate_share(values[rows], pairs.group[rows], pairs.weight[rows], options)
+    return estimate_share(values[rows], pairs.group[rows], pairs.weight[rows])
 
 
 def _by_length(
     is_right: Float[np.ndarray, " n"],
     toward_better: Float[np.ndarray, " n"],
     pairs: ScoredPairs,
-    options: AuditOptions,
 ) -> Curve | None:
     """Accuracy in bins of equal mass of (better minus worse) length; None with too few pairs for two bins."""
     is_decided = ~pairs.is_tie
@@ -107,7 +114,7 @@ def _by_length(
     rows_by_bin = [is_decided & (bin_of == number) for number in np.unique(bin_of[is_decided])]
     return Curve(
         tuple(float(np.median(toward_better[rows])) for rows in rows_by_bin),
-        tuple(share_of_rows(is_right, rows, pairs, options) for rows in rows_by_bin),
+        tuple(share_of_rows(is_right, rows, pairs) for rows in rows_by_bin),
         "length of the better minus the worse answer, characters",
         "accuracy",
         title="Accuracy by difference in length",
@@ -116,11 +123,11 @@ def _by_length(
     )
 
 
-def _by_source(is_right: Float[np.ndarray, " n"], pairs: ScoredPairs, options: AuditOptions) -> Curve:
+def _by_source(is_right: Float[np.ndarray, " n"], pairs: ScoredPairs) -> Curve:
     sources = np.unique(pairs.source)
     return points_by_name(
         (str(source) or "no source" for source in sources),
-        (share_of_rows(is_right, pairs.source == source, pairs, options) for source in sources),
+        (share_of_rows(is_right, pairs.source == source, pairs) for source in sources),
         "source",
         "accuracy",
         title="Accuracy by source",
@@ -156,6 +163,20 @@ def _findings(estimates: dict[str, Estimate]) -> tuple[Finding, ...]:
         remedy = "Raise the model's max_length, or drop the longest comparisons and report it."
         findings.append(Finding("warning", title, evidence, remedy))
     return tuple(findings)
+
+
+def _few_prompts_finding(is_right: Float[np.ndarray, " n"], pairs: ScoredPairs) -> list[Finding]:
+    """Where benchmarks/coverage.py shows intervals of accuracy that miss the truth more often than one time in twenty."""
+    wrong, right = (len(np.unique(pairs.group[rows])) for rows in (is_right < 1.0, is_right > 0.0))
+    rarer = min(wrong, right)
+    is_exact = rarer == 0
+    if pairs.num_groups < 2 or is_exact or (pairs.num_groups >= FEWEST_GROUPS and rarer >= FEWEST_WITH_RARER):
+        return []
+    evidence = (
+        f"{pairs.num_groups} groups, {wrong} of them with a pair that is not ordered correctly and {right} with one that is; "
+        f"an interval needs {FEWEST_GROUPS} groups and {FEWEST_WITH_RARER} of either kind to hold 95 times in 100"
+    )
+    return [Finding("note", "The accuracy's interval may be too narrow", evidence, "Audit on more prompts.")]
 
 
 def groups_to_detect(difference: float, measured: Estimate) -> int:

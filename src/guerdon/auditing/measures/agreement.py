@@ -58,7 +58,7 @@ def measure_agreement(pairs: ScoredPairs, options: AuditOptions) -> Report:
     if not has_votes.all():
         shares["accuracy_voted"] = pair_accuracy(margin, q)
     group, weight = pairs.group[has_votes], pairs.weight[has_votes]
-    estimates = {name: estimate_share(share, group, weight, options) for name, share in shares.items()}
+    estimates = {name: estimate_share(share, group, weight) for name, share in shares.items()}
     return Report(TITLE, estimates=estimates, quantities=QUANTITIES)
 
 

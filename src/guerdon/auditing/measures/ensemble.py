@@ -63,18 +63,18 @@ def measure_ensemble(
         return Report(TITLE)
     group, weight = pairs.group, pairs.weight
     is_right = np.stack([pair_accuracy(margin, pairs.q) for margin in members])
-    accuracies = [estimate_share(row, group, weight, options) for row in is_right]
+    accuracies = [estimate_share(row, group, weight) for row in is_right]
     ranked = sorted(accuracies, key=lambda accuracy: accuracy.value)
     correlation, method = _error_correlation(members, pairs, options)
     mean = is_right.mean(axis=0)
     names = [f"member {i}" for i in range(1, len(members) + 1)]
     estimates = {
-        "member_accuracy_mean": estimate_share(mean, group, weight, options),
+        "member_accuracy_mean": estimate_share(mean, group, weight),
         "member_accuracy_min": ranked[0],
         "member_accuracy_max": ranked[-1],
-        "ensemble_gain": estimate_difference(pair_accuracy(pairs.margin, pairs.q), mean, group, weight, options),
+        "ensemble_gain": estimate_difference(pair_accuracy(pairs.margin, pairs.q), mean, group, weight),
         "error_correlation": correlation,
-        "disagreement": estimate_share(disagreement(members), group, weight, options),
+        "disagreement": estimate_share(disagreement(members), group, weight),
     }
     return Report(
         TITLE,

@@ -78,22 +78,22 @@ def measure_length(pairs: ScoredPairs, options: AuditOptions) -> Report:
         estimates |= _pooled_correlations(pairs, options)
     if (longer != 0).any():
         longer_wins = (1.0 + np.sign(pairs.margin) * np.sign(longer)) / 2.0
-        estimates["prefers_longer"] = share_of_rows(longer_wins, longer != 0, pairs, options)
+        estimates["prefers_longer"] = share_of_rows(longer_wins, longer != 0, pairs)
     is_matched = _is_matched(pairs, MATCHED)
     if is_matched.any():
-        estimates["accuracy_length_matched"] = share_of_rows(is_right, is_matched, pairs, options)
+        estimates["accuracy_length_matched"] = share_of_rows(is_right, is_matched, pairs)
     toward_better = longer * np.sign(pairs.q - 0.5)
     if (toward_better > 0).any() and (toward_better < 0).any():
         estimates["accuracy_length_gap"] = _gap(is_right, toward_better, pairs, options)
     if pairs.num_groups >= FEWEST:
         estimates |= _value_of_length(pairs, longer, options)
-    accuracy = share_of_rows(is_right, np.ones(len(pairs), dtype=bool), pairs, options)
+    accuracy = share_of_rows(is_right, np.ones(len(pairs), dtype=bool), pairs)
     findings = (
         *_value_findings(estimates, within_spread(pairs.margin)),
         *_correlation_findings(estimates["length_partial"]),
         *_matched_findings(estimates.get("accuracy_length_matched"), accuracy),
     )
-    curve = _curve_by_match(is_right, pairs, options)
+    curve = _curve_by_match(is_right, pairs)
     curves = {"accuracy_by_match": curve} if curve else {}
     return Report(TITLE, {}, estimates, findings, curves, quantities=QUANTITIES)
 
@@ -135,7 +135,7 @@ def _value_of_length(pairs: ScoredPairs, longer: Int[np.ndarray, " n"], options:
         spread = math.sqrt(float(np.mean(np.square(longer)))) or 1.0
         corrected = pairs.margin + logit.per_margin.value * np.tanh(longer / spread)
         flips = (np.sign(corrected) != np.sign(pairs.margin)).astype(np.float64)
-        estimates["length_turns"] = estimate_share(flips, pairs.group, pairs.weight, options)
+        estimates["length_turns"] = estimate_share(flips, pairs.group, pairs.weight)
     return estimates
 
 
@@ -162,7 +162,7 @@ def _gap(
     return Estimate(*bootstrap_sums(columns, pairs.group, difference, options.draws, options.seed))
 
 
-def _curve_by_match(is_right: Float[np.ndarray, " n"], pairs: ScoredPairs, options: AuditOptions) -> Curve | None:
+def _curve_by_match(is_right: Float[np.ndarray, " n"], pairs: ScoredPairs) -> Curve | None:
     """Accuracy on pairs of more and more similar length; None with too few."""
     rows = [(tolerance, _is_matched(pairs, tolerance)) for tolerance in (*TOLERANCES, math.inf)]
     rows = [(tolerance, chosen) for tolerance, chosen in rows if chosen.sum() >= FEWEST]
@@ -170,7 +170,7 @@ def _curve_by_match(is_right: Float[np.ndarray, " n"], pairs: ScoredPairs, optio
         return None
     return Curve(
         tuple(min(tolerance, 1.0) for tolerance, _ in rows),
-        tuple(share_of_rows(is_right, chosen, pairs, options) for _, chosen in rows),
+        tuple(share_of_rows(is_right, chosen, pairs) for _, chosen in rows),
         "largest difference in length, share of the longer",
         "accuracy",
         title="Accuracy as lengths become equal",

@@ -41,8 +41,8 @@ def measure_position_bias(
     is_consistent = (np.sign(pairs.margin) == -swapped).astype(np.float64)
     first_wins = (2.0 + np.sign(pairs.margin) + swapped) / 4.0
     estimates = {
-        "position_consistency": estimate_share(is_consistent, pairs.group, pairs.weight, options),
-        "first_position": estimate_share(first_wins, pairs.group, pairs.weight, options),
+        "position_consistency": estimate_share(is_consistent, pairs.group, pairs.weight),
+        "first_position": estimate_share(first_wins, pairs.group, pairs.weight),
     }
     consistency, bias = estimates["position_consistency"], estimates["first_position"]
     if consistency.high >= CONSISTENT and bias.low <= 0.5 <= bias.high:

@@ -114,8 +114,8 @@ def _estimates(rows: _Rows, options: AuditOptions) -> dict[str, Estimate]:
     original, once, twice = np.array([rewards for _, rewards in rows]).T
     has = np.array([chain.has for chain, _ in rows])
     groups = np.array([chain.pair.group for chain, _ in rows], dtype=np.str_)
-    effect = rate(once, twice, has, groups, options.draws, options.seed)
-    naive = naive_rate(original, once, has, groups, options.draws, options.seed)
+    effect = rate(once, twice, has, groups)
+    naive = naive_rate(original, once, has, groups)
     named = {"rate_ate": effect.ate, "rate_att": effect.att, "rate_atu": effect.atu, "rate_naive": naive.ate}
     return {name: Estimate(*interval) for name, interval in named.items() if interval.n}
 

@@ -114,7 +114,7 @@ def _estimates(
     prompt_free = pair_correlation(margin, elsewhere, np.ones(len(margin)), twice, None, options.draws, options.seed)
     return {
         "relevance_auroc": Estimate(*bootstrap(own_above_foreign, groups, options.draws, options.seed)),
-        "relevance_swap": estimate_share((1.0 + np.sign(fit)) / 2.0, groups, np.ones(len(fit)), options),
+        "relevance_swap": estimate_share((1.0 + np.sign(fit)) / 2.0, groups, np.ones(len(fit))),
         "prompt_free_share": Estimate(*prompt_free),
     }
 

@@ -92,8 +92,8 @@ def style_report(
     weight = np.ones(len(shares))
     gains = {"substance": parts.substance, "longer": parts.length, "markdown": parts.markdown}
     estimates = {
-        **{name: estimate_share(shares[:, i], groups, weight, options) for i, name in enumerate(names)},
-        **{f"grid_{name}": estimate_mean(gain / unit, groups, None, options) for name, gain in gains.items()},
+        **{name: estimate_share(shares[:, i], groups, weight) for i, name in enumerate(names)},
+        **{f"grid_{name}": estimate_mean(gain / unit, groups, None) for name, gain in gains.items()},
         "grid_style_per_substance": Estimate(
             *ratio(parts.length + parts.markdown, parts.substance, groups, options.draws, options.seed)
         ),

@@ -61,7 +61,7 @@ def measure_weight_averaging(
         return pair_accuracy(score_comparisons(model, comparisons).margin, pairs.q)
 
     def difference(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> Estimate:
-        return estimate_difference(a, b, pairs.group, pairs.weight, options)
+        return estimate_difference(a, b, pairs.group, pairs.weight)
 
     one, other = _farthest(models)
     mean, of_average = np.mean(is_right, axis=0), accuracy_of(average)
@@ -73,8 +73,8 @@ def measure_weight_averaging(
     gains[1.0] = gains[0.0]
     of_ensemble = pair_accuracy(np.mean([member.margin for member in scored], axis=0), pairs.q)
     estimates = {
-        "member_accuracy_mean": estimate_share(mean, pairs.group, pairs.weight, options),
-        "average_accuracy": estimate_share(of_average, pairs.group, pairs.weight, options),
+        "member_accuracy_mean": estimate_share(mean, pairs.group, pairs.weight),
+        "average_accuracy": estimate_share(of_average, pairs.group, pairs.weight),
         "average_gain": difference(of_average, mean),
         "path_gain": gains[0.5],
         "average_less_ensemble": difference(of_average, of_ensemble),

@@ -14,8 +14,9 @@ import numpy as np
 
 from guerdon.contracts import Curve, Estimate, GuerdonError, Prompt, Rollouts
 from guerdon.formulas import best_of_n, drift
+from guerdon.formulas.clustered import clustered_mean
 from guerdon.formulas.overoptimization import MIN_DISTANCE
-from guerdon.formulas.resampling import bootstrap_mean, draw_counts
+from guerdon.formulas.resampling import draw_counts
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -73,7 +74,7 @@ class Bootstrap(NamedTuple):
 
     def mean(self, values: Float[np.ndarray, " u"]) -> Estimate:
         """The mean over prompts."""
-        return Estimate(*bootstrap_mean(values, range(len(values)), draws=self.draws, seed=self.seed))
+        return Estimate(*clustered_mean(values, range(len(values))))
 
     def counts(self, u: int) -> Float[np.ndarray, "draws u"]:
         """How often each draw holds each of u prompts."""

@@ -14,8 +14,8 @@ import numpy as np
 
 from guerdon.contracts import Estimate, GuerdonError, Rollouts, prompt_digest, response_identity
 from guerdon.formulas import best_of_n as formulas
+from guerdon.formulas.clustered import clustered_mean
 from guerdon.formulas.drift import count_copies
-from guerdon.formulas.resampling import bootstrap_mean
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -62,14 +62,12 @@ class PoolCurve:
     kl_source: str
 
 
-def curve(
-    rollouts: Rollouts, ns: Sequence[int] | None = None, *, most: int | None = None, seed: int = 0, draws: int = 2000
-) -> PoolCurve:
+def curve(rollouts: Rollouts, ns: Sequence[int] | None = None, *, most: int | None = None) -> PoolCurve:
     """Reward, KL and win rate of best-of-n on a scored pool, at `ns` or at 1, 2, 4, ... up to `most` (N / 4 unless given).
 
     Rewards are the unbiased estimates of Nakano et al. 2021 (2112.09332, appendix I), ties of the proxy averaged. KL is
     estimated as in Beirami et al. 2024 (2401.01879) from the responses' log-probabilities if the pool has them, else from
-    how often a response is repeated, p = count / N. Intervals are bootstraps over prompts; equal prompts count once.
+    how often a response is repeated, p = count / N. Intervals are by prompt; equal prompts count once.
     """
     proxy, gold = rollouts.reward_by_prompt, rollouts.by_prompt(rollouts.gold)
     ns = (
@@ -86,7 +84,7 @@ def curve(
     chance = formulas.chance_of_outcome(proxy, chance, repeats)
 
     def mean(values: Float[np.ndarray, " p"]) -> Estimate:
-        return Estimate(*bootstrap_mean(values, groups, draws=draws, seed=seed))
+        return Estimate(*clustered_mean(values, groups))
 
     by_n = formulas.curve(proxy, proxy, ns)
     gain = by_n - formulas.curve(proxy, proxy, [1])

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from guerdon.contracts import Curve, Estimate, Example, Finding, Quantity, Report, Rollouts
-from guerdon.formulas.resampling import bootstrap_mean
+from guerdon.formulas.clustered import clustered_share
 from guerdon.models.estimates import OPTIMIZATION, SHARED_QUANTITIES, percent
 from guerdon.optimization.best_of_n.curve import PoolCurve, curve
 from guerdon.optimization.best_of_n.files import Pool
@@ -43,7 +43,7 @@ def to_report(pool: Pool, by_n: PoolCurve | None = None) -> Report:
         "gold_gain": last.gold_gain,
         "kl": last.kl,
         "duplicates": by_n.duplicates,
-        "unfinished": Estimate(*bootstrap_mean(unfinished.mean(axis=1), by_n.groups)),
+        "unfinished": Estimate(*clustered_share(unfinished.mean(axis=1), by_n.groups)),
     }
     about = {
         "prompts": f"{num_prompts:,}",

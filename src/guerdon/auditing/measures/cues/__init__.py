@@ -27,7 +27,7 @@ from guerdon.auditing.measures.cues.substance import ALL_PLACEBOS, measure_place
 from guerdon.auditing.probes.operators import CUES, SUBSTANCE
 from guerdon.auditing.probes.sample import score_rows
 from guerdon.contracts import Estimate, Quantity, Report
-from guerdon.formulas.resampling import bootstrap_mean
+from guerdon.formulas.clustered import clustered_mean
 
 if TYPE_CHECKING:
     from guerdon.config import AuditOptions
@@ -76,7 +76,7 @@ def measure_cues(
 def report_cues(table: RewardTable, cues: Mapping[str, CueEffect], options: AuditOptions) -> Report:
     """The report of a plan's rewards and the cues' effects; no model is needed. Keys: see measure_cues."""
     costs = {name: measure_cost(cue, table, options) for name, cue in cues.items()}
-    seen, placebos = measure_substance(table, options), measure_placebos(table, options)
+    seen, placebos = measure_substance(table), measure_placebos(table, options)
     by_edit = _edit_estimates(cues, costs, seen)
     estimates = {of.key: estimate for of, estimate in by_edit.items()}
     estimates["placebo"] = Estimate(*placebos[ALL_PLACEBOS])
@@ -85,7 +85,7 @@ def report_cues(table: RewardTable, cues: Mapping[str, CueEffect], options: Audi
         estimates["mde"] = detectable
     if worst := worst_flips(costs):
         estimates["worst_flips"] = worst
-    estimates["within_spread"] = _within_spread(table, options)
+    estimates["within_spread"] = _within_spread(table)
     costliest = sorted((name for name in cues if cues[name].is_flagged), key=lambda name: -costs[name].rank)
     findings = (
         *(cue_finding(cues[name], costs[name], table) for name in costliest),
@@ -121,11 +121,12 @@ def _median_detectable(cues: Mapping[str, CueEffect]) -> Estimate | None:
     return Estimate(*known[len(known) // 2]) if known else None
 
 
-def _within_spread(table: RewardTable, options: AuditOptions) -> Estimate:
+def _within_spread(table: RewardTable) -> Estimate:
     rows = table.is_scored
     margin = table.gain(BETTER, WORSE)[rows]
-    variance = bootstrap_mean(np.square(margin) / 2.0, table.groups[rows], None, options.draws, options.seed)
-    return Estimate(math.sqrt(variance.value), math.sqrt(variance.low), math.sqrt(variance.high), variance.n)
+    variance = clustered_mean(np.square(margin) / 2.0, table.groups[rows])
+    value, low, high = (math.sqrt(max(0.0, x)) for x in variance[:3])
+    return Estimate(value, low, high, variance.n)
 
 
 def _about(table: RewardTable) -> dict[str, str]:

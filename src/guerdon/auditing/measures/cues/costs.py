@@ -48,7 +48,7 @@ def measure_cost(cue: CueEffect, table: RewardTable, options: AuditOptions) -> C
     doses = UNKNOWN
     if cue.is_flagged:
         doses = ratio(loss_per_error(table), cue.gain, table.groups, options.draws, options.seed)
-    return CueCost(table.share(preference_flips(cue, table), options), table.share(is_win, options), doses)
+    return CueCost(table.share(preference_flips(cue, table)), table.share(is_win), doses)
 
 
 def preference_flips(cue: CueEffect, table: RewardTable) -> Float[np.ndarray, " n"]:

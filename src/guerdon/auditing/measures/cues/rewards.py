@@ -84,10 +84,10 @@ class RewardTable:
         columns = np.column_stack([gain[rows] for gain in gains])
         return effects(columns, self.unit_margins[rows], self.groups[rows], options.draws, options.seed)
 
-    def share(self, values: Float[np.ndarray, " n"], options: AuditOptions) -> Estimate:
-        """The mean of the values that are not NaN, resampled by group."""
+    def share(self, values: Float[np.ndarray, " n"]) -> Estimate:
+        """The mean of the values that are not NaN, in [0, 1]."""
         known = ~np.isnan(values)
-        return estimate_share(values[known], self.groups[known], np.ones(int(known.sum())), options)
+        return estimate_share(values[known], self.groups[known], np.ones(int(known.sum())))
 
     def with_columns(self, other: RewardTable) -> RewardTable:
         """This table and another one of the same pairs."""

@@ -27,7 +27,7 @@ SENSITIVITY: Final = "sensitivity"  # all kinds of error that keep the length
 ALL_PLACEBOS: Final = ""
 
 
-def measure_substance(table: RewardTable, options: AuditOptions) -> dict[str, Estimate]:
+def measure_substance(table: RewardTable) -> dict[str, Estimate]:
     """P(r(answer) > r(answer with an error)) by kind, and under SENSITIVITY of all kinds that keep the length.
 
     A tie counts half, and so does a change within UNSEEN: one character more or less moves a model that counts them.
@@ -38,12 +38,12 @@ def measure_substance(table: RewardTable, options: AuditOptions) -> dict[str, Es
         lost = table.gain(BETTER, TextKey("better", name))
         sign = np.where(np.abs(lost) > unseen, np.sign(lost), 0.0)
         is_seen = np.where(np.isnan(lost), np.nan, (1.0 + sign) / 2.0)
-        shares[name] = table.share(is_seen, options)
+        shares[name] = table.share(is_seen)
         if name in ERRORS:
             known = ~np.isnan(is_seen)
             parts.append((is_seen[known], table.groups[known]))
     values, groups = (np.concatenate(column) for column in zip(*parts, strict=True))
-    shares[SENSITIVITY] = estimate_share(values, groups, np.ones(len(values)), options)
+    shares[SENSITIVITY] = estimate_share(values, groups, np.ones(len(values)))
     return shares
 
 

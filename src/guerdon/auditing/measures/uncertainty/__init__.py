@@ -68,7 +68,7 @@ def measure_uncertainty(
         {"signals": ", ".join(table.signals), "pairs with a winner": str(len(decided))},
         by_signal | abstaining | shifts.estimates,
         findings,
-        {"risk_coverage": signals.risk_curve(table, options)} | shift.detection_curves(shifts),
+        {"risk_coverage": signals.risk_curve(table)} | shift.detection_curves(shifts),
         shift.outside_examples(shifts, comparisons, options.worst),
         quantities={**signals.QUANTITIES, **abstention.QUANTITIES, **shifts.quantities},
     )

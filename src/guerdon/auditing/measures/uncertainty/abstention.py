@@ -51,8 +51,8 @@ def measure_abstention(table: SignalTable, options: AuditOptions) -> dict[str, E
     is_answered = table.certainty >= value
     return {
         "abstain_threshold": Estimate(*bootstrap(threshold, table.group[rows], options.draws, options.seed)),
-        "abstain_coverage": estimate_share(is_answered.astype(np.float64), table.group, table.weight, options),
-        "abstain_error": table.error_rate(is_answered, options),
+        "abstain_coverage": estimate_share(is_answered.astype(np.float64), table.group, table.weight),
+        "abstain_error": table.error_rate(is_answered),
     }
 
 

@@ -115,7 +115,7 @@ def measure_shift(
 ) -> ShiftResult:
     """outside, and for each shifted set how well its replies are told apart; a set that the model refuses becomes a note."""
     replies = ScoredReplies.of(comparisons, pairs)
-    estimates = {"outside": _share(replies.p <= ALARM, replies.group, options)}
+    estimates = {"outside": _share(replies.p <= ALARM, replies.group)}
     if shifted:
         estimates["false_alarms"] = estimates["outside"]
     measured: dict[ShiftEstimate, Estimate] = {}
@@ -128,7 +128,7 @@ def measure_shift(
             refusals.append(Finding("note", f"Not measured: {_words(name)}", claim, advice))
             continue
         measured[ShiftEstimate(name, "auroc")] = _auroc(replies, p, group, options)
-        measured[ShiftEstimate(name, "detected")] = _share(p <= ALARM, group, options)
+        measured[ShiftEstimate(name, "detected")] = _share(p <= ALARM, group)
     return ShiftResult(
         replies,
         estimates | {of.key: estimate for of, estimate in measured.items()},
@@ -148,7 +148,7 @@ def shift_findings(
     assert result.replies is not None
     expected = (*NO_LANGUAGE, *given)
     return [
-        *_outside_findings(result.estimates["outside"], table, result.replies, options),
+        *_outside_findings(result.estimates["outside"], table, result.replies),
         *(_unnoticed(name, result) for name in expected if _is_unnoticed(name, result)),
         *result.refusals,
     ]
@@ -200,8 +200,8 @@ def _p_values(
         return p, group if len(np.unique(group)) > 1 else np.array([str(i) for i in rows])
 
 
-def _share(values: Bool[np.ndarray, " m"], group: Shaped[np.ndarray, " m"], options: AuditOptions) -> Estimate:
-    return estimate_share(values.astype(np.float64), group, np.ones(len(values)), options)
+def _share(values: Bool[np.ndarray, " m"], group: Shaped[np.ndarray, " m"]) -> Estimate:
+    return estimate_share(values.astype(np.float64), group, np.ones(len(values)))
 
 
 def _auroc(
@@ -217,9 +217,7 @@ def _auroc(
     return Estimate(*bootstrap(on_rows, groups, options.draws, options.seed))
 
 
-def _outside_findings(
-    outside: Estimate, table: SignalTable, replies: ScoredReplies, options: AuditOptions
-) -> list[Finding]:
+def _outside_findings(outside: Estimate, table: SignalTable, replies: ScoredReplies) -> list[Finding]:
     """The held-out replies are a sample too: with G groups of them, the rate of false alarms itself has a Beta distribution."""
     num_held_out = max(19.0, 1.0 / float(replies.p.min()) - 1.0)
     k = max(1, math.floor(ALARM * (num_held_out + 1)))
@@ -227,9 +225,9 @@ def _outside_findings(
     if not outside.low > by_chance:
         return []
     is_outside = table.signals["shift"] >= -ALARM
-    cost = estimate_share(is_outside.astype(np.float64) * table.wrong, table.group, table.weight, options)
+    cost = estimate_share(is_outside.astype(np.float64) * table.wrong, table.group, table.weight)
     errors = ", ".join(
-        f"{percent(table.error_rate(rows, options))} {where} it"
+        f"{percent(table.error_rate(rows))} {where} it"
         for where, rows in (("outside", is_outside), ("inside", ~is_outside))
         if rows.any()
     )

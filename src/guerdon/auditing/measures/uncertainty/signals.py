@@ -94,9 +94,9 @@ class SignalTable:
             {name: np.asarray(signal)[rows] for name, signal in signals.items()},
         )
 
-    def error_rate(self, rows: Bool[np.ndarray, " n"] | Int[np.ndarray, " m"], options: AuditOptions) -> Estimate:
+    def error_rate(self, rows: Bool[np.ndarray, " n"] | Int[np.ndarray, " m"]) -> Estimate:
         """The share of these pairs that the model gets wrong."""
-        return estimate_share(self.wrong[rows], self.group[rows], self.weight[rows], options)
+        return estimate_share(self.wrong[rows], self.group[rows], self.weight[rows])
 
 
 def measure_signals(table: SignalTable, options: AuditOptions) -> dict[str, Estimate]:
@@ -111,17 +111,17 @@ def measure_signals(table: SignalTable, options: AuditOptions) -> dict[str, Esti
     return {
         **{f"error_auroc_{name}": estimate(auroc, signal) for name, signal in table.signals.items()},
         **{f"aurc_{name}": estimate(aurc, -signal) for name, signal in table.signals.items()},
-        "aurc_random": estimate_share(table.wrong, table.group, table.weight, options),
+        "aurc_random": estimate_share(table.wrong, table.group, table.weight),
     }
 
 
-def risk_curve(table: SignalTable, options: AuditOptions) -> Curve:
+def risk_curve(table: SignalTable) -> Curve:
     """The error among the pairs of largest margin, by how many are answered."""
     order = np.argsort(-table.certainty, kind="stable")
     sizes = np.unique(np.ceil(np.linspace(0.05, 1.0, 20) * len(order)).astype(np.int64))
     return Curve(
         tuple(float(size / len(order)) for size in sizes),
-        tuple(table.error_rate(order[:size], options) for size in sizes),
+        tuple(table.error_rate(order[:size]) for size in sizes),
         "share of pairs answered, the largest margins first",
         "share of answers that are wrong",
         title="Errors left, by the share of pairs answered",
