@@ -171,11 +171,15 @@ def test_flipped_groups_are_enumerated_as_by_hand() -> None:
     assert sign_flip_p_value(difference, groups) == pytest.approx(expected)
 
 
-def test_weights_without_a_common_unit_change_little() -> None:
-    rng = np.random.default_rng(4)
-    difference, groups = rng.choice([-1.0, 0.0, 1.0], size=120, p=[0.2, 0.5, 0.3]), np.repeat(np.arange(40), 3)
-    exact = sign_flip_p_value(difference, groups)
-    assert sign_flip_p_value(difference, groups, 1 + 1e-3 * rng.random(120)) == pytest.approx(exact, rel=0.1)
+def test_weights_without_a_common_unit_give_the_share_of_drawn_flips() -> None:
+    rng = np.random.default_rng(6)
+    groups, weight = np.repeat(np.arange(40), 3), 0.5 + rng.random(120)
+    difference = rng.choice([-1.0, 0.0, 1.0], size=120, p=[0.2, 0.5, 0.3])
+    total = np.bincount(groups, weights=weight * difference)
+    flipped = rng.choice([-1.0, 1.0], size=(40_000, 40)) @ total
+    share = np.mean(np.abs(flipped) > abs(total.sum()))
+    assert 0.005 < share < 0.5
+    assert sign_flip_p_value(difference, groups, weight) == pytest.approx(share, abs=4 * math.sqrt(share / 40_000))
 
 
 def test_no_difference_has_a_p_value_of_1() -> None:
