@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from guerdon.api.data import stream_comparisons
 from guerdon.api.overoptimization import measure_overoptimization
 from guerdon.config import AuditOptions, ImportOptions, make
-from guerdon.contracts import Comparison, GuerdonError, Report, RewardModel, digest
+from guerdon.contracts import Comparison, Finding, GuerdonError, Report, RewardModel, digest
+from guerdon.errors import field_error
 from guerdon.io import readers, schema, writers
 from guerdon.models.calibrated import strip_calibration
 from guerdon.models.reward_model import ScalarRewardModel
@@ -16,6 +18,7 @@ from guerdon.progress import ProgressBar, note
 
 if TYPE_CHECKING:
     from guerdon.auditing.run import AuditCache
+    from guerdon.auditing.score_rows import ScoredRow
 
 
 def audit(
@@ -71,26 +74,78 @@ def compare(
         return run_compare(a, b, comparisons, make(AuditOptions, options), names=names, progress=bar.update)
 
 
-def read_scores(source: str | Path) -> tuple[list[Comparison], Any]:
-    """A file of scored comparisons in; its comparisons, and a model that repeats their scores, out: for `audit`.
+def read_scores(
+    scores: str | Path, data: str | Path | Sequence[str | Path] = (), **options: Any
+) -> tuple[list[Comparison], Any]:
+    """A file of scores in; comparisons, and a model that repeats their scores, out: for `audit`, `compare` and `calibrate`.
 
-    Rows are comparisons with `rewards`, one per response, as `score_file` writes them; or prompt, chosen and rejected with
-    scores_chosen and scores_rejected; or either with `margin`, by how many nats the first, or the chosen, is better.
+    A row holds `rewards`, one per response, as `score_file` writes them; or scores_chosen and scores_rejected; or scores_first
+    and scores_second; or log_odds, by how many nats the first response, or the chosen one, is better. It is a comparison
+    itself, in any known format, or has the id of one in `data`, whose texts are then used. A row that is no comparison, such
+    as one with an empty response, is set aside with a note. Keywords are ImportOptions; `columns` may name score fields too.
     """
-    from guerdon.auditing.recorded_scores import SCORE_KEYS, UNUSED_KEYS, recorded_model
+    from guerdon.auditing.recorded_scores import recorded_model
+    from guerdon.auditing.score_rows import SCORE_FIELDS, ScoredRow, has_texts, join_scores, rename_scores, unscored
+
+    chosen = make(ImportOptions, options)
+    columns = {ours: theirs for ours, theirs in chosen.columns.items() if ours not in SCORE_FIELDS}
+    score_rows = list(rename_scores(_object_rows([scores], chosen), chosen.columns))
+    sources = [data] if isinstance(data, str | Path) else list(data)
+    has_own_texts = any(has_texts(row) for _, row in score_rows)
+    if not sources and not has_own_texts:
+        names = ", ".join(map(str, score_rows[0][1]))
+        raise GuerdonError(
+            f"{scores}: rows must hold texts, got fields {names}. Pass --data FILE, whose ids these rows have."
+        )
+    is_joined = bool(sources) and not has_own_texts
+    if is_joined:
+        texts = _object_rows(sources, chosen)
+        rows = list(join_scores(texts, score_rows, columns.get("id", "id")))
+        if not any(columns.get("id", "id") in row for _, row in texts):  # it names the field of the scores
+            columns.pop("id", None)
+    else:
+        texts = [(place, unscored(row)) for place, row in score_rows]
+        rows = [ScoredRow(place, row, row) for place, row in score_rows]
+    options_of_texts = chosen.model_copy(update={"columns": columns})
+    kept, notes = _usable_rows(str(scores), texts, rows, options_of_texts)
+    comparisons, model = recorded_model(kept, str(scores), notes)
+    if sources and not is_joined:
+        comparisons = list(stream_comparisons(sources, options_of_texts))
+    return comparisons, model
+
+
+def _object_rows(sources: Sequence[str | Path], options: ImportOptions) -> list[tuple[str, Mapping[str, Any]]]:
+    """The (location, row) pairs of files; a row that cannot be read is an error, for its scores would be missing."""
+
+    def check(row: Any) -> Mapping[str, Any]:
+        if not isinstance(row, Mapping):
+            raise field_error("row", "an object with named fields", row, "Write JSONL or CSV.")
+        return row
+
+    return [
+        (place, schema.parse_row(place, row, check))
+        for source in sources
+        for place, row in readers.read_rows(source, options)
+    ]
+
+
+def _usable_rows(
+    source: str, texts: Sequence[tuple[str, Any]], rows: Sequence[ScoredRow], options: ImportOptions
+) -> tuple[list[tuple[Comparison, ScoredRow]], tuple[Finding, ...]]:
+    """The comparisons with their scores, and a note that says how many rows are none."""
+    from guerdon.data.files import Rejects, count_rejects
     from guerdon.data.importers import import_rows
 
-    def rows() -> Iterator[tuple[str, Comparison, Mapping[str, Any]]]:
-        for place, row in readers.read_rows(source):
-            if isinstance(row, schema.Rejected):
-                raise GuerdonError(f"{row.place}: {row.reason}")
-            added = (*SCORE_KEYS, *UNUSED_KEYS)
-            unscored = {key: row[key] for key in row if key not in added} if isinstance(row, Mapping) else row
-            for comparison in import_rows([(place, unscored)], ImportOptions(strict=True)):
-                assert isinstance(comparison, Comparison)
-                yield place, comparison, row
-
-    return recorded_model(rows(), str(source))
+    rejects = Rejects()
+    imported = count_rejects(import_rows(texts, options), rejects)
+    kept = [(result, row) for result, row in zip(imported, rows, strict=True) if isinstance(result, Comparison)]
+    if not rejects.count:
+        return kept, ()
+    if not kept:
+        raise GuerdonError(rejects.first_reason)
+    evidence = f"{rejects.count:,} of {len(rows):,}; the first is {rejects.first_reason}".rstrip(".")
+    note(f"{source}: rows set aside: {evidence}.")
+    return kept, (Finding("note", "Rows of the score file were set aside", evidence),)
 
 
 def write_card(report: Report, folder: str | Path) -> bool:

@@ -6,31 +6,27 @@ Axis: n texts, each a prompt and a response, or n pairs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 
 from guerdon.auditing.score_cache import pair_key, text_key
-from guerdon.contracts import Comparison, GuerdonError, Scores, as_prompt, as_response, digest_all
-from guerdon.errors import field_error
-from guerdon.io.fields import as_number
+from guerdon.auditing.score_rows import ScoredRow, row_margin, row_rewards
+from guerdon.contracts import Comparison, Finding, GuerdonError, Scores, as_prompt, as_response, digest_all
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     from guerdon.contracts import PromptLike, ResponseLike
 
-__all__ = ["SCORE_KEYS", "UNUSED_KEYS", "RecordedJudge", "RecordedRewardModel", "recorded_model"]
-
-SCORE_KEYS: Final = ("rewards", "scores_chosen", "scores_rejected", "margin")
-UNUSED_KEYS: Final = ("truncated",)  # what `guerdon score` adds besides
+__all__ = ["RecordedJudge", "RecordedRewardModel", "recorded_model"]
 
 
 class _Recorded:
-    """Values by the key of a text or a pair."""
+    """Values by the key of a text or a pair. notes: what a reader must know about the file, as findings."""
 
-    def __init__(self, values: Mapping[str, float], name: str = "the scores") -> None:
-        self.values, self.name = values, name
+    def __init__(self, values: Mapping[str, float], name: str = "the scores", notes: tuple[Finding, ...] = ()) -> None:
+        self.values, self.name, self.notes = values, name, notes
 
     @property
     def fingerprint(self) -> str:
@@ -76,73 +72,41 @@ class RecordedJudge(_Recorded):
 
 
 def recorded_model(
-    rows: Iterable[tuple[str, Comparison, Mapping[str, Any]]], name: str = "the scores"
+    rows: Iterable[tuple[Comparison, ScoredRow]], name: str = "the scores", notes: tuple[Finding, ...] = ()
 ) -> tuple[list[Comparison], RecordedRewardModel | RecordedJudge]:
-    """(place, comparison, its row) in; the comparisons, and a model that repeats the scores of the rows, out.
+    """Comparisons with their rows in; the comparisons, and a model that repeats the scores of the rows, out.
 
-    A row holds `rewards` (one per response, as `guerdon score` writes them), or `scores_chosen` and `scores_rejected`, or
-    `margin`: by how many nats chosen is better than rejected or, in rows of `responses`, the first than the second. All
-    rows must hold the same kind. Two rewards of one text are an error, for a score must not depend on its batch.
+    All rows must hold the same kind of scores: rewards, or by how much one response is better. Two rewards of one text are an
+    error, for a score must not depend on its batch. `notes` become findings of an audit.
     """
     comparisons: list[Comparison] = []
     recorded: dict[str, tuple[float, str]] = {}
     kinds: dict[str, str] = {}
-    for place, comparison, row in rows:
-        kind = next((key for key in SCORE_KEYS if row.get(key) is not None), "")
-        if not kind:
-            raise GuerdonError(
-                f"{place}: row must hold scores, got fields {', '.join(row)}. "
-                "Add rewards, scores_chosen and scores_rejected, or margin."
-            )
-        kinds.setdefault("margins" if kind == "margin" else "rewards", place)
+    for comparison, row in rows:
+        try:
+            kinds.setdefault(row.kind, row.place)
+            entries = _entries(comparison, row)
+        except GuerdonError as error:
+            raise GuerdonError(f"{row.place}: {error}") from None
         if len(kinds) > 1:
-            both = " and ".join(f"{name} (at {first})" for name, first in kinds.items())
-            raise GuerdonError(f"{place}: rows must hold one kind of score, got {both}. Use one file per kind.")
-        for key, value in _entries(place, comparison, row, kind):
-            known, first = recorded.setdefault(key, (value, place))
+            both = " and ".join(f"{kind} (at {first})" for kind, first in kinds.items())
+            raise GuerdonError(f"{row.place}: rows must hold one kind of score, got {both}. Use one file per kind.")
+        for key, value in entries:
+            known, first = recorded.setdefault(key, (value, row.place))
             if known != value:
                 raise GuerdonError(
-                    f"{place}: a text must have one score, got {value:g} here and {known:g} at {first}. "
+                    f"{row.place}: a text must have one score, got {value:g} here and {known:g} at {first}. "
                     "Score each text once, in float32."
                 )
         comparisons.append(comparison)
     values = {key: value for key, (value, _) in recorded.items()}
-    return comparisons, RecordedJudge(values, name) if "margins" in kinds else RecordedRewardModel(values, name)
+    kind = RecordedJudge if "margins" in kinds else RecordedRewardModel
+    return comparisons, kind(values, name, notes)
 
 
-def _entries(place: str, comparison: Comparison, row: Mapping[str, Any], kind: str) -> list[tuple[str, float]]:
+def _entries(comparison: Comparison, row: ScoredRow) -> list[tuple[str, float]]:
     """The keys of a row's texts, or of its pair, with their scores."""
-    try:
-        if kind == "margin":
-            return [_margin_entry(comparison, row)]
-        values = row["rewards"] if kind == "rewards" else [row.get("scores_chosen"), row.get("scores_rejected")]
-        if not isinstance(values, list | tuple) or len(values) != len(comparison.responses):
-            raise field_error(kind, f"a list of {len(comparison.responses)} numbers, one per response", values)
-        rewards = [as_number(_unwrap(value), f"{kind}[{i}]") for i, value in enumerate(values)]
-    except GuerdonError as error:
-        raise GuerdonError(f"{place}: {error}") from None
-    if (kind != "rewards" or "chosen" in row) and not _is_chosen_first(comparison):
-        rewards.reverse()
+    if row.kind == "margins":
+        return [(pair_key(comparison.prompt, *comparison.responses[:2]), row_margin(row, comparison))]
+    rewards = row_rewards(row, comparison)
     return [(text_key(comparison.prompt, r), v) for r, v in zip(comparison.responses, rewards, strict=True)]
-
-
-def _margin_entry(comparison: Comparison, row: Mapping[str, Any]) -> tuple[str, float]:
-    if len(comparison.responses) != 2:
-        raise field_error(
-            "the number of responses of a margin", "2", len(comparison.responses), "Give rewards, one per response."
-        )
-    margin = as_number(row["margin"], "margin")
-    if "chosen" in row and not _is_chosen_first(comparison):
-        margin = -margin
-    return pair_key(comparison.prompt, *comparison.responses), margin
-
-
-def _is_chosen_first(comparison: Comparison) -> bool:
-    """Whether the preferred response, which the row called chosen, is the first."""
-    q = comparison.q
-    return q is not None and q > 0.5
-
-
-def _unwrap(value: Any) -> Any:
-    """The score itself: RewardBench writes it as a list of one."""
-    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value

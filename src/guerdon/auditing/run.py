@@ -96,7 +96,7 @@ _REWARD_MODEL, _JUDGE = ("reward model",), ("judge",)
 PARTS: Mapping[str, AuditPart] = {
     "accuracy": AuditPart(accuracy.TITLE, lambda i, o: _accuracy(i, o), is_core=True),
     "people": AuditPart(agreement.TITLE, lambda i, o: agreement.measure_agreement(i.pairs, o), is_core=True),
-    "odds": AuditPart(calibration.TITLE, lambda i, o: calibration.measure_calibration(i.pairs, o), is_core=True),
+    "odds": AuditPart(calibration.TITLE, lambda i, o: _odds(i, o), is_core=True),
     "order": AuditPart(
         position_bias.TITLE,
         lambda i, o: position_bias.measure_position_bias(i.judge, i.comparisons, i.pairs, o),
@@ -154,7 +154,7 @@ def audit(
     is_recorded = isinstance(model, RecordedRewardModel | RecordedJudge)
     is_checked = isinstance(model, RewardModel) and not is_recorded
     if hygiene is None:
-        hygiene = (_NOT_CHECKED,) if is_recorded else ()
+        hygiene = (_NOT_CHECKED, *model.notes) if isinstance(model, RecordedRewardModel | RecordedJudge) else ()
         if is_checked:
             hygiene = hygiene_gate(model, *hygiene_rows(comparisons, options.hygiene_rows), options)  # type: ignore[arg-type]
     facts = {**(about or {}), "comparisons": str(len(comparisons))}
@@ -311,6 +311,18 @@ def _accuracy(audit_input: AuditInput, options: AuditOptions) -> Report:
     if audit_input.is_recorded or not isinstance(audit_input.model, RewardModel):
         del estimates["truncated"]
     return replace(report, about={"pairs": str(len(pairs)), "groups": str(pairs.num_groups)}, estimates=estimates)
+
+
+def _odds(audit_input: AuditInput, options: AuditOptions) -> Report:
+    """Of scores from a file with the temperature that would be fitted to them, which no model could store."""
+    report = calibration.measure_calibration(audit_input.pairs, options)
+    if not audit_input.is_recorded:
+        return report
+    return replace(
+        report,
+        estimates={**report.estimates, **calibration.measure_temperature(audit_input.pairs, options)},
+        quantities={**report.quantities, **calibration.TEMPERATURE},
+    )
 
 
 def _mistakes(audit_input: AuditInput, options: AuditOptions) -> Report:

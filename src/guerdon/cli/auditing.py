@@ -88,11 +88,11 @@ def audit(
     model, overrides = model_and_overrides(model, overrides)
     settings = settings_from(config, None, overrides, imports=rows.given())
     rules = [parse_rule(text) for text in fail_on or []]
-    if (scores is None) != (model is not None and data is not None) or (scores is not None and (model or data)):
+    if (model is None) == (scores is None) or (model is not None and not data):
         given = [name for name, value in (("MODEL", model), ("--data", data), ("--from", scores)) if value]
         raise GuerdonError(
-            f"audit: MODEL with --data FILE, or --from FILE alone, must be given, got {' and '.join(given) or 'neither'}. "
-            "Give MODEL --data FILE, or --from FILE of scored comparisons."
+            f"audit: MODEL with --data FILE, or --from FILE, must be given, got {' and '.join(given) or 'neither'}. "
+            "Give MODEL --data FILE, or --from FILE of scores, with --data FILE where it holds no texts."
         )
     audited, comparisons = _audited(model, data, scores, settings)
     report = auditing.audit(audited, comparisons, out=out, pushed=pushed, **settings.audit.model_dump())
@@ -115,7 +115,7 @@ def _audited(
     from guerdon.api.data import stream_comparisons
 
     if scores is not None:
-        comparisons, recorded = auditing.read_scores(scores)
+        comparisons, recorded = auditing.read_scores(scores, data or (), **settings.imports.model_dump())
         return recorded, comparisons
     loaded = saved_models.load(str(model), **settings.model.model_dump(exclude_unset=True))
     return loaded, list(stream_comparisons(data or [], settings.imports))
@@ -153,15 +153,17 @@ def compare(
 
     settings = settings_from(config, None, overrides, imports=rows.given())
     rules = [parse_rule(text) for text in fail_on or []]
-    comparisons = list(stream_comparisons(data, settings.imports)) if data else []
     models: list[Any] = []
+    comparisons: list[Comparison] = []
     for name in (a, b):
         if name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".json", ".csv", ".tsv", ".parquet")):
-            scored, model = auditing.read_scores(name)
+            scored, model = auditing.read_scores(name, data or (), **settings.imports.model_dump())
             comparisons = comparisons or scored
         else:
             model = saved_models.load(name, **settings.model.model_dump(exclude_unset=True))
         models.append(model)
+    if data and not comparisons:
+        comparisons = list(stream_comparisons(data, settings.imports))
     if not comparisons:
         raise GuerdonError(
             "compare: comparisons must be given, got none. Add --data FILE, or name a file of scored comparisons as A or B."

@@ -10,12 +10,14 @@ import typer
 from guerdon.cli.app import app
 from guerdon.cli.destinations import Destination
 from guerdon.cli.options import (
+    ANY_FORMAT,
     AsJson,
     ConfigFile,
-    Data,
     ModelDir,
     Overrides,
     RowOptions,
+    Scored,
+    model_and_overrides,
     settings_from,
     with_option_groups,
 )
@@ -27,9 +29,21 @@ MODEL_OR_COPY = Destination("directory", instead="model")
 @app.command()
 @with_option_groups
 def calibrate(
-    model: ModelDir,
-    data: Data,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="Directory of a saved reward model, or a hub name; none with --from.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help=f"Comparisons {ANY_FORMAT}; repeatable.", show_default=False),
+    ] = None,
+    *,
     rows: RowOptions,
+    scores: Scored = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Directory for the calibrated model; MODEL itself by default.", show_default=False),
@@ -48,15 +62,29 @@ def calibrate(
     """Make a difference of 1 in reward mean odds of e to 1.
 
     Fits one temperature to comparisons that the model was not trained on. No ranking changes, and no weight is rewritten.
-    The report compares the odds before and after.
+    The report compares the odds before and after. With --from, the temperature of a file of scores is printed and no model
+    changes.
 
     Example: guerdon calibrate runs/mine/model --data calibrate.jsonl
     """
-    from guerdon.api import calibration, saved_models
+    from guerdon.api import auditing, calibration, saved_models
     from guerdon.api.data import stream_comparisons
+    from guerdon.contracts import GuerdonError
     from guerdon.io import readers
 
+    model, overrides = model_and_overrides(model, overrides)
     settings = settings_from(config, None, overrides, imports=rows.given())
+    if scores is not None and not (model or out or reference):
+        held_out, recorded = auditing.read_scores(scores, data or (), **settings.imports.model_dump())
+        print_report(calibration.calibrate(recorded, held_out, **settings.calibrate.model_dump())[1], json)
+        return
+    if scores is not None or model is None or not data:
+        given = {"MODEL": model, "--data": data, "--from": scores, "--out": out, "--reference": reference}
+        names = " and ".join(name for name, value in given.items() if value) or "none"
+        raise GuerdonError(
+            f"calibrate: MODEL with --data FILE, or --from FILE without a model, must be given, got {names}. "
+            "Give MODEL --data FILE, or --from FILE of scores."
+        )
     loaded = saved_models.load(model, **settings.model.model_dump(exclude_unset=True))
     _check_destination(model, out)
     rollouts = readers.read_rollouts(reference) if reference else None

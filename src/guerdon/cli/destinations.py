@@ -96,7 +96,9 @@ def _paths_in_place(destinations: Mapping[str, Destination], values: Mapping[str
     models = [
         Path(values[destination.instead])
         for name, destination in destinations.items()
-        if destination.instead and (values[name] is None or _same(values[name], values[destination.instead]))
+        if destination.instead
+        and values[destination.instead] is not None
+        and (values[name] is None or _same(values[name], values[destination.instead]))
     ]
     return [model for model in models if model.is_dir()]
 

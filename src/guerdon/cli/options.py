@@ -54,7 +54,11 @@ ReportFolder = Annotated[
 
 Scored = Annotated[
     Path | None,
-    typer.Option("--from", help="File of scored comparisons, instead of MODEL and --data.", show_default=False),
+    typer.Option(
+        "--from",
+        help="File of scores instead of MODEL; with --data, its rows may be ids and scores alone.",
+        show_default=False,
+    ),
 ]
 
 FailOn = Annotated[

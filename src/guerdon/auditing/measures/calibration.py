@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from guerdon.contracts import Curve, Estimate, Finding, Report
-from guerdon.formulas.calibration import reliability
+from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
+from guerdon.formulas.calibration import fit_temperature, reliability
 from guerdon.formulas.estimation import wilson
+from guerdon.formulas.resampling import bootstrap
 from guerdon.models.calibration_error import COIN_NLL, QUANTITIES, is_miscalibrated, measure_null, measure_odds
-from guerdon.models.estimates import number, percent
+from guerdon.models.estimates import SCALE, number, percent
 
 if TYPE_CHECKING:
+    from jaxtyping import Int
+
     from guerdon.config import AuditOptions
     from guerdon.models.scored_pairs import ScoredPairs
 
 TITLE = "Odds"
+TEMPERATURE = {"temperature": Quantity("temperature", "number", SCALE, "raw units of reward in one nat, fitted here")}
 HISTOGRAM_BINS: Final = 25
 REACH: Final = 0.98  # share of margins within the outermost edges of the histogram
 
@@ -29,6 +33,17 @@ def measure_calibration(pairs: ScoredPairs, options: AuditOptions) -> Report:
     )
     curves = {"reliability": _reliability_curve(pairs, options.bins), "margins": _margin_histogram(pairs)}
     return Report(TITLE, {}, estimates, _findings(estimates), curves, quantities=QUANTITIES)
+
+
+def measure_temperature(pairs: ScoredPairs, options: AuditOptions) -> dict[str, Estimate]:
+    """Key: temperature, the one that `guerdon calibrate` would fit to these pairs; nothing where none can be fitted."""
+    if pairs.is_tie.all() or not pairs.margin.any():
+        return {}
+
+    def temperature(rows: Int[np.ndarray, " m"]) -> float:
+        return float(fit_temperature(pairs.margin[rows], pairs.q[rows], pairs.weight[rows]))
+
+    return {"temperature": Estimate(*bootstrap(temperature, pairs.group, options.draws, options.seed))}
 
 
 def _reliability_curve(pairs: ScoredPairs, bins: int) -> Curve:
