@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -195,7 +196,7 @@ class Response:
     @property
     def is_empty(self) -> bool:
         """Whether it holds neither a visible character nor a tool call."""
-        return not self.text.strip() and not any(message.tool_calls for message in self.messages)
+        return _is_invisible(self.text) and not any(message.tool_calls for message in self.messages)
 
     def turns(self) -> tuple[Message, ...]:
         """The answer as messages: its own, or one assistant turn of its text."""
@@ -345,8 +346,16 @@ def _message_identity(message: Message) -> tuple[Any, ...]:
     return (message.role, message.content, calls, message.tool_call_id, message.name)
 
 
+def _is_invisible(text: str) -> bool:
+    """Whether a text holds white space, controls and characters without width only."""
+    return all(c.isspace() or c in _BLANK_LETTERS or unicodedata.category(c) in ("Cc", "Cf") for c in text)
+
+
 # ---- Helpers -------------------------------------------------------------------------------------------------------
 
+_BLANK_LETTERS: Final = (
+    "\u115f\u1160\u2800\u3164\uffa0"  # fillers of Hangul and Braille, which Unicode takes for letters
+)
 _REASONING: Final = (
     "Move the text into content, between the marks that the model's chat template reads, or drop the row."
 )

@@ -7,43 +7,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from errors import gives_advice
+from imports import one, preferred, reason, sides, take, turns
 
 from guerdon.config import ImportOptions
-from guerdon.contracts import Comparison, GuerdonError, Message, Prompt, Response, ToolCall
-from guerdon.data.importers import IMPORTERS, Rejected, import_rows
+from guerdon.contracts import Comparison, GuerdonError, Message, Prompt, ToolCall
+from guerdon.data.importers import IMPORTERS, import_rows
 from guerdon.io import readers, schema
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 USER, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}
-
-
-def take(*rows, **options):
-    return list(import_rows(((f"a:{i}", row) for i, row in enumerate(rows, start=1)), ImportOptions(**options)))
-
-
-def one(row, **options) -> Comparison:
-    (imported,) = take(row, **options)
-    assert isinstance(imported, Comparison), imported
-    return imported
-
-
-def reason(row, **options) -> str:
-    (imported,) = take(row, **options)
-    assert isinstance(imported, Rejected), imported
-    assert imported.row is row
-    assert gives_advice(imported.reason)
-    assert "\n" not in imported.reason
-    return imported.reason
-
-
-def preferred(comparison: Comparison) -> tuple[str, str]:
-    first, second = (response.text for response in comparison.responses)
-    return (first, second) if comparison.q == 1.0 else (second, first)
-
-
-def turns(comparison: Comparison) -> list[str]:
-    return [f"{m.role[0]}:{m.content}" for m in comparison.prompt]
 
 
 # ---- HH ----------------------------------------------------------------------------------------------------------
@@ -97,7 +69,7 @@ def test_hh_marks_inside_a_response_are_its_text():
         (hh("H hi", "H hi A no"), 'chosen must be a transcript with an "\\n\\nAssistant:" turn, got'),
         ({"chosen": 3, "rejected": "x"}, "chosen must be text, got 3"),
         ({"chosen": "x"}, "chosen must be a transcript that starts"),
-        ({"rejected": "x"}, "chosen is missing. Add it, or say with columns"),
+        ({"rejected": "x"}, "chosen is missing. Add it, or say which column holds it: --column chosen=NAME."),
     ],
 )
 def test_hh_rejects_a_row_with_the_true_reason(row, words):
@@ -226,9 +198,12 @@ def test_margin_becomes_strength_and_the_row_keeps_its_names():
         ({**FORMS[0], "margin": -1}, "margin must be a number >= 0, got -1"),
         ({**FORMS[0], "margin": "x"}, "margin must be a number >= 0, got 'x'"),
         ({**FORMS[0], "weight": float("inf")}, "weight must be a number > 0, got inf"),
-        ({"chosen": "a", "rejected": "b"}, "share no beginning. Give a prompt"),
+        ({"chosen": "a", "rejected": "b"}, "share no beginning of more than a word. Give a prompt"),
         ({"chosen": "a", "rejected": "a"}, "identical texts"),
-        ({"chosen": "a b", "rejected": "a b c"}, "chosen must be a response that is not empty, got ''"),
+        (
+            {"chosen": "a b", "rejected": "a b c"},
+            "one of chosen and rejected goes on from the other, so where the prompt",
+        ),
         (
             {"chosen": [ANSWER], "rejected": [{**ANSWER, "content": "x"}]},
             "prompt is missing, and chosen holds the response only. Give a prompt.",
@@ -274,12 +249,6 @@ def result(text="sunny"):
 
 def says(text):
     return {"role": "assistant", "content": text}
-
-
-def sides(comparison: Comparison) -> tuple[Response, Response]:
-    """The chosen and the rejected response."""
-    first, second = comparison.responses
-    return (first, second) if comparison.q == 1.0 else (second, first)
 
 
 @pytest.mark.parametrize("tools", [[WEATHER], [json.dumps(WEATHER)], json.dumps([WEATHER])])
@@ -447,13 +416,11 @@ def test_a_pair_judged_both_ways_stands_one_way():
     [
         ("a", 1.0),
         ("first", 1.0),
-        ("1", 1.0),
         ("B", 0.0),
         ("second", 0.0),
         ("2", 0.0),
         ("Tie ", 0.5),
         ("0.7", 0.7),
-        ("0", 0.0),
     ],
 )
 def test_a_tables_label_says_which_response_is_better(label, q, tmp_path):
@@ -497,12 +464,6 @@ def test_votes_are_counted_and_a_tie_counts_half():
     [
         (
             "csv",
-            {"prompt": "p", "first": "a", "second": "b", "label": "3"},
-            "label must be a, b, tie, first, second, 1",
-        ),
-        ("csv", {"prompt": "p", "first": "a", "second": "b", "label": "good"}, "got 'good'"),
-        (
-            "csv",
             {"prompt": "p", "first": "", "second": "b", "label": "a"},
             "first must be a response that is not empty, got ''",
         ),
@@ -533,11 +494,6 @@ def test_votes_are_counted_and_a_tie_counts_half():
             "auto",
             {"prompt": "p", "response_a": "x", "response_b": "y", "votes": []},
             "votes must be a list of at least one vote",
-        ),
-        (
-            "auto",
-            {"prompt": "p", "response_a": "x", "response_b": "y", "votes": [{"label": "c"}]},
-            "votes[0].label",
         ),
         ("auto", {"prompt": "p", "responses": ["a", "b"], "preference": {"q": 3}}, "q must be a probability"),
         ("native", {"chosen": "a", "rejected": "b"}, "prompt is missing. Import the file first."),
@@ -591,10 +547,14 @@ def test_the_format_most_of_the_first_rows_have_is_taken():
         (
             {"text": "a", "stars": 3},
             {},
-            "a:1: columns must fit a known format, got 'text', 'stars'. Say which is which",
+            "a:1: columns must fit a known format, got text, stars. Say which is which, such as --column prompt=",
         ),
-        (FORMS[0], {"columns": {"promt": "x"}}, "columns: promt is not one of our columns. Did you mean prompt?"),
-        (FORMS[0], {"columns": {"prompt": "chose"}}, "columns: prompt=chose: no row has chose. Did you mean chosen?"),
+        (
+            FORMS[0],
+            {"columns": {"promt": "x"}},
+            "--column promt=x: promt is not one of our columns. Did you mean prompt?",
+        ),
+        (FORMS[0], {"columns": {"prompt": "chose"}}, "--column prompt=chose: no row has chose. Did you mean chosen?"),
     ],
 )
 def test_a_source_that_fits_nothing_is_refused_at_once(row, options, words):

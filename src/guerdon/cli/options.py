@@ -83,13 +83,27 @@ class RowOptions:
         list[str] | None,
         typer.Option("--column", help="OURS=THEIRS, such as prompt=question; repeatable.", show_default=False),
     ] = None
+    label_means: Annotated[
+        str | None,
+        typer.Option(
+            "--label-means",
+            help="What numbers as labels mean, where the file leaves it open: first (the first is better if 1), index (if 0) "
+            "or probability.",
+            show_default=False,
+        ),
+    ] = None
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row instead of setting it aside.")] = (
         False
     )
 
     def given(self) -> dict[str, Any]:
         """Those that were given, by the names that ImportOptions has for them."""
-        return given_options(format=self.format, columns=_column_map(self.column), strict=self.strict or None)
+        return given_options(
+            format=self.format,
+            columns=_column_map(self.column),
+            label_means=self.label_means,
+            strict=self.strict or None,
+        )
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from guerdon.config.base import Options
@@ -17,6 +19,11 @@ class ImportOptions(Options):
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Which source column holds what, as ours=theirs: prompt, first, second, label, chosen, rejected, ...",
+    )
+    label_means: Literal["first", "index", "probability"] | None = Field(
+        None,
+        description="What numbers as labels mean, where the file leaves it open: the first is better if they are 1 (first), "
+        "if they are 0 (index), or a P(the first is better).",
     )
     strict: bool = Field(False, description="Stop at the first bad row instead of setting it aside.")
     hub_split: str = Field("train", description="Split to read when the source is a data set on the hub.")

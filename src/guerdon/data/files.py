@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.data.importers import DETECTION_ROWS, Rejected, import_rows
-from guerdon.data.importers.columns import COLUMNS, MEDIA
-from guerdon.io.readers import read_rows
+from guerdon.data.importers.layout import KNOWN_COLUMNS, PAIRS
+from guerdon.io.readers import RowFile, read_rows
 from guerdon.io.schema import comparison_to_row, conversation_from_row
 
 __all__ = ["Rejects", "count_rejects", "import_files", "require_usable", "scorable_rows"]
 
-KNOWN_COLUMNS = frozenset((*COLUMNS, *MEDIA))  # of these, columns of any type are read; of others, texts and numbers
-_COMPARISONS = frozenset(("chosen", "first", "response_a", "rejected"))  # a column of each format of two responses
+_COMPARISONS = frozenset(
+    ("chosen", "first", "rejected", *(pair[0] for pair in PAIRS))
+)  # a column of each format of two responses
 Row = TypeVar("Row")
 Say = Callable[[str], None]
 
@@ -50,9 +51,8 @@ def import_files(
     """
     for source in sources:
         report = say if len(sources) == 1 else lambda line, source=source: say(f"{source}: {line}")
-        yield from import_rows(
-            read_rows(source, options, KNOWN_COLUMNS.union(options.columns.values())), options, report
-        )
+        rows = RowFile(source, options, KNOWN_COLUMNS.union(options.columns.values()))
+        yield from import_rows(rows, options, report)
 
 
 def count_rejects(rows: Iterable[Comparison | Rejected], rejects: Rejects) -> Iterator[Comparison | Rejected]:
@@ -74,7 +74,9 @@ def scorable_rows(
     for source in sources:
         rows = read_rows(source, options)
         head = list(islice(rows, DETECTION_ROWS))
-        for location, row in _scorable(chain(head, rows), _has_responses(head, options.columns), options, say):
+        as_they_are = _has_responses(head, options.columns)
+        pairs = _renamed(chain(head, rows), options) if as_they_are else _imported(source, options, say)
+        for location, row in pairs:
             try:
                 conversation_from_row(location, row)
             except GuerdonError as error:
@@ -85,15 +87,14 @@ def scorable_rows(
                 yield location, row
 
 
-def _scorable(
-    rows: Iterable[tuple[str, Any]], has_responses: bool, options: ImportOptions, say: Say
-) -> Iterator[tuple[str, Any]]:
-    if has_responses:
-        ours = {theirs: ours for ours, theirs in options.columns.items()}
-        for location, row in rows:
-            yield location, {ours.get(key, key): row[key] for key in row} if isinstance(row, Mapping) else row
-        return
-    for row in import_rows(rows, options, say):
+def _renamed(rows: Iterable[tuple[str, Any]], options: ImportOptions) -> Iterator[tuple[str, Any]]:
+    ours = {theirs: ours for ours, theirs in options.columns.items()}
+    for location, row in rows:
+        yield location, {ours.get(key, key): row[key] for key in row} if isinstance(row, Mapping) else row
+
+
+def _imported(source: str | Path, options: ImportOptions, say: Say) -> Iterator[tuple[str, Any]]:
+    for row in import_files([source], options, say):
         if isinstance(row, Rejected):
             yield row.place, row
         else:

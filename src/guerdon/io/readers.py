@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,18 @@ def read_rows(source: str | Path, options: ImportOptions | None = None, wanted: 
     else:
         rows = json_rows(path)
     return _at_least_one(rows, path)
+
+
+@dataclass(frozen=True, slots=True)
+class RowFile:
+    """The (location, row) pairs of `read_rows`, read from the start each time they are iterated."""
+
+    source: str | Path
+    options: ImportOptions | None = None
+    columns: Collection[str] | None = None
+
+    def __iter__(self) -> Rows:
+        return read_rows(self.source, self.options, self.columns)
 
 
 _ADVICE = {

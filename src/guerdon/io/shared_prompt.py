@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import takewhile
 
 from guerdon.contracts import GuerdonError, Prompt
@@ -10,12 +11,12 @@ from guerdon.errors import field_error
 __all__ = ["join_prompt", "response_start"]
 
 
-def response_start(better: Prompt, worse: Prompt) -> int:
+def response_start(better: Prompt, worse: Prompt, names: Sequence[str] = ("chosen", "rejected")) -> int:
     """Where the responses begin: at the last assistant turn of both, up to which they are equal.
 
-    Conversations that do not end with the assistant, or that differ before the responses, are an error.
+    Conversations that do not end with the assistant, or that differ before the responses, are an error, which calls them by `names`.
     """
-    for key, turns in (("chosen", better), ("rejected", worse)):
+    for key, turns in zip(names, (better, worse), strict=True):
         if turns[-1].role != "assistant":
             raise field_error(f"the last message of {key}", "an assistant message", turns[-1].role)
     equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(better, worse, strict=False)))
@@ -23,7 +24,7 @@ def response_start(better: Prompt, worse: Prompt) -> int:
     start = next((i for i in range(last, -1, -1) if better[i].role == worse[i].role == "assistant"), None)
     if start is None or any(turn.role not in ("assistant", "tool") for turn in (*better[start:], *worse[start:])):
         raise GuerdonError(
-            "chosen and rejected must answer one prompt, got diverging messages: they differ before the last message. "
+            f"{' and '.join(names)} must answer one prompt, got diverging messages: they differ before the last message. "
             "Drop the row."
         )
     return start

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 from guerdon.contracts import (
@@ -18,17 +18,18 @@ from guerdon.contracts import (
     response_identity,
 )
 from guerdon.conversation import check_tool_turns
+from guerdon.data.importers.message_text import ROLES
+from guerdon.data.importers.plain_text import has_several_words, transcript_prompt
 from guerdon.errors import field_error
 from guerdon.io.fields import as_list, as_name, as_text, is_absent, to_number
 from guerdon.io.schema import tools_from_row
 
 COLUMNS = (
-    "prompt", "tools", "chosen", "rejected", "margin", "first", "second", "label", "responses", "scores", "response_a",
-    "response_b", "votes", "preference", "id", "group", "annotator", "source", "weight",
+    "prompt", "chosen", "rejected", "first", "second", "label", "responses", "scores", "response_a", "response_b", "votes",
+    "margin", "system", "history", "tools", "preference", "id", "group", "annotator", "source", "weight",
 )  # fmt: skip
+SHARED = ("prompt", "system", "history", "tools", "id", "group", "annotator", "source", "weight")  # of every format
 MEDIA = ("images", "image", "audio", "audios", "video", "videos")
-HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
-ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "developer": "system"}
 Row = Mapping[str, Any]
 
 
@@ -50,7 +51,7 @@ def to_comparison(row: Row, prompt: Prompt, responses: tuple[Response, ...], pre
 def required(row: Row, key: str) -> Any:
     """The column's value; an error where it is absent or null."""
     if row.get(key) is None:
-        raise GuerdonError(f"{key} is missing. Add it, or say with columns which column holds it.")
+        raise GuerdonError(f"{key} is missing. Add it, or say which column holds it: --column {key}=NAME.")
     return row[key]
 
 
@@ -63,15 +64,43 @@ def required_list(row: Row, key: str) -> list[Any]:
 
 
 def required_prompt(row: Row) -> Prompt:
-    """The prompt of the row, with its tools."""
-    return with_tools(row, to_prompt(required(row, "prompt")))
+    """The prompt of the row, with its system message, history and tools."""
+    return whole_prompt(row, to_prompt(required(row, "prompt")))
 
 
-def with_tools(row: Row, turns: tuple[Message, ...]) -> Prompt:
-    """These turns as a prompt, with the tools of the row: a list of objects or JSON texts, or such a list as JSON text."""
-    prompt = Prompt(turns, tools_from_row(row.get("tools")))
+def whole_prompt(row: Row, turns: tuple[Message, ...]) -> Prompt:
+    """These turns after the columns system and history, with the column tools: a list of objects, or one as JSON text.
+
+    history: messages, or pairs of what the user and the assistant said. Two different system messages are an error.
+    """
+    system, start = row.get("system"), _history(row.get("history"))
+    if system is not None and not isinstance(system, str):
+        raise field_error("system", "text", system)
+    whole = (*start, *turns)
+    if system and system.strip():
+        first = whole[0] if whole else None
+        if first is None or first.role != "system":
+            whole = (Message("system", system), *whole)
+        elif first.content.strip() != system.strip():
+            advice = "Leave one of the two out."
+            raise field_error("system", "the system message of the prompt, which has one", system, advice)
+    prompt = Prompt(whole, tools_from_row(row.get("tools")))
     check_tool_turns(prompt)
     return prompt
+
+
+def _history(value: object) -> Prompt:
+    if value is None or value == [] or value == "":
+        return Prompt()
+    if isinstance(value, list | tuple) and all(isinstance(turn, Mapping) for turn in value):
+        return to_messages(value, "history")
+    if not (isinstance(value, list | tuple) and all(_is_pair_of_texts(turn) for turn in value)):
+        raise field_error("history", "a list of messages, or of pairs of a question and its answer", value)
+    return Prompt(Message(role, text) for pair in value for role, text in zip(("user", "assistant"), pair, strict=True))
+
+
+def _is_pair_of_texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
 
 def to_prompt(value: object) -> Prompt:
@@ -80,35 +109,25 @@ def to_prompt(value: object) -> Prompt:
         return to_messages(value, "prompt")
     if not value.strip():
         raise field_error("prompt", "text that is not empty", value)
-    if value.startswith(HUMAN) and value.rstrip().endswith(ASSISTANT):
-        return transcript_turns(value.rstrip().removesuffix(ASSISTANT))
-    return Prompt([Message("user", value)])
-
-
-def transcript_turns(transcript: str) -> Prompt:
-    """The messages of a transcript that starts with a "\\n\\nHuman:" or "\\n\\nAssistant:" mark."""
-    _, *parts = re.split(r"\n\n(Human|Assistant):", transcript)
-    roles = ("user" if mark == "Human" else "assistant" for mark in parts[::2])
-    return Prompt(Message(role, content.strip()) for role, content in zip(roles, parts[1::2], strict=True))
+    return transcript_prompt(value) or Prompt([Message("user", value)])
 
 
 def to_response(value: object, field: str) -> Response:
-    """A response from text, {text}, a message or a list of messages; an error where it is empty."""
+    """A response from text, {text}, a message or a list of messages."""
     if isinstance(value, list | tuple) or (isinstance(value, Mapping) and {"role", "from"} & set(value)):
-        response = Response(messages=tuple(to_messages(value, field)))
-    else:
-        response = Response(as_text(value.get("text") if isinstance(value, Mapping) else value, field))
-    if response.is_empty:
-        raise field_error(field, "a response that is not empty", response.text, "Drop the row.")
-    return response
+        return Response(messages=tuple(to_messages(value, field)))
+    return Response(as_text(value.get("text") if isinstance(value, Mapping) else value, field))
 
 
-def two_responses(row: Row, first: str, second: str) -> tuple[Response, Response]:
-    """The responses in these two columns; an error where they are the same."""
-    a, b = to_response(required(row, first), first), to_response(required(row, second), second)
-    if are_identical(a, b):
-        raise GuerdonError(f"{first} and {second} must differ, got identical responses. Drop the row.")
-    return a, b
+def refuse_empty(responses: Mapping[str, Response]) -> None:
+    """An error where a response holds neither a visible character nor a tool call; the keys are their columns."""
+    empty = [key for key, response in responses.items() if response.is_empty]
+    if len(empty) == len(responses) == 2:
+        raise GuerdonError(
+            f"{' and '.join(empty)} must be responses that are not empty, got two empty ones. Drop the row."
+        )
+    if empty:
+        raise field_error(empty[0], "a response that is not empty", responses[empty[0]].text, "Drop the row.")
 
 
 def are_identical(first: Response, second: Response) -> bool:
@@ -133,3 +152,36 @@ def _to_message(turn: object, field: str) -> Message:
     if role not in get_args(Role):
         raise field_error(f"{field}.role", "system, user, assistant or tool", role)
     return as_message({**turn, "role": role, "content": content}, field)
+
+
+# ---- Prompt and responses together ---------------------------------------------------------------------------------
+
+
+def join_sides(prompt: Prompt, responses: Sequence[Response], text: object = None) -> tuple[Prompt, list[Response]]:
+    """The prompt without a beginning of the answer, and the responses with it and without a repetition of the prompt.
+
+    text: the prompt as the row holds it. Responses that all start with it, or with the last message of the prompt, lose it.
+    """
+    responses = _without_repetition(prompt, responses, text)
+    last = prompt[-1]
+    if last.role != "assistant" or last.tool_calls or len(prompt) < 2 or prompt[-2].role == "assistant":
+        return prompt, responses
+    return prompt[:-1], [_continued(last.content, response) for response in responses]
+
+
+def _without_repetition(prompt: Prompt, responses: Sequence[Response], text: object) -> list[Response]:
+    for repeated in (text if isinstance(text, str) else "", prompt[-1].content):
+        start = repeated.strip()
+        if has_several_words(start) and all(not r.messages and r.text.lstrip().startswith(start) for r in responses):
+            return [replace(r, text=r.text.lstrip()[len(start) :].lstrip()) for r in responses]
+    return list(responses)
+
+
+def _continued(beginning: str, response: Response) -> Response:
+    """The response as one turn that starts with `beginning`; an empty one stays empty."""
+    if response.is_empty:
+        return response
+    if not response.messages:
+        return replace(response, text=beginning + response.text)
+    first, *others = response.messages
+    return replace(response, text="", messages=(replace(first, content=beginning + first.content), *others))

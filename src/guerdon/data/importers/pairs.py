@@ -1,21 +1,67 @@
-"""A chosen and a rejected response as a comparison.
+"""Two responses of a row with their prompt, and a chosen and a rejected one as a comparison.
 
-Such rows have lost the order in which the two responses were shown. Which one stands first here is drawn from a hash of the
-texts: "chosen first" throughout would teach position to every judge that sees both at once, and would make "the first is
-better" true of a whole file. The draw ignores the preference: a pair that was judged both ways stands one way.
+Rows of chosen and rejected have lost the order in which the two responses were shown. Which one stands first here is drawn
+from a hash of the texts: "chosen first" throughout would teach position to every judge that sees both at once, and would make
+"the first is better" true of a whole file. The draw ignores the preference: a pair that was judged both ways stands one way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from guerdon.contracts import Comparison, GuerdonError, Preference, Prompt, Response, digest, response_digest
-from guerdon.data.importers.columns import Row, are_identical, to_comparison
-from guerdon.errors import field_error
+from guerdon.data.importers.columns import (
+    Row,
+    are_identical,
+    join_sides,
+    refuse_empty,
+    required,
+    required_prompt,
+    to_comparison,
+    to_messages,
+    to_prompt,
+    to_response,
+    whole_prompt,
+)
 from guerdon.io.fields import is_absent, to_number
+from guerdon.io.shared_prompt import join_prompt, response_start
+
+
+def prompt_and_responses(row: Row, first: str, second: str) -> tuple[Prompt, Response, Response]:
+    """The prompt of the row and the responses in these two columns: texts, or messages with the prompt in front or without.
+
+    An error where one is empty, where they are the same, or where they answer different prompts.
+    """
+    values = [required(row, key) for key in (first, second)]
+    if all(isinstance(value, list | tuple | Mapping) and not _is_text_object(value) for value in values):
+        prompt, responses = _from_messages(row, {first: values[0], second: values[1]})
+    else:
+        prompt = required_prompt(row)
+        given = [to_response(value, key) for key, value in zip((first, second), values, strict=True)]
+        prompt, responses = join_sides(prompt, given, row.get("prompt"))
+    a, b = responses
+    refuse_empty({first: a, second: b})
+    if are_identical(a, b):
+        raise GuerdonError(f"{first} and {second} must differ, got identical responses. Drop the row.")
+    return prompt, a, b
+
+
+def _is_text_object(value: object) -> bool:
+    return isinstance(value, Mapping) and "text" in value and not {"role", "from"} & set(value)
+
+
+def _from_messages(row: Row, values: Mapping[str, object]) -> tuple[Prompt, list[Response]]:
+    a, b = (to_messages(value, key) for key, value in values.items())
+    start = response_start(a, b, tuple(values))
+    column = Prompt() if row.get("prompt") is None else to_prompt(row["prompt"])
+    responses = [Response(messages=a[start:]), Response(messages=b[start:])]
+    prompt = whole_prompt(row, join_prompt(column, a[:start]))
+    return (prompt, responses) if start else join_sides(prompt, responses)
 
 
 def to_pair(row: Row, prompt: Prompt, chosen: Response, rejected: Response) -> Comparison:
     """The chosen response above the rejected one, in the drawn order; the column `margin` becomes the strength."""
-    _refuse_empty(chosen, rejected)
+    refuse_empty({"chosen": chosen, "rejected": rejected})
     if are_identical(chosen, rejected):
         raise GuerdonError("chosen and rejected must differ, got identical responses. Drop the row.")
     margin = row.get("margin")
@@ -27,22 +73,6 @@ def to_pair(row: Row, prompt: Prompt, chosen: Response, rejected: Response) -> C
         (chosen, rejected) if chosen_is_first else (rejected, chosen),
         Preference(groups=((0,), (1,)) if chosen_is_first else ((1,), (0,)), strength=strength),
     )
-
-
-def shared_start(a: str, b: str) -> str:
-    """The text with which both begin."""
-    differences = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
-    return a[: next(differences, min(len(a), len(b)))]
-
-
-def _refuse_empty(chosen: Response, rejected: Response) -> None:
-    if chosen.is_empty and rejected.is_empty:
-        raise GuerdonError(
-            "chosen and rejected must be responses that are not empty, got two empty ones. Drop the row."
-        )
-    for key, response in (("chosen", chosen), ("rejected", rejected)):
-        if response.is_empty:
-            raise field_error(key, "a response that is not empty", response.text, "Drop the row.")
 
 
 def _draws_first(prompt: Prompt, chosen: Response, rejected: Response) -> bool:

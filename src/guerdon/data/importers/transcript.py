@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from guerdon.contracts import Comparison, GuerdonError, Response
-from guerdon.data.importers.columns import ASSISTANT, HUMAN, Row, required, transcript_turns
-from guerdon.data.importers.pairs import shared_start, to_pair
+from guerdon.data.importers.columns import Row, required, to_prompt, whole_prompt
+from guerdon.data.importers.pairs import to_pair
+from guerdon.data.importers.plain_text import ASSISTANT, HUMAN, as_transcript, shared_start, transcript_turns
 from guerdon.errors import field_error
 from guerdon.io.fields import as_text
 
@@ -31,26 +32,33 @@ def from_hh(row: Row) -> Comparison:
                 "chosen and rejected must answer one prompt, got diverging transcripts: "
                 f"{key} has a human turn after character {end}, where the two differ. Drop the row."
             )
-    return to_pair(row, transcript_turns(chosen[:end]), Response(better.strip()), Response(worse.strip()))
+    turns = transcript_turns(chosen[:end])
+    return to_pair(row, whole_prompt(row, turns), Response(better.strip()), Response(worse.strip()))
 
 
 def is_hh(row: Row) -> bool:
     """Whether chosen and rejected are transcripts, and no other column holds the prompt."""
-    return row.get("prompt") is None and is_transcript(row.get("chosen")) and is_transcript(row.get("rejected"))
+    return row.get("prompt") is None and hold_transcripts(row)
 
 
-def is_transcript(value: object) -> bool:
-    """Whether a text has a human turn first and an assistant turn."""
-    return isinstance(value, str) and value.lstrip("\n").startswith("Human:") and ASSISTANT in value
+def hold_transcripts(row: Row) -> bool:
+    """Whether chosen and rejected are transcripts, in which a prompt column, if there is one, stands once more."""
+    texts = [row.get(key) for key in ("chosen", "rejected")]
+    transcripts = [as_transcript(text) if isinstance(text, str) else None for text in texts]
+    if None in transcripts:
+        return False
+    prompt = row.get("prompt")
+    turns = () if prompt is None else to_prompt(prompt)
+    return all(f"\n\nHuman: {turn.content.strip()}" in str(text) for turn in turns[-1:] for text in transcripts)
 
 
 def _transcript(row: Row, key: str) -> str:
     text = as_text(required(row, key), key)
-    text = f"\n\n{text}" if text.startswith(HUMAN.strip()) else text
-    if not text.startswith(HUMAN):
+    transcript = as_transcript(text)
+    if transcript is not None:
+        return transcript
+    if not text.lstrip().startswith(HUMAN.strip()):
         raise field_error(
             key, 'a transcript that starts with "\\n\\nHuman:"', text, "Drop the row, or give another format."
         )
-    if ASSISTANT not in text:
-        raise field_error(key, 'a transcript with an "\\n\\nAssistant:" turn', text)
-    return text
+    raise field_error(key, 'a transcript with an "\\n\\nAssistant:" turn', text)

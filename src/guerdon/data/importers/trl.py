@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from guerdon.contracts import Comparison, GuerdonError, Message, Prompt, Response
-from guerdon.data.importers.columns import Row, required, to_messages, to_prompt, with_tools
-from guerdon.data.importers.pairs import shared_start, to_pair
-from guerdon.data.importers.transcript import from_hh, is_transcript
-from guerdon.errors import field_error
-from guerdon.io.shared_prompt import join_prompt, response_start
+from guerdon.contracts import Comparison, GuerdonError, Message, Response
+from guerdon.data.importers.columns import COLUMNS, Row, required, whole_prompt
+from guerdon.data.importers.pairs import prompt_and_responses, to_pair
+from guerdon.data.importers.plain_text import shared_prompt
+from guerdon.data.importers.transcript import from_hh, hold_transcripts
+from guerdon.errors import field_error, show_value
+
+NO_PROMPT = (  # columns of text that never hold a prompt
+    "split", "dataset", "dataset_name", "subset", "origin", "language", "lang", "category", "domain", "topic", "task", "type", "tag",
+    "license", "url", "model", "chosen_model", "rejected_model", "chosen_source", "rejected_source", "uuid", "row_id", "prompt_id",
+    "conversation_id", "question_id", "timestamp", "date", "created_at",
+)  # fmt: skip
 
 
 def from_trl(row: Row) -> Comparison:
     """{prompt?, chosen, rejected, margin?, tools?}: text or messages, the prompt in its own column or in front of both.
 
-    Also read: a prompt of messages with plain text responses, responses that repeat the prompt, a prompt column named
-    conversations. Without a prompt column the prompt is what both share: messages up to where they differ, or text up to
-    the last space before they differ (responses that begin alike lose that to it). The responses follow it: one assistant
-    message each, or several with tool calls and results between them. margin becomes the strength.
+    Also read: a prompt of messages with plain text responses, responses that repeat the prompt, and a prompt that ends with
+    the beginning of the answer. Without a prompt column the prompt is what both share: messages up to where they differ, or
+    text up to the last whole word before they differ (responses that begin alike lose that to it), if it is more than a
+    word and no other column of text could be the prompt. The responses follow it: one assistant message each, or several
+    with tool calls and results between them. margin becomes the strength.
     """
     chosen, rejected = required(row, "chosen"), required(row, "rejected")
     for key, value in (("chosen", chosen), ("rejected", rejected)):
@@ -27,31 +33,27 @@ def from_trl(row: Row) -> Comparison:
             raise field_error(key, "text or messages", value)
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise field_error("rejected", "of the same form as chosen, both text or both messages", rejected)
-    prompt = row.get("prompt", row.get("conversations"))
-    if not isinstance(chosen, str):
-        return _from_messages(row, prompt, chosen, rejected)
-    if prompt is not None:
-        return to_pair(row, with_tools(row, to_prompt(prompt)), Response(chosen), Response(rejected))
-    if is_transcript(chosen) and is_transcript(rejected):
+    if hold_transcripts(row):
         return from_hh(row)
-    return _from_shared_text(row, chosen, rejected)
+    if isinstance(chosen, str) and row.get("prompt") is None:
+        return _from_shared_text(row, chosen, rejected)
+    prompt, better, worse = prompt_and_responses(row, "chosen", "rejected")
+    return to_pair(row, prompt, better, worse)
 
 
 def _from_shared_text(row: Row, chosen: str, rejected: str) -> Comparison:
     if chosen == rejected:
         raise GuerdonError("chosen and rejected must differ, got identical texts. Drop the row.")
-    shared = shared_start(chosen, rejected)
-    if len(shared) < min(len(chosen), len(rejected)):
-        shared = re.sub(r"\S*$", "", shared).rstrip()  # never cut inside a word
-    if not shared:
-        raise GuerdonError("prompt is missing, and chosen and rejected share no beginning. Give a prompt.")
-    prompt = with_tools(row, (Message("user", shared),))
-    return to_pair(row, prompt, Response(chosen[len(shared) :]), Response(rejected[len(shared) :]))
+    others = [name for name, value in row.items() if _may_hold_prompt(name, value)]
+    if others:
+        names = ", ".join(show_value(str(name), 30).strip("'") for name in others[:4])
+        raise GuerdonError(f"prompt is missing, and {names} may hold it. Say which: --column prompt=NAME.")
+    prompt = shared_prompt(chosen, rejected)
+    better, worse = (Response(text[len(prompt) :]) for text in (chosen, rejected))
+    return to_pair(row, whole_prompt(row, (Message("user", prompt),)), better, worse)
 
 
-def _from_messages(row: Row, prompt: object, chosen: object, rejected: object) -> Comparison:
-    better, worse = to_messages(chosen, "chosen"), to_messages(rejected, "rejected")
-    start = response_start(better, worse)
-    column = Prompt() if prompt is None else to_prompt(prompt)
-    turns = with_tools(row, join_prompt(column, better[:start]))
-    return to_pair(row, turns, Response(messages=better[start:]), Response(messages=worse[start:]))
+def _may_hold_prompt(name: object, value: object) -> bool:
+    return (
+        name not in COLUMNS and str(name).casefold() not in NO_PROMPT and isinstance(value, str) and bool(value.strip())
+    )

@@ -1,0 +1,227 @@
+"""The columns of a file: which format they are, which of them hold what, and which are not used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from guerdon.config import ImportOptions
+from guerdon.contracts import Comparison, GuerdonError
+from guerdon.data.importers.columns import COLUMNS, MEDIA, SHARED, Row
+from guerdon.data.importers.labels import LabelReader
+from guerdon.data.importers.message_text import messages_in
+from guerdon.errors import did_you_mean, show_value
+
+__all__ = ["KNOWN_COLUMNS", "Importer", "Layout", "UnusedColumns", "find_layout"]
+
+MOST_NAMES = 12  # column names in a message
+PROMPTS = ("instruction", "question", "query", "context", "conversations")
+PAIRS = (
+    ("response_a", "response_b"), ("response_0", "response_1"), ("response_1", "response_2"), ("response1", "response2"),
+    ("output_1", "output_2"), ("answer_a", "answer_b"), ("conversation_a", "conversation_b"), ("human_ref_A", "human_ref_B"),
+)  # fmt: skip
+LABELS = ("label", "better_response_id", "overall_preference", "winner", "preference", "labels")
+# What numbers mean where the columns tell the data set: PKU-SafeRLHF, HelpSteer3, SHP, AlpacaEval.
+KNOWN_SCALES = {
+    ("response_0", "better_response_id"): "index",
+    ("response1", "overall_preference"): "negative",
+    ("human_ref_A", "labels"): "first",
+    ("output_1", "preference"): "one_or_two",
+}
+# Columns of these names may hold what a format uses, whatever their type.
+KNOWN_COLUMNS = frozenset((*COLUMNS, *MEDIA, *PROMPTS, "input", *(name for pair in PAIRS for name in pair), *LABELS))
+_TEXT_OR_MESSAGES = ("prompt", "chosen", "rejected", "first", "second", "response_a", "response_b", "history")
+_MESSAGE_KEYS = {"role", "from", "content", "value", "tool_calls", "tool_call_id", "name", "text"}
+_NESTED_KEYS = dict.fromkeys((*_TEXT_OR_MESSAGES, "responses"), _MESSAGE_KEYS) | {"votes": {"annotator", "label"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Importer:
+    """A format.
+
+    read: a row and the reader of its file's labels in, its Comparison out; raises GuerdonError with the reason where there is
+    none. columns: what each row of the format has. optional: what it may have beside the columns of all formats. matches:
+    what else tells the format of a row that has them. labels: the labels of a row. has_soft_labels: whether they may be
+    probabilities. refuses_others: whether `read` refuses columns that it does not know.
+    """
+
+    read: Callable[[Row, LabelReader], Comparison]
+    columns: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    matches: Callable[[Row], bool] = lambda row: True
+    labels: Callable[[Row], list[object]] | None = None
+    has_soft_labels: bool = True
+    refuses_others: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the rows of a file are read.
+
+    name: of the format. columns: our name of a column -> the file's, as the user gave them and as they were detected; `given`
+    are the user's. scale: what numbers as labels mean in this data set; None where it is open.
+    """
+
+    name: str
+    columns: Mapping[str, str]
+    given: Mapping[str, str]
+    scale: str | None = None
+
+    def rename(self, row: Row) -> dict[str, Any]:
+        """The row with our names of the columns and with messages in place of their texts; the user's columns are required."""
+        missing = [theirs for theirs in self.given.values() if theirs not in row]
+        if missing:
+            raise GuerdonError(f"{missing[0]} is missing. Add it or drop the row.")
+        renamed = _rename(row, self.columns)
+        if self.columns.get("prompt") == "instruction" and isinstance(renamed.get("input", ""), str):
+            parts = (renamed.get("prompt"), renamed.pop("input", ""))
+            renamed["prompt"] = "\n".join(part for part in parts if isinstance(part, str) and part.strip()) or parts[0]
+        for key in _TEXT_OR_MESSAGES:
+            if key in renamed:
+                renamed[key] = messages_in(renamed[key], key)
+        if isinstance(renamed.get("responses"), list):
+            renamed["responses"] = [messages_in(v, f"responses[{i}]") for i, v in enumerate(renamed["responses"])]
+        return renamed
+
+    def describe(self) -> str:
+        """The columns that were detected, for people."""
+        detected = (f"{ours}={theirs}" for ours, theirs in self.columns.items() if ours not in self.given)
+        return "".join(f", {pair}" for pair in detected)
+
+
+def find_layout(head: list[tuple[str, Any]], importers: Mapping[str, Importer], options: ImportOptions) -> Layout:
+    """The layout of a file whose first rows are `head`: the format that most of them fit, and the columns under other names."""
+    rows = [(place, row) for place, row in head if isinstance(row, Mapping)]
+    names = {str(name): None for _, row in rows for name, value in row.items() if value is not None}
+    _refuse_wrong_columns(options.columns, {str(name): None for _, row in rows for name in row})
+    columns = dict(options.columns)
+    columns |= _detected_pair(names, columns) | (_detected_prompt(names, columns, rows) if rows else {})
+    scale = KNOWN_SCALES.get((columns.get("first", ""), columns.get("label", "")))
+    if options.format != "auto":
+        return Layout(options.format, columns, options.columns, scale)
+    counts: Counter[str] = Counter()
+    for _, row in rows:
+        counts.update(islice(_fitting_formats(_rename(row, columns), importers), 1))
+    if counts:
+        return Layout(counts.most_common(1)[0][0], columns, options.columns, scale)
+    if not rows:
+        return Layout("native", columns, options.columns)  # nothing could be read: each row has its reason
+    raise _no_format(rows[0], columns, importers)
+
+
+def _detected_prompt(names: Iterable[str], given: Mapping[str, str], rows: list[tuple[str, Any]]) -> dict[str, str]:
+    """The column of the prompt, if it is called as such columns often are; two of them are an error."""
+    if "prompt" in given or "prompt" in names:
+        return {}
+    if given.get("first") == "human_ref_A" or {"human_ref_A", "history"} <= set(names):
+        return {"prompt": "history"}
+    candidates = [name for name in PROMPTS if name in names and name not in given.values()]
+    if len(candidates) > 1:
+        raise GuerdonError(
+            f"{rows[0][0]}: one column must be the prompt, got {', '.join(candidates)}. "
+            f"Say which: --column prompt={candidates[0]}."
+        )
+    return {"prompt": candidates[0]} if candidates else {}
+
+
+def _detected_pair(names: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
+    """The columns of two responses and their label, if they are called as in the data sets that we know."""
+    present = {*names, *given} - set(given.values())
+    if {"chosen", "rejected"} <= present or present & {"responses", "votes"}:
+        return {}
+    pair = next((pair for pair in PAIRS if present.issuperset(pair)), None)
+    label = next((name for name in LABELS if name in present), None)
+    detected = (
+        {} if pair is None or {"first", "second"} & present else dict(zip(("first", "second"), pair, strict=True))
+    )
+    if label not in (None, "label") and (detected or {"first", "second"} <= present):
+        detected["label"] = str(label)
+    return detected
+
+
+def _fitting_formats(row: Row, importers: Mapping[str, Importer]) -> Iterator[str]:
+    present = {key for key, value in row.items() if value is not None}
+    for name, importer in importers.items():
+        if present.issuperset(importer.columns) and importer.matches(row):
+            yield name
+
+
+def _rename(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
+    others = {key: value for key, value in row.items() if key not in columns.values()}
+    return others | {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
+
+
+# ---- Errors --------------------------------------------------------------------------------------------------------
+
+
+def _refuse_wrong_columns(given: Mapping[str, str], names: Mapping[str, None]) -> None:
+    for ours, theirs in given.items():
+        flag = f"--column {ours}={theirs}"
+        if ours not in COLUMNS:
+            raise GuerdonError(f"{flag}: {ours} is not one of our columns. {did_you_mean(ours, COLUMNS[:MOST_NAMES])}")
+        if names and theirs not in names:
+            raise GuerdonError(f"{flag}: no row has {theirs}. {did_you_mean(theirs, list(names)[:MOST_NAMES])}")
+
+
+def _no_format(first: tuple[str, Row], columns: Mapping[str, str], importers: Mapping[str, Importer]) -> GuerdonError:
+    """What is missing for the format that comes closest."""
+    place, row = first
+    present = {key for key, value in _rename(row, columns).items() if value is not None}
+    missing = {
+        name: [c for c in importer.columns if c not in present]
+        for name, importer in importers.items()
+        if present & set(importer.columns)
+    }
+    names = ", ".join(show_value(str(name), 30).strip("'") for name in islice(row, MOST_NAMES))
+    if missing:
+        name = min(missing, key=lambda name: len(missing[name]))
+        flags = " ".join(f"--column {column}=NAME" for column in missing[name])
+        advice = f"For format {name}, say which columns are missing: {flags}."
+    else:
+        advice = "Say which is which, such as --column prompt=question --column chosen=good --column rejected=bad."
+    return GuerdonError(f"{place}: columns must fit a known format, got {names}. {advice}")
+
+
+# ---- What is not used ----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class UnusedColumns:
+    """The columns and message keys with a value that a format does not use."""
+
+    used: frozenset[str]
+    names: dict[str, None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, importer: Importer) -> UnusedColumns:
+        """For rows of a format, with our names of the columns."""
+        return cls(frozenset({*SHARED, *MEDIA, *importer.columns, *importer.optional}))
+
+    def add(self, row: Row) -> None:
+        """Take a row into account."""
+        if len(self.names) >= MOST_NAMES:
+            return
+        for key, value in row.items():
+            if key not in self.used:
+                self._note(str(key), value)
+            elif key in _NESTED_KEYS:
+                self._add_nested(key, value if isinstance(value, list | tuple) else [value])
+
+    def _add_nested(self, key: str, values: Iterable[object]) -> None:
+        for value in values:
+            if isinstance(value, Mapping):
+                for name in value.keys() - _NESTED_KEYS[key]:
+                    self._note(f"{key}.{name}", value[name])
+
+    def _note(self, name: str, value: object) -> None:
+        is_absent = value is None or (isinstance(value, str | list | dict) and not value)
+        if not is_absent:
+            self.names.setdefault(name)
+
+    def describe(self) -> str:
+        """The names, for people; "" where all are used."""
+        names = ", ".join(show_value(name, 30).strip("'") for name in islice(self.names, MOST_NAMES))
+        return names + (", …" if len(self.names) >= MOST_NAMES else "")

@@ -1,0 +1,63 @@
+"""Messages that a table holds as text: JSON, or the way in which Python prints a list."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from guerdon.contracts import Role
+from guerdon.errors import field_error
+
+__all__ = ["ROLES", "messages_in"]
+
+ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "developer": "system"}
+LONGEST_LITERAL = 2**20  # characters of Python's notation that are parsed: the parser takes about 100 bytes for each
+SEARCHED = 4096  # characters in which the first role must be
+_ROLE_NAMES = "|".join((*get_args(Role), *ROLES))
+_FIRST_ROLE = re.compile(rf"""["'](?:role|from)["']\s*:\s*["'](?:{_ROLE_NAMES})["']""")
+
+
+def messages_in(value: object, field: str) -> Any:
+    """The list of messages that a text or {"messages": [...]} holds; any other value as it is.
+
+    A text that starts as messages do and cannot be parsed is an error: as a plain text it would be read with its braces.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if not text.startswith(("[", "{")) or not _FIRST_ROLE.search(text, 0, SEARCHED):
+            return value
+        parsed = _unwrap(_parse(text, field))
+        return parsed if _are_messages(parsed) else value
+    return _unwrap(value)
+
+
+def _parse(text: str, field: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        if len(text) > LONGEST_LITERAL:
+            raise ValueError
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a backslash in a text that Python would spell otherwise
+            return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        advice = "Write the messages as JSON, or drop the row."
+        raise field_error(field, "messages as JSON or as Python prints them", text, advice) from None
+
+
+def _unwrap(value: Any) -> Any:
+    return value["messages"] if isinstance(value, Mapping) and isinstance(value.get("messages"), list) else value
+
+
+def _are_messages(value: object) -> bool:
+    turns = value if isinstance(value, list | tuple) else [value]
+    return bool(turns) and all(
+        isinstance(turn, Mapping) and {"role", "from"} & set(turn) and {"content", "value", "tool_calls"} & set(turn)
+        for turn in turns
+    )
