@@ -115,18 +115,18 @@ def test_every_real_hh_line_is_parsed_or_rejected_with_a_true_reason():
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real rows are not here")
 @pytest.mark.parametrize(
-    ("name", "form", "num_kept", "num_rejected"),
+    ("name", "form", "num_kept", "num_rejected", "unused"),
     [
-        ("polite_pairs", "trl", 814, 5),
-        ("raw_sharegpt_dpo_demo", "trl", 300, 0),
-        ("qa_feedback_kway", "scores", 220, 0),
-        ("pandalm_votes", "votes", 521, 28),
+        ("polite_pairs", "trl", 814, 5, ["split, meta"]),
+        ("raw_sharegpt_dpo_demo", "trl, prompt=conversations", 300, 0, []),
+        ("qa_feedback_kway", "scores", 220, 0, ["split, meta"]),
+        ("pandalm_votes", "votes", 521, 28, ["split, meta"]),
     ],
 )
-def test_real_rows_of_other_forms_are_detected_and_counted(name, form, num_kept, num_rejected):
+def test_real_rows_of_other_forms_are_detected_and_counted(name, form, num_kept, num_rejected, unused):
     lines_out: list[str] = []
     rows = list(import_rows(readers.read_rows(DATA / f"{name}.jsonl.gz"), ImportOptions(), lines_out.append))
-    assert lines_out == [f"format: {form} (detected)"]
+    assert lines_out == [f"format: {form} (detected)", *(f"columns not used: {names}" for names in unused)]
     assert Counter(isinstance(row, Comparison) for row in rows) == Counter({True: num_kept, False: num_rejected})
 
 

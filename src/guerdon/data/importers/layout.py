@@ -213,7 +213,7 @@ class UnusedColumns:
     def _add_nested(self, key: str, values: Iterable[object]) -> None:
         for value in values:
             if isinstance(value, Mapping):
-                for name in value.keys() - _NESTED_KEYS[key]:
+                for name in sorted(map(str, value.keys() - _NESTED_KEYS[key])):
                     self._note(f"{key}.{name}", value[name])
 
     def _note(self, name: str, value: object) -> None:
