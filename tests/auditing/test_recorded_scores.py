@@ -221,7 +221,7 @@ ROW = {"prompt": "p", "responses": ["a", "b"], "preference": {"q": 1.0}}
             [ROW | {"rewards": [1, 2]}, ROW | {"rewards": [3, 2]}],
             r"one score, got 3 here and 1 at .*s.jsonl:1. Score each text once",
         ),
-        ([{"prompt": "p", "margin": 1.0}], "s.jsonl:1: columns must fit a known format, got 'prompt'"),
+        ([{"prompt": "p", "margin": 1.0}], "s.jsonl:1: columns must fit a known format, got prompt"),
         (
             [ROW | {"responses": ["a", "b", "c"], "preference": {"groups": [[0], [1], [2]]}, "margin": 1}],
             "the number of responses of margin must be 2, got 3. Give rewards",
