@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from toys import liked
 from training_runs import farthest, metrics, train, turned, weights
 
 from guerdon import GuerdonError
 from guerdon.api import training
 from guerdon.training.run import TrainingRun
+from tiny import save_tiny
 
 TESTS = Path(__file__).parents[1]
 STOPPING = {"epochs": 3.0, "batch_size": 8, "save_every": 3, "eval_every": 2, "patience": 3, "micro_tokens": 512}
@@ -131,6 +133,16 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(tiny_dir, tmp_
         match=rf"checkpoint: belongs to a run that differs in {named}\. Delete it to start over, or pass another --out",
     ):
         train(tiny_dir, folder=tmp_path, **given | change)
+
+
+def test_a_base_that_was_replaced_under_its_name_is_another_run(tmp_path):
+    base, given = save_tiny(tmp_path / "base"), {"model": {"lora_rank": 2}, "max_steps": 2, "save_every": 1}
+    train(base, liked(32), folder=tmp_path / "run", **given)
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][5, 40] += 1.0
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(GuerdonError, match=r"checkpoint: belongs to a run that differs in model\. Delete it"):
+        train(base, liked(32), folder=tmp_path / "run", **given)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from guerdon.formulas.uncertainty import (
 from guerdon.io.schema import comparisons_digest
 from guerdon.models.engine.classifier import linear_head
 from guerdon.models.engine.modules import unwrap_peft
-from guerdon.models.fingerprint import rounded_fingerprint
+from guerdon.models.fingerprint import rounded_fingerprint, sampled_fingerprint, tokenizer_fingerprint
 from guerdon.models.scored_pairs import comparable_pairs
 from guerdon.models.uncertainty import Uncertainty
 
@@ -123,13 +123,17 @@ def head_direction(model: ScalarRewardModel) -> Float[np.ndarray, " h"]:
     return direction
 
 
-def uncertainty_fingerprint(model: ScalarRewardModel) -> str:
-    """Of the weights, the head in full and the template, the same in whatever dtype the backbone was loaded."""
-    return rounded_fingerprint(
-        unwrap_peft(model.network.classifier),
-        prefix=model.text.template_hash.encode(),
-        suffix=head_direction(model).astype(np.float32).tobytes(),
-    )
+def uncertainty_fingerprint(model: ScalarRewardModel, *, is_sampled: bool = False) -> str:
+    """Of the weights, the tokenizer and the template, the same in whatever dtype the backbone was loaded.
+
+    is_sampled: of the first values of each weight only, as format 2 of the file stored it.
+    """
+    classifier = unwrap_peft(model.network.classifier)
+    template, head = model.text.template_hash.encode(), head_direction(model).astype(np.float32).tobytes()
+    if is_sampled:
+        return sampled_fingerprint(classifier, prefix=template, suffix=head)
+    tokenizer = tokenizer_fingerprint(model.text.tokenizer).encode()
+    return rounded_fingerprint(classifier, prefix=template + tokenizer, suffix=head)
 
 
 # ---- Reading texts -----------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from guerdon.models.engine.kv_cache import SampledTokens
 from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.engine.prepacked import prepacked_weights
 from guerdon.models.engine.pretrained import context_length, is_encoder, quiet
-from guerdon.models.fingerprint import weights_fingerprint
+from guerdon.models.fingerprint import tokenizer_fingerprint, weights_fingerprint
 from guerdon.models.stop_tokens import closing_token, stop_tokens
 from guerdon.models.template_source import template_source
 from guerdon.progress import ProgressBar
@@ -82,7 +82,8 @@ class LanguagePolicy:
     @property
     def fingerprint(self) -> str:
         """A hash of whatever changes its replies: weights, rendering, where replies end."""
-        return digest([weights_fingerprint(self.model), self.template_hash, sorted(self.stop_ids), self.max_prompt])
+        text = [tokenizer_fingerprint(self.tokenizer), self.template_hash, sorted(self.stop_ids), self.max_prompt]
+        return digest([weights_fingerprint(self.model), *text])
 
     @property
     def chat_template(self) -> str:

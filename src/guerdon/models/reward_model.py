@@ -26,7 +26,7 @@ from guerdon.models.engine.classifier import linear_head, merge_adapters, reward
 from guerdon.models.engine.device import autocast
 from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.engine.prepacked import prepacked_weights
-from guerdon.models.fingerprint import weights_fingerprint
+from guerdon.models.fingerprint import tokenizer_fingerprint, weights_fingerprint
 from guerdon.models.scored_pairs import ComparesByReward
 
 if TYPE_CHECKING:
@@ -177,8 +177,12 @@ class ScalarRewardModel(ComparesByReward):
     @property
     def fingerprint(self) -> str:
         """Changes with whatever changes a raw score."""
+        card, text = self.card, self.text
         return digest(
-            [weights_fingerprint(self.network), self.text.template_hash, self.text.max_length, self.card.truncation]
+            [
+                [weights_fingerprint(self.network), self.autocast, card.attributes, card.attribute_weights],
+                [tokenizer_fingerprint(text.tokenizer), text.template_hash, text.max_length, card.truncation],
+            ]
         )
 
     @property

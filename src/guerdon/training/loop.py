@@ -19,6 +19,7 @@ from guerdon.contracts import Comparison, GuerdonError
 from guerdon.models.engine.classifier import reward_head
 from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.engine.pretrained import checkpoint_activations
+from guerdon.models.fingerprint import weights_fingerprint
 from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel
 from guerdon.progress import ProgressBar
 from guerdon.runtime import distributed
@@ -62,6 +63,7 @@ def fit(
     way; only the main one writes and prints, all get the model.
     """
     _check_options(options, model, held_out)
+    start_weights = weights_fingerprint(model.network) if folder else ""  # before processes share the network out
 
     # 1. Processes, and comparisons as token ids
     accelerator = _start_processes(model, options, folder)
@@ -74,7 +76,9 @@ def fit(
     num_steps = min(math.ceil(options.epochs * per_epoch), options.max_steps or 10**12)
 
     # 3. Resume from the newest checkpoint
-    run = TrainingRun(folder, run_identity(model, comparisons, held_out, options, num_steps), accelerator, options)
+    run = TrainingRun(
+        folder, run_identity(model, comparisons, held_out, options, num_steps, start_weights), accelerator, options
+    )
     step = run.resume(weights)
     on_start()
     epoch_tokens = count_epoch_tokens(table, options, training.core.backbone)

@@ -141,10 +141,12 @@ def run_identity(
     held_out: Sequence[Comparison],
     options: TrainOptions,
     num_steps: int,
+    start_weights: str,
 ) -> dict[str, str]:
-    """What must agree for a run to be resumed: whatever changes its result."""
+    """What must agree for a run to be resumed: whatever changes its result. start_weights: a hash of what training starts from."""
     card, adapters = model.card, getattr(model.network.classifier, "peft_config", {})
     parts = [card.base, card.template_hash, card.max_length, card.truncation, card.attributes, model.autocast]
+    parts.append(start_weights)
     parts += [model.heads] if model.heads > 1 else []
     dtype = str(next(model.network.classifier.parameters()).dtype)
     return {

@@ -111,7 +111,7 @@ def test_a_newer_file_is_refused(uncertain, saved, tmp_path, monkeypatch):
     monkeypatch.setattr(uncertainty_file, "UNCERTAINTY_FORMAT", 1)
     with pytest.raises(
         GuerdonError,
-        match=r"written by a newer Guerdon \(format 2, this one reads up to 1\)\. Upgrade with `pip install -U guerdon`\.",
+        match=r"written by a newer Guerdon \(format 3, this one reads up to 1\)\. Upgrade with `pip install -U guerdon`\.",
     ):
         load_reward_model(folder)
 

@@ -21,8 +21,9 @@ log = logging.getLogger("guerdon")
 
 # In a subfolder, because vLLM and SGLang read every *.safetensors file beside the weights as weights.
 UNCERTAINTY_FILE: Final = Path("guerdon") / "uncertainty.safetensors"
-UNCERTAINTY_FORMAT: Final = 2
+UNCERTAINTY_FORMAT: Final = 3
 OLD_FILE: Final = Path("assay") / "uncertainty.safetensors"  # format 1, whose metadata key was "assay" too
+SAMPLED: Final = "sampled:"  # before a fingerprint of format 2, which stays with the measurement when it is saved again
 TENSORS: Final = ("mean", "precision", "covariance", "distance", "weight")
 MEASURE: Final = "`guerdon uncertainty MODEL --data train.jsonl --held-out calibrate.jsonl`"
 
@@ -38,7 +39,7 @@ def read_uncertainty(folder: str | Path) -> Uncertainty | None:
         with safe_open(str(file), framework="numpy") as tensors:
             metadata = tensors.metadata() or {}
             header = json.loads(metadata["guerdon"] if "guerdon" in metadata else metadata["assay"])
-            values = upgrade_format(header, str(file), UNCERTAINTY_FORMAT, {1: _upgrade_1})
+            values = upgrade_format(header, str(file), UNCERTAINTY_FORMAT, {1: _upgrade_1, 2: _upgrade_2})
             return Uncertainty(
                 **{name: tensors.get_tensor(name) for name in TENSORS},
                 fingerprint=str(values["fingerprint"]),
@@ -54,7 +55,7 @@ def read_uncertainty(folder: str | Path) -> Uncertainty | None:
 def read_uncertainty_of(model: ScalarRewardModel, folder: str | Path) -> Uncertainty | None:
     """The uncertainty stored for this model. An error if it was measured on other weights or with another template."""
     uncertainty = read_uncertainty(folder)
-    if uncertainty is not None and uncertainty.fingerprint != uncertainty_fingerprint(model):
+    if uncertainty is not None and not _belongs_to(uncertainty, model):
         raise GuerdonError(
             f"{Path(folder) / UNCERTAINTY_FILE}: was measured on other weights or with another chat template. "
             f"Delete it, or measure again with {MEASURE}."
@@ -65,6 +66,13 @@ def read_uncertainty_of(model: ScalarRewardModel, folder: str | Path) -> Uncerta
             Path(folder) / UNCERTAINTY_FILE,
         )
     return uncertainty
+
+
+def _belongs_to(uncertainty: Uncertainty, model: ScalarRewardModel) -> bool:
+    stored = uncertainty.fingerprint
+    if stored.startswith(SAMPLED):
+        return stored.removeprefix(SAMPLED) == uncertainty_fingerprint(model, is_sampled=True)
+    return stored == uncertainty_fingerprint(model)
 
 
 def write_uncertainty(uncertainty: Uncertainty, folder: Path) -> None:
@@ -89,3 +97,8 @@ def uncertainty_as_bytes(uncertainty: Uncertainty) -> bytes:
 def _upgrade_1(header: dict[str, Any]) -> dict[str, Any]:
     """Format 2 moved the file and renamed its metadata key; the header is the same."""
     return header
+
+
+def _upgrade_2(header: dict[str, Any]) -> dict[str, Any]:
+    """Format 3 has a fingerprint of all values; format 2 took the first values of each weight."""
+    return {**header, "fingerprint": f"{SAMPLED}{header.get('fingerprint')}"}
