@@ -210,7 +210,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
-    """n responses of a policy, with the prompt of each beside it. Replies per prompt have no other contract.
+    """n responses of a policy, with the prompt of each next to it. Replies per prompt have no other contract.
 
     samples: N, the number of consecutive responses that answer one prompt. A prompt that was drawn twice has two groups.
 

@@ -235,7 +235,7 @@ def as_response(response: ResponseLike) -> Response:
 def as_message(turn: Message | Mapping[str, Any], field: str = "message") -> Message:
     """A message from a mapping in OpenAI's shape: {role, content, tool_calls?, tool_call_id?, name?}.
 
-    content: text, a list of {"type": "text", "text"} parts (joined), or null beside tool calls. tool_calls: [{id?, type?,
+    content: text, a list of {"type": "text", "text"} parts (joined), or null next to tool calls. tool_calls: [{id?, type?,
     function: {name, arguments}}] or [{name, arguments}], the arguments as JSON text or as an object. A part of another type
     (an image, say), and a field whose text would be lost, is an error that names `field` and the type.
     """

@@ -48,7 +48,7 @@ class ProgressBar:
         return self.bar is not None
 
     def advance(self, amount: int = 1, **values: object) -> None:
-        """Count more work as done, and show the values beside it."""
+        """Count more work as done, and show the values next to it."""
         self.done += amount
         if self.bar is not None:
             self.bar.set_postfix({name: _short(value) for name, value in values.items()}, refresh=False)

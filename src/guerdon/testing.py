@@ -42,7 +42,7 @@ def check_reward_model(
 ) -> None:
     """Check that scores are finite float64 [n] and batch invariant.
 
-    Each score must be the same alone, in a batch, in any order, beside long and short neighbors, and a second time.
+    Each score must be the same alone, in a batch, in any order, next to long and short neighbors, and a second time.
     `tolerance` is the largest change allowed, as a share of the scores' standard deviation (of 1 if all are equal).
     """
     prompts, responses = _given_or_default(prompts, responses)

@@ -22,7 +22,7 @@ def gate(model, **more):
 def test_an_honest_model_passes_with_its_evidence():
     (found,) = gate(PaddedRows())
     assert found.severity == "note"
-    assert "beside the longest" in found.evidence
+    assert "next to the longest" in found.evidence
 
 
 @pytest.mark.parametrize("model", [PaddingLeak(), BatchNorm(), WrongPosition()])

@@ -43,7 +43,7 @@ def test_the_clauses_of_a_headline_are_one_sentence():
     text = headline(Report("r", estimates=estimates), with_warnings=False).replace("\N{NO-BREAK SPACE}", " ")
     clauses = (
         "The model orders 80.0 % [70.0, 90.0] of pairs as people do",
-        "one nat is 0.800 [0.700, 0.900] raw units of reward.",
+        "its temperature is 0.800 [0.700, 0.900].",
     )
     assert text == "; ".join(clauses)
 

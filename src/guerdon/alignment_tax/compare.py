@@ -1,4 +1,4 @@
-"""The report of the alignment tax: each policy item by item beside the reference, and all policies by gain, KL and tax.
+"""The report of the alignment tax: each policy compared with the reference item by item, and all policies by gain, KL and tax.
 
 Axes: n items of a task, the same before and after; t tasks. Higher scores are better; tax = before - after.
 """
@@ -132,7 +132,7 @@ def results(before: Measurement, after: Measurement) -> dict[str, Any]:
 
 
 def _compare_one(before: Measurement, after: Measurement, gain: Gain | None, distance: Estimate | None) -> Report:
-    """One policy beside the reference."""
+    """One policy compared with the reference."""
     taxes = _taxes(before, after)
     names = list(taxes)
     z = np.array([taxes[name].standardized for name in names])

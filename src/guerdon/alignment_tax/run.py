@@ -1,4 +1,4 @@
-"""Measure policies one after another beside the policy that they started from."""
+"""Measure policies one after another, and the policy that they started from."""
 
 from __future__ import annotations
 

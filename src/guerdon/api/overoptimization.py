@@ -1,4 +1,4 @@
-"""How far a reward stayed true while it was optimized."""
+"""Whether a reward still holds while it is optimized."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def measure_overoptimization(place: str | Path, *, pool: str | Path | None = None, **options: Any) -> Report:
-    """How far the reward stayed true while it was optimized: in a run folder of `optimize`, or a file of `best_of_n`.
+    """Whether the reward still holds while it is optimized: in a run folder of `optimize`, or a file of `best_of_n`.
 
     With a pool of the run's initial policy, its forecast is compared with what the run did. Keywords are BestOfNOptions:
     most_n, draws, seed.

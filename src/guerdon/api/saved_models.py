@@ -28,7 +28,7 @@ def load(folder: str | Path, *, with_uncertainty: bool = True, **options: Any) -
 def save(model: CalibratedModel | ScalarRewardModel | Ensemble, folder: str | Path) -> None:
     """Write the directory that every reader loads; calibration goes to reward.json and never into the weights.
 
-    An ensemble is a directory of such directories, with ensemble.json beside them.
+    An ensemble is a directory of such directories, with ensemble.json next to them.
     """
     from guerdon.models.directory import saving
 

@@ -41,7 +41,7 @@ __all__ = ["compare"]
 
 POINTS: Final = 0.02  # the smallest difference of accuracy worth telling two models apart by
 
-SECTION = "One beside the other"
+SECTION = "Comparison"
 QUANTITIES: Mapping[str, Quantity] = {
     "accuracy_difference": Quantity("accuracy, a less b", "share", SECTION, "pair by pair, so its interval is narrow"),
     "only_a_right": Quantity("only a is right", "share", SECTION, "pairs that a orders correctly and b does not"),

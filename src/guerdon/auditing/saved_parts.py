@@ -17,7 +17,7 @@ from guerdon.io.run_folder import differences
 
 __all__ = ["SAVED_PARTS", "SavedReports", "SavedScores", "remove_saved"]
 
-SAVED_PARTS: Final = ".guerdon-parts"  # the folder's name, beside the report
+SAVED_PARTS: Final = ".guerdon-parts"  # the folder's name, next to the report
 SCORES: Final = "scores.jsonl"
 
 

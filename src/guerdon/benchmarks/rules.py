@@ -42,7 +42,7 @@ class Benchmark:
 
     points: of items with their scores [g, k]. rules: by estimate, "score" first, for the parts that have points.
     subset_sizes: number of published items per subset. needed_parts: parts of the points without which there is no official
-    score, where subset_sizes does not name them. extra: estimates beside the official ones. needs_all_parts: whether there is
+    score, where subset_sizes does not name them. extra: estimates next to the official ones. needs_all_parts: whether there is
     no official score without all parts. tie_counts_as: what an exact tie earns. published: scores of other models.
     """
 

@@ -27,7 +27,7 @@ __all__ = ["match_scores"]
 def match_scores(rows: Iterable[tuple[str, Any]], items: Sequence[Item]) -> ScoreTable:
     """(place, row) pairs of a score file in; the scores of the items, matched by id, out.
 
-    Rows may have further fields beside one of these forms: {id, scores: [one per response]} in the item's order
+    Rows may have further fields next to one of these forms: {id, scores: [one per response]} in the item's order
     (RewardBench 2; `guerdon score` calls them rewards); {id, scores_chosen, scores_rejected} (RewardBench),
     score_chosen and score_rejected (RM-Bench, with the domain in the row or in the file's name), chosen_reward and
     reject_reward (RMB), each a number or a list; {pair_id, judgments} (JudgeBench); {problem, solution_reference, score:
@@ -100,7 +100,7 @@ class _ItemIndex:
 
 def _matched_by_order(num_items: int) -> Finding:
     evidence = f"{num_items} rows without ids, taken as the items in their order"
-    return Finding("note", "Scores were matched by order", evidence, "Write ids beside the scores.")
+    return Finding("note", "Scores were matched by order", evidence, "Write ids next to the scores.")
 
 
 # ---- The scores of a row -----------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def _result(row: Row) -> float:
 
 
 def _refuse_contradiction(row: Row, item: Item, scores: np.ndarray) -> None:
-    """The result of a pair beside its scores must be theirs; a tie may be written as 0."""
+    """The result of a pair next to its scores must be theirs; a tie may be written as 0."""
     if not has_value(row, "results") or len(item.responses) != 2:
         return
     margin = scores[0, item.correct[0]] - scores[0, item.wrong[0]]

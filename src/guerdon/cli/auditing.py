@@ -144,7 +144,7 @@ def compare(
     On the same comparisons, pair by pair: accuracy, log loss, calibration, agreement, and the texts on which they
     disagree most. Takes the options of the audit.
 
-    Example: guerdon compare my-model runs/mine/model --data audit.jsonl --out runs/beside
+    Example: guerdon compare my-model runs/mine/model --data audit.jsonl --out runs/comparison
     """
     from guerdon.api import auditing, saved_models
     from guerdon.api.data import stream_comparisons

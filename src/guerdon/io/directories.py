@@ -1,4 +1,4 @@
-"""Write a whole directory or nothing: filled beside its final place, then renamed there.
+"""Write a whole directory or nothing: filled next to its final place, then renamed there.
 
 A directory that is written so lists its files in guerdon/files.json, and only a directory that holds nothing else is ever
 replaced.
@@ -17,7 +17,7 @@ from guerdon.errors import GuerdonError
 from guerdon.io.temporary import remove, remove_abandoned, replaced_by, temporary_path
 from guerdon.io.writers import sync_folder
 
-FILES: Final = Path("guerdon") / "files.json"  # not beside the weights, so that no other reader meets it
+FILES: Final = Path("guerdon") / "files.json"  # not next to the weights, so that no other reader meets it
 FORMAT: Final = 1
 LONGEST_RENAME: Final = 2.0  # seconds
 ADDED: Final = {  # by commands that change a saved model in place
@@ -31,7 +31,7 @@ OLD_CARD_MARK: Final = (
     "<!-- Written by Assay from its audit, and written over by the next one: to keep changes, delete this line. -->"
 )
 OLD_SIGNS: Final = ("reward.json", "ensemble.json", "state.json")  # one of these was in what older versions wrote
-OLD_NAMES: Final = {  # all that older versions wrote beside them
+OLD_NAMES: Final = {  # all that older versions wrote next to them
     "config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "chat_template.jinja", "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt",
     "tokenizer.model", "tensors.safetensors", "state.json", "uncertainty.safetensors", "reward.json", "ensemble.json",

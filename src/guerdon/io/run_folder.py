@@ -312,7 +312,7 @@ def _lock(handle: IO[bytes] | int, path: Path) -> None:
 
 
 def write_receipt(path: Path, identity: Identity, counts: Mapping[str, int]) -> None:
-    """Write PATH.made.json beside a finished file: what it was made of, its hash, and what it holds."""
+    """Write PATH.made.json next to a finished file: what it was made of, its hash, and what it holds."""
     body = {"made of": as_json(identity), "file": _file_hash(path), **counts}
     write_json(_receipt_of(path), body)
 

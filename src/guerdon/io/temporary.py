@@ -29,7 +29,7 @@ _swept: set[Path] = set()  # folders that this process has looked at
 
 
 def temporary_path(target: Path, kind: Literal["tmp", "old"] = "tmp") -> Path:
-    """A new hidden name beside the target. The first call for a folder removes what dead processes left there."""
+    """A new hidden name next to the target. The first call for a folder removes what dead processes left there."""
     if target.parent not in _swept:
         _swept.add(target.parent)
         remove_abandoned(target.parent)

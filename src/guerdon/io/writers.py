@@ -55,7 +55,7 @@ def write_rejected(path: str | Path, rejected: Iterable[Rejected]) -> int:
 
 
 def rejected_path(out: str | Path) -> Path:
-    """Where the rejected rows of an output go: beside it and named after it, so that two outputs share no such file."""
+    """Where the rejected rows of an output go: next to it and named after it, so that two outputs share no such file."""
     path = Path(out)
     return path.with_name(f"{path.name.removesuffix('.jsonl')}.rejected.jsonl")
 

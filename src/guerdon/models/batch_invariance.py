@@ -36,7 +36,7 @@ class BatchInvariance:
 def measure_batch_invariance(
     model: RewardModel, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike], seed: int = 0
 ) -> BatchInvariance:
-    """Score each response alone, with all others, shuffled, beside the longest and the shortest, and alone again."""
+    """Score each response alone, with all others, shuffled, next to the longest and the shortest, and alone again."""
     rows = list(range(len(prompts)))
 
     def score(chosen: Sequence[int]) -> Float[np.ndarray, " n"]:
@@ -53,8 +53,8 @@ def measure_batch_invariance(
     changes = {
         "together with the others": largest_change(score(rows)),
         "in another order": largest_change(score(order)[np.argsort(order)]),
-        "beside the longest": largest_change(np.array([score([i, longest])[0] for i in rows])),
-        "beside the shortest": largest_change(np.array([score([shortest, i])[1] for i in rows])),
+        "next to the longest": largest_change(np.array([score([i, longest])[0] for i in rows])),
+        "next to the shortest": largest_change(np.array([score([shortest, i])[1] for i in rows])),
         "a second time": largest_change(np.array([score([i])[0] for i in rows])),
     }
     return BatchInvariance(alone, float(alone.std()), changes)

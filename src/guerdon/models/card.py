@@ -1,4 +1,4 @@
-"""What a reward model carries beside its weights: how it reads text, what it was trained on, and the scale of its rewards."""
+"""What a reward model carries besides its weights: how it reads text, what it was trained on, and the scale of its rewards."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Calibration:
                 raise GuerdonError(f"calibration: {name} must be above 0, got {value!r}. Calibrate again.")
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values for JSON; the caller writes the format version beside them."""
+        """Plain values for JSON; the caller writes the format version next to them."""
         return {
             "temperature": self.temperature,
             "reference_mean": self.reference_mean,

@@ -63,7 +63,7 @@ SHARED_QUANTITIES: Mapping[str, Quantity] = {
     ),
     "kl": Quantity("KL", "nats", OPTIMIZATION, "nats/sequence to the policy that it began from"),
 }
-"""What more than one stage estimates; everything else is described beside its measure."""
+"""What more than one stage estimates; everything else is described where it is measured."""
 
 
 class Resampling(Protocol):

@@ -1,4 +1,4 @@
-"""A policy and a reward in; its best responses, or a better policy, out, with a measure of how far the reward stayed true."""
+"""A policy and a reward in; its best responses, or a better policy, out, with a measure of whether the reward still holds."""
 
 from guerdon.optimization.best_of_n.curve import CurvePoint, PoolCurve, curve
 from guerdon.optimization.best_of_n.exports import to_comparisons, to_sft_rows

@@ -1,4 +1,4 @@
-"""Alerts: what stands out in the last check of a policy beside the first. Each can also have harmless causes."""
+"""Alerts: what has changed between the first and the last check of a policy. Each can also have harmless causes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CALM = 0.2  # of its variance of the reward between prompts
 
 
 def alerts(checks: Sequence[Check]) -> tuple[Finding, ...]:
-    """What stands out in the last check beside the first; nothing with fewer than two."""
+    """What has changed from the first check to the last; nothing with fewer than two."""
     if len(checks) < 2:
         return ()
     first, last = checks[0], checks[-1]

@@ -65,7 +65,7 @@ def optimize(
     """Move the policy toward more reward, with a penalty for its KL to where it started.
 
     With adapters, the reference is the policy without them; otherwise a frozen copy. `gold` judges replies to held-out
-    prompts beside the reward; nothing learns from it. `value` is the network that a value model of its own starts as; it is
+    prompts in addition to the reward; nothing learns from it. `value` is the network that a value model of its own starts as; it is
     trained. `reference_scale` is the mean and spread of the reward over the reference policy's replies. With a folder,
     metrics.jsonl, checks.jsonl and checkpoints are kept there, and the same call resumes a killed run. `on_start` is called
     once the folder is known to be this run's.

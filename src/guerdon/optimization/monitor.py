@@ -1,4 +1,4 @@
-"""What the checks of a run show: whether the reward stays true, where gold was best, and when to stop.
+"""What the checks of a run show: whether the reward still holds, where gold was best, and when to stop.
 
 Axes: m checks in order, the first of the initial policy; u distinct prompts. Only gold, a judge that was not optimized, can answer;
 everything else raises alerts, which say where to look.
@@ -29,7 +29,7 @@ PATIENCE = 2
 
 @dataclass(frozen=True, slots=True)
 class RewardStatus:
-    """Whether the reward is still true, and the sentence that says so.
+    """Whether the reward still holds, and the sentence that says so.
 
     since_kl: nats per sequence, for "over-optimized" only. trend: the numbers behind it, None if nothing could be measured.
     """

@@ -52,7 +52,7 @@ def curve_rows(curve: Curve) -> list[tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """The axis of the small drawings beside a table's rows of one unit, from low to high, with marks at its ticks."""
+    """The axis of the small drawings next to a table's rows of one unit, from low to high, with marks at its ticks."""
 
     unit: Unit
     low: float

@@ -115,7 +115,7 @@ def _estimate_clauses(report: Report) -> Iterator[str]:
     if "longer_wins" in e:
         yield f"preferring the longer answer gets {phrase(e['longer_wins'], 'share')}"
     if "temperature" in e:
-        yield f"one nat is {phrase(e['temperature'], 'number')} raw units of reward"
+        yield f"its temperature is {phrase(e['temperature'], 'number')}"
     if {"nll_before", "nll_after"} <= set(e):
         yield f"log loss goes from {e['nll_before'].value:.3f} to {e['nll_after'].value:.3f}"
 

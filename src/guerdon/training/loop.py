@@ -188,7 +188,7 @@ def learning_rate(step: int, num_steps: int, options: TrainOptions) -> float:
 
 
 def _update(weights: TrainableWeights, loss: float, rate: float, step: int, options: TrainOptions) -> float:
-    """One optimizer step at a fraction of the learning rate; returns the gradient norm. NaN never enters the weights."""
+    """One optimizer step at a fraction of the learning rate; returns the gradient norm. Non-finite gradients are never applied."""
     norm = weights.step(rate) if math.isfinite(loss) else loss
     if not math.isfinite(norm):
         name = "gradient" if math.isfinite(loss) else "loss"

@@ -140,7 +140,7 @@ def test_tensors_that_nothing_reads_are_named(tiny_dir, tmp_path):
         save_file(stored | third, folder / "model.safetensors", {"format": "pt"})
         with pytest.raises(
             GuerdonError,
-            match=r"config\.json must describe every tensor beside it, got 9 that .*: model\.layers\.2\.input_layernorm\.weight",
+            match=r"config\.json must describe every tensor next to it, got 9 that .*: model\.layers\.2\.input_layernorm\.weight",
         ):
             create_reward_model(ModelOptions(base=str(folder)))
 
@@ -158,7 +158,7 @@ def test_a_config_of_a_far_larger_model_is_refused_before_memory_is_taken(tmp_pa
     folder = classifier(tmp_path / "theirs")
     edit_config(folder, intermediate_size=2**40)
     (error,) = refusals(folder)
-    assert error.startswith("DIR: config.json must describe the weights beside it, got ")
+    assert error.startswith("DIR: config.json must describe the weights next to it, got ")
 
 
 def test_tokens_that_the_embedding_lacks_are_refused_by_name(tmp_path):

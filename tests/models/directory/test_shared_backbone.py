@@ -140,8 +140,8 @@ def test_an_ensemble_is_refused_where_a_single_model_is_expected(saved_heads):
     ("change", "message"),
     [
         ({"version": 9}, r"newer Guerdon \(format 9, this one reads up to 2\)"),
-        ({"members": ["../elsewhere"]}, "names of folders beside it"),
-        ({"members": []}, "names of folders beside it"),
+        ({"members": ["../elsewhere"]}, "names of folders next to it"),
+        ({"members": []}, "names of folders next to it"),
         ({"rule": {"name": "median", "strength": None}}, "rule must be .*got 'median'"),
         ({"scale": {"center": [0.0]}}, r"scale\.spread is missing\. Restore it"),
         ({"scale": {"center": [0.0], "spread": [-1.0], "provenance": {}}}, "spread above 0"),

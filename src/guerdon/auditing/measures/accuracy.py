@@ -1,4 +1,4 @@
-"""How often the model orders a pair as people do, beside what rules without a model would get.
+"""How often the model orders a pair as people do, and how often rules without a model do.
 
 Axis: n pairs. People's preference is the majority's, q > 0.5. A pair that people or the model call a tie counts half.
 """
@@ -118,8 +118,8 @@ def _by_length(
         "length of the better minus the worse answer, characters",
         "accuracy",
         title="Accuracy by difference in length",
-        caption="A model that only counts characters is at 0 left of zero and at 1 right of it; "
-        "one that ignores length is level.",
+        caption="A model that only counts characters gets 0 % left of zero and 100 % right of it; "
+        "for one that ignores length the curve is flat.",
     )
 
 

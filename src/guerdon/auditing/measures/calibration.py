@@ -1,4 +1,4 @@
-"""Do the model's odds hold? Log loss, Brier score, calibration error with its null, and the curves behind them."""
+"""Is the model calibrated? Log loss, Brier score, calibration error with its null, and the curves behind them."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def _reliability_curve(pairs: ScoredPairs, bins: int) -> Curve:
         "confidence of the model",
         "share of people who agree",
         diagonal=True,
-        title="Do the odds hold?",
-        caption="On the dashed line the odds hold; below it the model is more confident than it should be. "
+        title="Confidence and accuracy",
+        caption="On the dashed line confidence equals accuracy; below it the model is more confident than it should be. "
         "Intervals take pairs as independent.",
     )
 

@@ -1,4 +1,4 @@
-"""Do the odds hold on every source, and are rewards of different prompts comparable?
+"""Is the model calibrated on every source, and are rewards of different prompts comparable?
 
 Axes: n pairs, s sources, m rewards. A slope is 1 / temperature: 1 where margins are the log-odds that they claim to be.
 """
@@ -132,7 +132,7 @@ def _slope_curve(slopes: list[_SourceSlope]) -> Curve:
         "source",
         "slope of the log-odds on the margin",
         title="What a margin is worth, by source",
-        caption="At 1 the odds hold; below it the model is more confident on this source than it should be.",
+        caption="At 1 the model is calibrated on this source; below 1 it is more confident on this source than it should be.",
     )
 
 
@@ -142,7 +142,9 @@ def _slope_findings(slopes: list[_SourceSlope], spread: Estimate) -> list[Findin
         return []
     values = ", ".join(f"{slope.source} {slope.value:.2f}" for slope in slopes)
     evidence = f"the highest temperature is {number(spread)} times the lowest; slopes: {values}"
-    remedy = "Calibrate each source separately, or state for which source the odds hold; rankings stay the same."
+    remedy = (
+        "Calibrate each source separately, or state on which source the model is calibrated; rankings stay the same."
+    )
     findings = [Finding("warning", "One temperature does not fit all sources", evidence, remedy)]
     q_values = benjamini_hochberg(np.array([slope.p for slope in slopes]))
     for slope, q in zip(slopes, q_values.tolist(), strict=True):

@@ -48,7 +48,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         "longer minus shorter", "share", SECTION, "accuracy where the better answer is longer minus where it is shorter"
     ),
     "length_slope": Quantity(
-        "slope at equal length", "number", SECTION, "of the log-odds on the margin; 1 if the odds hold"
+        "slope at equal length", "number", SECTION, "of the log-odds on the margin; 1 if the model is calibrated"
     ),
     "length_per_margin": Quantity(
         "length beyond the model's", "nats", SECTION, "what people give a long answer; below 0 the model gives too much"

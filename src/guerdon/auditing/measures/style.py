@@ -104,7 +104,7 @@ def style_report(
         "style of the right answer",
         "share in which it wins",
         title="Style against substance",
-        caption="Level for a model that sees substance; from 0 to 1 for one that sees style alone.",
+        caption="Flat for a model that judges substance only; it rises from 0 to 100 % for one that judges style only.",
     )
     return Report(
         TITLE,

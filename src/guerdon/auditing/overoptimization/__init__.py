@@ -1,4 +1,4 @@
-"""How far a reward stayed true while a policy was optimized for it, or while it chose the best of n."""
+"""Whether a reward still holds when a policy is optimized for it, or when it chooses the best of n."""
 
 from guerdon.auditing.overoptimization.path import Trajectory
 from guerdon.auditing.overoptimization.pool import measure_pool

@@ -49,7 +49,7 @@ def forecast_curve(frontier: TiltFrontier, bootstrap: Bootstrap) -> dict[str, Cu
     shown = np.unique(np.linspace(0, len(proxy) - 1, SHOWN).round().astype(int))
     caption = (
         "What RL with a KL penalty would reach, forecast by tilting the pool: one point per strength of optimization, up to "
-        f"KL = {frontier.kl[-1]:.3g} nats/sequence, beyond which too few replies would carry all the weight."
+        f"KL = {frontier.kl[-1]:.3g} nats/sequence, beyond which a few replies would dominate."
     )
     title = "Forecast from the pool"
     return {"gold_by_proxy_forecast": gold_by_proxy(proxy[shown], gold[shown], bootstrap, caption, title)}
@@ -76,10 +76,10 @@ def forecast_finding(
 def compare_with_forecast(
     path: OptimizationPath, pool: Rollouts, bootstrap: Bootstrap
 ) -> tuple[dict[str, Estimate], list[Finding], dict[str, Curve]]:
-    """The gold that the pool forecasts for the proxy that a run reached, beside the gold that the run got there.
+    """The gold that the pool forecasts at the proxy that a run reached, and the gold that the run had there.
 
-    Forecast, best-of-n and RL can be compared in gold against proxy. At equal KL they cannot: RL spends KL on changes that
-    no reward asked for.
+    Forecast, best-of-n and RL can be compared in gold against proxy. At equal KL they cannot: RL also changes the
+    policy in ways that earn no reward.
     """
     gold = pool.by_prompt(pool.gold)
     assert gold is not None

@@ -1,4 +1,4 @@
-"""How far a reward stays true as it chooses the best of n, from a pool of scored responses.
+"""Whether a reward still holds as it chooses the best of n, from a pool of scored responses.
 
 Axes: p prompts, N responses per prompt, c values of n. The proxy is the pool's reward, gold one that only judges. Gains are over
 the policy that drew the pool, prompt by prompt.
@@ -70,7 +70,7 @@ def measure_pool(
     draws: int = 2000,
     seed: int = 0,
 ) -> Report:
-    """How far the reward stays true in best-of-n on a pool, at n = 1, 2, 4, ... up to `most_n` (N / 4 unless given).
+    """Whether the reward still holds in best-of-n on a pool, at n = 1, 2, 4, ... up to `most_n` (N / 4 unless given).
 
     Keys and curves as for a run, at the largest n; and of the chosen responses, how often they repeat themselves
     (repetition, repetition_gain), how diverse they are together (distinct_1, distinct_2), how far an ensemble's members

@@ -26,7 +26,7 @@ LAWS: Mapping[str, str] = {"bon": "d (α - β d)", "rl": "d (α - β log d)"}
 NO_GOLD = Finding(
     "warning",
     "Without a gold judge nothing can be concluded",
-    "only the proxy was measured, and a proxy rises even if it is being exploited",
+    "only the proxy was measured, and a proxy rises even while it is exploited",
     "Judge the same replies by something that was not optimized: a reward model trained on other comparisons, a rule, people.",
 )
 QUANTITIES: Mapping[str, Quantity] = {
@@ -200,7 +200,7 @@ def _trend_finding(path: OptimizationPath, gold: _Gold) -> Finding:
         return Finding("warning", title, evidence, remedy)
     if trend.kind == "flattening":
         return Finding("warning", title, evidence, "Further optimization gains little gold: stop, or check more often.")
-    return Finding("note", title, evidence, "It tells nothing about larger KL: measure as you go on.")
+    return Finding("note", title, evidence, "This says nothing about a larger KL: keep measuring.")
 
 
 def _peak_finding(gold: _Gold) -> Iterator[Finding]:
@@ -213,7 +213,7 @@ def _peak_finding(gold: _Gold) -> Iterator[Finding]:
         return
     evidence = f"the law has β {number(law.beta)}; from the point nearest the law's peak to the end gold lost {number(law.drop)}"
     if gold.trend.kind == "over-optimized":
-        evidence += "; gold did fall, but not where a law of this form can place the turn"
+        evidence += "; gold did fall, but the fitted law has no maximum in this range"
     yield Finding("note", _describe_peak(law).removesuffix("."), evidence, "Do not extrapolate a law: measure further.")
 
 

@@ -1,4 +1,4 @@
-"""How far a reward stayed true in a run that optimized it, from the run's checks on held-out prompts.
+"""Whether a reward still holds in a run that optimized it, from the run's checks on held-out prompts.
 
 Axes: m checks in order, the first of the initial policy; p prompts. The proxy is the reward that was optimized, gold one that
 only judges. Gains are over the initial policy, prompt by prompt.
@@ -33,7 +33,7 @@ def measure_run(
     draws: int = 2000,
     seed: int = 0,
 ) -> Report:
-    """How far the reward stayed true in a run; with a pool of the run's initial policy, beside its forecast.
+    """Whether the reward still holds in a run; with a pool of the run's initial policy, compared with its forecast.
 
     Keys: proxy_gain, length_gain, length_share and length_correlation; with gold also gold_gain, gold_drop,
     gold_per_proxy, gold_per_proxy_late, falling_prompts, law_alpha, law_beta and, if a peak was observed, peak_kl and
@@ -50,7 +50,7 @@ def measure_run(
     if pool.gold is None or path.gold is None:
         which = "run" if path.gold is None else "pool"
         evidence = f"the {which} has no gold, and a forecast is of gold"
-        findings = [Finding("note", "No forecast beside the run", evidence, f"Give the {which} a gold judge.")]
+        findings = [Finding("note", "No forecast for this run", evidence, f"Give the {which} a gold judge.")]
         report = replace(report, findings=(*report.findings, *findings))
     else:
         estimates, findings, curves = compare_with_forecast(path, pool, bootstrap)

@@ -132,7 +132,7 @@ def manifest_from_json(values: Any, file: str) -> Manifest:
     manifest = parse_object(body, TypeAdapter(Manifest), file, RESTORE_MANIFEST)
     names = manifest.members
     if not names or any(name != Path(name).name or name in (".", "..") for name in names):
-        raise field_error(f"{file}: members", "names of folders beside it", list(names), RESTORE_MANIFEST)
+        raise field_error(f"{file}: members", "names of folders next to it", list(names), RESTORE_MANIFEST)
     if manifest.scale and len(manifest.scale.spread) != len(names):
         raise field_error(f"{file}: scale.spread", "one per member", list(manifest.scale.spread), RESTORE_MANIFEST)
     with _names_file(file):

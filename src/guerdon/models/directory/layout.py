@@ -1,7 +1,7 @@
 """The files of one saved model: what plain transformers 5 and 4.51, vLLM, SGLang and OpenRLHF load with equal scores.
 
 Architecture `<Family>ForSequenceClassification`, one label, `problem_type: regression` (raw scores, no sigmoid), a pad token that
-never ends a text, and the keys that older readers look for beside the new ones.
+never ends a text, and the keys that older readers look for next to the new ones.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def write_model_files(classifier: PreTrainedModel, text: ChatTokenizer, folder: 
 
 
 def write_tokenizer(text: ChatTokenizer, folder: Path) -> None:
-    """Write the tokenizer with its chat template, with the keys of transformers 4 beside those of 5."""
+    """Write the tokenizer with its chat template, with the keys of transformers 4 next to those of 5."""
     tokenizer = copy.deepcopy(text.tokenizer)
     tokenizer.chat_template = text.saved_template
     tokenizer.model_max_length = text.max_length
@@ -59,7 +59,7 @@ def write_tokenizer(text: ChatTokenizer, folder: Path) -> None:
 
 
 def portable_config(classifier: PreTrainedModel, text: ChatTokenizer) -> dict[str, Any]:
-    """config.json for new and old readers: raw scores, a pad token, and the legacy rope and dtype keys beside the new ones."""
+    """config.json for new and old readers: raw scores, a pad token, and the legacy rope and dtype keys next to the new ones."""
     config = copy.deepcopy(classifier.config)
     config.architectures = [type(classifier).__name__]
     config.pad_token_id = text.tokenizer.pad_token_id

@@ -92,7 +92,7 @@ def bias_as_calibration(head: StoredHead | None) -> Calibration:
 
 
 def _refuse_other_card(card: Card, model: ScalarRewardModel, folder: str) -> None:
-    """Raise if a stored card describes another kind of model than the weights beside it."""
+    """Raise if a stored card describes another kind of model than the weights next to it."""
     if card.read_out != model.card.read_out:
         claim = f"{model.card.read_out}, the one of its family"
         raise field_error(f"{Path(folder) / CARD_FILE}: read_out", claim, card.read_out, RESTORE_CARD)

@@ -1,6 +1,6 @@
 """Save a reward model, calibrated or not, single or an ensemble, as a directory that every reader loads.
 
-An ensemble is a directory of model directories, each of which loads alone everywhere, with ensemble.json beside them. Heads that
+An ensemble is a directory of model directories, each of which loads alone everywhere, with ensemble.json next to them. Heads that
 share a backbone are written as members whose backbone is one linked file.
 """
 

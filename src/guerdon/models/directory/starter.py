@@ -99,7 +99,7 @@ def starter_ratings(progress: Progress | None = None) -> Iterator[RatedText]:
     """About 23,700 English sentences of four domains, each with the ratings of 15 to 99 people.
 
     From Hutto and Gilbert (2014), "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media
-    Text", ICWSM. Texts and ratings are as published. The mean published beside a text is not read: for 5 % of the
+    Text", ICWSM. Texts and ratings are as published. The mean published next to a text is not read: for 5 % of the
     tweets it is not the mean of the ratings.
     """
     home = guerdon_home()

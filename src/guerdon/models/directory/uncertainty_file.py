@@ -1,4 +1,4 @@
-"""The file that keeps a model's measured uncertainty beside its weights."""
+"""The file that keeps a model's measured uncertainty next to its weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("guerdon")
 
-# In a subfolder, because vLLM and SGLang read every *.safetensors file beside the weights as weights.
+# In a subfolder, because vLLM and SGLang read every *.safetensors file next to the weights as weights.
 UNCERTAINTY_FILE: Final = Path("guerdon") / "uncertainty.safetensors"
 UNCERTAINTY_FORMAT: Final = 3
 OLD_FILE: Final = Path("assay") / "uncertainty.safetensors"  # format 1, whose metadata key was "assay" too

@@ -145,7 +145,7 @@ def shards_of(folder: Path) -> list[Path]:
         raise field_error(f"{index}: weight_map", "a file per tensor", {}, RESTORE)
     for name in names:
         if name != Path(name).name or not (folder / name).is_file():
-            raise field_error(f"{index}: weight_map", "names of files beside it", name, RESTORE)
+            raise field_error(f"{index}: weight_map", "names of files next to it", name, RESTORE)
     return [folder / name for name in names]
 
 

@@ -42,7 +42,7 @@ def refuse_adapter(folder: Path) -> None:
         return
     if any(folder.glob("model*.safetensors")):
         raise GuerdonError(
-            f"{folder}: holds adapter_config.json beside whole weights, so it is unclear which are meant. "
+            f"{folder}: holds adapter_config.json next to whole weights, so it is unclear which are meant. "
             "Delete adapter_config.json if the adapter is merged into them."
         )
     base = adapter.get("base_model_name_or_path") or "a base model that it does not name"
@@ -69,7 +69,7 @@ def refuse_oversized(source: str, config: PretrainedConfig, build: Build) -> Non
     described = sum(value.numel() for value in (*model.parameters(), *model.buffers()))
     if described > PACKED * stored + SPARE:
         raise GuerdonError(
-            f"{source}: config.json must describe the weights beside it, got {described:,} weights where the files hold "
+            f"{source}: config.json must describe the weights next to it, got {described:,} weights where the files hold "
             f"{stored:,}. {RESTORE}"
         )
 
@@ -115,7 +115,7 @@ def refuse_unread(source: str, unexpected: Iterable[str], prefix: str, known: It
             "Score with the code that it came with, or train a head on its language model."
         )
     raise GuerdonError(
-        f"{source}: config.json must describe every tensor beside it, got {len(unread)} that its architecture does not read: "
+        f"{source}: config.json must describe every tensor next to it, got {len(unread)} that its architecture does not read: "
         f"{named}{', ...' if len(unread) > 2 else ''}. {RESTORE}"
     )
 

@@ -44,7 +44,7 @@ def cue_curves(cues: Mapping[str, CueEffect], costs: Mapping[str, CueCost]) -> d
             names,
             [costs[name].wins for name in names],
             ("cue", "share of answers that gain"),
-            "A cue that does not matter gains as often as it loses, at 0.5. Here length counts as well.",
+            "A cue that does not matter gains as often as it loses, at 50 %. Here length counts as well.",
         ),
     }
 
@@ -54,7 +54,7 @@ def substance_curves(seen: Mapping[str, Estimate]) -> dict[str, Curve]:
     kinds = sorted((name for name in SUBSTANCE if seen[name].n >= FEWEST), key=lambda name: -seen[name].value)
     if not kinds:
         return {}
-    caption = "A model that does not see an error is at 0.5."
+    caption = "A model that does not notice an error is at 50 %."
     y, labels = [seen[name] for name in kinds], ("error", "share that lower the reward")
     return {"substance": _points("Which errors lower the reward", kinds, y, labels, caption)}
 

@@ -48,7 +48,7 @@ def substance_findings(seen: Mapping[str, Estimate], table: RewardTable) -> list
     sensitivity = seen[SENSITIVITY]
     if sensitivity.n < FEWEST:
         evidence = f"only {sensitivity.n} prompts have an answer into which an error of equal length could be put"
-        title = "Too few answers to tell whether the model sees errors"
+        title = "Too few answers to know whether the model notices errors"
         return [Finding("note", title, evidence, "Audit on more prompts.")]
     kinds = sorted((name for name in SUBSTANCE if seen[name].n >= FEWEST), key=lambda name: seen[name].value)
     by_kind = "; ".join(f"{SUBSTANCE[name].label} {percent(seen[name])}" for name in kinds)
@@ -57,10 +57,10 @@ def substance_findings(seen: Mapping[str, Estimate], table: RewardTable) -> list
         f"{by_kind}"
     )
     if sensitivity.low > 0.5:
-        return [Finding("note", "The model sees errors more often than not", evidence)]
+        return [Finding("note", "The model notices errors more often than not", evidence)]
     remedy = "Add pairs that differ by one error: a number, a name, a negation."
     cost = Estimate(1 - sensitivity.value, 1 - sensitivity.high, 1 - sensitivity.low, sensitivity.n)
-    title = "The model is not shown to tell an answer from the same answer with an error"
+    title = "The model is not shown to notice errors"
     return [Finding("warning", title, evidence, remedy, cost, _error_examples(table))]
 
 

@@ -1,7 +1,7 @@
 """Does the model know where it errs, and does it notice texts unlike its training data?
 
 The main question is whether uncertainty predicts the model's own errors (signals.py), and so when it may abstain
-(abstention.py). Whether it notices other texts (shift.py) matters only beside that. Axis: n pairs.
+(abstention.py). Whether it notices other texts (shift.py) matters only together with that. Axis: n pairs.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def measure_uncertainty(
     `shifted` are sets of replies known to be out of distribution, by name; `shift_replies` derives four more from the data.
 
     Keys, for each known signal (margin, laplace, ratio, shift, members): error_auroc_SIGNAL, the probability that a wrong pair
-    is more uncertain than a right one; aurc_SIGNAL, the mean error over all coverages, most certain pairs first, beside
+    is more uncertain than a right one; aurc_SIGNAL, the mean error over all coverages, most certain pairs first, and with it
     aurc_random, that of a random order. abstain_threshold, abstain_coverage and abstain_error: the smallest |margin|, nats, from
     which at most options.abstain_error are wrong (with probability 95 %), the share of such pairs, and their error here; absent
     where no margin will do. With p-values: outside, the share of replies with p <= 0.05; for each set NAME, shift_auroc_NAME,
     the probability that one of its replies has a smaller p than one of the comparisons', and detected_NAME, its share with
-    p <= 0.05; beside them false_alarms, that share of the comparisons' own replies.
+    p <= 0.05; and false_alarms, that share of the comparisons' own replies.
     """
     pairs = _with_uncertainty(model, comparisons, pairs)
     decided = np.flatnonzero(~pairs.is_tie)

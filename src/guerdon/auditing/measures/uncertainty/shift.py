@@ -56,7 +56,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 
 @dataclass(frozen=True, slots=True)
 class ShiftEstimate:
-    """What is estimated of a set of replies. auroc: how well it is told apart. detected: share with p at most ALARM."""
+    """What is estimated of a set of replies. auroc: how well it is separated. detected: share with p at most ALARM."""
 
     name: str
     of: Literal["auroc", "detected"]
@@ -71,7 +71,7 @@ class ShiftEstimate:
         """How to read it."""
         if self.of == "auroc":
             meaning = "such a reply has a smaller p than one of these comparisons; chance gives 50 %"
-            return Quantity(f"told apart: {_words(self.name)}", "share", SECTION, meaning)
+            return Quantity(f"separated: {_words(self.name)}", "share", SECTION, meaning)
         return Quantity(f"detected: {_words(self.name)}", "share", SECTION, "such replies with p at most 0.05")
 
 
@@ -113,7 +113,7 @@ def measure_shift(
     shifted: Mapping[str, Replies],
     options: AuditOptions,
 ) -> ShiftResult:
-    """outside, and for each shifted set how well its replies are told apart; a set that the model refuses becomes a note."""
+    """outside, and for each shifted set how well its replies are separated; a set that the model refuses becomes a note."""
     replies = ScoredReplies.of(comparisons, pairs)
     estimates = {"outside": _share(replies.p <= ALARM, replies.group)}
     if shifted:
@@ -155,7 +155,7 @@ def shift_findings(
 
 
 def detection_curves(result: ShiftResult) -> dict[str, Curve]:
-    """The share of each set that is detected, beside that of the comparisons' own replies."""
+    """The share of each set that is detected, next to that of the comparisons' own replies."""
     if "false_alarms" not in result.estimates:
         return {}
     detected = [result.estimates[ShiftEstimate(name, "detected").key] for name in result.names]
@@ -207,7 +207,7 @@ def _share(values: Bool[np.ndarray, " m"], group: Shaped[np.ndarray, " m"]) -> E
 def _auroc(
     replies: ScoredReplies, p: Float[np.ndarray, " k"], group: Shaped[np.ndarray, " k"], options: AuditOptions
 ) -> Estimate:
-    """How well k shifted replies are told from the comparisons' own."""
+    """How well k shifted replies are separated from the comparisons' own."""
     both, groups = np.concatenate([replies.p, p]), np.concatenate([replies.group, group])
     is_shifted = np.repeat([0.0, 1.0], [len(replies.p), len(p)])
 

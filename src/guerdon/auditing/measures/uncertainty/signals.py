@@ -125,7 +125,7 @@ def risk_curve(table: SignalTable) -> Curve:
         "share of pairs answered, the largest margins first",
         "share of answers that are wrong",
         title="Errors left, by the share of pairs answered",
-        caption="Level if margins do not predict errors.",
+        caption="Flat if margins do not predict errors.",
     )
 
 
