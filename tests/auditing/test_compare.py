@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import binom
 from toys import Constant, Good, comparisons
 
-from guerdon.auditing.compare import compare
+from guerdon.auditing.compare import compare, summarize_difference
 from guerdon.config import AuditOptions
-from guerdon.contracts import Comparison, GuerdonError, Preference, Response, as_prompt, as_response
+from guerdon.contracts import Comparison, Estimate, GuerdonError, Preference, Report, Response, as_prompt, as_response
 
 OPTIONS = AuditOptions(draws=200, bins=10)
 ROWS = comparisons(400)
@@ -35,7 +35,7 @@ def test_the_better_model_is_found_and_the_worse_one_named():
     found = report.estimates
     assert found["accuracy_difference"].low > 0
     assert found["accuracy_difference"].value == pytest.approx(found["accuracy_a"].value - found["accuracy_b"].value)
-    assert report.summary.startswith("old orders")
+    assert report.summary.startswith("old is better: it orders ")
     assert found["equal_accuracy_p"].value < 0.01
     assert found["nll_difference"].high < 0
     assert "The odds of old are better" in {finding.title for finding in report.findings}
@@ -97,6 +97,49 @@ def test_where_they_disagree_most_comes_first_with_the_choice_of_each():
     assert [response.text for response in first.responses] == ["good good good plain", "fine"]
     assert first.labels == ("goods prefers this, by 3.00", "shorter prefers this, by 1.60")
     assert first.title == "People side with goods"
+
+
+def tied_and_won(num_won: int, num_tied: int, seed: int = 0) -> tuple[Report, dict[str, Estimate]]:
+    """A is right on some pairs that B calls ties, and both are right elsewhere."""
+    texts = [("good good", "good")] * num_won + [("good", "fine")] * num_tied
+    rows = [
+        Comparison(as_prompt(f"p{i}"), tuple(map(Response, pair)), Preference(q=1.0)) for i, pair in enumerate(texts)
+    ]
+    report = compare(Good(), FirstGood(), rows, OPTIONS)
+    return report, report.estimates
+
+
+class FirstGood:
+    """One point for a text with any good word: more of them make no difference."""
+
+    def score(self, prompts, responses):
+        honest = Good().score(prompts, responses)
+        return type(honest)(np.minimum(honest.value, 1.0), honest.truncated)
+
+
+def test_ties_count_half_in_the_interval_and_in_the_test_alike():
+    """B ties 12 of 100 pairs that A gets right: each is half a difference, in the interval as in the p-value."""
+    report, found = tied_and_won(12, 88)
+    assert found["accuracy_difference"].value == pytest.approx(0.06)
+    assert found["equal_accuracy_p"].n == 12
+    assert found["equal_accuracy_p"].value < 0.05
+    assert found["accuracy_difference"].low > 0
+    assert report.summary.startswith("A is better")
+    few, found = tied_and_won(3, 97)
+    assert found["equal_accuracy_p"].value > 0.05
+    assert "is better" not in few.summary
+
+
+@pytest.mark.parametrize(
+    ("low", "p", "words"),
+    [(0.01, 0.01, "A is better"), (-0.01, 0.03, "Borderline"), (0.01, 0.06, "Borderline"), (-0.01, 0.2, "No")],
+)
+def test_the_summary_never_says_less_or_more_than_both_interval_and_test(low, p, words):
+    estimates = {
+        "accuracy_difference": Estimate(0.05, low, 0.11, 100),
+        "equal_accuracy_p": Estimate(p, math.nan, math.nan, 30),
+    }
+    assert summarize_difference(estimates, ("A", "B")).startswith(words)
 
 
 def test_a_constant_model_agrees_with_nobody_and_breaks_nothing():

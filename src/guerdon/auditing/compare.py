@@ -26,6 +26,8 @@ from guerdon.models.estimates import (
     estimate_difference,
     estimate_mean,
     estimate_share,
+    number,
+    percent,
     points_by_name,
 )
 from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
@@ -37,9 +39,10 @@ if TYPE_CHECKING:
     from guerdon.contracts import Comparison, Judge, RewardModel
     from guerdon.progress import Progress
 
-__all__ = ["compare"]
+__all__ = ["compare", "summarize_difference"]
 
-POINTS: Final = 0.02  # the smallest difference of accuracy worth telling two models apart by
+POINTS: Final = 0.02  # the smallest difference of accuracy that matters
+LEVEL: Final = 0.05
 
 SECTION = "Comparison"
 QUANTITIES: Mapping[str, Quantity] = {
@@ -106,7 +109,7 @@ def compare(
         _findings(estimates, names),
         {"difference_by_source": _by_source(pairs_a, pairs_b)} if is_multi_source else {},
         _disagreements(comparisons, pairs_a, pairs_b, names, options.worst),
-        summary=_summary(estimates, names),
+        summary=summarize_difference(estimates, names),
         quantities=QUANTITIES,
     )
 
@@ -195,22 +198,32 @@ def _by_source(a: ScoredPairs, b: ScoredPairs) -> Curve:
 # ---- In words ----------------------------------------------------------------------------------------------------
 
 
-def _summary(estimates: Mapping[str, Estimate], names: tuple[str, str]) -> str:
-    difference = estimates["accuracy_difference"]
-    if difference.low > 0 or difference.high < 0:
-        better, worse = names if difference.low > 0 else names[::-1]
-        return f"{better} orders {100 * abs(difference.value):.1f} points more of the pairs correctly than {worse}"
+def summarize_difference(estimates: Mapping[str, Estimate], names: tuple[str, str]) -> str:
+    """Which model is better. The interval and the test must agree: ties count half in both, and both go by group."""
+    difference, p = estimates["accuracy_difference"], estimates["equal_accuracy_p"]
+    is_clear, is_significant = difference.low > 0 or difference.high < 0, p.value < LEVEL
+    better, worse = names if difference.value > 0 else names[::-1]
+    points = f"{100 * abs(difference.value):.1f} points"
+    if is_clear and is_significant:
+        return f"{better} is better: it orders {points} more of the pairs correctly than {worse}"
+    if is_clear or is_significant:
+        return (
+            f"Borderline: {better} orders {points} more of the pairs correctly than {worse}, which chance may explain"
+        )
     return f"No difference in accuracy is shown between {names[0]} and {names[1]}"
 
 
 def _findings(estimates: Mapping[str, Estimate], names: tuple[str, str]) -> tuple[Finding, ...]:
     difference, p = estimates["accuracy_difference"], estimates["equal_accuracy_p"]
-    evidence = f"{names[0]} less {names[1]}: accuracy {difference}; p = {p.value:.2g} by the {p.n} groups in which one gets more right"
-    notes = [Finding("note", _summary(estimates, names), evidence, _needed(difference))]
+    evidence = (
+        f"accuracy of {names[0]} less that of {names[1]} is {percent(difference)}; p = {p.value:.2g}, from the {p.n} groups "
+        "in which one orders more pairs correctly"
+    )
+    notes = [Finding("note", summarize_difference(estimates, names), evidence, _needed(difference))]
     loss, error = estimates["nll_difference"], estimates["ece_difference"]
     if loss.low > 0 or loss.high < 0:
         better = names[0] if loss.high < 0 else names[1]
-        evidence = f"log loss of {names[0]} less {names[1]} {loss}, calibration error {error}"
+        evidence = f"log loss of {names[0]} less {names[1]} is {number(loss)}, calibration error {percent(error)}"
         notes.append(
             Finding("note", f"The odds of {better} are better", evidence, "Calibrate both on the same data first.")
         )

@@ -51,7 +51,7 @@ class ScoredRow:
 
 
 def unscored(row: Any) -> Any:
-    """The row without its scores; a margin beside chosen and rejected is the annotator's, and stays."""
+    """The row without its scores; a margin next to chosen and rejected is the annotator's, and stays."""
     if not isinstance(row, Mapping):
         return row
     added = {*SCORE_FIELDS, *UNUSED_FIELDS, *(("margin",) if "responses" in row else ())}
@@ -93,7 +93,7 @@ def _field(row: ScoredRow) -> str:
         if not row.is_chosen_first:
             return "margin"
         raise GuerdonError(
-            "margin must be an annotator's strength beside chosen and rejected, as TRL writes it, got no other scores. "
+            "margin must be an annotator's strength next to chosen and rejected, as TRL writes it, got no other scores. "
             "If it is the model's log-odds, pass --column log_odds=margin."
         )
     raise GuerdonError(

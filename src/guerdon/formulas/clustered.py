@@ -2,7 +2,7 @@
 
 Axes: n rows, g groups. A group holds the rows that are not independent of each other (all comparisons on one prompt, say);
 groups are what is sampled and counted. Nothing is drawn at random: the variance is that of the jackknife by group, and the quantile is
-Student's. benchmarks/coverage.py measures how often each interval covers, beside those that were tried instead.
+Student's. benchmarks/coverage.py measures how often each interval covers, next to those that were tried instead.
 """
 
 import math

@@ -77,7 +77,9 @@ def _of_gate(gate: Gate) -> DecisionCard:
 
 def _of_finding(finding: Finding) -> DecisionCard:
     decision, _, rest = finding.title.partition(": ")
-    tone: Tone = "good" if finding.severity == "note" else "limited"
+    tone: Tone = "limited" if finding.severity == "warning" else "open"
+    if decision.startswith("Fine"):
+        tone = "good"
     if finding.severity == "error" or decision.startswith("Over-optimized"):
         tone = "bad"
     reason = ". ".join(_sentence(text).removesuffix(".") for text in (rest, finding.evidence) if text)
