@@ -29,7 +29,8 @@ PARTS = ("train", "calibrate", "audit")
 def read(source: str | Path | Sequence[str | Path], **options: Any) -> list[Comparison]:
     """Comparisons from a file in any known format, from several, or from a hub data set.
 
-    A bad row raises GuerdonError with its place. Keywords are ImportOptions: format, columns, hub_split, source.
+    A bad row raises GuerdonError with its place. Keywords are ImportOptions: format, columns, label_means, hub_split,
+    source.
     """
     chosen = make(ImportOptions, {"strict": True, **options})
     return list(stream_comparisons([source] if isinstance(source, str | Path) else source, chosen))

@@ -116,7 +116,7 @@ def _prepare(out: Path, data: str | Path | None, config: Config, log: Log) -> di
         comparisons = rating_comparisons(starter_ratings(), config.quickstart.comparisons, config.train.seed)
         rejected = 0
     else:
-        comparisons, rejected = _import(out, data, config)
+        comparisons, rejected = _import(out, data, config, log)
     hygiene = check(comparisons, **config.check.model_dump())
     writers.write_json(out / "check.json", to_json(hygiene))
     usable = [c for c in comparisons if len({response_digest(r) for r in c.responses}) > 1]
@@ -141,12 +141,16 @@ def _prepare(out: Path, data: str | Path | None, config: Config, log: Log) -> di
     return counts | {"rejected": rejected, "identical": identical}
 
 
-def _import(out: Path, data: str | Path, config: Config) -> tuple[list[Comparison], int]:
+def _import(out: Path, data: str | Path, config: Config, log: Log) -> tuple[list[Comparison], int]:
     from guerdon.data.files import import_files
+
+    def say(line: str) -> None:
+        if "format: native" not in line:  # as in every command
+            log(f"  {line}")
 
     kept: list[Comparison] = []
     rejected: list[Any] = []
-    for row in import_files([data], config.imports):
+    for row in import_files([data], config.imports, say):
         (kept if isinstance(row, Comparison) else rejected).append(row)  # type: ignore[arg-type]
     writers.write_rejected(out / "rejected.jsonl", rejected)
     if not kept:

@@ -171,9 +171,9 @@ def _no_format(first: tuple[str, Row], columns: Mapping[str, str], importers: Ma
     place, row = first
     present = {key for key, value in _rename(row, columns).items() if value is not None}
     missing = {
-        name: [c for c in importer.columns if c not in present]
-        for name, importer in importers.items()
-        if present & set(importer.columns)
+        name: [column for column in importer.columns if column not in present]
+        for name, importer in reversed(list(importers.items()))  # trl before hh, which has the same columns
+        if present & set(importer.columns) and not present.issuperset(importer.columns)
     }
     names = ", ".join(show_value(str(name), 30).strip("'") for name in islice(row, MOST_NAMES))
     if missing:
