@@ -28,6 +28,7 @@ _NAMES = {
     "guerdon.api.auditing": (
         "audit",
         "compare",
+        "compare_many",
         "read_scores",
     ),
     "guerdon.api.benchmarks": ("benchmark",),
@@ -75,7 +76,7 @@ __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from guerdon.api.alignment_tax import measure_alignment_tax
-    from guerdon.api.auditing import audit, compare, read_scores
+    from guerdon.api.auditing import audit, compare, compare_many, read_scores
     from guerdon.api.benchmarks import benchmark
     from guerdon.api.calibration import calibrate
     from guerdon.api.data import check, read, split, write

@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guerdon.formulas.estimation import benjamini_hochberg, clopper_pearson, mcnemar, wilson
+from guerdon.formulas.estimation import benjamini_hochberg, clopper_pearson, holm, mcnemar, wilson
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "estimation.json").read_text(encoding="utf-8"))
 laws = settings(derandomize=True, deadline=None, max_examples=40)
@@ -58,3 +58,14 @@ def test_benjamini_hochberg_matches_the_worked_cases(case: dict) -> None:
 def test_benjamini_hochberg_agrees_with_scipy(p: list[float]) -> None:
     expected = scipy.stats.false_discovery_control(p) if p else []
     assert benjamini_hochberg(np.array(p)) == pytest.approx(expected)
+
+
+def test_holm_multiplies_by_the_tests_that_are_left_and_never_falls() -> None:
+    assert holm(np.array([0.04, 0.01, 0.03, 0.5])) == pytest.approx([0.09, 0.04, 0.09, 0.5])
+    assert holm(np.array([0.4, 0.6])) == pytest.approx([0.8, 0.8])
+    assert holm(np.array([])).tolist() == []
+
+
+def test_holm_rarely_finds_anything_where_nothing_is() -> None:
+    p = np.random.default_rng(0).uniform(size=(4000, 6))
+    assert np.mean([holm(row).min() < 0.05 for row in p]) == pytest.approx(0.05, abs=0.01)

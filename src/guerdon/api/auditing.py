@@ -74,6 +74,20 @@ def compare(
         return run_compare(a, b, comparisons, make(AuditOptions, options), names=names, progress=bar.update)
 
 
+def compare_many(
+    models: Sequence[Any], comparisons: Sequence[Comparison], *, names: Sequence[str] = (), **options: Any
+) -> Report:
+    """Three or more models on the same comparisons, every one with every other, corrected for the number of tests.
+
+    Keywords are AuditOptions, as for `compare`. names: of the models; A, B, C, ... by default.
+    """
+    from guerdon.auditing.compare_many import compare_many as run_compare_many
+
+    names = list(names) or [chr(ord("A") + i) for i in range(len(models))]
+    with ProgressBar(len(models) * len(comparisons), "compare", "comparisons") as bar:
+        return run_compare_many(models, comparisons, make(AuditOptions, options), names=names, progress=bar.update)
+
+
 def read_scores(
     scores: str | Path, data: str | Path | Sequence[str | Path] = (), **options: Any
 ) -> tuple[list[Comparison], Any]:

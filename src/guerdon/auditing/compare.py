@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from guerdon.contracts import Comparison, Judge, RewardModel
     from guerdon.progress import Progress
 
-__all__ = ["compare", "summarize_difference"]
+__all__ = ["LEVEL", "compare", "compare_pairs", "summarize_difference"]
 
 POINTS: Final = 0.02  # the smallest difference of accuracy that matters
 LEVEL: Final = 0.05
@@ -91,6 +91,18 @@ def compare(
     pairs_a, pairs_b = (
         score_comparisons(model, comparisons, progress=_half(progress, i)) for i, model in enumerate((a, b))
     )
+    return compare_pairs(pairs_a, pairs_b, comparisons, options, names=names)
+
+
+def compare_pairs(
+    pairs_a: ScoredPairs,
+    pairs_b: ScoredPairs,
+    comparisons: Sequence[Comparison],
+    options: AuditOptions,
+    *,
+    names: tuple[str, str],
+) -> Report:
+    """The report of `compare`, from the pairs that the two models have scored."""
     estimates = {**_accuracy(pairs_a, pairs_b, options), **_odds(pairs_a, pairs_b, options)}
     is_multi_source = len(np.unique(pairs_a.source)) > 1
     facts = {

@@ -22,6 +22,7 @@ from guerdon.cli.options import (
     Scored,
     model_and_overrides,
     settings_from,
+    split_words,
     with_option_groups,
 )
 from guerdon.cli.output import exit_on_errors, note, print_report
@@ -124,25 +125,31 @@ def _audited(
 @app.command()
 @with_option_groups
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="Directory of a reward model, a hub name, or a score file.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The model to compare it with, likewise.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Two or more: directories of reward models, hub names or files of scores; then any options such as "
+            "audit.draws=500.",
+        ),
+    ],
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", help="Held-out comparisons; a score file brings its own.", show_default=False),
+        typer.Option("--data", help="Held-out comparisons; a score file may bring its own.", show_default=False),
     ] = None,
     *,
     rows: RowOptions,
     out: ReportFolder = None,
     fail_on: FailOn = None,
     config: ConfigFile = None,
-    overrides: Overrides = None,
     json: AsJson = False,
     full: Full = False,
 ) -> None:
-    """Say which of two reward models is better, and where.
+    """Say which of several reward models are better, and where.
 
     On the same comparisons, pair by pair: accuracy, log loss, calibration, agreement, and the texts on which they
-    disagree most. Takes the options of the audit.
+    disagree most. With more than two, p-values are corrected for the number of pairs of models. Takes the options of the
+    audit.
 
     Example: guerdon compare my-model runs/mine/model --data audit.jsonl --out runs/comparison
     """
@@ -151,11 +158,14 @@ def compare(
     from guerdon.auditing.fail_rules import parse_rule
     from guerdon.contracts import GuerdonError
 
+    names, overrides = split_words(names)
     settings = settings_from(config, None, overrides, imports=rows.given())
+    if len(names) < 2:
+        raise GuerdonError(f"compare: MODEL must be two or more, got {len(names)}. Name the model to compare with.")
     rules = [parse_rule(text) for text in fail_on or []]
     models: list[Any] = []
     comparisons: list[Comparison] = []
-    for name in (a, b):
+    for name in names:
         if name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".json", ".csv", ".tsv", ".parquet")):
             scored, model = auditing.read_scores(name, data or (), **settings.imports.model_dump())
             comparisons = comparisons or scored
@@ -166,9 +176,13 @@ def compare(
         comparisons = list(stream_comparisons(data, settings.imports))
     if not comparisons:
         raise GuerdonError(
-            "compare: comparisons must be given, got none. Add --data FILE, or name a file of scored comparisons as A or B."
+            "compare: comparisons must be given, got none. Add --data FILE, or name a file of scored comparisons."
         )
-    report = auditing.compare(models[0], models[1], comparisons, names=(a, b), **settings.audit.model_dump())
+    options = settings.audit.model_dump()
+    if len(models) == 2:
+        report = auditing.compare(models[0], models[1], comparisons, names=(names[0], names[1]), **options)
+    else:
+        report = auditing.compare_many(models, comparisons, names=names, **options)
     report = replace(report, title=f"{report.title}, on {_file_names(data)}" if data else report.title)
     if out:
         auditing.write_report(report, out)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from scipy.special import ndtri
 from scipy.stats import beta, binomtest
 
-__all__ = ["Interval", "benjamini_hochberg", "clopper_pearson", "mcnemar", "wilson"]
+__all__ = ["Interval", "benjamini_hochberg", "clopper_pearson", "holm", "mcnemar", "wilson"]
 
 
 class Interval(NamedTuple):
@@ -63,6 +63,18 @@ def benjamini_hochberg(p: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     q = np.empty_like(p)
     q[order] = np.minimum.accumulate(p[order] * len(p) / np.arange(len(p), 0, -1))
     return q
+
+
+def holm(p: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    """Adjusted p-values of p-values, in their order: the lowest chance of any false rejection at which each is rejected.
+
+    Holm 1979, for tests that depend on each other in any way. The smallest is multiplied by k, the next by k - 1, and so on.
+    """
+    p = np.asarray(p, dtype=np.float64)
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted
 
 
 def _z(level: float) -> float:
