@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from guerdon.formulas.agreement import (
     krippendorff_alpha_nominal,
     leave_one_out,
-    majority_stands,
     nominal_alpha,
     raw_agreement,
     single_rater_accuracy,
@@ -29,7 +28,6 @@ def test_items_match_the_worked_cases(case: dict) -> None:
     for measure, name in [
         (raw_agreement, "raw"),
         (leave_one_out, "leave_one_out"),
-        (majority_stands, "majority_stands"),
     ]:
         expected = math.nan if case[name] is None else case[name]
         assert measure(votes) == pytest.approx([expected], abs=1e-4, nan_ok=True)
@@ -38,7 +36,7 @@ def test_items_match_the_worked_cases(case: dict) -> None:
 @laws
 @given(vote_tables)
 def test_swapping_the_sides_changes_nothing(votes: np.ndarray) -> None:
-    for measure in (raw_agreement, leave_one_out, majority_stands):
+    for measure in (raw_agreement, leave_one_out):
         np.testing.assert_array_equal(measure(votes), measure(votes[:, ::-1]))
     half = len(votes) // 2
     turned = np.concatenate([votes[:half], votes[half:, ::-1]])
@@ -55,29 +53,6 @@ def test_leave_one_out_is_what_leaving_each_one_out_gives(votes: np.ndarray) -> 
             continue
         meets = [(1 + vote * np.sign(raters.sum() - vote)) / 2 for vote in raters]
         assert got == pytest.approx(np.mean(meets))
-
-
-@laws
-@given(vote_tables)
-def test_majority_stands_lies_between_a_coin_toss_and_certainty(votes: np.ndarray) -> None:
-    posterior = majority_stands(votes)
-    assert (posterior >= 0.5).all()
-    assert (posterior <= 1.0).all()
-
-
-def test_more_votes_of_the_same_share_make_the_majority_surer() -> None:
-    posterior = majority_stands(np.array([[2, 0, 1], [20, 0, 10], [2000, 0, 1000]]))
-    assert (np.diff(posterior) > 0).all()
-    assert posterior[-1] == pytest.approx(1.0)
-
-
-def test_the_majority_stands_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    population = rng.random(20_000)
-    first = rng.binomial(3, population)
-    votes = np.stack([first, np.zeros_like(first), 3 - first], axis=1)
-    stood = (first > 1.5) == (population > 0.5)
-    assert majority_stands(votes).mean() == pytest.approx(stood.mean(), abs=0.01)
 
 
 def test_nominal_alpha_matches_the_worked_case() -> None:

@@ -96,7 +96,7 @@ def test_the_first_line_states_the_result(report):
     page = to_html(report)
     accuracy = report.estimates["accuracy"].value
     assert f"The model orders {100 * accuracy:.1f}\N{NO-BREAK SPACE}%" in page.split("<h2>")[0]
-    assert "of a ceiling of" in page.split("<h2>")[0]
+    assert "where the best possible is" in page.split("<h2>")[0]
     assert "longer answer gets" in to_markdown(report).split("**")[0]
 
 
@@ -212,13 +212,11 @@ def test_a_strip_has_an_axis_and_one_unit():
 
 
 def test_accuracy_comes_before_its_anchors():
-    keys = ("longer_wins", "ceiling_majority", "accuracy")
+    keys = ("longer_wins", "best_accuracy", "accuracy")
     known = {key: Quantity(key, "share", "s") for key in keys}
     page = to_html(replace(judged(), estimates=dict.fromkeys(keys, SURE), quantities=known))
     expected = page.split("What to expect")[1]
-    assert (
-        expected.index("<td>accuracy<") < expected.index("<td>ceiling_majority<") < expected.index("<td>longer_wins<")
-    )
+    assert expected.index("<td>accuracy<") < expected.index("<td>best_accuracy<") < expected.index("<td>longer_wins<")
 
 
 def test_a_share_is_a_percentage_in_figures_too():

@@ -49,7 +49,8 @@ STEP_FILES = (
 TABLE = (
     "accuracy",
     "longer_wins",
-    "ceiling_majority",
+    "accuracy_majority",
+    "best_accuracy",
     "ece_before",
     "ece",
     "ece_null",

@@ -89,15 +89,17 @@ def all_findings(report: Report) -> Iterator[Finding]:
 
 
 def _expectation(estimates: Mapping[str, Estimate]) -> str:
-    """What to compare the accuracy with: the ceiling and the length rule. Empty without an accuracy."""
+    """What to compare the accuracy with: the best possible one and the length rule. Empty without an accuracy."""
     if "accuracy" not in estimates:
         return ""
-    ceiling, longer = "a ceiling that was not measured", ""
-    if "ceiling_majority" in estimates:
-        ceiling = f"a ceiling of {percent(estimates['ceiling_majority'])}"
+    best, longer = "the best possible accuracy was not measured", ""
+    if "best_accuracy" in estimates:
+        best = f"no model can be expected to exceed {percent(estimates['best_accuracy'])}"
+    if "accuracy_majority" in estimates:
+        best = f"on the pairs with a majority {percent(estimates['accuracy_majority'])}, where {best}"
     if "longer_wins" in estimates:
         longer = f"; always preferring the longer answer gets {percent(estimates['longer_wins'])}"
-    return f"accuracy {percent(estimates['accuracy'])} of {ceiling}{longer}"
+    return f"accuracy {percent(estimates['accuracy'])}; {best}{longer}"
 
 
 # ---- How a rule is decided ---------------------------------------------------------------------------------------

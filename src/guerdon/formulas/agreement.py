@@ -1,4 +1,4 @@
-"""How far people agree with each other, whether a model agrees with them, and how well any model could.
+"""How far people agree with each other, and whether a model agrees with them.
 
 Axes: n items, c categories. votes[n, 3] counts how many people chose (first better, tie, second better) for an item.
 Which response came first carries no meaning, so every function gives the same result with the two swapped.
@@ -8,12 +8,10 @@ import math
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import betainc
 
 __all__ = [
     "krippendorff_alpha_nominal",
     "leave_one_out",
-    "majority_stands",
     "nominal_alpha",
     "pair_accuracy",
     "raw_agreement",
@@ -44,19 +42,6 @@ def leave_one_out(votes: Int[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
     lead = first - second
     agreeing = first * _half_step(lead - 1) + 0.5 * tie + second * _half_step(-lead - 1)
     return _share(agreeing, np.where(raters < 2, 0, raters))
-
-
-def majority_stands(votes: Int[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
-    """The posterior probability that the whole population would agree with the observed majority.
-
-    The population's P(first better) has a uniform prior, Beta(1, 1); a tie vote counts half for either side. 0.5 at an
-    exact tie or without votes. Its mean is the highest accuracy that any model can expect against the majority.
-    """
-    first, tie, second = votes.T
-    more = np.maximum(first, second) + tie / 2
-    fewer = np.minimum(first, second) + tie / 2
-    posterior: np.ndarray = betainc(1 + fewer, 1 + more, 0.5)
-    return np.where(first == second, 0.5, posterior)
 
 
 def krippendorff_alpha_nominal(votes: Int[np.ndarray, "n 3"]) -> float:

@@ -50,7 +50,7 @@ reward = model(**tokenizer(text, add_special_tokens=False, return_tensors="pt"))
 ```
 """
 KEYS = (
-    "accuracy", "longer_wins", "accuracy_above_longer", "ceiling_majority", "accuracy_shorter_preferred", "nll", "ece",
+    "accuracy", "longer_wins", "accuracy_above_longer", "accuracy_majority", "best_accuracy", "accuracy_shorter_preferred", "nll", "ece",
     "ece_null",
 )  # fmt: skip
 FACTS = ("comparisons", "groups", "comparisons hash", "intervals")

@@ -110,8 +110,10 @@ def _estimate_clauses(report: Report) -> Iterator[str]:
     """What the estimates of an audit, and of a calibration, say in words."""
     e = report.estimates
     if "accuracy" in e:
-        ceiling = f", of a ceiling of {phrase(e['ceiling_majority'], 'share')}" if "ceiling_majority" in e else ""
-        yield f"the model orders {phrase(e['accuracy'], 'share')} of pairs as people do{ceiling}"
+        best = f", where the best possible is {phrase(e['best_accuracy'], 'share')}" if "best_accuracy" in e else ""
+        if best and "accuracy_majority" in e:
+            best = f", and {phrase(e['accuracy_majority'], 'share')} of those with a majority{best}"
+        yield f"the model orders {phrase(e['accuracy'], 'share')} of pairs as people do{best}"
     if "longer_wins" in e:
         yield f"preferring the longer answer gets {phrase(e['longer_wins'], 'share')}"
     if "temperature" in e:

@@ -10,18 +10,33 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guerdon.contracts import Finding, Quantity, Report
-from guerdon.formulas.agreement import leave_one_out, majority_stands, pair_accuracy, raw_agreement
+from guerdon.contracts import Estimate, Finding, Quantity, Report
+from guerdon.formulas.agreement import leave_one_out, pair_accuracy, raw_agreement
+from guerdon.formulas.majority import FEWEST_GROUPS, FEWEST_SPLIT, measure_majority
 from guerdon.models.estimates import estimate_share
 
 if TYPE_CHECKING:
+    from jaxtyping import Int, Shaped
+
     from guerdon.config import AuditOptions
     from guerdon.models.scored_pairs import ScoredPairs
 
 TITLE = SECTION = "People"  # of the report, and of its numbers on the page
 QUANTITIES: Mapping[str, Quantity] = {
-    "ceiling_majority": Quantity(
-        "ceiling", "share", SECTION, "how often the majority would stand if as many other people voted"
+    "best_accuracy": Quantity(
+        "best possible accuracy",
+        "share",
+        SECTION,
+        "majorities that all people would share, by a fitted prior: no model can be expected to be right more often",
+    ),
+    "accuracy_majority": Quantity(
+        "accuracy, pairs with a majority", "share", SECTION, "what the best possible accuracy is to be compared with"
+    ),
+    "majority_again": Quantity(
+        "same majority again",
+        "share",
+        SECTION,
+        "how often as many fresh votes have the same majority; a tied one counts half",
     ),
     "person_vs_person": Quantity(
         "two people agree", "share", SECTION, "two raters of the same pair give the same label"
@@ -32,40 +47,58 @@ QUANTITIES: Mapping[str, Quantity] = {
     "model_vs_person": Quantity(
         "model vs one person", "share", SECTION, "the model agrees with one rater drawn at random"
     ),
-    "accuracy_voted": Quantity(
-        "accuracy, pairs with votes", "share", SECTION, "accuracy on the pairs that two or more people judged"
-    ),
 }
 
 
 def measure_agreement(pairs: ScoredPairs, options: AuditOptions) -> Report:
-    """What people reach on the pairs that two or more of them judged; a note if there are none.
+    """What people reach on the pairs that two or more of them judged; a note if there are none, or too few to fit a prior.
 
-    Keys: ceiling_majority, person_vs_others, person_vs_person, model_vs_person, and accuracy_voted if some pairs have no votes.
+    Keys: best_accuracy and majority_again where a prior can be fitted, with accuracy_majority if some pairs have no majority;
+    person_vs_others, person_vs_person, model_vs_person.
     """
     has_votes = (pairs.votes >= 0).all(axis=1) & (pairs.votes.sum(axis=1) >= 2)
     if not has_votes.any():
         return Report(TITLE, findings=(_no_votes(),))
-    votes, margin, q = pairs.votes[has_votes], pairs.margin[has_votes], pairs.q[has_votes]
+    votes, margin = pairs.votes[has_votes], pairs.margin[has_votes]
+    group, weight = pairs.group[has_votes], pairs.weight[has_votes]
+    estimates = {}
+    majority = measure_majority(votes, group, weight, options.draws, options.seed)
+    if majority is not None:
+        estimates = {"best_accuracy": Estimate(*majority.best_accuracy), "majority_again": Estimate(*majority.again)}
+        has_majority = has_votes & (pairs.votes[:, 0] != pairs.votes[:, 2])
+        if not has_majority.all():
+            is_right = pair_accuracy(pairs.margin, pairs.q)[has_majority]
+            estimates["accuracy_majority"] = estimate_share(
+                is_right, pairs.group[has_majority], pairs.weight[has_majority]
+            )
     first, tie, second = votes.T
     with_model = np.where(margin > 0, first, np.where(margin < 0, second, (first + second) / 2))
     shares = {
-        "ceiling_majority": majority_stands(votes),
         "person_vs_others": leave_one_out(votes),
         "model_vs_person": (with_model + tie / 2) / votes.sum(axis=1),
         "person_vs_person": raw_agreement(votes),
     }
-    if not has_votes.all():
-        shares["accuracy_voted"] = pair_accuracy(margin, q)
-    group, weight = pairs.group[has_votes], pairs.weight[has_votes]
-    estimates = {name: estimate_share(share, group, weight) for name, share in shares.items()}
-    return Report(TITLE, estimates=estimates, quantities=QUANTITIES)
+    estimates |= {name: estimate_share(share, group, weight) for name, share in shares.items()}
+    findings = () if majority is not None else (_too_few_votes(votes, group),)
+    return Report(TITLE, estimates=estimates, findings=findings, quantities=QUANTITIES)
 
 
 def _no_votes() -> Finding:
     return Finding(
         "note",
-        "No ceiling is known",
+        "The best possible accuracy is not known",
         "no pair was judged by two or more people; on data such as HH, two people agree on about 63 % of pairs",
         "Have other people judge some pairs again: an accuracy means little without what people themselves reach.",
+    )
+
+
+def _too_few_votes(votes: Int[np.ndarray, "n 3"], group: Shaped[np.ndarray, " n"]) -> Finding:
+    first, _, second = votes.T
+    twice, split = (len(np.unique(group[rows])) for rows in (first + second >= 2, np.minimum(first, second) > 0))
+    return Finding(
+        "note",
+        "The best possible accuracy is not known",
+        f"two or more people chose a side in {twice} groups, and different sides in {split} of them: how far preferences are "
+        f"divided can be fitted from {FEWEST_GROUPS} and {FEWEST_SPLIT}",
+        "Have other people judge more pairs again.",
     )
