@@ -186,7 +186,7 @@ def test_a_row_with_an_empty_response_is_set_aside_with_a_note(tmp_path, capsys)
 def test_an_annotators_margin_is_no_odds_of_the_model(tmp_path):
     rows = [row | {"margin": margin} for row, margin in zip(DATA, (1, 2, 3), strict=True)]
     file = write(tmp_path / "s.jsonl", rows)
-    with pytest.raises(GuerdonError, match="must be an annotator's strength beside chosen and rejected"):
+    with pytest.raises(GuerdonError, match="must be an annotator's strength next to chosen and rejected"):
         auditing.read_scores(file)
     read, model = auditing.read_scores(file, columns={"log_odds": "margin"})
     assert isinstance(model, RecordedJudge)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from errors import gives_advice
 from published import HHH_HUB, PAIRS, PUBLISHED, REWARDBENCH, FirstJudge, items_of
@@ -160,6 +162,15 @@ def test_two_conversations_that_answer_no_one_prompt_are_refused(row, said):
 def test_a_prompt_may_be_written_beside_answers_in_messages_or_again_in_front_of_them():
     rows = (pair([IRON], [WOOD]), pair([METAL, IRON], [METAL, WOOD]))
     for row in (*({**row, "prompt": prompt} for row in rows for prompt in ([METAL], "Name a metal.")), rows[1]):
+        (item,) = read_items([("f:1", row)], "pairs")[1]
+        assert [turn.content for turn in item.prompt] == ["Name a metal."]
+        assert [response.text for response in item.responses] == ["Iron.", "Wood."]
+
+
+def test_messages_may_be_text_in_a_cell_or_have_the_names_of_other_programs():
+    shared = [{"from": "human", "value": "Name a metal."}, {"from": "gpt", "value": "Iron."}]
+    rows = (pair(json.dumps([METAL, IRON]), repr([METAL, WOOD])), pair(shared, [METAL, WOOD]))
+    for row in (*rows, pair("Iron.", "Wood.", prompt=json.dumps([METAL]))):
         (item,) = read_items([("f:1", row)], "pairs")[1]
         assert [turn.content for turn in item.prompt] == ["Name a metal."]
         assert [response.text for response in item.responses] == ["Iron.", "Wood."]

@@ -9,8 +9,22 @@ from guerdon.benchmarks.items import Item
 from guerdon.contracts import Prompt, ResponseLike, as_prompt, as_response, prompt_digest
 from guerdon.errors import field_error
 from guerdon.io.fields import as_name, as_text, is_absent
+from guerdon.io.messages import messages_in, to_messages
+from guerdon.io.schema import tools_from_row
 
-__all__ = ["Row", "field", "file_name", "has_value", "new_item", "one_of", "prompt", "row_id", "text", "texts"]
+__all__ = [
+    "Row",
+    "field",
+    "file_name",
+    "has_value",
+    "new_item",
+    "one_of",
+    "prompt",
+    "row_id",
+    "text",
+    "texts",
+    "with_tools",
+]
 
 Row = Mapping[str, Any]
 
@@ -60,11 +74,15 @@ def texts(row: Row, key: str) -> list[str]:
 
 
 def prompt(row: Row, key: str) -> Prompt:
-    """A prompt from text or messages, with the tools of the row."""
-    value = field(row, key)
-    if not isinstance(value, str) and (not isinstance(value, list | tuple) or not value):
-        raise field_error(key, "text or a list of messages", value)
-    return as_prompt(value, row.get("tools") or ())
+    """A prompt from text or messages, which may be written as text, with the tools of the row."""
+    value = messages_in(field(row, key), key)
+    turns = as_prompt(value) if isinstance(value, str) else to_messages(value, key)
+    return with_tools(row, turns)
+
+
+def with_tools(row: Row, turns: Prompt) -> Prompt:
+    """These turns with the tools of the row."""
+    return as_prompt(Prompt(turns, tools_from_row(row.get("tools"))))
 
 
 def one_of(row: Row, key: str, answers: Mapping[object, int]) -> int:

@@ -18,10 +18,12 @@ from guerdon.benchmarks.readers.fields import (
     row_id,
     text,
     texts,
+    with_tools,
 )
-from guerdon.contracts import Message, Prompt, Response, as_prompt
+from guerdon.contracts import Message, Prompt, Response
 from guerdon.errors import field_error
 from guerdon.io.fields import as_text
+from guerdon.io.messages import messages_in, to_messages
 from guerdon.io.shared_prompt import join_prompt, response_start
 
 __all__ = [
@@ -49,18 +51,19 @@ LLMBAR = {
 def read_pair(row: Row, place: str, number: int) -> Item:
     """{prompt, chosen, rejected, id?, source?, subset?, tools?, meta?: {subset | bias | prompt_is_unsafe}}.
 
-    chosen and rejected (or text_chosen and text_rejected) are both texts, or both messages: the response alone, or the
-    conversation that ends with it. What both conversations share is the prompt, which a prompt column must agree with.
+    chosen and rejected (or text_chosen and text_rejected) are both texts, or both messages, which may be text in a cell: the
+    response alone, or the conversation that ends with it. What both conversations share is the prompt, which a prompt column
+    must agree with.
     """
     better, worse = ("text_chosen", "text_rejected") if "text_chosen" in row else ("chosen", "rejected")
-    chosen, rejected = field(row, better), field(row, worse)
+    chosen, rejected = (messages_in(field(row, key), key) for key in (better, worse))
     if isinstance(chosen, str) and isinstance(rejected, str):
         return new_item(row, number, prompt(row, "prompt"), (chosen, rejected), (0,), _pair_subset(row))
     for key, value, other in ((better, chosen, rejected), (worse, rejected, chosen)):
         if not isinstance(value, list | tuple) or not value:
             like = "messages, as the other is" if isinstance(other, list | tuple) else "text or a list of messages"
             raise field_error(key, like, value)
-    question, *answers = _from_messages(row, as_prompt(chosen), as_prompt(rejected))
+    question, *answers = _from_messages(row, to_messages(chosen, better), to_messages(rejected, worse))
     return new_item(row, number, question, [Response(messages=turns) for turns in answers], (0,), _pair_subset(row))
 
 
@@ -68,7 +71,7 @@ def _from_messages(row: Row, chosen: Prompt, rejected: Prompt) -> tuple[Prompt, 
     """The prompt, and the messages that answer it rightly and wrongly."""
     start = response_start(chosen, rejected)
     column = prompt(row, "prompt") if has_value(row, "prompt") else Prompt()
-    question = join_prompt(column, as_prompt(chosen[:start], row.get("tools") or ()))
+    question = join_prompt(column, with_tools(row, chosen[:start]))
     return question, chosen[start:], rejected[start:]
 
 

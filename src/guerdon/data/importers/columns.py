@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from guerdon.contracts import (
     Comparison,
@@ -13,15 +13,13 @@ from guerdon.contracts import (
     Preference,
     Prompt,
     Response,
-    Role,
-    as_message,
     response_identity,
 )
 from guerdon.conversation import check_tool_turns
-from guerdon.data.importers.message_text import ROLES
 from guerdon.data.importers.plain_text import has_several_words, transcript_prompt
 from guerdon.errors import field_error
 from guerdon.io.fields import as_list, as_name, as_text, is_absent, to_number
+from guerdon.io.messages import to_messages
 from guerdon.io.schema import tools_from_row
 
 COLUMNS = (
@@ -134,24 +132,6 @@ def are_identical(first: Response, second: Response) -> bool:
     """Whether nothing but white space at the ends of plain text tells the responses apart."""
     a, b = response_identity(first), response_identity(second)
     return a.strip() == b.strip() if isinstance(a, str) and isinstance(b, str) else a == b
-
-
-def to_messages(value: object, field: str) -> Prompt:
-    """Messages from [{role, content}] or [{from, value}], or from one such message alone."""
-    turns = [value] if isinstance(value, Mapping) else value
-    if not isinstance(turns, list | tuple) or not turns:
-        raise field_error(field, "text or a list of messages", value)
-    return Prompt(_to_message(turn, f"{field}[{i}]") for i, turn in enumerate(turns))
-
-
-def _to_message(turn: object, field: str) -> Message:
-    if not isinstance(turn, Mapping):
-        raise field_error(field, "a message with role and content", turn)
-    role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-    role = ROLES.get(role, role) if isinstance(role, str) else role
-    if role not in get_args(Role):
-        raise field_error(f"{field}.role", "system, user, assistant or tool", role)
-    return as_message({**turn, "role": role, "content": content}, field)
 
 
 # ---- Prompt and responses together ---------------------------------------------------------------------------------

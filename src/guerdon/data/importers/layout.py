@@ -12,8 +12,8 @@ from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.data.importers.columns import COLUMNS, MEDIA, SHARED, Row
 from guerdon.data.importers.labels import LabelReader
-from guerdon.data.importers.message_text import messages_in
 from guerdon.errors import did_you_mean, show_value
+from guerdon.io.messages import messages_in
 
 __all__ = ["KNOWN_COLUMNS", "Importer", "Layout", "UnusedColumns", "find_layout"]
 

@@ -18,12 +18,12 @@ from guerdon.data.importers.columns import (
     required,
     required_prompt,
     to_comparison,
-    to_messages,
     to_prompt,
     to_response,
     whole_prompt,
 )
 from guerdon.io.fields import is_absent, to_number
+from guerdon.io.messages import to_messages
 from guerdon.io.shared_prompt import join_prompt, response_start
 
 

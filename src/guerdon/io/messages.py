@@ -1,4 +1,4 @@
-"""Messages that a table holds as text: JSON, or the way in which Python prints a list."""
+"""Messages as other programs write them: with other names of roles, or as text in a cell, JSON or the way Python prints a list."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from guerdon.contracts import Role
+from guerdon.contracts import Message, Prompt, Role, as_message
 from guerdon.errors import field_error
 
-__all__ = ["ROLES", "messages_in"]
+__all__ = ["ROLES", "messages_in", "to_messages"]
 
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "developer": "system"}
 LONGEST_LITERAL = 2**20  # characters of Python's notation that are parsed: the parser takes about 100 bytes for each
@@ -61,3 +61,21 @@ def _are_messages(value: object) -> bool:
         isinstance(turn, Mapping) and {"role", "from"} & set(turn) and {"content", "value", "tool_calls"} & set(turn)
         for turn in turns
     )
+
+
+def to_messages(value: object, field: str) -> Prompt:
+    """Messages from [{role, content}] or [{from, value}], or from one such message alone."""
+    turns = [value] if isinstance(value, Mapping) else value
+    if not isinstance(turns, list | tuple) or not turns:
+        raise field_error(field, "text or a list of messages", value)
+    return Prompt(_to_message(turn, f"{field}[{i}]") for i, turn in enumerate(turns))
+
+
+def _to_message(turn: object, field: str) -> Message:
+    if not isinstance(turn, Mapping):
+        raise field_error(field, "a message with role and content", turn)
+    role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+    role = ROLES.get(role, role) if isinstance(role, str) else role
+    if role not in get_args(Role):
+        raise field_error(f"{field}.role", "system, user, assistant or tool", role)
+    return as_message({**turn, "role": role, "content": content}, field)
