@@ -36,7 +36,7 @@ def printed(renderable, width=100):
 def test_a_failed_rule_is_listed_under_every_decision(decision):
     report = gated(decision)
     card = decision_card(report)
-    assert card.rules == ("Failed: No fault flips many decisions. Flattery flips 30 %.",)
+    assert "Failed: No fault flips many decisions. Flattery flips 30 %." in card.rules
     for text in (to_html(report), to_markdown(report), printed(brief(report)), model_card(report, {})):
         assert card.rules[0] in text
 
@@ -48,9 +48,15 @@ def test_the_headline_of_a_decision_says_how_many_rules_are_unknown():
         assert "1 of 4 rules unknown" in text
 
 
-def test_a_rule_that_is_not_shown_is_listed_unless_the_reason_names_it():
-    assert "Not shown: It reads the prompt. Answers fit in 60 %." in decision_card(gated("not fit", reason="x")).rules
-    assert len(decision_card(gated("not fit")).rules) == 1
+def test_the_rules_that_decided_come_first_and_are_not_repeated():
+    card = decision_card(gated("not enough evidence"))
+    assert card.rules[0] == "Not shown: It reads the prompt. Answers fit in 60 %."
+    assert card.rules[1].startswith("Failed: No fault flips many decisions.")
+    assert card.reason == ""
+    assert to_html(gated("not fit")).lower().count("answers fit in 60 %.") == 1
+    assert (
+        decision_card(gated("fit with limits", reason="how far was not measured")).reason == "How far was not measured."
+    )
 
 
 def test_the_finding_that_states_the_result_is_the_decision_and_is_not_repeated():

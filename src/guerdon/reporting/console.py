@@ -150,7 +150,8 @@ def _opening(report: Report, *, with_warnings: bool = True) -> Iterator[Renderab
         yield _line(text)
     if card is None:
         return
-    yield _line(f"\n{card.headline}", TONES[card.tone]).append_text(_line(f": {card.reason}", "default not bold"))
+    decision = _line(f"\n{card.headline}", TONES[card.tone])
+    yield decision.append_text(_line(f": {card.reason}", "default not bold")) if card.reason else decision
     yield from (_line(f"  {rule}") for rule in card.rules)
     yield from (_line(f"  Limit: {limit}.") for limit in card.limits)
     if card.advice:

@@ -18,8 +18,8 @@ OPEN_STATES: tuple[RuleState, ...] = ("failed", "not shown")
 class DecisionCard:
     """A decision in texts.
 
-    unknown: how many rules are unknown; empty if none. rules: those that failed or are not shown and that the reason does
-    not name. advice: what to do.
+    unknown: how many rules are unknown; empty if none. reason: what else decided than the rules. rules: those that failed or
+    are not shown, the decisive ones first. advice: what to do.
     """
 
     decision: str
@@ -57,17 +57,17 @@ def _of_gate(gate: Gate) -> DecisionCard:
     num_unknown = sum(ruling.state == "unknown" for ruling in gate.rulings)
     num_rules = sum(ruling.state != "does not apply" for ruling in gate.rulings)
     unknown = f"{num_unknown} of {num_rules} rules unknown" if num_unknown else ""
-    rules = [
-        f"{state.capitalize()}: {ruling.rule}. {_sentence(ruling.measured)}"
-        for state in OPEN_STATES
-        for ruling in gate.rulings
-        if ruling.state == state and ruling.measured not in gate.reason
-    ]
+    opened = [r for state in OPEN_STATES for r in gate.rulings if r.state == state]
+    opened.sort(key=lambda ruling: ruling.measured not in gate.reason)  # those that decided come first
+    reason = gate.reason
+    for ruling in opened:
+        reason = reason.replace(ruling.measured, "")
+    rules = [f"{r.state.capitalize()}: {r.rule}. {_sentence(r.measured)}" for r in opened]
     return DecisionCard(
         decision=gate.decision.capitalize(),
         unknown=unknown,
         tone=TONES.get(gate.decision, "open"),
-        reason=_sentence(gate.reason),
+        reason=_sentence(reason.strip("; ")),
         rules=tuple(rules),
         limits=gate.limits,
         advice=f"Data that would help most: {gate.needed_data}." if gate.needed_data else "",
@@ -87,5 +87,7 @@ def _of_finding(finding: Finding) -> DecisionCard:
 
 
 def _sentence(text: str) -> str:
-    """With a capital letter at its beginning and a full stop at its end."""
+    """With a capital letter at its beginning, unless that is a symbol (n = 40), and a full stop at its end."""
+    if text[1:4] == " = ":
+        return f"{text.removesuffix('.')}."
     return f"{text[:1].upper()}{text[1:].removesuffix('.')}." if text else ""

@@ -77,7 +77,7 @@ def table_row(*cells: str) -> str:
 def decision_lines(card: DecisionCard) -> list[str]:
     """The decision with its reason, and a list of open rules, limits and advice."""
     points = [*card.rules, *(f"Limit: {limit}." for limit in card.limits), *([card.advice] if card.advice else [])]
-    lines = [f"**{inline(card.headline)}**: {inline(card.reason)}"]
+    lines = [f"**{inline(card.headline)}**{': ' if card.reason else ''}{inline(card.reason)}"]
     return [*lines, *([""] if points else []), *(f"* {inline(point)}" for point in points)]
 
 
