@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
+import tracemalloc
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guerdon.config import SplitOptions
+from guerdon.api.data import PARTS, stream_comparisons
+from guerdon.config import ImportOptions, SplitOptions
 from guerdon.contracts import (
     Comparison,
     GuerdonError,
@@ -15,6 +18,8 @@ from guerdon.contracts import (
     as_prompt,
 )
 from guerdon.data.split import part_of, split
+from guerdon.io import text_lines
+from guerdon.io.writers import write_parts
 
 OPTIONS = SplitOptions()
 
@@ -69,3 +74,22 @@ def test_a_lone_surrogate_has_a_part():
 def test_shares_that_do_not_sum_to_1_are_refused():
     with pytest.raises(GuerdonError, match=r"audit must be 1, got 0\.8 \+ 0\.1 \+ 0\.2 = 1\.1\. Change the shares"):
         part_of("g", SplitOptions(audit=0.2))
+
+
+def test_splitting_a_file_takes_no_more_memory_for_more_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_lines, "BLOCK", 2**12)
+
+    def peak(num: int) -> int:
+        source = tmp_path / f"{num}.json"
+        rows = [{"prompt": f"Question {i}?", "chosen": "yes " * 50, "rejected": "no " * 50} for i in range(num)]
+        source.write_text(json.dumps(rows))
+        del rows
+        tracemalloc.start()
+        comparisons = stream_comparisons([source], ImportOptions())
+        write_parts(tmp_path / str(num), split(comparisons, SplitOptions()), PARTS)
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    peak(100)  # whatever is imported on first use
+    assert peak(1200) < 2 * peak(300)  # four times as many rows

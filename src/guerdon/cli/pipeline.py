@@ -9,7 +9,7 @@ import typer
 
 from guerdon.cli.app import app
 from guerdon.cli.destinations import RUN_FOLDER, Destination
-from guerdon.cli.options import AsJson, ConfigFile, Overrides, settings_from
+from guerdon.cli.options import AsJson, ConfigFile, Overrides, RowOptions, settings_from, with_option_groups
 from guerdon.cli.output import note, print_page_path, print_report, show
 from guerdon.errors import visible
 
@@ -21,6 +21,7 @@ QUICKSTART_FOLDER = Destination(
 
 
 @app.command()
+@with_option_groups
 def quickstart(
     out: Annotated[
         Path,
@@ -38,6 +39,8 @@ def quickstart(
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
+    *,
+    rows: RowOptions,
 ) -> None:
     """Train, calibrate and audit a reward model, end to end.
 
@@ -48,7 +51,7 @@ def quickstart(
     """
     from guerdon.api.pipeline import quickstart as run
 
-    settings = settings_from(config, "quickstart", overrides)
+    settings = settings_from(config, "quickstart", overrides, imports=rows.given())
     report = run(out, data=data, config=settings, log=note)
     if json:
         print_report(report, json)

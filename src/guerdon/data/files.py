@@ -74,7 +74,7 @@ def scorable_rows(
     for source in sources:
         rows = read_rows(source, options)
         head = list(islice(rows, DETECTION_ROWS))
-        as_they_are = _has_responses(head, options.columns)
+        as_they_are = options.format in ("auto", "native") and _has_responses(head, options.columns)
         pairs = _renamed(chain(head, rows), options) if as_they_are else _imported(source, options, say)
         for location, row in pairs:
             try:
