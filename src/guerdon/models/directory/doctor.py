@@ -14,7 +14,8 @@ from guerdon.contracts import Finding, GuerdonError, Report, digest
 from guerdon.models.chat import ChatTokenizer
 from guerdon.models.directory.formats import card_as_json, read_card
 from guerdon.models.directory.layout import legacy_rope, stored_dtype
-from guerdon.models.directory.loading import load_reward_model
+from guerdon.models.directory.loading import load_reward_model, load_text
+from guerdon.models.directory.reader_texts import reading_findings
 from guerdon.models.engine.checkpoint_files import first_line, read_checkpoint_file
 from guerdon.models.engine.loaded_weights import refuse_adapter
 from guerdon.models.engine.pretrained import read_config, read_tokenizer
@@ -211,6 +212,18 @@ def check_template(saved: SavedFiles) -> Iterator[Finding]:
         )
 
 
+def check_readers(saved: SavedFiles) -> Iterator[Finding]:
+    """Every reader gives the model the same text, and the template shows all of it."""
+    if saved.rendered is None or saved.card_error:
+        return
+    try:
+        text = load_text(ModelOptions(base=str(saved.folder)))
+    except GuerdonError:  # check_self_test says why it cannot be loaded
+        return
+    if not text.encoder:  # servers tokenize pairs for encoders in ways of their own
+        yield from reading_findings(text, saved.folder)
+
+
 def check_old_readers(saved: SavedFiles) -> Iterator[Finding]:
     """transformers 4 needs its own names for the rope base, the dtype and the tokenizer class."""
     config = saved.config
@@ -337,6 +350,7 @@ CHECKS: tuple[Callable[[SavedFiles], Iterator[Finding]], ...] = (
     check_pad_token,
     check_bos,
     check_template,
+    check_readers,
     check_old_readers,
     check_weights,
     check_self_test,
