@@ -114,6 +114,26 @@ STATEFUL: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
 }
 
+OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {  # families that are only loaded and scored
+    "qwen2": ("Qwen2Config", "Qwen2ForCausalLM", GROUPED),
+    "qwen3_moe": (
+        "Qwen3MoeConfig",
+        "Qwen3MoeForCausalLM",
+        GROUPED | EXPERTS | {"head_dim": 8, "moe_intermediate_size": 16},
+    ),
+    "gemma": ("GemmaConfig", "GemmaForCausalLM", GROUPED | {"head_dim": 8}),
+    "mixtral": ("MixtralConfig", "MixtralForCausalLM", GROUPED | {"num_local_experts": 2, "num_experts_per_tok": 1}),
+    "olmo2": ("Olmo2Config", "Olmo2ForCausalLM", GROUPED),
+    "smollm3": ("SmolLM3Config", "SmolLM3ForCausalLM", GROUPED),
+    "distilbert": (
+        "DistilBertConfig",
+        "DistilBertForMaskedLM",
+        {"dim": 32, "n_heads": 4, "n_layers": 2, "hidden_dim": 48},
+    ),
+    "electra": ("ElectraConfig", "ElectraForMaskedLM", {"embedding_size": 32}),
+    "xlm-roberta": ("XLMRobertaConfig", "XLMRobertaForMaskedLM", {"type_vocab_size": 1}),
+}
+
 
 def save_family(path: Path, name: str, **more: Any) -> Path:
     """Write a two-layer model of width 32 and the tiny tokenizer into path."""
@@ -123,7 +143,7 @@ def save_family(path: Path, name: str, **more: Any) -> Path:
     from tiny import tiny_tokenizer
 
     tokenizer = tiny_tokenizer()
-    config, model, differs = {**FAMILIES, **UNUSUAL, **STATEFUL}[name]
+    config, model, differs = {**FAMILIES, **UNUSUAL, **STATEFUL, **OTHERS}[name]
     values = {
         **SIZES,
         "vocab_size": len(tokenizer),

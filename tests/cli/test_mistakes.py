@@ -190,6 +190,10 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (on_model("score", "good", "nan"), "nan: weight model.norm.weight must be finite, it holds NaN or infinity"),
         (on_model("audit", "good", "nan"), "nan: weight model.norm.weight must be finite, it holds NaN or infinity"),
         (on_model("score", "good", "nothing"), "nothing: holds no config.json, so it is not a model"),
+        (
+            ("score", "{desk}/good", "--prompt", "a", "--response", "b", "model.base=x"),
+            "model.base must be left out for a saved model, which has its own. Leave it out.",
+        ),
         (on_model("audit", "good", "tiny"), "tiny: architecture LlamaForCausalLM has no reward head"),
         (on_model("calibrate", "good", "good.jsonl"), "good.jsonl: a reward model must be a directory, this is a file"),
         (("doctor", "{desk}/nothing"), "nothing: holds no config.json, so it is not a model"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guerdon.config import ModelOptions, make
+from guerdon.config.training import refuse_options_of_new_models
 
 if TYPE_CHECKING:
     from guerdon.contracts import Report
@@ -22,6 +23,7 @@ def load(folder: str | Path, *, with_uncertainty: bool = True, **options: Any) -
     """
     from guerdon.models.directory import loading
 
+    refuse_options_of_new_models(options)
     return loading.load(folder, make(ModelOptions, options), with_uncertainty=with_uncertainty)
 
 

@@ -21,6 +21,7 @@ from guerdon.cli.options import (
     RowOptions,
     Scored,
     model_and_overrides,
+    saved_model_options,
     settings_from,
     split_words,
     with_option_groups,
@@ -95,7 +96,7 @@ def audit(
             f"audit: MODEL with --data FILE, or --from FILE, must be given, got {' and '.join(given) or 'neither'}. "
             "Give MODEL --data FILE, or --from FILE of scores, with --data FILE where it holds no texts."
         )
-    audited, comparisons = _audited(model, data, scores, settings)
+    audited, comparisons = _audited(model, data, scores, settings, overrides)
     report = auditing.audit(audited, comparisons, out=out, pushed=pushed, **settings.audit.model_dump())
     what = f"Scores in {scores.name}" if scores else f"{auditing.name_of_model(str(model))} on {_file_names(data)}"
     report = replace(report, title=f"{what}: how far to trust them" if scores else f"{what}: how far to trust it")
@@ -109,7 +110,7 @@ def audit(
 
 
 def _audited(
-    model: str | None, data: list[str] | None, scores: Path | None, settings: Config
+    model: str | None, data: list[str] | None, scores: Path | None, settings: Config, overrides: list[str] | None
 ) -> tuple[Any, list[Comparison]]:
     """What is audited and on which comparisons, from a model with data or from a file of scores."""
     from guerdon.api import auditing, saved_models
@@ -118,7 +119,7 @@ def _audited(
     if scores is not None:
         comparisons, recorded = auditing.read_scores(scores, data or (), **settings.imports.model_dump())
         return recorded, comparisons
-    loaded = saved_models.load(str(model), **settings.model.model_dump(exclude_unset=True))
+    loaded = saved_models.load(str(model), **saved_model_options(settings, overrides))
     return loaded, list(stream_comparisons(data or [], settings.imports))
 
 
@@ -170,7 +171,7 @@ def compare(
             scored, model = auditing.read_scores(name, data or (), **settings.imports.model_dump())
             comparisons = comparisons or scored
         else:
-            model = saved_models.load(name, **settings.model.model_dump(exclude_unset=True))
+            model = saved_models.load(name, **saved_model_options(settings, overrides))
         models.append(model)
     if data and not comparisons:
         comparisons = list(stream_comparisons(data, settings.imports))

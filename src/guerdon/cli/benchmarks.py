@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import AsJson, ConfigFile, Full, Overrides, ReportFolder, model_and_overrides, settings_from
+from guerdon.cli.options import (
+    AsJson,
+    ConfigFile,
+    Full,
+    Overrides,
+    ReportFolder,
+    model_and_overrides,
+    saved_model_options,
+    settings_from,
+)
 from guerdon.cli.output import exit_on_errors, print_page_path, print_report, show
 
 if TYPE_CHECKING:
@@ -67,7 +76,7 @@ def benchmark(
             f"benchmark: --data and one of MODEL and --scores must be given, got {' and '.join(given) or 'none'}. "
             "Give MODEL --data FILE, or --data FILE --scores FILE."
         )
-    loaded = saved_models.load(model, **settings.model.model_dump(exclude_unset=True)) if model else None
+    loaded = saved_models.load(model, **saved_model_options(settings, overrides)) if model else None
     report = benchmarks.benchmark(loaded, data, name, scores, **settings.benchmark.model_dump())
     report = replace(report, title=f"{auditing.name_of_model(model or str(scores))} on {report.title}")
     if out:

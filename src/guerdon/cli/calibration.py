@@ -18,6 +18,7 @@ from guerdon.cli.options import (
     RowOptions,
     Scored,
     model_and_overrides,
+    saved_model_options,
     settings_from,
     with_option_groups,
 )
@@ -85,7 +86,7 @@ def calibrate(
             f"calibrate: MODEL with --data FILE, or --from FILE without a model, must be given, got {names}. "
             "Give MODEL --data FILE, or --from FILE of scores."
         )
-    loaded = saved_models.load(model, **settings.model.model_dump(exclude_unset=True))
+    loaded = saved_models.load(model, **saved_model_options(settings, overrides))
     _check_destination(model, out)
     rollouts = readers.read_rollouts(reference) if reference else None
     held_out = list(stream_comparisons(data, settings.imports))
@@ -127,7 +128,7 @@ def uncertainty(
 
     settings = settings_from(config, None, overrides, imports=rows.given())
     _check_destination(model, out)
-    loaded = saved_models.load(model, with_uncertainty=False, **settings.model.model_dump(exclude_unset=True))
+    loaded = saved_models.load(model, with_uncertainty=False, **saved_model_options(settings, overrides))
     measured = uncertainty.measure_uncertainty(
         loaded,
         list(stream_comparisons(data, settings.imports)),

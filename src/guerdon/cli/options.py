@@ -206,3 +206,11 @@ def _column_map(pairs: list[str] | None) -> dict[str, str] | None:
         if "=" not in pair:
             raise GuerdonError(f"--column must be OURS=THEIRS, got {pair}. Write, for example, prompt=question.")
     return dict(pair.split("=", 1) for pair in pairs)
+
+
+def saved_model_options(settings: Config, overrides: list[str] | None) -> dict[str, Any]:
+    """The options that loading a saved model takes. Others are an error on the command line; a run's config.yaml has them all."""
+    from guerdon.config.training import OF_NEW_MODELS, refuse_options_of_new_models
+
+    refuse_options_of_new_models(text.partition("=")[0].removeprefix("model.") for text in overrides or [])
+    return settings.model.model_dump(exclude_unset=True, exclude=set(OF_NEW_MODELS))

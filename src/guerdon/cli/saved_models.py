@@ -9,7 +9,7 @@ import typer
 
 from guerdon.cli.app import app
 from guerdon.cli.destinations import Destination
-from guerdon.cli.options import AsJson, ConfigFile, Overrides, settings_from
+from guerdon.cli.options import AsJson, ConfigFile, Overrides, saved_model_options, settings_from
 from guerdon.cli.output import exit_on_errors, print_report
 
 
@@ -39,7 +39,7 @@ def doctor(
 
     settings = settings_from(config, None, overrides)
     if repair:
-        saved_models.repair(folder, repair, **settings.model.model_dump(exclude_unset=True))
+        saved_models.repair(folder, repair, **saved_model_options(settings, overrides))
         folder = repair
     report = saved_models.doctor(folder)
     print_report(report, json)

@@ -16,6 +16,7 @@ from guerdon.cli.options import (
     Overrides,
     RowOptions,
     given_options,
+    saved_model_options,
     settings_from,
     with_option_groups,
 )
@@ -79,7 +80,7 @@ def score(
             "Give --data FILE with --out FILE, or --prompt TEXT with one or more --response TEXT."
         )
     scorer_options = settings.score.model_dump(exclude={"workers"})
-    scorer = BulkScorer(model, **settings.model.model_dump(exclude_unset=True), **scorer_options)
+    scorer = BulkScorer(model, **saved_model_options(settings, overrides), **scorer_options)
     if data and out is not None:
         counts = score_file(scorer, data, out, workers=settings.score.workers, imports=settings.imports)
         print_facts({**counts, "out": str(out)}, json)

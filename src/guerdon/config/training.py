@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from guerdon.config.base import Beta, Device, Options, Seed, TemplateName, Truncation, refuse_idle_adapters
-from guerdon.errors import field_error
+from guerdon.errors import GuerdonError, field_error
 
 Tracker = Literal["trackio", "tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab"]
 LOSSES_THAT_READ = {"label_smoothing": ("bradley_terry", "all_pairs"), "margin_scale": ("bradley_terry",)}
@@ -83,6 +83,23 @@ class ModelOptions(Options):
         if self.heads > 1 and self.attributes:
             claim = "1 with model.attributes, which have one head each"
             raise field_error("model.heads", claim, self.heads, "Set model.heads=1.")
+
+
+OF_NEW_MODELS = (
+    "base",
+    "lora_rank",
+    "lora_alpha",
+    "lora_targets",
+    "heads",
+    "head_scale",
+)  # what a saved model has its own of
+
+
+def refuse_options_of_new_models(names: Iterable[str]) -> None:
+    """Raise GuerdonError if options of ModelOptions were given that loading a saved model would ignore."""
+    for name in names:
+        if name in OF_NEW_MODELS:
+            raise GuerdonError(f"model.{name} must be left out for a saved model, which has its own. Leave it out.")
 
 
 class TrainOptions(Options):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from guerdon.config import ModelOptions, ScoreOptions, make
+from guerdon.config.training import refuse_options_of_new_models
 from guerdon.contracts import PromptLike, ResponseLike, RewardModel, Scores
 from guerdon.io import schema
 from guerdon.io.directories import recover
@@ -36,6 +37,7 @@ class BulkScorer:
         scoring: dict[str, Any] = {
             name: options.pop(name) for name in ("batch_tokens", "calibrated") if name in options
         }
+        refuse_options_of_new_models(options)
         self.folder = str(folder)
         self.scoring = make(ScoreOptions, scoring)
         self.options = make(ModelOptions, {"truncation": "refuse", **options})

@@ -124,10 +124,11 @@ def test_repairing_a_classifier_keeps_its_scores(tiny_dir, tmp_path, head, by_ha
     del config["rope_theta"], config["torch_dtype"], config["problem_type"]
     (tmp_path / "first/config.json").write_text(json.dumps(config), "utf-8")
     assert len(examine(tmp_path / "first").findings) == 3
-    for out in ("second", "first"):  # elsewhere, and in place
-        assert guerdon("doctor", tmp_path / "first", "--repair", tmp_path / out).code == 0
-        values = saved_models.load(tmp_path / out).score(PROMPTS, RESPONSES).value
-        np.testing.assert_allclose(values, by_hand + BIAS, atol=1e-5)
+    assert guerdon("doctor", tmp_path / "first", "--repair", tmp_path / "second").code == 0
+    values = saved_models.load(tmp_path / "second").score(PROMPTS, RESPONSES).value
+    np.testing.assert_allclose(values, by_hand + BIAS, atol=1e-5)
+    in_place = guerdon("doctor", tmp_path / "first", "--repair", tmp_path / "first")
+    assert (in_place.code, "must not be what is read" in in_place.err) == (2, True)
     (tmp_path / "first/reward.json").unlink()
     assert guerdon("doctor", tmp_path / "first", "--repair", tmp_path / "third").code == 0
     np.testing.assert_allclose(

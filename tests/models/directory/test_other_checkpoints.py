@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from families import save_family
+from families import FAMILIES, OTHERS, STATEFUL, UNUSUAL, save_family
 from safetensors.torch import load_file, save_file
 
 from guerdon import GuerdonError
 from guerdon.api import saved_models
 from guerdon.config import ModelOptions
+from guerdon.models.directory import loading
 from guerdon.models.directory.doctor import examine
 from guerdon.models.directory.loading import create_reward_model, load_reward_model
+from guerdon.models.engine.loaded_weights import TESTED_FAMILIES
 from guerdon.models.engine.pretrained import quiet
 from tiny import tiny_config, tiny_tokenizer
 
@@ -239,6 +241,48 @@ def test_an_encoder_of_others_is_read_with_a_warning_that_it_gets_one_text(tmp_p
     with caplog.at_level(logging.WARNING, logger="guerdon"):
         load_reward_model(tmp_path / "model")
     assert "trained on pairs (question, answer) scores wrongly here, because it is given one text" in caplog.text
+
+
+@pytest.mark.parametrize("name", {**FAMILIES, **UNUSUAL, **STATEFUL, **OTHERS})
+def test_every_load_of_a_family_gives_the_same_scores(tmp_path, name):
+    base = save_family(tmp_path / "base", name)
+    assert json.loads((base / "config.json").read_text("utf-8"))["model_type"] in TESTED_FAMILIES
+    saved_models.save(create_reward_model(ModelOptions(base=str(base))), tmp_path / "model")
+    scores = [load_reward_model(tmp_path / "model").score(PROMPTS, RESPONSES).value for _ in range(2)]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert np.isfinite(scores[0]).all()
+
+
+def test_the_list_of_tested_families_holds_no_other(tmp_path):
+    import transformers
+
+    configs = [getattr(transformers, config) for config, _, _ in {**FAMILIES, **UNUSUAL, **STATEFUL, **OTHERS}.values()]
+    assert {config.model_type for config in configs} == TESTED_FAMILIES
+
+
+def test_another_family_is_loaded_twice_and_refused_if_its_scores_differ(tiny_dir, monkeypatch):
+    monkeypatch.setattr(loading, "TESTED_FAMILIES", frozenset())
+    model = create_reward_model(ModelOptions(base=str(tiny_dir)))
+    torch.testing.assert_close(
+        model.network.classifier.score.weight,
+        create_reward_model(ModelOptions(base=str(tiny_dir))).network.classifier.score.weight,
+    )
+    from transformers import LlamaForSequenceClassification
+
+    load = LlamaForSequenceClassification.from_pretrained.__func__
+
+    def load_noise(cls, *args, **more):
+        model, info = load(cls, *args, **more)
+        with torch.no_grad():
+            model.model.layers[0].mlp.up_proj.weight += torch.randn(1, generator=noise)
+        return model, info
+
+    noise = torch.Generator().manual_seed(0)
+    monkeypatch.setattr(LlamaForSequenceClassification, "from_pretrained", classmethod(load_noise))
+    with pytest.raises(
+        GuerdonError, match=r"family llama must give the same finite scores at every load, got .*\. Choose"
+    ):
+        create_reward_model(ModelOptions(base=str(tiny_dir)))
 
 
 def test_falcon_h1_scores_the_same_at_every_load(tmp_path):

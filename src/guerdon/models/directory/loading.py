@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from guerdon.config import ModelOptions
 from guerdon.contracts import GuerdonError
@@ -23,7 +25,7 @@ from guerdon.models.directory.shared_backbone import can_share, stack_heads
 from guerdon.models.directory.uncertainty_file import read_uncertainty_of
 from guerdon.models.engine.classifier import add_adapters, build_classifier, linear_head, reward_head
 from guerdon.models.engine.device import keep_freed_memory, pick_device
-from guerdon.models.engine.loaded_weights import refuse_adapter
+from guerdon.models.engine.loaded_weights import TESTED_FAMILIES, refuse_adapter
 from guerdon.models.engine.pretrained import (
     checkpoint_folder,
     context_length,
@@ -156,6 +158,33 @@ def create_reward_model(options: ModelOptions, *, seed: int = 0, trained: bool =
     options.refuse_conflicts()
     source = resolve(options.base)
     refuse_adapter(Path(source))
+    family = read_config(source, options).model_type
+    if family in TESTED_FAMILIES:
+        return _create(source, options, seed, trained)
+    log.info(
+        "%s: family %s is not one that Guerdon is tested with; it is loaded twice to compare scores", source, family
+    )
+    first = _probe(_create(source, options, seed, trained))
+    model = _create(source, options, seed, trained)
+    if not np.array_equal(first, _probe(model)) or not np.isfinite(first).all():
+        raise GuerdonError(
+            f"{source}: a model of family {family} must give the same finite scores at every load, got {first.tolist()} and "
+            f"{_probe(model).tolist()}. Choose a model of another family."
+        )
+    return model
+
+
+def _probe(model: ScalarRewardModel) -> Float[np.ndarray, " a"]:
+    """The rewards of a few tokens from all over the vocabulary."""
+    assert model.text.vocabulary is not None
+    ids = np.linspace(0, model.text.vocabulary - 1, 12).astype(np.int32)
+    model.network.eval()
+    with torch.inference_mode():
+        return model.network([ids])[0].float().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def _create(source: str, options: ModelOptions, seed: int, trained: bool) -> ScalarRewardModel:
+    """A reward model from a checkpoint; see create_reward_model."""
     config = read_config(source, options)
     tokenizer = read_tokenizer(source, options)
     with torch.random.fork_rng(devices=[]), quiet():

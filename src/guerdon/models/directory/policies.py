@@ -119,7 +119,7 @@ def _load_causal_model(source: str, config: PretrainedConfig, options: PolicyOpt
         return AutoModelForCausalLM.from_config(empty, dtype=dtype, trust_remote_code=options.trust_remote_code)
 
     from_pretrained: Any = AutoModelForCausalLM.from_pretrained
-    config = copy.deepcopy(config)  # loading changes it
+    stored = copy.deepcopy(config)  # loading changes it
     with (
         quiet(),
         one_line(f"{source}: not a causal language model by config.json and its weights ({{reason}}). {ADVICE}"),
@@ -144,7 +144,7 @@ def _load_causal_model(source: str, config: PretrainedConfig, options: PolicyOpt
     value_heads = [
         name for name in info["unexpected_keys"] if name.startswith(REWARD_HEADS)
     ]  # of TRL's PPO: not for sampling
-    refuse_unread(source, info["unexpected_keys"], model.base_model_prefix, value_heads)
+    refuse_unread(source, info["unexpected_keys"], model, stored, value_heads)
     if is_encoder(model.config):
         raise GuerdonError(
             f"{source}: {type(model).__name__} attends in both directions, so it cannot generate. {ADVICE}"

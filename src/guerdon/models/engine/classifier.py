@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ def build_classifier(
     from transformers import AutoModelForSequenceClassification
 
     _refuse_other_heads(source, config, options)
+    stored = copy.deepcopy(config)
     set_labels(config, options.attributes or [f"LABEL_{i}" for i in range(options.heads)])
     config.problem_type = "regression"
     config.use_cache = False
@@ -72,8 +74,8 @@ def build_classifier(
     folder = checkpoint_folder(source, options)
     head = read_head(folder, config) if folder and not is_encoder(config) else None
     known = [f"{head.name}.{part}" for part in ("weight", "bias")] if head else []
-    refuse_unread(source, info["unexpected_keys"], classifier.base_model_prefix, known)
-    _refuse_missing(source, info["missing_keys"], name, trained=trained)
+    refuse_unread(source, info["unexpected_keys"], classifier, stored, known)
+    _refuse_missing(source, info["missing_keys"], classifier, trained=trained)
     disable_dropout(classifier)
     if not is_encoder(config):
         reward_head(classifier).float()  # whatever the backbone's dtype
@@ -95,10 +97,11 @@ def _build_empty(config: PretrainedConfig, options: ModelOptions) -> PreTrainedM
     return model
 
 
-def _refuse_missing(source: str, missing: Iterable[str], head: str, *, trained: bool) -> None:
+def _refuse_missing(source: str, missing: Iterable[str], classifier: PreTrainedModel, *, trained: bool) -> None:
     """Raise for weights that no file holds. Only a model to be trained may lack a head, and an encoder's pooler before it."""
-    may_be_new = () if trained else ("score", "classifier", "pooler", "bert.pooler", "head.", head)
-    absent = sorted(key for key in missing if not key.startswith(may_be_new))
+    prefix = f"{classifier.base_model_prefix}."
+    backbone = [key for key in missing if key.startswith(prefix) and not key.startswith(f"{prefix}pooler.")]
+    absent = sorted(missing if trained else backbone)
     if absent:
         raise GuerdonError(
             f"{source}: {len(absent)} weights are missing, the first {absent[0]}: not a complete checkpoint of the "
