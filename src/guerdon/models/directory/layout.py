@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from guerdon.contracts import GuerdonError
+from guerdon.errors import field_error
 from guerdon.models.directory.formats import is_ensemble
 from guerdon.models.engine.classifier import head_name
 from guerdon.models.engine.loaded_weights import refuse_adapter
@@ -120,7 +121,10 @@ def refuse_headless(folder: str, options: ModelOptions) -> None:
             f"{folder}: holds no config.json, so it is not a model. Pass the folder that `guerdon train` wrote (RUN/model)."
         )
     config = read_config(folder, options)
-    names = getattr(config, "architectures", None) or [""]
+    names = getattr(config, "architectures", None) or []
+    if not names:
+        claim = "a list with the class of the model, such as LlamaForSequenceClassification"
+        raise field_error(f"{folder}: architectures in config.json", claim, None, "Add it, or train from this model.")
     if not any("SequenceClassification" in name or "Reward" in name for name in names):
         if path.is_dir() and (head := find_head(path, config)) and head[0] != "score":
             raise GuerdonError(
@@ -128,6 +132,6 @@ def refuse_headless(folder: str, options: ModelOptions) -> None:
                 f"Move it with `guerdon doctor {folder} --repair OUT`, and pass OUT."
             )
         raise GuerdonError(
-            f"{folder}: architecture {names[0] or '?'} has no reward head (by config.json). "
+            f"{folder}: architecture {names[0]} has no reward head. "
             f"Train one with `guerdon train`, or see `guerdon doctor {folder}`."
         )
