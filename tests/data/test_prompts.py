@@ -39,6 +39,7 @@ def lines_of(*rows, **options) -> list[str]:
         ({"instruction": "Describe it.", "input": "The sea"}, ["u:Describe it.\nThe sea"]),
         ({"instruction": "Describe it.", "input": ""}, ["u:Describe it."]),
         ({"instruction": "", "input": "Sea?"}, ["u:Sea?"]),
+        ({"input": "How is it?"}, ["u:How is it?"]),
         ({"question": "How is it?"}, ["u:How is it?"]),
         ({"query": "How is it?"}, ["u:How is it?"]),
         ({"context": [says("user", "How is it?")]}, ["u:How is it?"]),

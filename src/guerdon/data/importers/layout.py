@@ -124,6 +124,8 @@ def _detected_prompt(names: Iterable[str], given: Mapping[str, str], rows: list[
             f"{rows[0][0]}: one column must be the prompt, got {', '.join(candidates)}. "
             f"Say which: --column prompt={candidates[0]}."
         )
+    if not candidates and "input" in names and "input" not in given.values():
+        candidates = ["input"]
     return {"prompt": candidates[0]} if candidates else {}
 
 
@@ -213,8 +215,9 @@ class UnusedColumns:
     def _add_nested(self, key: str, values: Iterable[object]) -> None:
         for value in values:
             if isinstance(value, Mapping):
-                for name in sorted(map(str, value.keys() - _NESTED_KEYS[key])):
-                    self._note(f"{key}.{name}", value[name])
+                for name, cell in value.items():
+                    if name not in _NESTED_KEYS[key]:
+                        self._note(f"{key}.{name}", cell)
 
     def _note(self, name: str, value: object) -> None:
         is_absent = value is None or (isinstance(value, str | list | dict) and not value)
