@@ -175,6 +175,21 @@ def test_a_row_to_be_scored_keeps_names_and_refuses_what_would_be_lost():
         schema.conversation_from_row("a:1", {"prompt": "Hi", "response": None})
 
 
+def test_columns_of_a_system_message_and_of_a_history_are_read_wherever_prompts_are(tmp_path):
+    row = {"prompt": "Who am I?", "response": "Ada.", "system": "Be kind.", "history": [["I am Ada.", "Hello."]]}
+    expected = [("system", "Be kind."), ("user", "I am Ada."), ("assistant", "Hello."), ("user", "Who am I?")]
+    prompt, _, _ = schema.conversation_from_row("a:1", row)
+    assert [(message.role, message.content) for message in prompt] == expected
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    assert readers.read_prompts(tmp_path / "a.jsonl") == [prompt]
+    for change, words in (
+        ({"history": "I am Ada."}, "history must be a list of messages"),
+        ({"system": 3}, "system must be"),
+    ):
+        with pytest.raises(GuerdonError, match=f"a:1: {words}"):
+            schema.conversation_from_row("a:1", {**row, **change})
+
+
 def test_rollouts_and_prompts_keep_tools_and_messages(tmp_path):
     prompt = Prompt([USER], [TOOL])
     writers.write_rollouts(tmp_path / "a.jsonl", Rollouts((prompt, Prompt([USER])), (TRAJECTORY, Response("b"))))

@@ -24,6 +24,7 @@ from guerdon.io.schema import (
     at_location,
     comparison_from_row,
     conversation_from_row,
+    in_context,
     parse_row,
     prompt_from_row,
 )
@@ -63,7 +64,7 @@ def read_prompts(path: str | Path) -> list[Prompt]:
 def _prompt_of(row: Any) -> Prompt:
     if not isinstance(row, Mapping) or not {"prompt", "messages"} & set(row):
         raise field_error("row", "an object with prompt or messages", row, "Give one of them.")
-    prompt = prompt_from_row(row["prompt"] if "prompt" in row else row["messages"], row.get("tools"))
+    prompt = in_context(row, prompt_from_row(row["prompt"] if "prompt" in row else row["messages"], row.get("tools")))
     if "prompt" not in row and prompt[-1].role == "assistant":
         prompt = prompt[:-1]
     if not prompt:

@@ -23,6 +23,7 @@ from guerdon.contracts import (
 from guerdon.conversation import check_tool_turns, message_dict
 from guerdon.errors import did_you_mean, field_error, show_value
 from guerdon.io.fields import as_list, as_number, as_text, is_count, optional_text, without_missing
+from guerdon.io.messages import to_messages
 
 Parsed = TypeVar("Parsed")
 
@@ -156,7 +157,7 @@ def _conversation(row: Any) -> tuple[Prompt, list[Response], bool]:
     advice = "Give prompt and response, prompt and responses, or messages that end with an assistant turn."
     row = without_missing(row) if isinstance(row, Mapping) else row
     if isinstance(row, Mapping) and "messages" in row:
-        turns = prompt_from_row(row["messages"], row.get("tools"), any_keys=True)
+        turns = in_context(row, prompt_from_row(row["messages"], row.get("tools"), any_keys=True))
         if turns[-1].role != "assistant" or len(turns) < 2:
             raise field_error("messages", "at least two turns, the last an assistant's", turns[-1].role, advice)
         return turns[:-1], [Response(messages=turns[-1:])], True
@@ -164,7 +165,7 @@ def _conversation(row: Any) -> tuple[Prompt, list[Response], bool]:
         raise field_error("row", "an object with prompt and response", row, advice)
     if {"response", "responses"} <= set(row):
         raise field_error("row", "an object with response or responses, not both", row, "Leave one out.")
-    prompt = prompt_from_row(row["prompt"], row.get("tools"), any_keys=True)
+    prompt = in_context(row, prompt_from_row(row["prompt"], row.get("tools"), any_keys=True))
     if "response" in row:
         return prompt, [response_from_row(row["response"], "response", any_keys=True)], True
     values = as_list(row["responses"], "responses", "a list of texts")
@@ -188,6 +189,44 @@ def prompt_from_row(value: object, tools: object = None, *, any_keys: bool = Fal
     prompt = Prompt((_message(turn, f"prompt[{i}]", any_keys) for i, turn in enumerate(turns)), tools_from_row(tools))
     check_tool_turns(prompt)
     return prompt
+
+
+def in_context(row: Mapping[str, Any], prompt: Prompt) -> Prompt:
+    """The prompt behind the columns `system` and `history` of its row, where the row has them.
+
+    history: messages, or pairs of what the user and the assistant said. Two different system messages are an error.
+    """
+    system = row.get("system")
+    if system is not None and not isinstance(system, str):
+        raise field_error("system", "text", system)
+    whole = Prompt(_history(row.get("history")), prompt.tools) + prompt
+    if not system or not system.strip():
+        return whole
+    if not whole or whole[0].role != "system":
+        return Prompt((Message("system", system), *whole), prompt.tools)
+    if whole[0].content.strip() != system.strip():
+        raise field_error(
+            "system", "the system message of the prompt, which has one", system, "Leave one of the two out."
+        )
+    return whole
+
+
+def _history(value: object) -> Prompt:
+    if value is None or value in ("", [], ()):
+        return Prompt()
+    turns = as_list(value, "history", _HISTORY)
+    if all(isinstance(turn, Mapping) for turn in turns):
+        return to_messages(turns, "history")
+    if not all(_is_pair_of_texts(turn) for turn in turns):
+        raise field_error("history", _HISTORY, value)
+    return Prompt(Message(role, text) for pair in turns for role, text in zip(("user", "assistant"), pair, strict=True))
+
+
+_HISTORY = "a list of messages, or of pairs of a question and its answer"
+
+
+def _is_pair_of_texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
 
 def tools_from_row(value: object) -> Sequence[Any]:

@@ -20,7 +20,7 @@ from guerdon.data.importers.plain_text import has_several_words, transcript_prom
 from guerdon.errors import field_error
 from guerdon.io.fields import as_list, as_name, as_text, is_absent, to_number
 from guerdon.io.messages import to_messages
-from guerdon.io.schema import tools_from_row
+from guerdon.io.schema import in_context, tools_from_row
 
 COLUMNS = (
     "prompt", "chosen", "rejected", "first", "second", "label", "responses", "scores", "response_a", "response_b", "votes",
@@ -67,38 +67,10 @@ def required_prompt(row: Row) -> Prompt:
 
 
 def whole_prompt(row: Row, turns: tuple[Message, ...]) -> Prompt:
-    """These turns after the columns system and history, with the column tools: a list of objects, or one as JSON text.
-
-    history: messages, or pairs of what the user and the assistant said. Two different system messages are an error.
-    """
-    system, start = row.get("system"), _history(row.get("history"))
-    if system is not None and not isinstance(system, str):
-        raise field_error("system", "text", system)
-    whole = (*start, *turns)
-    if system and system.strip():
-        first = whole[0] if whole else None
-        if first is None or first.role != "system":
-            whole = (Message("system", system), *whole)
-        elif first.content.strip() != system.strip():
-            advice = "Leave one of the two out."
-            raise field_error("system", "the system message of the prompt, which has one", system, advice)
-    prompt = Prompt(whole, tools_from_row(row.get("tools")))
+    """These turns behind the columns system and history, with the column tools: a list of objects, or one as JSON text."""
+    prompt = in_context(row, Prompt(turns, tools_from_row(row.get("tools"))))
     check_tool_turns(prompt)
     return prompt
-
-
-def _history(value: object) -> Prompt:
-    if value is None or value == [] or value == "":
-        return Prompt()
-    if isinstance(value, list | tuple) and all(isinstance(turn, Mapping) for turn in value):
-        return to_messages(value, "history")
-    if not (isinstance(value, list | tuple) and all(_is_pair_of_texts(turn) for turn in value)):
-        raise field_error("history", "a list of messages, or of pairs of a question and its answer", value)
-    return Prompt(Message(role, text) for pair in value for role, text in zip(("user", "assistant"), pair, strict=True))
-
-
-def _is_pair_of_texts(value: object) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
 
 def to_prompt(value: object) -> Prompt:
