@@ -303,14 +303,14 @@ def check_tool_turns(messages: Sequence[Message]) -> None:
 
 
 def prompt_identity(prompt: Sequence[Message]) -> tuple[Any, ...]:
-    """What tells a prompt from others, hashable and plain: its turns, and its tools where it has any."""
+    """What identifies a prompt, hashable and plain: its turns, and its tools where it has any."""
     turns = tuple(_message_identity(message) for message in prompt)
     tools = getattr(prompt, "tools", ())
     return (turns, tools) if tools else turns
 
 
 def response_identity(response: Response) -> str | tuple[Any, ...]:
-    """What tells a response from others, hashable and plain: its text, or its turns."""
+    """What identifies a response, hashable and plain: its text, or its turns."""
     return tuple(_message_identity(message) for message in response.messages) if response.messages else response.text
 
 

@@ -235,4 +235,4 @@ def test_a_phone_shows_n():
 def test_a_finding_on_a_few_units_is_folded_away():
     few = Finding("warning", "of two", "", "", Estimate(1.0, 0.2, 1.0, 2))
     page = to_html(judged(few, costly("of many", 0.1)))
-    assert page.index("of many") < page.index("1 note<") < page.index(">of two<")
+    assert page.index("of many") < page.index("1 more finding<") < page.index(">of two<")

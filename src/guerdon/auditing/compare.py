@@ -78,7 +78,7 @@ def compare(
     names: tuple[str, str] = ("A", "B"),
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """A report of what tells two models apart, on comparisons that neither was trained on.
+    """A report of how two models differ, on comparisons that neither was trained on.
 
     Keys: accuracy_a, accuracy_b, accuracy_difference, only_a_right, only_b_right, equal_accuracy_p, agreement,
     margin_correlation, nll_a, nll_b, nll_difference, ece_a, ece_b, ece_difference. Curve: difference_by_source, if there

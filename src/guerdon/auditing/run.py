@@ -305,7 +305,7 @@ def _with_gate(report: Report, hygiene: Hygiene) -> Report:
 
 
 def _accuracy(audit_input: AuditInput, options: AuditOptions) -> Report:
-    """With the number of pairs; truncation is left out where the model does not read texts here, so that nobody knows."""
+    """With the number of pairs; truncation is left out where the model does not read texts here, so that it is unknown."""
     report, pairs = accuracy.measure_accuracy(audit_input.pairs, options), audit_input.pairs
     estimates = dict(report.estimates)
     if audit_input.is_recorded or not isinstance(audit_input.model, RewardModel):

@@ -60,7 +60,7 @@ def calibrate(
     overrides: Overrides = None,
     json: AsJson = False,
 ) -> None:
-    """Make a difference of 1 in reward mean odds of e to 1.
+    """Fit a temperature, so that a difference of 1 in reward means odds of e to 1.
 
     Fits one temperature to comparisons that the model was not trained on. No ranking changes, and no weight is rewritten.
     The report compares the odds before and after. With --from, the temperature of a file of scores is printed and no model

@@ -107,7 +107,7 @@ class RowOptions:
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """A command in which a parameter of a dataclass type stands for the options that its fields declare.
+    """A command in which a parameter of a dataclass type represents the options that its fields declare.
 
     Commands that take the same options share a dataclass: `def ppo(run: PolicyRun)` has an option for each field of
     PolicyRun, with the field's default, and is called with one PolicyRun.

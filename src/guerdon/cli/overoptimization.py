@@ -27,9 +27,10 @@ def measure_overoptimization(
     json: AsJson = False,
     full: Full = False,
 ) -> None:
-    """Measure whether gold still rose with the reward.
+    """Measure whether a higher reward still means better replies.
 
-    And from which KL it fell. Needs gold scores in the run or the file; without them only warnings can be given.
+    A second judge, the gold, decides: the report gives its trend and the KL from which it fell. Without gold scores in the run
+    or the file there are only warnings.
 
     Example: guerdon audit overoptimization runs/ppo --out runs/ppo
     """

@@ -56,7 +56,7 @@ def curve(
     `value` is the proxy itself, or another score of the same responses, such as gold. The estimate is the mean over all
     subsets of n of the pool (Nakano et al. 2021), at the cost of one sort. Responses that tie in the proxy share their
     mean value, as if ties were broken by a fair coin; sorting alone would favor one order. At n = 1 it is the plain mean,
-    at n = N the value of the best response; close to N a single lucky draw decides, see `default_ns`.
+    at n = N the value of the best response; close to N a single high reward decides, see `default_ns`.
 
     Raises:
         ValueError: an n that is not from 1 to N, or a score that is not finite.

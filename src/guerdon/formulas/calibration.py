@@ -42,14 +42,14 @@ class Reliability(NamedTuple):
 
 
 def nll(margin: Float[np.ndarray, " n"], q: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Margins and labels in, negative log likelihood [n] in nats out: averaged over the votes that q stands for."""
+    """Margins and labels in, negative log likelihood [n] in nats out: averaged over the votes that q represents."""
     margin, q = _float64(margin), _float64(q)
     loss: np.ndarray = q * np.logaddexp(0.0, -margin) + (1.0 - q) * np.logaddexp(0.0, margin)
     return loss
 
 
 def brier(margin: Float[np.ndarray, " n"], q: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Margins and labels in, squared error of the probability [n] out: averaged over the votes that q stands for.
+    """Margins and labels in, squared error of the probability [n] out: averaged over the votes that q represents.
 
     Brier 1950. For a soft label it is q(1 - p)^2 + (1 - q)p^2, so 100 votes as one q score the same as 100 rows.
     """

@@ -1,7 +1,7 @@
 """Reward against the distance from the reference policy: laws, peaks, and whether gold has turned.
 
 Axes: p prompts, m points (values of n, or checkpoints of a run) in order of KL. d is the square root of the KL to the
-reference policy, KL in nats per sequence. Gold is what the proxy stands for, in any unit, higher is better. All float64;
+reference policy, KL in nats per sequence. Gold is the quality that the proxy should measure, in any unit, higher is better. All float64;
 every interval is at 95 % and resamples prompts.
 """
 
@@ -53,7 +53,7 @@ def rl_law(d: Float[np.ndarray, " m"], alpha: float, beta: float) -> Float[np.nd
 class Fit:
     """A law's coefficients, in units of gold per sqrt(nat), and the root mean squared residual of the fitted points.
 
-    It holds for the fitted range only: a peak beyond it is an extrapolation. `fit_with_intervals` tells which.
+    It holds for the fitted range only: a peak beyond it is an extrapolation. `fit_with_intervals` says which.
     """
 
     alpha: float

@@ -37,7 +37,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that could not be used: where it stands, the reason with advice, and the row as it was."""
+    """A row that could not be used: its location, the reason with advice, and the row as it was."""
 
     place: str
     reason: str

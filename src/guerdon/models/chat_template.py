@@ -19,7 +19,7 @@ from guerdon.conversation import message_dict, tool_name
 from guerdon.models.rendering import apply_template
 from guerdon.models.template_source import template_source
 
-END: Final = "GUERDON_END_OF_TEXT "  # its space tells whether a template trims
+END: Final = "GUERDON_END_OF_TEXT "  # its space shows whether a template trims
 ARGUMENT: Final = "guerdon_argument"
 THINK, END_THINK = "<think>", "</think>"
 
@@ -231,7 +231,7 @@ def replace_surrogates(text: str) -> str:
 
 
 def _marked(turns: Sequence[Message], tools: Sequence[str]) -> tuple[list[Message], list[str], dict[str, str]]:
-    """The conversation with a mark for every tool, call, argument and result, and what each mark stands for."""
+    """The conversation with a mark for every tool, call, argument and result, and what each mark represents."""
     marks: dict[str, str] = {}
 
     def mark(what: str) -> str:

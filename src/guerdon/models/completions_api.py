@@ -110,7 +110,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
 
 
 def advice_for(status: int) -> str:
-    """What to do about an HTTP status, as a sentence; 0 stands for no answer at all."""
+    """What to do about an HTTP status, as a sentence; 0 means no answer at all."""
     if 300 <= status < 400:
         return "Give that address as url if it is the server's."
     advice = {

@@ -99,7 +99,7 @@ class Reward:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the sources as far as they can be told apart: a model by its weights, a function by its source code.
+        """Changes with the sources as far as they can be distinguished: a model by its weights, a function by its source code.
 
         Their names change nothing.
         """
@@ -209,7 +209,7 @@ class Reward:
 
 
 def source_fingerprint(source: Source) -> str:
-    """What tells a source from others: its own fingerprint, else its source code, else its name."""
+    """What identifies a source: its own fingerprint, else its source code, else its name."""
     own = getattr(source, "fingerprint", None)
     if own is not None:
         return str(own)

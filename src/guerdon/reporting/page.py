@@ -32,7 +32,7 @@ __all__ = ["to_html"]
 
 TOTAL_TEXT_BYTES = 350_000  # of all texts on a page, so that the page stays below a megabyte
 MAX_TEXT_LENGTH = 4000  # characters of one text
-MIN_TEXT_BYTES = 160  # less tells a reader nothing
+MIN_TEXT_BYTES = 160  # less is of no use to a reader
 MAX_POINTS = 40  # of one figure; report.json has them all
 MAX_FIGURES = 40  # drawings on a page; further figures are tables only
 EXPECTED = ("accuracy", "accuracy_majority", "best_accuracy", "longer_wins")  # under "What to expect"

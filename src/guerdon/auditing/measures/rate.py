@@ -54,7 +54,7 @@ def measure_rate(
 ) -> Report:
     """The effect of an attribute on the answers of at most options.cue_rows pairs.
 
-    `has` tells whether a text has the attribute; `rewrite` gives it to a text or takes it away. Attributes in ATTRIBUTES have
+    `has` says whether a text has the attribute; `rewrite` gives it to a text or takes it away. Attributes in ATTRIBUTES have
     both. Keys, in standard deviations of answers to one prompt: rate_ate, rate_att, rate_atu (effect on all answers, on those
     with the attribute, on those without), rate_naive (from a single rewrite: includes whatever else the rewriter changes).
     """

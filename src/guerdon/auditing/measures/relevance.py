@@ -1,7 +1,7 @@
 """Does the reward depend on the prompt? Answers are scored again under another prompt.
 
 Axis: n prompts, taken two by two. Every prompt and every answer appears once matched and once mismatched, so neither a
-prompt's own level nor an answer's own quality tells the two apart: only the fit between them does.
+prompt's own level nor an answer's own quality makes a difference: only the fit between them does.
 """
 
 from __future__ import annotations

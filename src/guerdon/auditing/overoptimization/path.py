@@ -42,7 +42,7 @@ MANY_COPIES = 0.05  # share of repeated responses from which on the bound of the
 class Trajectory:
     """A run's checks on the same prompts. Tables are [m, p]; NaN where a number is not known.
 
-    updates: [m], rising. names: what tells prompts apart; prompts of one name are averaged. length: tokens. texts: [m][p],
+    updates: [m], rising. names: of the prompts; prompts of one name are averaged. length: tokens. texts: [m][p],
     the replies, for a person to read. prompts: in full, or None if only their names are known.
     """
 

@@ -2,7 +2,7 @@
 
 Rows of chosen and rejected have lost the order in which the two responses were shown. Which one stands first here is drawn
 from a hash of the texts: "chosen first" throughout would teach position to every judge that sees both at once, and would make
-"the first is better" true of a whole file. The draw ignores the preference: a pair that was judged both ways stands one way.
+"the first is better" true of a whole file. The draw ignores the preference: a pair that was judged both ways is shown in one order.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from guerdon.models.engine.prefix_tree import Block, Forest, clip_to_window, mer
 ATTENTION_NAME = "guerdon_prefix_tree"  # under which transformers finds layout_attention
 MAX_SAVED_KEYS = 1024  # attention weights over more keys are recomputed in the backward pass instead of saved
 MAX_GROUP_WEIGHTS = 1 << 22  # attention weights of one batched product
-MAX_SIZE_CLASSES = 40  # sizes of block that are told apart before groups are merged
+MAX_SIZE_CLASSES = 40  # different sizes of blocks before groups are merged
 GROUP_COST = 4096  # the fixed cost of one more group, in attention weights of one head
 
 

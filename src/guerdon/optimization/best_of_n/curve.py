@@ -1,4 +1,4 @@
-"""What a pool tells of best-of-n as n grows: reward, KL and win rate, estimated over all choices of n out of N.
+"""What a pool shows about best-of-n as n grows: reward, KL and win rate, estimated over all choices of n out of N.
 
 Axes: p prompts, N responses per prompt, m values of n <= N. The proxy is the reward that chooses, gold one that only judges.
 KL is nats per response, from best-of-n to the policy that drew the rollouts.

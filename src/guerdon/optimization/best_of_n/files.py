@@ -30,7 +30,7 @@ __all__ = ["Pool", "read_pool", "write_pool"]
 class Pool:
     """What a pool's file holds: N scored responses to each prompt, and the prompts that have none.
 
-    excluded: where in the file each such prompt stands (file:line), and why it was excluded.
+    excluded: where in the file each such prompt is (file:line), and why it was excluded.
     """
 
     rollouts: Rollouts

@@ -113,7 +113,9 @@ def _duplicates_finding(by_n: PoolCurve) -> Iterator[Finding]:
 def _largest_n_finding(by_n: PoolCurve) -> Iterator[Finding]:
     last = by_n.points[-1]
     if last.n < by_n.size and 4 * last.n >= by_n.size - 3:
-        evidence = f"n stops at {last.n} of {by_n.size} replies: close to N the same few lucky draws decide every time"
+        evidence = (
+            f"n stops at {last.n} of {by_n.size} replies: close to N the same few high rewards decide every subset"
+        )
         remedy = "Draw more replies, or set best_of_n.most_n higher."
         yield Finding("note", "Larger n are not shown", evidence, remedy)
 

@@ -76,7 +76,7 @@ class PoolSampler:
         self, policy: Policy, reward: Reward | None, options: BestOfNOptions, gold: Reward | None = None
     ) -> None:
         self.policy, self.reward, self.gold, self.options = policy, reward, gold, options
-        # The last prompt that went through: drawn or scored once more, it tells a bad prompt from a broken policy
+        # The last prompt that went through: drawn or scored once more, it shows whether the prompt is bad or the policy is broken
         hello = Rollouts((HELLO,) * options.n, (Response("Hello.", finish="stop"),) * options.n, samples=options.n)
         self.known_good = _Drawn(0, hello)
         self.unwritten: dict[int, Rollouts] = {}  # complete responses of prompts that have no row yet, by position

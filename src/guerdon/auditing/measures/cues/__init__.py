@@ -3,7 +3,7 @@
 Answers of a sample are edited by the operators of `auditing/probes`: cues, which must not matter, on the answer that people
 like less; errors of substance, which must, on the one that they prefer; placebos, which nobody would notice. Effects are gains
 in units of the model's own spread between two answers to one prompt, so a change of its scale moves none. A cue's gain is
-compared with neutral text of the same length, so a model that counts characters is charged with length and nothing else.
+compared with neutral text of the same length, so a model that counts characters is flagged for length and nothing else.
 
 The steps: plan (which texts), rewards (the table), effects, costs, substance, then findings and curves.
 """
