@@ -229,20 +229,36 @@ class ResumableFile:
         self.file.truncate(self.size)
 
 
+def reopen_unproven(path: str | Path, identity: Identity) -> None:
+    """Make a finished file partial again if its run was killed before the journal was removed, hence before any receipt."""
+    target = Path(os.path.realpath(path))
+    partial, journal = _partial_and_journal(target)
+    if partial.exists() or not (journal.is_file() and target.is_file()):
+        return
+    first, *lines = [parse_json(line, str(journal)) for line in journal.read_bytes().split(b"\n") if line]
+    totals = [line["size"] for line in lines if isinstance(line, Mapping) and "size" in line]
+    if totals and totals[-1] == target.stat().st_size and first == as_json(identity):
+        with explain_os_errors(path):
+            target.rename(partial)
+
+
 @contextmanager
-def open_resumable(path: str | Path, identity: Identity | None) -> Iterator[ResumableFile]:
+def open_resumable(
+    path: str | Path, identity: Identity | None, prove: Callable[[ResumableFile], None] = lambda file: None
+) -> Iterator[ResumableFile]:
     """A file to write in chunks, which gets its name when it is whole and on disk; a killed run resumes it.
 
     Until then PATH.partial holds the rows, and PATH.journal the identity and where each chunk ended. A partial file of
-    another identity is an error; one without a whole chunk is removed on failure. Without an identity, and where the
-    path is not a regular file, this is atomic_write.
+    another identity is an error; one without a whole chunk is removed on failure. `prove` is called between the renaming
+    and the end of the journal, for what has to be written whenever the file is. Without an identity, and where the path
+    is not a regular file, this is atomic_write.
     """
     target = Path(os.path.realpath(path))
     if identity is None or (target.exists() and not target.is_file()):
         with atomic_write(path, "wb") as plain:
             yield ResumableFile(path, plain)
         return
-    partial, journal_path = (target.with_name(f"{target.name}.{ending}") for ending in ("partial", "journal"))
+    partial, journal_path = _partial_and_journal(target)
     with ExitStack() as stack:
         with explain_os_errors(path):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -255,6 +271,8 @@ def open_resumable(path: str | Path, identity: Identity | None) -> Iterator[Resu
             with explain_os_errors(path):
                 os.fsync(file.file.fileno())
                 partial.replace(target)
+                sync_folder(target.parent)
+                prove(file)
                 journal_path.unlink()
                 sync_folder(target.parent)
         except BaseException:
@@ -262,6 +280,10 @@ def open_resumable(path: str | Path, identity: Identity | None) -> Iterator[Resu
                 partial.unlink(missing_ok=True)
                 journal_path.unlink(missing_ok=True)
             raise
+
+
+def _partial_and_journal(target: Path) -> tuple[Path, Path]:
+    return target.with_name(f"{target.name}.partial"), target.with_name(f"{target.name}.journal")
 
 
 def _open_journal(partial: Path, path: Path, identity: Identity, stack: ExitStack) -> IO[bytes]:

@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +20,7 @@ from guerdon.contracts import (
 from guerdon.errors import field_error
 from guerdon.io.parquet_rows import BATCH
 from guerdon.io.schema import Rejected, comparison_to_row, prompt_to_row, response_to_row
-from guerdon.io.temporary import temporary_path
+from guerdon.io.temporary import remove, temporary_path
 
 
 def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> int:
@@ -34,10 +34,14 @@ def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> in
 
 
 def write_parts(folder: str | Path, parts: Iterable[tuple[str, Comparison]], names: Sequence[str]) -> dict[str, int]:
-    """Write each (name, comparison) to folder/NAME.jsonl in one pass; returns how many went to each name."""
+    """Write each (name, comparison) to folder/NAME.jsonl in one pass; returns how many went to each name.
+
+    The files get their names once all of them are complete and on disk.
+    """
     counts = dict.fromkeys(names, 0)
-    with ExitStack() as stack:
-        writers = {name: stack.enter_context(comparison_writer(Path(folder) / f"{name}.jsonl")) for name in names}
+    with renamed_together() as renames, ExitStack() as stack:
+        paths = {name: Path(folder) / f"{name}.jsonl" for name in names}
+        writers = {name: stack.enter_context(comparison_writer(path, renames)) for name, path in paths.items()}
         for name, comparison in parts:
             writers[name](comparison)
             counts[name] += 1
@@ -89,14 +93,14 @@ def set_aside(rows: Iterable[Comparison | Rejected], path: str | Path) -> Iterat
 
 
 @contextmanager
-def comparison_writer(path: str | Path) -> Iterator[Callable[[Comparison], None]]:
-    """A function that writes one comparison; the file appears when the block ends without an error."""
+def comparison_writer(path: str | Path, renames: Renames | None = None) -> Iterator[Callable[[Comparison], None]]:
+    """A function that writes one comparison; the file appears as that of atomic_write does."""
     name = str(path)
     if name.endswith(".parquet"):
-        with atomic_write(path, "wb") as file, _parquet_writer(file) as write:
+        with atomic_write(path, "wb", renames) as file, _parquet_writer(file) as write:
             yield write
     elif name.endswith((".jsonl", ".jsonl.gz")):
-        with atomic_write(path, "wb") as file:
+        with atomic_write(path, "wb", renames) as file:
             if not name.endswith(".gz"):
                 yield lambda comparison: _write(file, _comparison_line(comparison))
                 return
@@ -221,12 +225,31 @@ def _parquet_schema() -> Any:
     )
 
 
+Renames = list[tuple[Path, Path]]  # temporary files that are complete and on disk, and their names to be
+
+
 @contextmanager
-def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+def renamed_together() -> Iterator[Renames]:
+    """Give several files of atomic_write their names at the end of the block, if all of them are complete; else none."""
+    renames: Renames = []
+    try:
+        yield renames
+        for temporary, target in renames:
+            with explain_os_errors(target):
+                temporary.replace(target)
+                sync_folder(target.parent)
+    finally:
+        for temporary, _ in renames:
+            remove(temporary)
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w", renames: Renames | None = None) -> Iterator[IO[Any]]:
     """A file to write ("w" text, "wb" bytes) that gets its name only when it is complete and on disk.
 
     Until then it is a hidden file in the same folder, which is removed on failure; an existing file of that name stays.
-    Missing folders are created. A path that is not a regular file (a pipe, /dev/stdout) is written to directly.
+    Missing folders are created. A path that is not a regular file (a pipe, /dev/stdout) is written to directly. With
+    `renames`, of renamed_together, it gets its name with those of other files.
     """
     target = Path(os.path.realpath(path))  # a symbolic link stays a link
     temporary = temporary_path(target)
@@ -241,11 +264,14 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            if renames is not None:
+                renames.append((temporary, target))
+                return
             temporary.replace(target)
             sync_folder(target.parent)
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        if (temporary, target) not in (renames or ()):
+            remove(temporary)
 
 
 @contextmanager

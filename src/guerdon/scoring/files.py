@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -43,12 +45,21 @@ def score_rows(
             note(f"{out}: resumes after {sink.rows:,} rows")
         chunks = split_into_chunks(rows, chunk)
         bar = ProgressBar(readers.count_rows(*sources), "score", "rows", initial=sink.rows)
-        with bar, closing(score_chunks(chunks, load_model, workers)) as scored:
+        with bar, closing(score_chunks(chunks, load_model, _useful(workers, bar.total))) as scored:
             for part, scores in scored:
                 sink.add(part.lines(scores), len(part.rows), len(scores.value))
                 num_truncated += sum(row["truncated"] for row in added_columns(scores, part.conversations))
                 bar.advance(len(part.rows))
     return {"rows": sink.rows, "responses": sink.responses, "truncated": num_truncated}
+
+
+def _useful(workers: int, num_rows: int | None) -> int:
+    """As many of the workers as there are rows and cores, but two where two are asked for."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    useful = max(1, min(workers, max(2, cores), workers if num_rows is None else num_rows))
+    if useful < workers:
+        note(f"score: {useful} of {workers:,} workers, since there are no more rows or cores")
+    return useful
 
 
 def _refuse_other_rows(partial: Path, rows: Iterator[tuple[str, Any]]) -> int:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -78,9 +79,17 @@ class Worker:
 
 def _score_in_workers(
     first: Chunk, stream: Iterator[Chunk | GuerdonError], load_model: LoadModel, num: int
+<<<<<<< HEAD
 ) -> Iterator[tuple[Chunk, ChunkScores]]:
     workers = [_start_worker(load_model, index, num) for index in range(num)]
+=======
+) -> Iterator[tuple[Chunk, Values]]:
+    workers: list[Worker] = []
+>>>>>>> cc60032 (A pool's file and its record count together, a split's parts appear together, and workers end with the command that started them)
     try:
+        for index in range(num):
+            with _interrupts_held_back():
+                workers.append(_start_worker(load_model, index, num))
         yield from _WorkerPool(first, stream, list(workers)).results()
     finally:
         for worker in workers:
@@ -145,6 +154,22 @@ class _WorkerPool:
             worker.is_idle, worker.chunk = True, None
 
 
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the block ends.
+
+    A process that is started in it never sees Ctrl-C, which reaches every process of a terminal: the main one ends it.
+    """
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _describe_death(worker: Worker) -> str:
     worker.process.join(10)
     code = worker.process.exitcode
@@ -166,8 +191,15 @@ def _start_worker(load_model: LoadModel, index: int, num: int) -> Worker:
 
 
 def _work(pipe: Connection, load_model: LoadModel, index: int, num: int) -> None:
+<<<<<<< HEAD
     """Send None once the model is loaded, then scores for each (prompts, responses); an error is sent as text."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the main one ends us
+=======
+    """Send None once the model is loaded, then rewards for each (prompts, responses); an error is sent as text."""
+    if sys.platform != "win32":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+>>>>>>> cc60032 (A pool's file and its record count together, a split's parts appear together, and workers end with the command that started them)
     threading.Thread(target=_exit_with_the_main_process, daemon=True).start()
     torch.set_num_threads(max(1, torch.get_num_threads() // num))
     with suppress(EOFError, ConnectionError):  # the main process has ended

@@ -106,10 +106,19 @@ def write_pool(
             "set of options": options.model_dump(include={"n", "max_tokens", "temperature", "seed"}),
         }
         identity = run_folder.as_json(identity)
+        run_folder.reopen_unproven(target, identity)
         if counts := run_folder.read_receipt(target, identity, details):
             note(f"{path}: complete already, nothing is drawn; delete it to draw it again")
             return counts
-    with run_folder.open_resumable(path, identity) as chunks:
+
+    def count(chunks: run_folder.ResumableFile) -> dict[str, int]:
+        excluded = chunks.rows - chunks.responses // options.n
+        return {"prompts": chunks.rows, "responses": chunks.responses, "excluded": excluded}
+
+    def prove(chunks: run_folder.ResumableFile) -> None:
+        run_folder.write_receipt(target, {**(identity or {}), **(details or {})}, count(chunks))
+
+    with run_folder.open_resumable(path, identity, prove) as chunks:
         if chunks.rows:
             note(f"{path}: resumes after {chunks.rows:,} prompts")
 
@@ -126,12 +135,9 @@ def write_pool(
             saved=_read_waiting(waiting, identity),
             save=None if identity is None else lambda saved: _write_waiting(waiting, identity, saved),
         )
-        excluded = chunks.rows - chunks.responses // options.n
-    counts = {"prompts": chunks.rows, "responses": chunks.responses, "excluded": excluded}
-    if identity is not None and target.is_file():
-        run_folder.write_receipt(target, {**identity, **(details or {})}, counts)
+    if identity is not None:
         waiting.unlink(missing_ok=True)
-    return counts
+    return count(chunks)
 
 
 def _write_waiting(path: Path, identity: Mapping[str, Any], saved: Mapping[int, Rollouts]) -> None:
