@@ -41,6 +41,12 @@ def show_value(value: object, width: int = 60) -> str:
     return line if len(line) <= width + 2 else f"{line[:width]}…"
 
 
+def short_path(path: object, width: int = 200) -> str:
+    """The path, or its beginning and its end if it is longer than `width`."""
+    text = str(path)
+    return text if len(text) <= width else f"{text[: width // 2]}…{text[-width // 2 :]}"
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """A sentence that names the closest known name, or lists all of them if none is close."""
     names = list(known)

@@ -126,6 +126,25 @@ def test_a_name_of_a_part_that_is_mistyped_deletes_nothing(here):
     assert contents(here) == before
 
 
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize("bad", ["loop", "loop/x.jsonl", LONG, f"{LONG}.jsonl", "/".join(["y" * 200] * 30)])
+@pytest.mark.parametrize(
+    "words",
+    ["check BAD", "split d.jsonl --out BAD", "score BAD --prompt a --response b", "score a --data BAD --out o.jsonl",
+     "doctor BAD", "doctor a --repair BAD", "audit a --data d.jsonl --out BAD", "ensemble a BAD --out new",
+     "train --data d.jsonl --base BAD --out new", "check d.jsonl --config BAD", "quickstart --data d.jsonl --out BAD"],
+)  # fmt: skip
+def test_a_path_that_no_file_can_have_is_one_line(here, bad, words):
+    (here / "loop").symlink_to("loop")
+    ran = guerdon(*words.replace("BAD", bad).split())
+    assert ran.code == 2
+    (line,) = ran.err.splitlines()[-1:]
+    assert line.startswith("error: ")
+    assert len(line) < 600
+
+
 HOLD = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX); print(1, flush=True); input()"
 WRITERS = {
     "quickstart": ("quickstart", "--data", "d.jsonl", "--out", "run"),

@@ -200,6 +200,24 @@ def test_rejected_rows_are_written_whole_with_their_reasons(tmp_path):
     assert writers.write_rejected(tmp_path / "again.jsonl", [rows[1], rows[3]]) == 2
 
 
+def test_parts_get_their_names_together_or_not_at_all(tmp_path, monkeypatch):
+    parts = [("train", next(some_comparisons())), ("audit", next(some_comparisons(1, 1)))]
+    writers.write_parts(tmp_path, parts, ("train", "audit"))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    fsync, calls = os.fsync, []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(GuerdonError, match="No space left"):
+        writers.write_parts(tmp_path, parts[::-1] * 3, ("train", "audit"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_parts_are_written_in_one_pass(tmp_path):
     made = [("audit" if i % 3 else "train", c) for i, c in enumerate(some_comparisons(6))]
     assert writers.write_parts(tmp_path, made, ("train", "calibrate", "audit")) == {

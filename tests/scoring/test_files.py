@@ -52,6 +52,20 @@ def test_two_workers_write_what_one_writes(model, tmp_path):
         np.testing.assert_allclose([row["reward"]] if single else row["rewards"], values, atol=1e-5)
 
 
+def test_no_more_workers_are_started_than_there_are_rows_and_cores(model, tmp_path, capsys):
+    started = []
+
+    def worker(index):
+        started.append(index)
+        return Good()
+
+    source = write(tmp_path / "in.jsonl", rows(1))
+    assert score_rows(worker, source, tmp_path / "o.jsonl", None, workers=100_000)["rows"] == 1
+    assert started == [0]
+    assert files._useful(100_000, 10**9) <= max(2, os.cpu_count())
+    assert files._useful(2, None) == 2
+
+
 def test_memory_does_not_grow_with_the_file(tmp_path):
     made = [{"prompt": f"p {i}", "response": "good " * 200} for i in range(6000)]
     source = write(tmp_path / "in.jsonl", made)

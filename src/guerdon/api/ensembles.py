@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,7 @@ def ensemble(
     from guerdon.models.ensemble import Ensemble, scale_by_comparisons
     from guerdon.models.scored_pairs import score_comparisons
 
-    if len({Path(model).resolve() for model in models}) != len(models) or len(models) < 2:
+    if len({os.path.realpath(model) for model in models}) != len(models) or len(models) < 2:
         names = ", ".join(map(str, models)) or "none"
         raise GuerdonError(f"ensemble: models must be two or more different ones, got {names}. Name another.")
     writers.refuse_to_replace(models, [out])

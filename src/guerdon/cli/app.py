@@ -9,7 +9,7 @@ import errno
 import io
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -18,7 +18,16 @@ import typer.core
 from guerdon import __version__
 from guerdon.cli.destinations import protect_inputs
 from guerdon.cli.stopping import INTERRUPTED, report_stop, sigterm_as_ctrl_c
-from guerdon.errors import visible
+from guerdon.errors import short_path, visible
+
+ADVICE: Mapping[int | None, str] = {  # what the user can do about an error of the operating system that names a path
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free space, or pass another --out."),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "Check its permissions."),
+    errno.EROFS: "Pass another --out.",
+    errno.ENAMETOOLONG: "Pass a shorter path.",
+    errno.ELOOP: "Pass a path whose symbolic links end somewhere.",
+    errno.EIO: "Check the disk.",
+}
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -90,10 +99,10 @@ def main() -> None:
     except GuerdonError as error:
         _exit_with_error(" ".join(str(error).split()))
     except OSError as error:
-        advice = _advice_for(error)
+        advice = ADVICE.get(error.errno)
         if advice is None:
             raise
-        _exit_with_error(f"{error.filename or 'output'}: {error.strerror}. {advice}")
+        _exit_with_error(f"{short_path(error.filename or 'output')}: {error.strerror}. {advice}")
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
             sys.exit(report_stop())
@@ -125,14 +134,3 @@ class _VisibleFormatter(logging.Formatter):
 def _exit_with_error(message: str) -> None:
     print(visible(f"error: {message}"), file=sys.stderr)
     sys.exit(2)
-
-
-def _advice_for(error: OSError) -> str | None:
-    """What the user can do about an error of the operating system; None where it is not theirs to fix."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "Free space, or pass another --out."
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "Check its permissions."
-    if error.errno == errno.EROFS:
-        return "Pass another --out."
-    return None

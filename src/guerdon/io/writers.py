@@ -17,7 +17,7 @@ from guerdon.contracts import (
     GuerdonError,
     Rollouts,
 )
-from guerdon.errors import field_error
+from guerdon.errors import field_error, short_path
 from guerdon.io.parquet_rows import BATCH
 from guerdon.io.schema import Rejected, comparison_to_row, prompt_to_row, response_to_row
 from guerdon.io.temporary import remove, temporary_path
@@ -288,7 +288,7 @@ def explain_os_errors(path: str | Path) -> Iterator[None]:
 def cannot_write(path: str | Path, error: OSError) -> GuerdonError:
     """The one line for a path that the operating system would not let us write."""
     advice = _ADVICE.get(error.errno, "Pass another --out.")
-    return GuerdonError(f"cannot write {path}: {error.strerror}. {advice}")
+    return GuerdonError(f"cannot write {short_path(path)}: {error.strerror}. {advice}")
 
 
 _ADVICE: Mapping[int | None, str] = {
@@ -297,7 +297,7 @@ _ADVICE: Mapping[int | None, str] = {
         (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT), "Pass another --out, or change its permissions."
     ),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "Pass another --out: this path is taken."),
-    **dict.fromkeys((errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.EIO), "Pass another --out."),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.EIO, errno.ELOOP), "Pass another --out."),
 }
 
 

@@ -29,6 +29,7 @@ from pools import (
 from toys import Good
 
 from guerdon.contracts import GuerdonError, Response, Rollouts, as_prompt
+from guerdon.io import run_folder
 from guerdon.models.remote_policy import ServerError
 from guerdon.optimization.best_of_n.files import read_pool, write_pool
 from guerdon.optimization.best_of_n.report import to_report
@@ -93,6 +94,26 @@ def test_a_finished_pool_is_not_drawn_again(tmp_path):
     assert draws(details={"and": "2"})[0]
     assert draws(details=details)[0]
     assert not draws(details=details)[0]
+
+
+@pytest.mark.parametrize("is_redrawn", [False, True])
+def test_a_pool_whose_record_a_kill_prevented_is_whole_all_the_same(tmp_path, monkeypatch, is_redrawn):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out, policy = tmp_path / "pool.jsonl", WordPolicy()
+    if is_redrawn:  # over one that was drawn by an older version, say, whose record is there
+        write_toy_pool(out, 20, details={"version": "older"})
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "write_receipt", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_toy_pool(out, 20, details={"version": "newer"})
+    assert out.is_file()
+    counts, body = write_toy_pool(out, 20, policy=policy, details={"version": "newer"})
+    assert counts["prompts"] == 20
+    assert policy.calls == 0
+    assert body == write_toy_pool(tmp_path / "whole.jsonl", 20)[1]
+    assert not list(tmp_path.glob("*.journal"))
 
 
 def test_a_pool_that_was_made_of_something_else_is_refused_and_stays(tmp_path):

@@ -1,0 +1,64 @@
+"""Every command that writes: a new one gets a line here, and is held to all that the tests of this folder demand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A command in the folder that `make_folder` fills, and what it writes there.
+
+    words: the command, with relative paths. outputs: patterns of the files that have to be the same bytes after a kill and
+    the same command again. older: a command whose outputs it replaces. points: at how many operations it is killed, spread
+    evenly; few for a command that takes seconds.
+    """
+
+    words: str
+    outputs: tuple[str, ...]
+    older: str = ""
+    points: int = 12
+
+
+AUDIT = "audit.only=[accuracy,odds] audit.draws=100 audit.null_draws=100"
+TRAIN = "--base tiny train.max_steps=3 train.save_every=1 train.batch_size=4"
+WRITERS = {
+    "import": Writer("import d.jsonl --out new/x.jsonl", ("new/x.*",), "import e.jsonl --out new/x.jsonl"),
+    "import to Parquet": Writer("import d.jsonl --out new/x.parquet", ("new/x.*",)),
+    "split": Writer("split d.jsonl --out new", ("new/*",), "split e.jsonl --out new"),
+    "score": Writer("score a --data d.jsonl --out new/s.jsonl", ("new/s.*",), "score b --data e.jsonl --out new/s.jsonl"),
+    "calibrate": Writer("calibrate a --data d.jsonl", ("a/*",), points=4),
+    "calibrate to a copy": Writer(
+        "calibrate a --data d.jsonl --out new", ("new/*", "new/*/*"), "calibrate b --data e.jsonl --out new", points=6
+    ),
+    "uncertainty": Writer("uncertainty a --data d.jsonl --held-out e.jsonl --out new", ("new/*", "new/*/*"), points=3),
+    "ensemble": Writer("ensemble a b --out new", ("new/*", "new/*/*"), "ensemble b a --out new", points=6),
+    "repair": Writer("doctor a --repair new", ("new/*", "new/*/*"), points=3),
+    "audit": Writer(f"audit a --data d.jsonl --out new {AUDIT}", ("new/*",), points=4),
+    "train": Writer(f"train --data d.jsonl --out new {TRAIN}", ("new/config.yaml", "new/model/*"), points=4),
+    "best-of-n": Writer(
+        "optimize best-of-n --policy tiny --reward a --prompts d.jsonl --out new/pool.jsonl --n 2 best_of_n.max_tokens=3 "
+        "best_of_n.prompts_at_once=8 best_of_n.draws=100",
+        ("new/*",),
+        points=6,
+    ),
+}  # fmt: skip
+
+
+def make_folder(folder: Path, tiny: Path) -> None:
+    """Two models, two files of comparisons, and the language model `tiny`."""
+    import shutil
+
+    from toys import liked
+
+    from guerdon.api import data, saved_models
+    from guerdon.config import ModelOptions
+    from guerdon.models.directory.loading import create_reward_model
+
+    folder.mkdir()
+    shutil.copytree(tiny, folder / "tiny")
+    for seed, name in enumerate("ab"):
+        saved_models.save(create_reward_model(ModelOptions(base=str(folder / "tiny")), seed=seed), folder / name)
+    for seed, name in enumerate("de"):
+        data.write(folder / f"{name}.jsonl", liked(24, seed))
