@@ -13,7 +13,7 @@ from toys import liked
 
 from guerdon.api import data, saved_models
 from guerdon.cli.app import app
-from guerdon.cli.destinations import _destinations
+from guerdon.cli.destinations import destinations_of
 from guerdon.config import ModelOptions
 from guerdon.models.directory.loading import create_reward_model
 
@@ -171,4 +171,4 @@ def test_a_folder_that_another_process_writes_is_refused(here, name):
 def test_every_option_that_names_an_output_is_known_as_one():
     for command in app.registered_commands:
         options = {"out", "report", "sft", "comparisons", "repair"} & set(command.callback.__annotations__)
-        assert options == set(_destinations(command.callback)), command.name
+        assert options == set(destinations_of(command.callback)), command.name

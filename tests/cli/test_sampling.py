@@ -82,7 +82,7 @@ def test_a_prompt_on_the_command_line_prints_its_responses(tiny_dir):
         ((), "a file or a prompt must be given, got neither"),
         (("--prompt", "a", "--out", "x.jsonl"), "got --out and --prompt"),
         (("--prompts", "{prompts}"), "got --prompts. Give"),
-        (("--prompts", "{prompts}", "--out", "{prompts}"), "--prompts and --out must be different files"),
+        (("--prompts", "{prompts}", "--out", "{prompts}"), "must not be what is read, which the command would replace"),
         (("--prompts", "{prompts}", "--out", "x.txt"), "x.txt"),
         (("--prompts", "nowhere.jsonl", "--out", "x.jsonl"), "nowhere.jsonl"),
         (("--prompt", "a", "--n", 0), "best_of_n.n must be greater than or equal to 1, got 0"),

@@ -18,7 +18,7 @@ class Writer:
     words: str
     outputs: tuple[str, ...]
     older: str = ""
-    points: int = 12
+    points: int = 8
 
 
 AUDIT = "audit.only=[accuracy,odds] audit.draws=100 audit.null_draws=100"
@@ -37,6 +37,9 @@ WRITERS = {
     "repair": Writer("doctor a --repair new", ("new/*", "new/*/*"), points=3),
     "audit": Writer(f"audit a --data d.jsonl --out new {AUDIT}", ("new/*",), points=4),
     "train": Writer(f"train --data d.jsonl --out new {TRAIN}", ("new/config.yaml", "new/model/*"), points=4),
+    "sample": Writer(
+        "sample --policy tiny --prompts d.jsonl --out new/pool.jsonl --n 2 best_of_n.max_tokens=3", ("new/*",), points=4
+    ),
     "best-of-n": Writer(
         "optimize best-of-n --policy tiny --reward a --prompts d.jsonl --out new/pool.jsonl --n 2 best_of_n.max_tokens=3 "
         "best_of_n.prompts_at_once=8 best_of_n.draws=100",
@@ -44,6 +47,18 @@ WRITERS = {
         points=6,
     ),
 }  # fmt: skip
+
+
+ELSEWHERE = {  # commands that write and have no line above, and why
+    "quickstart": "its steps are those of the commands above",
+    "optimize ppo": "its checkpoints are those of train; tests/optimization kills it",
+    "optimize rloo": "is optimize ppo",
+    "optimize grpo": "is optimize ppo",
+    "compare": "writes a report as audit does",
+    "benchmark": "writes a report as audit does",
+    "audit overoptimization": "writes a report as audit does",
+    "audit tax": "writes a report as audit does",
+}
 
 
 def make_folder(folder: Path, tiny: Path) -> None:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from faults.commands import WRITERS, Writer, make_folder
+from faults.commands import ELSEWHERE, WRITERS, Writer, make_folder
 from faults.harness import KILLED, Ended, disk_full_from, kill_at, run, stop_at
 from leftovers import hidden
 from shell import guerdon as guerdon_here
+
+from guerdon.cli.destinations import destinations_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 
@@ -114,6 +116,14 @@ def import_all(folder: Path) -> None:
         with contextlib.chdir(folder):
             shutil.rmtree("new", ignore_errors=True)
             assert guerdon_here(*WRITERS[name].words.split()).code == 0
+
+
+def test_every_command_that_writes_is_held_to_this():
+    from guerdon.cli.app import app
+
+    writing = {c.name or c.callback.__name__ for c in app.registered_commands if destinations_of(c.callback)}
+    tested = {name for name in writing for writer in WRITERS.values() if f"{writer.words} ".startswith(f"{name} ")}
+    assert writing - tested == set(ELSEWHERE)
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from guerdon.config import Config, build
 from guerdon.contracts import Comparison, Message, Preference, Response
+from guerdon.errors import GuerdonError, short_path
 from guerdon.io import parquet_rows, readers, schema, writers
 
 
@@ -138,7 +139,7 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
     for path in (tmp_path, tmp_path / "file" / "a.txt", tmp_path / ("x" * 300)):
         line = one_line(lambda path=path: writers.write_text(path, "x"))
-        assert line.startswith(f"cannot write {path}: ")
+        assert line.startswith(f"cannot write {short_path(path)}: ")
         assert "Pass another --out" in line
     assert "the ending must be .jsonl, .jsonl.gz or .parquet, got '.csv'" in one_line(
         lambda: writers.write_comparisons(tmp_path / "a.csv", [])
@@ -201,7 +202,7 @@ def test_rejected_rows_are_written_whole_with_their_reasons(tmp_path):
 
 
 def test_parts_get_their_names_together_or_not_at_all(tmp_path, monkeypatch):
-    parts = [("train", next(some_comparisons())), ("audit", next(some_comparisons(1, 1)))]
+    parts = list(zip(("train", "audit"), some_comparisons(1), strict=True))
     writers.write_parts(tmp_path, parts, ("train", "audit"))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     fsync, calls = os.fsync, []
@@ -214,7 +215,7 @@ def test_parts_get_their_names_together_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(GuerdonError, match="No space left"):
-        writers.write_parts(tmp_path, parts[::-1] * 3, ("train", "audit"))
+        writers.write_parts(tmp_path, parts * 3, ("train", "audit"))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -43,6 +43,7 @@ class Destination:
 
 FILE: Final = Destination("file")
 RESUMABLE_FILE: Final = Destination("file", resumes=True)
+POOL_FILE: Final = Destination("file", ("NAME.jsonl.made.json", "NAME.jsonl.replies.json"), resumes=True)
 REPORT_FILES: Final = ("report.html", "report.md", "report.json")
 REPORT_FOLDER: Final = Destination("folder", REPORT_FILES)
 RUN_FOLDER: Final = Destination(
@@ -57,7 +58,7 @@ RUN_FOLDER: Final = Destination(
 
 def protect_inputs(command: Callable[..., None]) -> Callable[..., None]:
     """The command, which first looks where it would write, and holds its folders until it ends."""
-    destinations = _destinations(command)
+    destinations = destinations_of(command)
 
     @functools.wraps(command)
     def protected(**values: Any) -> None:
@@ -74,7 +75,7 @@ def protect_inputs(command: Callable[..., None]) -> Callable[..., None]:
     return protected
 
 
-def _destinations(command: Callable[..., None]) -> dict[str, Destination]:
+def destinations_of(command: Callable[..., None]) -> dict[str, Destination]:
     """The parameters that name a destination."""
     parameters = inspect.signature(command, eval_str=True).parameters.values()
     marks = {parameter.name: get_args(parameter.annotation)[1:] for parameter in parameters}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.destinations import FILE, REPORT_FOLDER, Destination
+from guerdon.cli.destinations import FILE, POOL_FILE, REPORT_FOLDER
 from guerdon.cli.options import (
     AsJson,
     ConfigFile,
@@ -21,8 +21,6 @@ from guerdon.cli.options import (
     with_option_groups,
 )
 from guerdon.cli.output import print_facts, print_report
-
-POOL_FILE = Destination("file", ("NAME.jsonl.made.json", "NAME.jsonl.replies.json"), resumes=True)
 
 
 @dataclass(frozen=True, kw_only=True)

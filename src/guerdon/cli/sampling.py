@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from guerdon.cli.app import app
+from guerdon.cli.destinations import POOL_FILE
 from guerdon.cli.options import AsJson, ConfigFile, Overrides, given_options, settings_from
 from guerdon.cli.output import print_facts, print_rows
 
@@ -31,6 +32,7 @@ def sample(
     out: Annotated[
         Path | None,
         typer.Option("--out", help="JSONL: one row per prompt with its responses.", show_default=False),
+        POOL_FILE,
     ] = None,
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="One prompt, instead of --prompts.", show_default=False)
@@ -65,8 +67,6 @@ def sample(
         )
     model = optimization.load_policy(**settings.policy.model_dump(exclude_unset=True))
     if prompts is not None and out is not None:
-        if prompts.resolve() == out.resolve():
-            raise GuerdonError(f"--prompts and --out must be different files, got {out} twice. Give each its own.")
         counts = optimization.sample(model, readers.read_prompts(prompts), out, **options.model_dump())
         print_facts({**counts, "out": str(out)}, json)
         return

@@ -79,13 +79,8 @@ class Worker:
 
 def _score_in_workers(
     first: Chunk, stream: Iterator[Chunk | GuerdonError], load_model: LoadModel, num: int
-<<<<<<< HEAD
 ) -> Iterator[tuple[Chunk, ChunkScores]]:
-    workers = [_start_worker(load_model, index, num) for index in range(num)]
-=======
-) -> Iterator[tuple[Chunk, Values]]:
     workers: list[Worker] = []
->>>>>>> cc60032 (A pool's file and its record count together, a split's parts appear together, and workers end with the command that started them)
     try:
         for index in range(num):
             with _interrupts_held_back():
@@ -191,15 +186,10 @@ def _start_worker(load_model: LoadModel, index: int, num: int) -> Worker:
 
 
 def _work(pipe: Connection, load_model: LoadModel, index: int, num: int) -> None:
-<<<<<<< HEAD
     """Send None once the model is loaded, then scores for each (prompts, responses); an error is sent as text."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the main one ends us
-=======
-    """Send None once the model is loaded, then rewards for each (prompts, responses); an error is sent as text."""
     if sys.platform != "win32":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
->>>>>>> cc60032 (A pool's file and its record count together, a split's parts appear together, and workers end with the command that started them)
     threading.Thread(target=_exit_with_the_main_process, daemon=True).start()
     torch.set_num_threads(max(1, torch.get_num_threads() // num))
     with suppress(EOFError, ConnectionError):  # the main process has ended
