@@ -18,7 +18,10 @@ from guerdon.contracts import (
     as_prompt,
 )
 from guerdon.models.calibrated import CalibratedModel
-from guerdon.models.card import Calibration
+from guerdon.models.card import Calibration, Card
+from guerdon.models.directory.formats import card_as_json, card_from_json
+from guerdon.reporting.card import model_card
+from guerdon.reporting.words import headline
 
 OPTIONS = CalibrateOptions(bins=10)
 
@@ -83,6 +86,30 @@ def test_margins_without_a_mistake_are_reported():
     rows = [Comparison(as_prompt(f"p{i}"), (Response("good"), Response("no")), Preference(q=1.0)) for i in range(30)]
     _, report = fit_calibrated_model(Good(), rows, OPTIONS)
     assert "The margins separate every pair" in titles(report)
+
+
+def test_a_temperature_that_the_data_do_not_determine_is_not_stored():
+    """Of thirty pairs seventeen are ordered correctly, hardly more than by a coin: the interval spans orders of magnitude."""
+    texts = (Response("good good good"), Response("no"))
+    rows = [Comparison(as_prompt(f"p{i}"), texts, Preference(q=float(i > 12))) for i in range(30)]
+    model, report = fit_calibrated_model(Good(0.1), rows, OPTIONS)
+    fitted = report.estimates["temperature_fitted"]
+    assert fitted.high > 10 * fitted.low
+    assert model.calibration.temperature == report.estimates["temperature"].value == 1.0
+    assert "the data do not determine a temperature: fitted" in model.calibration.note
+    assert "No temperature is stored" in titles(report)
+    assert "no temperature is stored" in headline(report).lower()
+    assert report.estimates["nll_after"] == report.estimates["nll_before"]
+    stored = model.calibration.as_dict()
+    assert card_from_json(card_as_json(Card(model.calibration)), "reward.json").calibration == model.calibration
+    assert model.calibration.note in model_card(report, {"calibration": stored})
+
+
+def test_a_temperature_that_is_stored_has_no_note():
+    model, report = fit_calibrated_model(Good(2.0), comparisons(200), OPTIONS)
+    assert model.calibration.note == ""
+    assert "note" not in model.calibration.as_dict()
+    assert "temperature_fitted" not in report.estimates
 
 
 def test_few_groups_are_reported():

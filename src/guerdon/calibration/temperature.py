@@ -18,7 +18,7 @@ from guerdon.models.calibrated import CalibratedModel, strip_calibration
 from guerdon.models.calibration_error import QUANTITIES as ODDS_QUANTITIES
 from guerdon.models.calibration_error import is_miscalibrated, measure_null, measure_odds
 from guerdon.models.card import Calibration
-from guerdon.models.estimates import SCALE
+from guerdon.models.estimates import SCALE, number
 from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
 from guerdon.progress import Progress
 
@@ -33,6 +33,7 @@ __all__ = ["fit_calibrated_model"]
 DRAWS = 500  # bootstrap draws; each refits the temperature
 FOLDS: Final = 5
 MIN_GROUPS: Final = 20
+MAX_RATIO: Final = 10.0  # of the ends of the temperature's interval; beyond it not even the order of magnitude is known
 
 ODDS_BEFORE_AND_AFTER: Mapping[str, Quantity] = {
     f"{name}_{when}": quantity.variant(when)
@@ -41,6 +42,9 @@ ODDS_BEFORE_AND_AFTER: Mapping[str, Quantity] = {
 }
 QUANTITIES: Mapping[str, Quantity] = {
     "temperature": Quantity("temperature", "number", SCALE, "raw units of reward in one nat"),
+    "temperature_fitted": Quantity(
+        "temperature, not stored", "number", SCALE, "fitted, but not determined by the data"
+    ),
     **REFERENCE_QUANTITIES,
     **ODDS_BEFORE_AND_AFTER,
 }
@@ -58,7 +62,8 @@ def fit_calibrated_model(
 
     The comparisons must not be ones the model was trained on. "After" is cross-fitted: each pair is judged by a temperature
     fitted to other groups. `reference` holds samples of the policy to be optimized; their rewards give the reference mean
-    and spread. A model that is already calibrated is calibrated again from its raw rewards.
+    and spread. A model that is already calibrated is calibrated again from its raw rewards. A temperature whose interval spans
+    more than a factor of MAX_RATIO is not stored: 1 is, with the reason as the calibration's note.
     """
     raw = strip_calibration(model)
     if not isinstance(raw, RewardModel):
@@ -68,12 +73,14 @@ def fit_calibrated_model(
     pairs = usable_pairs(score_comparisons(raw, comparisons, progress=progress))
     estimates, findings = _measure_temperature(pairs, options) if options.temperature else ({}, ())
     temperature = estimates["temperature"].value if options.temperature else 1.0
+    note = _why_not_stored(estimates.get("temperature_fitted"))
     calibration = Calibration(temperature)
     if reference is not None:
         calibration, reference_estimates = measure_reference(
             raw, reference, temperature, draws=DRAWS, seed=options.seed
         )
         estimates |= reference_estimates
+    calibration = replace(calibration, note=note)
     about = {
         "comparisons": str(len(comparisons)),
         "pairs": str(len(pairs)),
@@ -126,8 +133,13 @@ def _measure_temperature(
     def temperature(rows: Int[np.ndarray, " m"]) -> float:
         return float(fit_temperature(pairs.margin[rows], pairs.q[rows], pairs.weight[rows]))
 
-    estimates = {"temperature": Estimate(*bootstrap(temperature, pairs.group, DRAWS, options.seed))}
-    after = replace(pairs, margin=pairs.margin / cross_fitted_temperature(pairs, options.seed))
+    fitted = Estimate(*bootstrap(temperature, pairs.group, DRAWS, options.seed))
+    if _is_determined(fitted):
+        estimates = {"temperature": fitted}
+        after = replace(pairs, margin=pairs.margin / cross_fitted_temperature(pairs, options.seed))
+    else:
+        estimates = {"temperature": Estimate(1.0, math.nan, math.nan, fitted.n), "temperature_fitted": fitted}
+        after = pairs
     for when, calibrated in (("before", pairs), ("after", after)):
         odds = measure_odds(calibrated, bins=options.bins, draws=DRAWS, seed=options.seed)
         estimates |= {f"{name}_{when}": estimate for name, estimate in odds.items()}
@@ -136,8 +148,22 @@ def _measure_temperature(
     return estimates, _findings(estimates, pairs, is_miscalibrated(null))
 
 
+def _is_determined(temperature: Estimate) -> bool:
+    """Whether the interval has ends within a factor of MAX_RATIO, and neither is a bound of the fit."""
+    lowest, highest = (math.exp(end) for end in LOG_TEMPERATURE_RANGE)
+    is_inside = lowest * (1 + 1e-9) < temperature.low and temperature.high < highest * (1 - 1e-9)  # False for NaN
+    return is_inside and temperature.high <= MAX_RATIO * temperature.low
+
+
+def _why_not_stored(fitted: Estimate | None) -> str:
+    """Why a fitted temperature is not stored; empty where there is none."""
+    if fitted is None:
+        return ""
+    return f"the data do not determine a temperature: fitted {number(fitted)} on {fitted.n} groups, so 1 is kept"
+
+
 def _findings(estimates: dict[str, Estimate], pairs: ScoredPairs, is_still_off: bool) -> tuple[Finding, ...]:
-    temperature = estimates["temperature"]
+    temperature = estimates.get("temperature_fitted", estimates["temperature"])
     lowest, highest = (math.exp(end) for end in LOG_TEMPERATURE_RANGE)
     findings: list[Finding] = []
 
@@ -155,6 +181,12 @@ def _findings(estimates: dict[str, Estimate], pairs: ScoredPairs, is_still_off: 
             "The margins separate every pair",
             f"the temperature is at its lower bound, {lowest:.3g}, on {len(pairs)} pairs",
             "Check that these comparisons were not trained on.",
+        )
+    if "temperature_fitted" in estimates:
+        warn(
+            "No temperature is stored",
+            _why_not_stored(temperature),
+            f"Calibrate on more prompts, until the interval's ends are within a factor of {MAX_RATIO:.0f} of each other.",
         )
     if pairs.num_groups < MIN_GROUPS:
         warn(

@@ -25,6 +25,7 @@ class Calibration:
 
     temperature: raw units per nat. reference_mean, reference_spread: mean and standard deviation, in raw units, of the
     rewards of a reference policy's samples. provenance: which policy and prompts those were, empty if none were measured.
+    note: why the temperature is 1 although one was fitted; empty otherwise.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = AS_STORED
@@ -33,6 +34,7 @@ class Calibration:
     reference_mean: float = 0.0
     reference_spread: float = 1.0
     provenance: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    note: str = ""
 
     def __post_init__(self) -> None:
         """Refuse values that are not a scale."""
@@ -50,6 +52,7 @@ class Calibration:
             "reference_mean": self.reference_mean,
             "reference_spread": self.reference_spread,
             "provenance": dict(self.provenance),
+            **({"note": self.note} if self.note else {}),
         }
 
     @classmethod
@@ -58,7 +61,7 @@ class Calibration:
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(values) - set(known)):
             raise GuerdonError(f"calibration: unknown key {unknown[0]!r}. Use only {', '.join(known)}.")
-        if missing := [name for name in known if name not in values]:
+        if missing := [name for name in known if name not in values and name != "note"]:
             raise GuerdonError(f"calibration: {missing[0]} is missing. Add it, or calibrate again.")
         if not isinstance(values["provenance"], Mapping):
             raise GuerdonError(

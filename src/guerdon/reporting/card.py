@@ -94,6 +94,8 @@ def _scale_lines(facts: Mapping[str, Any]) -> list[str]:
     if not isinstance(scale, Mapping):
         return []
     lines = ["## Scale", "", f"* temperature: {scale.get('temperature', 1.0):.6g} raw units in one nat"]
+    if scale.get("note"):
+        lines[-1] += f" ({scale['note']})"
     if scale.get("provenance"):
         mean, spread = scale.get("reference_mean", 0.0), scale.get("reference_spread", 1.0)
         lines.append(f"* a reference policy's replies: mean {mean:.6g}, spread {spread:.6g}, in raw units")
