@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import pytest
 
-from guerdon.config import CheckOptions
+from guerdon.api.data import stream_comparisons
+from guerdon.config import CheckOptions, ImportOptions
 from guerdon.contracts import Comparison, Message, Preference, Prompt, Response, ToolCall, as_prompt
 from guerdon.data.checks import LEAK_LENGTH, check
 from guerdon.data.files import Rejects
@@ -254,3 +255,10 @@ def test_rows_that_cannot_be_used_are_an_error_with_the_first_reason():
     (finding,) = report.findings
     assert (finding.severity, finding.title) == ("error", "Rows that cannot be used")
     assert finding.evidence == "1 of 201 rows; the first is a.jsonl:3: is not valid JSON. Delete the line."
+
+
+def test_faults_are_named_by_the_rows_of_their_file(tmp_path):
+    (tmp_path / "a.csv").write_text("prompt,first,second,label\nq,a,b,a\nq,a,b,a\nr,a,b,b\n")
+    report = check(stream_comparisons([tmp_path / "a.csv"], ImportOptions()), CheckOptions())
+    (finding,) = (f for f in report.findings if f.title == "Exact duplicates")
+    assert finding.evidence.endswith(f": {tmp_path / 'a.csv'}:3")

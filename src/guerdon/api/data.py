@@ -55,7 +55,7 @@ def stream_comparisons(
     rows = count_rejects(import_files(sources, options, say), rejects)
     yield from require_usable((row for row in rows if isinstance(row, Comparison)), rejects)
     if rejects.count and is_reported:
-        note(f"{', '.join(map(str, sources))}: {rejects.count:,} rows set aside; the first is {rejects.first_reason}")
+        note(f"{', '.join(map(str, sources))}: {rejects.number} set aside; the first is {rejects.first_reason}")
 
 
 def write(path: str | Path, comparisons: Iterable[Comparison]) -> int:

@@ -55,5 +55,5 @@ def score_file(
     else:
         counts = score_rows(lambda _: model, sources, out, None, chunk=chunk, rows=rows)
     if rejects.count:
-        note(f"{', '.join(map(str, sources))}: {rejects.count:,} rows left out; the first is {rejects.first_reason}")
+        note(f"{', '.join(map(str, sources))}: {rejects.number} left out; the first is {rejects.first_reason}")
     return counts

@@ -108,7 +108,7 @@ class _Counts:
     """What the pass remembers.
 
     ids: hash of an id -> hash of the first row that has it. pairs: unordered pair -> 1 if it was judged one way, 2 the
-    other way, 3 both. fault_ids: the first few ids per fault. first: decided pairs whose first response is preferred.
+    other way, 3 both. fault_ids: the first few locations, or else ids, per fault. first: decided pairs whose first response is preferred.
     length_score: sum over comparisons of the share of pairs in which the longer response is preferred, equal lengths counted
     half. longer: the same without equal lengths.
     """
@@ -136,7 +136,7 @@ def _add(comparison: Comparison, counts: _Counts, options: CheckOptions, tokens:
         counts.faults[fault] += 1
         ids = counts.fault_ids.setdefault(fault, [])
         if len(ids) < options.max_examples:
-            ids.append(comparison.id)
+            ids.append(comparison.prompt.location or comparison.id)
     counts.prompts[_add_fingerprints(comparison, counts.fingerprints)] += 1
     _add_lengths(comparison, counts)
 

@@ -37,6 +37,11 @@ class Rejects:
         self.first = self.first or row
 
     @property
+    def number(self) -> str:
+        """Such as "1 row" or "2,000 rows"."""
+        return f"{self.count:,} row{'s' if self.count != 1 else ''}"
+
+    @property
     def first_reason(self) -> str:
         """The location of the first row and its reason."""
         return f"{self.first.place}: {self.first.reason}" if self.first else ""

@@ -143,7 +143,7 @@ class _Builder:
         self.too_long: dict[
             str, int
         ] = {}  # tokens of the longest response of each comparison that is too long, by its row
-        self.identical: list[str] = []  # ids of comparisons whose responses are the same to the model
+        self.identical: list[str] = []  # locations or ids of comparisons whose responses are the same to the model
         self.kept: list[Comparison] = []
         self.num_dropped = self.num_seen = 0
         # Encodes texts of any length: under "refuse" the error at the end counts all of them.
@@ -166,7 +166,7 @@ class _Builder:
                 return
             rows = [self.text.truncate(row).ids for row in rows]
         if self.options.loss != "attributes" and all(np.array_equal(rows[0], row) for row in rows[1:]):
-            self.identical.append(comparison.id)
+            self.identical.append(comparison.prompt.location or comparison.id)
             return
         self.ids += rows
         self.lengths += map(len, rows)
