@@ -176,6 +176,10 @@ def test_messages_may_be_text_in_a_cell_or_have_the_names_of_other_programs():
         assert [response.text for response in item.responses] == ["Iron.", "Wood."]
 
 
+def test_an_error_about_the_texts_of_an_item_can_name_its_row():
+    assert [item.prompt.location for item in items_of("pairs")] == [f"mine.jsonl: item {i}" for i in (1, 2, 3)]
+
+
 def test_a_table_writes_numbers_as_text():
     row = {"bias": "length", "instruction": "i", "response1": "a", "response2": "b", "label": "2", "id": ""}
     assert items_of("evalbiasbench", [row])[0].correct == (1,)

@@ -79,12 +79,18 @@ def read_items(rows: Iterable[tuple[str, Any]], name: str = "auto") -> tuple[str
             if not isinstance(row, Mapping):
                 raise field_error("row", "an object with named fields", row)
             name = detect(row, place) if name == "auto" else name
-            items.append(READERS[name](row, place, len(items)))
+            items.append(_at(place, READERS[name](row, place, len(items))))
         except GuerdonError as error:
             raise GuerdonError(f"{place}: {error}") from None
     if not items:
         raise GuerdonError("benchmark: rows must be at least one, got none. Give the benchmark's file.")
     return name, _with_unique_ids(items)
+
+
+def _at(place: str, item: Item) -> Item:
+    """The item, whose prompts have the location of its row: errors about its texts name it."""
+    own_prompts = tuple(prompt.at(place) for prompt in item.own_prompts)
+    return replace(item, prompt=item.prompt.at(place), own_prompts=own_prompts)
 
 
 def unpack(value: object, place: str) -> Iterator[tuple[str, Any]]:
