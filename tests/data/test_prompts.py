@@ -60,6 +60,16 @@ def test_the_column_of_the_prompt_is_found_for_labeled_rows_too():
     assert lines_of(row) == ["format: labeled, prompt=question (detected)"]
 
 
+@pytest.mark.parametrize(
+    "write", [list, repr, lambda turns: MARKS["Anthropic"].format(*(turn["content"] for turn in turns))]
+)
+def test_conversations_that_hold_their_prompt_need_no_column_for_it(write):
+    row = {"chosen": write(talk(BOTH[0])), "rejected": write(talk(BOTH[1])), "query": "suns", "context": "A text."}
+    imported = one(row)
+    assert (turns(imported), preferred(imported)) == (["u:What is the sun?"], BOTH)
+    assert lines_of(row)[-1] == "columns not used: query, context"
+
+
 def test_two_columns_that_could_be_the_prompt_are_asked_about():
     row = {**PAIR, "question": "How is it?", "context": "A text about the sea."}
     with pytest.raises(

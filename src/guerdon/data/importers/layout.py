@@ -12,6 +12,7 @@ from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.data.importers.columns import COLUMNS, MEDIA, SHARED, Row
 from guerdon.data.importers.labels import LabelReader
+from guerdon.data.importers.plain_text import as_transcript
 from guerdon.errors import did_you_mean, show_value
 from guerdon.io.messages import messages_in
 
@@ -98,7 +99,8 @@ def find_layout(head: list[tuple[str, Any]], importers: Mapping[str, Importer], 
     names = {str(name): None for _, row in rows for name, value in row.items() if value is not None}
     _refuse_wrong_columns(options.columns, {str(name): None for _, row in rows for name in row})
     columns = dict(options.columns)
-    columns |= _detected_pair(names, columns) | (_detected_prompt(names, columns, rows) if rows else {})
+    columns |= _detected_pair(names, columns)
+    columns |= _detected_prompt(names, columns, rows)
     scale = KNOWN_SCALES.get((columns.get("first", ""), columns.get("label", "")))
     if options.format != "auto":
         return Layout(options.format, columns, options.columns, scale)
@@ -114,7 +116,7 @@ def find_layout(head: list[tuple[str, Any]], importers: Mapping[str, Importer], 
 
 def _detected_prompt(names: Iterable[str], given: Mapping[str, str], rows: list[tuple[str, Any]]) -> dict[str, str]:
     """The column of the prompt, if it is called as such columns often are; two of them are an error."""
-    if "prompt" in given or "prompt" in names:
+    if "prompt" in given or "prompt" in names or any(_has_whole_conversations(_rename(row, given)) for _, row in rows):
         return {}
     if given.get("first") == "human_ref_A" or {"human_ref_A", "history"} <= set(names):
         return {"prompt": "history"}
@@ -127,6 +129,18 @@ def _detected_prompt(names: Iterable[str], given: Mapping[str, str], rows: list[
     if not candidates and "input" in names and "input" not in given.values():
         candidates = ["input"]
     return {"prompt": candidates[0]} if candidates else {}
+
+
+def _has_whole_conversations(row: Row) -> bool:
+    """Whether the responses of a row hold the prompt themselves: transcripts, or messages with a turn of the user."""
+    try:
+        value = messages_in(row.get("chosen", row.get("first")), "chosen")
+    except GuerdonError:  # the row is rejected with this reason when it is read
+        return False
+    if isinstance(value, str):
+        return as_transcript(value) is not None
+    turns = value if isinstance(value, list | tuple) else ()
+    return any(isinstance(turn, Mapping) and turn.get("role", turn.get("from")) in ("user", "human") for turn in turns)
 
 
 def _detected_pair(names: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
