@@ -17,11 +17,12 @@ import guerdon
 from guerdon import GuerdonError
 from guerdon.api.overoptimization import run_report
 from guerdon.config import ModelOptions, build
-from guerdon.contracts import as_prompt
+from guerdon.contracts import Response, as_prompt
 from guerdon.models.calibrated import CalibratedModel
 from guerdon.models.card import Calibration
 from guerdon.models.directory.loading import create_reward_model
 from guerdon.models.ensemble import Ensemble
+from guerdon.models.reward_model import ScalarRewardModel
 from guerdon.optimization import loop
 from guerdon.optimization.rewards import combined
 
@@ -231,12 +232,30 @@ def test_the_name_of_a_reward_changes_no_fingerprint(tiny_dir):
     assert combined({"rm": model}, [2.0]).fingerprint != combined({"rm": model}).fingerprint
 
 
-def test_a_template_is_compared_with_that_of_members_and_of_gold(tiny_dir, tmp_path):
+def test_a_template_is_compared_with_that_of_members(tiny_dir, tmp_path):
     model = CalibratedModel(create_reward_model(ModelOptions(base=str(tiny_dir))), Calibration())
     other = small_policy(tiny_dir, system="be kind")
-    for given in ({"reward": Ensemble([model, model])}, {"reward": kindness, "gold": model}):
-        with pytest.raises(GuerdonError, match=r"must share a system message, .* Set policy\.system=null"):
-            guerdon.best_of_n(other, given.pop("reward"), PROMPTS, tmp_path / "x.jsonl", **given)
+    with pytest.raises(GuerdonError, match=r"must share a system message, .* Set policy\.system=null"):
+        guerdon.best_of_n(other, Ensemble([model, model]), PROMPTS, tmp_path / "x.jsonl")
+
+
+def test_a_gold_judge_reads_conversations_in_its_own_way(tiny_dir, tmp_path):
+    """Another system message than the policy and the reward have, or none."""
+    reward, gold = (
+        CalibratedModel(create_reward_model(ModelOptions(base=str(tiny_dir), system=system), seed=seed), Calibration())
+        for seed, system in enumerate(("be kind", "be right"))
+    )
+    policy = small_policy(tiny_dir, system="be kind")
+    guerdon.best_of_n(policy, reward, PROMPTS, tmp_path / "pool.jsonl", gold=gold, n=2, max_tokens=4)
+    row = json.loads((tmp_path / "pool.jsonl").read_text("utf-8").splitlines()[0])
+    prompt = row["prompt"][0]["content"]
+    replies = [Response(reply["text"], finish=reply.get("finish")) for reply in row["responses"]]
+    np.testing.assert_allclose(row["gold"], gold.score([prompt] * 2, replies).value, atol=1e-5)
+    without = CalibratedModel(ScalarRewardModel(gold.model.network, reward.model.text, gold.model.card), Calibration())
+    assert np.abs(np.array(row["gold"]) - without.score([prompt] * 2, replies).value).max() > 1e-3
+    config = build({"optimize": {**SMALL, "check_every": 1}})
+    done = guerdon.optimize(policy, reward, PROMPTS, gold=gold, held_out=HELD_OUT, config=config)
+    assert np.isfinite(done.checks[-1].gold).all()
 
 
 def test_an_ensemble_has_a_reference_scale_but_starts_no_value_model(tiny_dir, monkeypatch):

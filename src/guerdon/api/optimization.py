@@ -77,7 +77,7 @@ def best_of_n(
     chosen = make(BestOfNOptions, options)
     questions = [as_prompt(prompt) for prompt in prompts]
     target, judge = _reward_and_gold(reward, gold)
-    _refuse_other_templates(policy, target, judge)
+    _refuse_other_templates(policy, target)
     if chosen.most_n is not None and chosen.most_n > chosen.n:
         raise GuerdonError(
             f"best_of_n.most_n must be at most best_of_n.n={chosen.n}, the replies sampled to each prompt, "
@@ -160,7 +160,7 @@ def optimize(
         log.warning("%d held-out prompts are among the training prompts too; training leaves them out", len(both))
         train_prompts = [prompt for prompt in train_prompts if prompt not in both]
     calibrated = _single_calibrated_model(target)
-    _refuse_other_templates(policy, target, judge)
+    _refuse_other_templates(policy, target)
 
     def on_start() -> None:
         if folder and PartialState().is_main_process:
@@ -206,14 +206,16 @@ def refuse_other_template(policy: LanguagePolicy, model: ScalarRewardModel) -> N
     raise GuerdonError(f"{shared} a system message, got {policy.system!r} and {text.system!r}. Set {own}.")
 
 
-def _refuse_other_templates(policy: Any, reward: Reward, gold: Reward | None) -> None:
-    """Apply refuse_other_template to every Guerdon model in the reward and gold. Skip remote policies: their server renders prompts."""
+def _refuse_other_templates(policy: Any, reward: Reward) -> None:
+    """Apply refuse_other_template to every Guerdon model in the reward. Skip remote policies: their server renders prompts.
+
+    A gold judge may read conversations in its own way: nothing is trained against it.
+    """
     from guerdon.models.policy import LanguagePolicy
 
-    for judge in (reward, gold):
-        for model in judge.models if judge is not None and isinstance(policy, LanguagePolicy) else ():
-            if isinstance(model, ScalarRewardModel):
-                refuse_other_template(policy, model)
+    for model in reward.models if isinstance(policy, LanguagePolicy) else ():
+        if isinstance(model, ScalarRewardModel):
+            refuse_other_template(policy, model)
 
 
 def _reward(given: Any) -> Reward:
