@@ -15,7 +15,8 @@ import numpy as np
 from guerdon.auditing.measures.accuracy import groups_to_detect
 from guerdon.contracts import Curve, Estimate, Example, Finding, GuerdonError, Quantity, Report, digest_all
 from guerdon.formulas.agreement import pair_accuracy
-from guerdon.formulas.calibration import ece, nll
+from guerdon.formulas.calibration import nll
+from guerdon.formulas.calibration_error import calibration_error, debiased_error
 from guerdon.formulas.clustered import sign_flip_p_value
 from guerdon.formulas.resampling import bootstrap
 from guerdon.models.calibration_error import ODDS
@@ -171,14 +172,14 @@ def _odds(a: ScoredPairs, b: ScoredPairs, options: AuditOptions) -> dict[str, Es
     mean = partial(estimate_mean, groups=a.group, weight=a.weight)
 
     def error(pairs: ScoredPairs, rows: Int[np.ndarray, " m"]) -> float:
-        return float(ece(pairs.margin[rows], pairs.q[rows], options.bins))
+        return debiased_error(pairs.margin[rows], pairs.q[rows], pairs.group[rows], options.bins)
 
     return {
         "nll_a": mean(nll_a),
         "nll_b": mean(nll_b),
         "nll_difference": mean(nll_a - nll_b),
-        "ece_a": _centered(partial(error, a), a, options),
-        "ece_b": _centered(partial(error, b), a, options),
+        "ece_a": Estimate(*calibration_error(a.margin, a.q, a.group, options.bins)),
+        "ece_b": Estimate(*calibration_error(b.margin, b.q, b.group, options.bins)),
         "ece_difference": _centered(lambda rows: error(a, rows) - error(b, rows), a, options),
     }
 

@@ -25,7 +25,7 @@ PERCENT: Final = "\N{NO-BREAK SPACE}%"
 NUM_NAMED: Final = 3  # faults named in a limit
 MANY_DECISIONS: Final = 0.50  # a fault that flips most decisions matters more than anything else that the model knows
 SOME_DECISIONS: Final = 0.05
-MAX_EXCESS_ECE: Final = 0.05  # calibration error beyond what a calibrated model would show
+MAX_CALIBRATION_ERROR: Final = 0.05  # calibration error beyond what a calibrated model would show
 MAX_TEMPERATURE_RATIO: Final = 2.0  # highest over lowest temperature of a source
 MAX_TRUNCATED: Final = 0.01
 MIN_POSITION_CONSISTENCY: Final = 0.9
@@ -276,15 +276,14 @@ def _without_fault(report: Report, ruling: Callable[..., Ruling]) -> Ruling:
 
 def odds_are_calibrated(report: Report) -> Ruling:
     """Reading rewards as probabilities, and weighing them against other terms, depends on this."""
-    wanted = f"calibration error at most {100 * MAX_EXCESS_ECE:.0f} points above its null, by its interval"
+    wanted = f"calibration error at most {100 * MAX_CALIBRATION_ERROR:.0f} points, by its interval"
     ruling = partial(Ruling, "Its odds are calibrated", wanted=wanted, effect="limit")
-    if not {"ece", "ece_null"} <= set(report.estimates):
+    if "ece" not in report.estimates:
         return ruling("unknown", "calibration was not measured")
-    ece, null = (report.estimates[key] for key in ("ece", "ece_null"))
-    excess = Estimate(ece.value - null.value, ece.low - null.value, ece.high - null.value, ece.n)
-    state = compare_with(MAX_EXCESS_ECE, excess, "at most")
-    measured = f"calibration error {percent(ece)}, {percent(null)} if the odds were right"
-    ruling = partial(ruling, state, measured, estimates={"ece": ece, "ece_null": null})
+    ece = report.estimates["ece"]
+    state = compare_with(MAX_CALIBRATION_ERROR, ece, "at most")
+    measured = f"calibration error {percent(ece)}"
+    ruling = partial(ruling, state, measured, estimates={"ece": ece})
     if state == "passed":
         return ruling()
     limit = "use it to rank only: calibrate it before its rewards are read as odds or added to other terms"

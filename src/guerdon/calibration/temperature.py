@@ -141,9 +141,9 @@ def _measure_temperature(
         estimates = {"temperature": Estimate(1.0, math.nan, math.nan, fitted.n), "temperature_fitted": fitted}
         after = pairs
     for when, calibrated in (("before", pairs), ("after", after)):
-        odds = measure_odds(calibrated, bins=options.bins, draws=DRAWS, seed=options.seed)
+        odds = measure_odds(calibrated, bins=options.bins)
         estimates |= {f"{name}_{when}": estimate for name, estimate in odds.items()}
-    null = measure_null(after, estimates["ece_after"].value, bins=options.bins, draws=DRAWS, seed=options.seed)
+    null = measure_null(after, bins=options.bins, draws=DRAWS, seed=options.seed)
     estimates |= {f"{name}_after": estimate for name, estimate in null.items()}
     return estimates, _findings(estimates, pairs, is_miscalibrated(null))
 
@@ -197,7 +197,7 @@ def _findings(estimates: dict[str, Estimate], pairs: ScoredPairs, is_still_off: 
     if is_still_off:
         warn(
             "One temperature does not correct the odds",
-            f"calibration error {estimates['ece_after']}, {estimates['ece_null_after']} if the odds were right",
+            f"calibration error {estimates['ece_after']}, after the noise of this many pairs is taken out",
             "Read the reliability curve of the audit; look for sources that differ.",
         )
     return tuple(findings)

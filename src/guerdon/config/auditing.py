@@ -14,7 +14,11 @@ class AuditOptions(Options):
 
     only: list[str] = Field(default_factory=list, description="Parts to measure; all that apply to the model if empty.")
     skip: list[str] = Field(default_factory=list, description="Parts to leave out, such as the slow ones.")
-    bins: int = Field(15, ge=2, description="Equal-mass bins of confidence in the reliability curve.")
+    bins: int = Field(
+        15,
+        ge=2,
+        description="Most equal-mass bins of confidence; fewer pairs fill fewer, the cube root of their number.",
+    )
     draws: int = Field(2000, ge=100, description="Bootstrap draws, by prompt group, for every interval.")
     null_draws: int = Field(
         1000, ge=100, description="Data sets simulated under perfect calibration, for the calibration error's null."

@@ -200,7 +200,11 @@ class CalibrateOptions(Options):
         description="One scale, which gives a reward model; or, with 1,000 pairs or more, a monotone curve, which gives a judge.",
     )
     temperature: bool = Field(True, description="Fit one temperature by held-out likelihood.")
-    bins: int = Field(15, ge=2, description="Equal-mass bins of the calibration error.")
+    bins: int = Field(
+        15,
+        ge=2,
+        description="Most equal-mass bins of the calibration error; fewer pairs fill fewer, the cube root of their number.",
+    )
     seed: Seed = Field(0, description="Seeds the simulated null and the bootstrap.")
 
 

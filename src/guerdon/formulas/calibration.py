@@ -22,8 +22,10 @@ __all__ = [
     "ece",
     "ece_null",
     "ece_p_value",
+    "equal_mass_bins",
     "fit_temperature",
     "nll",
+    "num_bins",
     "reliability",
 ]
 
@@ -141,7 +143,7 @@ def reliability(margin: Float[np.ndarray, " n"], q: Float[np.ndarray, " n"], bin
     Comparisons of equal confidence share a bin, so the order of the rows does not matter; empty bins are left out.
     """
     confidence, correct = confidence_and_correctness(margin, q)
-    bin_of = _equal_mass_bins(confidence, bins)
+    bin_of = equal_mass_bins(confidence, bins)
     num_rows = np.bincount(bin_of)
     return Reliability(
         np.bincount(bin_of, weights=confidence) / num_rows, np.bincount(bin_of, weights=correct) / num_rows, num_rows
@@ -174,7 +176,7 @@ def ece_null(
     Smith 2007 (consistency resampling). Time is linear in n x draws; memory does not grow with draws.
     """
     confidence, _ = confidence_and_correctness(margin, np.zeros(len(margin)))
-    bin_of = _equal_mass_bins(confidence, bins)
+    bin_of = equal_mass_bins(confidence, bins)
     order = np.argsort(bin_of, kind="stable")
     starts = np.flatnonzero(np.diff(bin_of[order], prepend=-1))
     confidence, undecided = confidence[order], _float64(margin)[order] == 0
@@ -195,7 +197,12 @@ def ece_p_value(observed: float, null: Float[np.ndarray, " draws"]) -> float:
     return float((1 + np.count_nonzero(null >= observed)) / (len(null) + 1))
 
 
-def _equal_mass_bins(confidence: Float[np.ndarray, " n"], bins: int) -> Int[np.ndarray, " n"]:
+def num_bins(num_rows: int, most: int) -> int:
+    """How many bins that many comparisons fill: the cube root of their number, at least 3 and at most `most`."""
+    return max(1, min(most, max(3, round(math.cbrt(num_rows)))))
+
+
+def equal_mass_bins(confidence: Float[np.ndarray, " n"], bins: int) -> Int[np.ndarray, " n"]:
     """Confidences in, the bin of each [n] out, numbered 0, 1, ... from the least confident; no bin is empty."""
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")

@@ -18,10 +18,11 @@ from guerdon.formulas.calibration import (
     ece_null,
     ece_p_value,
     nll,
+    num_bins,
 )
+from guerdon.formulas.calibration_error import calibration_error
 from guerdon.formulas.clustered import clustered_mean
 from guerdon.formulas.estimation import clopper_pearson
-from guerdon.formulas.resampling import bootstrap
 
 if TYPE_CHECKING:
     from guerdon.models.scored_pairs import ScoredPairs
@@ -33,10 +34,16 @@ QUANTITIES: Mapping[str, Quantity] = {
     "nll": Quantity("log loss", "nats", ODDS, "mean negative log-likelihood of the labels; a coin has 0.693"),
     "brier": Quantity("Brier score", "number", ODDS, "mean squared error of the probability; a coin has 0.25"),
     "ece": Quantity(
-        "calibration error", "share", ODDS, "mean distance between confidence and accuracy, over equal-mass bins"
+        "calibration error",
+        "share",
+        ODDS,
+        "root-mean-square distance between confidence and accuracy, less what noise adds; the interval is of the true error",
     ),
     "ece_null": Quantity(
-        "if it were calibrated", "share", ODDS, "the calibration error that perfect odds would show on this many pairs"
+        "noise alone",
+        "share",
+        ODDS,
+        "mean distance that perfect odds would show on this many pairs; it is taken out of the error",
     ),
     "ece_p_value": Quantity(
         "p-value of calibration", "number", ODDS, "chance of so large an error under perfect calibration"
@@ -47,22 +54,24 @@ QUANTITIES: Mapping[str, Quantity] = {
 }
 
 
-def measure_odds(pairs: ScoredPairs, *, bins: int, draws: int, seed: int) -> dict[str, Estimate]:
-    """Estimates nll, brier, ece, overconfidence (mean confidence minus accuracy). The ECE weights every pair equally."""
+def measure_odds(pairs: ScoredPairs, *, bins: int) -> dict[str, Estimate]:
+    """Estimates nll, brier, ece, overconfidence (mean confidence minus accuracy). The calibration error weights every pair equally."""
     margin, q = pairs.margin, pairs.q
     confidence, correct = confidence_and_correctness(margin, q)
     means = {"nll": nll(margin, q), "brier": brier(margin, q), "overconfidence": confidence - correct}
     estimates = {name: Estimate(*clustered_mean(values, pairs.group, pairs.weight)) for name, values in means.items()}
-    resampled = bootstrap(lambda rows: ece(margin[rows], q[rows], bins), pairs.group, draws, seed)
-    # Resampling biases the ECE upward, as its null distribution shows, so the interval is centered on the value instead.
-    half = (resampled.high - resampled.low) / 2
-    estimates["ece"] = Estimate(resampled.value, max(0.0, resampled.value - half), resampled.value + half, resampled.n)
+    estimates["ece"] = Estimate(*calibration_error(margin, q, pairs.group, bins))
     return {name: estimates[name] for name in ("nll", "brier", "ece", "overconfidence")}
 
 
-def measure_null(pairs: ScoredPairs, observed: float, *, bins: int, draws: int, seed: int) -> dict[str, Estimate]:
-    """Estimates ece_null (mean, central 95 % of the ECE under perfect calibration) and ece_p_value (n counts draws)."""
+def measure_null(pairs: ScoredPairs, *, bins: int, draws: int, seed: int) -> dict[str, Estimate]:
+    """Estimates ece_null (mean and central 95 % of the uncorrected mean distance, ECE, under perfect calibration) and ece_p_value.
+
+    n of the p-value counts draws.
+    """
     votes = np.maximum(1, pairs.votes.sum(axis=1))
+    bins = num_bins(len(pairs), bins)
+    observed = ece(pairs.margin, pairs.q, bins)
     null = ece_null(pairs.margin, votes=votes, bins=bins, draws=draws, seed=seed)
     low, high = np.quantile(null, [0.025, 0.975])
     as_large = clopper_pearson(int(np.count_nonzero(null >= observed)), draws)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
-from guerdon.formulas.calibration import fit_temperature, reliability
+from guerdon.formulas.calibration import fit_temperature, num_bins, reliability
 from guerdon.formulas.estimation import wilson
 from guerdon.formulas.resampling import bootstrap
 from guerdon.models.calibration_error import COIN_NLL, QUANTITIES, is_miscalibrated, measure_null, measure_odds
@@ -27,10 +27,8 @@ REACH: Final = 0.98  # share of margins within the outermost edges of the histog
 
 def measure_calibration(pairs: ScoredPairs, options: AuditOptions) -> Report:
     """Keys: nll, brier, ece, overconfidence, ece_null, ece_p_value. Curves: reliability, margins."""
-    estimates = measure_odds(pairs, bins=options.bins, draws=options.draws, seed=options.seed)
-    estimates |= measure_null(
-        pairs, estimates["ece"].value, bins=options.bins, draws=options.null_draws, seed=options.seed
-    )
+    estimates = measure_odds(pairs, bins=options.bins)
+    estimates |= measure_null(pairs, bins=options.bins, draws=options.null_draws, seed=options.seed)
     curves = {"reliability": _reliability_curve(pairs, options.bins), "margins": _margin_histogram(pairs)}
     return Report(TITLE, {}, estimates, _findings(estimates), curves, quantities=QUANTITIES)
 
@@ -47,7 +45,7 @@ def measure_temperature(pairs: ScoredPairs, options: AuditOptions) -> dict[str, 
 
 
 def _reliability_curve(pairs: ScoredPairs, bins: int) -> Curve:
-    confidence, accuracy, count = reliability(pairs.margin, pairs.q, bins)
+    confidence, accuracy, count = reliability(pairs.margin, pairs.q, num_bins(len(pairs), bins))
     return Curve(
         tuple(float(x) for x in confidence),
         tuple(Estimate(*wilson(float(a) * int(c), int(c))) for a, c in zip(accuracy, count, strict=True)),
@@ -89,8 +87,8 @@ def _findings(estimates: dict[str, Estimate]) -> tuple[Finding, ...]:
             else "The model's odds do not hold"
         )
         evidence = (
-            f"the calibration error is {percent(estimates['ece'])}, where odds that hold would give "
-            f"{percent(estimates['ece_null'])}; confidence minus accuracy is {percent(over)}"
+            f"the calibration error is {percent(estimates['ece'])}, after the noise of this many pairs is taken out; "
+            f"confidence minus accuracy is {percent(over)}"
         )
         remedy = "Calibrate if no temperature is stored yet (rankings stay the same); else compare the sources."
         findings.append(Finding("warning", title, evidence, remedy))
