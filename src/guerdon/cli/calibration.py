@@ -63,8 +63,8 @@ def calibrate(
     """Fit a temperature to held-out comparisons.
 
     Afterward a difference of 1 in reward means odds of e to 1. No ranking changes, and no weight is rewritten. The
-    comparisons must be ones that the model was not trained on. The report compares the odds before and after. With --from, the temperature of a file of scores is printed and no model
-    changes.
+    comparisons must be ones that the model was not trained on. The report compares the odds before and after. With --from,
+    the temperature of a file of scores is printed and no model changes.
 
     Example: guerdon calibrate runs/mine/model --data calibrate.jsonl
     """
