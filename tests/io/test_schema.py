@@ -158,6 +158,8 @@ def test_a_row_to_be_scored_keeps_tools_and_calls():
         },
         {"prompt": [{"role": "user", "content": "Hi", "weight": None}], "response": "Yes"},
         {"prompt": "Hi", "response": "Yes", "responses": None, "messages": None},
+        {"prompt": '[{"role": "user", "content": "Hi"}]', "response": "Yes"},
+        {"messages": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}]},
     ],
 )
 def test_a_row_to_be_scored_is_read_as_an_import_reads_it(row):
@@ -169,7 +171,9 @@ def test_a_row_to_be_scored_keeps_names_and_refuses_what_would_be_lost():
     prompt, _, _ = schema.conversation_from_row("a:1", {"prompt": [named], "response": "Yes"})
     assert prompt[0].name == "ann"
     for turn in ({"role": "assistant", "content": "Yes", "reasoning_content": "Hm."}, {"role": None, "content": "Yes"}):
-        with pytest.raises(GuerdonError, match=r"^a:1: prompt\[1\]\.(reasoning_content must be empty|role is missing)"):
+        with pytest.raises(
+            GuerdonError, match=r"^a:1: prompt\[1\]\.(reasoning_content must be empty|role must be system)"
+        ):
             schema.conversation_from_row("a:1", {"messages": [named, turn]})
     with pytest.raises(GuerdonError, match=r"^a:1: row must be an object with prompt and response"):
         schema.conversation_from_row("a:1", {"prompt": "Hi", "response": None})

@@ -23,7 +23,7 @@ from guerdon.contracts import (
 from guerdon.conversation import check_tool_turns, message_dict
 from guerdon.errors import did_you_mean, field_error, show_value
 from guerdon.io.fields import as_list, as_number, as_text, is_count, optional_text, without_missing
-from guerdon.io.messages import to_messages
+from guerdon.io.messages import messages_in, to_messages
 
 Parsed = TypeVar("Parsed")
 
@@ -157,7 +157,7 @@ def _conversation(row: Any) -> tuple[Prompt, list[Response], bool]:
     advice = "Give prompt and response, prompt and responses, or messages that end with an assistant turn."
     row = without_missing(row) if isinstance(row, Mapping) else row
     if isinstance(row, Mapping) and "messages" in row:
-        turns = in_context(row, prompt_from_row(row["messages"], row.get("tools"), any_keys=True))
+        turns = in_context(row, _imported_prompt(row["messages"], row.get("tools")))
         if turns[-1].role != "assistant" or len(turns) < 2:
             raise field_error("messages", "at least two turns, the last an assistant's", turns[-1].role, advice)
         return turns[:-1], [Response(messages=turns[-1:])], True
@@ -165,12 +165,28 @@ def _conversation(row: Any) -> tuple[Prompt, list[Response], bool]:
         raise field_error("row", "an object with prompt and response", row, advice)
     if {"response", "responses"} <= set(row):
         raise field_error("row", "an object with response or responses, not both", row, "Leave one out.")
-    prompt = in_context(row, prompt_from_row(row["prompt"], row.get("tools"), any_keys=True))
+    prompt = in_context(row, _imported_prompt(row["prompt"], row.get("tools")))
     if "response" in row:
-        return prompt, [response_from_row(row["response"], "response", any_keys=True)], True
+        return prompt, [_imported_response(row["response"], "response")], True
     values = as_list(row["responses"], "responses", "a list of texts")
-    responses = [response_from_row(value, f"responses[{i}]", any_keys=True) for i, value in enumerate(values)]
+    responses = [_imported_response(value, f"responses[{i}]") for i, value in enumerate(values)]
     return prompt, responses, False
+
+
+def _imported_prompt(value: object, tools: object) -> Prompt:
+    """A prompt in any form that an import reads: text, messages of other programs, or such messages as text."""
+    value = messages_in(value, "prompt")
+    if isinstance(value, str):
+        return prompt_from_row(value, tools)
+    prompt = Prompt(to_messages(value, "prompt"), tools_from_row(tools))
+    check_tool_turns(prompt)
+    return prompt
+
+
+def _imported_response(value: object, where: str) -> Response:
+    if isinstance(value, list | tuple):
+        return Response(messages=tuple(to_messages(value, where)))
+    return response_from_row(value, where)
 
 
 def prompt_to_row(prompt: Prompt) -> dict[str, Any]:
@@ -179,14 +195,14 @@ def prompt_to_row(prompt: Prompt) -> dict[str, Any]:
     return row | ({"tools": list(prompt.tools)} if prompt.tools else {})
 
 
-def prompt_from_row(value: object, tools: object = None, *, any_keys: bool = False) -> Prompt:
-    """A prompt from text (one user turn) or a list of messages, and its tools. any_keys: messages may have others than ours."""
+def prompt_from_row(value: object, tools: object = None) -> Prompt:
+    """A prompt from text (one user turn) or a list of messages, and its tools."""
     if isinstance(value, str):
         return Prompt([Message("user", value)], tools_from_row(tools))
     turns = as_list(value, "prompt", "text or a list of messages")
     if not turns:
         raise field_error("prompt", "text or a list of at least one message", value)
-    prompt = Prompt((_message(turn, f"prompt[{i}]", any_keys) for i, turn in enumerate(turns)), tools_from_row(tools))
+    prompt = Prompt((_message(turn, f"prompt[{i}]") for i, turn in enumerate(turns)), tools_from_row(tools))
     check_tool_turns(prompt)
     return prompt
 
@@ -251,8 +267,8 @@ def response_to_row(response: Response) -> dict[str, Any]:
     return without_missing(row)
 
 
-def response_from_row(value: object, where: str, *, any_keys: bool = False) -> Response:
-    """A response from text, from a list of messages, or from what `response_to_row` gives. any_keys: as in prompt_from_row."""
+def response_from_row(value: object, where: str) -> Response:
+    """A response from text, from a list of messages, or from what `response_to_row` gives."""
     if isinstance(value, str):
         return Response(value)
     fields = _object({"messages": value} if isinstance(value, list | tuple) else value, "response", (), where)
@@ -264,7 +280,7 @@ def response_from_row(value: object, where: str, *, any_keys: bool = False) -> R
     if not isinstance(ratings, Mapping):
         raise field_error(f"{where}.ratings", "an object of names and numbers", ratings)
     turns = as_list(fields.get("messages", ()), f"{where}.messages", "a list of messages")
-    messages = tuple(_message(turn, f"{where}.messages[{i}]", any_keys) for i, turn in enumerate(turns))
+    messages = tuple(_message(turn, f"{where}.messages[{i}]") for i, turn in enumerate(turns))
     try:
         return Response(
             as_text(fields.get("text", ""), f"{where}.text"),
@@ -285,9 +301,8 @@ def _message_to_row(message: Message) -> dict[str, Any]:
     return row
 
 
-def _message(value: object, where: str, any_keys: bool) -> Message:
-    is_open = any_keys and isinstance(value, Mapping) and value.get("role") is not None
-    fields = cast("Mapping[str, Any]", value) if is_open else _object(value, "message", ("role",), where)
+def _message(value: object, where: str) -> Message:
+    fields = _object(value, "message", ("role",), where)
     if fields["role"] not in get_args(Role):
         raise field_error(f"{where}.role", f"one of {', '.join(get_args(Role))}", fields["role"])
     return as_message(fields, where)
