@@ -22,6 +22,10 @@ class GuerdonError(ValueError):
     """A user's mistake, in one line: what must be true, what was found, and what to do. The command line exits with 2."""
 
 
+class LabelError(GuerdonError):
+    """A label or strength that a file cannot hold: an error of the file, since leaving its rows out would bias the rest."""
+
+
 def field_error(field: str, claim: str, value: object, advice: str = "Correct or drop the row.") -> GuerdonError:
     """The error `FIELD must be CLAIM, got VALUE. ADVICE`; the claim is a noun phrase, such as "a number > 0"."""
     return GuerdonError(f"{field} must be {claim}, got {show_value(value)}. {advice}")

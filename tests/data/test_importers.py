@@ -11,6 +11,7 @@ from imports import one, preferred, reason, sides, take, turns
 
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError, Message, Prompt, ToolCall
+from guerdon.data.files import import_files
 from guerdon.data.importers import IMPORTERS, import_rows
 from guerdon.io import readers, schema
 
@@ -175,6 +176,14 @@ def test_a_system_message_and_earlier_turns_belong_to_the_prompt():
     assert turns(imported) == ["s:Be kind.", "u:Hi"]
 
 
+def test_a_negative_margin_is_an_error_of_the_file_because_its_rows_would_not_be_left_out_at_random(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{**FORMS[0], "margin": 1}, {**FORMS[0], "margin": -1}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(GuerdonError, match=r"pairs\.jsonl:2: margin must be a number >= 0, got -1\. Swap chosen and"):
+        list(import_files([path], ImportOptions()))
+
+
 def test_margin_becomes_strength_and_the_row_keeps_its_names():
     imported = one(
         {**FORMS[0], "margin": 1.5, "id": 7, "source": "s", "annotator": "w", "group": "g", "weight": 2, "split": 1}
@@ -195,7 +204,6 @@ def test_margin_becomes_strength_and_the_row_keeps_its_names():
         ({**FORMS[0], "chosen": " "}, "chosen must be a response that is not empty, got ' '. Drop"),
         ({**FORMS[0], "prompt": ""}, "prompt must be text that is not empty, got ''"),
         ({**FORMS[0], "prompt": 3}, "prompt must be text or a list of messages, got 3"),
-        ({**FORMS[0], "margin": -1}, "margin must be a number >= 0, got -1"),
         ({**FORMS[0], "margin": "x"}, "margin must be a number >= 0, got 'x'"),
         ({**FORMS[0], "weight": float("inf")}, "weight must be a number > 0, got inf"),
         ({"chosen": "a", "rejected": "b"}, "share no beginning of more than a word. Give a prompt"),

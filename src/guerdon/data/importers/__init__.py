@@ -21,7 +21,7 @@ from guerdon.data.importers.scores import from_scores
 from guerdon.data.importers.transcript import from_hh, is_hh
 from guerdon.data.importers.trl import from_trl
 from guerdon.data.importers.votes import from_votes, labels_of_votes
-from guerdon.errors import did_you_mean, field_error
+from guerdon.errors import LabelError, did_you_mean, field_error
 from guerdon.io.fields import is_nan
 from guerdon.io.schema import Rejected, at_location
 
@@ -123,6 +123,8 @@ def _import_row(
         renamed = {key: value for key, value in layout.rename(row).items() if not is_nan(value)}
         comparison = IMPORTERS[layout.name].read({**renamed, **_source(renamed, options.source)}, read_label)
         comparison = at_location(place, comparison)
+    except LabelError as error:
+        raise GuerdonError(f"{place}: {error}") from None
     except GuerdonError as error:
         return Rejected(place, str(error), row)
     if not IMPORTERS[layout.name].refuses_others:

@@ -22,6 +22,7 @@ from guerdon.data.importers.columns import (
     to_response,
     whole_prompt,
 )
+from guerdon.errors import LabelError, field_error
 from guerdon.io.fields import is_absent, to_number
 from guerdon.io.messages import to_messages
 from guerdon.io.shared_prompt import join_prompt, response_start
@@ -65,7 +66,10 @@ def to_pair(row: Row, prompt: Prompt, chosen: Response, rejected: Response) -> C
     if are_identical(chosen, rejected):
         raise GuerdonError("chosen and rejected must differ, got identical responses. Drop the row.")
     margin = row.get("margin")
-    strength = None if is_absent(margin) else to_number(margin, "margin", "a number >= 0", low=0)
+    strength = None if is_absent(margin) else to_number(margin, "margin", "a number >= 0")
+    if strength is not None and strength < 0:
+        advice = "Swap chosen and rejected in such rows: if only they were left out, what is left would always agree with margin."
+        raise LabelError(str(field_error("margin", "a number >= 0", margin, advice)))
     chosen_is_first = _draws_first(prompt, chosen, rejected)
     return to_comparison(
         row,
