@@ -14,9 +14,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import AfterValidator, TypeAdapter
+from typing_extensions import TypedDict
 
 from guerdon.api import (
     auditing,
@@ -35,7 +37,10 @@ from guerdon.contracts import (
     digest,
     response_digest,
 )
+from guerdon.errors import claim_and_advice
 from guerdon.io import readers, writers
+from guerdon.io.fields import as_number
+from guerdon.io.json_files import parse_object, read_object
 from guerdon.io.reports import from_json, to_json
 from guerdon.io.run_folder import RunFolder, refuse_other_run
 from guerdon.reporting import to_html, to_markdown
@@ -266,7 +271,12 @@ def _assemble(out: Path, counts: dict[str, Any], seconds: float, peak_memory: fl
 
 
 def _read_report(path: Path) -> Report:
-    return from_json(readers.read_json(path))
+    advice = f"Delete {path.parent} to start over."
+    try:
+        return from_json(read_object(path, advice))
+    except GuerdonError as error:
+        line = str(error) if str(path) in str(error) else f"{path}: {claim_and_advice(str(error))[0]}. {advice}"
+        raise GuerdonError(line) from None
 
 
 def _file_hash(data: str | Path | None) -> str:
@@ -277,13 +287,36 @@ def _file_hash(data: str | Path | None) -> str:
     return digest([str(stat.st_size), stat.st_mtime_ns])
 
 
+def _check_results(done: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The results of the finished steps, if each has its seconds and the first one its counts."""
+    for name, result in done.items():
+        for key in ("seconds", *(PARTS if name == "comparisons" else ())):
+            as_number(result.get(key), f"done.{name}.{key}", "a number >= 0", low=0.0)
+    return done
+
+
+class _StepState(TypedDict):
+    """What state.json holds: what the run was started with, what each finished step returned, and the peak of memory in GB."""
+
+    identity: dict[str, Any]
+    done: Annotated[dict[str, dict[str, Any]], AfterValidator(_check_results)]
+    peak: float
+
+
+STEP_STATE = TypeAdapter(_StepState)
+
+
 class PipelineSteps:
     """Which steps of a run folder are done. state.json is rewritten after each one."""
 
     def __init__(self, out: Path, log: Log) -> None:
         self.out, self.log = out, log
         self.path = out / "state.json"
-        self.state: dict[str, Any] = readers.read_json(self.path) if self.path.exists() else {"done": {}, "peak": 0.0}
+        self.state: dict[str, Any] = {"done": {}, "peak": 0.0}
+        if self.path.exists():
+            advice = f"Delete {out} to start over."
+            stored: _StepState = parse_object(read_object(self.path, advice), STEP_STATE, str(self.path), advice)
+            self.state = dict(stored)
 
     def claim(self, identity: dict[str, Any]) -> None:
         """Refuse the folder of another run, unless that run has trained nothing yet: its options may be corrected."""

@@ -14,10 +14,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, cast, final
+from typing import IO, Any, TypeGuard, cast, final
 
 from guerdon.contracts import GuerdonError
+from guerdon.errors import field_error
 from guerdon.io.directories import recover
+from guerdon.io.fields import is_count
 from guerdon.io.json_rows import parse_json
 from guerdon.io.readers import read_json, read_rows
 from guerdon.io.writers import (
@@ -166,7 +168,7 @@ class RunFolder:
         """The lines of metrics.jsonl, without the half line that a killed run may leave."""
         if self.path is None or not self.size(METRICS):
             return []
-        return [row for _, row in read_rows(self.path / METRICS) if isinstance(row, dict)]
+        return [_as_metrics(row, place) for place, row in read_rows(self.path / METRICS) if isinstance(row, dict)]
 
     def size(self, name: str) -> int:
         """Bytes in one of the folder's files; 0 if there is none."""
@@ -180,6 +182,14 @@ class RunFolder:
         for name, size in sizes.items():
             if self.size(name) > size:
                 os.truncate(self.path / name, size)
+
+
+def _as_metrics(row: dict[str, Any], place: str) -> dict[str, Any]:
+    """The row of metrics.jsonl, if it holds numbers and nulls only."""
+    for name, value in row.items():
+        if value is not None and not isinstance(value, int | float):
+            raise field_error(f"{place}: {name}", "a number or null", value, "Restore the line, or delete it.")
+    return row
 
 
 # ---- A single file -----------------------------------------------------------------------------------------------
@@ -223,7 +233,7 @@ class ResumableFile:
         for line in lines:
             position += len(line) + 1
             total = parse_json(line, str(self.path))
-            if isinstance(total, Mapping) and total["size"] <= size:
+            if _is_total(total) and total["size"] <= size:
                 self.size, self.rows, self.responses, end = total["size"], total["rows"], total["responses"], position
         self.journal.truncate(end)
         self.file.truncate(self.size)
@@ -236,7 +246,7 @@ def reopen_unproven(path: str | Path, identity: Identity) -> None:
     if partial.exists() or not (journal.is_file() and target.is_file()):
         return
     first, *lines = [parse_json(line, str(journal)) for line in journal.read_bytes().split(b"\n") if line]
-    totals = [line["size"] for line in lines if isinstance(line, Mapping) and "size" in line]
+    totals = [line["size"] for line in lines if _is_total(line)]
     if totals and totals[-1] == target.stat().st_size and first == as_json(identity):
         with explain_os_errors(path):
             target.rename(partial)
@@ -312,6 +322,11 @@ def _open_journal(partial: Path, path: Path, identity: Identity, stack: ExitStac
     return journal
 
 
+def _is_total(line: object) -> TypeGuard[Mapping[str, int]]:
+    """Whether a line of a journal says how much was written; a killed run may leave half a line."""
+    return isinstance(line, Mapping) and all(is_count(line.get(name)) for name in ("size", "rows", "responses"))
+
+
 def _in_the_way(path: Path) -> GuerdonError:
     return GuerdonError(f"{path}: is in the way and was not written by this command. Move it, or pass another --out.")
 
@@ -354,7 +369,8 @@ def read_receipt(path: Path, identity: Identity, details: Identity | None) -> di
     refuse_other_run(path, identity, stored)
     if details is None or stored != as_json({**identity, **details}):
         return None
-    return {name: int(value) for name, value in receipt.items() if name not in ("made of", "file")}
+    counts = {name: value for name, value in receipt.items() if name not in ("made of", "file")}
+    return counts if all(is_count(value) for value in counts.values()) else None
 
 
 def _receipt_of(path: Path) -> Path:

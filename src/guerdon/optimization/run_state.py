@@ -6,10 +6,12 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from accelerate.utils import broadcast_object_list
+from pydantic import Field, TypeAdapter
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from guerdon.contracts import GuerdonError, digest, prompt_digest
 from guerdon.formulas.advantage import RunningScale
@@ -31,6 +33,8 @@ __all__ = ["OptimizationRun", "run_identity"]
 
 log = logging.getLogger("guerdon")
 
+Count = Annotated[int, Field(ge=0)]
+
 CHECKS = "checks.jsonl"
 UPDATES = "optimize.updates"  # in the identity: a finished run may be continued with more
 MAX_UNUSABLE = 3  # updates in a row without a usable reward: from here on the reward is broken, not unlucky
@@ -40,6 +44,30 @@ RESULT_NEUTRAL = {
     "micro_tokens",
     "gradient_checkpointing",
 }  # options that change a result by rounding at most
+
+
+class State(TypedDict):
+    """The JSON part of a checkpoint: how far the run is, and everything that its rest depends on."""
+
+    update: Count
+    identity: dict[str, str]
+    steps: Count
+    beta: float
+    running: tuple[Count, float, float] | None
+    best: Count | None
+    stopped: str | None
+    barren: Count
+    seconds: float
+    bytes: dict[str, Count]
+
+
+class Best(TypedDict):
+    """The JSON part of the weights of the best check."""
+
+    update: Count
+
+
+STATE, BEST = TypeAdapter(State), TypeAdapter(Best)
 
 
 class OptimizationRun:
@@ -79,9 +107,9 @@ class OptimizationRun:
         if path is None:
             self.files.truncate({METRICS: 0, CHECKS: 0})
             return 0
-        state = checkpoint.read_state(path)
+        state = checkpoint.read_state(path, STATE)
         if not self.extends:
-            self.files.refuse_other(state.get("identity"), path.parent)
+            self.files.refuse_other(state["identity"], path.parent)
         weights.load(path, moments=True)
         weights.set_step(state["steps"])
         self.kl_penalty = AdaptiveKL(state["beta"], self.options.kl_target, self.options.kl_horizon)
@@ -111,9 +139,9 @@ class OptimizationRun:
         path = checkpoint.find(self.folder)
         if path is None:
             return None
-        state = checkpoint.read_state(path)
-        stored = state.get("identity")
-        if not isinstance(stored, Mapping) or differences(self.identity, stored) != [UPDATES]:
+        state = checkpoint.read_state(path, STATE)
+        stored = state["identity"]
+        if differences(self.identity, stored) != [UPDATES] or not stored.get(UPDATES, "").isdecimal():
             return None
         done = int(stored[UPDATES])
         if self.options.updates <= done or (state["update"] < done and state["stopped"] is None):
@@ -182,9 +210,14 @@ class OptimizationRun:
         if tensors is None:
             assert self.folder is not None
             path = checkpoint.find(self.folder, "best")
-            assert path is not None, f"{self.folder}/best is written with every best check"
+            if path is None:
+                raise GuerdonError(
+                    f"{self.folder}: must hold best/, with the weights of the best check. Restore it, or start over."
+                )
             weights.load(path, moments=False)
-            update = int(checkpoint.read_state(path)["update"])  # a judge that answers differently may have moved it
+            update = int(
+                checkpoint.read_state(path, BEST)["update"]
+            )  # a judge that answers differently may have moved it
         else:
             weights.restore(tensors)
         return update

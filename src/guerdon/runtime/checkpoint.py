@@ -10,15 +10,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from guerdon.contracts import GuerdonError
+from guerdon.errors import field_error
 from guerdon.io.directories import recover, write_directory
+from guerdon.io.json_files import parse_object
+from guerdon.models.engine.checkpoint_files import first_line
+
+Kind = TypeVar("Kind")
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
@@ -44,13 +50,16 @@ def find(folder: Path | None, name: str = "checkpoint") -> Path | None:
     return None
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """The JSON part of a checkpoint."""
+def read_state(path: Path, kind: TypeAdapter[Kind]) -> Kind:
+    """The JSON part of a checkpoint, as what the adapter describes. GuerdonError if it is something else."""
+    file, advice = path / STATE, f"Delete {path} to start over."
     try:
-        state: dict[str, Any] = json.loads((path / STATE).read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise GuerdonError(f"{path}: {STATE} must be JSON, got {error}. Delete {path} to start over.") from None
-    return state
+        values = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise GuerdonError(f"{file}: must be readable JSON, got {first_line(error)}. {advice}") from None
+    if not isinstance(values, dict):
+        raise field_error(f"{file}: the file", "an object", values, advice)
+    return parse_object(values, kind, str(file), advice)
 
 
 def read_tensors(
@@ -70,4 +79,12 @@ def read_tensors(
                 f"Delete {path}, or use the options it was written with."
             )
         for key, target in targets.items():
-            target.copy_(cut(key, stored.get_tensor(key)))
+            tensor = cut(key, stored.get_tensor(key))
+            if tensor.shape != target.shape:
+                raise field_error(
+                    f"{path}: {key}",
+                    f"of shape {list(target.shape)}",
+                    list(tensor.shape),
+                    f"Delete {path} to start over.",
+                )
+            target.copy_(tensor)

@@ -7,14 +7,16 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from accelerate import Accelerator
+from pydantic import Field, TypeAdapter
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from guerdon.config import TrainOptions
-from guerdon.contracts import Comparison, digest
+from guerdon.contracts import Comparison, GuerdonError, digest
 from guerdon.io.run_folder import METRICS, RunFolder
 from guerdon.io.schema import comparisons_digest
 from guerdon.models.reward_model import ScalarRewardModel
@@ -28,6 +30,29 @@ log = logging.getLogger("guerdon")
 HARMLESS = frozenset(
     {"save_every", "save_minutes", "report_to", "micro_tokens", "shard"}
 )  # options that change a result by rounding at most
+
+
+class State(TypedDict):
+    """The JSON part of a checkpoint: how far the run is, and everything that its rest depends on."""
+
+    step: Annotated[int, Field(ge=0)]
+    identity: dict[str, str]
+    rng: list[Annotated[int, Field(ge=0, le=255)]]
+    best: float
+    bad: Annotated[int, Field(ge=0)]
+    stopped: bool
+    metrics_bytes: Annotated[int, Field(ge=0)]
+
+
+STATE = TypeAdapter(State)
+
+
+def _restore_generator(state: Sequence[int], path: Path) -> None:
+    """Set torch's generator on the CPU to a state that a checkpoint in the path holds."""
+    try:
+        torch.set_rng_state(torch.tensor(state, dtype=torch.uint8))
+    except RuntimeError:
+        raise GuerdonError(f"{path}: rng must be the state of a generator. Delete {path} to start over.") from None
 
 
 class TrainingRun:
@@ -58,12 +83,12 @@ class TrainingRun:
         if path is None:
             self.files.truncate({METRICS: 0})
             return 0
-        state = checkpoint.read_state(path)
+        state = checkpoint.read_state(path, STATE)
         self.files.refuse_other(state["identity"], path)
         weights.load(path, moments=True)
         weights.set_step(state["step"])
-        torch.set_rng_state(torch.tensor(state["rng"], dtype=torch.uint8))
-        self.state = {key: state[key] for key in self.state}
+        _restore_generator(state["rng"], path)
+        self.state = {"best": state["best"], "bad": state["bad"], "stopped": state["stopped"]}
         self.files.truncate({METRICS: state["metrics_bytes"]})
         log.info("resuming from step %d in %s", state["step"], path)
         return int(state["step"])
@@ -122,6 +147,10 @@ class TrainingRun:
             weights.load(path, moments=False)
         elif self.best_weights is not None:
             weights.restore(self.best_weights)
+        elif self.folder is not None and math.isfinite(self.state["best"]):
+            raise GuerdonError(
+                f"{self.folder}: must hold best/, with the best weights so far. Restore it, or delete the folder."
+            )
 
     def smooth(self, value: float) -> float:
         """A running mean of the loss, for the progress bar."""

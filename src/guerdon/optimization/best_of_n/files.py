@@ -7,12 +7,15 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Strict, TypeAdapter
+from typing_extensions import TypedDict
 
-from guerdon.contracts import GuerdonError, Policy, PromptLike, Response, Rollouts, as_prompt
-from guerdon.io import readers, run_folder, writers
+from guerdon.contracts import GuerdonError, Policy, PromptLike, Rollouts, as_prompt
+from guerdon.io import readers, run_folder, schema, writers
+from guerdon.io.json_files import parse_object
 from guerdon.optimization.best_of_n.rows import Row, read_row, response_row
 from guerdon.optimization.best_of_n.sampling import PoolSampler
 from guerdon.progress import note
@@ -156,11 +159,26 @@ def _read_waiting(path: Path, identity: Mapping[str, Any] | None) -> dict[int, R
     record = readers.read_json(path) if identity is not None and path.is_file() else None
     if not isinstance(record, Mapping) or record.get("made of") != identity:
         return {}
-    return {int(index): _waiting_rollouts(row) for index, row in record["replies"].items()}
+    replies = parse_object(record, WAITING, str(path), "Delete it: its replies are drawn again.")["replies"]
+    return {index: _waiting_rollouts(row) for index, row in replies.items()}
 
 
-def _waiting_rollouts(row: Mapping[str, Any]) -> Rollouts:
-    responses = tuple(Response(**response) for response in row["responses"])
+class _Waiting(TypedDict):
+    """The replies to one prompt, with the log-probability of each if they are known."""
+
+    responses: list[dict[str, Any]]
+    log_prob: list[float] | None
+
+
+class _WaitingFile(TypedDict):
+    replies: dict[Annotated[int, Strict(False)], _Waiting]
+
+
+WAITING = TypeAdapter(_WaitingFile)
+
+
+def _waiting_rollouts(row: _Waiting) -> Rollouts:
+    responses = tuple(schema.response_from_row(response, "response") for response in row["responses"])
     log_prob = None if row["log_prob"] is None else np.array(row["log_prob"], dtype=np.float64)
     unknown = (as_prompt(""),) * len(responses)  # the run that resumes knows the prompts
     return Rollouts(unknown, responses, samples=len(responses), log_prob=log_prob)
