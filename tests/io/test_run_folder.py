@@ -177,6 +177,23 @@ def test_metrics_are_cut_back_to_the_checkpoint_and_read_back_without_a_half_lin
     assert run.read_metrics() == [{"step": 1, "loss": 0.5, "seconds": 1.235}]
 
 
+@pytest.mark.parametrize(
+    ("content", "is_ours"),
+    [
+        ('{"update": 1, "seconds": 0.1}\n', False),
+        ("my notes\n", False),
+        ("[1]\n", False),
+        ('{"step": 1, "seconds": 0.1}\n{"ste', True),
+        ('{"ste', True),
+        ("", True),
+    ],
+)
+def test_metrics_of_another_kind_of_run_are_not_overwritten(tmp_path, content, is_ours):
+    (tmp_path / "metrics.jsonl").write_text(content)
+    with contextlib.nullcontext() if is_ours else pytest.raises(GuerdonError, match=r"metrics\.jsonl: is not that of"):
+        RunFolder(tmp_path).refuse_other_metrics("step")
+
+
 def test_without_a_path_nothing_is_kept():
     run = RunFolder(None, OURS)
     with run.lock():

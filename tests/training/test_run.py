@@ -172,7 +172,8 @@ def test_a_damaged_checkpoint_is_named(tiny_dir, tmp_path, name, text):
     train(tiny_dir, liked(16), folder=tmp_path, max_steps=1, save_every=1)
     (tmp_path / "checkpoint" / name).write_text(text)
     with pytest.raises(
-        GuerdonError, match=rf"checkpoint(: |/){re.escape(name)}:? must be .*, got .* Delete .*checkpoint to start over\."
+        GuerdonError,
+        match=rf"checkpoint(: |/){re.escape(name)}:? must be .*, got .* Delete .*checkpoint to start over\.",
     ):
         train(tiny_dir, liked(16), folder=tmp_path, max_steps=1, save_every=1)
 

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeGuard, cast, final
 
@@ -169,6 +170,17 @@ class RunFolder:
         if self.path is None or not self.size(METRICS):
             return []
         return [_as_metrics(row, place) for place, row in read_rows(self.path / METRICS) if isinstance(row, dict)]
+
+    def refuse_other_metrics(self, counter: str) -> None:
+        """An error unless metrics.jsonl is absent or counts what this kind of run counts, such as `step`."""
+        if self.path is None or not self.size(METRICS):
+            return
+        rows = [row for _, row in islice(read_rows(self.path / METRICS), 1)]
+        is_half = not (self.path / METRICS).read_bytes().count(b"\n")  # of a run that was killed over its first line
+        if not is_half and not (isinstance(rows[0], dict) and {counter, "seconds"} <= set(rows[0])):
+            raise GuerdonError(
+                f"{self.path / METRICS}: is not that of such a run, so it is not overwritten. Pass another --out."
+            )
 
     def size(self, name: str) -> int:
         """Bytes in one of the folder's files; 0 if there is none."""

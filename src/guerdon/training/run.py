@@ -81,6 +81,7 @@ class TrainingRun:
         """Load the newest checkpoint into the weights, if there is one; returns the steps already done."""
         path = checkpoint.find(self.folder)
         if path is None:
+            self.files.refuse_other_metrics("step")
             self.files.truncate({METRICS: 0})
             return 0
         state = checkpoint.read_state(path, STATE)
