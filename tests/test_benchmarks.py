@@ -41,6 +41,12 @@ def test_the_scoring_benchmark_runs_and_its_peers_give_guerdons_scores(tiny_dir,
     assert bulk["long"]["replies"] == 24
 
 
+def test_the_benchmark_of_intervals_runs(tiny_dir, tmp_path):
+    cases = smoke("coverage.py", tiny_dir, tmp_path / "out.json")
+    assert set(cases) == {"accuracy", "difference", "majority", "calibration"}
+    assert {"ours", "percentile", "bca", "bootstrap_t"} <= set(cases["accuracy"]["rows"][0])
+
+
 def test_the_ensemble_benchmark_runs(tiny_dir, tmp_path):
     case = smoke("ensemble.py", tiny_dir, tmp_path / "out.json")["fp32"]
     assert set(case["time_of_several_over_one"]) == {"train", "score"}
