@@ -78,7 +78,8 @@ def benchmark(
         )
     loaded = saved_models.load(model, **saved_model_options(settings, overrides)) if model else None
     report = benchmarks.benchmark(loaded, data, name, scores, **settings.benchmark.model_dump())
-    report = replace(report, title=f"{auditing.name_of_model(model or str(scores))} on {report.title}")
+    names = auditing.name_of_model(model) if model else ", ".join(path.name for path in scores or ())
+    report = replace(report, title=f"{names} on {report.title}")
     if out:
         auditing.write_report(report, out)
     if json:

@@ -42,9 +42,9 @@ LEAK_LENGTH = 40  # characters; two splits may share a shorter text, such as "I 
 SECTION = "The data"
 QUANTITIES: Mapping[str, Quantity] = {
     "preferred_is_longer": Quantity(
-        "the better one is longer", "share", SECTION, "of comparisons whose lengths differ"
+        "the preferred response is longer", "share", SECTION, "of comparisons whose lengths differ"
     ),
-    "length_auc": Quantity("length predicts the better one", "share", SECTION, "AUC: 50\N{NO-BREAK SPACE}% is chance"),
+    "length_auc": Quantity("length predicts the better one", "number", SECTION, "AUC: 0.5 is chance"),
     "first_is_preferred": Quantity("the first one is better", "share", SECTION, "of pairs with a winner"),
     "ties": Quantity("ties", "share", SECTION, "comparisons that people call equal"),
     "duplicates": Quantity("duplicates", "share", SECTION, "comparisons that equal an earlier one"),
