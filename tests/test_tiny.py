@@ -188,7 +188,7 @@ def test_the_quickstart_writes_a_model_and_a_page(quick):
     report = json.loads(ran.out)
     assert_good(report)
     assert_page(out / "report.html")
-    assert report["title"].startswith("Reward model quick on ")
+    assert report["title"].startswith("Reward model quick, audited on ")
     assert json.loads((out / "report.json").read_text("utf-8")) == report
     assert "accuracy" in (out / "report.md").read_text("utf-8").lower()
     loaded = guerdon.load(out / "model")

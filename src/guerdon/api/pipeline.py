@@ -262,7 +262,7 @@ def _assemble(out: Path, counts: dict[str, Any], seconds: float, peak_memory: fl
     }
     return dataclasses.replace(
         audit,
-        title=f"Reward model {out.resolve().name} on {counts['audit']:,} held-out comparisons: how far to trust it",
+        title=f"Reward model {out.resolve().name}, audited on {counts['audit']:,} comparisons",
         about=about,
         estimates=estimates,
         sections=tuple(sections),
