@@ -23,6 +23,7 @@ from guerdon.recipes import quickstart as recipe
 FAST = {"lr": 3e-3, "batch_size": 16, "micro_tokens": 1024}
 TRAIN_OPTIONS = [f"train.{name}={value}" for name, value in FAST.items()]
 AUDIT = {"draws": 200, "null_draws": 100}
+REMOVES_BOS = ["another text than Guerdon's in verl"]  # the tiny template begins with what the tokenizer calls BOS
 AUDIT_OPTIONS = [f"audit.{name}={value}" for name, value in AUDIT.items()]
 QUICK = {"sample_prompts": 1, "samples": 3, "sample_tokens": 4}
 
@@ -94,7 +95,7 @@ def test_every_stage_through_python(tiny_dir, trl_file, tmp_path):
     assert_page(tmp_path / "report/report.html")
     assert "[" in guerdon.to_markdown(report)
 
-    assert [f for f in guerdon.doctor(tmp_path / "model").findings if f.severity != "note"] == []
+    assert [f.title for f in guerdon.doctor(tmp_path / "model").findings if f.severity != "note"] == REMOVES_BOS
     guerdon.check_reward_model(loaded)
 
 
@@ -151,7 +152,7 @@ def test_every_stage_through_the_command_line(tiny_dir, trl_file, tmp_path):
     originals = list(readers.read_comparisons(part["audit"]))
     right = [r["rewards"][c.preference.groups[0][0]] == max(r["rewards"]) for r, c in zip(rows, originals, strict=True)]
     assert np.mean(right) > 0.8
-    assert run("doctor", model)["findings"] == []
+    assert [finding["title"] for finding in run("doctor", model)["findings"]] == REMOVES_BOS
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])
@@ -192,11 +193,12 @@ def test_the_quickstart_writes_a_model_and_a_page(quick):
     assert json.loads((out / "report.json").read_text("utf-8")) == report
     assert "accuracy" in (out / "report.md").read_text("utf-8").lower()
     loaded = guerdon.load(out / "model")
-    assert loaded.calibration.temperature != 1.0
+    assert loaded.calibration.temperature == 1.0
+    assert "do not determine a temperature" in loaded.calibration.note  # the toy's pairs are perfectly separable
     values = loaded.score(["write a review"] * 2, ["a good and great film", "a bad and awful film"]).value
     assert values[0] > values[1]
     assert (out / "model/README.md").read_text("utf-8").startswith("---\nlibrary_name: transformers\n")
-    assert [f for f in guerdon.doctor(out / "model").findings if f.severity != "note"] == []
+    assert [f.title for f in guerdon.doctor(out / "model").findings if f.severity != "note"] == REMOVES_BOS
     assert len((out / "rejected.jsonl").read_text("utf-8").splitlines()) == 1
 
 
