@@ -19,7 +19,9 @@ class AuditOptions(Options):
         ge=2,
         description="Most equal-mass bins of confidence; fewer pairs fill fewer, the cube root of their number.",
     )
-    draws: int = Field(2000, ge=100, description="Bootstrap draws, by prompt group, for intervals of anything but means and shares.")
+    draws: int = Field(
+        2000, ge=100, description="Bootstrap draws, by prompt group, for intervals of anything but means and shares."
+    )
     null_draws: int = Field(
         1000, ge=100, description="Data sets simulated under perfect calibration, for the calibration error's null."
     )
@@ -45,7 +47,9 @@ class AuditOptions(Options):
 class BenchmarkOptions(Options):
     """Measure a reward model, or existing scores, on a public benchmark."""
 
-    draws: int = Field(2000, ge=100, description="Bootstrap draws, by prompt, for intervals of anything but means and shares.")
+    draws: int = Field(
+        2000, ge=100, description="Bootstrap draws, by prompt, for intervals of anything but means and shares."
+    )
     hygiene_rows: int = Field(32, ge=4, description="Responses scored again in other batches for the hygiene gate.")
     hub_split: str | None = Field(
         None, description="Split to read of a data set on the hub; the published one of a known benchmark unless given."

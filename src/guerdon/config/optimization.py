@@ -93,7 +93,9 @@ class BestOfNOptions(Options):
     most_n: int | None = Field(  # may exceed n: a curve is also drawn of a pool that has more
         None, ge=1, description="Largest n of the curve; N/4 unless given, because close to N it rests on single draws."
     )
-    draws: int = Field(2000, ge=100, description="Bootstrap draws, by prompt, for intervals of anything but means and shares.")
+    draws: int = Field(
+        2000, ge=100, description="Bootstrap draws, by prompt, for intervals of anything but means and shares."
+    )
     seed: Seed = Field(
         0, description="Seeds the draws; those of a prompt depend on the seed and the prompt's position only."
     )

@@ -43,7 +43,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         "noise alone",
         "share",
         ODDS,
-        "mean distance that perfect odds would show on this many pairs; it is taken out of the error",
+        "mean distance that even perfect odds show on this many pairs if nothing is corrected",
     ),
     "ece_p_value": Quantity(
         "p-value of calibration", "number", ODDS, "chance of so large an error under perfect calibration"
