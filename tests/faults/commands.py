@@ -18,7 +18,7 @@ class Writer:
     words: str
     outputs: tuple[str, ...]
     older: str = ""
-    points: int = 8
+    points: int = 6
 
 
 AUDIT = "audit.only=[accuracy,odds] audit.draws=100 audit.null_draws=100"
@@ -28,14 +28,14 @@ WRITERS = {
     "import to Parquet": Writer("import d.jsonl --out new/x.parquet", ("new/x.*",)),
     "split": Writer("split d.jsonl --out new", ("new/*",), "split e.jsonl --out new"),
     "score": Writer("score a --data d.jsonl --out new/s.jsonl", ("new/s.*",), "score b --data e.jsonl --out new/s.jsonl"),
-    "calibrate": Writer("calibrate a --data d.jsonl", ("a/*",), points=4),
+    "calibrate": Writer("calibrate a --data d.jsonl", ("a/*",), points=2),
     "calibrate to a copy": Writer(
-        "calibrate a --data d.jsonl --out new", ("new/*", "new/*/*"), "calibrate b --data e.jsonl --out new", points=6
+        "calibrate a --data d.jsonl --out new", ("new/*", "new/*/*"), "calibrate b --data e.jsonl --out new", points=4
     ),
     "uncertainty": Writer("uncertainty a --data d.jsonl --held-out e.jsonl --out new", ("new/*", "new/*/*"), points=3),
     "ensemble": Writer("ensemble a b --out new", ("new/*", "new/*/*"), "ensemble b a --out new", points=6),
     "repair": Writer("doctor a --repair new", ("new/*", "new/*/*"), points=3),
-    "audit": Writer(f"audit a --data d.jsonl --out new {AUDIT}", ("new/*",), points=4),
+    "audit": Writer(f"audit a --data d.jsonl --out new {AUDIT}", ("new/*",), points=3),
     "train": Writer(f"train --data d.jsonl --out new {TRAIN}", ("new/config.yaml", "new/model/*"), points=4),
     "sample": Writer(
         "sample --policy tiny --prompts d.jsonl --out new/pool.jsonl --n 2 best_of_n.max_tokens=3", ("new/*",), points=4
@@ -44,7 +44,7 @@ WRITERS = {
         "optimize best-of-n --policy tiny --reward a --prompts d.jsonl --out new/pool.jsonl --n 2 best_of_n.max_tokens=3 "
         "best_of_n.prompts_at_once=8 best_of_n.draws=100",
         ("new/*",),
-        points=6,
+        points=4,
     ),
 }  # fmt: skip
 
