@@ -25,7 +25,7 @@ from guerdon.contracts import (
     prompt_digest,
     response_digest,
 )
-from guerdon.conversation import message_dict, tool_name
+from guerdon.conversation import MAX_CHARACTERS, message_dict, tool_name
 
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 USER, ANSWER = Message("user", "Weather in Rome?"), Message("assistant", "Sunny.")
@@ -400,3 +400,18 @@ def test_an_error_about_a_prompt_names_its_row_once():
     expected = pytest.raises(GuerdonError, match=r"^a\.jsonl:3: no\. Drop it\.$")
     with expected, located.named_in_errors(), located.named_in_errors():
         raise GuerdonError("no. Drop it.")
+
+
+def test_a_text_that_no_model_reads_is_refused_at_once():
+    just_fits = "x" * MAX_CHARACTERS
+    assert Message("user", just_fits).content == Response(just_fits).text
+    for make in (
+        Response,
+        lambda text: Message("user", text),
+        as_prompt,
+        lambda text: Response(messages=(Message("assistant", text),)),
+    ):
+        with pytest.raises(
+            GuerdonError, match=r"a text must have at most 4,000,000 characters, got 4,000,001\. Shorten"
+        ):
+            make(just_fits + "x")

@@ -41,6 +41,8 @@ __all__ = [
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length"]
 
+MAX_CHARACTERS = 4_000_000  # of one text: about a million tokens, more than any model reads
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -74,6 +76,7 @@ class Message:
     name: str | None = None
 
     def __post_init__(self) -> None:
+        _refuse_long(self.content)
         if not isinstance(self.tool_calls, tuple):
             object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
         if self.tool_calls:
@@ -182,6 +185,7 @@ class Response:
     messages: tuple[Message, ...] = ()
 
     def __post_init__(self) -> None:
+        _refuse_long(self.text)
         if not self.messages:
             return
         messages = tuple(self.messages)
@@ -201,6 +205,14 @@ class Response:
     def turns(self) -> tuple[Message, ...]:
         """The answer as messages: its own, or one assistant turn of its text."""
         return self.messages or (Message("assistant", self.text),)
+
+
+def _refuse_long(text: str) -> None:
+    """Refuse a text that no model reads: an audit edits and tokenizes each text hundreds of times."""
+    if isinstance(text, str) and len(text) > MAX_CHARACTERS:
+        raise GuerdonError(
+            f"a text must have at most {MAX_CHARACTERS:,} characters, got {len(text):,}. Shorten it or drop the row."
+        )
 
 
 PromptLike = str | Sequence[Message] | Sequence[Mapping[str, Any]]

@@ -135,7 +135,7 @@ def _findings(estimates: dict[str, Estimate]) -> tuple[Finding, ...]:
                 "Rank by the rewards, not by the odds.",
             )
         )
-    if is_miscalibrated({"ece_p_value": estimates["ece_p_value_after"]}):
+    if is_miscalibrated(estimates["ece_after"]):
         findings.append(
             Finding(
                 "warning",

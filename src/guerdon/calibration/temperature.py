@@ -145,7 +145,7 @@ def _measure_temperature(
         estimates |= {f"{name}_{when}": estimate for name, estimate in odds.items()}
     null = measure_null(after, bins=options.bins, draws=DRAWS, seed=options.seed)
     estimates |= {f"{name}_after": estimate for name, estimate in null.items()}
-    return estimates, _findings(estimates, pairs, is_miscalibrated(null))
+    return estimates, _findings(estimates, pairs, is_miscalibrated(estimates["ece_after"]))
 
 
 def _is_determined(temperature: Estimate) -> bool:

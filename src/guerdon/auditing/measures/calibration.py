@@ -77,7 +77,7 @@ def _margin_histogram(pairs: ScoredPairs) -> Curve:
 
 def _findings(estimates: dict[str, Estimate]) -> tuple[Finding, ...]:
     findings = []
-    if is_miscalibrated(estimates):
+    if is_miscalibrated(estimates["ece"]):
         over = estimates["overconfidence"]
         title = (
             "The model is overconfident"
