@@ -99,4 +99,14 @@ def test_the_gpu_benchmark_runs(tiny_dir, tmp_path):
 def test_every_benchmark_runs_here_but_the_one_that_takes_an_hour():
     modules, takes_an_hour = {"measure", "rows"}, {"hh_accuracy"}
     scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - takes_an_hour
-    assert scripts == {"rm_training", "scoring", "ensemble", "generation", "processes", "ppo", "uncertainty", "gpu"}
+    assert scripts == {
+        "rm_training",
+        "scoring",
+        "ensemble",
+        "generation",
+        "processes",
+        "ppo",
+        "uncertainty",
+        "gpu",
+        "coverage",
+    }

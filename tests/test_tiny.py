@@ -19,11 +19,11 @@ from guerdon.api import auditing, data
 from guerdon.config import build
 from guerdon.io import readers
 from guerdon.recipes import quickstart as recipe
+from tiny import REMOVES_BOS, faults
 
 FAST = {"lr": 3e-3, "batch_size": 16, "micro_tokens": 1024}
 TRAIN_OPTIONS = [f"train.{name}={value}" for name, value in FAST.items()]
 AUDIT = {"draws": 200, "null_draws": 100}
-REMOVES_BOS = ["another text than Guerdon's in verl"]  # the tiny template begins with what the tokenizer calls BOS
 AUDIT_OPTIONS = [f"audit.{name}={value}" for name, value in AUDIT.items()]
 QUICK = {"sample_prompts": 1, "samples": 3, "sample_tokens": 4}
 
@@ -95,7 +95,7 @@ def test_every_stage_through_python(tiny_dir, trl_file, tmp_path):
     assert_page(tmp_path / "report/report.html")
     assert "[" in guerdon.to_markdown(report)
 
-    assert [f.title for f in guerdon.doctor(tmp_path / "model").findings if f.severity != "note"] == REMOVES_BOS
+    assert faults(guerdon.doctor(tmp_path / "model")) == []
     guerdon.check_reward_model(loaded)
 
 
@@ -152,7 +152,7 @@ def test_every_stage_through_the_command_line(tiny_dir, trl_file, tmp_path):
     originals = list(readers.read_comparisons(part["audit"]))
     right = [r["rewards"][c.preference.groups[0][0]] == max(r["rewards"]) for r, c in zip(rows, originals, strict=True)]
     assert np.mean(right) > 0.8
-    assert [finding["title"] for finding in run("doctor", model)["findings"]] == REMOVES_BOS
+    assert [finding["title"] for finding in run("doctor", model)["findings"]] == [REMOVES_BOS]
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)])
@@ -198,7 +198,7 @@ def test_the_quickstart_writes_a_model_and_a_page(quick):
     values = loaded.score(["write a review"] * 2, ["a good and great film", "a bad and awful film"]).value
     assert values[0] > values[1]
     assert (out / "model/README.md").read_text("utf-8").startswith("---\nlibrary_name: transformers\n")
-    assert [f.title for f in guerdon.doctor(out / "model").findings if f.severity != "note"] == REMOVES_BOS
+    assert faults(guerdon.doctor(out / "model")) == []
     assert len((out / "rejected.jsonl").read_text("utf-8").splitlines()) == 1
 
 

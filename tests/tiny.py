@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 SPECIAL = ["<unk>", "<|im_start|>", "<|im_end|>", "<pad>"]
 WORDS = """
@@ -64,3 +65,11 @@ def tiny_tokenizer():
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+REMOVES_BOS = "another text than Guerdon's in verl"  # the tiny template begins with what its tokenizer calls BOS
+
+
+def faults(report: Any) -> list[str]:
+    """Titles of a doctor's findings above a note, but for the one that every tiny model has."""
+    return [f.title for f in report.findings if f.severity != "note" and f.title != REMOVES_BOS]

@@ -117,7 +117,7 @@ def test_a_rule_that_cannot_be_read_stops_the_command_before_it_measures(scored,
     assert "Did you mean accuracy?" in ran.err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("words", [(), ("--from", "{good}", "--data", "{good}"), ("model",), ("--data", "{good}")])
+@pytest.mark.parametrize("words", [(), ("model", "--from", "{good}"), ("model",), ("--data", "{good}")])
 def test_a_model_with_data_or_a_file_of_scores_and_not_both(scored, words):
     ran = guerdon("audit", *(word.replace("{good}", str(scored / "good.jsonl")) for word in words))
     assert ran.code == 2
@@ -130,7 +130,7 @@ def test_two_files_of_scores_are_compared(scored, tmp_path):
     assert ran.code == 1
     found = json.loads(ran.out)
     assert found["estimates"]["accuracy_difference"]["low"] > 0
-    assert "good.jsonl orders" in found["summary"]
+    assert "good.jsonl is better: it orders" in found["summary"]
     assert "prefers this, by" in (tmp_path / "report.html").read_text("utf-8")
     alone = guerdon("compare", "a", "b")
     assert alone.code == 2

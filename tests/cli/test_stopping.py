@@ -25,8 +25,14 @@ def test_a_stopped_command_says_whether_it_resumes(tmp_path, monkeypatch, stop, 
     monkeypatch.setattr(saved_models, "doctor", stopped)
     monkeypatch.setattr(scoring, "score_file", stopped)
     words = ("score", "m", "--data", "d.jsonl", "--out", tmp_path / "o.jsonl") if is_resumable else ("doctor", "m")
+    interrupt = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored where the tests run in the background
     before = signal.getsignal(signal.SIGTERM)
-    ran = guerdon(*words)
+    try:
+        ran = guerdon(*words)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     assert ran.code == code
     sentence = "the same command resumes from here" if is_resumable else "the same command starts over"
     assert ran.err.splitlines()[-1] == f"stopped; {sentence}"

@@ -193,12 +193,12 @@ def test_early_stopping_restores_the_best_weights(tiny_dir, tmp_path, on_disk):
     assert farthest(weights(stopped), weights(train(tiny_dir, liked(128), max_steps=best, **given))) == 0.0
 
 
-def test_one_held_out_group_has_no_interval_and_metrics_stay_json(tiny_dir, tmp_path):
+def test_one_held_out_pair_has_the_widest_interval_and_metrics_stay_json(tiny_dir, tmp_path):
     train(tiny_dir, liked(16), held_out=liked(1, 5), folder=tmp_path)
     lines = (tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line, parse_constant=pytest.fail) for line in lines]
-    assert rows[-1]["held_out_accuracy"] in (0.0, 1.0)
-    assert rows[-1]["held_out_accuracy_low"] is None
+    accuracy, low, high = (rows[-1][f"held_out_accuracy{end}"] for end in ("", "_low", "_high"))
+    assert (accuracy, low, high) in (pytest.approx((0.0, 0.0, 0.975)), pytest.approx((1.0, 0.025, 1.0)))
 
 
 @pytest.mark.parametrize("place", ["/proc/nobody/run", "file/run"])

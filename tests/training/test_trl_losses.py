@@ -54,7 +54,12 @@ def the_model() -> ScalarRewardModel:
     digest = hashlib.sha256(b"".join(values[name].astype("<f4").tobytes() for name in sorted(values))).hexdigest()
     assert digest == CASE["weights_sha256"]
     network.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
-    text = SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=CASE["config"]["pad_token_id"]), max_length=512)
+    text = SimpleNamespace(
+        tokenizer=SimpleNamespace(pad_token_id=CASE["config"]["pad_token_id"]),
+        max_length=512,
+        system=None,
+        render="{} {}".format,
+    )
     return ScalarRewardModel(ScalarNetwork(network, encoder=False), text, Card())
 
 

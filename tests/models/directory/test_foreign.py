@@ -20,6 +20,7 @@ from guerdon.models.directory.doctor import examine
 from guerdon.models.directory.foreign import load_foreign
 from guerdon.models.directory.loading import load_reward_model
 from guerdon.models.engine.stored_head import find_head
+from tiny import REMOVES_BOS, faults
 
 PROMPTS = ["write a good film review", "is it a sad film ?"]
 RESPONSES = ["yes , it is great", "no"]
@@ -84,7 +85,7 @@ def test_a_head_with_a_bias_keeps_its_scores_and_the_bias_becomes_the_reference_
     np.testing.assert_allclose(
         saved_models.load(tmp_path / "ours").score(PROMPTS, RESPONSES).value, by_hand + BIAS, atol=1e-5
     )
-    assert examine(tmp_path / "ours").findings == ()
+    assert faults(examine(tmp_path / "ours")) == []
 
 
 @pytest.mark.parametrize("prefix", ["value_head", "reward_head", "my_head"])
@@ -113,7 +114,7 @@ def test_the_doctor_finds_the_fault_and_repairs_it(tiny_dir, tmp_path, head, by_
     )
     ran = guerdon("doctor", folder, "--repair", tmp_path / "ours", "--json")
     assert (ran.code, ran.err) == (0, "")
-    assert json.loads(ran.out)["findings"] == []
+    assert [f["title"] for f in json.loads(ran.out)["findings"]] == [REMOVES_BOS]
     values = saved_models.load(tmp_path / "ours").score(PROMPTS, RESPONSES).value
     np.testing.assert_allclose(values, by_hand + BIAS, atol=1e-5)
 
@@ -123,7 +124,7 @@ def test_repairing_a_classifier_keeps_its_scores(tiny_dir, tmp_path, head, by_ha
     config = json.loads((tmp_path / "first/config.json").read_text("utf-8"))
     del config["rope_theta"], config["torch_dtype"], config["problem_type"]
     (tmp_path / "first/config.json").write_text(json.dumps(config), "utf-8")
-    assert len(examine(tmp_path / "first").findings) == 3
+    assert len(faults(examine(tmp_path / "first"))) == 3
     assert guerdon("doctor", tmp_path / "first", "--repair", tmp_path / "second").code == 0
     values = saved_models.load(tmp_path / "second").score(PROMPTS, RESPONSES).value
     np.testing.assert_allclose(values, by_hand + BIAS, atol=1e-5)

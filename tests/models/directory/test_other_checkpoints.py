@@ -21,7 +21,7 @@ from guerdon.models.directory.doctor import examine
 from guerdon.models.directory.loading import create_reward_model, load_reward_model
 from guerdon.models.engine.loaded_weights import TESTED_FAMILIES
 from guerdon.models.engine.pretrained import quiet
-from tiny import tiny_config, tiny_tokenizer
+from tiny import faults, tiny_config, tiny_tokenizer
 
 PROMPTS, RESPONSES = ["is it a sad film ?", "write a good film review"], ["no", "yes , it is great"]
 
@@ -111,7 +111,7 @@ def test_the_bias_of_a_head_is_part_of_its_scores(tmp_path):
     edit_tensors(folder, score__bias=torch.tensor([3.0]))
     np.testing.assert_allclose(saved_models.load(folder).score(PROMPTS, RESPONSES).value, scores + 3.0, atol=1e-5)
     saved_models.repair(folder, tmp_path / "ours")
-    assert examine(tmp_path / "ours").findings == ()
+    assert faults(examine(tmp_path / "ours")) == []
     again = saved_models.load(tmp_path / "ours")
     np.testing.assert_allclose(again.score(PROMPTS, RESPONSES).value, scores + 3.0, atol=1e-5)
 

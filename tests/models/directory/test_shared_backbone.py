@@ -25,6 +25,7 @@ from guerdon.models.directory.saving import save
 from guerdon.models.ensemble import Ensemble
 from guerdon.scoring.bulk_scorer import BulkScorer
 from guerdon.testing import check_reward_model
+from tiny import faults
 
 
 @pytest.mark.parametrize("lora_rank", [0, 2])
@@ -72,8 +73,7 @@ def test_a_saved_ensemble_scores_the_same_in_one_pass(heads, saved_heads):
 
 def test_each_member_stores_its_own_self_test_scores(saved_heads):
     for k in (1, 2, 3):
-        report = examine(saved_heads / f"member-{k}")
-        assert not [finding for finding in report.findings if finding.severity in ("error", "warning")]
+        assert faults(examine(saved_heads / f"member-{k}")) == []
     values = {
         json.loads((saved_heads / f"member-{k}" / "reward.json").read_text())["self_test"][0][2] for k in (1, 2, 3)
     }
