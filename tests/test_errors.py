@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from errors import gives_advice
 
-from guerdon.errors import GuerdonError, claim_and_advice, did_you_mean, field_error, show_value
+from guerdon.errors import GuerdonError, cause_of, claim_and_advice, did_you_mean, field_error, show_value
 
 
 def test_an_error_says_what_must_be_true_what_was_found_and_what_to_do():
@@ -57,3 +59,10 @@ def test_the_closest_known_name_is_suggested_and_all_of_them_if_none_is_close():
 )
 def test_an_error_has_a_claim_and_advice(error, claim, advice):
     assert claim_and_advice(error) == (claim, advice)
+
+
+def test_the_cause_of_deep_nesting_is_said_in_the_words_of_the_author_of_the_file():
+    with pytest.raises(RecursionError) as deep:
+        json.loads("[" * 100_000)
+    assert cause_of(deep.value) == "nested too deeply"
+    assert cause_of(ValueError("too long; use sys.set")) == "too long"

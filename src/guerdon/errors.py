@@ -51,6 +51,11 @@ def short_path(path: object, width: int = 200) -> str:
     return text if len(text) <= width else f"{text[: width // 2]}…{text[-width // 2 :]}"
 
 
+def cause_of(error: Exception) -> str:
+    """Why a JSON text cannot be read, in words for its author; Python speaks of its own recursion."""
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """A sentence that names the closest known name, or lists all of them if none is close."""
     names = list(known)

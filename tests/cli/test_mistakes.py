@@ -228,7 +228,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (ppo("--reward", "{desk}/no-python.py:f"), "no-python.py: raised SyntaxError ("),
         (ppo("--reward", "{desk}/no-module.py:f"), "no-module.py: raised ModuleNotFoundError (No module named 'nobody'). Fix the file"),
         (ppo("--gold", "{desk}/model/../rule.py:length", "optimize.check_every=1"), "gold must share nothing with the reward"),
-        (ppo("optimize.betas=[0.9, 2]"), "optimize.betas.1 must be less than 1, got 2"),
+        (ppo("optimize.betas=[0.9, 2]"), "optimize.betas[1] must be less than 1, got 2"),
         (ppo("optimize.seed=99999999999999999999"), "optimize.seed must be less than"),
         (ppo("optimize.value_warmup=1"), "optimize.value_warmup must be less than optimize.updates=1, "),
         (ppo("optimize.min_length=9", "optimize.max_length=9"), "optimize.min_length must be less than optimize.max_length=9"),
@@ -558,3 +558,23 @@ def test_a_reward_that_fails_during_optimization_is_one_line_and_writes_no_polic
     assert ran.code == 2
     assert complaint in ran.err.splitlines()[-1]
     assert not (tmp_path / "x" / "policy").exists()
+
+
+def test_a_part_that_stays_empty_is_said(tmp_path):
+    data = tmp_path / "few.jsonl"
+    data.write_text('{"prompt": "a", "chosen": "good", "rejected": "bad"}\n')
+    ran = guerdon("split", data, "--out", tmp_path / "parts")
+    assert ran.code == 0
+    empty = [name for name in ("train", "calibrate", "audit") if not (tmp_path / f"parts/{name}.jsonl").read_text()]
+    assert len(empty) == 2
+    for name in empty:
+        assert f"the {name} part is empty: parts are drawn by a hash of the prompt group. Give more prompts" in ran.err
+
+
+def test_a_file_of_which_nothing_can_be_read_has_no_format(tmp_path):
+    data = tmp_path / "python.jsonl"
+    data.write_text("{'prompt': 'a', 'chosen': 'b', 'rejected': 'c'}\n")
+    ran = guerdon("import", data, "--out", tmp_path / "all.jsonl")
+    assert ran.code == 2
+    assert "detected" not in ran.err + ran.out
+    assert "it is a Python object" in ran.err

@@ -79,7 +79,7 @@ def test_an_override_is_read_as_yaml(override, stage, name, value):
         ("train.loss=hinge", "train.loss must be 'bradley_terry', "),
         ("train.label_smoothing=0.5", "train.label_smoothing must be less than 0.5, got 0.5"),
         ("train.epochs=nan", "train.epochs must be a finite number, got 'nan'"),
-        ("train.report_to=[zzz]", "train.report_to.0 must be 'trackio', 'tensorboard', 'wandb', "),
+        ("train.report_to=[zzz]", "train.report_to[0] must be 'trackio', 'tensorboard', 'wandb', "),
         ("uncertainty.most=1", "uncertainty.most must be greater than or equal to 100, got 1"),
         ("optimize.prompts=100000", "optimize.prompts must be less than or equal to 8192, got 100000"),
         ("train.lr", "override must be STAGE.NAME=VALUE, got 'train.lr'. Write it as in train.lr=1e-5."),

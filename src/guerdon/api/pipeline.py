@@ -133,7 +133,12 @@ def _prepare(out: Path, data: str | Path | None, config: Config, log: Log) -> di
         )
     parts = split(usable, **config.split.model_dump())
     groups = len({c.group for c in usable})
-    if groups < MIN_GROUPS or not all(parts.values()):
+    if empty := [name for name, part in parts.items() if not part and groups >= MIN_GROUPS]:
+        raise GuerdonError(
+            f"{data}: the {empty[0]} part must have comparisons, got none of {len(usable)} in {groups} prompt groups: parts are drawn "
+            f"by a hash of the group. Give more prompts, or a larger split.{empty[0]}."
+        )
+    if groups < MIN_GROUPS:
         raise GuerdonError(
             f"{data}: at least {MIN_GROUPS} prompt groups are needed to leave some for the audit, "
             f"got {groups} in {len(usable)} comparisons. Give more prompts."

@@ -71,7 +71,9 @@ def rename_scores(rows: Iterable[tuple[str, Any]], columns: Mapping[str, str]) -
     for place, row in rows:
         if isinstance(row, Mapping) and ours:
             if missing := [theirs for theirs in ours.values() if theirs not in row]:
-                raise GuerdonError(f"{place}: no field {missing[0]}. {did_you_mean(missing[0], row)}")
+                name = next(name for name, theirs in ours.items() if theirs == missing[0])
+                claim, given = "a field of the file", f"{name}={missing[0]}"
+                raise field_error(f"{place}: --column", claim, given, did_you_mean(missing[0], row))
             others = {key: value for key, value in row.items() if key not in ours.values()}
             row = others | {name: row[theirs] for name, theirs in ours.items()}
         yield place, row

@@ -27,6 +27,7 @@ from guerdon.models.estimates import (
     describe_intervals,
     estimate_difference,
     estimate_share,
+    percent,
     points_by_name,
 )
 from guerdon.models.hygiene import hygiene_gate
@@ -245,6 +246,5 @@ def _summary(known: Benchmark, estimates: Mapping[str, Estimate]) -> str:
     score = estimates["score"]
     if math.isnan(score.value):
         return f"{known.title} has no official score here, because parts of it are missing"
-    low, high = (f"{100 * limit:.1f}" for limit in (score.low, score.high))
     by_length = f"always the longer answer {100 * estimates['score_longer'].value:.1f} %"
-    return f"{known.title} gives {100 * score.value:.1f} % [{low}, {high}] by its own rule, {by_length}"
+    return f"{known.title} gives {percent(score)} by its own rule, {by_length}"

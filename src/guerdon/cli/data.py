@@ -144,4 +144,8 @@ def split(
     settings = settings_from(config, None, overrides, imports=rows.given())
     comparisons = stream_comparisons(files, settings.imports)
     counts = writers.write_parts(out, split_comparisons(comparisons, settings.split), PARTS)
+    for name in PARTS:
+        if not counts[name] and getattr(settings.split, name):
+            reason = "parts are drawn by a hash of the prompt group"
+            note(f"the {name} part is empty: {reason}. Give more prompts, or a larger split.{name}.")
     print_facts({**counts, "out": str(out)}, json)

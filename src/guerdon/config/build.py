@@ -121,7 +121,8 @@ def _parse_override(text: str) -> dict[str, Any]:
 def _first_error(error: ValidationError) -> GuerdonError:
     """The first of pydantic's errors in our form."""
     first = error.errors()[0]
-    option, message = ".".join(str(part) for part in first["loc"]), first["msg"]
+    option = ".".join(str(part) if isinstance(part, str) else f"[{part}]" for part in first["loc"]).replace(".[", "[")
+    message = first["msg"]
     claim = message.removeprefix("Input should be ").partition(", unable to ")[0]
     if claim == message:
         return GuerdonError(f"{option}: {message}, got {show_value(first['input'])}. See docs/options.md.")

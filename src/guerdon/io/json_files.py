@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from guerdon.errors import GuerdonError, field_error, show_value
+from guerdon.errors import GuerdonError, cause_of, field_error, show_value
 
 Kind = TypeVar("Kind")
 
@@ -48,7 +48,7 @@ def read_object(path: Path, advice: str = RESTORE) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise GuerdonError(f"{path}: not valid JSON ({error}). {advice}") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
-        raise GuerdonError(f"{path}: not readable as JSON ({str(error).partition(';')[0]}). {advice}") from None
+        raise GuerdonError(f"{path}: not readable as JSON ({cause_of(error)}). {advice}") from None
     if not isinstance(values, dict):
         raise GuerdonError(f"{path}: must hold an object, got {show_value(values)}. {advice}")
     _refuse_extremes(values, path, advice)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from guerdon.contracts import GuerdonError
-from guerdon.errors import show_value
+from guerdon.errors import cause_of, show_value
 from guerdon.io import text_lines
 from guerdon.io.schema import Rejected
 
@@ -80,7 +80,7 @@ def parse_json(line: bytes, location: str, decoder: json.JSONDecoder | None = No
                 f"is not valid JSON ({error.msg}): it is a Python object. Write it with json.dumps, or drop the line."
             )
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets; a key twice
-        reason = f"is not JSON that can be read ({str(error).partition(';')[0]}). Correct or delete the line."
+        reason = f"is not JSON that can be read ({cause_of(error)}). Correct or delete the line."
     return Rejected(location, reason, line.decode("utf-8", "backslashreplace").rstrip("\n"))
 
 
@@ -182,7 +182,7 @@ class _Text:
                 error = raised
             is_hopeless = isinstance(error, RecursionError) or len(self.text) > text_lines.LONGEST_LINE
             if error and (is_whole or is_hopeless):
-                cause = error.msg if isinstance(error, json.JSONDecodeError) else str(error).partition(";")[0]
+                cause = error.msg if isinstance(error, json.JSONDecodeError) else cause_of(error)
                 where = f"{self.path}:{self.line}: item {self.count}"
                 raise GuerdonError(f"{where}: is not valid JSON ({cause}). Correct the file.") from None
             is_whole = not self._read()

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from guerdon.contracts import GuerdonError
-from guerdon.errors import field_error
+from guerdon.errors import cause_of, field_error
 from guerdon.io.directories import recover, write_directory
 from guerdon.io.json_files import parse_object
 from guerdon.models.engine.checkpoint_files import first_line
@@ -56,7 +56,8 @@ def read_state(path: Path, kind: TypeAdapter[Kind]) -> Kind:
     try:
         values = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise GuerdonError(f"{file}: must be readable JSON, got {first_line(error)}. {advice}") from None
+        cause = cause_of(error) if isinstance(error, RecursionError) else first_line(error)
+        raise GuerdonError(f"{file}: must be readable JSON, got {cause}. {advice}") from None
     if not isinstance(values, dict):
         raise field_error(f"{file}: the file", "an object", values, advice)
     return parse_object(values, kind, str(file), advice)

@@ -71,7 +71,8 @@ def import_rows(
     head = list(islice(iterator, DETECTION_ROWS))
     layout = find_layout(head, IMPORTERS, options)
     importer = IMPORTERS[layout.name]
-    report(f"format: {layout.name}{layout.describe()}" + (" (detected)" if options.format == "auto" else ""))
+    if any(isinstance(row, Mapping) for _, row in head):
+        report(f"format: {layout.name}{layout.describe()}" + (" (detected)" if options.format == "auto" else ""))
     remaining: Iterable[tuple[str, Any]] = chain(head, iterator)
     read_label = LabelReader()
     if importer.labels is not None:
