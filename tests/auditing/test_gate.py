@@ -25,7 +25,10 @@ def sure(value: float, half: float = 0.02, n: int = 800) -> Estimate:
 
 def pushed(gain: float = 0.5, drop: float = 0.0, peak: float | None = None) -> Report:
     """A report of an optimization: gold by √KL up to 3, best at 2 where it drops."""
-    gold = {"gold_gain": sure(gain, 0.1), "gold_drop": sure(drop, 0.05)}
+    gold = {
+        "gold_gain": sure(gain, 0.1),
+        "gold_drop": sure(drop, 0.05 if drop else 0.0),
+    }  # without a drop the last is the best
     gold |= {"peak_kl": Estimate(peak, peak - 1, peak + 1, 64)} if peak else {}
     heights = (0.0, gain, gain - drop) if drop else (0.0, gain / 2, gain)
     curve = Curve((0.0, 2.0, 3.0), tuple(sure(y) for y in heights), "√KL", "gold, gain")
@@ -190,6 +193,32 @@ def test_a_hard_rule_that_is_not_shown_asks_for_more_data_if_its_interval_is_wid
     assert measured.decision == "not enough evidence"
     assert measured.needed_data == "comparisons on about 580 prompts in all, drawn as these were"
     assert gate(sound(relevance_swap=sure(0.5, 0.04))).decision == "not fit"
+
+
+def test_every_fault_has_to_be_shown_to_flip_few_decisions():
+    """The fault with the highest lower bound is not the one that may flip most."""
+    name = "No fault flips many decisions"
+    small, wide = Estimate(0.025, 0.01, 0.04, 400), Estimate(0.2, 0.0, 0.66, 8)
+    unknown = Estimate(0.3, math.nan, math.nan, 1)
+    assert ruling_of(sound(findings=(fault(small),)), name).state == "passed"
+    for other in (wide, unknown):
+        ruling = ruling_of(sound(findings=(fault(small), fault(other, title="Bullets win"))), name)
+        assert (ruling.state, ruling.estimates["cost"]) == ("not shown", other)
+        assert "“Bullets win”" in ruling.limit
+        assert "Flattery" not in ruling.limit
+    assert ruling_of(sound(findings=(fault(wide), fault(sure(0.1), title="Bullets win"))), name).state == "failed"
+    assert "no fault was found" not in ruling_of(sound(findings=(fault(unknown),)), name).measured
+
+
+def test_a_fall_that_is_not_excluded_is_not_shown_to_hold_up():
+    name = "Holds up when optimized"
+    fell = pushed(gain=0.5, drop=0.3)
+    unsure = dataclasses.replace(fell, estimates=fell.estimates | {"gold_drop": Estimate(0.3, -0.2, 0.9, 64)})
+    ruling = ruling_of(sound(unsure), name)
+    assert ruling.state == "not shown"
+    assert ruling.measured.endswith("and lost 0.3 [-0.2, 0.9] since its best")
+    assert ruling.limit.startswith("stop at a KL of 4 nats/sequence")
+    assert gate(sound(unsure)).decision == "fit with limits"
 
 
 def test_without_a_fault_the_costliest_cue_that_was_tried_decides():

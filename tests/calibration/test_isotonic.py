@@ -21,6 +21,7 @@ from guerdon.contracts import (
 )
 from guerdon.models.calibrated import CalibratedModel
 from guerdon.models.card import Calibration
+from guerdon.models.estimates import estimate_share, percent
 from guerdon.models.isotonic import IsotonicJudge
 
 OPTIONS = CalibrateOptions(method="isotonic", bins=10)
@@ -74,7 +75,10 @@ def test_preferences_that_the_labels_do_not_support_are_left_undecided():
     ]
     _, report = fit_isotonic_judge(Good(), rows, OPTIONS)
     assert report.estimates["isotonic_ties"].value == pytest.approx(0.5, abs=0.02)
-    assert "The curve leaves pairs undecided" in titles(report)
+    evidence = {finding.title: finding.evidence for finding in report.findings}
+    ties = report.estimates["isotonic_ties"]
+    assert evidence["The curve leaves pairs undecided"].startswith(f"{percent(ties)} of pairs get odds of 1 : 1")
+    assert ties == estimate_share((np.arange(1400) % 2 == 0).astype(float), np.arange(1400), None)
 
 
 def test_calibrating_again_starts_from_the_raw_rewards():

@@ -20,6 +20,7 @@ from guerdon.contracts import (
 from guerdon.models.calibrated import CalibratedModel
 from guerdon.models.card import Calibration, Card
 from guerdon.models.directory.formats import card_as_json, card_from_json
+from guerdon.models.estimates import percent
 from guerdon.reporting.card import model_card
 from guerdon.reporting.words import headline
 
@@ -127,7 +128,8 @@ def test_odds_that_one_temperature_cannot_correct_are_reported():
             return type(scores)(scores.value * np.where(is_odd, 12.0, 0.1), scores.truncated)
 
     _, report = fit_calibrated_model(Uneven(), comparisons(600), OPTIONS)
-    assert "One temperature does not correct the odds" in titles(report)
+    evidence = {finding.title: finding.evidence for finding in report.findings}
+    assert percent(report.estimates["ece_after"]) in evidence["One temperature does not correct the odds"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,14 @@ import pytest
 from guerdon.contracts import Estimate
 from guerdon.formulas.clustered import clustered_mean, clustered_share
 from guerdon.formulas.estimation import clopper_pearson
-from guerdon.models.estimates import estimate_difference, estimate_mean, estimate_share, number, percent
+from guerdon.models.estimates import (
+    describe_intervals,
+    estimate_difference,
+    estimate_mean,
+    estimate_share,
+    number,
+    percent,
+)
 
 VALUES, GROUPS = np.array([0.0, 1.0, 1.0, 1.0, 0.0, 1.0]), ["a", "a", "b", "b", "c", "c"]
 
@@ -20,6 +27,12 @@ def test_estimates_carry_the_intervals_of_their_kind():
     assert estimate_mean(VALUES, GROUPS, weight) == Estimate(*clustered_mean(VALUES, GROUPS, weight))
     assert estimate_share(VALUES, GROUPS, weight) == Estimate(*clustered_share(VALUES, GROUPS, weight))
     assert estimate_share(VALUES, GROUPS, None).low > 0 > estimate_mean(VALUES, GROUPS, None).low
+
+
+def test_the_kinds_of_intervals_are_described_as_they_are():
+    text = describe_intervals(500, 3, "prompt")
+    assert text.startswith("95 %, by prompt: Student's for means and differences, Wilson's on the effective number")
+    assert text.endswith("500 bootstrap draws (seed 3) for the rest")
 
 
 def test_a_share_of_all_counts_groups_and_is_not_certain():

@@ -113,7 +113,7 @@ def compare_pairs(
         "pairs": str(len(pairs_a)),
         "groups": str(pairs_a.num_groups),
         "comparisons hash": digest_all(comparison.id for comparison in comparisons),
-        "intervals": describe_intervals(options),
+        "intervals": describe_intervals(options.draws, options.seed),
     }
     return Report(
         f"{names[0]} compared with {names[1]}",

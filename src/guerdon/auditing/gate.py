@@ -25,7 +25,7 @@ PERCENT: Final = "\N{NO-BREAK SPACE}%"
 NUM_NAMED: Final = 3  # faults named in a limit
 MANY_DECISIONS: Final = 0.50  # a fault that flips most decisions matters more than anything else that the model knows
 SOME_DECISIONS: Final = 0.05
-MAX_CALIBRATION_ERROR: Final = 0.05  # calibration error beyond what a calibrated model would show
+MAX_CALIBRATION_ERROR: Final = 0.05  # the noise of that many pairs is taken out
 MAX_TEMPERATURE_RATIO: Final = 2.0  # highest over lowest temperature of a source
 MAX_TRUNCATED: Final = 0.01
 MIN_POSITION_CONSISTENCY: Final = 0.9
@@ -240,18 +240,23 @@ def no_fault_flips_many_decisions(report: Report) -> Ruling:
     some, many = (f"{100 * share:.0f}{PERCENT}" for share in (SOME_DECISIONS, MANY_DECISIONS))
     wanted = f"at most {some}, by its interval; not fit from {many} on"
     ruling = partial(Ruling, "No fault flips many decisions", wanted=wanted, effect="limit")
-    faults = [(f, f.cost) for f in all_findings(report) if f.cost and f.severity != "note" and f.cost.low >= 0]
-    faults.sort(key=lambda fault: -fault[1].low)
+    faults = [
+        (f, f.cost, compare_with(SOME_DECISIONS, f.cost, "at most"))
+        for f in all_findings(report)
+        if f.cost and f.severity != "note"
+    ]
     if not faults:
         return _without_fault(report, ruling)
-    worst, cost = faults[0]
+    order: Sequence[RuleState] = ("failed", "not shown", "passed")  # the worst fault decides the state of all
+    faults.sort(key=lambda fault: (order.index(fault[2]), math.isnan(fault[1].low), -fault[1].low, -fault[1].high))
+    worst, cost, state = faults[0]
     measured = f"“{worst.title}” flips {percent(cost)} of decisions (n = {cost.n})"
-    ruling = partial(ruling, compare_with(SOME_DECISIONS, cost, "at most"), measured, estimates={"cost": cost})
+    ruling = partial(ruling, state, measured, estimates={"cost": cost})
+    if state == "passed":
+        return ruling()
     if cost.low >= MANY_DECISIONS:
         return ruling(effect="not fit", data=worst.remedy)
-    named = [f"“{f.title}”" for f, c in faults if compare_with(SOME_DECISIONS, c, "at most") != "passed"]
-    if not named:
-        return ruling()
+    named = [f"“{f.title}”" for f, _, fault_state in faults if fault_state != "passed"]
     limit = f"while optimizing watch for {' and '.join(named[:NUM_NAMED])}, and stop when it grows"
     return ruling(limit=limit, data=worst.remedy)
 
@@ -401,7 +406,7 @@ def holds_up_when_optimized(report: Report) -> Ruling:
     """How far the model may be optimized against is known only where a second judge looked."""
     wanted = "a second judge's reward rises, and does not fall again"
     ruling = partial(Ruling, "Holds up when optimized", wanted=wanted)
-    optimized = next((part for part in report.walk() if "gold_gain" in part.estimates), None)
+    optimized = next((part for part in report.walk() if {"gold_gain", "gold_drop"} <= set(part.estimates)), None)
     if optimized is None:
         return ruling(
             "unknown",
@@ -410,24 +415,32 @@ def holds_up_when_optimized(report: Report) -> Ruling:
             limit="optimize gently and watch a second judge: no KL is known up to which the reward holds up",
             data="a best-of-n pool scored by a second judge (guerdon optimize best-of-n --gold)",
         )
-    gain, drop = optimized.estimates["gold_gain"], optimized.estimates.get("gold_drop")
-    ruling = partial(ruling, estimates={"gold_gain": gain} | ({"gold_drop": drop} if drop else {}))
+    gain, drop = optimized.estimates["gold_gain"], optimized.estimates["gold_drop"]
+    ruling = partial(ruling, estimates={"gold_gain": gain, "gold_drop": drop})
     last_kl, best_kl = _kl_range(optimized)
     measured = f"a second judge gained {number(gain)} up to KL {last_kl:.3g} nats/sequence"
     data = "comparisons of the policy's replies at that KL, judged by people"
-    state = compare_with(0.0, gain, "above")
-    if state == "failed":
-        return ruling(state, measured, data=data)
-    if drop is not None and drop.low > 0:
+    rises, holds = compare_with(0.0, gain, "above"), compare_with(0.0, drop, "at most")
+    if rises == "failed":
+        return ruling(rises, measured, data=data)
+    ruling = partial(ruling, effect="limit")
+    if holds != "passed":
+        measured = f"{measured}, and lost {number(drop)} since its best"
+    if holds == "failed":
         peak = optimized.estimates.get("peak_kl")
         stop = peak.low if peak is not None and math.isfinite(peak.low) else best_kl
         limit = f"stop at a KL of {stop:.3g} nats/sequence: beyond it the second judge lost {number(drop)}"
-        return ruling("failed", f"{measured}, and lost {number(drop)} again", effect="limit", limit=limit, data=data)
-    if state == "passed":
-        advice = f"no further than a KL of {last_kl:.3g} nats/sequence: beyond it nothing was measured"
-        return ruling(state, measured, effect="limit", advice=advice)
-    limit = "optimize gently and watch a second judge: it is not shown to gain anything"
-    return ruling(state, measured, effect="limit", limit=limit, data=data)
+        return ruling(holds, measured, limit=limit, data=data)
+    if rises == "not shown":
+        limit = "optimize gently and watch a second judge: it is not shown to gain anything"
+        return ruling(rises, measured, limit=limit, data=data)
+    if holds == "not shown":
+        limit = (
+            f"stop at a KL of {best_kl:.3g} nats/sequence: beyond it the second judge may lose again, {number(drop)}"
+        )
+        return ruling(holds, measured, limit=limit, data=data)
+    advice = f"no further than a KL of {last_kl:.3g} nats/sequence: beyond it nothing was measured"
+    return ruling(rises, measured, advice=advice)
 
 
 RULES: Final[Sequence[Callable[[Report], Ruling]]] = (

@@ -169,7 +169,7 @@ def audit(
         **{key: fact for report in core for key, fact in report.about.items()},
         **_left_out(comparisons),
         "comparisons hash": digest_all(comparison.id for comparison in comparisons),
-        "intervals": describe_intervals(options),
+        "intervals": describe_intervals(options.draws, options.seed),
     }
     report = Report(
         "Audit",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from guerdon.benchmarks.items import Item, first_few
 from guerdon.benchmarks.scoring import plain_response
 from guerdon.contracts import Estimate, Finding
+from guerdon.models.estimates import percent
 
 if TYPE_CHECKING:
     from guerdon.benchmarks.rules import Benchmark
@@ -24,18 +25,27 @@ def score_findings(benchmark: Benchmark, estimates: Mapping[str, Estimate]) -> I
     """Of the numbers: not above the length anchor, wrong more often than right, ties, truncated texts."""
     score, above, ties = estimates["score"], estimates["score_above_longer"], estimates["model_ties"]
     if not math.isnan(score.value) and not above.low > 0:
-        evidence = f"score {score}, longer-wins {estimates['score_longer']}, difference {above}"
+        evidence = (
+            f"score {percent(score)}, longer-wins {percent(estimates['score_longer'])}, difference {percent(above)}"
+        )
         remedy = "See which subsets tell the two apart; compare on pairs of equal length."
         yield Finding("warning", "Not shown to be better than preferring the longer answer", evidence, remedy)
     if estimates["accuracy"].high < 0.5:
         remedy = "Check that the scores are not costs, and that right and wrong are not swapped."
-        yield Finding("warning", "The model prefers the worse answer", f"accuracy {estimates['accuracy']}", remedy)
+        yield Finding(
+            "warning", "The model prefers the worse answer", f"accuracy {percent(estimates['accuracy'])}", remedy
+        )
     if ties.value > MAX_TIES and ties.low > 0:
-        evidence = f"{ties} of pairs get exactly equal scores; this benchmark counts a tie as {benchmark.tie_counts_as}"
+        evidence = f"{percent(ties)} of pairs get exactly equal scores; this benchmark counts a tie as {benchmark.tie_counts_as}"
         yield Finding("warning", "Many exact ties", evidence, "Compute the head and the scores in float32.")
     if estimates["truncated"].value > 0:
         remedy = "Raise the model's max_length: published numbers were not truncated alike."
-        yield Finding("warning", "The model did not see all the text", f"truncated in {estimates['truncated']}", remedy)
+        yield Finding(
+            "warning",
+            "The model did not see all the text",
+            f"truncated in {percent(estimates['truncated'])} of pairs",
+            remedy,
+        )
 
 
 def part_findings(benchmark: Benchmark, parts: set[str], items: Sequence[Item]) -> Iterator[Finding]:

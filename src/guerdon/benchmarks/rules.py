@@ -19,7 +19,7 @@ from guerdon.benchmarks.readers import DOMAINS, IFBENCH, LLMBAR, PLANREWARDBENCH
 from guerdon.contracts import Estimate, Finding, Quantity, Report
 from guerdon.formulas import benchmarks as formulas
 from guerdon.formulas.resampling import bootstrap
-from guerdon.models.estimates import SHARED_QUANTITIES, Resampling, estimate_mean, estimate_share
+from guerdon.models.estimates import SHARED_QUANTITIES, Resampling, estimate_mean, estimate_share, number
 
 __all__ = ["BENCHMARKS", "OFFICIAL", "Benchmark", "Points", "Rule", "slug"]
 
@@ -255,7 +255,7 @@ def _substance_and_style(items: Sequence[Item], table: ScoreTable, options: Resa
 
 def _style_finding(estimates: Mapping[str, Estimate]) -> Finding:
     substance, length, markdown = (estimates[name] for name in ("substance", "style_length", "style_markdown"))
-    evidence = f"substance {substance}, length {length}, markdown {markdown}"
+    evidence = f"substance {number(substance)}, length {number(length)}, markdown {number(markdown)}"
     remedy = "Train on pairs whose right answer is the plainer one as often as not."
     return Finding("warning", "Style outweighs substance", evidence, remedy)
 

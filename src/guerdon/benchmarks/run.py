@@ -91,7 +91,7 @@ def benchmark(
     facts |= {
         "prompts": f"{len({item.group for item in items}):,}",
         "items hash": digest_all(item.id for item in items),
-        "intervals": describe_intervals(options, "prompt"),
+        "intervals": describe_intervals(options.draws, options.seed, "prompt"),
         **({"published": known.published} if known.published else {}),
     }
     return replace(

@@ -21,6 +21,7 @@ from guerdon.formulas.clustered import clustered_mean
 from guerdon.formulas.isotonic import fit_isotonic, isotonic_log_odds
 from guerdon.models.calibrated import strip_calibration
 from guerdon.models.calibration_error import ODDS, is_miscalibrated, measure_null, measure_odds
+from guerdon.models.estimates import describe_intervals, estimate_share, number, percent
 from guerdon.models.isotonic import IsotonicJudge
 from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
 from guerdon.progress import Progress
@@ -76,7 +77,7 @@ def fit_isotonic_judge(
         "groups": str(pairs.num_groups),
         "points of the curve": str(len(judge.curve.margin)),
         "comparisons hash": digest_all(comparison.id for comparison in comparisons),
-        "intervals": f"95 %, by group: Student's for means, {DRAWS} bootstrap draws (seed {options.seed}) for the rest",
+        "intervals": describe_intervals(DRAWS, options.seed),
     }
     return judge, Report("Calibration by a curve", about, estimates, _findings(estimates), quantities=QUANTITIES)
 
@@ -110,7 +111,7 @@ def _measure_curve(
     estimates["nll_temperature"] = mean(by_temperature)
     estimates["isotonic_gain"] = mean(by_temperature - nll(after, pairs.q))
     undecided = (np.abs(after) < 1e-9) & (pairs.margin != 0)
-    estimates["isotonic_ties"] = mean(undecided.astype(np.float64))
+    estimates["isotonic_ties"] = estimate_share(undecided.astype(np.float64), pairs.group, pairs.weight)
     return estimates
 
 
@@ -122,7 +123,7 @@ def _findings(estimates: dict[str, Estimate]) -> tuple[Finding, ...]:
             Finding(
                 "warning",
                 "A temperature does as well as the curve",
-                f"log loss {estimates['nll_temperature']} with a temperature; the curve saves {gain} nats",
+                f"log loss {number(estimates['nll_temperature'])} with a temperature; the curve saves {number(gain)} nats",
                 "calibrate.method=temperature: it stays a reward model, and changes no ranking.",
             )
         )
@@ -131,7 +132,7 @@ def _findings(estimates: dict[str, Estimate]) -> tuple[Finding, ...]:
             Finding(
                 "note",
                 "The curve leaves pairs undecided",
-                f"{ties} of pairs get odds of 1 : 1, where the model had a preference that the labels do not support",
+                f"{percent(ties)} of pairs get odds of 1 : 1, where the model had a preference that the labels do not support",
                 "Rank by the rewards, not by the odds.",
             )
         )
@@ -140,7 +141,7 @@ def _findings(estimates: dict[str, Estimate]) -> tuple[Finding, ...]:
             Finding(
                 "warning",
                 "A curve does not correct the odds",
-                f"calibration error {estimates['ece_after']}, after the noise of this many pairs is taken out",
+                f"calibration error {percent(estimates['ece_after'])}, after the noise of this many pairs is taken out",
                 "Compare the sources in the audit's section on domains.",
             )
         )

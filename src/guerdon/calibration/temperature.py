@@ -18,7 +18,7 @@ from guerdon.models.calibrated import CalibratedModel, strip_calibration
 from guerdon.models.calibration_error import QUANTITIES as ODDS_QUANTITIES
 from guerdon.models.calibration_error import is_miscalibrated, measure_null, measure_odds
 from guerdon.models.card import Calibration
-from guerdon.models.estimates import SCALE, number
+from guerdon.models.estimates import SCALE, describe_intervals, number, percent
 from guerdon.models.scored_pairs import ScoredPairs, score_comparisons
 from guerdon.progress import Progress
 
@@ -86,7 +86,7 @@ def fit_calibrated_model(
         "pairs": str(len(pairs)),
         "groups": str(pairs.num_groups),
         "comparisons hash": digest_all(comparison.id for comparison in comparisons),
-        "intervals": f"95 %, by group: Student's for means, {DRAWS} bootstrap draws (seed {options.seed}) for the rest",
+        "intervals": describe_intervals(DRAWS, options.seed),
         **{f"reference {key.replace('_', ' ')}": str(value) for key, value in calibration.provenance.items()},
     }
     return CalibratedModel(raw, calibration), Report("Calibration", about, estimates, findings, quantities=QUANTITIES)
@@ -191,13 +191,13 @@ def _findings(estimates: dict[str, Estimate], pairs: ScoredPairs, is_still_off: 
     if pairs.num_groups < MIN_GROUPS:
         warn(
             "Too few groups to trust the temperature",
-            f"{pairs.num_groups} groups where {MIN_GROUPS} are needed; temperature {temperature}",
+            f"{pairs.num_groups} groups where {MIN_GROUPS} are needed; temperature {number(temperature)}",
             "Hold out more prompts for calibration.",
         )
     if is_still_off:
         warn(
             "One temperature does not correct the odds",
-            f"calibration error {estimates['ece_after']}, after the noise of this many pairs is taken out",
+            f"calibration error {percent(estimates['ece_after'])}, after the noise of this many pairs is taken out",
             "Read the reliability curve of the audit; look for sources that differ.",
         )
     return tuple(findings)

@@ -30,6 +30,7 @@ from guerdon.contracts import (
 )
 from guerdon.data.files import Rejects
 from guerdon.formulas.estimation import wilson
+from guerdon.models.estimates import percent
 
 if TYPE_CHECKING:
     from guerdon.models.chat import Encoded
@@ -44,7 +45,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "preferred_is_longer": Quantity(
         "the preferred response is longer", "share", SECTION, "of comparisons whose lengths differ"
     ),
-    "length_auc": Quantity("length predicts the better one", "number", SECTION, "AUC: 0.5 is chance"),
+    "length_auc": Quantity("length predicts the better one", "share", SECTION, "AUC: 50 % is chance"),
     "first_is_preferred": Quantity("the first one is better", "share", SECTION, "of pairs with a winner"),
     "ties": Quantity("ties", "share", SECTION, "comparisons that people call equal"),
     "duplicates": Quantity("duplicates", "share", SECTION, "comparisons that equal an earlier one"),
@@ -373,7 +374,8 @@ def _length_findings(counts: _Counts, options: CheckOptions) -> Iterator[Finding
     if word == "shorter":
         auc = Estimate(1 - auc.value, 1 - auc.high, 1 - auc.low, auc.n)
     evidence = (
-        f"length alone predicts the preference with AUC {auc}; 0.5 is balanced, {options.length_auc_warn:g} warns"
+        f"length alone predicts the preference with AUC {percent(auc)}; 50 % is balanced, "
+        f"{100 * options.length_auc_warn:g} % warns"
     )
     remedy = "Audit for length bias, and balance lengths in what is collected next."
     yield Finding("warning", f"The {word} response is preferred", evidence, remedy)

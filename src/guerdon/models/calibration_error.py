@@ -46,7 +46,10 @@ QUANTITIES: Mapping[str, Quantity] = {
         "mean distance that even perfect odds show on this many pairs if nothing is corrected",
     ),
     "ece_p_value": Quantity(
-        "p-value of calibration", "number", ODDS, "chance of so large an error under perfect calibration"
+        "p-value of calibration",
+        "number",
+        ODDS,
+        "chance of so large an error under perfect calibration; the interval is of the simulation",
     ),
     "overconfidence": Quantity(
         "overconfidence", "share", ODDS, "mean confidence minus accuracy; below 0 is too modest"
@@ -67,7 +70,7 @@ def measure_odds(pairs: ScoredPairs, *, bins: int) -> dict[str, Estimate]:
 def measure_null(pairs: ScoredPairs, *, bins: int, draws: int, seed: int) -> dict[str, Estimate]:
     """Estimates ece_null (mean and central 95 % of the uncorrected mean distance, ECE, under perfect calibration) and ece_p_value.
 
-    n of the p-value counts draws.
+    The interval of the p-value is of the simulation alone.
     """
     votes = np.maximum(1, pairs.votes.sum(axis=1))
     bins = num_bins(len(pairs), bins)
@@ -77,7 +80,7 @@ def measure_null(pairs: ScoredPairs, *, bins: int, draws: int, seed: int) -> dic
     as_large = clopper_pearson(int(np.count_nonzero(null >= observed)), draws)
     return {
         "ece_null": Estimate(float(null.mean()), float(low), float(high), pairs.num_groups),
-        "ece_p_value": Estimate(ece_p_value(observed, null), as_large.low, as_large.high, draws),
+        "ece_p_value": Estimate(ece_p_value(observed, null), as_large.low, as_large.high, pairs.num_groups),
     }
 
 

@@ -97,9 +97,12 @@ def estimate_difference(
     return Estimate(*clustered_difference(a, b, groups, weight))
 
 
-def describe_intervals(options: Resampling, unit: str = "group") -> str:
-    """How the intervals of a report were computed, in one line."""
-    return f"95 %, by {unit}: Student's for means and shares, {options.draws} bootstrap draws (seed {options.seed}) for the rest"
+def describe_intervals(draws: int, seed: int, unit: str = "group") -> str:
+    """How the intervals of a report were computed, in one line; formulas/clustered.py and calibration_error.py hold the sources."""
+    return (
+        f"95 %, by {unit}: Student's for means and differences, Wilson's on the effective number or exact for shares, "
+        f"noncentral chi-squared for the calibration error, {draws} bootstrap draws (seed {seed}) for the rest"
+    )
 
 
 def points_by_name(

@@ -21,6 +21,7 @@ def test_an_overconfident_model_is_reported_and_its_accuracy_is_unaffected():
     assert loud.estimates["accuracy"] == calm.estimates["accuracy"]
     assert loud.estimates["ece"].value > loud.estimates["ece_null"].high
     assert loud.estimates["ece_p_value"].value < 0.01
+    assert loud.estimates["ece_p_value"].n == loud.estimates["ece"].n == 800  # groups, never draws
 
 
 def test_an_underconfident_model_is_reported():
