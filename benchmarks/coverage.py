@@ -7,7 +7,8 @@ accuracy: nominal 95 % intervals of accuracy, 15 to 400 prompts with 1 to 10 pai
 chances of being right vary between prompts by a beta distribution. Beside the interval in use: the group bootstrap's percentile and
 BCa intervals, bootstrap-t, Student's on the cluster-robust variance, and that on the logit scale. difference: the interval and
 the p-value of a paired difference where both models are equally good. majority: intervals of the best possible accuracy and of the
-same majority again, from 2 to 20 votes. calibration: the interval of the calibration error at temperatures 1, 1.3 and 2.
+same majority again, from 2 to 20 votes, and how often the votes contradict the prior's shape. calibration: the interval of the
+calibration error at temperatures 1, 1.3 and 2.
 
 Methods see the same samples. Writes benchmarks/results/coverage.json.
 """
@@ -195,6 +196,7 @@ def majority(trials: int, smoke: bool) -> list[dict[str, Any]]:
                     "pairs": pairs,
                     "best": best,
                     "again": repeated,
+                    "other_shape": float(np.mean([m.has_other_shape for m in measured])) if measured else None,
                 }
                 for key, truth, of in (("best", best, "best_accuracy"), ("again", repeated, "again")):
                     intervals = [getattr(m, of) for m in measured]

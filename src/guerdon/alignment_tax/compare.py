@@ -91,7 +91,7 @@ def compare(
         "tasks": str(len(before.tasks)),
         "items": str(sum(len(task.score) for task in before.tasks.values())),
         "form": FORMS[options.form],
-        "intervals": "95 %, by item",
+        "intervals": "95 %, by item; items are taken as independent, in intervals and tests",
     }
     parts = {
         name: _compare_one(before, after, (gains or {}).get(name), (distances or {}).get(name))

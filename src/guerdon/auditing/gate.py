@@ -92,9 +92,9 @@ def _expectation(estimates: Mapping[str, Estimate]) -> str:
     """What to compare the accuracy with: the best possible one and the length rule. Empty without an accuracy."""
     if "accuracy" not in estimates:
         return ""
-    best, longer = "the best possible accuracy was not measured", ""
+    best, longer = "the best possible accuracy is not known", ""
     if "best_accuracy" in estimates:
-        best = f"no model can be expected to exceed {percent(estimates['best_accuracy'])}"
+        best = f"if preferences vary as a beta distribution no model can be expected to exceed {percent(estimates['best_accuracy'])}"
     if "accuracy_majority" in estimates:
         best = f"on the pairs with a majority {percent(estimates['accuracy_majority'])}, where {best}"
     if "longer_wins" in estimates:

@@ -310,7 +310,9 @@ def _accuracy(audit_input: AuditInput, options: AuditOptions) -> Report:
     estimates = dict(report.estimates)
     if audit_input.is_recorded or not isinstance(audit_input.model, RewardModel):
         del estimates["truncated"]
-    return replace(report, about={"pairs": str(len(pairs)), "groups": str(pairs.num_groups)}, estimates=estimates)
+    findings = (*report.findings, *accuracy.shared_prompts_finding(audit_input.comparisons))
+    about = {"pairs": str(len(pairs)), "groups": str(pairs.num_groups)}
+    return replace(report, about=about, estimates=estimates, findings=findings)
 
 
 def _odds(audit_input: AuditInput, options: AuditOptions) -> Report:

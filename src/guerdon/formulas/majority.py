@@ -5,6 +5,8 @@ Axes: n pairs, k kinds of votes (how many on the smaller and on the larger side)
 p has the prior Beta(a, a) over the pairs of a data set: symmetric, because which response is first carries no meaning. Tie
 votes carry no information about p: under a Dirichlet(a, a, b) prior of (first, second, tie), p is Beta(a, a) and independent
 of the share of ties, so only votes for a side are counted. A pair has a majority if more voted for one side than for the other.
+
+What follows holds for preferences of that shape only; `shape_excess` compares the shape with the votes.
 """
 
 import math
@@ -14,21 +16,27 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from scipy.special import betainc, betaln, gammaln
 
+from guerdon.formulas.clustered import clustered_mean
 from guerdon.formulas.estimation import Interval
 from guerdon.formulas.resampling import percentile_limits, resampled_sums, sums_by_group
 
 __all__ = [
     "FEWEST_GROUPS",
     "FEWEST_SPLIT",
+    "FEWEST_TO_CHECK",
     "Majority",
     "best_accuracy",
     "fit_concentration",
     "majority_again",
     "measure_majority",
+    "shape_excess",
 ]
 
 FEWEST_GROUPS = 20  # groups with two or more votes for a side, from which a prior can be fitted
 FEWEST_SPLIT = 5  # of them with votes for both sides
+FEWEST_TO_CHECK = (
+    4  # votes for a side that a pair needs to say something of the prior's shape: two give only its spread
+)
 CONCENTRATIONS = np.geomspace(0.01, 1000.0, 241)
 """The values of a that are tried, a factor of 1.05 apart: from unanimous people to coins. Between them values are interpolated."""
 
@@ -38,12 +46,18 @@ class Majority(NamedTuple):
 
     concentration: a. best_accuracy: the share of majorities that the whole population would agree with, which no model
     can be expected to exceed. again: how often a fresh set of as many votes for a side would have the same majority, a tied
-    one counting half.
+    one counting half. excess: see `shape_excess`, None if the votes cannot say.
     """
 
     concentration: Interval
     best_accuracy: Interval
     again: Interval
+    excess: Interval | None = None
+
+    @property
+    def has_other_shape(self) -> bool:
+        """Whether the votes show that preferences are not spread as a beta distribution, so that the rest does not hold."""
+        return self.excess is not None and not self.excess.low <= 0.0 <= self.excess.high
 
 
 def fit_concentration(votes: Int[np.ndarray, "n 3"], weight: Float[np.ndarray, " n"] | None = None) -> float:
@@ -111,7 +125,31 @@ def measure_majority(
         interval(np.exp(log_concentration)),
         averaged(_population_agrees(kinds, CONCENTRATIONS)),
         averaged(_fresh_votes_agree(kinds, CONCENTRATIONS)),
+        shape_excess(votes, groups, weight),
     )
+
+
+def shape_excess(
+    votes: Int[np.ndarray, "n 3"], groups: Shaped[np.ndarray, " n"], weight: Float[np.ndarray, " n"]
+) -> Interval | None:
+    """How much larger the mean of (2p - 1)^4 is than under the symmetric beta distribution with the same mean of (2p - 1)^2.
+
+    Both means are estimated without bias from the products of two and of four votes of a pair, each +1 or -1. Under Beta(a, a)
+    with mean square x = 1 / (2a + 1) the fourth moment is 3x^2 / (1 + 2x). The interval is over groups, by the delta
+    method. None with fewer than FEWEST_GROUPS groups that have FEWEST_TO_CHECK votes for a side.
+    """
+    first, _, second = votes.T
+    rows = first + second >= FEWEST_TO_CHECK
+    if len(np.unique(groups[rows])) < FEWEST_GROUPS:
+        return None
+    total, lead, weight = (first + second)[rows], (first - second)[rows].astype(np.float64), weight[rows]
+    square = (lead**2 - total) / (total * (total - 1))
+    fourth = (lead**4 - (6 * total - 8) * lead**2 + 3 * total * (total - 2)) / (
+        total * (total - 1) * (total - 2) * (total - 3)
+    )
+    x = float(np.average(square, weights=weight))
+    expected, slope = 3 * x**2 / (1 + 2 * x), 6 * x * (1 + x) / (1 + 2 * x) ** 2
+    return clustered_mean(fourth - expected - slope * (square - x), groups[rows], weight)
 
 
 # ---- By kind of votes ----------------------------------------------------------------------------------------------

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 from toys import Good, comparisons
 
 from guerdon.auditing import audit
 from guerdon.config import AuditOptions
+from guerdon.contracts import Preference
 
 CORE = ["accuracy", "people", "odds", "order", "mistakes"]
 OPTIONS = AuditOptions(draws=100, null_draws=100, bins=10, only=CORE)
@@ -53,3 +57,40 @@ def test_accuracy_is_compared_on_the_pairs_with_a_majority():
     assert decided.value > accuracy.value
     assert decided.n < accuracy.n
     assert "accuracy_majority" not in audit(Good(), comparisons(400, people=3), OPTIONS).estimates
+
+
+def voted(preference, people):
+    """Comparisons with votes of that many people, by each pair's share that prefers the first."""
+    first = np.random.default_rng(0).binomial(people, preference)
+    return [
+        dataclasses.replace(row, preference=Preference(q=n / people, votes=(int(n), 0, people - int(n))))
+        for row, n in zip(comparisons(len(first)), first, strict=True)
+    ]
+
+
+ASSUMED = "The best possible accuracy rests on an assumption"
+
+
+def test_votes_that_contradict_the_prior_give_no_best_accuracy_and_say_why():
+    half_clear = np.tile([0.96, 0.5, 0.04, 0.5], 100)
+    report = audit(Good(), voted(half_clear, 20), OPTIONS)
+    assert {"best_accuracy", "majority_again", "accuracy_majority"}.isdisjoint(report.estimates)
+    (note,) = [finding for finding in report.findings if finding.title == UNKNOWN]
+    assert "do not vary between pairs as a beta distribution" in note.evidence
+    assert "the best possible accuracy is not known" in report.gate.expectation
+
+
+def test_votes_that_fit_the_prior_give_a_best_accuracy_without_a_note():
+    """Of beta-distributed preferences the check rejects one data set in twenty; this one is not among them."""
+    report = audit(Good(), voted(np.random.default_rng(2).beta(1, 1, 400), 20), OPTIONS)
+    assert report.estimates["best_accuracy"].value == pytest.approx(0.93, abs=0.03)
+    assert titles(report).isdisjoint({ASSUMED, UNKNOWN})
+
+
+@pytest.mark.parametrize("people", [2, 3])
+def test_two_or_three_votes_cannot_check_the_prior_and_the_assumption_is_said(people):
+    report = audit(Good(), voted(np.random.default_rng(1).beta(1, 1, 400), people), OPTIONS)
+    assert "best_accuracy" in report.estimates
+    assert ASSUMED in titles(report)
+    assert "if preferences vary as a beta distribution no model can be expected to exceed" in report.gate.expectation
+    assert "if preferences vary" in report.quantities["best_accuracy"].meaning

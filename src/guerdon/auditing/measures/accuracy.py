@@ -6,13 +6,14 @@ Axis: n pairs. People's preference is the majority's, q > 0.5. A pair that peopl
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
+from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report, prompt_identity
 from guerdon.formulas.agreement import pair_accuracy
+from guerdon.formulas.clustered import group_codes
 from guerdon.models.estimates import (
     CORRECTNESS,
     SHARED_QUANTITIES,
@@ -23,13 +24,15 @@ from guerdon.models.estimates import (
 )
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Shaped
 
     from guerdon.config import AuditOptions
+    from guerdon.contracts import Comparison
     from guerdon.models.scored_pairs import ScoredPairs
 
 FEWEST_GROUPS: Final = 15  # with fewer no interval is known to hold: benchmarks/coverage.py
 FEWEST_WITH_RARER: Final = 10  # groups with a pair of the rarer kind, right or wrong
+FEWEST_EVEN: Final = 8  # groups of equal share that those pairs come to
 LENGTH_BINS: Final = 8
 FEWEST_IN_BIN: Final = 20
 WITHIN: Final = 0.05  # half the width of an interval of accuracy that a decision needs
@@ -90,7 +93,7 @@ def measure_accuracy(pairs: ScoredPairs, options: AuditOptions) -> Report:
         curves["accuracy_by_length"] = by_length
     if len(np.unique(pairs.source)) > 1:
         curves["accuracy_by_source"] = _by_source(is_right, pairs)
-    findings = (*_findings(estimates), *_few_prompts_finding(is_right, pairs))
+    findings = (*_findings(estimates), *few_prompts_finding(is_right, pairs.group, pairs.weight))
     return Report(TITLE, {}, estimates, findings, curves, quantities=QUANTITIES)
 
 
@@ -165,18 +168,39 @@ def _findings(estimates: dict[str, Estimate]) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def _few_prompts_finding(is_right: Float[np.ndarray, " n"], pairs: ScoredPairs) -> list[Finding]:
+def few_prompts_finding(
+    is_right: Float[np.ndarray, " n"], group: Shaped[np.ndarray, " n"], weight: Float[np.ndarray, " n"]
+) -> list[Finding]:
     """Where benchmarks/coverage.py shows intervals of accuracy that miss the truth more often than one time in twenty."""
-    wrong, right = (len(np.unique(pairs.group[rows])) for rows in (is_right < 1.0, is_right > 0.0))
-    rarer = min(wrong, right)
-    is_exact = rarer == 0
-    if pairs.num_groups < 2 or is_exact or (pairs.num_groups >= FEWEST_GROUPS and rarer >= FEWEST_WITH_RARER):
+    code = group_codes(group, len(group))
+    sums = [np.bincount(code, weights=weight * kind) for kind in (1.0 - is_right, is_right)]
+    wrong, right = (int((total > 0).sum()) for total in sums)
+    num_groups = len(sums[0])
+    if num_groups < 2 or min(wrong, right) == 0:  # an exact interval
+        return []
+    even = min(float(total.sum() ** 2 / (total**2).sum()) for total in sums)  # Kish 1965
+    if num_groups >= FEWEST_GROUPS and min(wrong, right) >= FEWEST_WITH_RARER and even >= FEWEST_EVEN:
         return []
     evidence = (
-        f"{pairs.num_groups} groups, {wrong} of them with a pair that is not ordered correctly and {right} with one that is; "
-        f"an interval needs {FEWEST_GROUPS} groups and {FEWEST_WITH_RARER} of either kind to hold 95 times in 100"
+        f"{num_groups} groups, {wrong} of them with a pair that is not ordered correctly and {right} with one that is, the rarer "
+        f"kind as uneven as in {even:.1f} equal groups; an interval needs {FEWEST_GROUPS} groups and {FEWEST_WITH_RARER} of either "
+        f"kind, as even as {FEWEST_EVEN}, to hold 95 times in 100"
     )
     return [Finding("note", "The accuracy's interval may be too narrow", evidence, "Audit on more prompts.")]
+
+
+def shared_prompts_finding(comparisons: Sequence[Comparison]) -> list[Finding]:
+    """That the rows of one prompt count as independent, because the file gives them groups of their own."""
+    prompts = len({prompt_identity(comparison.prompt) for comparison in comparisons})
+    groups = len({comparison.group for comparison in comparisons})
+    if prompts >= groups / 2:
+        return []
+    evidence = (
+        f"the file sets {groups:,} groups for {prompts:,} prompts, and intervals count groups: they say how the numbers would "
+        "vary with other groups of these prompts, not with other prompts"
+    )
+    remedy = "Leave the field `group` out where the rows of one prompt are not independent."
+    return [Finding("note", "Many groups share a prompt", evidence, remedy)]
 
 
 def groups_to_detect(difference: float, measured: Estimate) -> int:

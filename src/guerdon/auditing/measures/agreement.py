@@ -12,13 +12,14 @@ import numpy as np
 
 from guerdon.contracts import Estimate, Finding, Quantity, Report
 from guerdon.formulas.agreement import leave_one_out, pair_accuracy, raw_agreement
-from guerdon.formulas.majority import FEWEST_GROUPS, FEWEST_SPLIT, measure_majority
-from guerdon.models.estimates import estimate_share
+from guerdon.formulas.majority import FEWEST_GROUPS, FEWEST_SPLIT, FEWEST_TO_CHECK, measure_majority
+from guerdon.models.estimates import estimate_share, number
 
 if TYPE_CHECKING:
     from jaxtyping import Int, Shaped
 
     from guerdon.config import AuditOptions
+    from guerdon.formulas.majority import Majority
     from guerdon.models.scored_pairs import ScoredPairs
 
 TITLE = SECTION = "People"  # of the report, and of its numbers on the page
@@ -27,7 +28,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         "best possible accuracy",
         "share",
         SECTION,
-        "majorities that all people would share, by a fitted prior: no model can be expected to be right more often",
+        "majorities that all people would share, if preferences vary between pairs as a beta distribution fitted to the votes",
     ),
     "accuracy_majority": Quantity(
         "accuracy, pairs with a majority", "share", SECTION, "what the best possible accuracy is to be compared with"
@@ -53,8 +54,8 @@ QUANTITIES: Mapping[str, Quantity] = {
 def measure_agreement(pairs: ScoredPairs, options: AuditOptions) -> Report:
     """What people reach on the pairs that two or more of them judged; a note if there are none, or too few to fit a prior.
 
-    Keys: best_accuracy and majority_again where a prior can be fitted, with accuracy_majority if some pairs have no majority;
-    person_vs_others, person_vs_person, model_vs_person.
+    Keys: best_accuracy and majority_again where a prior can be fitted and the votes do not contradict its shape, with
+    accuracy_majority if some pairs have no majority; person_vs_others, person_vs_person, model_vs_person.
     """
     has_votes = (pairs.votes >= 0).all(axis=1) & (pairs.votes.sum(axis=1) >= 2)
     if not has_votes.any():
@@ -63,7 +64,7 @@ def measure_agreement(pairs: ScoredPairs, options: AuditOptions) -> Report:
     group, weight = pairs.group[has_votes], pairs.weight[has_votes]
     estimates = {}
     majority = measure_majority(votes, group, weight, options.draws, options.seed)
-    if majority is not None:
+    if majority is not None and not majority.has_other_shape:
         estimates = {"best_accuracy": Estimate(*majority.best_accuracy), "majority_again": Estimate(*majority.again)}
         has_majority = has_votes & (pairs.votes[:, 0] != pairs.votes[:, 2])
         if not has_majority.all():
@@ -79,8 +80,29 @@ def measure_agreement(pairs: ScoredPairs, options: AuditOptions) -> Report:
         "person_vs_person": raw_agreement(votes),
     }
     estimates |= {name: estimate_share(share, group, weight) for name, share in shares.items()}
-    findings = () if majority is not None else (_too_few_votes(votes, group),)
+    findings = (_too_few_votes(votes, group),) if majority is None else _shape_findings(majority)
     return Report(TITLE, estimates=estimates, findings=findings, quantities=QUANTITIES)
+
+
+def _shape_findings(majority: Majority) -> tuple[Finding, ...]:
+    """That the votes contradict the fitted prior, or cannot; nothing if they could and do not."""
+    if majority.excess is None:
+        title = "The best possible accuracy rests on an assumption"
+        evidence = (
+            f"it holds if preferences vary between pairs as a beta distribution, which cannot be checked: fewer than {FEWEST_GROUPS} "
+            f"groups have {FEWEST_TO_CHECK} votes for a side; where half of the pairs are clear and half are coin tosses it is "
+            "4 to 7 points too high"
+        )
+        remedy = f"Have {FEWEST_TO_CHECK} or more people judge some pairs, and do not take it for a bound before."
+        return (Finding("note", title, evidence, remedy),)
+    if not majority.has_other_shape:
+        return ()
+    evidence = (
+        "preferences do not vary between pairs as a beta distribution, from which it would follow: the mean fourth power of "
+        f"people's lead differs from that of the distribution by {number(Estimate(*majority.excess))}"
+    )
+    remedy = "Compare the accuracy with how often two people agree; some pairs are clear and others coin tosses, perhaps by source."
+    return (Finding("note", "The best possible accuracy is not known", evidence, remedy),)
 
 
 def _no_votes() -> Finding:
