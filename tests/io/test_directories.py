@@ -123,3 +123,22 @@ def test_a_folder_of_an_older_version_is_replaced(tmp_path):
         (tmp_path / "m" / file).write_text("old")
     write_directory(tmp_path / "m", fill)
     assert contents(tmp_path / "m")["config.json"] == "new"
+
+
+def test_an_ensemble_of_an_older_version_is_replaced_with_all_that_it_wrote(tmp_path):
+    for file in ("ensemble.json", "member-1/reward.json", "member-2/assay/uncertainty.safetensors"):
+        (tmp_path / "m" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "m" / file).write_text("old")
+    write_directory(tmp_path / "m", fill)
+    assert contents(tmp_path / "m")["config.json"] == "new"
+
+
+@pytest.mark.parametrize("folder", ["backup", "member-1/backup", "member-mine", "backup/member-1", "guerdon/backup"])
+def test_a_copy_that_a_user_put_into_a_folder_of_an_older_version_stays(tmp_path, folder):
+    for file in ("reward.json", "config.json", f"{folder}/config.json", f"{folder}/model.safetensors"):
+        (tmp_path / "m" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "m" / file).write_text("years of work")
+    before = contents(tmp_path)
+    with pytest.raises(GuerdonError, match=rf"m: holds {folder}/config.json, which Guerdon did not write"):
+        write_directory(tmp_path / "m", fill)
+    assert contents(tmp_path) == before

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -31,7 +32,10 @@ OLD_CARD_MARK: Final = (
     "<!-- Written by Assay from its audit, and written over by the next one: to keep changes, delete this line. -->"
 )
 OLD_SIGNS: Final = ("reward.json", "ensemble.json", "state.json")  # one of these was in what older versions wrote
-OLD_NAMES: Final = {  # all that older versions wrote next to them
+OLD_FOLDERS: Final = re.compile(
+    r"(member-\d+/)?((assay|guerdon)/)?"
+)  # where older versions wrote into such a directory
+OLD_NAMES: Final = {  # all that they wrote there
     "config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "chat_template.jinja", "added_tokens.json", "vocab.json", "merges.txt", "vocab.txt",
     "tokenizer.model", "tensors.safetensors", "state.json", "uncertainty.safetensors", "reward.json", "ensemble.json",
@@ -127,14 +131,17 @@ def _listed_files(folder: Path) -> set[str]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         if not any((folder / name).is_file() for name in OLD_SIGNS):
             return set()
-        return {str(file.relative_to(folder)) for file in folder.rglob("*") if _is_old_name(file)}
+        names = (file.relative_to(folder).as_posix() for file in folder.rglob("*"))
+        return {name for name in names if _is_old_name(name)}
     members = {name.rpartition("/")[0] for name in listed if name.endswith("/reward.json")}
     return listed | ADDED | {f"{member}/{name}" for member in members for name in ADDED}
 
 
-def _is_old_name(file: Path) -> bool:
-    is_shard = file.name.startswith("model-") and file.name.endswith(".safetensors")
-    return file.name in OLD_NAMES or is_shard
+def _is_old_name(name: str) -> bool:
+    """Whether older versions gave a file this name, relative to its directory; a copy elsewhere in it is the user's."""
+    *_, file = name.rpartition("/")
+    is_shard = file.startswith("model-") and file.endswith(".safetensors")
+    return (file in OLD_NAMES or is_shard) and OLD_FOLDERS.fullmatch(name.removesuffix(file)) is not None
 
 
 def _is_users_readme(file: Path) -> bool:
