@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from toys import liked
 from guerdon.api import data, saved_models
 from guerdon.cli.app import app
 from guerdon.cli.destinations import destinations_of
-from guerdon.config import ModelOptions
+from guerdon.config import Config, ModelOptions
+from guerdon.io import writers
 from guerdon.models.directory.loading import create_reward_model
 
 
@@ -71,6 +73,42 @@ def test_a_destination_that_is_an_input_is_refused_before_anything_is_written(he
     assert ran.err.startswith("error: ")
     assert len(ran.err.splitlines()) == 1
     assert contents(here) == before
+
+
+BASES_IN_OPTIONS = {
+    "train": ("model", ("train", "--data", "d.jsonl", "--out", "run")),
+    "quickstart": ("model", ("quickstart", "--data", "d.jsonl", "--out", "run")),
+    "ppo": ("policy", ("optimize ppo", "--reward", "a", "--prompts", "d.jsonl", "--out", "run")),
+}
+
+
+@pytest.mark.parametrize("spelled", ["run/{0}", "../here/run/{0}/", "link"])
+@pytest.mark.parametrize("name", BASES_IN_OPTIONS)
+def test_a_model_that_a_config_file_names_is_not_replaced(here, name, spelled):
+    stage, (command, *words) = BASES_IN_OPTIONS[name]
+    shutil.copytree(here / "b", here / "run" / stage)
+    (here / "link").symlink_to(f"run/{stage}")
+    (here / "c.yaml").write_text(f"{stage}: {{base: {spelled.format(stage)}}}\n")
+    before = contents(here)
+    ran = guerdon(*command.split(), *words, "--config", "c.yaml")
+    assert ran.code == 2
+    assert (
+        f"error: run/{stage}: must not be what is read, which the command would replace. Pass another --out." in ran.err
+    )
+    assert contents(here) == before
+
+
+def test_a_model_that_a_quoted_override_names_is_not_replaced(here):
+    shutil.copytree(here / "b", here / "run" / "model")
+    before = contents(here)
+    ran = guerdon("train", "--data", "d.jsonl", "--out", "run", "model.base='run/model'")
+    assert "error: run/model: must not be what is read" in ran.err
+    assert contents(here) == before
+
+
+def test_a_folder_with_the_name_of_a_default_may_be_replaced(here):
+    for _ in range(2):
+        assert guerdon("calibrate", "a", "--data", "d.jsonl", "--out", "starter").code == 0
 
 
 @pytest.mark.parametrize(
@@ -145,7 +183,32 @@ def test_a_path_that_no_file_can_have_is_one_line(here, bad, words):
     assert len(line) < 600
 
 
-HOLD = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX); print(1, flush=True); input()"
+def test_an_input_whose_name_is_too_long_is_not_blamed_on_the_output(here):
+    ran = guerdon("import", "a" * 5000, "--out", "zz.jsonl")
+    (line,) = ran.err.splitlines()
+    assert line == f"error: cannot read {'a' * 100}…{'a' * 100}: File name too long. Give a shorter path."
+    long = guerdon("import", "d.jsonl", "--out", f"{LONG}.jsonl")
+    assert "error: cannot write xxx" in long.err
+    assert list(here.glob("zz*")) == []
+
+
+HOLD = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[2], os.O_RDONLY), getattr(fcntl, sys.argv[1]))
+print(1, flush=True)
+input()
+"""
+
+
+@contextmanager
+def holding(lock: str, folder: str):
+    """Another process that holds the lock on the folder."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, lock, folder], stdin=-1, stdout=-1) as other:
+        assert other.stdout.readline() == b"1\n"
+        yield
+        other.communicate(b"\n")
+
+
 WRITERS = {
     "quickstart": ("quickstart", "--data", "d.jsonl", "--out", "run"),
     "split": ("split", "d.jsonl", "--out", "run"),
@@ -159,13 +222,48 @@ WRITERS = {
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_folder_that_another_process_writes_is_refused(here, name):
     (here / "run").mkdir()
-    with subprocess.Popen([sys.executable, "-c", HOLD, "run"], stdin=-1, stdout=-1) as other:
-        assert other.stdout.readline() == b"1\n"
+    with holding("LOCK_EX", "run"):
         ran = guerdon(*WRITERS[name])
-        other.communicate(b"\n")
     assert ran.code == 2
     assert "run: another process is writing it. Wait for it, or pass another --out." in ran.err
     assert contents(here / "run") == {}
+
+
+FILE_WRITERS = {
+    "import": ("import", "d.jsonl", "--out", "run/train.jsonl"),
+    "score": ("score", "a", "--data", "d.jsonl", "--out", "run/scores.jsonl"),
+    "a link": ("import", "d.jsonl", "--out", "link.jsonl"),
+}
+
+
+@pytest.mark.parametrize("sign", ["", "run.json", "guerdon/files.json", "own config"])
+@pytest.mark.parametrize("name", FILE_WRITERS)
+def test_a_file_waits_for_the_run_that_writes_its_folder(here, name, sign):
+    (here / "run" / "guerdon").mkdir(parents=True) if "/" in sign else (here / "run").mkdir()
+    (here / "link.jsonl").symlink_to("run/train.jsonl")
+    if sign == "own config":
+        writers.write_config(here / "run" / "config.yaml", Config())
+    elif sign:
+        (here / "run" / sign).write_text("{}")
+    before = contents(here)
+    with holding("LOCK_EX", "run"):
+        ran = guerdon(*FILE_WRITERS[name])
+    assert ran.code == 2
+    assert "run: another process is writing it. Wait for it, or pass another --out." in ran.err
+    assert contents(here) == before
+
+
+def test_a_run_waits_for_the_files_that_are_written_into_its_folder(here):
+    (here / "run").mkdir()
+    (here / "run" / "run.json").write_text("{}")
+    with holding("LOCK_SH", "run"):
+        assert guerdon("import", "d.jsonl", "--out", "run/x.jsonl").code == 0  # two files share the folder
+        assert "run: another process is writing it" in guerdon("split", "d.jsonl", "--out", "run").err
+
+
+def test_a_plain_folder_takes_files_while_reports_are_written_into_it(here):
+    with holding("LOCK_EX", "."):
+        assert guerdon("import", "d.jsonl", "--out", "x.jsonl").code == 0
 
 
 def test_every_option_that_names_an_output_is_known_as_one():

@@ -11,11 +11,15 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from guerdon.cli import stopping
+
+if TYPE_CHECKING:
+    from guerdon.config import Config
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,16 @@ RUN_FOLDER: Final = Destination(
     resumes=True,
 )  # fmt: skip
 
+OPTIONS_THAT_NAME_PATHS: Final = (
+    ("model", "base"), ("policy", "base"), ("tax", "lm_eval"), ("tax", "lm_eval_include"),
+)  # fmt: skip
+
+Refusal = Callable[[Mapping[str, list[Path]]], None]
+_refusal: ContextVar[Refusal] = ContextVar("refusal", default=lambda inputs: None)  # of the command that runs
+
 
 def protect_inputs(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, which first looks where it would write, and holds its folders until it ends."""
+    """The command, which first looks where it would write, and holds what it writes until it ends."""
     destinations = destinations_of(command)
 
     @functools.wraps(command)
@@ -68,8 +79,11 @@ def protect_inputs(command: Callable[..., None]) -> Callable[..., None]:
         in_place = _paths_in_place(destinations, values)
         _refuse_inputs(given, inputs, in_place)
         with ExitStack() as stack:
+            stack.callback(_refusal.reset, _refusal.set(functools.partial(_refuse_inputs, given, in_place=in_place)))
             for folder in [path for kind, path in given.values() if kind.kind != "file"] + in_place:
                 stack.enter_context(_locked(folder))
+            for file in [path for kind, path in given.values() if kind.kind == "file"]:
+                _lock_run_of(file, stack)
             command(**values)
 
     return protected
@@ -80,6 +94,16 @@ def destinations_of(command: Callable[..., None]) -> dict[str, Destination]:
     parameters = inspect.signature(command, eval_str=True).parameters.values()
     marks = {parameter.name: get_args(parameter.annotation)[1:] for parameter in parameters}
     return {name: mark for name, given in marks.items() for mark in given if isinstance(mark, Destination)}
+
+
+def refuse_options_that_are_outputs(config: Config) -> None:
+    """Raise GuerdonError if the running command would replace what an option names, wherever the option was set."""
+    inputs = {}
+    for stage, name in OPTIONS_THAT_NAME_PATHS:
+        options = getattr(config, stage)
+        if name in options.model_fields_set:  # a folder may happen to have the name of a default
+            inputs[f"{stage}.{name}"] = list(_existing_paths(getattr(options, name)))
+    _refusal.get()(inputs)
 
 
 def _existing_paths(value: Any) -> Iterator[Path]:
@@ -131,6 +155,21 @@ def _locked(folder: Path) -> Any:
     from guerdon.io.run_folder import RunFolder
 
     return RunFolder(folder).lock()
+
+
+def _lock_run_of(file: Path, stack: ExitStack) -> None:
+    """Keep a file out of a run that another process writes, and such a run out of the file's folder until the stack ends.
+
+    Files share a folder. An empty one may be that of a run which has just begun.
+    """
+    from guerdon.io.run_folder import RunFolder
+
+    folder = RunFolder(Path(os.path.realpath(file)).parent if os.path.islink(file) else file.parent)
+    if folder.is_run():
+        stack.enter_context(folder.lock(shared=True))
+    elif folder.is_empty():
+        with folder.lock(shared=True):
+            pass
 
 
 def _same(a: str | Path, b: str | Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from guerdon.cli.destinations import REPORT_FOLDER, RUN_FOLDER
+from guerdon.cli.destinations import REPORT_FOLDER, RUN_FOLDER, refuse_options_that_are_outputs
 
 if TYPE_CHECKING:
     from guerdon.config import Config
@@ -169,7 +170,9 @@ def settings_from(
     layers = [RECIPES[recipe]()] if recipe else []
     layers += [readers.read_config(path)] if path else []
     layers += [{stage: options for stage, options in flags.items() if options}]
-    return build(*layers, overrides=overrides or [], runs=runs)
+    settings = build(*layers, overrides=overrides or [], runs=runs)
+    refuse_options_that_are_outputs(settings)
+    return settings
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -178,7 +181,7 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
     def is_override(word: str) -> bool:
         name, equals, _ = word.partition("=")
-        is_option = name.partition(".")[0] in Config.model_fields or not ("/" in name or Path(word).exists())
+        is_option = name.partition(".")[0] in Config.model_fields or not ("/" in name or os.path.exists(word))
         return bool(equals) and is_option
 
     overrides = [word for word in words if is_override(word)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from guerdon.contracts import (
     Prompt,
     Rollouts,
 )
-from guerdon.errors import field_error
+from guerdon.errors import field_error, short_path
 from guerdon.io.json_rows import json_rows, parse_json
 from guerdon.io.parquet_rows import parquet_rows
 from guerdon.io.schema import (
@@ -84,6 +85,7 @@ def read_rows(source: str | Path, options: ImportOptions | None = None, wanted: 
     wanted: names of columns that may be used; parquet_rows says which others it does not read.
     """
     path = Path(source)
+    _refuse_unreachable(path)
     if not path.exists() and _is_hub_name(str(source)):
         return _hub_rows(str(source), (options or ImportOptions()).hub_split)
     ending = _ending(path)
@@ -146,7 +148,22 @@ def _count_rows(path: Path) -> int | None:
     return None
 
 
+def _refuse_unreachable(path: Path) -> None:
+    """Raise GuerdonError where not even the existence of the path can be known: its name is too long, for example.
+
+    Path.exists raises OSError for some of these, which whoever is writing would take for an error of the output.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return
+    except OSError as error:
+        advice = "Give a shorter path." if error.errno == errno.ENAMETOOLONG else "Check the path and its permissions."
+        raise GuerdonError(f"cannot read {short_path(path)}: {error.strerror}. {advice}") from None
+
+
 def _refuse_missing(path: Path) -> None:
+    _refuse_unreachable(path)
     if path.is_dir():
         raise GuerdonError(f"{path}: is a directory, not a file. Name a file in it.")
     if not path.exists():

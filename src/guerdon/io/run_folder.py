@@ -19,7 +19,7 @@ from typing import IO, Any, TypeGuard, cast, final
 
 from guerdon.contracts import GuerdonError
 from guerdon.errors import field_error
-from guerdon.io.directories import recover
+from guerdon.io.directories import FILES, recover
 from guerdon.io.fields import is_count
 from guerdon.io.json_rows import parse_json
 from guerdon.io.readers import read_json, read_rows
@@ -29,6 +29,7 @@ from guerdon.io.writers import (
     cannot_write,
     encode_json,
     explain_os_errors,
+    is_own_config,
     sync_folder,
     write_all,
     write_json,
@@ -77,10 +78,11 @@ class RunFolder:
         self.path, self.identity, self.is_main = path, identity or {}, is_main
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, shared: bool = False) -> Iterator[None]:
         """Create the folder and keep other runs out of it; a folder that was created and stays empty is removed.
 
-        The first process of a launcher locks it for all.
+        The first process of a launcher locks it for all. shared: those who write single files keep runs out but
+        not each other.
         """
         is_follower = os.environ.get("RANK", "0") != "0" and os.environ.get("WORLD_SIZE", "1") != "1"
         if self.path is None or is_follower:
@@ -95,7 +97,7 @@ class RunFolder:
         handle = None if sys.platform == "win32" else os.open(self.path, os.O_RDONLY)
         try:
             if handle is not None:
-                _lock(handle, self.path)
+                _lock(handle, self.path, shared=shared)
             _locked_here.add(key)
             yield
         finally:
@@ -114,6 +116,17 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(self.path, error) from None
+
+    def is_run(self) -> bool:
+        """Whether a run, or a command that saves a model, has written here."""
+        if self.path is None:
+            return False
+        signs = (CLAIM, METRICS, "checkpoint", FILES)
+        return any(os.path.exists(self.path / name) for name in signs) or is_own_config(self.path / "config.yaml")
+
+    def is_empty(self) -> bool:
+        """Whether the folder exists and holds nothing."""
+        return self.path is not None and os.path.isdir(self.path) and not os.listdir(self.path)
 
     def claim(self, wait: Callable[[], None] = lambda: None) -> None:
         """Write run.json, which says which run the folder belongs to; refuse a folder that holds something else.
@@ -343,14 +356,14 @@ def _in_the_way(path: Path) -> GuerdonError:
     return GuerdonError(f"{path}: is in the way and was not written by this command. Move it, or pass another --out.")
 
 
-def _lock(handle: IO[bytes] | int, path: Path) -> None:
+def _lock(handle: IO[bytes] | int, path: Path, *, shared: bool = False) -> None:
     """Refuse what another process is writing; where files cannot be locked, do nothing."""
     if sys.platform == "win32":
         return
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         raise GuerdonError(f"{path}: another process is writing it. Wait for it, or pass another --out.") from None
     except OSError:  # some network disks
