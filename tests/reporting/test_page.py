@@ -97,6 +97,7 @@ def test_the_first_line_states_the_result(report):
     accuracy = report.estimates["accuracy"].value
     assert f"The model orders {100 * accuracy:.1f}\N{NO-BREAK SPACE}%" in page.split("<h2>")[0]
     assert "where the best possible is" in page.split("<h2>")[0]
+    assert "if preferences vary as a beta distribution" in page.split("<h2>")[0]
     assert "longer answer gets" in to_markdown(report).split("**")[0]
 
 

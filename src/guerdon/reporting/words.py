@@ -110,7 +110,10 @@ def _estimate_clauses(report: Report) -> Iterator[str]:
     """What the estimates of an audit, and of a calibration, say in words."""
     e = report.estimates
     if "accuracy" in e:
-        best = f", where the best possible is {phrase(e['best_accuracy'], 'share')}" if "best_accuracy" in e else ""
+        best = ""
+        if "best_accuracy" in e:
+            assumed = "if preferences vary as a beta distribution"  # never shown, only not contradicted
+            best = f", where the best possible is {phrase(e['best_accuracy'], 'share')} {assumed}"
         if best and "accuracy_majority" in e:
             best = f", and {phrase(e['accuracy_majority'], 'share')} of those with a majority{best}"
         yield f"the model orders {phrase(e['accuracy'], 'share')} of pairs as people do{best}"

@@ -196,7 +196,7 @@ def shared_prompts_finding(comparisons: Sequence[Comparison]) -> list[Finding]:
     if prompts >= groups / 2:
         return []
     evidence = (
-        f"the file sets {groups:,} groups for {prompts:,} prompts, and intervals count groups: they say how the numbers would "
+        f"there are {groups:,} groups for {prompts:,} prompts, and intervals count groups: they say how the numbers would "
         "vary with other groups of these prompts, not with other prompts"
     )
     remedy = "Leave the field `group` out where the rows of one prompt are not independent."

@@ -101,7 +101,7 @@ def _shape_findings(majority: Majority) -> tuple[Finding, ...]:
         "preferences do not vary between pairs as a beta distribution, from which it would follow: the mean fourth power of "
         f"people's lead differs from that of the distribution by {number(Estimate(*majority.excess))}"
     )
-    remedy = "Compare the accuracy with how often two people agree; some pairs are clear and others coin tosses, perhaps by source."
+    remedy = "Compare the accuracy with how often two people agree, not with a best possible one."
     return (Finding("note", "The best possible accuracy is not known", evidence, remedy),)
 
 
