@@ -56,8 +56,10 @@ def cause_of(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """A sentence that names the closest known name, or lists all of them if none is close."""
+def did_you_mean(name: object, known: Iterable[str], most: int = 20) -> str:
+    """A sentence that names the closest known name, or lists the first `most` of them if none is close."""
     names = list(known)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]}?" if close else f"Choose from {', '.join(names)}."
+    if close:
+        return f"Did you mean {close[0]}?"
+    return f"Choose from {', '.join(names[:most])}{', ...' if len(names) > most else '.'}"

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from shell import guerdon
 from toys import Good, comparisons
 
+from guerdon.auditing import audit
+from guerdon.auditing.compare_many import compare_many
 from guerdon.auditing.fail_rules import matching_rules, parse_rule
+from guerdon.auditing.gate import all_estimates
+from guerdon.auditing.known_estimates import names_of_audit, names_of_comparison
+from guerdon.config import AuditOptions
 from guerdon.contracts import Estimate, Finding, Gate, GuerdonError, Report, Ruling
 from guerdon.io import schema
 
@@ -112,9 +118,36 @@ def test_a_rule_that_cannot_be_read_stops_the_command_before_it_measures(scored,
     assert ran.code == 2
     assert "must be a rule, got 'accuracy'" in ran.err.splitlines()[-1]
     assert not (tmp_path / "run").exists()
-    ran = guerdon("audit", "--from", scored / "good.jsonl", "--fail-on", "acuracy<0.5", *QUICK)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("audit", "--from", "{good}", "--fail-on", "acuracy<0.5"), "got acuracy. Did you mean accuracy?"),
+        (("audit", "--from", "{good}", "--fail-on", "cue_emojii>1"), "got cue_emojii. Did you mean cue_emoji?"),
+        (("audit", "--from", "{good}", "--fail-on", "gold_drop>1"), "rule must name an estimate, got gold_drop. "),
+        (("audit", "--from", "{good}", "--fail-on", "zzzz>1"), "got zzzz. Choose from "),
+        (("compare", "{good}", "{bad}", "--fail-on", "acuracy_a<1"), "got acuracy_a. Did you mean accuracy_a?"),
+        (("compare", "{good}", "{bad}", "--fail-on", "gate=fit"), "report must have a gate, got one without"),
+        (("compare", "{good}", "{bad}", "--fail-on", "adjusted_p_a_b<1"), "must name an estimate, got adjusted_p_a_b"),
+    ],
+)
+def test_a_rule_about_nothing_stops_the_command_before_it_measures(scored, tmp_path, words, said):
+    paths = {"{good}": scored / "good.jsonl", "{bad}": scored / "bad.jsonl"}
+    ran = guerdon(*(paths.get(word, word) for word in words), "--out", tmp_path / "run", *QUICK)
     assert ran.code == 2
-    assert "Did you mean accuracy?" in ran.err.splitlines()[-1]
+    assert said in ran.err.splitlines()[-1]
+    assert len(ran.err.splitlines()[-1]) < 600
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_estimate_of_an_audit_and_of_a_comparison_has_a_known_name():
+    rows = [replace(row, source=f"source {i % 2}") for i, row in enumerate(comparisons(300, people=3, ties=0.2))]
+    options = AuditOptions(draws=100, null_draws=100, cue_rows=8)
+    assert set(all_estimates(audit(Good(1.0, 0.01), rows, options))) <= set(names_of_audit(is_pushed=False))
+    several = compare_many([Good(), Good(-1.0), Good(0.5)], rows[:60], options, names="xyz")
+    assert set(all_estimates(several)) == set(names_of_comparison(3))
+    assert set(all_estimates(several.sections[0])) == set(names_of_comparison(2))
 
 
 @pytest.mark.parametrize("words", [(), ("model", "--from", "{good}"), ("model",), ("--data", "{good}")])

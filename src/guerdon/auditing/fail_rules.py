@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, cast, get_args
 
@@ -13,7 +13,7 @@ from guerdon.auditing.gate import all_estimates, all_findings
 from guerdon.contracts import Decision, Estimate, GuerdonError, Report, Severity
 from guerdon.errors import did_you_mean
 
-__all__ = ["FailRule", "matching_rules", "parse_rule"]
+__all__ = ["FailRule", "matching_rules", "parse_rule", "parse_rules"]
 
 Part = Literal["value", "low", "high", "n"]
 COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
@@ -43,8 +43,23 @@ class FailRule:
     threshold: float = math.nan
 
 
+def parse_rules(texts: Sequence[str], known: Sequence[str], *, has_gate: bool) -> list[FailRule]:
+    """The rules as written, before anything is measured.
+
+    known: names that estimates of the report can have; whether it has each is known only when there is a report. has_gate:
+    whether the report will have a gate.
+    """
+    rules = [parse_rule(text) for text in texts]
+    for rule in rules:
+        if rule.key == "gate" and not has_gate:
+            raise _no_gate(rule)
+        if rule.key not in (*known, *SEVERITIES, "gate"):
+            raise _no_estimate(rule, known)
+    return rules
+
+
 def parse_rule(text: str) -> FailRule:
-    """The rule as written. Whether its estimate exists is checked when there is a report."""
+    """The rule as written. Whether its estimate exists is not checked."""
     body = text.strip()
     if body in SEVERITIES[1:]:
         return FailRule(text, body)
@@ -80,9 +95,7 @@ def _why(report: Report, rule: FailRule) -> str:
         return f"{rule.text}: {len(findings)}, the first “{findings[0].title}”" if findings else ""
     if rule.key == "gate":
         if report.gate is None:
-            raise GuerdonError(
-                f"--fail-on {rule.text}: report must have a gate, got one without. Use a rule about its estimates."
-            )
+            raise _no_gate(rule)
         decision = report.gate.decision
         is_same = decision.replace(" ", "_") == rule.decision
         return f"{rule.text}: the decision is {decision}" if is_same == (rule.sign == "=") else ""
@@ -91,8 +104,18 @@ def _why(report: Report, rule: FailRule) -> str:
         return _why_number(rule, estimates[rule.key])
     if not estimates:  # refused by the hygiene gate, which has an exit code of its own
         return f"{rule.text}: nothing was measured"
-    raise GuerdonError(
-        f"--fail-on {rule.text}: rule must name an estimate, got {rule.key}. {did_you_mean(rule.key, estimates)}"
+    raise _no_estimate(rule, estimates)
+
+
+def _no_gate(rule: FailRule) -> GuerdonError:
+    return GuerdonError(
+        f"--fail-on {rule.text}: report must have a gate, got one without. Use a rule about its estimates."
+    )
+
+
+def _no_estimate(rule: FailRule, known: Iterable[str]) -> GuerdonError:
+    return GuerdonError(
+        f"--fail-on {rule.text}: rule must name an estimate, got {rule.key}. {did_you_mean(rule.key, known)}"
     )
 
 

@@ -84,12 +84,13 @@ def audit(
     Example: guerdon audit runs/mine/model --data audit.jsonl --out runs/mine
     """
     from guerdon.api import auditing
-    from guerdon.auditing.fail_rules import parse_rule
+    from guerdon.auditing.fail_rules import parse_rules
+    from guerdon.auditing.known_estimates import names_of_audit
     from guerdon.contracts import GuerdonError
 
     model, overrides = model_and_overrides(model, overrides)
     settings = settings_from(config, None, overrides, imports=rows.given())
-    rules = [parse_rule(text) for text in fail_on or []]
+    rules = parse_rules(fail_on or (), names_of_audit(is_pushed=pushed is not None), has_gate=True)
     if (model is None) == (scores is None) or (model is not None and not data):
         given = [name for name, value in (("MODEL", model), ("--data", data), ("--from", scores)) if value]
         raise GuerdonError(
@@ -156,14 +157,15 @@ def compare(
     """
     from guerdon.api import auditing, saved_models
     from guerdon.api.data import stream_comparisons
-    from guerdon.auditing.fail_rules import parse_rule
+    from guerdon.auditing.fail_rules import parse_rules
+    from guerdon.auditing.known_estimates import names_of_comparison
     from guerdon.contracts import GuerdonError
 
     names, overrides = split_words(names)
     settings = settings_from(config, None, overrides, imports=rows.given())
     if len(names) < 2:
         raise GuerdonError(f"compare: MODEL must be two or more, got {len(names)}. Name the model to compare with.")
-    rules = [parse_rule(text) for text in fail_on or []]
+    rules = parse_rules(fail_on or (), names_of_comparison(len(names)), has_gate=False)
     models: list[Any] = []
     comparisons: list[Comparison] = []
     for name in names:

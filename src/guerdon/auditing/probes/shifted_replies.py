@@ -22,6 +22,7 @@ LETTERS: Final = "aeiouybcdfghjklmnpqrstvwxz"
 OTHERS: Final = "oyaeuizkrvstbcdfghjlmnpqwx"  # vowels for vowels, so that the words can almost be pronounced
 CIPHER: Final = str.maketrans(LETTERS + LETTERS.upper(), OTHERS + OTHERS.upper())
 
+OTHER_ANSWER: Final = "other_answer"  # the set of replies to other prompts
 SHIFTS: Mapping[str, Callable[[str, np.random.Generator], str]] = {
     "gibberish": lambda text, rng: "".join(rng.permutation(list(text))),
     "word_salad": lambda text, rng: " ".join(rng.permutation(text.split())),
@@ -50,7 +51,7 @@ def shift_replies(comparisons: Sequence[Comparison], num: int, seed: int = 0) ->
         for (c, own), (other, text) in zip(plain, [*plain[1:], *plain[:1]], strict=True)
         if c.group != other.group and own != text
     ]
-    sets["other_answer"] = ([prompt for prompt, _ in swapped], [as_response(text) for _, text in swapped])
+    sets[OTHER_ANSWER] = ([prompt for prompt, _ in swapped], [as_response(text) for _, text in swapped])
     return {name: replies for name, replies in sets.items() if len(replies[0]) >= FEWEST_REPLIES}
 
 

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from guerdon.auditing.probes.length_edits import FILLERS
 from guerdon.auditing.probes.operators import CUES, SUBSTANCE
 from guerdon.auditing.probes.sycophancy import SYCOPHANCY
 from guerdon.contracts import Quantity, Unit
 
-__all__ = ["BETTER", "DOSES", "EFFECTS", "ERRORS_SEEN", "FILLER_LEVELS", "FLIPS", "WORSE", "EditEstimate", "TextKey"]
+__all__ = [
+    "BETTER",
+    "DOSES",
+    "EDIT_KEYS",
+    "EFFECTS",
+    "ERRORS_SEEN",
+    "FILLER_LEVELS",
+    "FLIPS",
+    "WORSE",
+    "EditEstimate",
+    "TextKey",
+]
 
 FILLER = "filler"
 
@@ -19,6 +30,7 @@ FILLER = "filler"
 EFFECTS, FLIPS = "What cues gain", "Preferences that cues flip"
 DOSES, ERRORS_SEEN = "Copies that outweigh an error", "Errors that the model sees"
 
+Of = Literal["effect", "flips", "doses", "seen"]
 _READ_AS: Mapping[str, tuple[str, Unit]] = {
     "effect": (EFFECTS, "number"),
     "flips": (FLIPS, "share"),
@@ -57,7 +69,7 @@ class EditEstimate:
     """
 
     edit: str
-    of: Literal["effect", "flips", "doses", "seen"]
+    of: Of
 
     @property
     def quantity(self) -> Quantity:
@@ -72,3 +84,7 @@ class EditEstimate:
         if self.of == "seen":
             return f"substance_{self.edit}"
         return f"cue_{self.edit}" if self.of == "effect" else f"cue_{self.edit}_{self.of}"
+
+
+EDIT_KEYS: Final = tuple(EditEstimate(edit, of).key for edit in _OPERATORS for of in get_args(Of))
+"""All keys that a report can have; each has those that were measured."""

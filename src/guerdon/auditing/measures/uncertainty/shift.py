@@ -45,6 +45,8 @@ ALARM: Final = 0.05  # p-value up to which a text counts as outside: the rate of
 SHOWN: Final = 3  # examples
 NO_LANGUAGE: Final = ("gibberish", "other_language")  # derived sets that every model should notice
 
+Of = Literal["auroc", "detected"]
+
 SECTION = "Texts of another kind"
 QUANTITIES: Mapping[str, Quantity] = {
     "outside": Quantity(
@@ -59,7 +61,7 @@ class ShiftEstimate:
     """What is estimated of a set of replies. auroc: how well it is separated. detected: share with p at most ALARM."""
 
     name: str
-    of: Literal["auroc", "detected"]
+    of: Of
 
     @property
     def key(self) -> str:
