@@ -53,6 +53,7 @@ def test_several_policies_share_one_table_of_gain_kl_and_tax():
     assert "hard is beaten in gain and in tax" in titles(report)
     for form in (to_html, to_markdown):
         assert "hard" in form(report)
+        assert "items are taken as independent, in intervals and tests" in form(report)
     assert from_json(to_json(report)) == report
 
 
