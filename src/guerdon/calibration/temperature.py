@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from guerdon.calibration.reference import QUANTITIES as REFERENCE_QUANTITIES
 from guerdon.calibration.reference import measure_reference
-from guerdon.contracts import Estimate, Finding, GuerdonError, Quantity, Report, RewardModel, digest_all
+from guerdon.contracts import Estimate, Finding, GuerdonError, Quantity, Report, RewardModel, Severity, digest_all
 from guerdon.formulas.calibration import LOG_TEMPERATURE_RANGE, fit_temperature
 from guerdon.formulas.resampling import bootstrap
 from guerdon.models.calibrated import CalibratedModel, strip_calibration
@@ -33,6 +33,7 @@ __all__ = ["fit_calibrated_model"]
 DRAWS = 500  # bootstrap draws; each refits the temperature
 FOLDS: Final = 5
 MIN_GROUPS: Final = 20
+NOT_STORED: Final = "No temperature is stored"
 MAX_RATIO: Final = 10.0  # of the ends of the temperature's interval; beyond it not even the order of magnitude is known
 
 ODDS_BEFORE_AND_AFTER: Mapping[str, Quantity] = {
@@ -43,7 +44,7 @@ ODDS_BEFORE_AND_AFTER: Mapping[str, Quantity] = {
 QUANTITIES: Mapping[str, Quantity] = {
     "temperature": Quantity("temperature", "number", SCALE, "raw units of reward in one nat"),
     "temperature_fitted": Quantity(
-        "temperature, not stored", "number", SCALE, "fitted, but not determined by the data"
+        "temperature, not stored", "number", SCALE, "fitted to these data; the finding says why it is not stored"
     ),
     **REFERENCE_QUANTITIES,
     **ODDS_BEFORE_AND_AFTER,
@@ -62,25 +63,29 @@ def fit_calibrated_model(
 
     The comparisons must not be ones the model was trained on. "After" is cross-fitted: each pair is judged by a temperature
     fitted to other groups. `reference` holds samples of the policy to be optimized; their rewards give the reference mean
-    and spread. A model that is already calibrated is calibrated again from its raw rewards. A temperature whose interval spans
-    more than a factor of MAX_RATIO is not stored: 1 is, with the reason as the calibration's note.
+    and spread, which are in raw units: without a new reference, those of an earlier calibration are kept at any temperature. A
+    model that is already calibrated is calibrated again from its raw rewards, and "before" is at its stored temperature. A
+    fitted temperature is not stored if its interval spans more than a factor of MAX_RATIO, or if it does not lower the
+    cross-fitted log loss: the stored one is kept, or 1 with the reason as the calibration's note.
     """
     raw = strip_calibration(model)
+    stored = model.calibration if isinstance(model, CalibratedModel) else Calibration()
     if not isinstance(raw, RewardModel):
         raise GuerdonError(
             f"calibrate: model must give scores, got {type(raw).__name__}. Give a reward model, not a judge."
         )
     pairs = usable_pairs(score_comparisons(raw, comparisons, progress=progress))
-    estimates, findings = _measure_temperature(pairs, options) if options.temperature else ({}, ())
-    temperature = estimates["temperature"].value if options.temperature else 1.0
-    note = _why_not_stored(estimates.get("temperature_fitted"))
-    calibration = Calibration(temperature)
+    fit = _fit(pairs, options, stored.temperature) if options.temperature else _Fit(stored.temperature)
+    estimates, note = dict(fit.estimates), stored.note
+    if options.temperature and not (fit.why_kept and _has_temperature(stored.temperature)):
+        note = fit.why_kept
+    calibration = replace(stored, temperature=fit.temperature, note=note)
     if reference is not None:
-        calibration, reference_estimates = measure_reference(
-            raw, reference, temperature, draws=DRAWS, seed=options.seed
+        measured, reference_estimates = measure_reference(
+            raw, reference, fit.temperature, draws=DRAWS, seed=options.seed
         )
+        calibration = replace(measured, note=note)
         estimates |= reference_estimates
-    calibration = replace(calibration, note=note)
     about = {
         "comparisons": str(len(comparisons)),
         "pairs": str(len(pairs)),
@@ -89,7 +94,12 @@ def fit_calibrated_model(
         "intervals": describe_intervals(DRAWS, options.seed),
         **{f"reference {key.replace('_', ' ')}": str(value) for key, value in calibration.provenance.items()},
     }
-    return CalibratedModel(raw, calibration), Report("Calibration", about, estimates, findings, quantities=QUANTITIES)
+    if reference is None and stored.provenance:
+        about["reference"] = "mean and spread of an earlier calibration are kept: they are in raw units"
+    report = Report(
+        "Calibration", about, estimates, fit.findings, summary=_summary(fit, stored.temperature), quantities=QUANTITIES
+    )
+    return CalibratedModel(raw, calibration), report
 
 
 def usable_pairs(pairs: ScoredPairs) -> ScoredPairs:
@@ -127,75 +137,109 @@ def fold_of(group: Shaped[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]
     return fold
 
 
-def _measure_temperature(
-    pairs: ScoredPairs, options: CalibrateOptions
-) -> tuple[dict[str, Estimate], tuple[Finding, ...]]:
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """The temperature to store, and what the report says of it. why_kept: why a fitted one is not stored; empty if it is."""
+
+    temperature: float
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    why_kept: str = ""
+
+
+def _fit(pairs: ScoredPairs, options: CalibrateOptions, stored: float) -> _Fit:
+    """The temperature of the pairs, or the stored one where the pairs give none that is better."""
+
     def temperature(rows: Int[np.ndarray, " m"]) -> float:
         return float(fit_temperature(pairs.margin[rows], pairs.q[rows], pairs.weight[rows]))
 
     fitted = Estimate(*bootstrap(temperature, pairs.group, DRAWS, options.seed))
-    if _is_determined(fitted):
-        estimates = {"temperature": fitted}
-        after = replace(pairs, margin=pairs.margin / cross_fitted_temperature(pairs, options.seed))
-    else:
-        estimates = {"temperature": Estimate(1.0, math.nan, math.nan, fitted.n), "temperature_fitted": fitted}
-        after = pairs
-    for when, calibrated in (("before", pairs), ("after", after)):
-        odds = measure_odds(calibrated, bins=options.bins)
+    before = replace(pairs, margin=pairs.margin / stored)
+    after = replace(pairs, margin=pairs.margin / cross_fitted_temperature(pairs, options.seed))
+    odds_before, odds_after = (measure_odds(scored, bins=options.bins) for scored in (before, after))
+    why_kept = _why_kept(fitted, stored, odds_before["nll"], odds_after["nll"])
+    estimates = {"temperature": fitted}
+    if why_kept:
+        after, odds_after = before, odds_before
+        estimates = {"temperature": Estimate(stored, math.nan, math.nan, fitted.n), "temperature_fitted": fitted}
+    for when, odds in (("before", odds_before), ("after", odds_after)):
         estimates |= {f"{name}_{when}": estimate for name, estimate in odds.items()}
     null = measure_null(after, bins=options.bins, draws=DRAWS, seed=options.seed)
     estimates |= {f"{name}_after": estimate for name, estimate in null.items()}
-    return estimates, _findings(estimates, pairs, is_miscalibrated(estimates["ece_after"]))
+    findings = _findings(estimates, pairs, why_kept, has_stored=_has_temperature(stored))
+    return _Fit(estimates["temperature"].value, estimates, findings, why_kept)
+
+
+def _has_temperature(stored: float) -> bool:
+    """Whether a temperature was stored: a model without one has 1."""
+    return stored != 1.0
+
+
+def _why_kept(fitted: Estimate, stored: float, nll_before: Estimate, nll_after: Estimate) -> str:
+    """Why the fitted temperature is not stored; empty if it is. The losses are at the stored one and cross-fitted."""
+    is_kept = f"so {stored:.3g} is kept"
+    bound = _bound_of(fitted.value)
+    if bound:
+        return f"the best temperature lies beyond its {bound} bound, {fitted.value:.3g}, {is_kept}"
+    if not _is_determined(fitted):
+        return f"the data do not determine a temperature: fitted {number(fitted)} on {fitted.n} groups, {is_kept}"
+    if nll_after.value > nll_before.value and not math.isclose(fitted.value, stored, rel_tol=1e-6):
+        losses = f"{nll_before.value:.4f} before, {nll_after.value:.4f} after"
+        return f"a temperature of {number(fitted)} does not lower the cross-fitted log loss ({losses}), {is_kept}"
+    return ""
+
+
+def _bound_of(temperature: float) -> Literal["lower", "upper", ""]:
+    """The bound of the fit that a temperature lies at; empty if it lies at none."""
+    lowest, highest = (math.exp(end) for end in LOG_TEMPERATURE_RANGE)
+    if temperature <= lowest * (1 + 1e-9):
+        return "lower"
+    return "upper" if temperature >= highest * (1 - 1e-9) else ""
 
 
 def _is_determined(temperature: Estimate) -> bool:
     """Whether the interval has ends within a factor of MAX_RATIO, and neither is a bound of the fit."""
-    lowest, highest = (math.exp(end) for end in LOG_TEMPERATURE_RANGE)
-    is_inside = lowest * (1 + 1e-9) < temperature.low and temperature.high < highest * (1 - 1e-9)  # False for NaN
-    return is_inside and temperature.high <= MAX_RATIO * temperature.low
+    has_bound = bool(_bound_of(temperature.low) or _bound_of(temperature.high))
+    return not has_bound and temperature.high <= MAX_RATIO * temperature.low  # False for NaN
 
 
-def _why_not_stored(fitted: Estimate | None) -> str:
-    """Why a fitted temperature is not stored; empty where there is none."""
-    if fitted is None:
+def _summary(fit: _Fit, stored: float) -> str:
+    """That the fitted temperature is not stored, and which one the model has; empty if it is stored."""
+    if not fit.why_kept:
         return ""
-    return f"the data do not determine a temperature: fitted {number(fitted)} on {fitted.n} groups, so 1 is kept"
+    kept = f"the stored temperature, {stored:.3g}, is kept" if _has_temperature(stored) else NOT_STORED.lower()
+    return f"{kept}: {fit.why_kept.removesuffix(f', so {stored:.3g} is kept')}"
 
 
-def _findings(estimates: dict[str, Estimate], pairs: ScoredPairs, is_still_off: bool) -> tuple[Finding, ...]:
-    temperature = estimates.get("temperature_fitted", estimates["temperature"])
-    lowest, highest = (math.exp(end) for end in LOG_TEMPERATURE_RANGE)
+def _findings(
+    estimates: Mapping[str, Estimate], pairs: ScoredPairs, why_kept: str, *, has_stored: bool
+) -> tuple[Finding, ...]:
+    fitted = estimates.get("temperature_fitted", estimates["temperature"])
     findings: list[Finding] = []
 
-    def warn(title: str, evidence: str, remedy: str) -> None:
-        findings.append(Finding("warning", title, evidence, remedy))
+    def add(title: str, evidence: str, remedy: str, severity: Severity = "warning") -> None:
+        findings.append(Finding(severity, title, evidence, remedy))
 
-    if temperature.value >= highest * (1 - 1e-9):
-        warn(
-            "The margins do not predict the labels",
-            f"the temperature is at its upper bound, {highest:.0f}, on {len(pairs)} pairs",
-            "Check that chosen and rejected are not swapped.",
-        )
-    elif temperature.value <= lowest * (1 + 1e-9):
-        warn(
-            "The margins separate every pair",
-            f"the temperature is at its lower bound, {lowest:.3g}, on {len(pairs)} pairs",
-            "Check that these comparisons were not trained on.",
-        )
-    if "temperature_fitted" in estimates:
-        warn(
-            "No temperature is stored",
-            _why_not_stored(temperature),
-            f"Calibrate on more prompts, until the interval's ends are within a factor of {MAX_RATIO:.0f} of each other.",
-        )
+    evidence = f"on {len(pairs)} pairs {why_kept}"
+    if _bound_of(fitted.value) == "upper":
+        add("The margins do not predict the labels", evidence, "Check that chosen and rejected are not swapped.")
+    elif _bound_of(fitted.value) == "lower":
+        add("The margins separate every pair", evidence, "Check that these comparisons were not trained on.")
+    elif why_kept:
+        title = "The stored temperature is kept" if has_stored else NOT_STORED
+        if _is_determined(fitted):
+            add(title, why_kept, "To replace it, calibrate on more prompts." if has_stored else "", "note")
+        else:
+            ratio = f"{MAX_RATIO:.0f} of each other"
+            add(
+                title, why_kept, f"Calibrate on more prompts, until the interval's ends are within a factor of {ratio}."
+            )
     if pairs.num_groups < MIN_GROUPS:
-        warn(
-            "Too few groups to trust the temperature",
-            f"{pairs.num_groups} groups where {MIN_GROUPS} are needed; temperature {number(temperature)}",
-            "Hold out more prompts for calibration.",
-        )
-    if is_still_off:
-        warn(
+        needed = f"{pairs.num_groups} groups where {MIN_GROUPS} are needed"
+        spread = "" if _bound_of(fitted.value) else f"; temperature {number(fitted)}"
+        add("Too few groups to trust the temperature", needed + spread, "Hold out more prompts for calibration.")
+    if is_miscalibrated(estimates["ece_after"]):
+        add(
             "One temperature does not correct the odds",
             f"calibration error {percent(estimates['ece_after'])}, after the noise of this many pairs is taken out",
             "Read the reliability curve of the audit; look for sources that differ.",

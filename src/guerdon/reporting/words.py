@@ -119,9 +119,7 @@ def _estimate_clauses(report: Report) -> Iterator[str]:
         yield f"the model orders {phrase(e['accuracy'], 'share')} of pairs as people do{best}"
     if "longer_wins" in e:
         yield f"preferring the longer answer gets {phrase(e['longer_wins'], 'share')}"
-    if "temperature_fitted" in e:
-        yield f"no temperature is stored, because the data do not determine one: {phrase(e['temperature_fitted'], 'number')}"
-    elif "temperature" in e:
+    if "temperature" in e and "temperature_fitted" not in e:  # else the summary says why that is not stored
         yield f"its temperature is {phrase(e['temperature'], 'number')}"
     if {"nll_before", "nll_after"} <= set(e):
         yield f"log loss goes from {e['nll_before'].value:.3f} to {e['nll_after'].value:.3f}"
