@@ -126,6 +126,8 @@ def test_a_temperature_at_its_bound_is_described_as_one(scale, bound):
     assert f"beyond its {bound}" in headline(report)
     assert not any("within a factor of" in finding.remedy or "[" in finding.evidence for finding in report.findings[:1])
     assert "No temperature is stored" not in titles(report)
+    assert "log loss goes" not in headline(report)
+    assert np.isnan(report.estimates["temperature_fitted"].high)
 
 
 def test_rankings_fit_the_same_temperature_as_their_pairs():

@@ -154,6 +154,8 @@ def _fit(pairs: ScoredPairs, options: CalibrateOptions, stored: float) -> _Fit:
         return float(fit_temperature(pairs.margin[rows], pairs.q[rows], pairs.weight[rows]))
 
     fitted = Estimate(*bootstrap(temperature, pairs.group, DRAWS, options.seed))
+    if _bound_of(fitted.value):  # draws pile up at the bound, which says nothing of how certain it is
+        fitted = replace(fitted, low=math.nan, high=math.nan)
     before = replace(pairs, margin=pairs.margin / stored)
     after = replace(pairs, margin=pairs.margin / cross_fitted_temperature(pairs, options.seed))
     odds_before, odds_after = (measure_odds(scored, bins=options.bins) for scored in (before, after))

@@ -121,7 +121,7 @@ def _estimate_clauses(report: Report) -> Iterator[str]:
         yield f"preferring the longer answer gets {phrase(e['longer_wins'], 'share')}"
     if "temperature" in e and "temperature_fitted" not in e:  # else the summary says why that is not stored
         yield f"its temperature is {phrase(e['temperature'], 'number')}"
-    if {"nll_before", "nll_after"} <= set(e):
+    if {"nll_before", "nll_after"} <= set(e) and "temperature_fitted" not in e:
         yield f"log loss goes from {e['nll_before'].value:.3f} to {e['nll_after'].value:.3f}"
 
 
