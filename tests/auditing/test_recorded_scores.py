@@ -201,7 +201,10 @@ def test_the_temperature_of_a_score_file_is_reported_and_is_the_one_that_calibra
     read, model = auditing.read_scores(scored_file(tmp_path / "s.jsonl", rows))
     report = auditing.audit(model, read, draws=100, null_draws=100, only=["odds"])
     _, calibrated = calibration.calibrate(model, read)
-    assert report.estimates["temperature"].value == calibrated.estimates["temperature"].value
+    assert (
+        calibrated.estimates["temperature"].value == 1.0
+    )  # Good's odds are right already: what is fitted is not stored
+    assert report.estimates["temperature"].value == calibrated.estimates["temperature_fitted"].value
 
 
 ROW = {"prompt": "p", "responses": ["a", "b"], "preference": {"q": 1.0}}
