@@ -66,6 +66,28 @@ def test_the_same_command_resumes(tiny_dir, tmp_path, prompts, monkeypatch):
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
+@pytest.fixture
+def commands(tiny_dir, tmp_path, prompts):
+    """sample and best-of-n with the same policy, prompts and options."""
+    reward = tmp_path / "reward.py"
+    reward.write_text("def length(prompts, responses):\n    return [float(len(r.text)) for r in responses]\n")
+    words = ("--policy", tiny_dir, "--prompts", prompts, *FEW)
+    best_of_n = ("optimize", "best-of-n", *words, "--reward", f"{reward}:length")
+    return {"sample": ("sample", *words), "best-of-n": best_of_n}
+
+
+@pytest.mark.parametrize(("first", "second"), [("best-of-n", "sample"), ("sample", "best-of-n")])
+def test_a_finished_pool_and_a_finished_sample_never_replace_each_other(commands, tmp_path, first, second):
+    out = tmp_path / "replies.jsonl"
+    ran = run(*commands[first], "--out", out)
+    assert ran.code == 0, ran.err
+    before = out.read_bytes()
+    ran = run(*commands[second], "--out", out)
+    assert ran.code == 2
+    assert f"{out}: belongs to a run that differs in reward" in ran.err
+    assert out.read_bytes() == before
+
+
 def test_a_prompt_on_the_command_line_prints_its_responses(tiny_dir):
     ran = run("sample", "--policy", tiny_dir, "--prompt", "write a tweet", *FEW, "--json")
     assert ran.code == 0, ran.err

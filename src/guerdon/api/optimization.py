@@ -106,6 +106,8 @@ def sample(policy: Policy, prompts: Sequence[PromptLike], out: str | Path, **opt
     questions = [as_prompt(prompt) for prompt in prompts]
     identity = {
         "policy": getattr(policy, "fingerprint", repr(policy)),
+        "reward": "",  # so that a pool of best_of_n, which has one, is another run's
+        "gold": "",
         "prompts": digest([prompt_digest(prompt) for prompt in questions]),
     }
     details = _settings_digest(policy, [])
