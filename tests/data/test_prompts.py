@@ -289,6 +289,44 @@ def test_a_prompt_that_would_be_a_guess_rejects_the_row_with_the_true_reason(cho
     assert words in reason({"chosen": chosen, "rejected": rejected}, format="trl")
 
 
+@pytest.mark.parametrize("name", ["prompt", "question"])
+@pytest.mark.parametrize("absent", [{}, {"prompt": None}, {"prompt": float("nan")}])
+@pytest.mark.parametrize("options", [{}, {"format": "trl"}])
+def test_a_row_without_the_prompt_that_other_rows_have_is_set_aside(name, absent, options):
+    with_prompt = {**PAIR, name: "How is it?"}
+    without = {**PAIR, **({name: absent["prompt"]} if absent else {})}
+    for rows in ([without, with_prompt], [with_prompt, without]):
+        read, refused = sorted(take(*rows, **options), key=lambda result: isinstance(result, Rejected))
+        assert turns(read) == ["u:How is it?"]
+        assert refused.reason == "prompt is missing, and other rows have one. Add it or drop the row."
+        assert not any(line.startswith("prompts:") for line in lines_of(*rows, **options))
+
+
+def test_conversations_that_hold_their_prompt_need_none_where_other_rows_have_one():
+    row = {"chosen": talk(BOTH[0]), "rejected": talk(BOTH[1])}
+    read = take({**PAIR, "prompt": "How is it?"}, row, {**row, "prompt": None})
+    assert [turns(comparison) for comparison in read] == [["u:How is it?"], *[["u:What is the sun?"]] * 2]
+
+
+def test_one_line_says_that_prompts_are_what_two_texts_share():
+    rows = [
+        {"chosen": f"Is\x1b {i} red? {'x' * 99} yes", "rejected": f"Is\x1b {i} red? {'x' * 99} no"} for i in range(3)
+    ]
+    line = f"prompts: taken from what both answers begin with, such as 'Is\\x1b 0 red? {'x' * 45}…"
+    assert lines_of(*rows) == ["format: trl (detected)", line]
+    assert lines_of(*({**row, "prompt": None} for row in rows)) == ["format: trl (detected)", line]
+
+
+def test_messages_and_given_prompts_are_no_prompts_cut_from_texts():
+    conversation = {"chosen": talk(BOTH[0]), "rejected": talk(BOTH[1])}
+    transcript = {
+        key: MARKS["Anthropic"].format("What?", text) for key, text in zip(("chosen", "rejected"), BOTH, strict=True)
+    }
+    for row in (conversation, {**PAIR, "prompt": "How is it?"}, transcript):
+        for options in ({}, {"format": "trl"}):
+            assert not any(line.startswith("prompts:") for line in lines_of(row, **options))
+
+
 # ---- Prompt and answers overlap ------------------------------------------------------------------------------------
 
 

@@ -15,13 +15,13 @@ from guerdon.contracts import Comparison, GuerdonError
 from guerdon.data.importers.columns import Row
 from guerdon.data.importers.labeled import from_labeled, labels_of
 from guerdon.data.importers.labels import LabelReader, label_reader
-from guerdon.data.importers.layout import Importer, Layout, UnusedColumns, find_layout
+from guerdon.data.importers.layout import Importer, Layout, Remarks, find_layout
 from guerdon.data.importers.native import from_native, is_native
 from guerdon.data.importers.scores import from_scores
 from guerdon.data.importers.transcript import from_hh, is_hh
-from guerdon.data.importers.trl import from_trl
+from guerdon.data.importers.trl import cuts_prompt, from_trl
 from guerdon.data.importers.votes import from_votes, labels_of_votes
-from guerdon.errors import LabelError, did_you_mean, field_error
+from guerdon.errors import LabelError, did_you_mean, field_error, show_value
 from guerdon.io.fields import is_nan
 from guerdon.io.schema import Rejected, at_location
 
@@ -50,7 +50,7 @@ IMPORTERS: Mapping[str, Importer] = {
     "scores": Importer(_unlabeled(from_scores), ("responses", "scores")),
     "votes": Importer(from_votes, ("response_a", "response_b", "votes"), labels=labels_of_votes, has_soft_labels=False),
     "labeled": Importer(from_labeled, ("first", "second", "label"), ("chosen", "rejected", "margin"), labels=labels_of),
-    "trl": Importer(_unlabeled(from_trl), ("chosen", "rejected"), ("margin",)),
+    "trl": Importer(_unlabeled(from_trl), ("chosen", "rejected"), ("margin",), cuts_prompt=cuts_prompt),
 }
 
 
@@ -59,7 +59,8 @@ def import_rows(
 ) -> Iterator[Comparison | Rejected]:
     """(place, row) pairs of one file in; for each row a Comparison or a Rejected out, in order.
 
-    `report` is called with a line about the format, about numbers as labels, and about what is not used. With
+    `report` is called with a line about the format, about numbers as labels, about prompts that are cut from texts, and about
+    what is not used. With
     options.strict the first bad row raises GuerdonError with its place; a label that cannot be read always does, for all
     labels of a file are read before its first row. Rows that can be iterated only once are then held in memory.
     """
@@ -81,14 +82,16 @@ def import_rows(
         if read_label.scale is not None:
             report(f"labels: {read_label.scale.meaning}")
         remaining = remaining if iterator is rows else rows
-    unused = UnusedColumns.of(importer)
+    remarks = Remarks.of(importer)
     for place, row in remaining:
-        result = _import_row(place, row, layout, options, read_label, unused)
+        result = _import_row(place, row, layout, options, read_label, remarks)
         if isinstance(result, Rejected) and options.strict:
             raise GuerdonError(f"{result.place}: {result.reason}")
         yield result
-    if unused.names:
-        report(f"columns not used: {unused.describe()}")
+    if remarks.cut_prompt:
+        report(f"prompts: taken from what both answers begin with, such as {show_value(remarks.cut_prompt)}")
+    if remarks.unused:
+        report(f"columns not used: {remarks.unused_names()}")
 
 
 def _reader_of(
@@ -114,7 +117,7 @@ def _reader_of(
 
 
 def _import_row(
-    place: str, row: Any, layout: Layout, options: ImportOptions, read_label: LabelReader, unused: UnusedColumns
+    place: str, row: Any, layout: Layout, options: ImportOptions, read_label: LabelReader, remarks: Remarks
 ) -> Comparison | Rejected:
     if isinstance(row, Rejected):
         return row
@@ -128,8 +131,10 @@ def _import_row(
         raise GuerdonError(f"{place}: {error}") from None
     except GuerdonError as error:
         return Rejected(place, str(error), row)
+    if not remarks.cut_prompt and IMPORTERS[layout.name].cuts_prompt(renamed):
+        remarks.cut_prompt = comparison.prompt[-1].content
     if not IMPORTERS[layout.name].refuses_others:
-        unused.add(renamed)
+        remarks.add_unused(renamed)
     return comparison
 
 

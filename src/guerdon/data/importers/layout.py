@@ -14,9 +14,10 @@ from guerdon.data.importers.columns import COLUMNS, MEDIA, SHARED, Row
 from guerdon.data.importers.labels import LabelReader
 from guerdon.data.importers.plain_text import as_transcript
 from guerdon.errors import did_you_mean, show_value
+from guerdon.io.fields import is_nan
 from guerdon.io.messages import messages_in
 
-__all__ = ["KNOWN_COLUMNS", "Importer", "Layout", "UnusedColumns", "find_layout"]
+__all__ = ["KNOWN_COLUMNS", "Importer", "Layout", "Remarks", "find_layout"]
 
 MOST_NAMES = 12  # column names in a message
 PROMPTS = ("instruction", "question", "query", "context", "conversations")
@@ -46,7 +47,8 @@ class Importer:
     read: a row and the reader of its file's labels in, its Comparison out; raises GuerdonError with the reason where there is
     none. columns: what each row of the format has. optional: what it may have beside the columns of all formats. matches:
     what else tells the format of a row that has them. labels: the labels of a row. has_soft_labels: whether they may be
-    probabilities. refuses_others: whether `read` refuses columns that it does not know.
+    probabilities. refuses_others: whether `read` refuses columns that it does not know. cuts_prompt: whether `read` takes the
+    prompt of a row from what its texts share, where no mark says where it ends.
     """
 
     read: Callable[[Row, LabelReader], Comparison]
@@ -56,6 +58,7 @@ class Importer:
     labels: Callable[[Row], list[object]] | None = None
     has_soft_labels: bool = True
     refuses_others: bool = False
+    cuts_prompt: Callable[[Row], bool] = lambda row: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +66,15 @@ class Layout:
     """How the rows of a file are read.
 
     name: of the format. columns: our name of a column -> the file's, as the user gave them and as they were detected; `given`
-    are the user's. scale: what numbers as labels mean in this data set; None where it is open.
+    are the user's. scale: what numbers as labels mean in this data set; None where it is open. has_prompts: whether the file has
+    a column of prompts; a row without a prompt then has None for it, and else no such key.
     """
 
     name: str
     columns: Mapping[str, str]
     given: Mapping[str, str]
     scale: str | None = None
+    has_prompts: bool = False
 
     def rename(self, row: Row) -> dict[str, Any]:
         """The row with our names of the columns and with messages in place of their texts; the user's columns are required."""
@@ -80,6 +85,9 @@ class Layout:
         if self.columns.get("prompt") == "instruction" and isinstance(renamed.get("input", ""), str):
             parts = (renamed.get("prompt"), renamed.pop("input", ""))
             renamed["prompt"] = "\n".join(part for part in parts if isinstance(part, str) and part.strip()) or parts[0]
+        if not _has_prompt(renamed):
+            renamed.pop("prompt", None)
+            renamed |= {"prompt": None} if self.has_prompts else {}
         for key in _TEXT_OR_MESSAGES:
             if key in renamed:
                 renamed[key] = messages_in(renamed[key], key)
@@ -102,13 +110,14 @@ def find_layout(head: list[tuple[str, Any]], importers: Mapping[str, Importer], 
     columns |= _detected_pair(names, columns)
     columns |= _detected_prompt(names, columns, rows)
     scale = KNOWN_SCALES.get((columns.get("first", ""), columns.get("label", "")))
+    has_prompts = "prompt" in options.columns or any(_has_prompt(_rename(row, columns)) for _, row in rows)
     if options.format != "auto":
-        return Layout(options.format, columns, options.columns, scale)
+        return Layout(options.format, columns, options.columns, scale, has_prompts)
     counts: Counter[str] = Counter()
     for _, row in rows:
         counts.update(islice(_fitting_formats(_rename(row, columns), importers), 1))
     if counts:
-        return Layout(counts.most_common(1)[0][0], columns, options.columns, scale)
+        return Layout(counts.most_common(1)[0][0], columns, options.columns, scale, has_prompts)
     if not rows:
         return Layout("native", columns, options.columns)  # nothing could be read: each row has its reason
     raise _no_format(rows[0], columns, importers)
@@ -158,6 +167,11 @@ def _detected_pair(names: Iterable[str], given: Mapping[str, str]) -> dict[str, 
     return detected
 
 
+def _has_prompt(row: Row) -> bool:
+    prompt = row.get("prompt")
+    return prompt is not None and not is_nan(prompt)
+
+
 def _fitting_formats(row: Row, importers: Mapping[str, Importer]) -> Iterator[str]:
     present = {key for key, value in row.items() if value is not None}
     for name, importer in importers.items():
@@ -201,24 +215,29 @@ def _no_format(first: tuple[str, Row], columns: Mapping[str, str], importers: Ma
     return GuerdonError(f"{place}: columns must fit a known format, got {names}. {advice}")
 
 
-# ---- What is not used ----------------------------------------------------------------------------------------------
+# ---- What people should know -----------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
-class UnusedColumns:
-    """The columns and message keys with a value that a format does not use."""
+class Remarks:
+    """What the rows of a file have shown, for people.
+
+    used: the columns of the format. unused: the columns and message keys with a value that it does not use. cut_prompt: the first
+    prompt that was taken from what two texts share; "" where none was.
+    """
 
     used: frozenset[str]
-    names: dict[str, None] = field(default_factory=dict)
+    unused: dict[str, None] = field(default_factory=dict)
+    cut_prompt: str = ""
 
     @classmethod
-    def of(cls, importer: Importer) -> UnusedColumns:
+    def of(cls, importer: Importer) -> Remarks:
         """For rows of a format, with our names of the columns."""
         return cls(frozenset({*SHARED, *MEDIA, *importer.columns, *importer.optional}))
 
-    def add(self, row: Row) -> None:
-        """Take a row into account."""
-        if len(self.names) >= MOST_NAMES:
+    def add_unused(self, row: Row) -> None:
+        """Note what a row has that is not used."""
+        if len(self.unused) >= MOST_NAMES:
             return
         for key, value in row.items():
             if key not in self.used:
@@ -236,9 +255,9 @@ class UnusedColumns:
     def _note(self, name: str, value: object) -> None:
         is_absent = value is None or (isinstance(value, str | list | dict) and not value)
         if not is_absent:
-            self.names.setdefault(name)
+            self.unused.setdefault(name)
 
-    def describe(self) -> str:
-        """The names, for people; "" where all are used."""
-        names = ", ".join(show_value(name, 30).strip("'") for name in islice(self.names, MOST_NAMES))
-        return names + (", …" if len(self.names) >= MOST_NAMES else "")
+    def unused_names(self) -> str:
+        """The columns that are not used; "" where all are used."""
+        names = ", ".join(show_value(name, 30).strip("'") for name in islice(self.unused, MOST_NAMES))
+        return names + (", …" if len(self.unused) >= MOST_NAMES else "")

@@ -24,7 +24,8 @@ def from_trl(row: Row) -> Comparison:
     Also read: a prompt of messages with plain text responses, responses that repeat the prompt, and a prompt that ends with
     the beginning of the answer. Without a prompt column the prompt is what both share: messages up to where they differ, or
     text up to the last whole word before they differ (responses that begin alike lose that to it), if it is more than a
-    word and no other column of text could be the prompt. The responses follow it: one assistant message each, or several
+    word and no other column of text could be the prompt; with a column that holds the prompts of other rows, a text without
+    one is refused. The responses follow it: one assistant message each, or several
     with tool calls and results between them. margin becomes the strength.
     """
     chosen, rejected = required(row, "chosen"), required(row, "rejected")
@@ -35,13 +36,20 @@ def from_trl(row: Row) -> Comparison:
         raise field_error("rejected", "of the same form as chosen, both text or both messages", rejected)
     if hold_transcripts(row):
         return from_hh(row)
-    if isinstance(chosen, str) and row.get("prompt") is None:
+    if cuts_prompt(row):
         return _from_shared_text(row, chosen, rejected)
     prompt, better, worse = prompt_and_responses(row, "chosen", "rejected")
     return to_pair(row, prompt, better, worse)
 
 
+def cuts_prompt(row: Row) -> bool:
+    """Whether the prompt of the row is what two texts share, up to a place that no mark names."""
+    return isinstance(row.get("chosen"), str) and row.get("prompt") is None and not hold_transcripts(row)
+
+
 def _from_shared_text(row: Row, chosen: str, rejected: str) -> Comparison:
+    if "prompt" in row:
+        raise GuerdonError("prompt is missing, and other rows have one. Add it or drop the row.")
     if chosen == rejected:
         raise GuerdonError("chosen and rejected must differ, got identical texts. Drop the row.")
     others = [name for name, value in row.items() if _may_hold_prompt(name, value)]
