@@ -360,3 +360,13 @@ def test_what_optimizing_it_came_to_may_be_handed_in():
     assert report.gate.decision == "fit"
     assert any("no further than a KL of 9" in limit for limit in report.gate.limits)
     assert report.sections[-1].title == "Was the reward still true?"
+
+
+def test_without_a_wrong_pair_nothing_is_said_about_what_shows_errors():
+    none = Estimate(math.nan, math.nan, math.nan, 60)
+    ruling = next(
+        r for r in decide(sound(error_auroc_margin=none), "passed").rulings if r.rule == "It knows where it errs"
+    )
+    assert ruling.state == "unknown"
+    assert ruling.measured == "all pairs are right, or all are wrong, so there is nothing to predict"
+    assert ruling.limit == ""

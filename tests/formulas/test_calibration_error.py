@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from guerdon.formulas import calibration_error as error_module
 from guerdon.formulas.calibration import ece
 from guerdon.formulas.calibration_error import calibration_error, debiased_error
 
@@ -67,3 +68,29 @@ def test_degenerate_tables_have_no_interval_or_no_error() -> None:
     assert (undecided.value, undecided.low, undecided.high) == (0.0, 0.0, 0.0)
     wrong = calibration_error(np.full(300, 6.0), np.zeros(300), np.arange(300))
     assert 0.95 < wrong.low < wrong.high <= 1.0
+
+
+def test_labels_that_happen_to_be_alike_in_a_bin_are_as_uncertain_as_their_votes():
+    """Two votes to one for every pair of a bin: the labels do not vary, and are known from three votes each."""
+    margin, q = np.tile([1.0, 2.0], 30), np.tile([2 / 3, 1.0], 30)
+    found = calibration_error(margin, q, np.arange(60), votes=np.full(60, 3))
+    assert found.high - found.low > 0.05
+    assert found.low <= found.value <= found.high
+    more = calibration_error(margin, q, np.arange(60), votes=np.full(60, 300))
+    assert more.high - more.low < (found.high - found.low) / 3
+
+
+def test_an_error_that_is_many_times_its_noise_has_a_finite_interval():
+    margin, q = np.tile([2.0, 1.0], 20), np.tile([1.0, 2 / 3], 20)
+    for votes in (None, np.full(40, 10**9)):
+        found = calibration_error(margin, q, np.arange(40), votes=votes)
+        assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+def test_the_normal_limit_joins_the_noncentral_distribution(monkeypatch):
+    rng = np.random.default_rng(3)
+    margin = np.full(3000, 1.0)
+    q = (rng.random(3000) < 0.05).astype(float)
+    exact = calibration_error(margin, q, np.arange(3000))
+    monkeypatch.setattr(error_module, "MAX_OBSERVED", 1.0)
+    assert calibration_error(margin, q, np.arange(3000)) == pytest.approx(exact, rel=2e-3)

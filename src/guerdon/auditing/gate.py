@@ -393,6 +393,8 @@ def knows_where_it_errs(report: Report) -> Ruling:
     signals = {key: e for key, e in estimates.items() if key.startswith("error_auroc_")}
     if not signals:
         return ruling("unknown", "was not measured")
+    if all(math.isnan(estimate.value) for estimate in signals.values()):
+        return ruling("unknown", "all pairs are right, or all are wrong, so there is nothing to predict")
     best = max(signals, key=lambda key: signals[key].low)
     signal = best.removeprefix("error_auroc_")
     measured = f"a wrong pair is more uncertain (by {signal}) than a right one in {percent(signals[best])}"

@@ -53,8 +53,10 @@ def clustered_mean(
     groups: Groups,
     weight: Float[np.ndarray, " n"] | None = None,
     level: float = 0.95,
+    *,
+    within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Interval:
-    """The (weighted) mean of values, with its interval over groups.
+    """The (weighted) mean of values, with its interval over groups, cut to the values that are possible at all.
 
     Student's interval with the variance of the jackknife by group and the degrees of freedom that follow from the groups'
     sizes (Bell & McCaffrey 2002, for a regression on a constant). Where a few groups make most of the variance they are fewer:
@@ -65,7 +67,8 @@ def clustered_mean(
     if mean.num_groups < 2:
         return _without_interval(mean)
     half = _quantile(mean.inverse_df + _uncertainty_of_variance(mean.influence) / 2, level) * _error(mean)
-    return Interval(mean.value, mean.value - half, mean.value + half, mean.num_groups)
+    low, high = max(within[0], mean.value - half), min(within[1], mean.value + half)
+    return Interval(mean.value, low, high, mean.num_groups)
 
 
 def clustered_share(

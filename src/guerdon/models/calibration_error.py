@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 COIN_NLL = float(np.log(2))
 
+POSSIBLE = {"nll": (0.0, np.inf), "brier": (0.0, 1.0), "overconfidence": (-1.0, 1.0)}
 ODDS = "Odds"  # the section of the page
 QUANTITIES: Mapping[str, Quantity] = {
     "nll": Quantity("log loss", "nats", ODDS, "mean negative log-likelihood of the labels; a coin has 0.693"),
@@ -62,8 +63,12 @@ def measure_odds(pairs: ScoredPairs, *, bins: int) -> dict[str, Estimate]:
     margin, q = pairs.margin, pairs.q
     confidence, correct = confidence_and_correctness(margin, q)
     means = {"nll": nll(margin, q), "brier": brier(margin, q), "overconfidence": confidence - correct}
-    estimates = {name: Estimate(*clustered_mean(values, pairs.group, pairs.weight)) for name, values in means.items()}
-    estimates["ece"] = Estimate(*calibration_error(margin, q, pairs.group, bins))
+    estimates = {
+        name: Estimate(*clustered_mean(values, pairs.group, pairs.weight, within=POSSIBLE[name]))
+        for name, values in means.items()
+    }
+    votes = np.where(np.isin(q, (0.0, 0.5, 1.0)), np.maximum(1, pairs.votes.sum(axis=1)), pairs.votes.sum(axis=1))
+    estimates["ece"] = Estimate(*calibration_error(margin, q, pairs.group, bins, votes=votes))
     return {name: estimates[name] for name in ("nll", "brier", "ece", "overconfidence")}
 
 

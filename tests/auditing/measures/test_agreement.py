@@ -10,7 +10,7 @@ from toys import Good, comparisons
 
 from guerdon.auditing import audit
 from guerdon.config import AuditOptions
-from guerdon.contracts import Preference
+from guerdon.contracts import Preference, Scores
 
 CORE = ["accuracy", "people", "odds", "order", "mistakes"]
 OPTIONS = AuditOptions(draws=100, null_draws=100, bins=10, only=CORE)
@@ -94,3 +94,27 @@ def test_two_or_three_votes_cannot_check_the_prior_and_the_assumption_is_said(pe
     assert ASSUMED in titles(report)
     assert "if preferences vary as a beta distribution no model can be expected to exceed" in report.gate.expectation
     assert "if preferences vary" in report.quantities["best_accuracy"].meaning
+
+
+class Memory:
+    """A model that knows the votes: the response with more of them gets 1, the other 0."""
+
+    def __init__(self, rows):
+        self.value = {}
+        for row in rows:
+            first, _, second = row.preference.votes
+            for response, score in zip(row.responses, (first > second, first < second), strict=True):
+                self.value[row.prompt, response.text] = float(score)
+
+    def score(self, prompts, responses):
+        value = np.array([self.value[p, r.text] for p, r in zip(prompts, responses, strict=True)])
+        return Scores(value, np.zeros(len(value), dtype=bool))
+
+
+def test_an_accuracy_above_the_best_possible_is_a_warning():
+    rows = comparisons(400, odds=0.5, people=3)
+    title = "The accuracy is higher than any model could reach"
+    (warning,) = [f for f in audit(Memory(rows), rows, OPTIONS).findings if f.title == title]
+    assert warning.severity == "warning"
+    assert "Check that the model was not trained on these votes" in warning.remedy
+    assert title not in titles(audit(Good(), rows, OPTIONS))

@@ -13,7 +13,7 @@ import numpy as np
 from guerdon.contracts import Estimate, Finding, Quantity, Report
 from guerdon.formulas.agreement import leave_one_out, pair_accuracy, raw_agreement
 from guerdon.formulas.majority import FEWEST_GROUPS, FEWEST_SPLIT, FEWEST_TO_CHECK, measure_majority
-from guerdon.models.estimates import estimate_share, number
+from guerdon.models.estimates import estimate_share, number, percent
 
 if TYPE_CHECKING:
     from jaxtyping import Int, Shaped
@@ -63,15 +63,16 @@ def measure_agreement(pairs: ScoredPairs, options: AuditOptions) -> Report:
     votes, margin = pairs.votes[has_votes], pairs.margin[has_votes]
     group, weight = pairs.group[has_votes], pairs.weight[has_votes]
     estimates = {}
+    too_good: tuple[Finding, ...] = ()
     majority = measure_majority(votes, group, weight, options.draws, options.seed)
     if majority is not None and not majority.has_other_shape:
         estimates = {"best_accuracy": Estimate(*majority.best_accuracy), "majority_again": Estimate(*majority.again)}
         has_majority = has_votes & (pairs.votes[:, 0] != pairs.votes[:, 2])
+        is_right = pair_accuracy(pairs.margin, pairs.q)[has_majority]
+        accuracy = estimate_share(is_right, pairs.group[has_majority], pairs.weight[has_majority])
         if not has_majority.all():
-            is_right = pair_accuracy(pairs.margin, pairs.q)[has_majority]
-            estimates["accuracy_majority"] = estimate_share(
-                is_right, pairs.group[has_majority], pairs.weight[has_majority]
-            )
+            estimates["accuracy_majority"] = accuracy
+        too_good = _above_the_best(accuracy, estimates["best_accuracy"])
     first, tie, second = votes.T
     with_model = np.where(margin > 0, first, np.where(margin < 0, second, (first + second) / 2))
     shares = {
@@ -81,6 +82,7 @@ def measure_agreement(pairs: ScoredPairs, options: AuditOptions) -> Report:
     }
     estimates |= {name: estimate_share(share, group, weight) for name, share in shares.items()}
     findings = (_too_few_votes(votes, group),) if majority is None else _shape_findings(majority)
+    findings = (*too_good, *findings)
     return Report(TITLE, estimates=estimates, findings=findings, quantities=QUANTITIES)
 
 
@@ -103,6 +105,15 @@ def _shape_findings(majority: Majority) -> tuple[Finding, ...]:
     )
     remedy = "Compare the accuracy with how often two people agree, not with a best possible one."
     return (Finding("note", "The best possible accuracy is not known", evidence, remedy),)
+
+
+def _above_the_best(accuracy: Estimate, best: Estimate) -> tuple[Finding, ...]:
+    """That the model agrees with these majorities more often than any model could that has not seen the votes."""
+    if not accuracy.low > best.high:
+        return ()
+    evidence = f"accuracy on pairs with a majority {percent(accuracy)}, best possible {percent(best)}"
+    remedy = "Check that the model was not trained on these votes, and that the scores were not made from them."
+    return (Finding("warning", "The accuracy is higher than any model could reach", evidence, remedy),)
 
 
 def _no_votes() -> Finding:
