@@ -183,6 +183,27 @@ def test_a_path_that_no_file_can_have_is_one_line(here, bad, words):
     assert len(line) < 600
 
 
+EMPTY = {
+    "--out": [
+        "train --data d.jsonl --base a", "quickstart --data d.jsonl", "import d.jsonl", "split d.jsonl",
+        "audit a --data d.jsonl", "calibrate a --data d.jsonl", "ensemble a b", "score a --data d.jsonl",
+        "sample --prompts d.jsonl", "optimize ppo --reward a --prompts d.jsonl",
+    ],
+    "--sft": ["optimize best-of-n --reward a --prompts d.jsonl --out p.jsonl"],
+    "--repair": ["doctor a"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("option", "words"), [(option, words) for option in EMPTY for words in EMPTY[option]])
+def test_an_empty_path_is_not_the_current_folder(here, option, words):
+    before = contents(here)
+    for given in ((option, ""), (f"{option}=",)):
+        ran = guerdon(*words.split(), *given)
+        assert ran.code == 2
+        assert ran.err == f"error: {option} must be a path, got ''. Give a path; an unset shell variable is empty.\n"
+    assert contents(here) == before
+
+
 def test_an_input_whose_name_is_too_long_is_not_blamed_on_the_output(here):
     ran = guerdon("import", "a" * 5000, "--out", "zz.jsonl")
     (line,) = ran.err.splitlines()

@@ -16,7 +16,7 @@ import typer
 import typer.core
 
 from guerdon import __version__
-from guerdon.cli.destinations import protect_inputs
+from guerdon.cli.destinations import protect_inputs, refuse_empty_paths
 from guerdon.cli.stopping import INTERRUPTED, report_stop, sigterm_as_ctrl_c
 from guerdon.errors import short_path, visible
 
@@ -37,6 +37,12 @@ class TwoWordCommands(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command with the longest name that the arguments start with."""
+        name, command, rest = self._resolve(ctx, args)
+        if command is not None and command.callback:
+            refuse_empty_paths(command.callback, {each.name: each.opts for each in command.params}, rest)
+        return name, command, rest
+
+    def _resolve(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         two_words = " ".join(args[:2])
         if two_words in self.commands:
             return two_words, self.commands[two_words], args[2:]

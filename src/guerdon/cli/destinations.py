@@ -96,6 +96,20 @@ def destinations_of(command: Callable[..., None]) -> dict[str, Destination]:
     return {name: mark for name, given in marks.items() for mark in given if isinstance(mark, Destination)}
 
 
+def refuse_empty_paths(command: Callable[..., None], spellings: Mapping[str, list[str]], words: list[str]) -> None:
+    """Raise GuerdonError for a destination that is the empty string, which a Path would take for the current folder.
+
+    spellings: how each parameter is written, such as --out. words: the command line after the command's name.
+    """
+    from guerdon.errors import GuerdonError
+
+    options = {option for name in destinations_of(command) for option in spellings[name]}
+    for word, value in zip(words, [*words[1:], None], strict=True):
+        option, is_joined, joined = word.partition("=")
+        if option in options and (joined if is_joined else value) == "":
+            raise GuerdonError(f"{option} must be a path, got ''. Give a path; an unset shell variable is empty.")
+
+
 def refuse_options_that_are_outputs(config: Config) -> None:
     """Raise GuerdonError if the running command would replace what an option names, wherever the option was set."""
     inputs = {}
