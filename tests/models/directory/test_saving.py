@@ -31,11 +31,14 @@ def members(tiny_dir, tmp_path_factory):
     return [folder / "0", folder / "1"]
 
 
-def test_members_are_linked_without_rewriting_their_weights(members, tmp_path):
+def test_members_are_copies_that_another_tool_may_rewrite(members, tmp_path):
     loaded = [saved_models.load(place) for place in members]
     like = scale_by_comparisons(Ensemble(loaded, ensemble_rule("min")), liked(10))
     save_members(members, tmp_path / "both", like)
-    assert (tmp_path / "both/member-2/model.safetensors").samefile(members[1] / "model.safetensors")
+    for name in ("model.safetensors", "config.json", "reward.json"):
+        copy, source = tmp_path / "both/member-2" / name, members[1] / name
+        assert not copy.samefile(source)
+        assert copy.read_bytes() == source.read_bytes()
     found = saved_models.load(tmp_path / "both").score(PROMPTS, RESPONSES)
     np.testing.assert_allclose(found.members, like.score(PROMPTS, RESPONSES).members, atol=1e-5)
     np.testing.assert_allclose(found.value, found.members.min(axis=0))

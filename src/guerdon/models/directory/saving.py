@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -96,13 +97,18 @@ def _is_elsewhere(folder: str | Path, out: str | Path | None) -> bool:
 def save_members(
     folders: Sequence[str | Path], out: str | Path, ensemble: Ensemble, calibration: Calibration | None = None
 ) -> None:
-    """Write saved models as an ensemble, with the rule and the scale of `ensemble`. Files are linked if possible, else copied."""
+    """Write saved models as an ensemble, with the rule and the scale of `ensemble`.
+
+    Files are copied, not linked: a tool that later writes into a member would change the model that it came from.
+    """
     names = _member_names(len(folders))
     manifest = Manifest(names, False, ensemble.rule, ensemble.scale, calibration or Calibration())
 
     def fill(scratch: Path) -> None:
         for folder, name in zip(folders, names, strict=True):
-            shared_backbone.link_files(Path(folder), scratch / name)
+            (scratch / name).mkdir()
+            for file in sorted(path for path in Path(folder).iterdir() if path.is_file()):
+                shutil.copyfile(file, scratch / name / file.name)
         write_manifest(manifest, scratch)
 
     write_directory(Path(out), fill)
