@@ -1,13 +1,14 @@
-"""Rollouts hold responses in groups of N per prompt; columns stay beside their responses through every selection and join."""
+"""Rollouts hold responses in groups of N per prompt, columns stay with them in every selection and join; weights have bounds."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 
-from guerdon.contracts import GuerdonError, Response, Rollouts, as_prompt
+from guerdon.contracts import Comparison, GuerdonError, Preference, Response, Rollouts, as_prompt
 
 
 def rollouts(p: int = 3, size: int = 2, **columns: object) -> Rollouts:
@@ -77,3 +78,16 @@ def test_columns_of_another_length_and_uneven_groups_are_refused():
         dataclasses.replace(rollouts(), samples=4)
     with pytest.raises(GuerdonError, match="samples must be at least 1"):
         dataclasses.replace(rollouts(), samples=0)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, 1e-7, 1.1e6, 1e308, math.inf, math.nan])
+def test_a_weight_whose_sums_could_overflow_or_vanish_is_refused(weight):
+    with pytest.raises(
+        GuerdonError, match=r"weight must be a number from 1e-6 to 1e6, got .*\. Correct or drop the row\."
+    ):
+        Comparison("p", (Response("a"), Response("b")), Preference(q=1.0), weight=weight)
+
+
+@pytest.mark.parametrize("weight", [1e-6, 1e6])
+def test_a_weight_may_be_at_its_bounds(weight):
+    assert Comparison("p", (Response("a"), Response("b")), Preference(q=1.0), weight=weight).weight == weight

@@ -82,6 +82,7 @@ Severity = Literal["error", "warning", "note"]
 Unit = Literal["share", "nats", "number"]
 
 _FIX_ROW = "Correct or drop the row."
+WEIGHTS, WEIGHT_CLAIM = (1e-6, 1e6), "a number from 1e-6 to 1e6"  # sums of weights and their squares stay finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ class Comparison:
     """One prompt, its responses in the order shown, which of them is better, and who judged it.
 
     group: the unit that a split must keep together and that intervals resample; by default the prompt itself.
-    weight: multiplies this comparison's loss and its share of every mean. Texts are whole here; a model truncates them.
+    weight: in [1e-6, 1e6]; multiplies this comparison's loss and its share of every mean. Texts are whole here; a model truncates them.
     """
 
     prompt: Prompt
@@ -148,8 +149,7 @@ class Comparison:
             object.__setattr__(self, "group", prompt_digest(self.prompt))
         if not self.id:
             responses = [response_identity(response) for response in self.responses]
-            judged = self.preference
-            body = [self.group, responses, judged.groups, judged.q, self.annotator]
+            body = [self.group, responses, self.preference.groups, self.preference.q, self.annotator]
             object.__setattr__(self, "id", digest(body))
 
     def _invalid(self) -> str | None:
@@ -157,8 +157,8 @@ class Comparison:
         k, preference = len(self.responses), self.preference
         if k < 2:
             return f"it must have at least 2 responses, got {k}. Drop the row."
-        if not (math.isfinite(self.weight) and self.weight > 0):
-            return f"weight must be a finite number > 0, got {self.weight}. {_FIX_ROW}"
+        if not WEIGHTS[0] <= self.weight <= WEIGHTS[1]:
+            return f"weight must be {WEIGHT_CLAIM}, got {self.weight}. {_FIX_ROW}"
         if (preference.q is not None or preference.votes is not None) and k != 2:
             return f"q and votes must be about exactly 2 responses, got {k}. Give groups, best first."
         if preference.groups is not None and any(not 0 <= i < k for group in preference.groups for i in group):

@@ -205,7 +205,9 @@ def test_margin_becomes_strength_and_the_row_keeps_its_names():
         ({**FORMS[0], "prompt": ""}, "prompt must be text that is not empty, got ''"),
         ({**FORMS[0], "prompt": 3}, "prompt must be text or a list of messages, got 3"),
         ({**FORMS[0], "margin": "x"}, "margin must be a number >= 0, got 'x'"),
-        ({**FORMS[0], "weight": float("inf")}, "weight must be a number > 0, got inf"),
+        ({**FORMS[0], "weight": float("inf")}, "weight must be a number from 1e-6 to 1e6, got inf"),
+        ({**FORMS[0], "weight": 1e308}, "weight must be a number from 1e-6 to 1e6, got 1e+308"),
+        ({**FORMS[0], "weight": "1e-300"}, "weight must be a number from 1e-6 to 1e6, got 1e-300"),
         ({"chosen": "a", "rejected": "b"}, "share no beginning of more than a word. Give a prompt"),
         ({"chosen": "a", "rejected": "a"}, "identical texts"),
         (

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast, get_args
 
 from guerdon.contracts import (
+    WEIGHT_CLAIM,
+    WEIGHTS,
     Comparison,
     FinishReason,
     GuerdonError,
@@ -111,7 +113,7 @@ def comparison_from_row(row: object) -> Comparison:
         preference=_preference(fields["preference"]),
         annotator=optional_text(fields, "annotator"),
         source=optional_text(fields, "source"),
-        weight=as_number(fields["weight"], "weight", "a number > 0", above=0) if "weight" in fields else 1.0,
+        weight=as_number(fields.get("weight", 1.0), "weight", WEIGHT_CLAIM, low=WEIGHTS[0], high=WEIGHTS[1]),
         group=optional_text(fields, "group") or "",
         id=optional_text(fields, "id") or "",
     )

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from guerdon.contracts import (
+    WEIGHT_CLAIM,
+    WEIGHTS,
     Comparison,
     GuerdonError,
     Message,
@@ -42,7 +44,7 @@ def to_comparison(row: Row, prompt: Prompt, responses: tuple[Response, ...], pre
     names = ("id", "group", "annotator", "source")
     known: dict[str, Any] = {key: as_name(row[key], key) for key in names if not is_absent(row.get(key))}
     if not is_absent(row.get("weight")):
-        known["weight"] = to_number(row["weight"], "weight", "a number > 0", above=0)
+        known["weight"] = to_number(row["weight"], "weight", WEIGHT_CLAIM, low=WEIGHTS[0], high=WEIGHTS[1])
     return Comparison(prompt=prompt, responses=responses, preference=preference, **known)
 
 
