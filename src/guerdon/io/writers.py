@@ -36,11 +36,16 @@ def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> in
 def write_parts(folder: str | Path, parts: Iterable[tuple[str, Comparison]], names: Sequence[str]) -> dict[str, int]:
     """Write each (name, comparison) to folder/NAME.jsonl in one pass; returns how many went to each name.
 
-    The files get their names once all of them are complete and on disk.
+    The files get their names once all of them are complete and on disk. Raises GuerdonError where one is a symbolic link:
+    the caller names the folder only, and the file that the link names may be any.
     """
     counts = dict.fromkeys(names, 0)
+    paths = {name: Path(folder) / f"{name}.jsonl" for name in names}
+    if links := [path for path in paths.values() if path.is_symlink()]:
+        raise GuerdonError(
+            f"{links[0]}: must be a file of its own, got a symbolic link. Remove the link, or pass another --out."
+        )
     with renamed_together() as renames, ExitStack() as stack:
-        paths = {name: Path(folder) / f"{name}.jsonl" for name in names}
         writers = {name: stack.enter_context(comparison_writer(path, renames)) for name, path in paths.items()}
         for name, comparison in parts:
             writers[name](comparison)
