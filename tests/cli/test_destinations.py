@@ -183,6 +183,35 @@ def test_a_path_that_no_file_can_have_is_one_line(here, bad, words):
     assert len(line) < 600
 
 
+@pytest.mark.parametrize("target", ["secret.txt", "not/there.txt"])
+def test_split_does_not_write_through_a_link(here, target):
+    (here / "secret.txt").write_text("mine")
+    (here / "parts").mkdir()
+    (here / "parts" / "audit.jsonl").symlink_to(f"../{target}")
+    before = contents(here)
+    ran = guerdon("split", "d.jsonl", "--out", "parts")
+    assert ran.code == 2
+    assert "parts/audit.jsonl: must be a file of its own, got a symbolic link. Remove the link, or" in ran.err
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model", "train --data d.jsonl --base a"),
+        ("policy", "optimize ppo --reward a --prompts d.jsonl"),
+    ],
+)
+def test_a_foreign_folder_in_a_run_is_refused_before_the_run(here, name, words):
+    (here / "run" / name).mkdir(parents=True)
+    (here / "run" / name / "thesis.txt").write_text("mine")
+    before = contents(here)
+    ran = guerdon(*words.split(), "--out", "run")
+    assert ran.code == 2
+    assert f"run/{name}: holds thesis.txt, which Guerdon did not write, so it is not replaced." in ran.err
+    assert contents(here) == before
+
+
 EMPTY = {
     "--out": [
         "train --data d.jsonl --base a", "quickstart --data d.jsonl", "import d.jsonl", "split d.jsonl",

@@ -14,7 +14,7 @@ from guerdon.config import AuditOptions, Config, ModelOptions, make
 from guerdon.contracts import Comparison, Finding, GuerdonError, Report, digest
 from guerdon.errors import did_you_mean, field_error
 from guerdon.io import readers, writers
-from guerdon.io.run_folder import refuse_other_run
+from guerdon.io.run_folder import RunFolder, refuse_other_run
 from guerdon.models.calibrated import CalibratedModel, strip_calibration
 from guerdon.models.reward_model import ScalarRewardModel
 from guerdon.progress import ProgressBar
@@ -52,6 +52,7 @@ def train_ensemble(
     ensemble_rule, folder = _rule(rule, strength), Path(out) if out else None
     configs = member_configs(with_options(config or Config(), options), members, by)
     folders = [folder and (folder if by == "heads" else folder / f"member-{i + 1}") for i in range(len(configs))]
+    RunFolder(folder).refuse_foreign("model")
     trained = [_train_member(comparisons, held_out, *member) for member in zip(configs, folders, strict=True)]
     whole = Ensemble([CalibratedModel(model, model.card.calibration) for model in trained], ensemble_rule)
     name = "held-out comparisons" if held_out else "comparisons of the training"

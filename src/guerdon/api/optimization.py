@@ -153,6 +153,7 @@ def optimize(
         )
     settings = build((config or Config()).model_dump(exclude_unset=True), {"optimize": options}, runs=["optimize"])
     chosen, folder = settings.optimize, Path(out) if out else None
+    run_folder.RunFolder(folder).refuse_foreign("policy")
     train_prompts = [as_prompt(prompt) for prompt in prompts]
     held_out_prompts = [as_prompt(prompt) for prompt in held_out]
     if not held_out_prompts and chosen.check_every:

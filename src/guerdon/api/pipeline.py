@@ -179,6 +179,7 @@ def _train(out: Path, config: Config) -> dict[str, Any]:
 
     comparisons = list(readers.read_comparisons(out / "train.jsonl"))
     held_out = list(readers.read_comparisons(out / "calibrate.jsonl"))
+    RunFolder(out).refuse_foreign("model")
     model = create_reward_model(config.model, seed=config.train.seed)
     result = fit(model, comparisons, config.train, held_out=held_out, folder=out)
     save(training.with_self_test(result.model, comparisons), out / "model")

@@ -37,6 +37,7 @@ def train(
 
     config = with_options(config or Config(), options)
     folder = Path(out) if out else None
+    run_folder.RunFolder(folder).refuse_foreign("model")
     model = create_reward_model(join_processes(config.model, config.train), seed=config.train.seed)
 
     def write_config_file() -> None:  # only once the data and the folder are known to be usable

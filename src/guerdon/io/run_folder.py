@@ -19,7 +19,7 @@ from typing import IO, Any, TypeGuard, cast, final
 
 from guerdon.contracts import GuerdonError
 from guerdon.errors import field_error
-from guerdon.io.directories import FILES, recover
+from guerdon.io.directories import FILES, recover, refuse_foreign_folder
 from guerdon.io.fields import is_count
 from guerdon.io.json_rows import parse_json
 from guerdon.io.readers import read_json, read_rows
@@ -127,6 +127,11 @@ class RunFolder:
     def is_empty(self) -> bool:
         """Whether the folder exists and holds nothing."""
         return self.path is not None and os.path.isdir(self.path) and not os.listdir(self.path)
+
+    def refuse_foreign(self, name: str) -> None:
+        """Raise GuerdonError if the directory that the run writes at its end holds what Guerdon did not write."""
+        if self.path is not None:
+            refuse_foreign_folder(Path(os.path.realpath(self.path / name)))  # it may be a link to another disk
 
     def claim(self, wait: Callable[[], None] = lambda: None) -> None:
         """Write run.json, which says which run the folder belongs to; refuse a folder that holds something else.
