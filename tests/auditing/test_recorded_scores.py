@@ -237,6 +237,48 @@ def test_a_bad_row_is_named(tmp_path, rows, said):
         auditing.read_scores(tmp_path / "s.jsonl")
 
 
+PREFERRED = {"prompt": "p", "chosen": "good", "rejected": "bad"}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            PREFERRED | {"rewards": [2, 1], "scores_chosen": 1.0, "scores_rejected": 2.0},
+            "scores_chosen and scores_rejected must be the rewards that rewards holds for the same responses, got 1.0 and 2.0",
+        ),
+        (
+            ROW | {"rewards": [2, 1], "scores_first": 2.0, "scores_second": 1.5},
+            "scores_first and scores_second must be the rewards that rewards holds for the same responses, got 2.0 and 1.5. "
+            "Keep the fields of one model",
+        ),
+        (
+            ROW | {"scores_chosen": 2, "scores_rejected": 1, "scores_first": 1, "scores_second": 2},
+            "scores_first and scores_second must be the rewards that scores_chosen holds for the same responses, got 1 and 2",
+        ),
+    ],
+)
+def test_fields_of_a_row_that_hold_different_rewards_are_an_error(tmp_path, row, said):
+    (tmp_path / "s.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    with pytest.raises(GuerdonError, match=f"s.jsonl:1: {said}"):
+        auditing.read_scores(tmp_path / "s.jsonl")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        PREFERRED | {"rewards": [2, 1 / 3], "scores_chosen": [2.0], "scores_rejected": [0.333333]},
+        ROW | {"preference": {"q": 0.0}, "rewards": [2, 1], "scores_chosen": 1, "scores_rejected": 2},
+        ROW | {"rewards": [2, 1], "scores_chosen": None, "scores_rejected": 7},
+    ],
+)
+def test_fields_of_a_row_may_hold_the_same_rewards_twice(tmp_path, row):
+    (tmp_path / "s.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    ((comparison,), model) = auditing.read_scores(tmp_path / "s.jsonl")
+    scores = model.score([comparison.prompt] * 2, list(comparison.responses)).value
+    assert sorted(scores.tolist()) == pytest.approx(sorted(row["rewards"]))
+
+
 def test_a_text_without_a_score_is_named():
     with pytest.raises(
         GuerdonError,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from guerdon.contracts import Comparison, GuerdonError
-from guerdon.errors import did_you_mean, field_error
+from guerdon.errors import did_you_mean, field_error, show_value
 from guerdon.io.fields import as_name, is_absent, to_number
 
 __all__ = [
@@ -29,6 +30,7 @@ SCORE_FIELDS: Final = ("rewards", *(field for pair in PAIRS_OF_FIELDS for field 
 TEXT_FIELDS: Final = ("prompt", "responses", "messages", "chosen", "rejected", "first", "second")
 UNUSED_FIELDS: Final = ("truncated",)  # what `guerdon score` adds besides
 NUM_SHOWN: Final = 5  # ids listed in one line
+ROUNDING: Final = 1e-5  # between two fields of one row that hold the same rewards, written with fewer digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,24 @@ def _field(row: ScoredRow) -> str:
 
 
 def row_rewards(row: ScoredRow, comparison: Comparison) -> list[float]:
-    """The rewards of the comparison's responses, in their order."""
+    """The rewards of the comparison's responses, in their order; an error where two fields hold different ones."""
     field = _field(row)
+    rewards = _rewards_in(field, row, comparison)
+    for other, partner in PAIRS_OF_FIELDS:
+        if other == field or any(is_absent(row.scores.get(name)) for name in (other, partner)):
+            continue
+        values = _rewards_in(other, row, comparison)
+        if not all(
+            math.isclose(a, b, rel_tol=ROUNDING, abs_tol=ROUNDING) for a, b in zip(rewards, values, strict=True)
+        ):
+            given = " and ".join(show_value(row.scores[name]) for name in (other, partner))
+            claim = f"the rewards that {field} holds for the same responses"
+            raise GuerdonError(f"{other} and {partner} must be {claim}, got {given}. Keep the fields of one model.")
+    return rewards
+
+
+def _rewards_in(field: str, row: ScoredRow, comparison: Comparison) -> list[float]:
+    """The rewards that a field, or the pair of fields that starts with it, holds."""
     if field == "rewards":
         values = _list(row.scores["rewards"])
         if not isinstance(values, list | tuple) or len(values) != len(comparison.responses):
