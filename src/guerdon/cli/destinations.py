@@ -104,7 +104,7 @@ def refuse_empty_paths(command: Callable[..., None], spellings: Mapping[str, lis
     from guerdon.errors import GuerdonError
 
     options = {option for name in destinations_of(command) for option in spellings[name]}
-    for word, value in zip(words, [*words[1:], None], strict=True):
+    for word, value in zip(words, [*words, None][1:], strict=True):
         option, is_joined, joined = word.partition("=")
         if option in options and (joined if is_joined else value) == "":
             raise GuerdonError(f"{option} must be a path, got ''. Give a path; an unset shell variable is empty.")
