@@ -114,12 +114,10 @@ def warm(
     comparisons: Sequence[Comparison],
     *,
     out: str | Path | None = None,
-    **options: Any,
 ) -> tuple[CalibratedModel, Report]:
     """One model with the mean of several fine-tuned models' weights, and whether they are close enough for that (WARM).
 
-    comparisons: ones that no model was trained on; see `measure_weight_averaging`. The result is not calibrated. Keywords are
-    AuditOptions.
+    comparisons: ones that no model was trained on; see `measure_weight_averaging`. The result is not calibrated.
     """
     from guerdon.auditing.measures.weight_averaging import measure_weight_averaging
 
@@ -130,7 +128,7 @@ def warm(
             raise GuerdonError(
                 f"average: every model must have weights of its own, got {type(model).__name__}. Pass single models."
             )
-    average, report = measure_weight_averaging(inner, comparisons, make(AuditOptions, options))
+    average, report = measure_weight_averaging(inner, comparisons)
     if out:
         save(average, out)
     return CalibratedModel(average, average.card.calibration), report

@@ -99,7 +99,7 @@ PARTS: Mapping[str, AuditPart] = {
     "odds": AuditPart(calibration.TITLE, lambda i, o: _odds(i, o), is_core=True),
     "order": AuditPart(
         position_bias.TITLE,
-        lambda i, o: position_bias.measure_position_bias(i.judge, i.comparisons, i.pairs, o),
+        lambda i, o: position_bias.measure_position_bias(i.judge, i.comparisons, i.pairs),
         _JUDGE,
         True,
         is_core=True,
@@ -306,7 +306,7 @@ def _with_gate(report: Report, hygiene: Hygiene) -> Report:
 
 def _accuracy(audit_input: AuditInput, options: AuditOptions) -> Report:
     """With the number of pairs; truncation is left out where the model does not read texts here, so that it is unknown."""
-    report, pairs = accuracy.measure_accuracy(audit_input.pairs, options), audit_input.pairs
+    report, pairs = accuracy.measure_accuracy(audit_input.pairs), audit_input.pairs
     estimates = dict(report.estimates)
     if audit_input.is_recorded or not isinstance(audit_input.model, RewardModel):
         del estimates["truncated"]

@@ -84,5 +84,5 @@ def ensemble(
         raise GuerdonError(
             f"ensemble: --rule and --strength must be absent with --average, got --rule {rule}. Leave them out."
         )
-    _, report = ensembles.warm(members, held_out, out=out, **audit_options)
+    _, report = ensembles.warm(members, held_out, out=out)
     print_report(report, json)

@@ -159,7 +159,7 @@ def tuned(tiny_dir):
 
 
 def test_models_that_stayed_close_may_be_averaged(tuned):
-    average, report = measure_weight_averaging(tuned, liked(80, 2), OPTIONS)
+    average, report = measure_weight_averaging(tuned, liked(80, 2))
     assert {finding.title for finding in report.findings} == {"No loss from averaging is seen"}
     assert report.estimates["average_gain"].high >= 0
     assert report.estimates["average_accuracy"].value > 0.75
@@ -183,7 +183,7 @@ def test_models_that_agree_with_different_weights_may_not(tuned):
     rows = liked(80, 2)
     margins = [score_comparisons(model, rows).margin for model in (first, other)]
     np.testing.assert_allclose(margins[1], margins[0], atol=1e-4)
-    _, report = measure_weight_averaging([first, other], rows, OPTIONS)
+    _, report = measure_weight_averaging([first, other], rows)
     (finding,) = report.findings
     assert finding.title == "The members cannot be averaged"
     assert report.estimates["average_gain"].high < 0

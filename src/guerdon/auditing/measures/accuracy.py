@@ -26,7 +26,6 @@ from guerdon.models.estimates import (
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Shaped
 
-    from guerdon.config import AuditOptions
     from guerdon.contracts import Comparison
     from guerdon.models.scored_pairs import ScoredPairs
 
@@ -57,7 +56,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 }
 
 
-def measure_accuracy(pairs: ScoredPairs, options: AuditOptions) -> Report:
+def measure_accuracy(pairs: ScoredPairs) -> Report:
     """Accuracy and its anchors, by length and by source.
 
     Keys: accuracy, accuracy_strict, longer_wins, constant, accuracy_above_longer, model_ties, preference_ties,

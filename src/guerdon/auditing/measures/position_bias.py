@@ -14,7 +14,6 @@ from guerdon.contracts import Finding, Quantity, Report
 from guerdon.models.estimates import CORRECTNESS, SHARED_QUANTITIES, estimate_share, percent
 
 if TYPE_CHECKING:
-    from guerdon.config import AuditOptions
     from guerdon.contracts import Comparison, Judge
     from guerdon.models.scored_pairs import ScoredPairs
 
@@ -29,9 +28,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 }
 
 
-def measure_position_bias(
-    judge: Judge, comparisons: Sequence[Comparison], pairs: ScoredPairs, options: AuditOptions
-) -> Report:
+def measure_position_bias(judge: Judge, comparisons: Sequence[Comparison], pairs: ScoredPairs) -> Report:
     """Every pair is judged again with its responses swapped. Keys: position_consistency, first_position."""
     rows = list(zip(pairs.index.tolist(), pairs.first.tolist(), pairs.second.tolist(), strict=True))
     prompts = [comparisons[index].prompt for index, _, _ in rows]

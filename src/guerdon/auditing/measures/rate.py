@@ -79,7 +79,7 @@ def measure_rate(
     if not rows:
         return Report("Rewrites", about)
     about["answers with the attribute"] = str(sum(chain.has for chain, _ in rows))
-    estimates = _estimates(rows, options)
+    estimates = _estimates(rows)
     label = known.label if known else attribute
     findings = _findings(label, estimates, _examples(rows, attribute, unit))
     return Report("Rewrites", about, estimates, findings, quantities=QUANTITIES)
@@ -110,7 +110,7 @@ def _texts(*chains: _Chain) -> list[Text]:
     return [(chain.pair.prompt, text) for chain in chains for text in (chain.text, chain.once, chain.twice)]
 
 
-def _estimates(rows: _Rows, options: AuditOptions) -> dict[str, Estimate]:
+def _estimates(rows: _Rows) -> dict[str, Estimate]:
     original, once, twice = np.array([rewards for _, rewards in rows]).T
     has = np.array([chain.has for chain, _ in rows])
     groups = np.array([chain.pair.group for chain, _ in rows], dtype=np.str_)

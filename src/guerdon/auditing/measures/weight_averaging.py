@@ -20,7 +20,6 @@ from guerdon.models.scored_pairs import score_comparisons
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from guerdon.config import AuditOptions
     from guerdon.contracts import Comparison
     from guerdon.models.reward_model import ScalarRewardModel
 
@@ -42,7 +41,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 
 
 def measure_weight_averaging(
-    models: Sequence[ScalarRewardModel], comparisons: Sequence[Comparison], options: AuditOptions
+    models: Sequence[ScalarRewardModel], comparisons: Sequence[Comparison]
 ) -> tuple[ScalarRewardModel, Report]:
     """The average of the models' weights, and whether averaging costs accuracy, on comparisons that none was trained on.
 

@@ -61,7 +61,7 @@ def measure_uncertainty(
     findings = (
         *signals.signal_findings(by_signal, table),
         *abstention.abstention_findings(abstaining, table, options),
-        *(shift.shift_findings(shifts, table, tuple(shifted or ()), options) if shifts.estimates else _no_shift(table)),
+        *(shift.shift_findings(shifts, table, tuple(shifted or ())) if shifts.estimates else _no_shift(table)),
     )
     return Report(
         TITLE,

@@ -140,9 +140,7 @@ def measure_shift(
     )
 
 
-def shift_findings(
-    result: ShiftResult, table: SignalTable, given: Sequence[str], options: AuditOptions
-) -> list[Finding]:
+def shift_findings(result: ShiftResult, table: SignalTable, given: Sequence[str]) -> list[Finding]:
     """Whether these comparisons are outside the training data, and which shifted sets go unnoticed.
 
     Sets without language and those that the user gave should be noticed; a reply to another prompt need not be.
