@@ -16,6 +16,7 @@ from guerdon.cli.options import (
     ConfigFile,
     FailOn,
     Full,
+    ModelOrScores,
     Overrides,
     ReportFolder,
     RowOptions,
@@ -37,14 +38,7 @@ if TYPE_CHECKING:
 @app.command()
 @with_option_groups
 def audit(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[MODEL]",
-            help="Directory of a saved reward model, or a hub name; none with --from.",
-            show_default=False,
-        ),
-    ] = None,
+    model: ModelOrScores = None,
     data: Annotated[
         list[str] | None,
         typer.Option("--data", help=f"Comparisons {ANY_FORMAT}; repeatable.", show_default=False),

@@ -14,6 +14,7 @@ from guerdon.cli.options import (
     AsJson,
     ConfigFile,
     ModelDir,
+    ModelOrScores,
     Overrides,
     RowOptions,
     Scored,
@@ -30,14 +31,7 @@ MODEL_OR_COPY = Destination("directory", instead="model")
 @app.command()
 @with_option_groups
 def calibrate(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[MODEL]",
-            help="Directory of a saved reward model, or a hub name; none with --from.",
-            show_default=False,
-        ),
-    ] = None,
+    model: ModelOrScores = None,
     data: Annotated[
         list[str] | None,
         typer.Option("--data", help=f"Comparisons {ANY_FORMAT}; repeatable.", show_default=False),

@@ -14,7 +14,9 @@ from guerdon.cli.options import (
     AsJson,
     ConfigFile,
     Full,
+    NumResponses,
     Overrides,
+    PolicyName,
     RunOut,
     given_options,
     settings_from,
@@ -34,14 +36,7 @@ class RewardedPolicy:
     prompts: Annotated[
         Path, typer.Option("--prompts", help="Rows with a prompt or messages. Comparisons work too, each prompt once.")
     ]
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            "--policy",
-            help="Hub name or directory of a causal language model; the starter model by default.",
-            show_default=False,
-        ),
-    ] = None
+    policy: PolicyName = None
     weight: Annotated[
         list[float] | None,
         typer.Option("--weight", help="Weight of each --reward, in the same order; 1 by default.", show_default=False),
@@ -99,9 +94,7 @@ def best_of_n(
         typer.Option("--out", help="JSONL: one row per prompt with all its responses, rewards and the best one."),
         POOL_FILE,
     ],
-    n: Annotated[
-        int | None, typer.Option("--n", help="Responses per prompt; same as best_of_n.n=.", show_default=False)
-    ] = None,
+    n: NumResponses = None,
     report: Annotated[
         Path | None,
         typer.Option("--report", help="Folder for report.html, .md and .json.", show_default=False),

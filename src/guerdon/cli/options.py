@@ -41,6 +41,28 @@ Data = Annotated[list[str], typer.Option("--data", help=f"Comparisons {ANY_FORMA
 
 Full = Annotated[bool, typer.Option("--full", help="Print every finding, rule and number, not just one screen.")]
 
+ModelOrScores = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        help="Directory of a saved reward model, or a hub name; none with --from.",
+        show_default=False,
+    ),
+]
+
+PolicyName = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        help="Hub name or directory of a causal language model; the starter model by default.",
+        show_default=False,
+    ),
+]
+
+NumResponses = Annotated[
+    int | None, typer.Option("--n", help="Responses per prompt; same as best_of_n.n=.", show_default=False)
+]
+
 ModelDir = Annotated[str, typer.Argument(metavar="MODEL", help="Directory of a saved reward model, or a hub name.")]
 
 RunOut = Annotated[

@@ -9,20 +9,13 @@ import typer
 
 from guerdon.cli.app import app
 from guerdon.cli.destinations import POOL_FILE
-from guerdon.cli.options import AsJson, ConfigFile, Overrides, given_options, settings_from
+from guerdon.cli.options import AsJson, ConfigFile, NumResponses, Overrides, PolicyName, given_options, settings_from
 from guerdon.cli.output import print_facts, print_rows
 
 
 @app.command()
 def sample(
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            "--policy",
-            help="Hub name or directory of a causal language model; the starter model by default.",
-            show_default=False,
-        ),
-    ] = None,
+    policy: PolicyName = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
@@ -37,9 +30,7 @@ def sample(
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="One prompt, instead of --prompts.", show_default=False)
     ] = None,
-    n: Annotated[
-        int | None, typer.Option("--n", help="Responses per prompt; same as best_of_n.n=.", show_default=False)
-    ] = None,
+    n: NumResponses = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
