@@ -125,10 +125,10 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One prompt, its responses in the order shown, which of them is better, and who judged it.
+    """One prompt, its responses in the order shown, which of them is better, who judged it, and why (`rationale`).
 
     group: the unit that a split must keep together and that intervals resample; by default the prompt itself.
-    weight: in [1e-6, 1e6]; multiplies this comparison's loss and its share of every mean. Texts are whole here; a model truncates them.
+    weight: in [1e-6, 1e6]; multiplies the loss and the share of every mean. Texts are whole; a model truncates them.
     """
 
     prompt: Prompt
@@ -139,6 +139,7 @@ class Comparison:
     weight: float = 1.0
     group: str = ""
     id: str = ""
+    rationale: str | None = None
 
     def __post_init__(self) -> None:
         if reason := self._invalid():

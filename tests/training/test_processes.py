@@ -123,9 +123,11 @@ def launched(tiny_dir, tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("two")
     guerdon.write(place / "data.jsonl", uneven())
     script = f"""
+        from guerdon.runtime.distributed import leave_processes
         from test_processes import run_all
         if __name__ == "__main__":
             run_all({str(tiny_dir)!r}, {str(place)!r})
+            leave_processes()  # as any torch script must: its threads abort a process that exits with its group
     """
     (place / "script.py").write_text(textwrap.dedent(script))
     launch(str(place / "script.py"))

@@ -30,7 +30,7 @@ from guerdon.io.messages import messages_in, to_messages
 Parsed = TypeVar("Parsed")
 
 KEYS: Mapping[str, tuple[str, ...]] = {
-    "row": ("id", "group", "prompt", "tools", "responses", "preference", "annotator", "source", "weight"),
+    "row": ("id", "group", "prompt", "tools", "responses", "preference", "annotator", "source", "weight", "rationale"),
     "message": ("role", "content", "tool_calls", "tool_call_id", "name"),
     "response": ("text", "finish", "author", "ratings", "messages"),
     "preference": ("groups", "q", "strength", "votes"),
@@ -82,6 +82,7 @@ def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
         "annotator": comparison.annotator,
         "source": comparison.source,
         "weight": None if comparison.weight == 1.0 else float(comparison.weight),
+        "rationale": comparison.rationale,
     }
     return without_missing(row)
 
@@ -97,7 +98,7 @@ def comparison_from_row(row: object) -> Comparison:
     {id?, group?, prompt: [message], tools?: [JSON text],
      responses: [{text, finish?, author?, ratings?: {name: number}} or {messages: [message], finish?, ...}],
      preference: {groups: [[index, ...], ...] best first | q: P(first is better), strength?, votes?: [first, tie, second]},
-     annotator?, source?, weight?}
+     annotator?, source?, weight?, rationale?}
     message: {role, content, tool_calls?: [{id?, type, function: {name, arguments: JSON text}}], tool_call_id?, name?}
 
     A prompt may be text (one user turn), and a response may be text or a list of messages. Missing id and group are
@@ -116,6 +117,7 @@ def comparison_from_row(row: object) -> Comparison:
         weight=as_number(fields.get("weight", 1.0), "weight", WEIGHT_CLAIM, low=WEIGHTS[0], high=WEIGHTS[1]),
         group=optional_text(fields, "group") or "",
         id=optional_text(fields, "id") or "",
+        rationale=optional_text(fields, "rationale"),
     )
 
 

@@ -226,6 +226,7 @@ def _parquet_schema() -> Any:
             ("annotator", pa.string()),
             ("source", pa.string()),
             ("weight", pa.float64()),
+            ("rationale", pa.string()),
         ]
     )
 

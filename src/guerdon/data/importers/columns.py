@@ -27,14 +27,16 @@ from guerdon.io.schema import in_context, tools_from_row
 COLUMNS = (
     "prompt", "chosen", "rejected", "first", "second", "label", "responses", "scores", "response_a", "response_b", "votes",
     "margin", "system", "history", "tools", "preference", "id", "group", "annotator", "source", "weight",
+    "rationale",
 )  # fmt: skip
-SHARED = ("prompt", "system", "history", "tools", "id", "group", "annotator", "source", "weight")  # of every format
+OWN = ("id", "group", "annotator", "source", "weight", "rationale")  # of a comparison, whatever its format
+SHARED = ("prompt", "system", "history", "tools", *OWN)  # of every format
 MEDIA = ("images", "image", "audio", "audios", "video", "videos")
 Row = Mapping[str, Any]
 
 
 def to_comparison(row: Row, prompt: Prompt, responses: tuple[Response, ...], preference: Preference) -> Comparison:
-    """The comparison, with the row's own id, group, annotator, source and weight; other columns are not kept.
+    """The comparison, with the row's own id, group, annotator, source, weight and rationale; other columns are not kept.
 
     A row with images, audio or video is refused: only its text would be scored.
     """
@@ -43,6 +45,8 @@ def to_comparison(row: Row, prompt: Prompt, responses: tuple[Response, ...], pre
             raise field_error(key, "empty", row[key], "Only text is scored: drop the row.")
     names = ("id", "group", "annotator", "source")
     known: dict[str, Any] = {key: as_name(row[key], key) for key in names if not is_absent(row.get(key))}
+    if not is_absent(row.get("rationale")):
+        known["rationale"] = as_text(row["rationale"], "rationale")
     if not is_absent(row.get("weight")):
         known["weight"] = to_number(row["weight"], "weight", WEIGHT_CLAIM, low=WEIGHTS[0], high=WEIGHTS[1])
     return Comparison(prompt=prompt, responses=responses, preference=preference, **known)
