@@ -29,7 +29,10 @@ def test_the_format_of_each_file_is_reported_with_its_name(tmp_path):
     sources = [write_rows(tmp_path / "b.jsonl", PAIR), write_rows(tmp_path / "c.jsonl", ROW)]
     lines: list[str] = []
     list(import_files(sources, ImportOptions(), lines.append))
-    assert lines == [f"{sources[0]}: format: trl (detected)", f"{sources[1]}: format: native (detected)"]
+    assert lines == [
+        f"{sources[0]}: format: trl (detected from chosen, rejected)",
+        f"{sources[1]}: format: native (detected from responses: with a preference)",
+    ]
 
 
 def test_bad_rows_are_set_aside_with_a_count_and_the_first_reason(tmp_path, capsys):

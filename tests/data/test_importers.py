@@ -88,7 +88,7 @@ def test_every_real_hh_line_is_parsed_or_rejected_with_a_true_reason():
     for path in sorted(DATA.glob("hh_raw_*.gz")):
         lines_out: list[str] = []
         rows = list(import_rows(readers.read_rows(path), ImportOptions(), lines_out.append))
-        assert lines_out == ["format: hh (detected)"]
+        assert lines_out == ["format: hh (detected from chosen, rejected: transcripts)"]
         with gzip.open(path, "rb") as lines:
             num_here = sum(1 for _ in lines)
         assert len(rows) == num_here
@@ -118,16 +118,16 @@ def test_every_real_hh_line_is_parsed_or_rejected_with_a_true_reason():
 @pytest.mark.parametrize(
     ("name", "form", "num_kept", "num_rejected", "unused"),
     [
-        ("polite_pairs", "trl", 814, 5, ["split, meta"]),
-        ("raw_sharegpt_dpo_demo", "trl, prompt=conversations", 300, 0, []),
-        ("qa_feedback_kway", "scores", 220, 0, ["split, meta"]),
-        ("pandalm_votes", "votes", 521, 28, ["split, meta"]),
+        ("polite_pairs", "trl (detected from chosen, rejected", 814, 5, ["split, meta"]),
+        ("raw_sharegpt_dpo_demo", "trl, prompt=conversations (detected from chosen, rejected", 300, 0, []),
+        ("qa_feedback_kway", "scores (detected from responses, scores", 220, 0, ["split, meta"]),
+        ("pandalm_votes", "votes (detected from response_a, response_b, votes", 521, 28, ["split, meta"]),
     ],
 )
 def test_real_rows_of_other_forms_are_detected_and_counted(name, form, num_kept, num_rejected, unused):
     lines_out: list[str] = []
     rows = list(import_rows(readers.read_rows(DATA / f"{name}.jsonl.gz"), ImportOptions(), lines_out.append))
-    assert lines_out == [f"format: {form} (detected)", *(f"columns not used: {names}" for names in unused)]
+    assert lines_out == [f"format: {form})", *(f"columns not used: {names}" for names in unused)]
     assert Counter(isinstance(row, Comparison) for row in rows) == Counter({True: num_kept, False: num_rejected})
 
 

@@ -57,7 +57,7 @@ def test_the_prompt_is_in_the_column_that_usually_holds_it(columns, expected):
 def test_the_column_of_the_prompt_is_found_for_labeled_rows_too():
     row = {"question": "Hot?", "first": "yes", "second": "no", "label": "a"}
     assert turns(one(row)) == ["u:Hot?"]
-    assert lines_of(row) == ["format: labeled, prompt=question (detected)"]
+    assert lines_of(row) == ["format: labeled, prompt=question (detected from first, second, label)"]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_columns_and_keys_that_nothing_reads_are_named_once():
         "id": 3,
     }
     assert lines_of(row, {**row, "split": "train", "empty": ""}, {**row, "model": "m"}) == [
-        "format: trl (detected)",
+        "format: trl (detected from chosen, rejected)",
         "columns not used: chosen.weight, split, model",
     ]
     wide = {"prompt": "p", "chosen": "x", "rejected": "y", **{f"c{i}": 1 for i in range(99)}}
@@ -216,7 +216,7 @@ def test_transcripts_are_read_whatever_is_around_their_marks(name):
         key: MARKS[name].format("What is\nthe sun?", text)
         for key, text in zip(("chosen", "rejected"), BOTH, strict=True)
     }
-    assert lines_of(row) == ["format: hh (detected)"]
+    assert lines_of(row) == ["format: hh (detected from chosen, rejected: transcripts)"]
     assert (turns(one(row)), preferred(one(row))) == (["u:What is\nthe sun?"], BOTH)
 
 
@@ -313,8 +313,11 @@ def test_one_line_says_that_prompts_are_what_two_texts_share():
         {"chosen": f"Is\x1b {i} red? {'x' * 99} yes", "rejected": f"Is\x1b {i} red? {'x' * 99} no"} for i in range(3)
     ]
     line = f"prompts: taken from what both answers begin with, such as 'Is\\x1b 0 red? {'x' * 45}…"
-    assert lines_of(*rows) == ["format: trl (detected)", line]
-    assert lines_of(*({**row, "prompt": None} for row in rows)) == ["format: trl (detected)", line]
+    assert lines_of(*rows) == ["format: trl (detected from chosen, rejected)", line]
+    assert lines_of(*({**row, "prompt": None} for row in rows)) == [
+        "format: trl (detected from chosen, rejected)",
+        line,
+    ]
 
 
 def test_messages_and_given_prompts_are_no_prompts_cut_from_texts():

@@ -156,7 +156,8 @@ def _usable_rows(
 
     rejects = Rejects()
     imported = count_rejects(import_rows(texts, options), rejects)
-    kept = [(result, row) for result, row in zip(imported, rows, strict=True) if isinstance(result, Comparison)]
+    row_at = {place: row for (place, _), row in zip(texts, rows, strict=True)}
+    kept = [(result, row_at[result.prompt.location]) for result in imported if isinstance(result, Comparison)]
     if not rejects.count:
         return kept, ()
     if not kept:

@@ -115,6 +115,14 @@ class RowOptions:
             show_default=False,
         ),
     ] = None
+    judgments: Annotated[
+        str | None,
+        typer.Option(
+            "--judgments",
+            help="Several judgments of one row: together, as one soft label, or each, as a comparison of its own.",
+            show_default=False,
+        ),
+    ] = None
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row instead of setting it aside.")] = (
         False
     )
@@ -125,6 +133,7 @@ class RowOptions:
             format=self.format,
             columns=_column_map(self.column),
             label_means=self.label_means,
+            judgments=self.judgments,
             strict=self.strict or None,
         )
 

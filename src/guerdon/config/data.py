@@ -25,6 +25,11 @@ class ImportOptions(Options):
         description="What numbers as labels mean, where the file leaves it open: the first is better if they are 1 (first), "
         "if they are 0 (index), or a P(the first is better).",
     )
+    judgments: Literal["together", "each"] = Field(
+        "together",
+        description="Several judgments of one row are read as one comparison with a soft label and the counts (together), or as "
+        "one comparison for each, with its annotator, strength and reason (each).",
+    )
     strict: bool = Field(False, description="Stop at the first bad row instead of setting it aside.")
     hub_split: str = Field("train", description="Split to read when the source is a data set on the hub.")
     source: str | None = Field(None, description="Source to record for every row that names none.")

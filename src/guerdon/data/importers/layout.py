@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.data.importers.columns import COLUMNS, MEDIA, SHARED, Row
-from guerdon.data.importers.labels import LabelReader
 from guerdon.data.importers.plain_text import as_transcript
+from guerdon.data.importers.reading import Reading
 from guerdon.errors import did_you_mean, show_value
 from guerdon.io.fields import is_nan
 from guerdon.io.messages import messages_in
 
-__all__ = ["KNOWN_COLUMNS", "Importer", "Layout", "Remarks", "find_layout"]
+__all__ = ["KNOWN_COLUMNS", "Importer", "Join", "Layout", "Remarks", "find_layout"]
 
 MOST_NAMES = 12  # column names in a message
 PROMPTS = ("instruction", "question", "query", "context", "conversations")
@@ -37,25 +37,47 @@ KNOWN_SCALES = {
 KNOWN_COLUMNS = frozenset((*COLUMNS, *MEDIA, *PROMPTS, "input", *(name for pair in PAIRS for name in pair), *LABELS))
 _TEXT_OR_MESSAGES = ("prompt", "chosen", "rejected", "first", "second", "response_a", "response_b", "history")
 _MESSAGE_KEYS = {"role", "from", "content", "value", "tool_calls", "tool_call_id", "name", "text"}
-_NESTED_KEYS = dict.fromkeys((*_TEXT_OR_MESSAGES, "responses"), _MESSAGE_KEYS) | {"votes": {"annotator", "label"}}
+_NESTED_KEYS = dict.fromkeys((*_TEXT_OR_MESSAGES, "responses"), _MESSAGE_KEYS) | {
+    "votes": {"annotator", "label", "strength", "rationale"}
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How rows of a file are put together before they are read, because a comparison spans several.
+
+    key: what the rows of a comparison share, such as their prompt; raises GuerdonError for a row that cannot be used.
+    scattered: whether such rows may stand anywhere in the file, which is then held in memory; else they are neighbors.
+    """
+
+    key: Callable[[Row], Hashable]
+    scattered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Importer:
     """A format.
 
-    read: a row and the reader of its file's labels in, its Comparison out; raises GuerdonError with the reason where there is
-    none. columns: what each row of the format has. optional: what it may have beside the columns of all formats. matches:
-    what else tells the format of a row that has them. labels: the labels of a row. has_soft_labels: whether they may be
+    read: a row and what its file's rows share in, its Comparison or several out; raises GuerdonError with the reason where
+    there is none. columns: what each row of the format has. optional: what it may have beside the columns of all formats.
+    matches: what else tells the format of a row that has them; `sign` says it. own_names: whether the columns have the data set's
+    own names, so that none is looked for under another name and `read` gets the values as they are in the file. join: how rows
+    are put together; `read` then gets {"rows": [row, ...]}. labels: the labels of a row. label_name: what errors call them, if
+    not by their column. scale: what numbers as labels mean; None where the file decides. has_soft_labels: whether they may be
     probabilities. refuses_others: whether `read` refuses columns that it does not know. cuts_prompt: whether `read` takes the
     prompt of a row from what its texts share, where no mark says where it ends.
     """
 
-    read: Callable[[Row, LabelReader], Comparison]
+    read: Callable[[Row, Reading], Comparison | Sequence[Comparison]]
     columns: tuple[str, ...]
     optional: tuple[str, ...] = ()
     matches: Callable[[Row], bool] = lambda row: True
+    sign: str = ""
+    own_names: bool = False
+    join: Join | None = None
     labels: Callable[[Row], list[object]] | None = None
+    label_name: str = ""
+    scale: str | None = None
     has_soft_labels: bool = True
     refuses_others: bool = False
     cuts_prompt: Callable[[Row], bool] = lambda row: False
@@ -67,7 +89,8 @@ class Layout:
 
     name: of the format. columns: our name of a column -> the file's, as the user gave them and as they were detected; `given`
     are the user's. scale: what numbers as labels mean in this data set; None where it is open. has_prompts: whether the file has
-    a column of prompts; a row without a prompt then has None for it, and else no such key.
+    a column of prompts; a row without a prompt then has None for it, and else no such key. own_names: whether the columns have the
+    data set's own names and the values stay as they are.
     """
 
     name: str
@@ -75,6 +98,7 @@ class Layout:
     given: Mapping[str, str]
     scale: str | None = None
     has_prompts: bool = False
+    own_names: bool = False
 
     def rename(self, row: Row) -> dict[str, Any]:
         """The row with our names of the columns and with messages in place of their texts; the user's columns are required."""
@@ -82,6 +106,8 @@ class Layout:
         if missing:
             raise GuerdonError(f"{missing[0]} is missing. Add it or drop the row.")
         renamed = _rename(row, self.columns)
+        if self.own_names:
+            return renamed
         if self.columns.get("prompt") == "instruction" and isinstance(renamed.get("input", ""), str):
             parts = (renamed.get("prompt"), renamed.pop("input", ""))
             renamed["prompt"] = "\n".join(part for part in parts if isinstance(part, str) and part.strip()) or parts[0]
@@ -96,9 +122,14 @@ class Layout:
         return renamed
 
     def describe(self) -> str:
-        """The columns that were detected, for people."""
+        """The columns that were found under other names, for people."""
         detected = (f"{ours}={theirs}" for ours, theirs in self.columns.items() if ours not in self.given)
         return "".join(f", {pair}" for pair in detected)
+
+    def reason(self, importer: Importer) -> str:
+        """By what the format was detected, for people."""
+        names = ", ".join(self.columns.get(column, column) for column in importer.columns)
+        return f" (detected from {names}{importer.sign and f': {importer.sign}'})"
 
 
 def find_layout(head: list[tuple[str, Any]], importers: Mapping[str, Importer], options: ImportOptions) -> Layout:
@@ -106,6 +137,8 @@ def find_layout(head: list[tuple[str, Any]], importers: Mapping[str, Importer], 
     rows = [(place, row) for place, row in head if isinstance(row, Mapping)]
     names = {str(name): None for _, row in rows for name, value in row.items() if value is not None}
     _refuse_wrong_columns(options.columns, {str(name): None for _, row in rows for name in row})
+    if own := _own_format(rows, importers, options):
+        return Layout(own, options.columns, options.columns, importers[own].scale, own_names=True)
     columns = dict(options.columns)
     columns |= _detected_pair(names, columns)
     columns |= _detected_prompt(names, columns, rows)
@@ -113,14 +146,33 @@ def find_layout(head: list[tuple[str, Any]], importers: Mapping[str, Importer], 
     has_prompts = "prompt" in options.columns or any(_has_prompt(_rename(row, columns)) for _, row in rows)
     if options.format != "auto":
         return Layout(options.format, columns, options.columns, scale, has_prompts)
-    counts: Counter[str] = Counter()
-    for _, row in rows:
-        counts.update(islice(_fitting_formats(_rename(row, columns), importers), 1))
+    counts = _count_formats(rows, columns, {n: importer for n, importer in importers.items() if not importer.own_names})
     if counts:
         return Layout(counts.most_common(1)[0][0], columns, options.columns, scale, has_prompts)
     if not rows:
         return Layout("native", columns, options.columns)  # nothing could be read: each row has its reason
     raise _no_format(rows[0], columns, importers)
+
+
+def _own_format(
+    rows: Sequence[tuple[str, Row]], importers: Mapping[str, Importer], options: ImportOptions
+) -> str | None:
+    """The format with own names of columns that the user names or most rows fit; None where there is none."""
+    own = {name: importer for name, importer in importers.items() if importer.own_names}
+    if options.format != "auto":
+        return options.format if options.format in own else None
+    counts = _count_formats(rows, options.columns, own)
+    return counts.most_common(1)[0][0] if counts.total() * 2 > len(rows) else None
+
+
+def _count_formats(
+    rows: Iterable[tuple[str, Row]], columns: Mapping[str, str], importers: Mapping[str, Importer]
+) -> Counter[str]:
+    """The number of rows whose first fitting format is this one."""
+    counts: Counter[str] = Counter()
+    for _, row in rows:
+        counts.update(islice(_fitting_formats(_rename(row, columns), importers), 1))
+    return counts
 
 
 def _detected_prompt(names: Iterable[str], given: Mapping[str, str], rows: list[tuple[str, Any]]) -> dict[str, str]:
@@ -257,7 +309,11 @@ class Remarks:
         if not is_absent:
             self.unused.setdefault(name)
 
-    def unused_names(self) -> str:
-        """The columns that are not used; "" where all are used."""
-        names = ", ".join(show_value(name, 30).strip("'") for name in islice(self.unused, MOST_NAMES))
-        return names + (", …" if len(self.unused) >= MOST_NAMES else "")
+    def lines(self, reading: Reading) -> Iterator[str]:
+        """What people should know after the last row."""
+        if self.cut_prompt:
+            yield f"prompts: taken from what both answers begin with, such as {show_value(self.cut_prompt)}"
+        if self.unused:
+            names = ", ".join(show_value(name, 30).strip("'") for name in islice(self.unused, MOST_NAMES))
+            yield f"columns not used: {names}{', …' if len(self.unused) >= MOST_NAMES else ''}"
+        yield from (f"{line}: {count:,}" for line, count in reading.notes.items())

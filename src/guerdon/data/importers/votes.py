@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
-from guerdon.contracts import Comparison, Preference
-from guerdon.data.importers.columns import Row, required_list, to_comparison
-from guerdon.data.importers.labels import LabelReader
+from guerdon.contracts import Comparison
+from guerdon.data.importers.columns import Row, required_list
+from guerdon.data.importers.judgments import Judgment, judged
 from guerdon.data.importers.pairs import prompt_and_responses
+from guerdon.data.importers.reading import Reading
 from guerdon.errors import field_error
+from guerdon.io.fields import as_name, as_text, is_absent, to_number
 
 
-def from_votes(row: Row, read_label: LabelReader) -> Comparison:
-    """{prompt, response_a, response_b, votes: [{annotator, label: a, b, tie}]}: q is the share for a, a tie half.
+def from_votes(row: Row, reading: Reading) -> Comparison | tuple[Comparison, ...]:
+    """{prompt, response_a, response_b, votes: [{annotator, label: a, b, tie, strength?, rationale?}]}.
 
-    A label may be all that from_labeled takes, but a probability.
+    A label may be all that from_labeled takes, but a probability. A vote may be its label alone.
     """
     prompt, a, b = prompt_and_responses(row, "response_a", "response_b")
     votes = required_list(row, "votes")
     if not votes:
         raise field_error("votes", "a list of at least one vote", votes)
-    counts = Counter(read_label(_label(vote), f"votes[{i}].label").groups for i, vote in enumerate(votes))
-    first, tie, second = (counts[groups] for groups in (((0,), (1,)), ((0, 1),), ((1,), (0,))))
-    preference = Preference(q=(first + tie / 2) / len(votes), votes=(first, tie, second))
-    only_voter = votes[0].get("annotator") if len(votes) == 1 and isinstance(votes[0], Mapping) else None
-    return to_comparison({"annotator": only_voter, **row}, prompt, (a, b), preference)
+    judgments = [_judgment(vote, f"votes[{i}]", reading) for i, vote in enumerate(votes)]
+    return judged(row, prompt, (a, b), judgments, reading)
 
 
 def labels_of_votes(row: Row) -> list[object]:
@@ -36,3 +35,17 @@ def labels_of_votes(row: Row) -> list[object]:
 
 def _label(vote: object) -> object:
     return vote.get("label") if isinstance(vote, Mapping) else vote
+
+
+def _judgment(vote: object, field: str, reading: Reading) -> Judgment:
+    preference = reading.label(_label(vote), f"{field}.label")
+    values = vote if isinstance(vote, Mapping) else {}
+    given = {key: values[key] for key in ("annotator", "strength", "rationale") if not is_absent(values.get(key))}
+    if "strength" in given:
+        strength = to_number(given["strength"], f"{field}.strength", "a number >= 0", low=0)
+        preference = replace(preference, strength=strength)
+    return Judgment(
+        preference,
+        as_name(given["annotator"], f"{field}.annotator") if "annotator" in given else None,
+        as_text(given["rationale"], f"{field}.rationale") if "rationale" in given else None,
+    )

@@ -1,0 +1,69 @@
+"""Several judgments of one pair, as rows with individual votes hold them: read together or each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from guerdon.contracts import Comparison, Preference, Prompt, Response
+from guerdon.data.importers.columns import Row, to_comparison
+from guerdon.data.importers.reading import Reading
+from guerdon.io.fields import is_absent
+
+__all__ = ["Judgment", "judged"]
+
+OUTCOMES = (((0,), (1,)), ((0, 1),), ((1,), (0,)))  # first better, tie, second better
+REASONS_LOST = "judgments whose reason is not kept, because they were read together; --judgments each keeps it"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """One annotator's judgment of two responses: groups, best first, with an optional strength; and why."""
+
+    preference: Preference
+    annotator: str | None = None
+    rationale: str | None = None
+
+
+def judged(
+    row: Row,
+    prompt: Prompt,
+    responses: tuple[Response, Response],
+    judgments: Sequence[Judgment],
+    reading: Reading,
+    strength: float | None = None,
+) -> Comparison | tuple[Comparison, ...]:
+    """At least one judgment of a pair in; one Comparison out, or one per judgment with --judgments each.
+
+    Together, q is the share of those for the first, a tie counted half, with `strength` and the counts as votes; a single
+    judgment keeps its annotator and its rationale. Each keeps its annotator, strength and rationale, and has the row's id
+    with its number behind it.
+    """
+    if reading.options.judgments == "each":
+        return tuple(_single(row, prompt, responses, judgments, i) for i in range(len(judgments)))
+    counts = Counter(judgment.preference.groups for judgment in judgments)
+    first, tie, second = (counts[groups] for groups in OUTCOMES)
+    preference = Preference(q=(first + tie / 2) / len(judgments), votes=(first, tie, second), strength=strength)
+    if len(judgments) == 1:
+        return to_comparison(_with_names(row, judgments[0]), prompt, responses, preference)
+    for judgment in judgments:
+        if judgment.rationale:
+            reading.note(REASONS_LOST)
+    return to_comparison(row, prompt, responses, preference)
+
+
+def _single(
+    row: Row, prompt: Prompt, responses: tuple[Response, Response], judgments: Sequence[Judgment], i: int
+) -> Comparison:
+    named = _with_names(row, judgments[i])
+    comparison = to_comparison(named, prompt, responses, judgments[i].preference)
+    if len(judgments) == 1:
+        return comparison
+    return to_comparison({**named, "id": f"{comparison.id}/{i + 1}"}, prompt, responses, judgments[i].preference)
+
+
+def _with_names(row: Row, judgment: Judgment) -> Row:
+    """The row with the annotator and the rationale of the judgment, where it has them and the row has none."""
+    given = {"annotator": judgment.annotator, "rationale": judgment.rationale}
+    return {**row, **{key: value for key, value in given.items() if value is not None and is_absent(row.get(key))}}
