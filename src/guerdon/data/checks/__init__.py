@@ -1,0 +1,73 @@
+"""Faults of preference data, found in one pass that keeps hashes only. An error means: do not train on this.
+
+Lengths are characters. Shares and AUCs take the prompt group as their independent unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from guerdon.config import CheckOptions
+from guerdon.contracts import Comparison, Report
+from guerdon.data.checks.balance import Length, Position, Ties
+from guerdon.data.checks.contract import Check, Data, Row, Tokenize
+from guerdon.data.checks.leaks import LEAK_LENGTH, Leaks
+from guerdon.data.checks.overall import Prompts, Unusable
+from guerdon.data.checks.repeats import Repeats
+from guerdon.data.checks.texts import Texts
+from guerdon.data.checks.truncation import Truncation
+from guerdon.data.files import Rejects
+
+__all__ = ["CHECKS", "LEAK_LENGTH", "Tokenize", "check"]
+
+CHECKS: tuple[type[Check], ...] = (  # in the order of the report
+    Unusable,
+    Texts,
+    Truncation,
+    Repeats,
+    Ties,
+    Prompts,
+    Length,
+    Position,
+    Leaks,
+)
+
+
+def check(
+    comparisons: Iterable[Comparison],
+    options: CheckOptions,
+    *,
+    against: Mapping[str, Iterable[Comparison]] | None = None,
+    tokens: Tokenize | None = None,
+    rejects: Rejects | None = None,
+) -> Report:
+    """A report of findings about the comparisons, and of shares with their intervals.
+
+    against: other splits by name; groups, prompts and responses that they share with these comparisons are leaks.
+    tokens: (prompt, response) -> token ids as the model sees them, and whether they were truncated; a response of several
+        messages comes as a Response, any other as its text. Without it, comparisons that are too long, and those that
+        truncation makes identical, cannot be found, and the report says so.
+    rejects: the rows that could not be read; it is complete once the comparisons have been read.
+    """
+    data = Data(options, tokens, rejects)
+    checks = [make(data) for make in CHECKS]
+    for comparison in comparisons:
+        row = data.read(comparison)
+        for each in checks:
+            each.add(row)
+    for name, part in (against or {}).items():
+        for number, comparison in enumerate(part):
+            row = Row(number, comparison)
+            for each in checks:
+                each.add_other(name, row)
+    return Report(
+        "Data hygiene",
+        about={
+            "comparisons": f"{data.rows:,}",
+            "groups": f"{len(data.groups):,}",
+            "prompts": f"{len(data.prompts[0]):,}",
+        },
+        estimates={name: estimate for each in checks for name, estimate in each.estimates().items()},
+        findings=tuple(finding for each in checks for finding in each.findings()),
+        quantities={name: quantity for make in CHECKS for name, quantity in make.quantities.items()},
+    )

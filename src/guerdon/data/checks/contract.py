@@ -1,0 +1,201 @@
+"""What a check is: it sees each comparison once, keeps numbers and hashes, and then reports findings and estimates.
+
+To add one: a subclass of Check in a file of its own, and its line in CHECKS of `checks/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from guerdon.config import CheckOptions
+from guerdon.contracts import (
+    Comparison,
+    Estimate,
+    Finding,
+    Prompt,
+    Quantity,
+    ResponseLike,
+    Severity,
+    prompt_identity,
+    response_identity,
+)
+from guerdon.data.checks.hashes import hash_parts, normalized_prompt, normalized_response
+from guerdon.data.files import Rejects
+from guerdon.formulas.estimation import wilson
+
+if TYPE_CHECKING:
+    from guerdon.models.chat import Encoded
+
+__all__ = ["SECTION", "Check", "Data", "Fault", "Row", "Tally", "Tokenize"]
+
+Tokenize = Callable[[Prompt, ResponseLike], "Encoded"]
+SECTION = "The data"
+
+
+class Row:
+    """A comparison, its number among those checked, and what several checks compute of it, computed once."""
+
+    def __init__(self, number: int, comparison: Comparison) -> None:
+        self.number = number
+        self.comparison = comparison
+
+    @cached_property
+    def identities(self) -> list[object]:
+        """What identifies each response; equal for responses that are the same."""
+        return [response_identity(response) for response in self.comparison.responses]
+
+    @cached_property
+    def prompt(self) -> int:
+        """Hash of the prompt, its tools included, ignoring case, width and spacing."""
+        return hash_parts(*normalized_prompt(self.comparison.prompt))
+
+    @cached_property
+    def exact_prompt(self) -> int:
+        """Hash of the prompt as it is."""
+        return hash_parts(prompt_identity(self.comparison.prompt))
+
+    @cached_property
+    def normalized(self) -> list[str]:
+        """Each response, ignoring case, width and spacing."""
+        return [normalized_response(response) for response in self.comparison.responses]
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Characters of each response."""
+        return [len(response.text) for response in self.comparison.responses]
+
+    @cached_property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The indices (better, worse) of each pair of responses that is not a tie."""
+        k = len(self.comparison.responses)
+        ranks = [rank if rank >= 0 else k for rank in self.comparison.ranks]  # unranked are below all ranked ones
+        return [(i, j) for i in range(k) for j in range(k) if ranks[i] < ranks[j]]
+
+
+class Data:
+    """What is being checked: the options, what the caller gave along, and facts that every check may use at the end."""
+
+    def __init__(self, options: CheckOptions, tokens: Tokenize | None = None, rejects: Rejects | None = None) -> None:
+        self.options = options
+        self.tokens = tokens
+        self.rejects = rejects or Rejects()
+        self.rows = 0
+        self._groups = array("Q")
+        self._prompts = array("Q")
+        self._locations = _Locations()
+
+    def read(self, comparison: Comparison) -> Row:
+        """The next row."""
+        row = Row(self.rows, comparison)
+        self.rows += 1
+        self._groups.append(hash_parts(comparison.group))
+        self._prompts.append(row.prompt)
+        self._locations.add(comparison.prompt.location or comparison.id)
+        return row
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """The distinct group hashes, sorted; once all rows are read."""
+        return np.unique(np.frombuffer(self._groups, np.uint64))
+
+    @cached_property
+    def prompts(self) -> tuple[np.ndarray, np.ndarray]:
+        """The distinct prompt hashes, sorted, and how many comparisons have each; once all rows are read."""
+        values, counts = np.unique(np.frombuffer(self._prompts, np.uint64), return_counts=True)
+        return values, counts
+
+    def share(self, cases: float, n: int) -> Estimate:
+        """cases / n, with the interval of as many trials as there are groups: comparisons of a group are not independent."""
+        if not n:
+            return Estimate(float("nan"), 0.0, 1.0, 0)
+        units = min(n, len(self.groups))
+        return Estimate(*wilson(cases / n * units, units))
+
+    def evidence(self, count: int, claim: str, numbers: Sequence[int]) -> str:
+        """Such as "2 of 4,424 comparisons have an empty response: hh.jsonl:7, hh.jsonl:9"."""
+        examples = ", ".join(map(self._locations.__getitem__, numbers[: self.options.max_examples]))
+        return f"{count:,} of {self.rows:,} comparisons {claim}{': ' + examples if examples else ''}"
+
+
+class Check(ABC):
+    """One fault or one family of faults. A subclass is final."""
+
+    quantities: ClassVar[Mapping[str, Quantity]] = {}  # how to read its estimates
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        self.options = data.options
+
+    @abstractmethod
+    def add(self, row: Row) -> None:
+        """See one comparison. Keep numbers, hashes or a bounded sample: the data may not fit into memory."""
+
+    def add_other(self, part: str, row: Row) -> None:  # noqa: B027 - most checks look at one part only
+        """See a comparison of another part, which must share nothing with those checked. All of them come after the rows."""
+
+    def findings(self) -> Iterable[Finding]:
+        """What is wrong; called once, after all rows."""
+        return ()
+
+    def estimates(self) -> Mapping[str, Estimate]:
+        """Shares and other numbers, by the names in `quantities`; called once, after all rows."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault that single comparisons have: "2 of 9 comparisons {claim}", and what to do."""
+
+    severity: Severity
+    title: str
+    claim: str
+    remedy: str
+
+
+class Tally:
+    """Counts comparisons by fault, and remembers the first of each."""
+
+    def __init__(self, data: Data, faults: Iterable[Fault]) -> None:
+        self._data = data
+        self._numbers: dict[Fault, list[int]] = {fault: [] for fault in faults}
+        self._counts = dict.fromkeys(self._numbers, 0)
+
+    def add(self, fault: Fault, row: Row) -> None:
+        """Count the row."""
+        self._counts[fault] += 1
+        if len(self._numbers[fault]) < self._data.options.max_examples:
+            self._numbers[fault].append(row.number)
+
+    def findings(self) -> Iterator[Finding]:
+        """One finding for each fault that any comparison has."""
+        for fault, count in self._counts.items():
+            if count:
+                evidence = self._data.evidence(count, fault.claim, self._numbers[fault])
+                yield Finding(fault.severity, fault.title, evidence, fault.remedy)
+
+
+class _Locations:
+    """Locations of rows, such as pairs.jsonl:12, in a few bytes each: what comes before the number is kept once."""
+
+    def __init__(self) -> None:
+        self._prefixes: dict[str, int] = {}
+        self._prefix = array("I")
+        self._number = array("Q")
+
+    def add(self, location: str) -> None:
+        match = re.search(r"(?<![\w.])(?:0|[1-9][0-9]{0,17})$", location, re.ASCII)
+        prefix, number = (location[: match.start()], int(match[0]) + 1) if match else (location, 0)
+        self._prefix.append(self._prefixes.setdefault(prefix, len(self._prefixes)))
+        self._number.append(number)
+
+    def __getitem__(self, number: int) -> str:
+        prefix = list(self._prefixes)[self._prefix[number]]
+        return f"{prefix}{self._number[number] - 1}" if self._number[number] else prefix
