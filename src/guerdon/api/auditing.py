@@ -155,7 +155,7 @@ def _usable_rows(
     from guerdon.data.importers import import_rows
 
     rejects = Rejects()
-    imported = count_rejects(import_rows(texts, options), rejects)
+    imported = count_rejects(import_rows(texts, options, for_evaluation=True), rejects)
     row_at = {place: row for (place, _), row in zip(texts, rows, strict=True)}
     kept = [(result, row_at[result.prompt.location]) for result in imported if isinstance(result, Comparison)]
     if not rejects.count:

@@ -7,6 +7,18 @@ from typing import Literal
 from pydantic import Field
 
 from guerdon.config.base import Options
+from guerdon.errors import GuerdonError
+
+Attribute = Literal["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
+_WEIGHTS: dict[Attribute, float] = {
+    "helpfulness": 0.65, "correctness": 0.8, "coherence": 0.45, "complexity": 0.55, "verbosity": -0.4,
+}  # fmt: skip
+FORMAT_OPTIONS = {
+    "attribute_weights": ("helpsteer2",),
+    "ultrafeedback_score": ("ultrafeedback",),
+    "shp_score_ratio": ("shp",),
+    "shp_pairs_per_post": ("shp",),
+}
 
 
 class ImportOptions(Options):
@@ -30,9 +42,34 @@ class ImportOptions(Options):
         description="Several judgments of one row are read as one comparison with a soft label and the counts (together), or as "
         "one comparison for each, with its annotator, strength and reason (each).",
     )
+    attribute_weights: dict[Attribute, float] = Field(
+        default_factory=lambda: dict(_WEIGHTS),
+        description="HelpSteer2: what a point of each attribute is worth when two responses are compared; by default the "
+        "weights of NVIDIA's 70B reward model.",
+    )
+    ultrafeedback_score: Literal["aspects", "overall"] = Field(
+        "aspects",
+        description="UltraFeedback: rank by the mean of the rated aspects, or by overall_score, which is wrong in thousands of rows.",
+    )
+    shp_score_ratio: float = Field(
+        1.0,
+        ge=1,
+        description="SHP: set rows aside whose score_ratio is lower; its authors trained on those of 2 or more.",
+    )
+    shp_pairs_per_post: int | None = Field(
+        None, ge=1, description="SHP: set rows aside beyond this number for a post; its authors trained on at most 5."
+    )
     strict: bool = Field(False, description="Stop at the first bad row instead of setting it aside.")
     hub_split: str = Field("train", description="Split to read when the source is a data set on the hub.")
     source: str | None = Field(None, description="Source to record for every row that names none.")
+
+    def refuse_conflicts(self) -> None:
+        """Refuse an option of one format where another is given."""
+        for name, formats in FORMAT_OPTIONS.items():
+            if getattr(self, name) != getattr(ImportOptions(), name) and self.format not in ("auto", *formats):
+                raise GuerdonError(
+                    f"imports.{name}: format must be {' or '.join(formats)}, got {self.format}. Leave the option out."
+                )
 
 
 class CheckOptions(Options):

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
-from guerdon.data.importers import DETECTION_ROWS, Rejected, import_rows
-from guerdon.data.importers.layout import KNOWN_COLUMNS, PAIRS
+from guerdon.data.importers import COLUMNS_READ, DETECTION_ROWS, Rejected, import_rows
+from guerdon.data.importers.layout import PAIRS
 from guerdon.io.readers import RowFile, read_rows
 from guerdon.io.schema import comparison_to_row, conversation_from_row
 
@@ -48,16 +48,21 @@ class Rejects:
 
 
 def import_files(
-    sources: Sequence[str | Path], options: ImportOptions, say: Say = lambda line: None
+    sources: Sequence[str | Path],
+    options: ImportOptions,
+    say: Say = lambda line: None,
+    *,
+    for_evaluation: bool = False,
 ) -> Iterator[Comparison | Rejected]:
     """For each row of each file a Comparison or a Rejected, in order and in constant memory; a format is detected per file.
 
-    `say` is called with a line about each file. The options hold for all files.
+    `say` is called with a line about each file. The options hold for all files. A public benchmark is refused unless its rows are
+    `for_evaluation`.
     """
     for source in sources:
         report = say if len(sources) == 1 else lambda line, source=source: say(f"{source}: {line}")
-        rows = RowFile(source, options, KNOWN_COLUMNS.union(options.columns.values()))
-        yield from import_rows(rows, options, report)
+        rows = RowFile(source, options, COLUMNS_READ.union(options.columns.values()))
+        yield from import_rows(rows, options, report, for_evaluation=for_evaluation)
 
 
 def count_rejects(rows: Iterable[Comparison | Rejected], rejects: Rejects) -> Iterator[Comparison | Rejected]:
@@ -99,7 +104,7 @@ def _renamed(rows: Iterable[tuple[str, Any]], options: ImportOptions) -> Iterato
 
 
 def _imported(source: str | Path, options: ImportOptions, say: Say) -> Iterator[tuple[str, Any]]:
-    for row in import_files([source], options, say):
+    for row in import_files([source], options, say, for_evaluation=True):
         if isinstance(row, Rejected):
             yield row.place, row
         else:

@@ -12,16 +12,31 @@ from typing import Any
 
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
+from guerdon.data.importers.arena import from_arena, from_arena_lists, labels_of_arena
 from guerdon.data.importers.columns import Row
+from guerdon.data.importers.evaluation import refuse_benchmarks
+from guerdon.data.importers.helpsteer import (
+    ATTRIBUTES,
+    from_attributes,
+    from_helpsteer2_preference,
+    from_helpsteer3,
+    labels_of_helpsteer2,
+    labels_of_helpsteer3,
+    prompt_of_attributes,
+)
 from guerdon.data.importers.joining import Unit, units_of
 from guerdon.data.importers.labeled import from_labeled, labels_of
 from guerdon.data.importers.labels import LabelReader, label_reader
-from guerdon.data.importers.layout import Importer, Join, Layout, Remarks, find_layout
+from guerdon.data.importers.layout import KNOWN_COLUMNS, Importer, Join, Layout, Remarks, find_layout
 from guerdon.data.importers.native import from_native, is_native
+from guerdon.data.importers.ranked_lists import are_ranked, from_nectar, from_nemo_rl, have_ranks
 from guerdon.data.importers.reading import Reading
 from guerdon.data.importers.scores import from_scores
+from guerdon.data.importers.shp import from_shp, labels_of_shp
+from guerdon.data.importers.summaries import from_summaries, labels_of_summaries
 from guerdon.data.importers.transcript import from_hh, is_hh
 from guerdon.data.importers.trl import cuts_prompt, from_trl
+from guerdon.data.importers.ultrafeedback import are_dialogs, from_binarized, from_ultrafeedback, have_responses
 from guerdon.data.importers.votes import from_votes, labels_of_votes
 from guerdon.errors import LabelError, did_you_mean, field_error
 from guerdon.io.schema import Rejected, at_location
@@ -45,8 +60,84 @@ def _unlabeled(read: Callable[[Row], Judged]) -> Callable[[Row, Reading], Judged
     return read_row
 
 
+def _own(
+    read: Callable[[Row, Reading], Judged],
+    columns: tuple[str, ...],
+    optional: tuple[str, ...] = (),
+    **more: Any,
+) -> Importer:
+    """A format whose columns have the data set's own names."""
+    return Importer(read, columns, optional, own_names=True, **more)
+
+
+_ARENA = ("model_a", "model_b")
+_ARENA_LISTS = ("prompt", "response_a", "response_b", "winner_model_a", "winner_model_b", "winner_tie")
+
 # Of the formats that a row fits, the first is taken; those with own names of columns come before all others.
 IMPORTERS: Mapping[str, Importer] = {
+    "ultrafeedback": _own(from_ultrafeedback, ("instruction", "completions"), matches=have_responses),
+    "ultrafeedback_binarized": _own(
+        from_binarized,
+        ("prompt", "chosen", "rejected", "score_chosen", "score_rejected"),
+        ("messages",),
+        matches=are_dialogs,
+    ),
+    "ultrafeedback_cleaned": _own(
+        from_binarized,
+        ("prompt", "chosen", "rejected", "chosen-rating", "rejected-rating"),
+        ("chosen-model", "rejected-model"),
+        matches=are_dialogs,
+    ),
+    "shp": _own(
+        from_shp,
+        ("history", "human_ref_A", "human_ref_B", "labels"),
+        ("score_A", "score_B", "score_ratio", "post_id", "domain"),
+        labels=labels_of_shp,
+        label_name="labels",
+        scale="first",
+        has_soft_labels=False,
+    ),
+    "helpsteer2": _own(from_attributes, ("prompt", "response", *ATTRIBUTES), join=Join(prompt_of_attributes)),
+    "helpsteer2_preference": _own(
+        from_helpsteer2_preference,
+        ("prompt", "response_1", "response_2", "preference_strength"),
+        (
+            "all_preferences_unprocessed",
+            "three_most_similar_preferences",
+            "preference_statement",
+            "preference_elaboration",
+        ),
+        labels=labels_of_helpsteer2,
+        label_name="preference_strength",
+        scale="negative",
+    ),
+    "helpsteer3": _own(
+        from_helpsteer3,
+        ("context", "response1", "response2", "overall_preference"),
+        ("individual_preference",),
+        labels=labels_of_helpsteer3,
+        label_name="overall_preference",
+        scale="negative",
+    ),
+    "nectar": _own(from_nectar, ("prompt", "answers"), ("num_responses",), matches=have_ranks),
+    "nemo_rl": _own(_unlabeled(from_nemo_rl), ("context", "completions"), matches=are_ranked),
+    "arena": _own(
+        from_arena,
+        (*_ARENA, "conversation_a", "conversation_b", "winner"),
+        ("judge", "turn"),
+        labels=labels_of_arena,
+        label_name="winner",
+        has_soft_labels=False,
+    ),
+    "arena_lists": _own(_unlabeled(from_arena_lists), (*_ARENA, *_ARENA_LISTS)),
+    "summaries": _own(
+        from_summaries,
+        ("info", "summaries", "choice"),
+        ("worker", "extra"),
+        labels=labels_of_summaries,
+        label_name="extra.confidence",
+        scale="negative",
+    ),
     "hh": Importer(_unlabeled(from_hh), ("chosen", "rejected"), ("margin",), is_hh, "transcripts"),
     "native": Importer(
         _unlabeled(from_native), ("responses",), matches=is_native, sign="with a preference", refuses_others=True
@@ -63,11 +154,20 @@ IMPORTERS: Mapping[str, Importer] = {
     "trl": Importer(_unlabeled(from_trl), ("chosen", "rejected"), ("margin",), cuts_prompt=cuts_prompt),
 }
 
+# Columns that some format reads, whatever their type.
+COLUMNS_READ = KNOWN_COLUMNS.union(*((*importer.columns, *importer.optional) for importer in IMPORTERS.values()))
+
 
 def import_rows(
-    rows: Iterable[tuple[str, Any]], options: ImportOptions, report: Report = lambda line: None
+    rows: Iterable[tuple[str, Any]],
+    options: ImportOptions,
+    report: Report = lambda line: None,
+    *,
+    for_evaluation: bool = False,
 ) -> Iterator[Comparison | Rejected]:
     """(place, row) pairs of one file in; for each row its Comparison, or several, or a Rejected out, in order.
+
+    The rows of a public benchmark are refused unless they are `for_evaluation`.
 
     `report` is called with a line about the format, about numbers as labels, about prompts that are cut from texts, about
     what is not used, and with the notes of the format. With
@@ -78,8 +178,11 @@ def import_rows(
     if options.format not in ("auto", *IMPORTERS):
         formats = ("auto", *IMPORTERS)
         raise field_error("format", "a known format", options.format, did_you_mean(options.format, formats))
+    options.refuse_conflicts()
     iterator = iter(rows)
     head = list(islice(iterator, DETECTION_ROWS))
+    if not for_evaluation:
+        refuse_benchmarks(head)
     layout = find_layout(head, IMPORTERS, options)
     importer = IMPORTERS[layout.name]
     if any(isinstance(row, Mapping) for _, row in head):
@@ -91,7 +194,7 @@ def import_rows(
     if importer.labels is not None:
         remaining = list(remaining) if iterator is rows else remaining
         reading = Reading(_reader_of(importer.labels, remaining, layout, options), options)
-        if reading.label.scale is not None:
+        if reading.label.scale is not None and importer.scale is None:
             report(f"labels: {reading.label.scale.meaning}")
         remaining = remaining if iterator is rows else rows
     remarks = Remarks.of(importer)

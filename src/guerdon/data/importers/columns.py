@@ -55,7 +55,10 @@ def to_comparison(row: Row, prompt: Prompt, responses: tuple[Response, ...], pre
 def required(row: Row, key: str) -> Any:
     """The column's value; an error where it is absent or null."""
     if row.get(key) is None:
-        raise GuerdonError(f"{key} is missing. Add it, or say which column holds it: --column {key}=NAME.")
+        advice = (
+            f"Add it, or say which column holds it: --column {key}=NAME" if key in COLUMNS else "Add it or drop the row"
+        )
+        raise GuerdonError(f"{key} is missing. {advice}.")
     return row[key]
 
 

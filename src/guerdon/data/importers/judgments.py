@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from guerdon.contracts import Comparison, Preference, Prompt, Response
+from guerdon.contracts import Comparison, Preference, Prompt, Response, digest, prompt_identity, response_identity
 from guerdon.data.importers.columns import Row, to_comparison
 from guerdon.data.importers.reading import Reading
-from guerdon.io.fields import is_absent
+from guerdon.io.fields import as_name, is_absent
 
 __all__ = ["Judgment", "judged"]
 
@@ -41,7 +41,7 @@ def judged(
     with its number behind it.
     """
     if reading.options.judgments == "each":
-        return tuple(_single(row, prompt, responses, judgments, i) for i in range(len(judgments)))
+        return _one_by_one(row, prompt, responses, judgments)
     counts = Counter(judgment.preference.groups for judgment in judgments)
     first, tie, second = (counts[groups] for groups in OUTCOMES)
     preference = Preference(q=(first + tie / 2) / len(judgments), votes=(first, tie, second), strength=strength)
@@ -53,14 +53,18 @@ def judged(
     return to_comparison(row, prompt, responses, preference)
 
 
-def _single(
-    row: Row, prompt: Prompt, responses: tuple[Response, Response], judgments: Sequence[Judgment], i: int
-) -> Comparison:
-    named = _with_names(row, judgments[i])
-    comparison = to_comparison(named, prompt, responses, judgments[i].preference)
-    if len(judgments) == 1:
-        return comparison
-    return to_comparison({**named, "id": f"{comparison.id}/{i + 1}"}, prompt, responses, judgments[i].preference)
+def _one_by_one(
+    row: Row, prompt: Prompt, responses: tuple[Response, Response], judgments: Sequence[Judgment]
+) -> tuple[Comparison, ...]:
+    """A comparison per judgment, with ids that tell equal judgments of one row apart, and those of another row of the pair."""
+    named = [_with_names(row, judgment) for judgment in judgments]
+    if len(judgments) > 1:
+        texts = [response_identity(response) for response in responses]
+        given = [(j.preference.groups, j.preference.strength, j.annotator, j.rationale) for j in judgments]
+        name = row["id"] if not is_absent(row.get("id")) else digest([prompt_identity(prompt), texts, given])
+        named = [{**each, "id": f"{as_name(name, 'id')}/{i}"} for i, each in enumerate(named, start=1)]
+    pairs = zip(named, judgments, strict=True)
+    return tuple(to_comparison(each, prompt, responses, judgment.preference) for each, judgment in pairs)
 
 
 def _with_names(row: Row, judgment: Judgment) -> Row:

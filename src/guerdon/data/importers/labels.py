@@ -30,6 +30,7 @@ SECOND = (
 )  # fmt: skip
 TIE = (
     "tie", "equal", "draw", "same", "both", "neither", "tie (both bad)", "both bad", "both good", "tie (both good)", "a=b", "b=a",
+    "tie (inconsistent)",
 )  # fmt: skip
 CLAIM = "a, b, tie, first, second, model_a, model_b, 1, 2, or a probability"
 
@@ -106,9 +107,13 @@ class LabelSurvey:
 
 @dataclass(frozen=True, slots=True)
 class LabelReader:
-    """A label of the file in, its preference out. scale: what its numbers mean; None where it has none."""
+    """A label of the file in, its preference out.
+
+    scale: what its numbers mean; None where it has none. numbers: those that the file has, of many only some with the extremes.
+    """
 
     scale: NumberScale | None = None
+    numbers: frozenset[float] = frozenset()
 
     def __call__(self, label: object, field: str) -> Preference:
         """The preference; an error where the label is absent."""
@@ -149,7 +154,7 @@ def label_reader(
         others |= {f"{v:g}": p for v, p in survey.numbers.items() if scale.holds(v) and scale.read(v).groups is None}
     if others:
         raise _unreadable(others, column, scale.meaning)
-    return LabelReader(scale)
+    return LabelReader(scale, frozenset(survey.numbers))
 
 
 def _scale_name(numbers: dict[float, str], column: str, means: str | None, known: str | None) -> str:

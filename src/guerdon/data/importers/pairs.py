@@ -7,7 +7,7 @@ from a hash of the texts: "chosen first" throughout would teach position to ever
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from guerdon.contracts import Comparison, GuerdonError, Preference, Prompt, Response, digest, response_digest
 from guerdon.data.importers.columns import (
@@ -40,11 +40,16 @@ def prompt_and_responses(row: Row, first: str, second: str) -> tuple[Prompt, Res
         prompt = required_prompt(row)
         given = [to_response(value, key) for key, value in zip((first, second), values, strict=True)]
         prompt, responses = join_sides(prompt, given, row.get("prompt"))
+    return prompt, *two_responses(responses, first, second)
+
+
+def two_responses(responses: Sequence[Response], first: str, second: str) -> tuple[Response, Response]:
+    """The two responses of these columns; an error where one is empty, or where they are the same."""
     a, b = responses
     refuse_empty({first: a, second: b})
     if are_identical(a, b):
         raise GuerdonError(f"{first} and {second} must differ, got identical responses. Drop the row.")
-    return prompt, a, b
+    return a, b
 
 
 def _is_text_object(value: object) -> bool:
@@ -62,9 +67,7 @@ def _from_messages(row: Row, values: Mapping[str, object]) -> tuple[Prompt, list
 
 def to_pair(row: Row, prompt: Prompt, chosen: Response, rejected: Response) -> Comparison:
     """The chosen response above the rejected one, in the drawn order; the column `margin` becomes the strength."""
-    refuse_empty({"chosen": chosen, "rejected": rejected})
-    if are_identical(chosen, rejected):
-        raise GuerdonError("chosen and rejected must differ, got identical responses. Drop the row.")
+    chosen, rejected = two_responses((chosen, rejected), "chosen", "rejected")
     margin = row.get("margin")
     strength = None if is_absent(margin) else to_number(margin, "margin", "a number >= 0")
     if strength is not None and strength < 0:

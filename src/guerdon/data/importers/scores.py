@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from guerdon.contracts import Comparison, GuerdonError, Preference, response_identity
-from guerdon.data.importers.columns import (
-    Row,
-    join_sides,
-    refuse_empty,
-    required_list,
-    required_prompt,
-    to_comparison,
-    to_response,
-)
+from guerdon.contracts import Comparison
+from guerdon.data.importers.columns import Row, join_sides, required_list, required_prompt, to_response
+from guerdon.data.importers.rankings import ranked
 from guerdon.errors import field_error
 from guerdon.io.fields import to_number
 
@@ -27,10 +20,6 @@ def from_scores(row: Row) -> Comparison:
         )
     given = [to_response(response, f"responses[{i}]") for i, response in enumerate(responses)]
     prompt, given = join_sides(required_prompt(row), given, row.get("prompt"))
-    refuse_empty({f"responses[{i}]": response for i, response in enumerate(given)})
-    if len({response_identity(response) for response in given}) == 1:
-        raise GuerdonError("responses must differ, got identical ones only. Drop the row.")
     values = [to_number(score, f"scores[{i}]", "a finite number") for i, score in enumerate(scores)]
-    groups = (tuple(i for i, v in enumerate(values) if v == level) for level in sorted(set(values), reverse=True))
-    rated = tuple(replace(r, ratings={"score": value}) for r, value in zip(given, values, strict=True))
-    return to_comparison(row, prompt, rated, Preference(groups=tuple(groups)))
+    rated = [replace(r, ratings={"score": value}) for r, value in zip(given, values, strict=True)]
+    return ranked(row, prompt, rated, values)
