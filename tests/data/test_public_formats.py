@@ -40,10 +40,6 @@ def shown(comparison: Comparison) -> list[str]:
 # ---- All of them -----------------------------------------------------------------------------------------------------
 
 
-def test_every_format_with_own_names_has_rows_here():
-    assert set(PUBLIC_ROWS) == {name for name, importer in IMPORTERS.items() if importer.own_names}
-
-
 @pytest.mark.parametrize("name", PUBLIC_ROWS)
 def test_the_format_is_known_by_its_columns_and_says_so(name):
     _, lines = read(name)

@@ -61,6 +61,9 @@ class ImportOptions(Options):
     )
     strict: bool = Field(False, description="Stop at the first bad row instead of setting it aside.")
     hub_split: str = Field("train", description="Split to read when the source is a data set on the hub.")
+    items: str | None = Field(
+        None, description="File with the items that the rows name by id only, as in Potato's exports: their texts."
+    )
     source: str | None = Field(None, description="Source to record for every row that names none.")
 
     def refuse_conflicts(self) -> None:

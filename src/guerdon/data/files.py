@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
-from guerdon.data.importers import COLUMNS_READ, DETECTION_ROWS, Rejected, import_rows
-from guerdon.data.importers.layout import PAIRS
+from guerdon.data.importers import COLUMNS_READ, DETECTION_ROWS, IMPORTERS, Rejected, import_rows
+from guerdon.data.importers.layout import PAIRS, own_format
+from guerdon.data.items import RowsWithItems
 from guerdon.io.readers import RowFile, read_rows
 from guerdon.io.schema import comparison_to_row, conversation_from_row
+from guerdon.io.sources import matching_files
 
 __all__ = ["Rejects", "count_rejects", "import_files", "require_usable", "scorable_rows"]
 
@@ -59,9 +61,11 @@ def import_files(
     `say` is called with a line about each file. The options hold for all files. A public benchmark is refused unless its rows are
     `for_evaluation`.
     """
-    for source in sources:
-        report = say if len(sources) == 1 else lambda line, source=source: say(f"{source}: {line}")
-        rows = RowFile(source, options, COLUMNS_READ.union(options.columns.values()))
+    files = matching_files(sources)
+    for source in files:
+        report = say if len(files) == 1 else lambda line, source=source: say(f"{source}: {line}")
+        rows: Iterable[tuple[str, Any]] = RowFile(source, options, COLUMNS_READ.union(options.columns.values()))
+        rows = rows if options.items is None else RowsWithItems(rows, options.items)
         yield from import_rows(rows, options, report, for_evaluation=for_evaluation)
 
 
@@ -81,10 +85,10 @@ def scorable_rows(
     Rows of prompt and response(s), or of messages, keep all their columns, under our names. Comparisons in another format
     become Guerdon's own rows, so that what is scored is what `import` would give.
     """
-    for source in sources:
+    for source in matching_files(sources):
         rows = read_rows(source, options)
         head = list(islice(rows, DETECTION_ROWS))
-        as_they_are = options.format in ("auto", "native") and _has_responses(head, options.columns)
+        as_they_are = options.format in ("auto", "native") and _has_responses(head, options)
         pairs = _renamed(chain(head, rows), options) if as_they_are else _imported(source, options, say)
         for location, row in pairs:
             try:
@@ -111,11 +115,16 @@ def _imported(source: str | Path, options: ImportOptions, say: Say) -> Iterator[
             yield row.prompt.location, comparison_to_row(row)
 
 
-def _has_responses(head: Sequence[tuple[str, Any]], columns: Mapping[str, str]) -> bool:
+def _has_responses(head: Sequence[tuple[str, Any]], options: ImportOptions) -> bool:
     """Whether the rows are to be scored as they are: no format of comparisons fits the first one better."""
+    columns = options.columns
     first = next((row for _, row in head if isinstance(row, Mapping)), {})
     names = {*first, *(ours for ours, theirs in columns.items() if theirs in first)}
-    return bool({"messages", "response", "responses"} & names) or not _COMPARISONS & names
+    has_one = bool({"messages", "response"} & names)
+    own = own_format([(place, row) for place, row in head if isinstance(row, Mapping)], IMPORTERS, options)
+    if own is not None and not (own == "unpaired" and has_one):
+        return False
+    return has_one or "responses" in names or not _COMPARISONS & names
 
 
 def require_usable(rows: Iterable[Row], rejects: Rejects, advice: str = "") -> Iterator[Row]:

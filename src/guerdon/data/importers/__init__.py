@@ -12,7 +12,9 @@ from typing import Any
 
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
+from guerdon.data.importers.answers import labels_of_answers
 from guerdon.data.importers.arena import from_arena, from_arena_lists, labels_of_arena
+from guerdon.data.importers.argilla import from_argilla, is_argilla, unfold_argilla
 from guerdon.data.importers.columns import Row
 from guerdon.data.importers.evaluation import refuse_benchmarks
 from guerdon.data.importers.helpsteer import (
@@ -25,18 +27,23 @@ from guerdon.data.importers.helpsteer import (
     prompt_of_attributes,
 )
 from guerdon.data.importers.joining import Unit, units_of
+from guerdon.data.importers.label_studio import from_label_studio, is_label_studio, unfold_label_studio
 from guerdon.data.importers.labeled import from_labeled, labels_of
 from guerdon.data.importers.labels import LabelReader, label_reader
 from guerdon.data.importers.layout import KNOWN_COLUMNS, Importer, Join, Layout, Remarks, find_layout
 from guerdon.data.importers.native import from_native, is_native
+from guerdon.data.importers.potato import from_potato, is_potato, unfold_potato
+from guerdon.data.importers.prodigy import from_prodigy, is_prodigy
 from guerdon.data.importers.ranked_lists import are_ranked, from_nectar, from_nemo_rl, have_ranks
 from guerdon.data.importers.reading import Reading
 from guerdon.data.importers.scores import from_scores
 from guerdon.data.importers.shp import from_shp, labels_of_shp
 from guerdon.data.importers.summaries import from_summaries, labels_of_summaries
+from guerdon.data.importers.swift import SWIFT_COLUMNS, from_llama_factory, from_swift, is_swift
 from guerdon.data.importers.transcript import from_hh, is_hh
 from guerdon.data.importers.trl import cuts_prompt, from_trl
 from guerdon.data.importers.ultrafeedback import are_dialogs, from_binarized, from_ultrafeedback, have_responses
+from guerdon.data.importers.unpaired import UNPAIRED_COLUMNS, from_unpaired, is_unpaired, prompt_of_unpaired
 from guerdon.data.importers.votes import from_votes, labels_of_votes
 from guerdon.errors import LabelError, did_you_mean, field_error
 from guerdon.io.schema import Rejected, at_location
@@ -68,6 +75,26 @@ def _own(
 ) -> Importer:
     """A format whose columns have the data set's own names."""
     return Importer(read, columns, optional, own_names=True, **more)
+
+
+def _of_tool(
+    read: Callable[[Row, Reading], Judged],
+    unfold: Callable[[Row], dict[str, Any]],
+    matches: Callable[[Row], bool],
+    sign: str,
+) -> Importer:
+    """The format of an annotation tool, in which texts and questions have names of the user's own."""
+    return _own(
+        read,
+        (),
+        matches=matches,
+        sign=sign,
+        unfold=unfold,
+        labels=labels_of_answers,
+        has_soft_labels=False,
+        label_name="the answer to the question",
+        refuses_others=True,
+    )
 
 
 _ARENA = ("model_a", "model_b")
@@ -137,6 +164,22 @@ IMPORTERS: Mapping[str, Importer] = {
         labels=labels_of_summaries,
         label_name="extra.confidence",
         scale="negative",
+    ),
+    "argilla": _of_tool(from_argilla, unfold_argilla, is_argilla, "fields and responses of users"),
+    "label_studio": _of_tool(from_label_studio, unfold_label_studio, is_label_studio, "annotations of Label Studio"),
+    "potato": _of_tool(from_potato, unfold_potato, is_potato, "instance_id and labels of Potato"),
+    "prodigy": _own(_unlabeled(from_prodigy), ("options", "answer"), matches=is_prodigy, refuses_others=True),
+    "swift": _own(
+        _unlabeled(from_swift), (), SWIFT_COLUMNS, matches=is_swift, sign="rejected_response or rejected_messages"
+    ),
+    "llama_factory": _own(_unlabeled(from_llama_factory), ("chosen_messages", "rejected_messages")),
+    "unpaired": _own(
+        _unlabeled(from_unpaired),
+        (),
+        UNPAIRED_COLUMNS,
+        matches=is_unpaired,
+        sign="one response and a label per row",
+        join=Join(prompt_of_unpaired, scattered=True),
     ),
     "hh": Importer(_unlabeled(from_hh), ("chosen", "rejected"), ("margin",), is_hh, "transcripts"),
     "native": Importer(

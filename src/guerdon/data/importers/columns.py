@@ -27,7 +27,7 @@ from guerdon.io.schema import in_context, tools_from_row
 COLUMNS = (
     "prompt", "chosen", "rejected", "first", "second", "label", "responses", "scores", "response_a", "response_b", "votes",
     "margin", "system", "history", "tools", "preference", "id", "group", "annotator", "source", "weight",
-    "rationale",
+    "rationale", "completion",
 )  # fmt: skip
 OWN = ("id", "group", "annotator", "source", "weight", "rationale")  # of a comparison, whatever its format
 SHARED = ("prompt", "system", "history", "tools", *OWN)  # of every format

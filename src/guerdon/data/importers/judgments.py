@@ -29,18 +29,18 @@ class Judgment:
 def judged(
     row: Row,
     prompt: Prompt,
-    responses: tuple[Response, Response],
+    responses: tuple[Response, ...],
     judgments: Sequence[Judgment],
     reading: Reading,
     strength: float | None = None,
 ) -> Comparison | tuple[Comparison, ...]:
-    """At least one judgment of a pair in; one Comparison out, or one per judgment with --judgments each.
+    """At least one judgment of the responses in; one Comparison out, or one per judgment with --judgments each.
 
     Together, q is the share of those for the first, a tie counted half, with `strength` and the counts as votes; a single
     judgment keeps its annotator and its rationale. Each keeps its annotator, strength and rationale, and has the row's id
-    with its number behind it.
+    with its number behind it. Rankings of more than two responses have no share, so they are never read together.
     """
-    if reading.options.judgments == "each":
+    if reading.options.judgments == "each" or len(responses) > 2:
         return _one_by_one(row, prompt, responses, judgments)
     counts = Counter(judgment.preference.groups for judgment in judgments)
     first, tie, second = (counts[groups] for groups in OUTCOMES)
@@ -54,7 +54,7 @@ def judged(
 
 
 def _one_by_one(
-    row: Row, prompt: Prompt, responses: tuple[Response, Response], judgments: Sequence[Judgment]
+    row: Row, prompt: Prompt, responses: tuple[Response, ...], judgments: Sequence[Judgment]
 ) -> tuple[Comparison, ...]:
     """A comparison per judgment, with ids that tell equal judgments of one row apart, and those of another row of the pair."""
     named = [_with_names(row, judgment) for judgment in judgments]

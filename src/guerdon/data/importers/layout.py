@@ -17,7 +17,7 @@ from guerdon.errors import did_you_mean, show_value
 from guerdon.io.fields import is_nan
 from guerdon.io.messages import messages_in
 
-__all__ = ["KNOWN_COLUMNS", "Importer", "Join", "Layout", "Remarks", "find_layout"]
+__all__ = ["KNOWN_COLUMNS", "Importer", "Join", "Layout", "Remarks", "find_layout", "own_format"]
 
 MOST_NAMES = 12  # column names in a message
 PROMPTS = ("instruction", "question", "query", "context", "conversations")
@@ -61,7 +61,8 @@ class Importer:
     read: a row and what its file's rows share in, its Comparison or several out; raises GuerdonError with the reason where
     there is none. columns: what each row of the format has. optional: what it may have beside the columns of all formats.
     matches: what else tells the format of a row that has them; `sign` says it. own_names: whether the columns have the data set's
-    own names, so that none is looked for under another name and `read` gets the values as they are in the file. join: how rows
+    own names, so that none is looked for under another name and `read` gets the values as they are in the file. unfold: what is
+    nested in a row, as columns; None where nothing is. join: how rows
     are put together; `read` then gets {"rows": [row, ...]}. labels: the labels of a row. label_name: what errors call them, if
     not by their column. scale: what numbers as labels mean; None where the file decides. has_soft_labels: whether they may be
     probabilities. refuses_others: whether `read` refuses columns that it does not know. cuts_prompt: whether `read` takes the
@@ -74,6 +75,7 @@ class Importer:
     matches: Callable[[Row], bool] = lambda row: True
     sign: str = ""
     own_names: bool = False
+    unfold: Callable[[Row], dict[str, Any]] | None = None
     join: Join | None = None
     labels: Callable[[Row], list[object]] | None = None
     label_name: str = ""
@@ -99,9 +101,11 @@ class Layout:
     scale: str | None = None
     has_prompts: bool = False
     own_names: bool = False
+    unfold: Callable[[Row], dict[str, Any]] | None = None
 
     def rename(self, row: Row) -> dict[str, Any]:
         """The row with our names of the columns and with messages in place of their texts; the user's columns are required."""
+        row = row if self.unfold is None else self.unfold(row)
         missing = [theirs for theirs in self.given.values() if theirs not in row]
         if missing:
             raise GuerdonError(f"{missing[0]} is missing. Add it or drop the row.")
@@ -129,16 +133,18 @@ class Layout:
     def reason(self, importer: Importer) -> str:
         """By what the format was detected, for people."""
         names = ", ".join(self.columns.get(column, column) for column in importer.columns)
-        return f" (detected from {names}{importer.sign and f': {importer.sign}'})"
+        return f" (detected from {': '.join(filter(None, (names, importer.sign)))})"
 
 
 def find_layout(head: list[tuple[str, Any]], importers: Mapping[str, Importer], options: ImportOptions) -> Layout:
     """The layout of a file whose first rows are `head`: the format that most of them fit, and the columns under other names."""
     rows = [(place, row) for place, row in head if isinstance(row, Mapping)]
     names = {str(name): None for _, row in rows for name, value in row.items() if value is not None}
-    _refuse_wrong_columns(options.columns, {str(name): None for _, row in rows for name in row})
-    if own := _own_format(rows, importers, options):
-        return Layout(own, options.columns, options.columns, importers[own].scale, own_names=True)
+    own = own_format(rows, importers, options)
+    unfold = importers[own].unfold if own else None
+    _refuse_wrong_columns(options.columns, _column_names([row for _, row in rows], unfold))
+    if own:
+        return Layout(own, options.columns, options.columns, importers[own].scale, own_names=True, unfold=unfold)
     columns = dict(options.columns)
     columns |= _detected_pair(names, columns)
     columns |= _detected_prompt(names, columns, rows)
@@ -154,7 +160,7 @@ def find_layout(head: list[tuple[str, Any]], importers: Mapping[str, Importer], 
     raise _no_format(rows[0], columns, importers)
 
 
-def _own_format(
+def own_format(
     rows: Sequence[tuple[str, Row]], importers: Mapping[str, Importer], options: ImportOptions
 ) -> str | None:
     """The format with own names of columns that the user names or most rows fit; None where there is none."""
@@ -234,6 +240,17 @@ def _fitting_formats(row: Row, importers: Mapping[str, Importer]) -> Iterator[st
 def _rename(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
     others = {key: value for key, value in row.items() if key not in columns.values()}
     return others | {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
+
+
+def _column_names(rows: Iterable[Row], unfold: Callable[[Row], dict[str, Any]] | None) -> dict[str, None]:
+    """The names of all columns, those that are nested in a row too."""
+    names: dict[str, None] = {}
+    for row in rows:
+        try:
+            names |= dict.fromkeys(map(str, row if unfold is None else unfold(row)))
+        except GuerdonError:  # the row is rejected with this reason when it is read
+            continue
+    return names
 
 
 # ---- Errors --------------------------------------------------------------------------------------------------------
