@@ -13,6 +13,7 @@ __version__ = "0.2.0.dev0"
 _NAMES = {
     "guerdon.api.data": (
         "check",
+        "inspect",
         "read",
         "split",
         "write",
@@ -79,7 +80,7 @@ if TYPE_CHECKING:
     from guerdon.api.auditing import audit, compare, compare_many, read_scores
     from guerdon.api.benchmarks import benchmark
     from guerdon.api.calibration import calibrate
-    from guerdon.api.data import check, read, split, write
+    from guerdon.api.data import check, inspect, read, split, write
     from guerdon.api.ensembles import ensemble, train_ensemble, warm
     from guerdon.api.optimization import best_of_n, load_policy, optimize, sample
     from guerdon.api.overoptimization import measure_overoptimization

@@ -48,6 +48,7 @@ ON_INPUTS = {
     "import over its source": ("import", "d.jsonl", "--out", "d.jsonl"),
     "import, spelled otherwise": ("import", "d.jsonl", "--out", "../here/d.jsonl"),
     "import whose rejects are its source": ("import", "x.rejected.jsonl", "--out", "x.jsonl"),
+    "inspect over its source": ("inspect", "d.jsonl", "--html", "d.jsonl"),
     "split into its source": ("split", "train.jsonl", "--out", "."),
     "score over its source": ("score", "a", "--data", "d.jsonl", "--out", "d.jsonl"),
     "ensemble over a member": ("ensemble", "a", "b", "--out", "a"),
@@ -318,5 +319,5 @@ def test_a_plain_folder_takes_files_while_reports_are_written_into_it(here):
 
 def test_every_option_that_names_an_output_is_known_as_one():
     for command in app.registered_commands:
-        options = {"out", "report", "sft", "comparisons", "repair"} & set(command.callback.__annotations__)
+        options = {"out", "report", "sft", "comparisons", "repair", "html"} & set(command.callback.__annotations__)
         assert options == set(destinations_of(command.callback)), command.name

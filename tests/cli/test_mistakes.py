@@ -117,6 +117,7 @@ def ppo(*more: str, verb: str = "ppo", prompts: str = "good", rule: bool = True)
 EVERY_READER = {
     "import": lambda data: ("import", f"{{desk}}/{data}.jsonl", "--out", "{out}/x.jsonl"),
     "check": lambda data: ("check", f"{{desk}}/{data}.jsonl"),
+    "inspect": lambda data: ("inspect", f"{{desk}}/{data}.jsonl", "--html", "{out}/x.html"),
     "split": lambda data: ("split", f"{{desk}}/{data}.jsonl", *OUT),
     "train": train,
     "calibrate": lambda data: on_model("calibrate", data),
@@ -318,6 +319,7 @@ def test_a_cache_that_cannot_be_written_is_named(desk, tmp_path, monkeypatch, ho
 
 WRITERS = {
     "import": ("import", "{desk}/good.jsonl", "--out", "{out}/x/all.jsonl"),
+    "inspect": ("inspect", "{desk}/good.jsonl", "--html", "{out}/x/page.html"),
     "split": ("split", "{desk}/good.jsonl", *OUT),
     "train": train("good", "tiny", "train.save_every=1"),
     "train without checkpoints": train("good", "tiny", "train.save_every=0"),

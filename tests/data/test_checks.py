@@ -138,13 +138,13 @@ def test_an_instruction_that_all_groups_share_by_design_is_a_warning():
 def test_length_that_predicts_the_preference_warns_with_its_interval(longer_wins, word):
     rng = random.Random(0)
     rows = [pair(f"{i}", "xx", "x", q=float(rng.random() < longer_wins)) for i in range(400)]
-    report = check(rows, CheckOptions(), tokens=lambda prompt, text: read(text))
+    report = check(rows, CheckOptions(shortcut_pairs=0), tokens=lambda prompt, text: read(text))
     assert [f.title for f in report.findings] == [f"The {word} response is preferred"]
     auc = report.estimates["length_auc"]
     assert f" {100 * max(auc.value, 1 - auc.value):.1f}\N{NO-BREAK SPACE}% [" in report.findings[0].evidence
     assert report.quantities["length_auc"].unit == "share"
     assert report.estimates["length_auc"].low < longer_wins < report.estimates["length_auc"].high
-    assert findings(rows, CheckOptions(length_auc_warn=0.9)) == {}
+    assert findings(rows, CheckOptions(length_auc_warn=0.9, shortcut_pairs=0)) == {}
 
 
 def test_equal_lengths_count_half_in_the_auc_and_not_at_all_among_the_longer():

@@ -26,6 +26,7 @@ TRAIN = "--base tiny train.max_steps=3 train.save_every=1 train.batch_size=4"
 WRITERS = {
     "import": Writer("import d.jsonl --out new/x.jsonl", ("new/x.*",), "import e.jsonl --out new/x.jsonl"),
     "import to Parquet": Writer("import d.jsonl --out new/x.parquet", ("new/x.*",)),
+    "inspect": Writer("inspect d.jsonl --html new/page.html", ("new/*",), "inspect e.jsonl --html new/page.html", points=4),
     "split": Writer("split d.jsonl --out new", ("new/*",), "split e.jsonl --out new"),
     "score": Writer("score a --data d.jsonl --out new/s.jsonl", ("new/s.*",), "score b --data e.jsonl --out new/s.jsonl"),
     "calibrate": Writer("calibrate a --data d.jsonl", ("a/*",), points=2),

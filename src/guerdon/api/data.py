@@ -1,4 +1,4 @@
-"""Read, write, check and split comparisons."""
+"""Read, write, check, inspect and split comparisons."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from guerdon.config import (
     CheckOptions,
     ImportOptions,
+    InspectOptions,
     ModelOptions,
     SplitOptions,
     make,
@@ -79,6 +80,67 @@ def check(
     from guerdon.data.checks import check as run_check
 
     return run_check(comparisons, make(CheckOptions, options), against=against or {}, tokens=tokens, rejects=rejects)
+
+
+class ComparisonFiles:
+    """The comparisons of files, read anew each time they are iterated, in constant memory.
+
+    rejects: the bad rows of the first time. formats: what the files were taken for, once they have been read.
+    """
+
+    def __init__(self, sources: Sequence[str | Path], options: ImportOptions) -> None:
+        from guerdon.data.files import Rejects
+
+        self.sources, self.options = sources, options
+        self.rejects, self.formats = Rejects(), list[str]()
+        self._is_first = True
+
+    def __iter__(self) -> Iterator[Comparison]:
+        """Each row that can be used; what is noted about the files is noted once."""
+        from guerdon.data.files import Rejects, count_rejects, import_files, require_usable
+
+        is_first, self._is_first = self._is_first, False
+        rejects = self.rejects if is_first else Rejects()
+        rows = count_rejects(
+            import_files(self.sources, self.options, self._note if is_first else lambda line: None), rejects
+        )
+        yield from require_usable((row for row in rows if isinstance(row, Comparison)), rejects)
+
+    def _note(self, line: str) -> None:
+        if "format: " in line:
+            self.formats.append(line)
+        else:
+            note(line)
+
+
+def inspect(
+    comparisons: Iterable[Comparison],
+    html: str | Path | None = None,
+    *,
+    check: Mapping[str, Any] | None = None,
+    tokens: Any = None,
+    **options: Any,
+) -> Report:
+    """What the comparisons are and what is wrong with them, with texts to read; the page `html` lets you browse a sample.
+
+    comparisons: iterated twice: a list, or ComparisonFiles. check: options of the checks. tokens: as in `check`. Keywords
+    are InspectOptions: sample, seed.
+    """
+    from guerdon.data.inspection import inspect as run_inspection
+    from guerdon.reporting import to_html
+
+    files = comparisons if isinstance(comparisons, ComparisonFiles) else None
+    inspection = run_inspection(
+        comparisons,
+        make(InspectOptions, options),
+        make(CheckOptions, dict(check or {})),
+        formats=files.formats if files else (),
+        tokens=tokens,
+        rejects=files.rejects if files else None,
+    )
+    if html is not None:
+        writers.write_text(html, to_html(inspection.report, inspection.sample))
+    return inspection.report
 
 
 def token_counter(options: ModelOptions) -> Any:

@@ -7,6 +7,7 @@ Commands end with any number of overrides such as train.lr=1e-5.
 from guerdon.cli import (  # noqa: F401, I001
     pipeline,
     data,
+    inspection,
     training,
     calibration,
     auditing,

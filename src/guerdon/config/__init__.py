@@ -3,7 +3,7 @@
 from guerdon.config.auditing import AuditOptions, BenchmarkOptions, ScoreOptions, TaxOptions
 from guerdon.config.base import Options
 from guerdon.config.build import Config, QuickstartOptions, build, known_keys, make
-from guerdon.config.data import CheckOptions, ImportOptions, SplitOptions
+from guerdon.config.data import CheckOptions, ImportOptions, InspectOptions, SplitOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
 
@@ -15,6 +15,7 @@ __all__ = [
     "CheckOptions",
     "Config",
     "ImportOptions",
+    "InspectOptions",
     "ModelOptions",
     "OptimizeOptions",
     "Options",

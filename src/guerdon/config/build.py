@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from guerdon.config.auditing import AuditOptions, BenchmarkOptions, ScoreOptions, TaxOptions
 from guerdon.config.base import Options
-from guerdon.config.data import CheckOptions, ImportOptions, SplitOptions
+from guerdon.config.data import CheckOptions, ImportOptions, InspectOptions, SplitOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
 from guerdon.config.yaml_text import parse_yaml
@@ -31,6 +31,7 @@ class Config(Options):
 
     imports: ImportOptions = Field(default_factory=ImportOptions, description="Reading files of other formats.")
     check: CheckOptions = Field(default_factory=CheckOptions, description="Checks of the data.")
+    inspect: InspectOptions = Field(default_factory=InspectOptions, description="Looking at the data.")
     split: SplitOptions = Field(default_factory=SplitOptions, description="Train, calibrate and audit parts.")
     model: ModelOptions = Field(default_factory=ModelOptions, description="The model.")
     train: TrainOptions = Field(default_factory=TrainOptions, description="Training.")

@@ -1,4 +1,4 @@
-"""Options of data: import, check, split."""
+"""Options of data: import, check, inspect, split."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from guerdon.config.base import Options
+from guerdon.config.base import Options, Seed
 from guerdon.errors import GuerdonError
 
 Attribute = Literal["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
@@ -81,7 +81,29 @@ class CheckOptions(Options):
     length_auc_warn: float = Field(
         0.60, ge=0.5, le=1, description="Warn when length alone predicts the preference this well (AUC)."
     )
+    shortcut_auc_warn: float = Field(
+        0.75,
+        ge=0.5,
+        le=1,
+        description="Warn when the characters of single responses predict the preference this well (AUC).",
+    )
+    shortcut_pairs: int = Field(
+        2000, ge=0, description="Pairs that are drawn by hash to look for shortcuts in their texts; 0 skips it."
+    )
+    model_names_warn: float = Field(
+        0.80,
+        ge=0.5,
+        le=1,
+        description="Warn when the names of the models that wrote two responses predict the preference.",
+    )
     max_examples: int = Field(5, ge=0, description="Example rows to name under each finding.")
+
+
+class InspectOptions(Options):
+    """Look at comparisons."""
+
+    sample: int = Field(300, ge=0, le=5000, description="Random comparisons to browse.")
+    seed: Seed = Field(0, description="Seeds the sample.")
 
 
 class SplitOptions(Options):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from guerdon.errors import visible
+from guerdon.reporting.browser import Sample, browser_view, script_policy
 from guerdon.reporting.charts import Strip, chart_svg, curve_rows, curve_title
 from guerdon.reporting.decision import decision_card, result_finding
 from guerdon.reporting.words import (
@@ -18,10 +19,12 @@ from guerdon.reporting.words import (
     interval,
     labeled_responses,
     number,
+    overview,
     placed_findings,
     prompt_turns,
     quantity,
     rank,
+    revealed,
     tables,
 )
 
@@ -39,8 +42,11 @@ EXPECTED = ("accuracy", "accuracy_majority", "best_accuracy", "longer_wins")  # 
 MAX_SMALL = 0.5  # shares below this get an axis of their own
 
 
-def to_html(report: Report) -> str:
-    """One page that loads nothing: no script, no font, no image. The same report gives the same bytes."""
+def to_html(report: Report, sample: Sample = ()) -> str:
+    """One page that loads nothing: no font, no image, and no script but the one that shows the sample, where there is any.
+
+    sample: comparisons to browse, with the findings that name each. The same report and sample give the same bytes.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -51,7 +57,12 @@ def to_html(report: Report) -> str:
         lstrip_blocks=True,
     )
     page = environment.get_template("page.html.j2")
-    return visible(page.render(report=_Views(report).report_view(report, "part")))
+    browser = browser_view(sample) if sample else None
+    policy = browser["policy"] if browser else script_policy()
+    view = _Views(report).report_view(report, "part")
+    if browser:
+        view["headline"] = overview(report)
+    return visible(page.render(report=view, browser=browser, policy=policy))
 
 
 class _Views:
@@ -136,6 +147,7 @@ class _Views:
 
     def _clip(self, text: str) -> str:
         """The text, or as much of its beginning as takes no more than its share of the page once it is escaped."""
+        text = revealed(text)
         length, size = 0, 0
         for character in text[:MAX_TEXT_LENGTH]:
             size += len(html.escape(character).encode("utf-8", "backslashreplace"))

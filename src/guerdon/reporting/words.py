@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 from guerdon.contracts import Estimate, Example, Finding, Message, Quantity, Report, Response, Unit
@@ -106,6 +107,13 @@ def headline(report: Report, *, with_warnings: bool = True, result: Finding | No
     return " ".join(sentences)
 
 
+def overview(report: Report) -> str:
+    """What data are, in a sentence, and how many errors and warnings there are about them."""
+    nums = {name: sum(finding.severity == name for finding in report.findings) for name in ("error", "warning")}
+    counts = [f"{num} {name}{'s' * (num > 1)}" for name, num in nums.items() if num]
+    return f"{report.summary}. {' and '.join(counts) if counts else 'No warnings'}{' below' if counts else ''}."
+
+
 def _estimate_clauses(report: Report) -> Iterator[str]:
     """What the estimates of an audit, and of a calibration, say in words."""
     e = report.estimates
@@ -137,12 +145,26 @@ def labeled_responses(example: Example) -> list[tuple[str, str, str]]:
     """Label, reward and text of each response; the reward is empty where it is unknown."""
     rows = zip(example.labels, example.rewards, example.responses, strict=True)
     return [
-        (label, f"{reward:+.2f}" if math.isfinite(reward) else "", _response_text(response))
+        (label, f"{reward:+.2f}" if math.isfinite(reward) else "", response_text(response))
         for label, reward, response in rows
     ]
 
 
-def _response_text(response: Response) -> str:
+def revealed(text: str) -> str:
+    """The text with each character that has no shape, or that reorders a line, written as ⟨U+202E⟩."""
+    return _HIDDEN.sub(lambda character: f"⟨U+{ord(character[0]):04X}⟩", text.replace("\r\n", "\n"))
+
+
+# Controls but tab and line feed, characters of no width, directions, fillers, tags, and halves of characters. Joiners are
+# hidden next to Latin letters only: emoji and the scripts of Persia and India need them.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
+    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e01ef]|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
+)
+
+
+def response_text(response: Response) -> str:
+    """The text of a response; of several messages each with its role."""
     if not response.messages:
         return response.text
     return "\n\n".join(f"{message.role}: {_turn_text(message)}" for message in response.messages)

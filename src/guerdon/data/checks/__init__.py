@@ -5,20 +5,22 @@ Lengths are characters. Shares and AUCs take the prompt group as their independe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from guerdon.config import CheckOptions
 from guerdon.contracts import Comparison, Report
 from guerdon.data.checks.balance import Length, Position, Ties
 from guerdon.data.checks.contract import Check, Data, Row, Tokenize
 from guerdon.data.checks.leaks import LEAK_LENGTH, Leaks
+from guerdon.data.checks.model_names import ModelNames
 from guerdon.data.checks.overall import Prompts, Unusable
 from guerdon.data.checks.repeats import Repeats
+from guerdon.data.checks.shortcuts import Shortcuts
 from guerdon.data.checks.texts import Texts
 from guerdon.data.checks.truncation import Truncation
 from guerdon.data.files import Rejects
 
-__all__ = ["CHECKS", "LEAK_LENGTH", "Tokenize", "check"]
+__all__ = ["CHECKS", "LEAK_LENGTH", "Tokenize", "check", "examine"]
 
 CHECKS: tuple[type[Check], ...] = (  # in the order of the report
     Unusable,
@@ -29,6 +31,8 @@ CHECKS: tuple[type[Check], ...] = (  # in the order of the report
     Prompts,
     Length,
     Position,
+    Shortcuts,
+    ModelNames,
     Leaks,
 )
 
@@ -50,7 +54,17 @@ def check(
     rejects: the rows that could not be read; it is complete once the comparisons have been read.
     """
     data = Data(options, tokens, rejects)
-    checks = [make(data) for make in CHECKS]
+    return examine(comparisons, data, [make(data) for make in CHECKS], against=against)
+
+
+def examine(
+    comparisons: Iterable[Comparison],
+    data: Data,
+    checks: Sequence[Check],
+    *,
+    against: Mapping[str, Iterable[Comparison]] | None = None,
+) -> Report:
+    """The report of these checks, which must be about `data`; see `check`."""
     for comparison in comparisons:
         row = data.read(comparison)
         for each in checks:
@@ -69,5 +83,6 @@ def check(
         },
         estimates={name: estimate for each in checks for name, estimate in each.estimates().items()},
         findings=tuple(finding for each in checks for finding in each.findings()),
-        quantities={name: quantity for make in CHECKS for name, quantity in make.quantities.items()},
+        curves={name: curve for each in checks for name, curve in each.curves().items()},
+        quantities={name: quantity for each in checks for name, quantity in each.quantities.items()},
     )

@@ -18,6 +18,7 @@ import numpy as np
 from guerdon.config import CheckOptions
 from guerdon.contracts import (
     Comparison,
+    Curve,
     Estimate,
     Finding,
     Prompt,
@@ -88,6 +89,7 @@ class Data:
         self.tokens = tokens
         self.rejects = rejects or Rejects()
         self.rows = 0
+        self.cited: dict[str, list[int]] = {}  # evidence of a finding -> the rows that it names
         self._groups = array("Q")
         self._prompts = array("Q")
         self._locations = _Locations()
@@ -121,8 +123,11 @@ class Data:
 
     def evidence(self, count: int, claim: str, numbers: Sequence[int]) -> str:
         """Such as "2 of 4,424 comparisons have an empty response: hh.jsonl:7, hh.jsonl:9"."""
-        examples = ", ".join(map(self._locations.__getitem__, numbers[: self.options.max_examples]))
-        return f"{count:,} of {self.rows:,} comparisons {claim}{': ' + examples if examples else ''}"
+        shown = numbers[: self.options.max_examples]
+        examples = ", ".join(map(self._locations.__getitem__, shown))
+        evidence = f"{count:,} of {self.rows:,} comparisons {claim}{': ' + examples if examples else ''}"
+        self.cited[evidence] = list(shown)
+        return evidence
 
 
 class Check(ABC):
@@ -147,6 +152,10 @@ class Check(ABC):
 
     def estimates(self) -> Mapping[str, Estimate]:
         """Shares and other numbers, by the names in `quantities`; called once, after all rows."""
+        return {}
+
+    def curves(self) -> Mapping[str, Curve]:
+        """Figures; called once, after all rows."""
         return {}
 
 
