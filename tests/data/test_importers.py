@@ -176,6 +176,30 @@ def test_a_system_message_and_earlier_turns_belong_to_the_prompt():
     assert turns(imported) == ["s:Be kind.", "u:Hi"]
 
 
+TRL_FORMS = {
+    "explicit text": FORMS[0],
+    "explicit messages": FORMS[1],
+    "implicit messages": FORMS[2],
+    "implicit text": {"chosen": "Say hi: Hello!", "rejected": "Say hi: No."},
+}
+
+
+@pytest.mark.parametrize("form", TRL_FORMS)
+@pytest.mark.parametrize("tools", [None, [{"name": "clock"}], '[{"name": "clock"}]'])
+@pytest.mark.parametrize("margin", [None, 0.75, "0.75"])
+def test_each_of_trls_forms_may_have_a_margin_and_tools(form, tools, margin):
+    extra = {"tools": tools, "margin": margin, "chat_template_kwargs": {"enable_thinking": False}}
+    lines: list[str] = []
+    (imported,) = import_rows([("a:1", {**TRL_FORMS[form], **extra})], ImportOptions(), lines.append)
+    assert isinstance(imported, Comparison)
+    assert preferred(imported) == ((" Hello!", " No.") if form == "implicit text" else ("Hello!", "No."))
+    assert turns(imported) == ["u:Say hi:" if form == "implicit text" else "u:Hi"]
+    assert imported.preference.strength == (None if margin is None else 0.75)
+    assert [json.loads(tool)["name"] for tool in imported.prompt.tools] == ([] if tools is None else ["clock"])
+    assert lines[0] == "format: trl (detected from chosen, rejected)"
+    assert lines[-1] == "columns not used: chat_template_kwargs"
+
+
 def test_a_negative_margin_is_an_error_of_the_file_because_its_rows_would_not_be_left_out_at_random(tmp_path):
     path = tmp_path / "pairs.jsonl"
     rows = [{**FORMS[0], "margin": 1}, {**FORMS[0], "margin": -1}]

@@ -100,6 +100,12 @@ def test_tables_and_parquet_files_hold_the_same_rows(tmp_path):
         assert [result for result in results if isinstance(result, Comparison)] == comparisons(name)
 
 
+@pytest.mark.parametrize("name", PUBLIC_ROWS)
+def test_a_source_is_recorded_where_rows_name_none(name):
+    given = {"ultrafeedback": "evol_instruct", "ultrafeedback_cleaned": "evol_instruct", "nectar": "sharegpt"}
+    assert comparisons(name, source="mine")[0].source == given.get(name, "mine")
+
+
 # ---- UltraFeedback ---------------------------------------------------------------------------------------------------
 
 

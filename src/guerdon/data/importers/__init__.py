@@ -185,7 +185,7 @@ IMPORTERS: Mapping[str, Importer] = {
     "native": Importer(
         _unlabeled(from_native), ("responses",), matches=is_native, sign="with a preference", refuses_others=True
     ),
-    "scores": Importer(_unlabeled(from_scores), ("responses", "scores")),
+    "scores": Importer(from_scores, ("responses", "scores")),
     "votes": Importer(
         from_votes,
         ("response_a", "response_b", "votes"),
@@ -194,7 +194,7 @@ IMPORTERS: Mapping[str, Importer] = {
         has_soft_labels=False,
     ),
     "labeled": Importer(from_labeled, ("first", "second", "label"), ("chosen", "rejected", "margin"), labels=labels_of),
-    "trl": Importer(_unlabeled(from_trl), ("chosen", "rejected"), ("margin",), cuts_prompt=cuts_prompt),
+    "trl": Importer(from_trl, ("chosen", "rejected"), ("margin",), cuts_prompt=cuts_prompt),
 }
 
 # Columns that some format reads, whatever their type.
@@ -241,13 +241,17 @@ def import_rows(
             report(f"labels: {reading.label.scale.meaning}")
         remaining = remaining if iterator is rows else rows
     remarks = Remarks.of(importer)
-    for unit in units_of(remaining, layout.rename, importer.join):
+    for unit in units_of(remaining, lambda row: _with_source(layout.rename(row), options.source), importer.join):
         for result in _read(unit, importer, reading, remarks) if isinstance(unit, Unit) else [unit]:
             if isinstance(result, Rejected) and options.strict:
                 raise GuerdonError(f"{result.place}: {result.reason}")
             yield result
     for line in remarks.lines(reading):
         report(line)
+
+
+def _with_source(row: dict[str, Any], source: str | None) -> dict[str, Any]:
+    return row if source is None or row.get("source") is not None else {**row, "source": source}
 
 
 def _reader_of(
@@ -273,10 +277,9 @@ def _reader_of(
 
 
 def _read(unit: Unit, importer: Importer, reading: Reading, remarks: Remarks) -> Iterable[Comparison | Rejected]:
-    place, source = unit.members[0][0], reading.options.source
-    row = {**unit.row, "source": source} if source is not None and unit.row.get("source") is None else unit.row
+    place = unit.members[0][0]
     try:
-        given = importer.read(row, reading)
+        given = importer.read(unit.row, reading)
         comparisons = [at_location(place, each) for each in ([given] if isinstance(given, Comparison) else given)]
     except LabelError as error:
         raise GuerdonError(f"{place}: {error}") from None

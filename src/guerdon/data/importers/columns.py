@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,8 @@ OWN = ("id", "group", "annotator", "source", "weight", "rationale")  # of a comp
 SHARED = ("prompt", "system", "history", "tools", *OWN)  # of every format
 MEDIA = ("images", "image", "audio", "audios", "video", "videos")
 Row = Mapping[str, Any]
+Note = Callable[[str], None]
+REPEATED = "responses without the prompt that they repeated"
 
 
 def to_comparison(row: Row, prompt: Prompt, responses: tuple[Response, ...], preference: Preference) -> Comparison:
@@ -118,12 +120,18 @@ def are_identical(first: Response, second: Response) -> bool:
 # ---- Prompt and responses together ---------------------------------------------------------------------------------
 
 
-def join_sides(prompt: Prompt, responses: Sequence[Response], text: object = None) -> tuple[Prompt, list[Response]]:
+def join_sides(
+    prompt: Prompt, responses: Sequence[Response], text: object = None, note: Note = lambda line: None
+) -> tuple[Prompt, list[Response]]:
     """The prompt without a beginning of the answer, and the responses with it and without a repetition of the prompt.
 
-    text: the prompt as the row holds it. Responses that all start with it, or with the last message of the prompt, lose it.
+    text: the prompt as the row holds it. Responses that all start with it, or with the last message of the prompt, lose it;
+    `note` is then called with a line for each.
     """
-    responses = _without_repetition(prompt, responses, text)
+    given, responses = responses, _without_repetition(prompt, responses, text)
+    for before, after in zip(given, responses, strict=True):
+        if before != after:
+            note(REPEATED)
     last = prompt[-1]
     if last.role != "assistant" or last.tool_calls or len(prompt) < 2 or prompt[-2].role == "assistant":
         return prompt, responses

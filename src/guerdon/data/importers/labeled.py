@@ -15,8 +15,8 @@ def from_labeled(row: Row, reading: Reading) -> Comparison:
     What numbers mean is decided by those of the whole file. {prompt?, chosen, rejected} is read as from_trl does.
     """
     if row.get("label") is None and row.get("chosen") is not None:
-        return from_trl(row)
-    prompt, first, second = prompt_and_responses(row, "first", "second")
+        return from_trl(row, reading)
+    prompt, first, second = prompt_and_responses(row, "first", "second", reading.note)
     return to_comparison(row, prompt, (first, second), reading.label(required(row, "label"), "label"))
 
 

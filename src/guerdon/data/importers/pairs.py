@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from guerdon.contracts import Comparison, GuerdonError, Preference, Prompt, Response, digest, response_digest
 from guerdon.data.importers.columns import (
+    Note,
     Row,
     are_identical,
     join_sides,
@@ -28,18 +29,21 @@ from guerdon.io.messages import to_messages
 from guerdon.io.shared_prompt import join_prompt, response_start
 
 
-def prompt_and_responses(row: Row, first: str, second: str) -> tuple[Prompt, Response, Response]:
+def prompt_and_responses(
+    row: Row, first: str, second: str, note: Note = lambda line: None
+) -> tuple[Prompt, Response, Response]:
     """The prompt of the row and the responses in these two columns: texts, or messages with the prompt in front or without.
 
-    An error where one is empty, where they are the same, or where they answer different prompts.
+    note: called with a line about what was removed from a text. An error where a response is empty, where they are the same, or
+    where they answer different prompts.
     """
     values = [required(row, key) for key in (first, second)]
     if all(isinstance(value, list | tuple | Mapping) and not _is_text_object(value) for value in values):
-        prompt, responses = _from_messages(row, {first: values[0], second: values[1]})
+        prompt, responses = _from_messages(row, {first: values[0], second: values[1]}, note)
     else:
         prompt = required_prompt(row)
         given = [to_response(value, key) for key, value in zip((first, second), values, strict=True)]
-        prompt, responses = join_sides(prompt, given, row.get("prompt"))
+        prompt, responses = join_sides(prompt, given, row.get("prompt"), note)
     return prompt, *two_responses(responses, first, second)
 
 
@@ -56,13 +60,13 @@ def _is_text_object(value: object) -> bool:
     return isinstance(value, Mapping) and "text" in value and not {"role", "from"} & set(value)
 
 
-def _from_messages(row: Row, values: Mapping[str, object]) -> tuple[Prompt, list[Response]]:
+def _from_messages(row: Row, values: Mapping[str, object], note: Note) -> tuple[Prompt, list[Response]]:
     a, b = (to_messages(value, key) for key, value in values.items())
     start = response_start(a, b, tuple(values))
     column = Prompt() if row.get("prompt") is None else to_prompt(row["prompt"])
     responses = [Response(messages=a[start:]), Response(messages=b[start:])]
     prompt = whole_prompt(row, join_prompt(column, a[:start]))
-    return (prompt, responses) if start else join_sides(prompt, responses)
+    return (prompt, responses) if start else join_sides(prompt, responses, note=note)
 
 
 def to_pair(row: Row, prompt: Prompt, chosen: Response, rejected: Response) -> Comparison:

@@ -8,6 +8,7 @@ from guerdon.contracts import Comparison, GuerdonError, Message, Response
 from guerdon.data.importers.columns import COLUMNS, Row, required, whole_prompt
 from guerdon.data.importers.pairs import prompt_and_responses, to_pair
 from guerdon.data.importers.plain_text import shared_prompt
+from guerdon.data.importers.reading import Reading
 from guerdon.data.importers.transcript import from_hh, hold_transcripts
 from guerdon.errors import field_error, show_value
 
@@ -18,7 +19,7 @@ NO_PROMPT = (  # columns of text that never hold a prompt
 )  # fmt: skip
 
 
-def from_trl(row: Row) -> Comparison:
+def from_trl(row: Row, reading: Reading) -> Comparison:
     """{prompt?, chosen, rejected, margin?, tools?}: text or messages, the prompt in its own column or in front of both.
 
     Also read: a prompt of messages with plain text responses, responses that repeat the prompt, and a prompt that ends with
@@ -38,7 +39,7 @@ def from_trl(row: Row) -> Comparison:
         return from_hh(row)
     if cuts_prompt(row):
         return _from_shared_text(row, chosen, rejected)
-    prompt, better, worse = prompt_and_responses(row, "chosen", "rejected")
+    prompt, better, worse = prompt_and_responses(row, "chosen", "rejected", reading.note)
     return to_pair(row, prompt, better, worse)
 
 

@@ -102,7 +102,7 @@ def from_binarized(row: Row, reading: Reading) -> Comparison:
     chosen and rejected hold the whole dialog. The difference of the scores is the strength; equal scores tie, for the one
     that is called chosen was then drawn.
     """
-    prompt, *responses = prompt_and_responses(row, "chosen", "rejected")
+    prompt, *responses = prompt_and_responses(row, "chosen", "rejected", reading.note)
     names = max(SCORES, key=lambda names: sum(name in row for name in names))
     scores = [to_number(required(row, name), name, "a finite number") for name in names]
     if scores[0] < scores[1]:

@@ -19,7 +19,7 @@ def from_votes(row: Row, reading: Reading) -> Comparison | tuple[Comparison, ...
 
     A label may be all that from_labeled takes, but a probability. A vote may be its label alone.
     """
-    prompt, a, b = prompt_and_responses(row, "response_a", "response_b")
+    prompt, a, b = prompt_and_responses(row, "response_a", "response_b", reading.note)
     votes = required_list(row, "votes")
     if not votes:
         raise field_error("votes", "a list of at least one vote", votes)
