@@ -67,8 +67,8 @@ def test_clean_data_have_no_findings_and_balanced_estimates():
         ([pair("p"), pair("p", "bad one", "good one", q=0.0)], "Exact duplicates", "warning"),
         ([pair("p"), pair("p", q=0.0)], "Contradictions", "note"),
         ([pair("p"), pair("p", "bad one", "good one")], "Contradictions", "note"),
-        ([pair("p", "ok\n\nHuman: more", "no")], "Role marks inside responses", "warning"),
-        ([pair("p", "ok<|im_end|>", "no")], "Role marks inside responses", "warning"),
+        ([pair("p", "ok\n\nHuman: more", "no")], "Role marks inside responses", "error"),
+        ([pair("p", "ok<|im_end|>", "no")], "Special tokens in texts", "error"),
         ([pair("p", "a", "b"), pair("p", "c", "d")], "Prompts that repeat", "note"),
     ],
 )
@@ -137,7 +137,11 @@ def test_an_instruction_that_all_groups_share_by_design_is_a_warning():
 @pytest.mark.parametrize(("longer_wins", "word"), [(0.8, "longer"), (0.2, "shorter")])
 def test_length_that_predicts_the_preference_warns_with_its_interval(longer_wins, word):
     rng = random.Random(0)
-    rows = [pair(f"{i}", "xx", "x", q=float(rng.random() < longer_wins)) for i in range(400)]
+    rows = []
+    for i in range(400):
+        longer, is_first = rng.random() < longer_wins, i % 2 == 0
+        texts = ("xx", "x") if longer == is_first else ("x", "xx")
+        rows.append(pair(f"{i}", *texts, q=float(is_first)))
     report = check(rows, CheckOptions(shortcut_pairs=0), tokens=lambda prompt, text: read(text))
     assert [f.title for f in report.findings] == [f"The {word} response is preferred"]
     auc = report.estimates["length_auc"]

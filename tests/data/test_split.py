@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,9 @@ from guerdon.config import ImportOptions, SplitOptions
 from guerdon.contracts import (
     Comparison,
     GuerdonError,
+    Message,
     Preference,
+    Prompt,
     Response,
     as_prompt,
 )
@@ -22,6 +25,7 @@ from guerdon.io import text_lines
 from guerdon.io.writers import write_parts
 
 OPTIONS = SplitOptions()
+BY_NAME = SplitOptions(near_duplicates=False)
 
 
 def comparison(prompt: str, text: str = "a") -> Comparison:
@@ -38,7 +42,7 @@ def test_a_part_depends_on_the_group_alone_so_order_and_other_rows_move_none(pro
     rows = [comparison(p, f"{i}") for i, p in enumerate(prompts)]
     alone = {row.id: part_of(row.group, OPTIONS) for row in rows}
     random.shuffle(rows)
-    together = list(split([comparison("one more"), *rows], OPTIONS))[1:]
+    together = list(split([comparison("one more"), *rows], BY_NAME))[1:]
     assert {row.id: part for part, row in together} == alone
 
 
@@ -86,10 +90,67 @@ def test_splitting_a_file_takes_no_more_memory_for_more_rows(tmp_path, monkeypat
         del rows
         tracemalloc.start()
         comparisons = stream_comparisons([source], ImportOptions())
-        write_parts(tmp_path / str(num), split(comparisons, SplitOptions()), PARTS)
+        write_parts(tmp_path / str(num), split(comparisons, BY_NAME), PARTS)
         size = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return size
 
     peak(100)  # whatever is imported on first use
     assert peak(1200) < 2 * peak(300)  # four times as many rows
+
+
+# ---- Near-duplicate prompts ----------------------------------------------------------------------------------------
+
+QUESTION = "Explain to a child why the sky is blue and why the evening sun looks red over a calm sea in summer, please"
+
+
+def near_duplicates(num: int) -> list[Comparison]:
+    return [comparison(f"{QUESTION}, number {i}.", f"{i}") for i in range(num)]
+
+
+def others(num: int) -> list[Comparison]:
+    return [comparison(" ".join(f"word{i * 31 + j * 7 % 29}" for j in range(12)), f"{i}") for i in range(num)]
+
+
+def parts_by_id(rows, options=OPTIONS) -> dict[str, str]:
+    return {row.id: part for part, row in split(rows, options)}
+
+
+def test_near_duplicate_prompts_stay_together():
+    rows = near_duplicates(30)
+    assert len({part_of(row.group, OPTIONS) for row in rows}) == 3
+    parts = parts_by_id([*rows, *others(50)])
+    assert len({parts[row.id] for row in rows}) == 1
+    alone = parts_by_id(rows, BY_NAME)
+    assert alone == {row.id: part_of(row.group, OPTIONS) for row in rows}
+
+
+@given(st.randoms(use_true_random=False))
+def test_clusters_do_not_depend_on_the_order_of_rows(random):
+    rows = [*near_duplicates(5), *others(10)]
+    expected = parts_by_id(rows)
+    random.shuffle(rows)
+    assert parts_by_id(rows) == expected
+
+
+def test_prompts_without_near_duplicates_stay_where_they_are():
+    parts = parts_by_id([*near_duplicates(5), *others(40)])
+    assert all(parts[row.id] == part_of(row.group, OPTIONS) for row in others(40))
+
+
+def test_a_prompt_of_several_groups_connects_none_of_them():
+    rows = [replace(comparison("Rate this text.", f"{i}"), group=f"text {i}", id="") for i in range(30)]
+    assert parts_by_id(rows) == {row.id: part_of(row.group, OPTIONS) for row in rows}
+
+
+def test_system_turns_connect_no_prompts():
+    system = Message("system", " ".join(f"rule{i}" for i in range(300)))
+    rows = [replace(row, prompt=Prompt((system, *row.prompt)), group="", id="") for row in others(30)]
+    assert parts_by_id(rows) == {row.id: part_of(row.group, OPTIONS) for row in rows}
+
+
+def test_a_cluster_that_holds_much_of_the_data_is_named():
+    lines = []
+    list(split([*near_duplicates(10), *others(10)], OPTIONS, lines.append))
+    assert lines[0].startswith("10 of 20 groups have near-duplicate prompts: 1 clusters")
+    assert "split.near_duplicates=false" in lines[1]

@@ -132,18 +132,19 @@ def split(
 ) -> None:
     """Split comparisons into train, calibrate and audit parts.
 
-    By a hash of the prompt group: each prompt is in one part only, the same one on any machine.
+    By a hash of the prompt group: each prompt is in one part only, the same one on any machine, and so are near-duplicates of
+    it.
 
     Example: guerdon split all.jsonl --out parts
     """
-    from guerdon.api.data import PARTS, stream_comparisons
+    from guerdon.api.data import PARTS, ComparisonFiles
     from guerdon.data.split import split as split_comparisons
     from guerdon.io import writers
 
     files, overrides = split_words(data)
     settings = settings_from(config, None, overrides, imports=rows.given())
-    comparisons = stream_comparisons(files, settings.imports)
-    counts = writers.write_parts(out, split_comparisons(comparisons, settings.split), PARTS)
+    comparisons = ComparisonFiles(files, settings.imports)
+    counts = writers.write_parts(out, split_comparisons(comparisons, settings.split, note), PARTS)
     for name in PARTS:
         if not counts[name] and getattr(settings.split, name):
             reason = "parts are drawn by a hash of the prompt group"

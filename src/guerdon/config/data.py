@@ -114,6 +114,10 @@ class SplitOptions(Options):
         0.1, ge=0, le=1, description="Share of groups for fitting the temperature and for early stopping."
     )
     audit: float = Field(0.1, ge=0, le=1, description="Share of groups for the audit; nothing else ever sees them.")
+    near_duplicates: bool = Field(
+        True,
+        description="Keep groups together whose prompts share most of their words (Jaccard similarity of word 5-grams >= 0.8).",
+    )
     salt: str = Field(  # the name of 0.1, kept so that no split changes
         "assay", description="Changes which groups go where; the same salt gives the same split on any machine."
     )

@@ -11,11 +11,17 @@ from guerdon.config import CheckOptions
 from guerdon.contracts import Comparison, Report
 from guerdon.data.checks.balance import Length, Position, Ties
 from guerdon.data.checks.contract import Check, Data, Row, Tokenize
+from guerdon.data.checks.cycles import Cycles
+from guerdon.data.checks.leakage import Leakage
 from guerdon.data.checks.leaks import LEAK_LENGTH, Leaks
+from guerdon.data.checks.licenses import Licenses
 from guerdon.data.checks.model_names import ModelNames
+from guerdon.data.checks.near_prompts import NearPrompts
 from guerdon.data.checks.overall import Prompts, Unusable
+from guerdon.data.checks.ratings import DefaultRatings, Reasons
 from guerdon.data.checks.repeats import Repeats
 from guerdon.data.checks.shortcuts import Shortcuts
+from guerdon.data.checks.structure import Structure
 from guerdon.data.checks.texts import Texts
 from guerdon.data.checks.truncation import Truncation
 from guerdon.data.files import Rejects
@@ -24,16 +30,23 @@ __all__ = ["CHECKS", "LEAK_LENGTH", "Tokenize", "check", "examine"]
 
 CHECKS: tuple[type[Check], ...] = (  # in the order of the report
     Unusable,
+    Structure,
     Texts,
+    Leakage,
     Truncation,
     Repeats,
+    Cycles,
+    Reasons,
+    DefaultRatings,
     Ties,
     Prompts,
     Length,
     Position,
     Shortcuts,
     ModelNames,
+    Licenses,
     Leaks,
+    NearPrompts,
 )
 
 
@@ -53,7 +66,7 @@ def check(
         truncation makes identical, cannot be found, and the report says so.
     rejects: the rows that could not be read; it is complete once the comparisons have been read.
     """
-    data = Data(options, tokens, rejects)
+    data = Data(options, tokens, rejects, tuple(against or ()))
     return examine(comparisons, data, [make(data) for make in CHECKS], against=against)
 
 

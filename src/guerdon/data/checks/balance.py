@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from guerdon.contracts import Estimate, Finding, Quantity
 from guerdon.data.checks.contract import SECTION, Check, Data, Row
 from guerdon.models.estimates import percent
 
 __all__ = ["Length", "Position", "Ties"]
+
+POSITION_SHARE: Final = (0.45, 0.55)
 
 
 class Ties(Check):
@@ -107,6 +109,18 @@ class Position(Check):
         if len(row.comparison.responses) == 2 and row.pairs:
             self._decided += 1
             self._first += row.pairs[0][0] == 0
+
+    def findings(self) -> Iterator[Finding]:
+        """A warning outside 45-55 %, unless the preferred one is always first: such a format does not record the order."""
+        share = self.data.share(self._first, self._decided)
+        low, high = POSITION_SHARE
+        if not self._decided or self._first in (0, self._decided) or low <= share.value <= high:
+            return
+        if share.low <= 0.5 <= share.high:
+            return
+        evidence = f"the first response is preferred in {percent(share)} of pairs; {100 * low:g} to {100 * high:g} % is balanced"
+        remedy = "Show responses in random order, and import them in the order shown."
+        yield Finding("warning", "Position predicts the preference", evidence, remedy)
 
     def estimates(self) -> Mapping[str, Estimate]:
         """Of pairs with a winner."""

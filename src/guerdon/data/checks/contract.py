@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
@@ -28,17 +28,18 @@ from guerdon.contracts import (
     prompt_identity,
     response_identity,
 )
-from guerdon.data.checks.hashes import hash_parts, normalized_prompt, normalized_response
 from guerdon.data.files import Rejects
+from guerdon.data.hashes import hash_parts, normalized_prompt, normalized_response
 from guerdon.formulas.estimation import wilson
 
 if TYPE_CHECKING:
     from guerdon.models.chat import Encoded
 
-__all__ = ["SECTION", "Check", "Data", "Fault", "Row", "Tally", "Tokenize"]
+__all__ = ["SECTION", "Check", "Data", "Fault", "Row", "RowCheck", "Tokenize"]
 
 Tokenize = Callable[[Prompt, ResponseLike], "Encoded"]
-SECTION = "The data"
+SECTION: Final = "The data"
+_SEVERITIES: Final = ("error", "warning", "note")
 
 
 class Row:
@@ -84,8 +85,15 @@ class Row:
 class Data:
     """What is being checked: the options, what the caller gave along, and facts that every check may use at the end."""
 
-    def __init__(self, options: CheckOptions, tokens: Tokenize | None = None, rejects: Rejects | None = None) -> None:
+    def __init__(
+        self,
+        options: CheckOptions,
+        tokens: Tokenize | None = None,
+        rejects: Rejects | None = None,
+        parts: Sequence[str] = (),
+    ) -> None:
         self.options = options
+        self.parts = tuple(parts)  # names of the other parts
         self.tokens = tokens
         self.rejects = rejects or Rejects()
         self.rows = 0
@@ -150,6 +158,10 @@ class Check(ABC):
         """What is wrong; called once, after all rows."""
         return ()
 
+    def drops(self) -> Mapping[str, Sequence[int]]:
+        """The numbers of the rows that `check --fix` drops so that the errors are gone, by the title of the finding."""
+        return {}
+
     def estimates(self) -> Mapping[str, Estimate]:
         """Shares and other numbers, by the names in `quantities`; called once, after all rows."""
         return {}
@@ -169,26 +181,32 @@ class Fault:
     remedy: str
 
 
-class Tally:
-    """Counts comparisons by fault, and remembers the first of each."""
+class RowCheck(Check):
+    """A check of single comparisons: each fault that any of them has is a finding. A subclass is final."""
 
-    def __init__(self, data: Data, faults: Iterable[Fault]) -> None:
-        self._data = data
-        self._numbers: dict[Fault, list[int]] = {fault: [] for fault in faults}
-        self._counts = dict.fromkeys(self._numbers, 0)
+    def __init__(self, data: Data) -> None:
+        super().__init__(data)
+        self._rows: dict[Fault, array[int]] = {}
 
-    def add(self, fault: Fault, row: Row) -> None:
-        """Count the row."""
-        self._counts[fault] += 1
-        if len(self._numbers[fault]) < self._data.options.max_examples:
-            self._numbers[fault].append(row.number)
+    @abstractmethod
+    def faults(self, row: Row) -> Iterator[Fault]:
+        """The faults of a comparison, each at most once."""
+
+    def add(self, row: Row) -> None:
+        """Count the comparison under each of its faults."""
+        for fault in self.faults(row):
+            self._rows.setdefault(fault, array("Q")).append(row.number)
 
     def findings(self) -> Iterator[Finding]:
-        """One finding for each fault that any comparison has."""
-        for fault, count in self._counts.items():
-            if count:
-                evidence = self._data.evidence(count, fault.claim, self._numbers[fault])
-                yield Finding(fault.severity, fault.title, evidence, fault.remedy)
+        """One finding for each fault, errors first."""
+        for fault in sorted(self._rows, key=lambda fault: (_SEVERITIES.index(fault.severity), fault.title)):
+            rows = self._rows[fault]
+            evidence = self.data.evidence(len(rows), fault.claim, rows)
+            yield Finding(fault.severity, fault.title, evidence, fault.remedy)
+
+    def drops(self) -> Mapping[str, Sequence[int]]:
+        """The comparisons with an error."""
+        return {fault.title: rows for fault, rows in self._rows.items() if fault.severity == "error"}
 
 
 class _Locations:

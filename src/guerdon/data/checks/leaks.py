@@ -9,7 +9,7 @@ import numpy as np
 
 from guerdon.contracts import Finding
 from guerdon.data.checks.contract import Check, Data, Row
-from guerdon.data.checks.hashes import as_column, hash_parts
+from guerdon.data.hashes import as_column, hash_parts
 
 __all__ = ["LEAK_LENGTH", "Leaks"]
 

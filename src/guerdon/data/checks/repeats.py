@@ -10,7 +10,7 @@ import numpy as np
 
 from guerdon.contracts import Estimate, Finding, Quantity
 from guerdon.data.checks.contract import SECTION, Check, Data, Row
-from guerdon.data.checks.hashes import as_column, hash_parts, pair_hash, row_hash
+from guerdon.data.hashes import as_column, hash_parts, pair_hash, row_hash
 
 __all__ = ["Repeats"]
 

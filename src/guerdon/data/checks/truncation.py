@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from guerdon.contracts import Finding
-from guerdon.data.checks.contract import Check, Data, Fault, Row, Tally
+from guerdon.data.checks.contract import Fault, Row, RowCheck
 from guerdon.data.checks.texts import contradict_ranks
 
 __all__ = ["Truncation"]
@@ -24,14 +24,10 @@ TOO_LONG = Fault(
 )
 
 
-class Truncation(Check):
+class Truncation(RowCheck):
     """Responses that are too long for the model, or the same as far as it reads."""
 
-    def __init__(self, data: Data) -> None:
-        super().__init__(data)
-        self._tally = Tally(data, (IDENTICAL, TOO_LONG))
-
-    def add(self, row: Row) -> None:
+    def faults(self, row: Row) -> Iterator[Fault]:
         """Encode each response after its prompt."""
         if not self.data.tokens:
             return
@@ -41,14 +37,14 @@ class Truncation(Check):
             for response in comparison.responses
         ]
         if any(one.truncated for one in encoded):
-            self._tally.add(TOO_LONG, row)
+            yield TOO_LONG
         ids = [tuple(one.ids) for one in encoded]
         if contradict_ranks(ids, comparison.ranks) and not contradict_ranks(row.identities, comparison.ranks):
-            self._tally.add(IDENTICAL, row)
+            yield IDENTICAL
 
     def findings(self) -> Iterator[Finding]:
         """What was counted, or that nothing could be."""
-        yield from self._tally.findings()
+        yield from super().findings()
         if not self.data.tokens and self.data.rows:
             title = "Not checked: length, and what truncation does"
             yield Finding("note", title, "no tokenizer was given", "Check with a model.")

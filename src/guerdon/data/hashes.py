@@ -20,9 +20,9 @@ def hash_parts(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(body.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
-def as_column(hashes: array[int]) -> np.ndarray:
-    """The numbers as an array [n]; it must not grow afterwards."""
-    return np.frombuffer(hashes, np.dtype(hashes.typecode)) if hashes else np.empty(0, np.dtype(hashes.typecode))
+def as_column(numbers: array[int] | array[float]) -> np.ndarray:
+    """The numbers as an array [n]; `numbers` must not grow afterwards."""
+    return np.frombuffer(numbers, np.dtype(numbers.typecode)) if numbers else np.empty(0, np.dtype(numbers.typecode))
 
 
 def normalize(text: str) -> str:

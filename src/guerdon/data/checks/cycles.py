@@ -1,0 +1,98 @@
+"""Votes about one prompt that form a circle: a is better than b, b than c, and c than a."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+
+from guerdon.contracts import Estimate, Finding, Quantity
+from guerdon.data.checks.contract import SECTION, Check, Data, Row
+from guerdon.data.hashes import as_column, hash_parts
+from guerdon.models.estimates import percent
+
+__all__ = ["Cycles"]
+
+
+class Cycles(Check):
+    """Strongly connected components of the majority graph of each prompt (Condorcet cycles). 28 bytes for each pair.
+
+    A ranking of several responses counts by its neighbors: each response beats the next one below it.
+    """
+
+    quantities: ClassVar[Mapping[str, Quantity]] = {
+        "cyclic_prompts": Quantity(
+            "prompts with cyclic preferences", "share", SECTION, "of prompts whose votes could form a cycle"
+        ),
+    }
+
+    def __init__(self, data: Data) -> None:
+        super().__init__(data)
+        self._prompts, self._better, self._worse, self._votes = array("Q"), array("Q"), array("Q"), array("f")
+        self._counts: tuple[int, int] | None = None
+
+    def add(self, row: Row) -> None:
+        """Remember who beat whom, and by how much."""
+        if not row.pairs:
+            return
+        comparison = row.comparison
+        hashes = [hash_parts(row.exact_prompt, identity) for identity in row.identities]
+        margin = 1.0 if comparison.q is None else abs(2 * comparison.q - 1)
+        ranked = [i for group in comparison.preference.groups or () for i in group]
+        neighbors = row.pairs if len(hashes) == 2 else pairwise(ranked)
+        for i, j in neighbors:
+            if comparison.ranks[i] != comparison.ranks[j]:
+                self._prompts.append(row.exact_prompt)
+                self._better.append(hashes[i])
+                self._worse.append(hashes[j])
+                self._votes.append(margin)
+
+    def findings(self) -> Iterator[Finding]:
+        """A note: people who judge different pairs of three need not agree."""
+        cyclic, possible = self._count()
+        if cyclic:
+            share = percent(self.data.share(cyclic, possible))
+            evidence = f"{cyclic:,} of {possible:,} prompts whose votes could form a cycle have one ({share})"
+            yield Finding(
+                "note", "Cyclic preferences", evidence, "No score can satisfy them: collect more votes there."
+            )
+
+    def estimates(self) -> Mapping[str, Estimate]:
+        """Of prompts where as many pairs were judged as there are responses, or more."""
+        cyclic, possible = self._count()
+        return {"cyclic_prompts": self.data.share(cyclic, possible)} if possible else {}
+
+    def _count(self) -> tuple[int, int]:
+        """Prompts with a cycle, and prompts where one is possible."""
+        if self._counts is None:
+            self._counts = self._cycles()
+        return self._counts
+
+    def _cycles(self) -> tuple[int, int]:
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        better, worse = as_column(self._better), as_column(self._worse)
+        nodes, ends = np.unique(np.concatenate([better, worse]), return_inverse=True)
+        if not len(nodes):
+            return 0, 0
+        first, second = ends[: len(better)], ends[len(better) :]
+        low, high = np.minimum(first, second), np.maximum(first, second)
+        margins = np.where(first < second, 1.0, -1.0) * as_column(self._votes)
+        pairs, row, inverse = np.unique(np.stack([low, high], axis=1), axis=0, return_index=True, return_inverse=True)
+        majority = np.bincount(inverse.reshape(-1), margins)
+        prompts = as_column(self._prompts)[row]
+        sources, targets = (np.where(majority > 0, pairs[:, i], pairs[:, 1 - i])[majority != 0] for i in (0, 1))
+        shape = (len(nodes), len(nodes))
+        graph = coo_array((np.ones(len(sources), np.int8), (sources, targets)), shape=shape)
+        component = connected_components(graph, directed=True, connection="strong")[1]
+        is_cyclic = component[pairs[:, 0]] == component[pairs[:, 1]]
+        _, of_prompt, num_pairs = np.unique(prompts, return_inverse=True, return_counts=True)
+        ends_of_prompt = np.unique(np.stack([np.tile(of_prompt, 2), pairs.T.reshape(-1)], axis=1), axis=0)
+        num_responses = np.bincount(ends_of_prompt[:, 0], minlength=len(num_pairs))
+        possible = (num_pairs >= num_responses) & (num_responses >= 3)
+        cyclic = np.bincount(of_prompt, is_cyclic, minlength=len(num_pairs)) > 0
+        return int(np.sum(cyclic & possible)), int(possible.sum())
