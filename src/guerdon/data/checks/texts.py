@@ -18,7 +18,7 @@ IDENTICAL: Final = Fault(
     "Drop them: nothing can be learned from them.",
 )
 ALIKE: Final = Fault(
-    "error",
+    "warning",
     "Responses identical but for case and spacing",
     "have responses with different ranks that differ in case, character width or white space only",
     "Drop them, unless formatting is what was judged.",
