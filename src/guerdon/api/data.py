@@ -59,23 +59,6 @@ def stream_comparisons(
         note(f"{', '.join(map(str, sources))}: {rejects.number} set aside; the first is {rejects.first_reason}")
 
 
-class ComparisonFiles:
-    """The comparisons of files, read from the start each time they are iterated; only the first time reports on the files."""
-
-    def __init__(self, sources: Sequence[str | Path], options: ImportOptions) -> None:
-        self._sources, self._options = sources, options
-        self._is_reported = False
-
-    def __iter__(self) -> Iterator[Comparison]:
-        from guerdon.data.files import import_files
-
-        if not self._is_reported:
-            self._is_reported = True
-            return stream_comparisons(self._sources, self._options)
-        rows = import_files(self._sources, self._options)
-        return (row for row in rows if isinstance(row, Comparison))
-
-
 def write(path: str | Path, comparisons: Iterable[Comparison]) -> int:
     """Write comparisons as JSONL or Parquet, by the path's extension; returns their number."""
     return writers.write_comparisons(path, comparisons)

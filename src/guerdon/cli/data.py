@@ -145,6 +145,8 @@ def split(
     settings = settings_from(config, None, overrides, imports=rows.given())
     comparisons = ComparisonFiles(files, settings.imports)
     counts = writers.write_parts(out, split_comparisons(comparisons, settings.split, note), PARTS)
+    if comparisons.rejects.count:
+        note(f"{comparisons.rejects.number} set aside; the first is {comparisons.rejects.first_reason}")
     for name in PARTS:
         if not counts[name] and getattr(settings.split, name):
             reason = "parts are drawn by a hash of the prompt group"

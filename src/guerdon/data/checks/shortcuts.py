@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from guerdon.contracts import Comparison, Curve, Estimate, Finding, Quantity
 from guerdon.data.checks.contract import SECTION, Check, Data, Row
-from guerdon.data.checks.hashes import hash_parts
+from guerdon.data.hashes import hash_parts
 from guerdon.models.estimates import percent, points_by_name
 
 if TYPE_CHECKING:

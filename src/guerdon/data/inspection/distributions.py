@@ -13,7 +13,7 @@ import numpy as np
 
 from guerdon.contracts import Curve
 from guerdon.data.checks.contract import Check, Data, Row
-from guerdon.data.checks.hashes import as_column, hash_parts
+from guerdon.data.hashes import as_column, hash_parts
 from guerdon.data.inspection.histograms import (
     EDGES,
     LOW_EDGES,

@@ -11,7 +11,7 @@ import numpy as np
 
 from guerdon.contracts import Comparison, Example, response_identity
 from guerdon.data.checks.contract import Check, Data, Row
-from guerdon.data.checks.hashes import as_column, hash_parts
+from guerdon.data.hashes import as_column, hash_parts
 
 __all__ = ["Repetitions", "example_of", "label_of_response"]
 
