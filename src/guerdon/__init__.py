@@ -18,6 +18,7 @@ _NAMES = {
         "split",
         "write",
     ),
+    "guerdon.api.conversion": ("convert",),
     "guerdon.api.training": ("train",),
     "guerdon.api.ensembles": (
         "ensemble",
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from guerdon.api.auditing import audit, compare, compare_many, read_scores
     from guerdon.api.benchmarks import benchmark
     from guerdon.api.calibration import calibrate
+    from guerdon.api.conversion import convert
     from guerdon.api.data import check, inspect, read, split, write
     from guerdon.api.ensembles import ensemble, train_ensemble, warm
     from guerdon.api.optimization import best_of_n, load_policy, optimize, sample

@@ -49,6 +49,8 @@ ON_INPUTS = {
     "import, spelled otherwise": ("import", "d.jsonl", "--out", "../here/d.jsonl"),
     "import whose rejects are its source": ("import", "x.rejected.jsonl", "--out", "x.jsonl"),
     "inspect over its source": ("inspect", "d.jsonl", "--html", "d.jsonl"),
+    "convert over its source": ("convert", "d.jsonl", "d.jsonl"),
+    "convert whose rejects are its source": ("convert", "x.rejected.jsonl", "x.jsonl"),
     "split into its source": ("split", "train.jsonl", "--out", "."),
     "score over its source": ("score", "a", "--data", "d.jsonl", "--out", "d.jsonl"),
     "ensemble over a member": ("ensemble", "a", "b", "--out", "a"),

@@ -27,6 +27,8 @@ WRITERS = {
     "import": Writer("import d.jsonl --out new/x.jsonl", ("new/x.*",), "import e.jsonl --out new/x.jsonl"),
     "import to Parquet": Writer("import d.jsonl --out new/x.parquet", ("new/x.*",)),
     "inspect": Writer("inspect d.jsonl --html new/page.html", ("new/*",), "inspect e.jsonl --html new/page.html", points=4),
+    "convert": Writer("convert d.jsonl new/x.jsonl", ("new/x.*",), "convert e.jsonl new/x.jsonl"),
+    "convert to Parquet": Writer("convert d.jsonl new/x.parquet --to nemo-rl", ("new/x.*",)),
     "split": Writer("split d.jsonl --out new", ("new/*",), "split e.jsonl --out new"),
     "score": Writer("score a --data d.jsonl --out new/s.jsonl", ("new/s.*",), "score b --data e.jsonl --out new/s.jsonl"),
     "calibrate": Writer("calibrate a --data d.jsonl", ("a/*",), points=2),

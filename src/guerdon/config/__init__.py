@@ -3,7 +3,7 @@
 from guerdon.config.auditing import AuditOptions, BenchmarkOptions, ScoreOptions, TaxOptions
 from guerdon.config.base import Options
 from guerdon.config.build import Config, QuickstartOptions, build, known_keys, make
-from guerdon.config.data import CheckOptions, ImportOptions, InspectOptions, SplitOptions
+from guerdon.config.data import CheckOptions, ExportOptions, ImportOptions, InspectOptions, SplitOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
 
@@ -14,6 +14,7 @@ __all__ = [
     "CalibrateOptions",
     "CheckOptions",
     "Config",
+    "ExportOptions",
     "ImportOptions",
     "InspectOptions",
     "ModelOptions",

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from guerdon.config.auditing import AuditOptions, BenchmarkOptions, ScoreOptions, TaxOptions
 from guerdon.config.base import Options
-from guerdon.config.data import CheckOptions, ImportOptions, InspectOptions, SplitOptions
+from guerdon.config.data import CheckOptions, ExportOptions, ImportOptions, InspectOptions, SplitOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
 from guerdon.config.yaml_text import parse_yaml
@@ -30,6 +30,7 @@ class Config(Options):
     """The options of all stages: what a run writes as config.yaml and --config reads back."""
 
     imports: ImportOptions = Field(default_factory=ImportOptions, description="Reading files of other formats.")
+    export: ExportOptions = Field(default_factory=ExportOptions, description="Writing the formats of other tools.")
     check: CheckOptions = Field(default_factory=CheckOptions, description="Checks of the data.")
     inspect: InspectOptions = Field(default_factory=InspectOptions, description="Looking at the data.")
     split: SplitOptions = Field(default_factory=SplitOptions, description="Train, calibrate and audit parts.")

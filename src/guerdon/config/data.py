@@ -1,4 +1,4 @@
-"""Options of data: import, check, inspect, split."""
+"""Options of data: import, convert, check, inspect, split."""
 
 from __future__ import annotations
 
@@ -73,6 +73,31 @@ class ImportOptions(Options):
                 raise GuerdonError(
                     f"imports.{name}: format must be {' or '.join(formats)}, got {self.format}. Leave the option out."
                 )
+
+
+Ties = Literal["drop", "soft", "margin0"]
+
+
+class ExportOptions(Options):
+    """Turn comparisons into rows that other tools train on."""
+
+    format: str = Field("trl", description="Format to write, as listed in docs/convert.md.")
+    ties: Ties | None = Field(
+        None,
+        description="Ties are dropped and counted (drop, the default of all formats but native), kept with p_chosen = 0.5 or equal ranks "
+        "(soft), or written as a preference with margin 0 (margin0).",
+    )
+    pairs: Literal["all", "best_vs_rest", "adjacent", "best_vs_worst"] | None = Field(
+        None, description="Pairs that a ranking gives: all by default, but nemo-rl keeps rankings whole."
+    )
+    margin_scale: float = Field(
+        1.0, ge=0, description="The margin of a row is its strength times this; 0 leaves margins out."
+    )
+    extras: bool = Field(
+        True,
+        description="Write id, group, annotator, source, weight, rationale, strength, p_chosen, n_votes and rank_gap beside the columns "
+        "of the format; trainers do not read them.",
+    )
 
 
 class CheckOptions(Options):

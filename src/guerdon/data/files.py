@@ -69,7 +69,7 @@ def import_files(
         yield from import_rows(rows, options, report, for_evaluation=for_evaluation)
 
 
-def count_rejects(rows: Iterable[Comparison | Rejected], rejects: Rejects) -> Iterator[Comparison | Rejected]:
+def count_rejects(rows: Iterable[Row | Rejected], rejects: Rejects) -> Iterator[Row | Rejected]:
     """The same rows; those that are rejected are counted in `rejects`."""
     for row in rows:
         if isinstance(row, Rejected):

@@ -65,6 +65,11 @@ def is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def complement(probability: float) -> float:
+    """1 - probability as people write it: 0.1 for 0.9, where the difference of the two floats is 0.09999999999999998."""
+    return float(1 - Decimal(repr(float(probability))))
+
+
 NO_VALUE = ("", "nan", "na", "n/a", "null", "none")  # what tables write where a number or a name is missing
 
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from guerdon.config import Config
 from guerdon.contracts import (
@@ -21,6 +21,8 @@ from guerdon.errors import field_error, short_path
 from guerdon.io.parquet_rows import BATCH
 from guerdon.io.schema import Rejected, comparison_to_row, prompt_to_row, response_to_row
 from guerdon.io.temporary import remove, temporary_path
+
+Kept = TypeVar("Kept")
 
 
 def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> int:
@@ -87,14 +89,14 @@ def refuse_to_replace(inputs: Iterable[str | Path], outputs: Iterable[str | Path
         written.add(target)
 
 
-def set_aside(rows: Iterable[Comparison | Rejected], path: str | Path) -> Iterator[Comparison]:
-    """Yield the comparisons and write the rejected rows to the path, which is complete once all rows are read."""
+def set_aside(rows: Iterable[Kept | Rejected], path: str | Path) -> Iterator[Kept]:
+    """Yield the rows that can be used and write the rejected ones to the path, which is complete once all rows are read."""
     with atomic_write(path, "wb") as file:
         for row in rows:
-            if isinstance(row, Comparison):
-                yield row
-            else:
+            if isinstance(row, Rejected):
                 file.write(_rejected_line(row))
+            else:
+                yield row
 
 
 @contextmanager

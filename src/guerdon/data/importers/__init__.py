@@ -27,6 +27,7 @@ from guerdon.data.importers.helpsteer import (
     prompt_of_attributes,
 )
 from guerdon.data.importers.joining import Unit, units_of
+from guerdon.data.importers.judged_columns import JUDGED
 from guerdon.data.importers.label_studio import from_label_studio, is_label_studio, unfold_label_studio
 from guerdon.data.importers.labeled import from_labeled, labels_of
 from guerdon.data.importers.labels import LabelReader, label_reader
@@ -147,7 +148,7 @@ IMPORTERS: Mapping[str, Importer] = {
         scale="negative",
     ),
     "nectar": _own(from_nectar, ("prompt", "answers"), ("num_responses",), matches=have_ranks),
-    "nemo_rl": _own(_unlabeled(from_nemo_rl), ("context", "completions"), matches=are_ranked),
+    "nemo_rl": _own(_unlabeled(from_nemo_rl), ("context", "completions"), JUDGED, matches=are_ranked),
     "arena": _own(
         from_arena,
         (*_ARENA, "conversation_a", "conversation_b", "winner"),
@@ -181,7 +182,7 @@ IMPORTERS: Mapping[str, Importer] = {
         sign="one response and a label per row",
         join=Join(prompt_of_unpaired, scattered=True),
     ),
-    "hh": Importer(_unlabeled(from_hh), ("chosen", "rejected"), ("margin",), is_hh, "transcripts"),
+    "hh": Importer(_unlabeled(from_hh), ("chosen", "rejected"), JUDGED, is_hh, "transcripts"),
     "native": Importer(
         _unlabeled(from_native), ("responses",), matches=is_native, sign="with a preference", refuses_others=True
     ),
@@ -194,7 +195,7 @@ IMPORTERS: Mapping[str, Importer] = {
         has_soft_labels=False,
     ),
     "labeled": Importer(from_labeled, ("first", "second", "label"), ("chosen", "rejected", "margin"), labels=labels_of),
-    "trl": Importer(from_trl, ("chosen", "rejected"), ("margin",), cuts_prompt=cuts_prompt),
+    "trl": Importer(from_trl, ("chosen", "rejected"), JUDGED, cuts_prompt=cuts_prompt),
 }
 
 # Columns that some format reads, whatever their type.

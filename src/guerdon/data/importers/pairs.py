@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from guerdon.contracts import Comparison, GuerdonError, Preference, Prompt, Response, digest, response_digest
+from guerdon.contracts import Comparison, GuerdonError, Prompt, Response, digest, response_digest
 from guerdon.data.importers.columns import (
     Note,
     Row,
@@ -23,8 +23,7 @@ from guerdon.data.importers.columns import (
     to_response,
     whole_prompt,
 )
-from guerdon.errors import LabelError, field_error
-from guerdon.io.fields import is_absent, to_number
+from guerdon.data.importers.judged_columns import preference_of
 from guerdon.io.messages import to_messages
 from guerdon.io.shared_prompt import join_prompt, response_start
 
@@ -70,20 +69,11 @@ def _from_messages(row: Row, values: Mapping[str, object], note: Note) -> tuple[
 
 
 def to_pair(row: Row, prompt: Prompt, chosen: Response, rejected: Response) -> Comparison:
-    """The chosen response above the rejected one, in the drawn order; the column `margin` becomes the strength."""
+    """The chosen response above the rejected one, in the drawn order; `margin` becomes the strength, `p_chosen` a soft label."""
     chosen, rejected = two_responses((chosen, rejected), "chosen", "rejected")
-    margin = row.get("margin")
-    strength = None if is_absent(margin) else to_number(margin, "margin", "a number >= 0")
-    if strength is not None and strength < 0:
-        advice = "Swap chosen and rejected in such rows: if only they were left out, what is left would always agree with margin."
-        raise LabelError(str(field_error("margin", "a number >= 0", margin, advice)))
     chosen_is_first = _draws_first(prompt, chosen, rejected)
-    return to_comparison(
-        row,
-        prompt,
-        (chosen, rejected) if chosen_is_first else (rejected, chosen),
-        Preference(groups=((0,), (1,)) if chosen_is_first else ((1,), (0,)), strength=strength),
-    )
+    responses = (chosen, rejected) if chosen_is_first else (rejected, chosen)
+    return to_comparison(row, prompt, responses, preference_of(row, chosen_is_first))
 
 
 def _draws_first(prompt: Prompt, chosen: Response, rejected: Response) -> bool:

@@ -6,7 +6,16 @@ import re
 from collections.abc import Mapping
 
 from guerdon.contracts import Comparison, Response
-from guerdon.data.importers.columns import Row, required, required_list, to_prompt, to_response
+from guerdon.data.importers.columns import (
+    Row,
+    required,
+    required_list,
+    to_comparison,
+    to_prompt,
+    to_response,
+    whole_prompt,
+)
+from guerdon.data.importers.judged_columns import preference_of, strength_of
 from guerdon.data.importers.rankings import drawn_order, kept, ranked
 from guerdon.data.importers.reading import Reading
 from guerdon.errors import field_error
@@ -51,11 +60,18 @@ def _answer(value: object, field: str) -> tuple[Response, float]:
 
 
 def from_nemo_rl(row: Row) -> Comparison:
-    """{context: [messages], completions: [{rank, completion: [messages]}]}: rank 0 is best; equal ranks tie."""
-    prompt = to_prompt(required(row, "context"))
+    """{context: [messages], completions: [{rank, completion: [messages]}], tools?, p_chosen?}: rank 0 is best; equal ranks tie.
+
+    p_chosen, which our exports write, is P(the completion of the lower rank is better) of two.
+    """
+    prompt = whole_prompt(row, to_prompt(required(row, "context")))
     values = required_list(row, "completions")
     replies = [_reply(value, f"completions[{i}]") for i, value in enumerate(values)]
-    return ranked(row, prompt, [response for response, _ in replies], [-rank for _, rank in replies])
+    responses, scores = [response for response, _ in replies], [-rank for _, rank in replies]
+    comparison = ranked(row, prompt, responses, scores, strength_of(row))
+    if len(replies) != 2 or is_absent(row.get("p_chosen")):
+        return comparison
+    return to_comparison(row, prompt, comparison.responses, preference_of(row, scores[0] >= scores[1]))
 
 
 def are_ranked(row: Row) -> bool:
