@@ -5,6 +5,7 @@ const byId = (id) => document.getElementById(id);
 const filters = ["finding", "label", "source", "annotator", "length"];
 const LENGTHS = [[50, "under 50 words"], [200, "50 to 199 words"], [1000, "200 to 999 words"], [Infinity, "1,000 words or more"]];
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\u{e0000}-\u{e01ef}]|(?<![^\u0000-\u007f])[\u200c\u200d]|[\u200c\u200d](?![^\u0000-\u007f])/gu;
+const MIN_SHARED = 0.4; // of the tokens of the shorter text, for differences to be marked
 const MAX_CELLS = 4e6; // of the table that aligns two texts
 let matches = [], position = 0;
 
@@ -102,6 +103,14 @@ function sharedTokens(a, b) {
   return shared;
 }
 
+// Where texts have little in common, marks would cover everything: null.
+function comparedTokens(a, b) {
+  const inA = sharedTokens(a, b)[0];
+  const num = inA.filter((isShared, i) => isShared && a[i].trim()).length;
+  const all = Math.min(a.filter((token) => token.trim()).length, b.filter((token) => token.trim()).length);
+  return num >= MIN_SHARED * all ? inA : null;
+}
+
 function writeMarked(node, words, shared) {
   for (let i = 0; i < words.length;) {
     let end = i;
@@ -134,7 +143,7 @@ function render() {
   row.responses.forEach((one, i) => {
     const other = i === best ? (row.responses.length === 2 ? 1 - i : -1) : Math.max(best, 0);
     const isCompared = byId("differences").checked && other >= 0 && other !== i;
-    sides.append(side(one, texts[i], isCompared ? sharedTokens(texts[i], texts[other])[0] : null));
+    sides.append(side(one, texts[i], isCompared ? comparedTokens(texts[i], texts[other]) : null));
   });
   place.append(sides);
   if (row.left_out) place.append(element("p", "who", `${row.left_out} more responses are left out`));

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from guerdon.errors import visible
 from guerdon.reporting.browser import Sample, browser_view, script_policy
 from guerdon.reporting.charts import Strip, chart_svg, curve_rows, curve_title
 from guerdon.reporting.decision import decision_card, result_finding
@@ -35,6 +34,7 @@ __all__ = ["to_html"]
 
 TOTAL_TEXT_BYTES = 350_000  # of all texts on a page, so that the page stays below a megabyte
 MAX_TEXT_LENGTH = 4000  # characters of one text
+MAX_NAME, MAX_EVIDENCE = 600, 3000  # characters of a name, a label or a title, and of what was seen
 MIN_TEXT_BYTES = 160  # less is of no use to a reader
 MAX_POINTS = 40  # of one figure; report.json has them all
 MAX_FIGURES = 40  # drawings on a page; further figures are tables only
@@ -62,7 +62,7 @@ def to_html(report: Report, sample: Sample = ()) -> str:
     view = _Views(report).report_view(report, "part")
     if browser:
         view["headline"] = overview(report)
-    return visible(page.render(report=view, browser=browser, policy=policy))
+    return revealed(page.render(report=view, browser=browser, policy=policy))
 
 
 class _Views:
@@ -102,14 +102,14 @@ class _Views:
                 self.report_view(section, f"{anchor}-{i}", is_hoisted=is_hoisted or report.gate is not None)
                 for i, section in enumerate(report.sections, 1)
             ],
-            "about": list(report.about.items()),
+            "about": [(_shortened(key), _shortened(value)) for key, value in report.about.items()],
         }
 
     def _finding_view(self, finding: Finding, anchor: str, section: str) -> dict[str, Any]:
         return {
             "severity": finding.severity,
-            "title": finding.title,
-            "evidence": finding.evidence,
+            "title": _shortened(finding.title),
+            "evidence": _shortened(finding.evidence, MAX_EVIDENCE),
             "remedy": finding.remedy,
             "cost": cost_phrase(finding.cost) if finding.cost else "",
             "examples": [self._example_view(example) for example in finding.examples],
@@ -132,15 +132,15 @@ class _Views:
             "svg": Markup(chart_svg(drawn, spoken)) if self.num_figures <= MAX_FIGURES else "",
             "caption": caption.strip(),
             "head": (curve.x_label, curve.y_label, "95 % interval", "n"),
-            "rows": curve_rows(drawn),
+            "rows": [(_shortened(name), *cells) for name, *cells in curve_rows(drawn)],
         }
 
     def _example_view(self, example: Example) -> dict[str, Any]:
         return {
-            "title": example.title,
+            "title": _shortened(example.title),
             "prompt": [(role, self._clip(text)) for role, text in prompt_turns(example.prompt)],
             "responses": [
-                {"label": label, "reward": reward, "text": self._clip(text)}
+                {"label": _shortened(label), "reward": reward, "text": self._clip(text)}
                 for label, reward, text in labeled_responses(example)
             ],
         }
@@ -155,6 +155,11 @@ class _Views:
                 break
             length += 1
         return text if length == len(text) else f"{text[:length]} … ({len(text) - length:,} more characters)"
+
+
+def _shortened(text: str, length: int = MAX_NAME) -> str:
+    """Names that a file gives may be as long as texts."""
+    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def _all_examples(report: Report) -> Iterator[Example]:

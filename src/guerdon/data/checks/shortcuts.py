@@ -112,7 +112,10 @@ class Shortcuts(Check):
     def curves(self) -> Mapping[str, Curve]:
         """The phrases by how often the response that has one is preferred."""
         features = self.prediction.features if self.prediction else ()
-        shown = [feature for side in (True, False) for feature in _of_side(features, side)]
+        sides = [[feature for feature in features if feature.is_better_with == side] for side in (True, False)]
+        shown = sorted(
+            (feature for side in sides for feature in side[:MAX_DRAWN]), key=lambda feature: -feature.wins.value
+        )
         if not shown:
             return {}
         curve = points_by_name(
@@ -125,12 +128,6 @@ class Shortcuts(Check):
             "phrases, the other half measures them.",
         )
         return {"shortcuts": curve}
-
-
-def _of_side(features: Sequence[Feature], is_better_with: bool) -> list[Feature]:
-    """The most telling phrases of preferred responses, or of the others, highest share first."""
-    telling = [feature for feature in features if feature.is_better_with == is_better_with][:MAX_DRAWN]
-    return sorted(telling, key=lambda feature: -feature.wins.value)
 
 
 class TextSample:

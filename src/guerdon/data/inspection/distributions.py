@@ -17,6 +17,7 @@ from guerdon.data.hashes import as_column, hash_parts
 from guerdon.data.inspection.histograms import (
     EDGES,
     LOW_EDGES,
+    PROMPT_EDGES,
     SIGNED_EDGES,
     NameCounter,
     bars,
@@ -202,14 +203,14 @@ class Distributions(Check):
         yield "turns", range_bars(self.turns, LOW_EDGES, share, "turns", COMPARISONS, "Turns of the prompt")
         title = "Responses in a comparison"
         yield "responses", range_bars(self.responses, LOW_EDGES, share, "responses", COMPARISONS, title)
-        per_prompt = Counter(range_of(int(count), EDGES) for count in self.data.prompts[1])
+        per_prompt = Counter(range_of(int(count), PROMPT_EDGES) for count in self.data.prompts[1])
         yield (
             "comparisons_per_prompt",
-            range_bars(per_prompt, EDGES, share, "comparisons", prompts, "Comparisons per prompt"),
+            range_bars(per_prompt, PROMPT_EDGES, share, "comparisons", prompts, "Comparisons per prompt"),
         )
-        per_prompt = Counter(range_of(int(count), EDGES) for count in self._responses_per_prompt())
+        per_prompt = Counter(range_of(int(count), PROMPT_EDGES) for count in self._responses_per_prompt())
         title = "Different responses per prompt"
-        yield "responses_per_prompt", range_bars(per_prompt, EDGES, share, "responses", prompts, title)
+        yield "responses_per_prompt", range_bars(per_prompt, PROMPT_EDGES, share, "responses", prompts, title)
 
     def _responses_per_prompt(self) -> np.ndarray:
         """The number of different responses to each prompt."""

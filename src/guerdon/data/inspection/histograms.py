@@ -9,13 +9,25 @@ from typing import Final
 
 from guerdon.contracts import Curve, Estimate
 
-__all__ = ["EDGES", "LOW_EDGES", "SIGNED_EDGES", "NameCounter", "Share", "bars", "name_bars", "range_bars", "range_of"]
+__all__ = [
+    "EDGES",
+    "LOW_EDGES",
+    "PROMPT_EDGES",
+    "SIGNED_EDGES",
+    "NameCounter",
+    "Share",
+    "bars",
+    "name_bars",
+    "range_bars",
+    "range_of",
+]
 
 Share = Callable[[float, int], Estimate]
 """From cases and n to a share with its interval."""
 
 EDGES: Final = (0, 1, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 1_000_000)
 LOW_EDGES: Final = (*range(0, 11), 20, 50, 100, 1_000)
+PROMPT_EDGES: Final = (*range(0, 6), 10, 20, 50, 100, 200, 500, 1_000, 10_000)
 SIGNED_EDGES: Final = (
     *(-edge + 1 for edge in (5_000, 2_000, 1_000, 500, 200, 100, 50, 10)), 0, 1, 10, 50, 100, 200, 500, 1_000, 2_000, 5_000
 )  # fmt: skip
