@@ -45,7 +45,7 @@ def import_(
 ) -> None:
     """Turn files in any known format into comparisons.
 
-    Bad rows go to a file next to the output (all.rejected.jsonl for all.jsonl), each with its reason. docs/collect.md shows a
+    Bad rows go to a file next to the output (all.rejected.jsonl for all.jsonl), each with its reason. docs/formats.md shows a
     row of each format.
 
     Example: guerdon import pairs.csv --out all.jsonl --column prompt=question

@@ -100,7 +100,7 @@ class RowOptions:
 
     format: Annotated[
         str | None,
-        typer.Option("--format", help="Format of the rows; docs/collect.md lists them.", show_default=False),
+        typer.Option("--format", help="Format of the rows; docs/formats.md lists them.", show_default=False),
     ] = None
     column: Annotated[
         list[str] | None,

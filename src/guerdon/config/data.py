@@ -26,7 +26,7 @@ class ImportOptions(Options):
 
     format: str = Field(
         "auto",
-        description="Format of the source, as listed in docs/collect.md; auto looks at the first rows.",
+        description="Format of the source, as listed in docs/formats.md; auto looks at the first rows.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
