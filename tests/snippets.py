@@ -85,7 +85,12 @@ def make_desk(folder: Path, base: Path) -> Path:
 
 
 def _write_others(folder: Path, rows: list[dict[str, str]]) -> None:
-    """The same judgments as a table and as votes, and replies without a judgment."""
+    """The same judgments as a table and as votes, those of simulated annotators, and replies without a judgment."""
+    import guerdon
+    from guerdon.data.simulated import SimulatedAnnotator, simulate_judgments, simulate_pairs
+
+    crowd = [SimulatedAnnotator(f"w{i}", ability) for i, ability in enumerate((2.0, 2.0, 1.0, -1.0))]
+    guerdon.write(folder / "judgments.jsonl", simulate_judgments(simulate_pairs(60, 0), crowd, 3, seed=0))
     _write_jsonl(folder / "prompts.jsonl", [{"prompt": r["prompt"]} for r in rows[:40]])
     lines = ["question,first,second,label"]
     lines += [

@@ -47,6 +47,12 @@ def test_the_benchmark_of_intervals_runs(tiny_dir, tmp_path):
     assert {"ours", "percentile", "bca", "bootstrap_t"} <= set(cases["accuracy"]["rows"][0])
 
 
+def test_the_benchmark_of_annotators_runs(tiny_dir, tmp_path):
+    cases = smoke("annotators.py", tiny_dir, tmp_path / "out.json")
+    assert len(cases) == 6
+    assert {"majority_accuracy", "dawid_skene_log_loss", "ability_log_loss"} <= set(cases["mixed, every pair 3 votes"])
+
+
 def test_the_ensemble_benchmark_runs(tiny_dir, tmp_path):
     case = smoke("ensemble.py", tiny_dir, tmp_path / "out.json")["fp32"]
     assert set(case["time_of_several_over_one"]) == {"train", "score"}

@@ -12,6 +12,7 @@ __version__ = "0.2.0.dev0"
 
 _NAMES = {
     "guerdon.api.data": (
+        "aggregate",
         "check",
         "inspect",
         "read",
@@ -82,7 +83,7 @@ if TYPE_CHECKING:
     from guerdon.api.benchmarks import benchmark
     from guerdon.api.calibration import calibrate
     from guerdon.api.conversion import convert
-    from guerdon.api.data import check, inspect, read, split, write
+    from guerdon.api.data import aggregate, check, inspect, read, split, write
     from guerdon.api.ensembles import ensemble, train_ensemble, warm
     from guerdon.api.optimization import best_of_n, load_policy, optimize, sample
     from guerdon.api.overoptimization import measure_overoptimization

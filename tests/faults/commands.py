@@ -29,6 +29,11 @@ WRITERS = {
     "inspect": Writer("inspect d.jsonl --html new/page.html", ("new/*",), "inspect e.jsonl --html new/page.html", points=4),
     "convert": Writer("convert d.jsonl new/x.jsonl", ("new/x.*",), "convert e.jsonl new/x.jsonl"),
     "convert to Parquet": Writer("convert d.jsonl new/x.parquet --to nemo-rl", ("new/x.*",)),
+    "aggregate": Writer(
+        "aggregate d.jsonl e.jsonl --out new/labels.jsonl --annotators new/annotators.csv --html new/page.html",
+        ("new/*",),
+        "aggregate e.jsonl --out new/labels.jsonl",
+    ),
     "split": Writer("split d.jsonl --out new", ("new/*",), "split e.jsonl --out new"),
     "score": Writer("score a --data d.jsonl --out new/s.jsonl", ("new/s.*",), "score b --data e.jsonl --out new/s.jsonl"),
     "calibrate": Writer("calibrate a --data d.jsonl", ("a/*",), points=2),

@@ -1,4 +1,4 @@
-"""Read, write, check, inspect and split comparisons."""
+"""Read, write, check, inspect, split and aggregate comparisons."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guerdon.config import (
+    AggregateOptions,
     CheckOptions,
     ImportOptions,
     InspectOptions,
@@ -162,3 +163,16 @@ def split(comparisons: Iterable[Comparison], **options: Any) -> dict[str, list[C
     for part, comparison in split_comparisons(list(comparisons), make(SplitOptions, options), note):
         parts[part].append(comparison)
     return parts
+
+
+def aggregate(comparisons: Iterable[Comparison], **options: Any) -> tuple[list[Comparison], Report]:
+    """One comparison per pair, with a soft label from all judgments of it, and a report on the annotators.
+
+    comparisons: one per judgment, with its annotator. Keywords are AggregateOptions. `guerdon.data.aggregate` has the same for
+    more judgments than fit in memory, with the table of annotators.
+    """
+    from guerdon.data.aggregate import aggregate as run_aggregation
+
+    held = list(comparisons)
+    result = run_aggregation(lambda: held, make(AggregateOptions, options))
+    return list(result.labels()), result.report

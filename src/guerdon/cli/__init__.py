@@ -9,6 +9,7 @@ from guerdon.cli import (  # noqa: F401, I001
     data,
     inspection,
     conversion,
+    aggregate,
     training,
     calibration,
     auditing,

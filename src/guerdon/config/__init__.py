@@ -3,11 +3,19 @@
 from guerdon.config.auditing import AuditOptions, BenchmarkOptions, ScoreOptions, TaxOptions
 from guerdon.config.base import Options
 from guerdon.config.build import Config, QuickstartOptions, build, known_keys, make
-from guerdon.config.data import CheckOptions, ExportOptions, ImportOptions, InspectOptions, SplitOptions
+from guerdon.config.data import (
+    AggregateOptions,
+    CheckOptions,
+    ExportOptions,
+    ImportOptions,
+    InspectOptions,
+    SplitOptions,
+)
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
 
 __all__ = [
+    "AggregateOptions",
     "AuditOptions",
     "BenchmarkOptions",
     "BestOfNOptions",

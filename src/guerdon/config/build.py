@@ -10,7 +10,14 @@ from pydantic import Field, ValidationError
 
 from guerdon.config.auditing import AuditOptions, BenchmarkOptions, ScoreOptions, TaxOptions
 from guerdon.config.base import Options
-from guerdon.config.data import CheckOptions, ExportOptions, ImportOptions, InspectOptions, SplitOptions
+from guerdon.config.data import (
+    AggregateOptions,
+    CheckOptions,
+    ExportOptions,
+    ImportOptions,
+    InspectOptions,
+    SplitOptions,
+)
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
 from guerdon.config.yaml_text import parse_yaml
@@ -34,6 +41,7 @@ class Config(Options):
     check: CheckOptions = Field(default_factory=CheckOptions, description="Checks of the data.")
     inspect: InspectOptions = Field(default_factory=InspectOptions, description="Looking at the data.")
     split: SplitOptions = Field(default_factory=SplitOptions, description="Train, calibrate and audit parts.")
+    aggregate: AggregateOptions = Field(default_factory=AggregateOptions, description="Many votes to one label.")
     model: ModelOptions = Field(default_factory=ModelOptions, description="The model.")
     train: TrainOptions = Field(default_factory=TrainOptions, description="Training.")
     calibrate: CalibrateOptions = Field(default_factory=CalibrateOptions, description="Calibration.")

@@ -1,4 +1,4 @@
-"""Options of data: import, convert, check, inspect, split."""
+"""Options of data: import, convert, check, inspect, split, aggregate."""
 
 from __future__ import annotations
 
@@ -146,3 +146,23 @@ class SplitOptions(Options):
     salt: str = Field(  # the name of 0.1, kept so that no split changes
         "assay", description="Changes which groups go where; the same salt gives the same split on any machine."
     )
+
+
+class AggregateOptions(Options):
+    """Turn many judgments of a pair into one label."""
+
+    method: Literal["auto", "majority", "dawid_skene", "ability"] = Field(
+        "auto",
+        description="How votes become a probability; auto is ability where named annotators judged the same pairs, else majority.",
+    )
+    left_bias: bool = Field(
+        True,
+        description="Fit how far each annotator prefers the response shown first; off where the order in the file is not the one "
+        "that they saw.",
+    )
+    weight: Literal["none", "n_eff"] = Field(
+        "none",
+        description="What multiplies a label's weight: nothing, or the number of equally able annotators that its votes are worth.",
+    )
+    draws: int = Field(1000, ge=100, description="Bootstrap draws of prompt groups per interval of the agreement.")
+    seed: Seed = Field(0, description="Seeds the draws.")

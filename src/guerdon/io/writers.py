@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import gzip
 import json
@@ -148,6 +149,25 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
             file.write(encode_json(row) + b"\n")
             count += 1
     return count
+
+
+def require_table_ending(path: str | Path) -> None:
+    """An error unless the name says that the file holds a table."""
+    if Path(path).suffix not in (".json", ".csv"):
+        raise field_error(f"{path}: the ending", ".json or .csv", Path(path).suffix, "Change the ending.")
+
+
+def write_table(path: str | Path, rows: Sequence[Mapping[str, Any]], renames: Renames | None = None) -> None:
+    """Write rows with the same keys as a JSON list or as CSV, by the path's ending; a list in a cell of CSV is joined by spaces."""
+    require_table_ending(path)
+    with atomic_write(path, "w", renames) as file:
+        if Path(path).suffix == ".json":
+            file.write(json.dumps(list(rows), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+            return
+        table = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
+        table.writeheader()
+        for row in rows:
+            table.writerow({key: " ".join(cell) if isinstance(cell, list) else cell for key, cell in row.items()})
 
 
 @contextmanager
