@@ -421,3 +421,15 @@ def test_a_few_rows_like_a_benchmarks_do_not_refuse_a_file():
 def test_a_benchmark_is_read_for_evaluation():
     (result,) = import_rows([("a:1", BENCHMARK_ROWS["RewardBench"])], ImportOptions(), for_evaluation=True)
     assert isinstance(result, Comparison)
+
+
+def test_odd_values_in_a_benchmarks_columns_do_not_stop_detection():
+    for subset in (["hep-cpp"], {}, 3):
+        assert len(take({**BENCHMARK_ROWS["RewardBench"], "subset": subset})) == 1
+
+
+def test_advice_about_missing_columns_names_no_format_whose_columns_cannot_be_mapped():
+    with pytest.raises(
+        GuerdonError, match=r"Say which is which, such as --column prompt=|For format (trl|labeled|votes|scores),"
+    ):
+        take({"prompt": "Name a metal.", "response": "Iron.", "label": 0, "meta": {}})

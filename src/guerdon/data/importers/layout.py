@@ -272,7 +272,9 @@ def _no_format(first: tuple[str, Row], columns: Mapping[str, str], importers: Ma
     missing = {
         name: [column for column in importer.columns if column not in present]
         for name, importer in reversed(list(importers.items()))  # trl before hh, which has the same columns
-        if present & set(importer.columns) and not present.issuperset(importer.columns)
+        if not importer.own_names  # no column could be mapped to theirs
+        and present & set(importer.columns)
+        and not present.issuperset(importer.columns)
     }
     names = ", ".join(show_value(str(name), 30).strip("'") for name in islice(row, MOST_NAMES))
     if missing:
