@@ -68,7 +68,8 @@ def convert(
 ) -> None:
     """Write comparisons in the format of another tool.
 
-    What that format cannot hold is counted. Rows that cannot be read or written go to a file next to the output (pairs.rejected.jsonl for pairs.jsonl), each with its reason.
+    What that format cannot hold is counted. Rows that cannot be read or written go to a file next to the output
+    (pairs.rejected.jsonl for pairs.jsonl), each with its reason.
 
     Example: guerdon convert all.jsonl pairs.parquet --to trl
     """
