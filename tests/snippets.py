@@ -76,6 +76,7 @@ def make_desk(folder: Path, base: Path) -> Path:
         guerdon.write(folder / "parts" / f"{name}.jsonl", part)
         guerdon.write(folder / "runs" / "quickstart" / f"{name}.jsonl", part)
     _write_others(folder, rows)
+    _write_exports(folder, rows)
     for seed, names in enumerate((("runs/mine/model", "runs/quickstart/model", "my-model"), ("old-model",))):
         model = guerdon.train(parts["train"], base=str(base), lr=3e-3, micro_tokens=8192, seed=seed)
         model, _ = guerdon.calibrate(model, parts["calibrate"])
@@ -106,6 +107,40 @@ def _write_others(folder: Path, rows: list[dict[str, str]]) -> None:
         folder / "replies.jsonl",
         [{"prompt": r["prompt"], "responses": [r["chosen"], r["rejected"], "I do not know."]} for r in rows[:5]],
     )
+
+
+def _write_exports(folder: Path, rows: list[dict[str, str]]) -> None:
+    """The same judgments as a spreadsheet, Argilla and Potato write them."""
+    sides = [(r["chosen"], r["rejected"]) if i % 2 else (r["rejected"], r["chosen"]) for i, r in enumerate(rows)]
+    lines = ["Question;Answer A;Answer B;Winner;Rater"]
+    lines += [
+        f'"{r["prompt"]}";"{a}";"{b}";{"BA"[i % 2]};ann' for i, (r, (a, b)) in enumerate(zip(rows, sides, strict=True))
+    ]
+    (folder / "survey.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode() + b"\r\n")
+    records = [
+        {
+            "id": f"r{i}", "fields": {"instruction": r["prompt"], "response1": a, "response2": b}, "metadata": {}, "suggestions": {},
+            "responses": {"preference": [
+                {"value": ("response2", "response1")[i % 2], "user_id": "u-ann"},
+                {"value": ("response2", "response1")[i % 2] if i % 5 else "tie", "user_id": "u-bob"},
+            ]},
+            "vectors": {}, "status": "completed", "_server_id": f"{i:032x}",
+        }
+        for i, (r, (a, b)) in enumerate(zip(rows, sides, strict=True))
+    ]  # fmt: skip
+    (folder / "argilla.json").write_text(json.dumps(records), encoding="utf-8")
+    _write_jsonl(
+        folder / "items.jsonl",
+        [
+            {"id": f"{i}", "prompt": r["prompt"], "text": list(ab)}
+            for i, (r, ab) in enumerate(zip(rows, sides, strict=True))
+        ],
+    )
+    labels = [
+        {"instance_id": f"{i}", "user_id": "ann", "labels": {"preference": {"selection": "BA"[i % 2]}}}
+        for i in range(len(rows))
+    ]
+    _write_jsonl(folder / "annotations.jsonl", labels)
 
 
 def _write_jsonl(path: Path, rows: list[dict]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from comparison_files import write_rows
 from format_rows import (
     FORMAT_ROWS,
     LLAMA_FACTORY_KTO,
@@ -14,10 +17,14 @@ from format_rows import (
     TRL_KTO_MESSAGES,
     turn,
 )
+from fuzzing import encoded
 from imports import one, preferred, reason, sides, take, turns
+from typer.testing import CliRunner
 
+from guerdon.cli.app import app
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
+from guerdon.data.files import Rejects, import_files, scorable_rows
 from guerdon.data.importers import IMPORTERS, import_rows
 from guerdon.io.schema import Rejected
 
@@ -161,3 +168,48 @@ def test_a_bad_row_leaves_the_other_rows_of_its_prompt():
 def test_a_scale_is_not_taken_for_labels_of_single_responses(row):
     with pytest.raises(GuerdonError, match="columns must fit a known format"):
         take(row)
+
+
+# ---- File kinds and commands --------------------------------------------------------------------------------------------
+
+IN_TABLES = (
+    "hh", "scores", "votes", "labeled", "shp", "helpsteer2", "trl", "trl/feedloop", "trl/openrlhf_chat", "trl/llama_factory_alpaca",
+    "trl/llama_factory_sharegpt", "llama_factory", "unpaired", "unpaired/messages", "unpaired/llama_factory",
+    "unpaired/llama_factory_sharegpt", "unpaired/swift", "argilla/flat", "label_studio/min", "label_studio/csv", "potato/flat",
+    "potato/pairs",
+)  # fmt: skip
+
+
+def rows_of(path):
+    return [row if isinstance(row, Comparison) else row.reason for row in import_files([path], ImportOptions())]
+
+
+IN_PARQUET = [name for name, rows in FORMAT_ROWS.items() if encoded(rows, "parquet") is not None]  # columns of one type
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*((n, "json") for n in FORMAT_ROWS), *((n, "parquet") for n in IN_PARQUET), *((n, "csv") for n in IN_TABLES)],
+)
+def test_every_kind_of_file_says_the_same(name, kind, tmp_path):
+    paths = [tmp_path / "rows.jsonl", tmp_path / f"rows.{kind}"]
+    for path in paths:
+        path.write_bytes(encoded(FORMAT_ROWS[name], path.suffix[1:]))
+    assert rows_of(paths[0]) == rows_of(paths[1])
+
+
+@pytest.mark.parametrize("name", FORMAT_ROWS)
+def test_check_split_and_score_take_every_format_without_an_import(name, tmp_path):
+    path = write_rows(tmp_path / "rows.jsonl", *FORMAT_ROWS[name])
+    usable = [row for row in import_files([path], ImportOptions()) if isinstance(row, Comparison)]
+    for command in (["check", str(path)], ["split", str(path), "--out", str(tmp_path / "parts")]):
+        done = CliRunner().invoke(app, ["--quiet", *command])
+        assert done.exit_code in (0, 1), (command, done.output)
+        assert not isinstance(done.exception, GuerdonError), command
+    parts = [
+        json.loads(line) for part in (tmp_path / "parts").glob("*.jsonl") for line in part.read_text().splitlines()
+    ]
+    assert len(parts) == len(usable)
+    rejects = Rejects()
+    scorable = list(scorable_rows([path], ImportOptions(), rejects))
+    assert scorable or rejects.count

@@ -6,21 +6,19 @@ are the user's own in all of these tools, so they are recognized by how such thi
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from guerdon.contracts import Comparison, GuerdonError, Preference, Response, response_identity
-from guerdon.data.importers.columns import Row, join_sides, refuse_empty, to_prompt, to_response, whole_prompt
+from guerdon.data.importers.columns import Row, join_sides, list_in, refuse_empty, to_prompt, to_response, whole_prompt
 from guerdon.data.importers.judgments import Judgment, judged
 from guerdon.data.importers.reading import Reading
 from guerdon.errors import field_error
 from guerdon.io.messages import messages_in
 
-__all__ = ["Answer", "Answers", "compare", "labels_of_answers", "list_in", "names_of"]
+__all__ = ["Answer", "Answers", "compare", "labels_of_answers", "names_of"]
 
 LONGEST_LABEL = 40  # characters
 NOT_JUDGED = "answers that are no judgments, because they were skipped, discarded or not submitted"
@@ -125,19 +123,6 @@ def labels_of_answers(row: Row) -> list[object]:
         return [a.value for a in chosen[_label(row, chosen)].answers if _side_of(a.value, sides) is None]
     except GuerdonError:  # the row is rejected with this reason when it is read
         return []
-
-
-def list_in(value: object) -> Any:
-    """The list or object that a cell of a table holds, as JSON or as Python prints it; any other value as it is."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
-        return value
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            parsed = parse(value)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            continue
-        return parsed if isinstance(parsed, list | dict) else value
-    return value
 
 
 def names_of(row: Row) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -67,6 +69,19 @@ def required(row: Row, key: str) -> Any:
 def required_list(row: Row, key: str) -> list[Any]:
     """The column's value, a list."""
     return list(as_list(required(row, key), key, "a list"))
+
+
+def list_in(value: object) -> Any:
+    """The list or object that a cell of a table holds, as JSON or as Python prints it; any other value as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            parsed = parse(value)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return parsed if isinstance(parsed, list | dict) else value
+    return value
 
 
 # ---- Prompts and responses -----------------------------------------------------------------------------------------

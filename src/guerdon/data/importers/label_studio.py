@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from guerdon.contracts import Comparison, GuerdonError
-from guerdon.data.importers.answers import Answer, Answers, compare, list_in
-from guerdon.data.importers.columns import Row
+from guerdon.data.importers.answers import Answer, Answers, compare
+from guerdon.data.importers.columns import Row, list_in
 from guerdon.data.importers.reading import Reading
 from guerdon.errors import field_error
 from guerdon.io.fields import as_list, is_absent

@@ -10,7 +10,7 @@ from typing import Any
 
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
-from guerdon.data.importers.columns import COLUMNS, MEDIA, SHARED, Row
+from guerdon.data.importers.columns import COLUMNS, MEDIA, SHARED, Row, list_in
 from guerdon.data.importers.plain_text import as_transcript
 from guerdon.data.importers.reading import Reading
 from guerdon.errors import did_you_mean, show_value
@@ -36,6 +36,7 @@ KNOWN_SCALES = {
 # Columns of these names may hold what a format uses, whatever their type.
 KNOWN_COLUMNS = frozenset((*COLUMNS, *MEDIA, *PROMPTS, "input", *(name for pair in PAIRS for name in pair), *LABELS))
 _TEXT_OR_MESSAGES = ("prompt", "chosen", "rejected", "first", "second", "response_a", "response_b", "history")
+_LISTS = ("responses", "scores", "votes", "history")  # a table holds them as JSON or as Python prints them
 _MESSAGE_KEYS = {"role", "from", "content", "value", "tool_calls", "tool_call_id", "name", "text"}
 _NESTED_KEYS = dict.fromkeys((*_TEXT_OR_MESSAGES, "responses"), _MESSAGE_KEYS) | {
     "votes": {"annotator", "label", "strength", "rationale"}
@@ -121,6 +122,9 @@ class Layout:
         for key in _TEXT_OR_MESSAGES:
             if key in renamed:
                 renamed[key] = messages_in(renamed[key], key)
+        for key in _LISTS:
+            if key in renamed:
+                renamed[key] = list_in(renamed[key])
         if isinstance(renamed.get("responses"), list):
             renamed["responses"] = [messages_in(v, f"responses[{i}]") for i, v in enumerate(renamed["responses"])]
         return renamed

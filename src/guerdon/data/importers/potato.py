@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from guerdon.contracts import Comparison, Preference
-from guerdon.data.importers.answers import Answer, Answers, compare, list_in
-from guerdon.data.importers.columns import Row
+from guerdon.data.importers.answers import Answer, Answers, compare
+from guerdon.data.importers.columns import Row, list_in
 from guerdon.data.importers.reading import Reading
 from guerdon.io.fields import to_number
 

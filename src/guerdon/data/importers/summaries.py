@@ -72,11 +72,15 @@ def _summary(value: Mapping[str, Any], i: int) -> Response:
 def _text(row: Row) -> str:
     """What is summarized, in the layout in which OpenAI's models read a post."""
     info = required(row, "info")
-    post = info.get("post", info.get("article")) if isinstance(info, Mapping) else None
+    post = (
+        next((info[name] for name in ("post", "article") if not is_absent(info.get(name))), None)
+        if isinstance(info, Mapping)
+        else None
+    )
     if not isinstance(post, str) or not post.strip():
         raise field_error("info", "an object with the text of a post or an article", info)
     if is_absent(info.get("subreddit")):
         title = "" if is_absent(info.get("title")) else f"Title: {info['title']}\n\n"
-        return f"{title}Article:\n\n{post}\n\nTL;DR:" if "article" in info else f"{title}{post}\n\nTL;DR:"
+        return f"{title}Article:\n\n{post}\n\nTL;DR:" if is_absent(info.get("post")) else f"{title}{post}\n\nTL;DR:"
     title = info.get("title") or ""
     return f"SUBREDDIT: r/{info['subreddit']}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"

@@ -21,7 +21,7 @@ def from_swift(row: Row) -> Comparison:
 
     The chosen response is what follows the last turn of the user; the rejected one stands in its place. margin becomes the strength.
     """
-    if row.get("rejected_messages") is not None:
+    if row.get("rejected_messages"):
         pair = {
             "chosen": messages_in(required(row, "messages"), "messages"),
             "rejected": _messages(row, "rejected_messages"),
@@ -29,8 +29,8 @@ def from_swift(row: Row) -> Comparison:
         prompt, better, worse = prompt_and_responses({**row, "prompt": None, **pair}, "chosen", "rejected")
         return to_pair(row, prompt, better, worse)
     rejected = to_response(messages_in(required(row, "rejected_response"), "rejected_response"), "rejected_response")
-    if row.get("messages") is None:
-        name = next((name for name in QUERIES if row.get(name) is not None), "messages")
+    if not row.get("messages"):
+        name = next((name for name in QUERIES if row.get(name)), "messages")
         prompt = whole_prompt(row, to_prompt(messages_in(required(row, name), name)))
         return to_pair(row, prompt, to_response(required(row, "response"), "response"), rejected)
     turns = to_messages(_messages(row, "messages"), "messages")
@@ -42,8 +42,8 @@ def from_swift(row: Row) -> Comparison:
 
 def is_swift(row: Row) -> bool:
     """Whether a row has a whole conversation, or a query and a response, and what was rejected."""
-    has_rejected = any(row.get(key) is not None for key in ("rejected_response", "rejected_messages"))
-    return has_rejected and any(row.get(key) is not None for key in ("messages", "response"))
+    has_rejected = any(row.get(key) for key in ("rejected_response", "rejected_messages"))
+    return has_rejected and any(row.get(key) for key in ("messages", "response"))
 
 
 def _messages(row: Row, key: str) -> Any:

@@ -83,7 +83,7 @@ def is_unpaired(row: Row) -> bool:
     if label is None or any(name in row for name in ("chosen", "first", "responses", "rejected", "rejected_response")):
         return False
     if _first(row, CONVERSATIONS) is not None and _first(row, ("completion",)) is None:
-        return isinstance(label, bool) or "kto_tag" in row
+        return isinstance(label, bool) or "kto_tag" in row or str(label).strip().casefold() in ("true", "false")
     is_flag = isinstance(label, bool) or str(label).strip().casefold() in WORDS
     has_tag = "kto_tag" in row or _first(row, ("completion",)) is not None or isinstance(label, bool)
     return is_flag and has_tag and _first(row, RESPONSES) is not None
@@ -155,4 +155,6 @@ def _is_good(row: Row) -> bool:
 
 
 def _first(row: Row, names: Sequence[str]) -> Any:
-    return next((row[name] for name in names if row.get(name) is not None), None)
+    """The value of the first of these columns that has one; "" where all are empty or absent, of which one is empty."""
+    values = [row[name] for name in names if row.get(name) is not None]
+    return next((value for value in values if value != ""), values[0] if values else None)
