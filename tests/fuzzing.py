@@ -130,7 +130,10 @@ def _occurs(text: str, leaves: Sequence[str]) -> bool:
     if any(text in leaf for leaf in leaves):
         return True
     starts = [leaf for leaf in leaves if leaf and text.startswith(leaf)]
-    return any(text[len(leaf) :].removeprefix("\n") in other for leaf in starts for other in leaves)
+    ends = [leaf for leaf in leaves if leaf and text.endswith(leaf)]
+    return any(text[len(leaf) :].removeprefix("\n") in other for leaf in starts for other in leaves) or any(
+        text[: -len(leaf)] in other for leaf in ends for other in leaves
+    )
 
 
 def _leaves(value: Any) -> list[str]:
