@@ -86,7 +86,7 @@ def make_desk(folder: Path, base: Path) -> Path:
 
 
 def _write_others(folder: Path, rows: list[dict[str, str]]) -> None:
-    """The same judgments as a table and as votes, those of simulated annotators, and replies without a judgment."""
+    """The same judgments as a table and as votes, those of simulated annotators, replies to judge, and picks with answers."""
     import guerdon
     from guerdon.data.simulated import SimulatedAnnotator, simulate_judgments, simulate_pairs
 
@@ -107,6 +107,15 @@ def _write_others(folder: Path, rows: list[dict[str, str]]) -> None:
         folder / "replies.jsonl",
         [{"prompt": r["prompt"], "responses": [r["chosen"], r["rejected"], "I do not know."]} for r in rows[:5]],
     )
+
+    pool = judged_pairs(150, seed=1)
+    _write_jsonl(
+        folder / "candidates.jsonl",
+        [{"prompt": r["prompt"], "responses": [r["chosen"], r["rejected"], "I do not know."]} for r in pool],
+    )
+    picks = guerdon.select(folder / "candidates.jsonl", num=20, seed=1)
+    _write_jsonl(folder / "answered.jsonl", [{**row, "preference": {"q": 1.0}} for row in picks.train])
+    _write_jsonl(folder / "answered.test.jsonl", [{**row, "preference": {"q": 1.0}} for row in picks.test])
 
 
 def _write_exports(folder: Path, rows: list[dict[str, str]]) -> None:

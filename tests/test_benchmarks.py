@@ -102,6 +102,12 @@ def test_the_gpu_benchmark_runs(tiny_dir, tmp_path):
     assert cases["tiny/full"]["runs"]["ours"]["losses"][0] > 0
 
 
+def test_the_selection_benchmark_runs(tiny_dir, tmp_path):
+    case = smoke("selection.py", tiny_dir, tmp_path / "out.json")["smoke"]
+    assert set(case["accuracy"]) == {"random", "entropy", "d_optimal", "d_optimal_half"}
+    assert all(0 < cell["mean"] < 1 for cells in case["accuracy"].values() for cell in cells)
+
+
 def test_every_benchmark_runs_here_but_the_one_that_takes_an_hour():
     modules, takes_an_hour = {"measure", "rows"}, {"hh_accuracy"}
     scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - takes_an_hour
@@ -115,4 +121,5 @@ def test_every_benchmark_runs_here_but_the_one_that_takes_an_hour():
         "uncertainty",
         "gpu",
         "coverage",
+        "selection",
     }

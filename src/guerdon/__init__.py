@@ -20,6 +20,7 @@ _NAMES = {
         "write",
     ),
     "guerdon.api.conversion": ("convert",),
+    "guerdon.api.selection": ("select",),
     "guerdon.api.training": ("train",),
     "guerdon.api.ensembles": (
         "ensemble",
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from guerdon.api.pipeline import quickstart
     from guerdon.api.saved_models import doctor, load, save
     from guerdon.api.scoring import score
+    from guerdon.api.selection import select
     from guerdon.api.training import train
     from guerdon.api.uncertainty import measure_uncertainty
     from guerdon.config import Config

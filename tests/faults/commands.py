@@ -35,6 +35,12 @@ WRITERS = {
         "aggregate e.jsonl --out new/labels.jsonl",
     ),
     "split": Writer("split d.jsonl --out new", ("new/*",), "split e.jsonl --out new"),
+    "select": Writer(
+        "select d.jsonl --out new/p.jsonl --num 12 select.test_share=0.3 --strategy d_optimal_half --model a",
+        ("new/p.*",),
+        "select e.jsonl --out new/p.jsonl --num 12",
+        points=4,
+    ),
     "score": Writer("score a --data d.jsonl --out new/s.jsonl", ("new/s.*",), "score b --data e.jsonl --out new/s.jsonl"),
     "calibrate": Writer("calibrate a --data d.jsonl", ("a/*",), points=2),
     "calibrate to a copy": Writer(

@@ -10,6 +10,7 @@ from guerdon.cli import (  # noqa: F401, I001
     inspection,
     conversion,
     aggregate,
+    selection,
     training,
     calibration,
     auditing,

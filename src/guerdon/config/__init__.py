@@ -9,6 +9,7 @@ from guerdon.config.data import (
     ExportOptions,
     ImportOptions,
     InspectOptions,
+    SelectOptions,
     SplitOptions,
 )
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
@@ -31,6 +32,7 @@ __all__ = [
     "PolicyOptions",
     "QuickstartOptions",
     "ScoreOptions",
+    "SelectOptions",
     "SplitOptions",
     "TaxOptions",
     "TrainOptions",

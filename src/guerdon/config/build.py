@@ -16,6 +16,7 @@ from guerdon.config.data import (
     ExportOptions,
     ImportOptions,
     InspectOptions,
+    SelectOptions,
     SplitOptions,
 )
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
@@ -42,6 +43,7 @@ class Config(Options):
     inspect: InspectOptions = Field(default_factory=InspectOptions, description="Looking at the data.")
     split: SplitOptions = Field(default_factory=SplitOptions, description="Train, calibrate and audit parts.")
     aggregate: AggregateOptions = Field(default_factory=AggregateOptions, description="Many votes to one label.")
+    select: SelectOptions = Field(default_factory=SelectOptions, description="Which comparisons to label next.")
     model: ModelOptions = Field(default_factory=ModelOptions, description="The model.")
     train: TrainOptions = Field(default_factory=TrainOptions, description="Training.")
     calibrate: CalibrateOptions = Field(default_factory=CalibrateOptions, description="Calibration.")

@@ -1,4 +1,4 @@
-"""Options of data: import, convert, check, inspect, split, aggregate."""
+"""Options of data: import, convert, check, inspect, split, aggregate, select."""
 
 from __future__ import annotations
 
@@ -166,3 +166,34 @@ class AggregateOptions(Options):
     )
     draws: int = Field(1000, ge=100, description="Bootstrap draws of prompt groups per interval of the agreement.")
     seed: Seed = Field(0, description="Seeds the draws.")
+
+
+class SelectOptions(Options):
+    """Pick the comparisons to label next."""
+
+    num: int = Field(500, ge=1, description="Comparisons to pick, those of the test stream included.")
+    strategy: Literal["random", "d_optimal_half"] = Field(
+        "random",
+        description="How they are picked: at random, or partly where a label tells the model most (d_optimal_half).",
+    )
+    random_share: float = Field(
+        0.5, ge=0.2, le=1, description="Share of an active batch that is picked at random all the same."
+    )
+    test_share: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of prompt groups, and of the picks, that form the test stream: random, never picked actively.",
+    )
+    per_prompt: int = Field(
+        1, ge=1, description="Maximum pairs of one prompt group in each of the active and the random part."
+    )
+    subsample: int = Field(
+        8000, ge=1, le=20_000, description="Candidates, drawn at random, that the model reads for active picks."
+    )
+    dimension: int = Field(512, ge=1, le=4096, description="Wider features are projected to this dimension at random.")
+    ridge: float = Field(
+        1.0, gt=0, description="Prior precision of the head, for features scaled to a mean square of 1."
+    )
+    round: int = Field(1, ge=1, description="Number of the labeling round, stored with each pick; each draws anew.")
+    seed: Seed = Field(0, description="Of every random draw.")

@@ -68,8 +68,13 @@ def write_rejected(path: str | Path, rejected: Iterable[Rejected]) -> int:
 
 def rejected_path(out: str | Path) -> Path:
     """Where the rejected rows of an output go: next to it and named after it, so that two outputs share no such file."""
+    return beside(out, "rejected")
+
+
+def beside(out: str | Path, name: str) -> Path:
+    """A second output: all.NAME.jsonl for all.jsonl."""
     path = Path(out)
-    return path.with_name(f"{path.name.removesuffix('.jsonl')}.rejected.jsonl")
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.{name}.jsonl")
 
 
 def refuse_to_replace(inputs: Iterable[str | Path], outputs: Iterable[str | Path]) -> None:
@@ -168,6 +173,15 @@ def write_table(path: str | Path, rows: Sequence[Mapping[str, Any]], renames: Re
         table.writeheader()
         for row in rows:
             table.writerow({key: " ".join(cell) if isinstance(cell, list) else cell for key, cell in row.items()})
+
+
+def write_jsonl_together(files: Mapping[str | Path, Iterable[Mapping[str, Any]]]) -> None:
+    """Write the rows of each file; all files get their names once they are complete, or none does."""
+    with renamed_together() as renames:
+        for path, rows in files.items():
+            with atomic_write(path, "wb", renames) as file:
+                for row in rows:
+                    file.write(encode_json(row) + b"\n")
 
 
 @contextmanager

@@ -281,7 +281,9 @@ def _no_format(first: tuple[str, Row], columns: Mapping[str, str], importers: Ma
         and not present.issuperset(importer.columns)
     }
     names = ", ".join(show_value(str(name), 30).strip("'") for name in islice(row, MOST_NAMES))
-    if missing:
+    if "selection" in present and "responses" in present:
+        advice = 'Picks must be labeled first: add a preference, such as {"q": 1} where the first response is better.'
+    elif missing:
         name = min(missing, key=lambda name: len(missing[name]))
         flags = " ".join(f"--column {column}=NAME" for column in missing[name])
         advice = f"For format {name}, say which columns are missing: {flags}."

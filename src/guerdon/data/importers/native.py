@@ -8,8 +8,11 @@ from guerdon.io.schema import comparison_from_row
 
 
 def from_native(row: Row) -> Comparison:
-    """{prompt, tools?, responses, preference, ...}: what `guerdon.write` writes; see io/schema.py."""
-    return comparison_from_row(row)
+    """{prompt, tools?, responses, preference, ...}: what `guerdon.write` writes; see io/schema.py.
+
+    A pick of `select` becomes such a row once it has a preference; how it was picked stays with the picks.
+    """
+    return comparison_from_row({key: value for key, value in row.items() if key != "selection"})
 
 
 def is_native(row: Row) -> bool:

@@ -1,0 +1,1 @@
+"""Which comparisons to label next: unlabeled rows in, picks with their propensities out."""
