@@ -81,7 +81,7 @@ def check_file(path: Path, options: ImportOptions) -> str:
         return "error"
     rows = list(read_rows(path, options))
     if path.suffix == ".jsonl":
-        assert len(rows) >= sum(1 for line in path.read_bytes().split(b"\n") if line.strip(b" \t\r\n\xef\xbb\xbf,"))
+        assert len(rows) >= sum(map(_is_object, path.read_bytes().split(b"\n"))), "a line that is an object is a row"
     name = lines[0].partition("format: ")[2].partition(" ")[0].strip(",") if lines else "native"
     if IMPORTERS[name].join is None:
         places = {place for place, _ in rows}
@@ -107,6 +107,13 @@ def _imported(path: Path, options: ImportOptions, lines: list[str]) -> tuple[lis
         return list(import_files([path], options, lines.append)), None
     except GuerdonError as error:
         return [], str(error)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _place(result: Comparison | Rejected) -> str:

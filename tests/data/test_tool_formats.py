@@ -212,7 +212,7 @@ def test_annotations_of_one_task_have_their_own_ids():
         (
             task(1, {"prompt": "x", "items": [{"id": "1", "body": "a"}, {"id": "2", "body": "b"}]},
                  annotation(1, result("ranker", {"ranker": {"good": ["1"], "bad": ["2"]}}, "rank"))),
-            "must be one ranked list, got the buckets good, bad, whose order is not in the export",
+            "must be one ranked list, got the buckets 'good', 'bad', whose order is not in the export",
         ),
     ],
 )  # fmt: skip
@@ -259,7 +259,7 @@ def test_prodigys_accepted_options_are_above_the_others():
     options = [{"id": i, "text": text} for i, text in enumerate(("Iron.", "Wood.", "Steel.", "Wool."))]
     row = {**PRODIGY[0], "options": options, "accept": [0, 2]}
     assert one(row).ranks == (0, -1, 0, -1)
-    assert "accept must be a list of ids of the options (0, 1, 2, 3), got [7]" in reason({**row, "accept": [7]})
+    assert "accept must be a list of ids of the options ('0', '1', '2', '3'), got [7]" in reason({**row, "accept": [7]})
 
 
 def test_messages_in_a_field_are_read_as_messages():

@@ -9,17 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from guerdon.contracts import Comparison, GuerdonError, Preference, Response, response_identity
 from guerdon.data.importers.columns import Row, join_sides, list_in, refuse_empty, to_prompt, to_response, whole_prompt
 from guerdon.data.importers.judgments import Judgment, judged
 from guerdon.data.importers.reading import Reading
-from guerdon.errors import field_error
+from guerdon.errors import field_error, show_value
 from guerdon.io.messages import messages_in
 
 __all__ = ["Answer", "Answers", "compare", "labels_of_answers", "names_of"]
 
+MOST_NAMES = 12  # in an error
 LONGEST_LABEL = 40  # characters
 NOT_JUDGED = "answers that are no judgments, because they were skipped, discarded or not submitted"
 PROMPTS = (
@@ -210,7 +212,7 @@ def _is_short(value: object) -> bool:
 
 
 def _several(names: Iterable[str]) -> GuerdonError:
-    return GuerdonError(f"one question must be the preference, got {', '.join(names)}. Say which: --column label=NAME.")
+    return GuerdonError(f"one question must be the preference, got {_shown(names)}. Say which: --column label=NAME.")
 
 
 # ---- From answers to judgments -----------------------------------------------------------------------------------------
@@ -248,7 +250,7 @@ def _rated(row: Row, ratings: Mapping[str, Answers], reasons: Mapping[str | None
         judgments.append(Judgment(Preference(groups=groups), annotator, reasons.get(annotator)))
     if not judgments:
         raise GuerdonError(
-            f"{', '.join(values)} must all be rated by one annotator, got none who rated them all. Drop the row."
+            f"{_shown(values)} must all be rated by one annotator, got none who rated them all. Drop the row."
         )
     return _judged(row, sides, judgments, reading)
 
@@ -272,7 +274,9 @@ def _judged(row: Row, sides: Sequence[_Side], judgments: Sequence[Judgment], rea
     )
     refuse_empty({side.name: response for side, response in zip(sides, responses, strict=True)})
     if len({response_identity(response) for response in responses}) == 1:
-        raise GuerdonError(f"{' and '.join(s.name for s in sides)} must differ, got identical responses. Drop the row.")
+        raise GuerdonError(
+            f"{_shown((s.name for s in sides), ' and ')} must differ, got identical responses. Drop the row."
+        )
     strength = judgments[0].preference.strength if len(judgments) == 1 else None
     return judged(row, prompt, tuple(responses), judgments, reading, strength)
 
@@ -290,7 +294,7 @@ def _named(row: Row, names: Iterable[str]) -> list[_Side]:
         given = {_plain(name): (name, row[name]) for name in names_of(row)}
     unknown = [name for key, name in wanted.items() if key not in given]
     if unknown:
-        known = ", ".join(name for name, _ in list(given.values())[:12])
+        known = _shown(name for name, _ in given.values())
         raise GuerdonError(
             f"the ranking must name texts of the item ({known}), got {unknown[0]!r}. Correct or drop the row."
         )
@@ -320,7 +324,7 @@ def _pair(row: Row) -> list[_Side]:
         values = _paired(row) or _listed(row)
     if not values:
         raise GuerdonError(
-            f"two texts must be the responses, got {', '.join(names_of(row)[:12])}. "
+            f"two texts must be the responses, got {_shown(names_of(row))}. "
             "Say which they are: --column first=NAME --column second=NAME."
         )
     return [_Side(name, to_response(messages_in(value, name), name)) for name, value in values.items()]
@@ -335,7 +339,7 @@ def _paired(row: Row) -> dict[str, Any]:
         if key.endswith(a) and len(key) > len(a) and key.removesuffix(a) + b in names
     ]
     if len(pairs) > 1:
-        shown = "; ".join(" and ".join(pair) for pair in pairs)
+        shown = "; ".join(_shown(pair, " and ") for pair in pairs)
         raise GuerdonError(
             f"two texts must be the responses, got {shown}. Say which: --column first=NAME --column second=NAME."
         )
@@ -357,10 +361,13 @@ def _prompt_name(row: Row, sides: Sequence[_Side]) -> str | None:
             names[:1] or [name for name in ("context", "text", "document") if row.get(name) and name not in used][:1]
         )
     if len(names) > 1:
-        raise GuerdonError(
-            f"one text must be the prompt, got {', '.join(names)}. Say which: --column prompt={names[0]}."
-        )
+        raise GuerdonError(f"one text must be the prompt, got {_shown(names)}. Say which: --column prompt={names[0]}.")
     return names[0] if names else None
+
+
+def _shown(names: Iterable[str], between: str = ", ") -> str:
+    """Names of columns in an error: on one line, whatever they hold, and not too many."""
+    return between.join(show_value(name, 30).strip("'") for name in islice(names, MOST_NAMES))
 
 
 def _plain(name: str) -> str:

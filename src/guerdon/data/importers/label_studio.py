@@ -9,7 +9,7 @@ from guerdon.contracts import Comparison, GuerdonError
 from guerdon.data.importers.answers import Answer, Answers, compare
 from guerdon.data.importers.columns import Row, list_in
 from guerdon.data.importers.reading import Reading
-from guerdon.errors import field_error
+from guerdon.errors import field_error, show_value
 from guerdon.io.fields import as_list, is_absent
 
 ABOUT = (
@@ -103,8 +103,9 @@ def _ranking(value: object, field: str) -> list[str]:
         raise field_error(field, "a list of ids, or an object of such lists", value)
     ranked = {name: ids for name, ids in buckets.items() if name != UNRANKED and ids}
     if len(ranked) > 1:
+        names = ", ".join(show_value(str(name), 20) for name in ranked)
         raise GuerdonError(
-            f"{field} must be one ranked list, got the buckets {', '.join(map(str, ranked))}, whose order is not in the export. "
+            f"{field} must be one ranked list, got the buckets {names}, whose order is not in the export. "
             "Drop the row, or rank within one list."
         )
     ids = next(iter(ranked.values()), ())

@@ -16,7 +16,7 @@ from guerdon.data.importers.columns import (
     to_response,
     whole_prompt,
 )
-from guerdon.errors import field_error
+from guerdon.errors import field_error, show_value
 from guerdon.io.fields import is_absent
 from guerdon.io.messages import messages_in
 
@@ -36,7 +36,9 @@ def from_prodigy(row: Row) -> Comparison:
     ids = [str(option["id"]) for option in options]
     chosen = {str(name) for name in accepted}
     if not chosen or not chosen <= set(ids) or len(set(ids)) < len(ids):
-        raise field_error("accept", f"a list of ids of the options ({', '.join(ids[:8])})", accepted)
+        raise field_error(
+            "accept", f"a list of ids of the options ({', '.join(show_value(name, 20) for name in ids[:8])})", accepted
+        )
     value = messages_in(row["prompt"] if not is_absent(row.get("prompt")) else required(row, "text"), "text")
     given = [to_response(option.get("text"), f"options[{i}].text") for i, option in enumerate(options)]
     prompt, responses = join_sides(whole_prompt(row, to_prompt(value)), given, value)
