@@ -92,7 +92,7 @@ class Distributions(Check):
     def _add_responses(self, row: Row) -> None:
         for response, identity, length in zip(row.comparison.responses, row.identities, row.lengths, strict=True):
             self.characters[range_of(length, EDGES)] += 1
-            self.words[range_of(sum(1 for _ in WORD.finditer(response.text)), EDGES)] += 1
+            self.words[range_of(len(WORD.findall(response.text)), EDGES)] += 1
             if response.author:
                 self.models.add(response.author)
             self._prompt.append(row.exact_prompt)
