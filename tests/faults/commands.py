@@ -26,6 +26,7 @@ TRAIN = "--base tiny train.max_steps=3 train.save_every=1 train.batch_size=4"
 WRITERS = {
     "import": Writer("import d.jsonl --out new/x.jsonl", ("new/x.*",), "import e.jsonl --out new/x.jsonl"),
     "import to Parquet": Writer("import d.jsonl --out new/x.parquet", ("new/x.*",)),
+    "check --fix": Writer("check d.jsonl --fix new/x.jsonl", ("new/x.*",), "check e.jsonl --fix new/x.jsonl", points=4),
     "inspect": Writer("inspect d.jsonl --html new/page.html", ("new/*",), "inspect e.jsonl --html new/page.html", points=4),
     "convert": Writer("convert d.jsonl new/x.jsonl", ("new/x.*",), "convert e.jsonl new/x.jsonl"),
     "convert to Parquet": Writer("convert d.jsonl new/x.parquet --to nemo-rl", ("new/x.*",)),

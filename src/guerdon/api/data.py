@@ -17,6 +17,7 @@ from guerdon.config import (
 )
 from guerdon.contracts import (
     Comparison,
+    Prompt,
     Report,
 )
 from guerdon.io import writers
@@ -69,18 +70,56 @@ def check(
     comparisons: Iterable[Comparison],
     *,
     against: Mapping[str, Iterable[Comparison]] | None = None,
+    evaluations: Mapping[str, Sequence[Prompt]] | None = None,
     tokens: Any = None,
     rejects: Rejects | None = None,
     **options: Any,
 ) -> Report:
     """What is wrong with these comparisons, and which of them are in `against` too. Keywords are CheckOptions.
 
-    tokens: a function from prompt and response to what a model would read, from `token_counter`. rejects: rows that could
-    not be read, from `stream_comparisons`.
+    evaluations: prompts that must not be trained on, by the name of their set, from `read_prompts`. tokens: a function from
+    prompt and response to what a model would read, from `token_counter`. rejects: rows that could not be read, from
+    `stream_comparisons`.
     """
     from guerdon.data.checks import check as run_check
 
-    return run_check(comparisons, make(CheckOptions, options), against=against or {}, tokens=tokens, rejects=rejects)
+    chosen = make(CheckOptions, options)
+    return run_check(
+        comparisons, chosen, against=against or {}, evaluations=evaluations, tokens=tokens, rejects=rejects
+    )
+
+
+def fix(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    imports: ImportOptions,
+    *,
+    against: Mapping[str, Iterable[Comparison]] | None = None,
+    evaluations: Mapping[str, Sequence[Prompt]] | None = None,
+    tokens: Any = None,
+    **options: Any,
+) -> tuple[Report, dict[str, int], list[str]]:
+    """Write the comparisons of files without their faults to `out`, and what was done to which row to `fixes_path(out)`.
+
+    Returns the report of the files as they are, how many rows were kept, merged and dropped, and the titles of errors that no
+    row's change repairs. Keywords are CheckOptions; the others are as in `check`.
+    """
+    from guerdon.data.checks.contract import Data
+    from guerdon.data.files import Rejects, count_rejects, import_files
+    from guerdon.data.fixes import Fixer
+
+    rejects, is_first = Rejects(), True
+
+    def read_rows() -> Iterator[Any]:
+        nonlocal is_first
+        rows = import_files(sources, imports, note if is_first else lambda line: None)
+        counted = count_rejects(rows, rejects) if is_first else rows
+        is_first = False
+        return counted
+
+    data = Data(make(CheckOptions, options), tokens, rejects, tuple(against or ()), evaluations)
+    fixer = Fixer(read_rows, data, against)
+    return fixer.report, writers.write_fixed(out, fixer.rows()), fixer.remaining_errors
 
 
 class ComparisonFiles:

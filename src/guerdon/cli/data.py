@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ from guerdon.cli.options import (
 from guerdon.cli.output import exit_on_errors, note, print_facts, print_report
 
 IMPORTED = Destination("file", ("NAME.rejected.jsonl",))
+FIXED = Destination("file", ("NAME.fixes.jsonl",))
 PARTS_FOLDER = Destination("folder", ("train.jsonl", "calibrate.jsonl", "audit.jsonl"))
 
 
@@ -88,30 +89,54 @@ def check(
             show_default=False,
         ),
     ] = None,
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--benchmark", help="File of prompts that must not be trained on; repeatable.", show_default=False
+        ),
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option("--fix", help="Write the data without these faults: .jsonl, .jsonl.gz or .parquet."),
+        FIXED,
+    ] = None,
     config: ConfigFile = None,
     json: AsJson = False,
 ) -> None:
     """Find what is wrong with comparisons before training on them.
 
-    Duplicates, contradictions, leaks between parts, empty or identical responses, length imbalance. Exit 1 on errors.
+    Duplicates, contradictions, leaks between parts, public benchmarks' prompts, template leakage, empty or identical responses,
+    length imbalance and more. Exit 1 on errors. --fix drops or merges the rows, and says row by row what it did in
+    NAME.fixes.jsonl next to the output.
 
     Example: guerdon check parts/train.jsonl --against parts/audit.jsonl
     """
-    from guerdon.api.data import check as check_comparisons
-    from guerdon.api.data import stream_comparisons, token_counter
+    from guerdon.api import data as api
     from guerdon.data.files import Rejects
+    from guerdon.io import writers
+    from guerdon.io.readers import read_prompts
 
     files, overrides = split_words(data)
     settings = settings_from(config, None, overrides, model=given_options(base=model), imports=rows.given())
-    others = {name: stream_comparisons([name], settings.imports) for name in against or []}
-    tokens = token_counter(settings.model) if model else None
-    rejects = Rejects()
-    comparisons = stream_comparisons(files, settings.imports, rejects)
-    report = check_comparisons(
-        comparisons, against=others, tokens=tokens, rejects=rejects, **settings.check.model_dump()
-    )
+    given: dict[str, Any] = {
+        "against": {name: api.stream_comparisons([name], settings.imports) for name in against or []},
+        "evaluations": {name: read_prompts(name) for name in benchmark or []},
+        "tokens": api.token_counter(settings.model) if model else None,
+        **settings.check.model_dump(),
+    }
+    if fix is None:
+        rejects = Rejects()
+        report = api.check(api.stream_comparisons(files, settings.imports, rejects), rejects=rejects, **given)
+        print_report(report, json)
+        exit_on_errors(report)
+        return
+    report, counts, remaining = api.fix(files, fix, settings.imports, **given)
     print_report(report, json)
-    exit_on_errors(report)
+    number = ", ".join(f"{count:,} {action}" for action, count in counts.items())
+    note(f"rows: {number}. {fix} is the result; {writers.fixes_path(fix)} says what was done.")
+    if remaining:
+        note(f"not repaired: {', '.join(remaining)}")
+        raise typer.Exit(1)
 
 
 @app.command()

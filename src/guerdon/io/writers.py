@@ -77,6 +77,35 @@ def beside(out: str | Path, name: str) -> Path:
     return path.with_name(f"{path.name.removesuffix('.jsonl')}.{name}.jsonl")
 
 
+def fixes_path(out: str | Path) -> Path:
+    """Where it stands what was done to each row of a cleaned file: next to it and named after it."""
+    path = Path(out)
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.fixes.jsonl")
+
+
+def write_fixed(out: str | Path, rows: Iterable[Comparison | Mapping[str, str]]) -> dict[str, int]:
+    """Write comparisons to `out` and other rows, which say what was done, to `fixes_path(out)`; returns counts by action.
+
+    Both files get their names once both are complete; GuerdonError where no comparison is left.
+    """
+    counts = {"kept": 0, "dropped": 0, "merged": 0}
+    with renamed_together() as renames, ExitStack() as stack:
+        write = stack.enter_context(comparison_writer(out, renames))
+        log = stack.enter_context(atomic_write(fixes_path(out), "wb", renames))
+        for row in rows:
+            if isinstance(row, Comparison):
+                write(row)
+                counts["kept"] += 1
+            else:
+                log.write(encode_json(row) + b"\n")
+                counts[row["action"]] += 1
+        if not counts["kept"]:
+            raise GuerdonError(
+                f"{out}: no comparison is left without a fault. Read what check says, and correct the source."
+            )
+    return counts
+
+
 def refuse_to_replace(inputs: Iterable[str | Path], outputs: Iterable[str | Path]) -> None:
     """Raise GuerdonError if an output is one of the inputs, whatever the two paths look like, or an input lies in it.
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from guerdon.config import CheckOptions
-from guerdon.contracts import Comparison, Report
+from guerdon.contracts import Comparison, Prompt, Report
 from guerdon.data.checks.balance import Length, Position, Ties
+from guerdon.data.checks.contaminated import Contaminated
 from guerdon.data.checks.contract import Check, Data, Row, Tokenize
 from guerdon.data.checks.cycles import Cycles
 from guerdon.data.checks.leakage import Leakage
@@ -47,6 +48,7 @@ CHECKS: tuple[type[Check], ...] = (  # in the order of the report
     Licenses,
     Leaks,
     NearPrompts,
+    Contaminated,
 )
 
 
@@ -55,18 +57,20 @@ def check(
     options: CheckOptions,
     *,
     against: Mapping[str, Iterable[Comparison]] | None = None,
+    evaluations: Mapping[str, Sequence[Prompt]] | None = None,
     tokens: Tokenize | None = None,
     rejects: Rejects | None = None,
 ) -> Report:
     """A report of findings about the comparisons, and of shares with their intervals.
 
     against: other splits by name; groups, prompts and responses that they share with these comparisons are leaks.
+    evaluations: prompts of evaluation sets by name; comparisons that have one, or most of its words, are contaminated.
     tokens: (prompt, response) -> token ids as the model sees them, and whether they were truncated; a response of several
         messages comes as a Response, any other as its text. Without it, comparisons that are too long, and those that
         truncation makes identical, cannot be found, and the report says so.
     rejects: the rows that could not be read; it is complete once the comparisons have been read.
     """
-    data = Data(options, tokens, rejects, tuple(against or ()))
+    data = Data(options, tokens, rejects, tuple(against or ()), evaluations)
     return examine(comparisons, data, [make(data) for make in CHECKS], against=against)
 
 

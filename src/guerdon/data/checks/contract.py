@@ -91,9 +91,11 @@ class Data:
         tokens: Tokenize | None = None,
         rejects: Rejects | None = None,
         parts: Sequence[str] = (),
+        evaluations: Mapping[str, Sequence[Prompt]] | None = None,
     ) -> None:
         self.options = options
         self.parts = tuple(parts)  # names of the other parts
+        self.evaluations = dict(evaluations or {})  # prompts that must not be trained on, by name
         self.tokens = tokens
         self.rejects = rejects or Rejects()
         self.rows = 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
-from guerdon.contracts import Finding
+from guerdon.contracts import Finding, Severity
 from guerdon.data.checks.contract import Check, Data, Row
 from guerdon.data.hashes import as_column, hash_parts
 
@@ -34,40 +35,58 @@ class Leaks(Check):
 
     def findings(self) -> Iterator[Finding]:
         """Errors, unless a shared prompt is an instruction by design."""
-        groups, prompts, responses = self._ours.sorted()
         for name, other in self._others.items():
-            shared = [
-                len(np.intersect1d(ours, theirs, assume_unique=True))
-                for ours, theirs in zip((groups, prompts, responses), other.sorted(), strict=True)
-            ]
             remedy = f"Split again by group, or drop them from {name}: data to train on must not be audited on."
-            if shared[0]:
-                evidence = f"{shared[0]:,} of {len(groups):,} groups are in both"
-                yield Finding("error", f"Groups leak into {name}", evidence, remedy)
-            if shared[1]:
-                # With several groups per prompt, the prompt is an instruction that all share by design ("rate this text").
-                by_design = len(groups) > 2 * len(prompts)
-                evidence = f"{shared[1]:,} of {len(prompts):,} prompts are in both, ignoring case and spacing"
-                yield Finding("warning" if by_design else "error", f"Prompts leak into {name}", evidence, remedy)
-            if shared[2]:
-                evidence = (
-                    f"{shared[2]:,} of {len(responses):,} responses of {LEAK_LENGTH} characters or more are in both, "
-                    "ignoring case and spacing"
-                )
-                yield Finding("error", f"Responses leak into {name}", evidence, remedy)
+            for kind, clause in KINDS.items():
+                ours = self._ours.distinct(kind)
+                if shared := len(np.intersect1d(ours, other.distinct(kind), assume_unique=True)):
+                    severity: Severity = "warning" if self._is_by_design(kind) else "error"
+                    evidence = f"{shared:,} of {len(ours):,} {clause}"
+                    yield Finding(severity, f"{kind.capitalize()} leak into {name}", evidence, remedy)
+
+    def drops(self) -> Mapping[str, Sequence[int]]:
+        """The comparisons that share something."""
+        drops = {}
+        for name, other in self._others.items():
+            for kind in KINDS:
+                rows = [] if self._is_by_design(kind) else self._ours.rows_with(kind, other.distinct(kind))
+                if rows:
+                    drops[f"{kind.capitalize()} leak into {name}"] = rows
+        return drops
+
+    def _is_by_design(self, kind: str) -> bool:
+        """With several groups per prompt, the prompt is an instruction that all share by design ("rate this text")."""
+        return kind == "prompts" and len(self._ours.distinct("groups")) > 2 * len(self._ours.distinct("prompts"))
+
+
+KINDS: Final[Mapping[str, str]] = {
+    "groups": "groups are in both",
+    "prompts": "prompts are in both, ignoring case and spacing",
+    "responses": f"responses of {LEAK_LENGTH} characters or more are in both, ignoring case and spacing",
+}
 
 
 class _Hashes:
-    """Hashes of a part's groups, prompts and long responses."""
+    """Hashes of a part's groups, prompts and long responses, and the rows that have them."""
 
     def __init__(self) -> None:
-        self._columns = (array("Q"), array("Q"), array("Q"))
+        self._hashes = {kind: array("Q") for kind in KINDS}
+        self._rows = array("I")  # of the responses
 
     def add(self, row: Row) -> None:
-        groups, prompts, responses = self._columns
-        groups.append(hash_parts(row.comparison.group))
-        prompts.append(row.prompt)
-        responses.extend(hash_parts(content) for content in row.normalized if len(content) >= LEAK_LENGTH)
+        self._hashes["groups"].append(hash_parts(row.comparison.group))
+        self._hashes["prompts"].append(row.prompt)
+        for content in row.normalized:
+            if len(content) >= LEAK_LENGTH:
+                self._hashes["responses"].append(hash_parts(content))
+                self._rows.append(row.number)
 
-    def sorted(self) -> list[np.ndarray]:
-        return [np.unique(as_column(column)) for column in self._columns]
+    def distinct(self, kind: str) -> np.ndarray:
+        """The hashes, sorted."""
+        return np.unique(as_column(self._hashes[kind]))
+
+    def rows_with(self, kind: str, hashes: np.ndarray) -> list[int]:
+        """The numbers of the rows that have one of the hashes."""
+        positions = np.flatnonzero(np.isin(as_column(self._hashes[kind]), hashes))
+        rows = np.unique(as_column(self._rows)[positions]) if kind == "responses" else positions
+        return [int(row) for row in rows]

@@ -16,7 +16,7 @@ __all__ = ["Repeats"]
 
 
 class Repeats(Check):
-    """Comparisons that repeat or contradict others. 33 bytes for each comparison."""
+    """Comparisons that repeat or contradict others. 34 bytes for each comparison."""
 
     quantities: ClassVar[Mapping[str, Quantity]] = {
         "duplicates": Quantity("duplicates", "share", SECTION, "comparisons that equal an earlier one"),
@@ -25,15 +25,15 @@ class Repeats(Check):
 
     def __init__(self, data: Data) -> None:
         super().__init__(data)
-        self._rows, self._ids = array("Q"), array("Q")
+        self._rows, self._ids, self._is_named = array("Q"), array("Q"), array("B")
         self._pairs, self._pair_rows, self._directions = array("Q"), array("Q"), array("B")
-        self._duplicates = self._pairs_judged = self._pairs_contradicted = 0
 
     def add(self, row: Row) -> None:
         """Remember its hash, and for a pair with a winner which response of the pair won."""
         comparison = row.comparison
         self._rows.append(row_hash(comparison, row.exact_prompt, row.identities))
         self._ids.append(hash_parts(comparison.id))
+        self._is_named.append(comparison.annotator is not None)
         if len(comparison.responses) == 2 and comparison.q != 0.5:
             pair, is_in_order = pair_hash(comparison)
             self._pairs.append(pair)
@@ -66,6 +66,20 @@ class Repeats(Check):
         _, positions = np.unique(first[against], return_index=True)
         return sorted(as_column(self._pair_rows)[against[positions]].tolist())
 
+    def merges(self, dropped: frozenset[int]) -> tuple[dict[int, int], dict[int, int]]:
+        """What to do with repeated judgments: rows to merge into another one, and rows that only repeat another one.
+
+        Rows of one pair by nobody in particular are votes: each goes to the first of them. Ties, rankings and judgments of a
+        named annotator are kept once. Both map a row's number to that of the first row; `dropped` rows do not count.
+        """
+        numbers, pairs = as_column(self._pair_rows), as_column(self._pairs)
+        counts = ~np.isin(np.arange(len(self._rows)), list(dropped))
+        votes = (counts & (as_column(self._is_named) == 0))[numbers]
+        into = _earlier(numbers[votes], pairs[votes])
+        merged = {*into, *into.values()}
+        rest = np.flatnonzero(counts & ~np.isin(np.arange(len(self._rows)), list(merged)))
+        return into, _earlier(rest, as_column(self._rows)[rest])
+
     def estimates(self) -> Mapping[str, Estimate]:
         """Shares of comparisons and of pairs."""
         rows, pairs = as_column(self._rows), as_column(self._pairs)
@@ -75,6 +89,13 @@ class Repeats(Check):
         if num_pairs := len(np.unique(pairs)):
             shares["contradicted_pairs"] = self.data.share(len(self._contradictions()), num_pairs)
         return shares
+
+
+def _earlier(numbers: np.ndarray, values: np.ndarray) -> dict[int, int]:
+    """For the number of each row whose value an earlier row has, the number of the first such row."""
+    first = numbers[_first_with_same(values)]
+    is_later = first < numbers
+    return dict(zip(numbers[is_later].tolist(), first[is_later].tolist(), strict=True))
 
 
 def _first_with_same(values: np.ndarray) -> np.ndarray:
