@@ -16,7 +16,8 @@ __all__ = ["as_column", "hash_parts", "normalize", "normalized_prompt", "normali
 
 def hash_parts(*parts: object) -> int:
     """8 bytes: among ten million texts two collide with probability 3 in a million."""
-    body = "\0".join(str(part).replace("\0", "\0\0") for part in parts)
+    texts = [str(part) for part in parts]
+    body = "\0".join(text.replace("\0", "\0\0") if "\0" in text else text for text in texts)
     return int.from_bytes(hashlib.blake2b(body.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 

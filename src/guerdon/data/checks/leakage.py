@@ -29,8 +29,7 @@ MOJIBAKE: Final = Fault(
     "Read the source again as UTF-8.",
 )
 _MARK = re.compile(
-    r"\n\n(?:Human|Assistant|H|A): |\n\n(?:Human|Assistant):|(?:^|\n)### ?(?:Instruction|Response|Human|Assistant|User)\b:?"
-    r"|(?:^|\n)(?:USER|ASSISTANT|SYSTEM): "
+    r"\n\n(?:Human|Assistant):|(?:^|\n)### ?(?:Instruction|Response|Human|Assistant|User):|(?:^|\n)(?:USER|ASSISTANT): "
 )
 _TOKEN = re.compile(
     r"<\|[a-z][a-z0-9_]{1,30}\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</s>|<(?:bos|eos|pad|unk|endoftext)>"
@@ -48,9 +47,9 @@ class Leakage(RowCheck):
         """Role marks count in responses only: a prompt may quote a transcript or show examples."""
         responses = [response.text for response in row.comparison.responses]
         texts = [*responses, *(message.content for message in row.comparison.prompt)]
-        if any(_MARK.search(text) for text in responses):
+        if any(("\n" in text and _MARK.search(text)) or _MARK.match(text) for text in responses):
             yield MARKS
-        if any(_TOKEN.search(text) for text in texts):
+        if any(("<" in text or "[" in text) and _TOKEN.search(text) for text in texts):
             yield TOKENS
         if any(not text.isascii() and _MOJIBAKE.search(text) for text in texts):
             yield MOJIBAKE

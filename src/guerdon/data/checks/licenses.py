@@ -58,7 +58,9 @@ class Licenses(Check):
         if restricted and len(set(licenses.values())) > 1:
             names = ", ".join(f"{show_value(source, 60)} ({terms})" for source, terms in list(restricted.items())[:5])
             count = sum(self._sources[source] for source in restricted)
-            evidence = f"{count:,} of {self.data.rows:,} comparisons are from {names}; the others have other terms"
+            evidence = (
+                f"{count:,} of {self.data.rows:,} comparisons are from {names}; others have other terms, or none known"
+            )
             remedy = "Train on them only if their terms fit what the model is for."
             yield Finding("warning", "Licenses that differ", evidence, remedy)
         unknown = [source for source, terms in licenses.items() if terms is None]

@@ -72,6 +72,22 @@ _IDENTITY = re.compile(
     rf"|\bi was (?:trained|developed|created|built|made) by {_MAKER}\b",
     re.IGNORECASE,
 )
+_NAMES = (
+    *(
+        "openai",
+        "anthropic",
+        "google",
+        "deepmind",
+        "meta ai",
+        "mistral",
+        "alibaba",
+        "deepseek",
+        "xai",
+        "lmsys",
+        "stability ai",
+    ),
+    *("baidu", "gpt", "claude", "bard", "gemini", "llama", "vicuna", "qwen", "alpaca", "assistant"),
+)  # one of which each match of _IDENTITY has; a quick look for them saves the slow one
 
 
 class Texts(RowCheck):
@@ -95,7 +111,7 @@ class Texts(RowCheck):
         refusals = [bool(_REFUSED.match(text)) for text in texts]
         if best and all(refusals[i] for i in best) and not all(refusals):
             yield REFUSED
-        if any(_IDENTITY.search(text) for text in texts):
+        if any(_names_maker(text) for text in texts):
             yield IDENTITY
 
 
@@ -106,6 +122,11 @@ def contradict_ranks(contents: Sequence[object], ranks: Sequence[int]) -> bool:
         if rank_of.setdefault(content, rank) != rank:
             return True
     return len(rank_of) == 1
+
+
+def _names_maker(text: str) -> bool:
+    lowered = text.casefold()
+    return any(name in lowered for name in _NAMES) and bool(_IDENTITY.search(text))
 
 
 def _is_unfinished(comparison: Comparison, i: int) -> bool:
