@@ -64,6 +64,7 @@ def judged_pairs(count: int, seed: int = 0) -> list[dict[str, str]]:
 def make_desk(folder: Path, base: Path) -> Path:
     """Fill a folder with every file that a snippet reads: judgments in several formats, their parts, and a trained model."""
     import guerdon
+    from guerdon.api.store import add_to_store, create_store
 
     rows = judged_pairs(200)
     _write_jsonl(folder / "pairs.jsonl", rows)
@@ -77,6 +78,8 @@ def make_desk(folder: Path, base: Path) -> Path:
         guerdon.write(folder / "runs" / "quickstart" / f"{name}.jsonl", part)
     _write_others(folder, rows)
     _write_exports(folder, rows)
+    create_store(folder / "team.db")
+    add_to_store(folder / "team.db", comparisons[:20], kind="human")
     for seed, names in enumerate((("runs/mine/model", "runs/quickstart/model", "my-model"), ("old-model",))):
         model = guerdon.train(parts["train"], base=str(base), lr=3e-3, micro_tokens=8192, seed=seed)
         model, _ = guerdon.calibrate(model, parts["calibrate"])

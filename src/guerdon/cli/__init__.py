@@ -8,6 +8,7 @@ from guerdon.cli import (  # noqa: F401, I001
     pipeline,
     data,
     inspection,
+    store,
     conversion,
     aggregate,
     selection,

@@ -212,6 +212,8 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
     def is_override(word: str) -> bool:
         name, equals, _ = word.partition("=")
+        if name.startswith(("store:", "postgresql:", "postgres:")):  # store:STORE?labels=METHOD
+            return False
         is_option = name.partition(".")[0] in Config.model_fields or not ("/" in name or os.path.exists(word))
         return bool(equals) and is_option
 

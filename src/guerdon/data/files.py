@@ -13,6 +13,7 @@ from guerdon.contracts import Comparison, GuerdonError
 from guerdon.data.importers import COLUMNS_READ, DETECTION_ROWS, IMPORTERS, Rejected, import_rows
 from guerdon.data.importers.layout import PAIRS, own_format
 from guerdon.data.items import RowsWithItems
+from guerdon.data.store.location import is_store
 from guerdon.io.readers import RowFile, read_rows
 from guerdon.io.schema import comparison_to_row, conversation_from_row
 from guerdon.io.sources import matching_files
@@ -56,14 +57,19 @@ def import_files(
     *,
     for_evaluation: bool = False,
 ) -> Iterator[Comparison | Rejected]:
-    """For each row of each file a Comparison or a Rejected, in order and in constant memory; a format is detected per file.
+    """For each row of each file or store a Comparison or a Rejected, in order and in constant memory.
 
-    `say` is called with a line about each file. The options hold for all files. A public benchmark is refused unless its rows are
-    `for_evaluation`.
+    A format is detected per file; a store (store:PATH, or a URL of PostgreSQL) has none. `say` is called with a line about each file. The
+    options hold for all files. A public benchmark is refused unless its rows are `for_evaluation`.
     """
     files = matching_files(sources)
     for source in files:
         report = say if len(files) == 1 else lambda line, source=source: say(f"{source}: {line}")
+        if is_store(source):
+            from guerdon.data.store.comparisons import read_store
+
+            yield from read_store(source, options.judgments == "each", report)
+            continue
         rows: Iterable[tuple[str, Any]] = RowFile(source, options, COLUMNS_READ.union(options.columns.values()))
         rows = rows if options.items is None else RowsWithItems(rows, options.items)
         yield from import_rows(rows, options, report, for_evaluation=for_evaluation)
@@ -86,6 +92,9 @@ def scorable_rows(
     become Guerdon's own rows, so that what is scored is what `import` would give.
     """
     for source in matching_files(sources):
+        if is_store(source):
+            yield from _imported(source, options, say)
+            continue
         rows = read_rows(source, options)
         head = list(islice(rows, DETECTION_ROWS))
         as_they_are = options.format in ("auto", "native") and _has_responses(head, options)

@@ -66,25 +66,29 @@ def at_location(location: str, comparison: Comparison) -> Comparison:
 
 def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
     """The comparison as plain values, absent fields left out; `comparison_from_row` gives it back exactly."""
-    preference = comparison.preference
-    judged = {
-        "groups": None if preference.groups is None else [list(group) for group in preference.groups],
-        "q": None if preference.q is None else float(preference.q),
-        "strength": None if preference.strength is None else float(preference.strength),
-        "votes": None if preference.votes is None else [int(count) for count in preference.votes],
-    }
     row = {
         "id": comparison.id,
         "group": comparison.group,
         **prompt_to_row(comparison.prompt),
         "responses": [response_to_row(response) for response in comparison.responses],
-        "preference": without_missing(judged),
+        "preference": preference_to_row(comparison.preference),
         "annotator": comparison.annotator,
         "source": comparison.source,
         "weight": None if comparison.weight == 1.0 else float(comparison.weight),
         "rationale": comparison.rationale,
     }
     return without_missing(row)
+
+
+def preference_to_row(preference: Preference) -> dict[str, Any]:
+    """The preference as plain values, absent fields left out."""
+    judged = {
+        "groups": None if preference.groups is None else [list(group) for group in preference.groups],
+        "q": None if preference.q is None else float(preference.q),
+        "strength": None if preference.strength is None else float(preference.strength),
+        "votes": None if preference.votes is None else [int(count) for count in preference.votes],
+    }
+    return without_missing(judged)
 
 
 def comparisons_digest(comparisons: Iterable[Comparison]) -> str:
@@ -111,7 +115,7 @@ def comparison_from_row(row: object) -> Comparison:
     return Comparison(
         prompt=prompt_from_row(fields["prompt"], fields.get("tools")),
         responses=tuple(response_from_row(value, f"responses[{i}]") for i, value in enumerate(responses)),
-        preference=_preference(fields["preference"]),
+        preference=preference_from_row(fields["preference"]),
         annotator=optional_text(fields, "annotator"),
         source=optional_text(fields, "source"),
         weight=as_number(fields.get("weight", 1.0), "weight", WEIGHT_CLAIM, low=WEIGHTS[0], high=WEIGHTS[1]),
@@ -121,7 +125,8 @@ def comparison_from_row(row: object) -> Comparison:
     )
 
 
-def _preference(value: object) -> Preference:
+def preference_from_row(value: object) -> Preference:
+    """A preference from what `preference_to_row` gives."""
     fields = _object(value, "preference", (), "preference")
     votes = fields.get("votes")
     return Preference(

@@ -21,7 +21,7 @@ def matching_files(sources: Iterable[str | Path]) -> list[str | Path]:
 
 def _matches(source: str | Path) -> list[str | Path]:
     pattern = str(source)
-    if not glob.has_magic(pattern) or "://" in pattern or _exists(pattern):
+    if not glob.has_magic(pattern) or "://" in pattern or pattern.startswith("store:") or _exists(pattern):
         return [source]
     files: list[str | Path] = [path for path in sorted(glob.glob(pattern, recursive=True)) if Path(path).is_file()]
     if not files:

@@ -34,6 +34,7 @@ from guerdon.data.importers.labels import LabelReader, label_reader
 from guerdon.data.importers.layout import KNOWN_COLUMNS, Importer, Join, Layout, Remarks, find_layout
 from guerdon.data.importers.native import from_native, is_native
 from guerdon.data.importers.potato import from_potato, is_potato, unfold_potato
+from guerdon.data.importers.prefs import from_prefs, is_prefs
 from guerdon.data.importers.prodigy import from_prodigy, is_prodigy
 from guerdon.data.importers.ranked_lists import are_ranked, from_nectar, from_nemo_rl, have_ranks
 from guerdon.data.importers.reading import Reading
@@ -103,6 +104,7 @@ _ARENA_LISTS = ("prompt", "response_a", "response_b", "winner_model_a", "winner_
 
 # Of the formats that a row fits, the first is taken; those with own names of columns come before all others.
 IMPORTERS: Mapping[str, Importer] = {
+    "prefs": _own(from_prefs, (), matches=is_prefs, sign="the file of a store", refuses_others=True),
     "ultrafeedback": _own(from_ultrafeedback, ("instruction", "completions"), matches=have_responses),
     "ultrafeedback_binarized": _own(
         from_binarized,

@@ -1,0 +1,134 @@
+"""Create, fill, read, merge and verify a store of judgments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from guerdon.contracts import Comparison, GuerdonError, Report
+from guerdon.progress import ProgressBar
+
+KINDS = ("human", "llm", "principle", "rule", "reward_model", "simulated", "unknown")
+
+
+def create_store(store: str | Path) -> dict[str, str]:
+    """Create a store, or bring the schema of one up to date; returns the schema before ("none" for a new store) and after."""
+    from guerdon.data.store.database import open_database
+    from guerdon.data.store.location import locate
+    from guerdon.data.store.schema import migrate
+
+    with open_database(locate(store), create=True) as database:
+        before, after = migrate(database)
+    return {"store": str(locate(store)), "schema_before": before or "none", "schema": after}
+
+
+def add_to_store(
+    store: str | Path, comparisons: Iterable[Comparison], *, kind: str = "unknown", labels: str | None = None
+) -> dict[str, int]:
+    """Write comparisons as judgments, or as the labels of a method; returns how many rows of each table are new.
+
+    kind: what their annotators are, one of KINDS. The same comparisons again add nothing.
+    """
+    from guerdon.data.store.items import item_of, labeled_item_of
+
+    if kind not in KINDS:
+        raise GuerdonError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}. Choose one of these.")
+    items = (labeled_item_of(each, labels) if labels else item_of(each, kind) for each in comparisons)
+    return _add(store, items, "comparisons")
+
+
+def import_prefs(store: str | Path, files: Sequence[str | Path]) -> dict[str, int]:
+    """Write the items of files of the single-file form, with all that they hold; returns how many rows are new."""
+    from guerdon.data.store.prefs_file import read_prefs
+
+    return _add(store, (item for file in files for item in read_prefs(file)), "items")
+
+
+def prefs_files(files: Sequence[str]) -> list[str]:
+    """Those of the files that are of the single-file form."""
+    from guerdon.data.store.prefs_file import is_prefs_file
+
+    return [file for file in files if is_prefs_file(file)]
+
+
+def export_store(store: str | Path, out: str | Path) -> dict[str, int]:
+    """Write the whole store as one file, .jsonl (also .gz and .zst) or .parquet; returns how many of each it holds."""
+    from guerdon.data.store.database import open_database
+    from guerdon.data.store.location import locate
+    from guerdon.data.store.prefs_file import write_prefs
+    from guerdon.data.store.reader import read_items
+
+    with open_database(locate(store)) as database, ProgressBar(None, "export", "items") as bar:
+        header = write_prefs(out, _counted(read_items(database), bar))
+    return {"items": header.items, "judgments": header.judgments, "labels": header.labels}
+
+
+def merge_stores(store: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
+    """Add to a store all that other stores hold; returns how many rows of each table are new."""
+    from guerdon.data.store.database import open_database
+    from guerdon.data.store.location import locate
+    from guerdon.data.store.merge import merge
+
+    with open_database(locate(store)) as database, ProgressBar(None, "merge", "rows") as bar:
+        before = _counts(database)
+        for other in others:
+            with open_database(locate(other)) as source:
+                merge(database, source, bar.advance)
+        return _new_rows(database, before, "merge", [str(locate(other)) for other in others])
+
+
+def store_status(store: str | Path) -> dict[str, Any]:
+    """What a store holds, counted."""
+    from guerdon.data.store.database import open_database
+    from guerdon.data.store.location import locate
+    from guerdon.data.store.status import store_facts
+
+    with open_database(locate(store)) as database:
+        return store_facts(database)
+
+
+def verify_store(store: str | Path) -> Report:
+    """Whether ids match contents, counters match rows, references name rows, and each label rests on a judgment."""
+    from guerdon.data.store.database import open_database
+    from guerdon.data.store.location import locate
+    from guerdon.data.store.verify import verify
+
+    with open_database(locate(store)) as database:
+        return verify(database)
+
+
+def _add(store: str | Path, items: Iterable[Any], unit: str) -> dict[str, int]:
+    from guerdon.data.store.database import open_database
+    from guerdon.data.store.location import locate
+    from guerdon.data.store.writer import add_items
+
+    with open_database(locate(store)) as database, ProgressBar(None, "import", unit) as bar:
+        before = _counts(database)
+        add_items(database, items, bar.advance)
+        return _new_rows(database, before, "import", [])
+
+
+def _new_rows(database: Any, before: dict[str, int], action: str, subjects: Sequence[str]) -> dict[str, int]:
+    """How many rows each table has more than before; an event records it, unless nothing is new."""
+    from guerdon.data.store.writer import record_event
+
+    after = _counts(database)
+    new = {name: after[name] - before[name] for name in before}
+    if any(new.values()):
+        with database.writing() as connection:
+            record_event(connection, action, ", ".join(subjects), new, time.time())
+    return new
+
+
+def _counts(database: Any) -> dict[str, int]:
+    from guerdon.data.store.writer import count_rows
+
+    return count_rows(database)
+
+
+def _counted(pairs: Iterable[Any], bar: ProgressBar) -> Iterator[Any]:
+    for pair in pairs:
+        yield pair
+        bar.advance()

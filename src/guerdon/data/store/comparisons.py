@@ -1,0 +1,38 @@
+"""A store as a source of comparisons: what `--data store:preferences.db` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from guerdon.contracts import Comparison, GuerdonError
+from guerdon.data.store.database import open_database
+from guerdon.data.store.items import comparisons_of
+from guerdon.data.store.location import locate
+from guerdon.data.store.reader import read_items
+from guerdon.io.schema import at_location
+
+
+def read_store(
+    source: object, each: bool = False, say: Callable[[str], None] = lambda line: None
+) -> Iterator[Comparison]:
+    """The comparisons of a store in constant memory, by rising id of the item: its label where it has one, else its judgments.
+
+    each: one comparison per judgment, and no labels. `say` is called with a line about items that give none.
+    """
+    location = locate(source)
+    unjudged = waiting = 0
+    with open_database(location) as database:
+        for item_id, item in read_items(database):
+            is_empty = True
+            try:
+                for comparison in comparisons_of(item, each, location.labels):
+                    is_empty = False
+                    yield at_location(f"{location}: item {item_id}", comparison)
+            except GuerdonError as error:
+                raise GuerdonError(f"{location}: item {item_id}: {error}") from None
+            unjudged += is_empty and not item.judgments
+            waiting += is_empty and bool(item.judgments)
+    if unjudged:
+        say(f"{unjudged:,} item{'s' * (unjudged != 1)} without a judgment left out")
+    if waiting:
+        say(f"{waiting:,} item{'s' * (waiting != 1)} left out: the label is not accepted")

@@ -1,0 +1,134 @@
+"""Reads items out of a store, sorted by id, in constant memory and from one snapshot."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from guerdon.data.store import tables
+from guerdon.data.store.database import Database
+from guerdon.data.store.items import Annotator, Item, Judgment, Label
+from guerdon.data.store.lines import CALL, DETAILS, FACTS
+from guerdon.data.store.rows import preference_of
+from guerdon.data.store.schema import require_schema
+from guerdon.io.schema import prompt_from_row, response_from_row
+
+ITEMS_AT_ONCE: Final = 1000
+
+
+def read_items(database: Database) -> Iterator[tuple[str, Item]]:
+    """The (id, item) pairs of the store, by rising id, with current judgments and labels."""
+    with database.reading() as connection:
+        require_schema(connection, database)
+        yield from items_in(connection)
+
+
+def items_in(connection: sa.Connection) -> Iterator[tuple[str, Item]]:
+    """The same within a transaction."""
+    items, prompts = tables.items, tables.prompts
+    query = sa.select(items, prompts.c.content).join(prompts, prompts.c.id == items.c.prompt_id).order_by(items.c.id)
+    result = connection.execution_options(yield_per=ITEMS_AT_ONCE).execute(query)  # PostgreSQL: a server-side cursor
+    try:
+        for rows in result.mappings().partitions():
+            span = rows[0]["id"], rows[-1]["id"]
+            responses, judgments = _responses(connection, *span), _judgments(connection, *span)
+            labels = _labels(connection, *span)
+            for row in rows:
+                key = row["id"]
+                prompt = prompt_from_row(row["content"]["prompt"], row["content"].get("tools"))
+                facts = {name: row[name] for name, default in FACTS.items() if row[name] != default}
+                yield key, Item(prompt, tuple(responses[key]), tuple(judgments[key]), tuple(labels[key]), facts)
+    finally:
+        result.close()
+
+
+def _responses(connection: sa.Connection, first: str, last: str) -> dict[str, list[Any]]:
+    """The responses of each item from `first` to `last`, by position."""
+    links, responses = tables.item_responses, tables.responses
+    query = (
+        sa.select(links.c.item_id, responses.c.content)
+        .join(responses, responses.c.id == links.c.response_id)
+        .where(links.c.item_id.between(first, last))
+        .order_by(links.c.item_id, links.c.position)
+    )
+    grouped = defaultdict(list)
+    for item_id, content in connection.execute(query):
+        grouped[item_id].append(response_from_row(content, "response"))
+    return grouped
+
+
+def _judgments(connection: sa.Connection, first: str, last: str) -> dict[str, list[Judgment]]:
+    """The judgments of each item, the last revision of each with the earlier ones in it."""
+    judgments, presentations, calls = tables.judgments, tables.presentations, tables.judge_calls
+    annotators = tables.annotators
+    shown_by = sa.func.coalesce(presentations.c.annotator_id, calls.c.annotator_id)
+    query = (
+        sa.select(
+            judgments,
+            presentations.c.origin,
+            sa.func.coalesce(presentations.c.shown, calls.c.shown, type_=tables.JsonText()).label("shown"),
+            annotators.c.kind,
+            annotators.c.name,
+            annotators.c.fingerprint,
+            *(calls.c[name].label(f"call_{name}") for name in CALL if name != "id"),
+        )
+        .join_from(judgments, presentations, presentations.c.id == judgments.c.presentation_id, isouter=True)
+        .join(calls, calls.c.id == judgments.c.call_id, isouter=True)
+        .join(annotators, annotators.c.id == shown_by)
+        .where(judgments.c.item_id.between(first, last))
+        .order_by(judgments.c.item_id, judgments.c.presentation_id, judgments.c.call_id, judgments.c.revision)
+    )
+    revisions: dict[tuple[str, str], list[Judgment]] = defaultdict(list)
+    for row in connection.execute(query).mappings():
+        revisions[row["item_id"], row["presentation_id"] or row["call_id"]].append(_judgment(row))
+    grouped = defaultdict(list)
+    for (item_id, _), each in revisions.items():
+        grouped[item_id].append(_with_earlier(each))
+    return grouped
+
+
+def _with_earlier(revisions: list[Judgment]) -> Judgment:
+    *earlier, last = revisions
+    return replace(last, earlier=tuple(earlier)) if earlier else last
+
+
+def _judgment(row: Any) -> Judgment:
+    call = None
+    if row["call_id"] is not None:
+        call = {"id": row["call_id"], **{name: row[f"call_{name}"] for name in CALL if name != "id"}}
+    return Judgment(
+        Annotator(row["kind"], row["name"], row["fingerprint"]),
+        tuple(row["shown"]),
+        preference_of(row),
+        rationale=row["rationale"],
+        source=row["source"],
+        group=row["group_id"],
+        weight=1.0 if row["weight"] is None else row["weight"],
+        comparison_id=row["comparison_id"],
+        details={name: row[name] for name, default in DETAILS.items() if row[name] != default},
+        presentation=row["presentation_id"] if row["origin"] == "claimed" else None,
+        call=call,
+    )
+
+
+def _labels(connection: sa.Connection, first: str, last: str) -> dict[str, list[Label]]:
+    labels = tables.labels
+    query = sa.select(labels).where(labels.c.item_id.between(first, last)).order_by(labels.c.item_id, labels.c.id)
+    grouped = defaultdict(list)
+    for row in connection.execute(query).mappings():
+        grouped[row["item_id"]].append(
+            Label(
+                row["method"],
+                row["params"],
+                preference_of(row),
+                row["n_votes"],
+                row["n_eff"],
+                row["entropy"],
+                row["status"],
+            )
+        )
+    return grouped

@@ -1,0 +1,80 @@
+"""The version of a store's schema: creates it, brings an older one up to date, and refuses a newer one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from guerdon.contracts import GuerdonError
+from guerdon.data.store.database import Database
+from guerdon.data.store.tables import metadata
+
+VERSION_TABLE: Final = "guerdon_schema"
+SCHEMA: Final = "1"  # the newest; migrations/versions has a file for each
+_INIT_LOCK: Final = 0x677565  # of PostgreSQL, so that two processes do not create the tables at once
+
+
+def migrate(database: Database) -> tuple[str | None, str]:
+    """Create the tables, or bring them up to date, in one transaction; returns the schema before (None if none) and after."""
+    with database.writing() as connection:
+        if not database.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_INIT_LOCK)))
+        before = _schema_of(connection, database)
+        if before is None:
+            _refuse_foreign_tables(connection, database)
+        command.upgrade(alembic_config(connection), "head")
+    return before, SCHEMA
+
+
+def require_schema(connection: sa.Connection, database: Database) -> None:
+    """Raise GuerdonError unless the store has the newest schema."""
+    schema = _schema_of(connection, database)
+    if schema is None:
+        raise GuerdonError(f"{database.location}: is no store yet. Create it with `guerdon store init`.")
+    if schema != SCHEMA:
+        raise GuerdonError(
+            f"{database.location}: has schema {schema}, this Guerdon needs {SCHEMA}. Bring it up to date with `guerdon store init`."
+        )
+
+
+def alembic_config(connection: sa.Connection) -> Config:
+    """Alembic's configuration, without a file."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _schema_of(connection: sa.Connection, database: Database) -> str | None:
+    """The version of the schema, None where there is none; an error where a newer Guerdon wrote it."""
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return None
+    schema: Any = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar()
+    if schema is not None and schema not in _known_schemas(connection):
+        raise GuerdonError(
+            f"{database.location}: was written by a newer Guerdon (schema {schema}, this one reads up to {SCHEMA}). "
+            "Upgrade with `pip install -U guerdon`."
+        )
+    return None if schema is None else str(schema)
+
+
+def _known_schemas(connection: sa.Connection) -> set[str]:
+    scripts = ScriptDirectory.from_config(alembic_config(connection))
+    return {script.revision for script in scripts.walk_revisions()}
+
+
+def _refuse_foreign_tables(connection: sa.Connection, database: Database) -> None:
+    """Raise GuerdonError for a file of another program, or a database that has tables of our names."""
+    present = set(sa.inspect(connection).get_table_names()) - {VERSION_TABLE}
+    foreign = present if database.is_sqlite else present & set(metadata.tables)
+    if foreign:
+        raise GuerdonError(
+            f"{database.location}: must be a new database, got one with other tables ({', '.join(sorted(foreign)[:5])}). "
+            "Name another."
+        )

@@ -1,0 +1,150 @@
+"""Writes items into a store, in transactions of many rows. A row that is there already stays as it is.
+
+Rows are written table by table in the order of their ids, so that two processes that write the same rows never wait for each
+other in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from guerdon.contracts import GuerdonError
+from guerdon.data.store import tables
+from guerdon.data.store.canonical import content_id
+from guerdon.data.store.database import Database
+from guerdon.data.store.items import Item
+from guerdon.data.store.rows import TABLES, Batch, Occurrences, Row
+from guerdon.data.store.schema import require_schema
+
+COUNTED: Final = ("prompts", "responses", "items", "annotators", "judge_calls", "judgments", "labels")
+ITEMS_AT_ONCE: Final = 2000  # in one transaction
+
+
+def add_items(database: Database, items: Iterable[Item], advance: Callable[[int], None] = lambda number: None) -> int:
+    """Write the items; returns how many were given. advance: called with the number of items that a transaction wrote."""
+    occurrences, count = Occurrences(), 0
+    for batch in _batches(items, occurrences):
+        write_rows(database, {name: list(rows.values()) for name, rows in batch.rows.items()})
+        advance(batch.items)
+        count += batch.items
+    return count
+
+
+def _batches(items: Iterable[Item], occurrences: Occurrences) -> Iterator[Batch]:
+    batch = Batch()
+    for item in items:
+        batch.add(item, occurrences)
+        if batch.items == ITEMS_AT_ONCE:
+            yield batch
+            batch = Batch()
+    if batch.items:
+        yield batch
+
+
+def write_rows(database: Database, rows: Mapping[str, Sequence[Row]]) -> None:
+    """Write rows of tables in one transaction."""
+    with database.writing() as connection:
+        require_schema(connection, database)
+        for name in TABLES:
+            if rows.get(name):
+                insert_rows(connection, metadata_table(name), rows[name])
+
+
+def insert_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
+    """Write rows of one table: those whose id is there already are merged with what is there (see `_conflict`)."""
+    keys = [column.name for column in table.primary_key]
+    if table is tables.labels:
+        _require_judgments(connection, rows)
+    ordered = sorted(rows, key=lambda row: [row[key] for key in keys])
+    connection.execute(_insert(connection, table, [*ordered[0]]), ordered)
+
+
+def metadata_table(name: str) -> sa.Table:
+    """The table of this name."""
+    return tables.metadata.tables[name]
+
+
+def _insert(connection: sa.Connection, table: sa.Table, columns: Sequence[str]) -> Any:
+    """An INSERT that leaves rows that are there as they are, but for columns that change while people work."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(table)
+    keys = [column.name for column in table.primary_key]
+    if table is tables.labels:
+        return statement.on_conflict_do_update(
+            index_elements=keys,
+            set_={name: statement.excluded[name] for name in columns if name not in keys},
+            where=_is_preferred(statement.excluded),
+        )
+    merged = _merged(connection, table, statement.excluded)
+    if not merged:
+        return statement.on_conflict_do_nothing(index_elements=keys)
+    changed = sa.or_(*(table.c[name].is_distinct_from(value) for name, value in merged.items()))
+    return statement.on_conflict_do_update(index_elements=keys, set_=merged, where=changed)
+
+
+def _merged(connection: sa.Connection, table: sa.Table, excluded: Any) -> dict[str, Any]:
+    """How the columns that are no part of a row's content are merged: the same result whichever row comes first."""
+    largest = sa.func.max if connection.dialect.name == "sqlite" else sa.func.greatest
+
+    def later(name: str, words: Sequence[str]) -> Any:
+        rank = {word: i for i, word in enumerate(words)}
+        given, present = excluded[name], table.c[name]
+        is_later = sa.case(rank, value=given) > sa.case(rank, value=present)
+        return sa.case((is_later, given), else_=present)
+
+    if table is tables.items:
+        numbers = {name: largest(table.c[name], excluded[name]) for name in ("need", "priority", "ord")}
+        given, there = excluded["selection"], table.c["selection"]
+        selection = sa.func.coalesce(largest(given, there), given, there)
+        return {**numbers, "status": later("status", tables.ITEM_STATES), "selection": selection}
+    if table is tables.presentations:
+        return {"state": later("state", tables.PRESENTATION_STATES)}
+    return {}
+
+
+def _is_preferred(excluded: Any) -> Any:
+    """Of two labels by one method, the one with more votes stays; of as many, the one whose preference has the larger text."""
+    present, columns = tables.labels.c, ("n_votes", "groups", "q", "strength", "votes", "n_eff", "entropy", "status")
+    is_larger: Any = sa.false()
+    for name in reversed(columns):
+        given, there = excluded[name], present[name]
+        above = sa.or_(given > there, sa.and_(given.isnot(None), there.is_(None)))
+        is_larger = sa.or_(above, sa.and_(given.is_not_distinct_from(there), is_larger))
+    return is_larger
+
+
+def _require_judgments(connection: sa.Connection, rows: Sequence[Row]) -> None:
+    """Raise GuerdonError for a label of an item that nobody judged, which the database would refuse."""
+    wanted = {row["item_id"] for row in rows}
+    judged: set[str] = set()
+    for some in _chunks(sorted(wanted)):
+        query = sa.select(tables.judgments.c.item_id).where(tables.judgments.c.item_id.in_(some)).distinct()
+        judged.update(connection.scalars(query))
+    if missing := len(wanted - judged):
+        raise GuerdonError(
+            f"labels must be of items with judgments, got {missing:,} of items without. Import the judgments first."
+        )
+
+
+def _chunks(values: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def count_rows(database: Database) -> dict[str, int]:
+    """How many rows of each kind there are; the log, and what only links other rows, aside."""
+    with database.reading() as connection:
+        require_schema(connection, database)
+        queries = {name: sa.select(sa.func.count()).select_from(metadata_table(name)) for name in COUNTED}
+        return {name: int(connection.scalar(query) or 0) for name, query in queries.items()}
+
+
+def record_event(connection: sa.Connection, action: str, subject: str, detail: Mapping[str, Any], at: float) -> None:
+    """Add a line to the log of events, once for the same action on the same subject with the same detail."""
+    key = content_id("event", action, subject, dict(detail))
+    row = {"id": key, "at": at, "actor": "guerdon", "action": action, "subject": subject, "detail": dict(detail)}
+    row |= {"before_hash": None, "after_hash": None}
+    insert_rows(connection, tables.events, [row])

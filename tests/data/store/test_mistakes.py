@@ -1,0 +1,156 @@
+"""A user's mistake with a store is one line that says what to do, and shows no password."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+from comparison_files import one_line, some_comparisons, write_rows
+from shell import guerdon
+
+from guerdon.api.store import add_to_store, create_store, export_store, import_prefs, merge_stores, store_status
+from guerdon.data.store import database
+
+
+@pytest.fixture
+def store(tmp_path) -> Path:
+    create_store(tmp_path / "a.db")
+    add_to_store(tmp_path / "a.db", some_comparisons(3))
+    return tmp_path / "a.db"
+
+
+def test_what_is_no_store_is_named(tmp_path):
+    missing = one_line(lambda: store_status(tmp_path / "none.db"))
+    assert missing == f"{tmp_path}/none.db: no such store. Create it with `guerdon store init {tmp_path}/none.db`."
+    (tmp_path / "text.db").write_bytes(b"these are words, and no database" * 99)
+    assert "no SQLite database" in one_line(lambda: store_status(tmp_path / "text.db"))
+    assert "no SQLite database" in one_line(lambda: create_store(tmp_path / "text.db"))
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute("CREATE TABLE songs (name)")
+    assert "is no store yet" in one_line(lambda: store_status(tmp_path / "other.db"))
+    assert "other tables (songs)" in one_line(lambda: create_store(tmp_path / "other.db"))
+    assert "got a folder" in one_line(lambda: create_store(tmp_path))
+    assert "folder does not exist" in one_line(lambda: create_store(tmp_path / "x" / "y.db"))
+
+
+@pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "store:", "sqlite://:memory:", "store::memory:"])
+def test_a_url_of_something_else_is_one_line(url: str):
+    assert "secret" not in one_line(lambda: create_store(url))
+
+
+def test_no_error_shows_a_password():
+    for url in (
+        "postgresql://ann:secret@127.0.0.1:1/d",
+        "postgresql://ann:secret@h:port/d",
+        "store:postgresql://ann:secret@127.0.0.1:1/d?labels=x",
+        "postgresql://127.0.0.1:1/d?user=ann&password=secret",
+        "postgresql://ann:secret@127.0.0.1:1/",
+        "postgresql://ann:sec@ret/secret@127.0.0.1:1/d",
+    ):
+        line = one_line(lambda url=url: store_status(url))
+        assert "secret" not in line, line
+
+
+def test_an_unreachable_server_is_one_line():
+    line = one_line(lambda: store_status("postgresql://ann@127.0.0.1:1/d"))
+    assert line.startswith("postgresql://ann@127.0.0.1:1/d: the server cannot be reached (")
+    assert line.endswith("Check host, port, user and password, and that it runs.")
+
+
+def test_a_missing_driver_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    assert "pip install 'guerdon[postgres]'" in one_line(lambda: store_status("postgresql://h/d"))
+    assert builtins is not None
+
+
+def test_a_locked_store_is_one_line(store: Path, monkeypatch):
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0)
+    with sqlite3.connect(store, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        line = one_line(lambda: add_to_store(store, some_comparisons(9)))
+        assert "is locked: another process has been writing" in line
+        assert store_status(store)["items"] == 6, "reading goes on"
+        other.execute("ROLLBACK")
+
+
+def test_a_full_disk_is_one_line_and_leaves_a_whole_store(store: Path):
+    def limit(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA max_page_count = 80")
+
+    import sqlalchemy as sa
+
+    sa.event.listen(sa.Engine, "connect", limit)
+    try:
+        line = one_line(lambda: add_to_store(store, some_comparisons(3000)))
+    finally:
+        sa.event.remove(sa.Engine, "connect", limit)
+    assert "the disk is full" in line
+    assert store_status(store)["items"] == 6
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_store_is_read_and_not_written(store: Path):
+    store.chmod(0o444)
+    store.parent.chmod(0o555)
+    try:
+        assert "read-only" in one_line(lambda: add_to_store(store, some_comparisons(9)))
+    finally:
+        store.parent.chmod(0o755)
+
+
+def test_a_damaged_file_of_a_store_is_one_line(store: Path, tmp_path):
+    file = tmp_path / "prefs.v1.jsonl"
+    export_store(store, file)
+    lines = file.read_bytes().splitlines(keepends=True)
+    again = tmp_path / "b.db"
+    create_store(again)
+    for content, claim in (
+        (b"".join(lines[:-1]), "must hold the 6 items of its header, got 5"),
+        (b"".join(lines).replace(b"Question 1?", b"Question 9?"), "got 6, or others"),
+        (lines[0].replace(b'"version": 1', b'"version": 2') + lines[1], "of a newer Guerdon"),
+        (b"".join(lines[1:]).replace(b'"shown": [', b'"shown": [7, ', 1), "shown must be the numbers 0 to"),
+        (b"".join(lines[1:]).replace(b'"kind": "unknown"', b'"kind": "cat"', 1), "kind must be one of human"),
+        (b"".join(lines[1:]).replace(b'"shown"', b'"show"', 1), "show is not a known field"),
+    ):
+        file.write_bytes(content)
+        assert claim in one_line(lambda: import_prefs(again, [file]))
+        assert store_status(again)["items"] == 0, "nothing of a file that is not whole is taken"
+
+
+def test_other_mistakes_are_one_line(store: Path, tmp_path):
+    assert "got the one to merge into" in one_line(lambda: merge_stores(store, [store]))
+    assert "the ending must be" in one_line(lambda: export_store(store, tmp_path / "x.csv"))
+    assert "kind must be one of" in one_line(lambda: add_to_store(store, [], kind="cat"))
+    labels = one_line(lambda: add_to_store(store, some_comparisons(9), labels="majority"))
+    assert labels.startswith("labels must be of items with judgments, got 12 of items without.")
+
+
+def test_labels_of_two_methods_have_to_be_chosen(store: Path):
+    import guerdon
+
+    pairs = list(some_comparisons(3))[1::2]
+    for method in ("majority", "pairds"):
+        add_to_store(store, pairs, labels=method)
+    assert "Name one: store:STORE?labels=majority" in one_line(lambda: guerdon.read(f"store:{store}"))
+    assert len(guerdon.read(f"store:{store}?labels=pairds")) == 6
+
+
+def test_the_commands_print_what_they_did(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pair = {"prompt": "Q?", "chosen": "good", "rejected": "bad"}
+    write_rows(tmp_path / "pairs.jsonl", pair, {**pair, "prompt": "R?"}, {"prompt": "S?"})
+    assert guerdon("store", "init", "p.db").code == 0
+    ran = guerdon("store", "import", "p.db", "pairs.jsonl", "--kind", "human", "--rejected", "bad.jsonl", "--json")
+    assert (ran.code, ran.out) == (0, ran.out), ran.err
+    assert '"new_judgments": 2' in ran.out
+    assert '"rejected": 1' in ran.out
+    assert (tmp_path / "bad.jsonl").read_text().count("\n") == 1
+    assert guerdon("store", "verify", "p.db").code == 0
+    with sqlite3.connect("p.db") as connection:
+        connection.execute("UPDATE items SET taken = 7")
+    assert guerdon("store", "verify", "p.db").code == 1
+    assert guerdon("store", "import", "none.db", "pairs.jsonl").code == 2
