@@ -319,7 +319,10 @@ def test_a_plain_folder_takes_files_while_reports_are_written_into_it(here):
         assert guerdon("import", "d.jsonl", "--out", "x.jsonl").code == 0
 
 
+OUTPUTS = {"out", "report", "sft", "comparisons", "repair", "html", "annotators", "rejected", "fix"}
+
+
 def test_every_option_that_names_an_output_is_known_as_one():
     for command in app.registered_commands:
-        options = {"out", "report", "sft", "comparisons", "repair", "html", "annotators"} & set(command.callback.__annotations__)
+        options = OUTPUTS & set(command.callback.__annotations__)
         assert options == set(destinations_of(command.callback)), command.name
