@@ -110,7 +110,7 @@ class Prompt(tuple[Message, ...]):
     def __new__(cls, messages: Iterable[Message] = (), tools: Iterable[str | Mapping[str, Any]] = ()) -> Self:
         """Messages, and the definition of each tool as an object or as JSON text; a Prompt without `tools` keeps its own."""
         prompt = super().__new__(cls, messages)
-        given = tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(tools))
+        given = tuple(_tool(tool, f"tools[{i}]") for i, tool in enumerate(tools)) if tools else ()
         prompt.__dict__["tools"] = given or getattr(messages, "tools", ())
         if location := getattr(messages, "location", ""):
             prompt.__dict__["location"] = location

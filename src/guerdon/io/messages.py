@@ -23,6 +23,7 @@ CALLS = ("function_call", "tool_call")  # roles of turns whose content is a call
 LONGEST_LITERAL = 2**20  # characters of Python's notation that are parsed: the parser takes about 100 bytes for each
 SEARCHED = 4096  # characters in which the first role must be
 _ROLE_NAMES = "|".join((*get_args(Role), *ROLES, *CALLS))
+_ROLES, _PLAIN = get_args(Role), {"role", "content"}
 _FIRST_ROLE = re.compile(rf"""["'](?:role|from)["']\s*:\s*["'](?:{_ROLE_NAMES})["']""")
 
 
@@ -96,11 +97,13 @@ def _role_of(turn: Any) -> Any:
 def _to_message(turn: object, field: str) -> Message:
     if not isinstance(turn, Mapping):
         raise field_error(field, "a message with role and content", turn)
+    if turn.keys() == _PLAIN and isinstance(turn["content"], str) and turn["role"] in _ROLES:  # most messages, fast
+        return Message(turn["role"], turn["content"])
     role, content = _role_of(turn), turn.get("content", turn.get("value"))
     if role in CALLS:
         return as_message({"role": "assistant", "content": None, "tool_calls": _calls(content, field)}, field)
     role = ROLES.get(role, role) if isinstance(role, str) else role
-    if role not in get_args(Role):
+    if role not in _ROLES:
         raise field_error(f"{field}.role", "system, user, assistant or tool", role)
     return as_message({**turn, "role": role, "content": content}, field)
 
