@@ -45,7 +45,7 @@ def implicit_messages(pair: Pair, job: Job) -> Row:
 def _sides(pair: Pair, job: Job) -> tuple[list[Row], list[Row]]:
     """The messages of both responses. Turns with which both begin are the end of the prompt to whoever reads them."""
     chosen, rejected = response_turns(pair.chosen), response_turns(pair.rejected)
-    if response_start(Prompt(chosen), Prompt(rejected)):
+    if chosen[0] == rejected[0] and response_start(Prompt(chosen), Prompt(rejected)):
         job.losses.add("where the prompt ends")
     return messages(chosen, job), messages(rejected, job)
 
