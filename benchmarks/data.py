@@ -96,6 +96,17 @@ def generated_rows(count: int, sentences: Sequence[str], rng: random.Random) -> 
         yield {"chosen": chosen, "rejected": rejected, "margin": rng.choice((0.0, 1.0, 2.0, 3.0)), "source": "made"}
 
 
+def write_votes(path: Path, count: int, sentences: Sequence[str], seed: int = 1) -> None:
+    """Write `count` judgments: three of each pair, by three of fifty annotators who are right in three of four cases."""
+    rng = random.Random(seed)
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(count // 3):
+            pair = {key: text(80, 1.0, sentences, rng) for key in ("prompt", "first", "second")}
+            for annotator in rng.sample(range(50), 3):
+                row = {**pair, "label": "a" if rng.random() < 0.75 else "b", "annotator": f"w{annotator}"}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
 def text(words: int, sigma: float, sentences: Sequence[str], rng: random.Random) -> str:
     """Sentences, a log-normal number of words in all with this median, at most 2,000; a number makes each text its own."""
     wanted, parts, length = min(2000.0, words * rng.lognormvariate(0, sigma)), [f"{rng.randrange(10**9)}:"], 1
@@ -132,40 +143,33 @@ def commands(folder: Path, peer: Path | None) -> dict[str, list[str]]:
         "split": [*ours, "split", str(imported), "--out", str(folder / "parts"), "split.near_duplicates=false"],
         "split near-duplicates together": [*ours, "split", str(imported), "--out", str(folder / "grouped")],
     }
-    known = set(_known_commands())
-    if "store import" in known:
-        store = f"{folder / 'preferences.db'}"
-        steps["store"] = [*ours, "store", "import", str(imported), "--store", store]
-    if "aggregate" in known:
-        steps["aggregate"] = [*ours, "aggregate", str(imported), "--out", str(folder / "labels.jsonl")]
+    store = folder / "preferences.db"
+    steps |= {
+        "empty store": [*ours, "store", "init", str(store)],
+        "store": [*ours, "store", "import", str(store), str(imported)],
+        "store to file": [*ours, "store", "export", str(store), "--out", str(folder / "prefs.jsonl")],
+        "aggregate": [*ours, "aggregate", str(folder / "votes.jsonl"), "--out", str(folder / "labels.jsonl")],
+    }
     if peer:
         script = ["-c", DATASETS, str(raw), str(folder / "peer.jsonl"), str(folder / "cache")]
-        steps["datasets: load, map, write"] = [str(peer.absolute()), *script]
+        steps["datasets"] = [str(peer.absolute()), *script]
     return steps
-
-
-def _known_commands() -> Iterator[str]:
-    from typer.main import get_command
-
-    from guerdon.cli import main as _registered  # noqa: F401
-    from guerdon.cli.app import app
-
-    yield from get_command(app).commands  # type: ignore[attr-defined]
 
 
 def run_size(size: int, folder: Path, a: argparse.Namespace) -> dict[str, Any]:
     """Make the rows, run each step once, and remove what it wrote but for the import."""
-    raw = folder / "raw.jsonl"
-    write_rows(raw, size, sentences_of(a.data))
+    raw, sentences, wanted = folder / "raw.jsonl", sentences_of(a.data), set(measure.names(a.only))
+    write_rows(raw, size, sentences)
+    if not wanted or "aggregate" in wanted:
+        write_votes(folder / "votes.jsonl", size, sentences)
     case: dict[str, Any] = {"bytes": raw.stat().st_size, "machine": measure.machine(os.cpu_count() or 1), "steps": {}}
-    wanted = set(measure.names(a.only))
     for name, command in commands(folder, a.peer_python).items():
-        if wanted and name not in {*wanted, "import"}:
+        if wanted and name not in {*wanted, "import", "empty store"}:
             continue
         case["steps"][name] = run = measured(command)
         print(f"{size:,} {name}: {json.dumps(run)}", file=sys.stderr, flush=True)
         for path in folder.iterdir():
-            if path.name not in ("raw.jsonl", "all.jsonl"):
+            if path.stem not in ("raw", "all", "votes", "preferences") or path.suffix == ".parquet":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in folder.iterdir():
         path.unlink()

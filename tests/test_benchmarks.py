@@ -128,9 +128,9 @@ def test_every_benchmark_runs_here_but_the_one_that_takes_an_hour():
 def test_the_data_benchmark_runs_each_step(tmp_path):
     out = tmp_path / "out.json"
     command = [sys.executable, str(BENCHMARKS / "data.py"), "--smoke", f"--out={out}", f"--scratch={tmp_path}"]
-    process = subprocess.run([*command, "--only=convert,split"], capture_output=True, text=True, timeout=300)
+    process = subprocess.run([*command, "--only=convert,store"], capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr[-2000:]
     steps = json.loads(out.read_text("utf-8"))["cases"]["200"]["steps"]
-    assert set(steps) == {"import", "convert", "split"}
+    assert set(steps) == {"import", "convert", "empty store", "store"}
     assert all("error" not in run and run["peak_bytes"] > 0 for run in steps.values())
     assert list(tmp_path.iterdir()) == [out]
