@@ -108,9 +108,17 @@ def test_the_selection_benchmark_runs(tiny_dir, tmp_path):
     assert all(0 < cell["mean"] < 1 for cells in case["accuracy"].values() for cell in cells)
 
 
-def test_every_benchmark_runs_here_but_the_one_that_takes_an_hour():
-    modules, takes_an_hour = {"measure", "rows"}, {"hh_accuracy"}
-    scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - takes_an_hour
+def test_the_fuzzing_of_importers_runs(tmp_path):
+    out = tmp_path / "out.json"
+    command = [sys.executable, str(BENCHMARKS / "fuzz_importers.py"), "--inputs=50", f"--out={out}"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert out.exists()
+
+
+def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_repositories():
+    modules, takes_an_hour, needs_others = {"measure", "rows"}, {"hh_accuracy"}, {"contamination"}
+    scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - takes_an_hour - needs_others
     assert scripts == {
         "rm_training",
         "scoring",
@@ -122,6 +130,9 @@ def test_every_benchmark_runs_here_but_the_one_that_takes_an_hour():
         "gpu",
         "coverage",
         "selection",
+        "annotators",
+        "data",
+        "fuzz_importers",
     }
 
 
