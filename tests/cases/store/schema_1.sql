@@ -10,7 +10,7 @@ CREATE TABLE annotators (
 	CONSTRAINT ck_annotators_kind_is_known CHECK (kind IN ('human', 'llm', 'principle', 'rule', 'reward_model', 'simulated', 'unknown')), 
 	CONSTRAINT ck_annotators_role_is_known CHECK (role IN ('judge', 'annotator', 'adjudicator', 'manager', 'owner'))
 );
-INSERT INTO "annotators" VALUES('1b45eb0c1aed7cf2d99ef2e06043042e','unknown',NULL,NULL,'annotator');
+INSERT INTO "annotators" VALUES('5ebe0a7b2c220e07205319fa53505cca','human',NULL,NULL,'annotator');
 INSERT INTO "annotators" VALUES('df7269167ee3401772f9696860dd48c1','human','w1',NULL,'annotator');
 CREATE TABLE events (
 	id VARCHAR(32) NOT NULL, 
@@ -23,8 +23,8 @@ CREATE TABLE events (
 	detail TEXT, 
 	CONSTRAINT pk_events PRIMARY KEY (id)
 );
-INSERT INTO "events" VALUES('a2dbad7e83757bfe7de2413b5f69bec7',1.79616439705556750301e+09,'guerdon','import','',NULL,NULL,'{"annotators":2,"items":3,"judge_calls":0,"judgments":3,"labels":0,"prompts":2,"responses":6}');
-INSERT INTO "events" VALUES('e074234c4f69d6d18dbccea0cae5edf8',1.79616439741556215285e+09,'guerdon','import','',NULL,NULL,'{"annotators":0,"items":0,"judge_calls":0,"judgments":0,"labels":1,"prompts":0,"responses":0}');
+INSERT INTO "events" VALUES('a2dbad7e83757bfe7de2413b5f69bec7',1.79616685170146727561e+09,'guerdon','import','',NULL,NULL,'{"annotators":2,"items":3,"judge_calls":0,"judgments":3,"labels":0,"prompts":2,"responses":6}');
+INSERT INTO "events" VALUES('e074234c4f69d6d18dbccea0cae5edf8',1.7961668519466619492e+09,'guerdon','import','',NULL,NULL,'{"annotators":0,"items":0,"judge_calls":0,"judgments":0,"labels":1,"prompts":0,"responses":0}');
 CREATE TABLE guerdon_schema (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT guerdon_schema_pkc PRIMARY KEY (version_num)
@@ -141,9 +141,9 @@ CREATE TABLE judgments (
 	CONSTRAINT uq_judgments_call_id_revision UNIQUE (call_id, revision), 
 	CONSTRAINT uq_judgments_presentation_id_revision UNIQUE (presentation_id, revision)
 );
-INSERT INTO "judgments" VALUES('1d79b2c6ceb1f1e1114359060b72a307','a6517dd86f1c93146a4aec57675599ca','8c8f1d5df04db4b1cda12636e445ec99','submitted',NULL,NULL,1,NULL,NULL,0.75,NULL,'[2,1,0]',0,NULL,NULL,NULL,NULL,NULL,'g0',NULL,'0',NULL,NULL,0,NULL,NULL,NULL);
-INSERT INTO "judgments" VALUES('5698d8a326ce8fb22215a48f96e6de13','a1c4e699798cb12f33f6a5d701a339b5','73ae48ce9b365da29e7f2a519322aca8','submitted',NULL,NULL,1,NULL,'[[1],[0,2]]',NULL,0.5,NULL,0,NULL,NULL,NULL,NULL,'made up',NULL,0.25,NULL,NULL,NULL,0,NULL,NULL,NULL);
-INSERT INTO "judgments" VALUES('7daa68866cded5096905f69f8dee7b6e','f6f4c6da0b91b4c2409ba2a5cec92aba','5be8bfc1ea848dcd64b8a9b367e0aa84','submitted',NULL,NULL,1,NULL,'[[1],[0,2]]',NULL,0.5,NULL,0,NULL,NULL,NULL,NULL,'made up',NULL,0.25,NULL,NULL,NULL,0,NULL,NULL,NULL);
+INSERT INTO "judgments" VALUES('67c3c49aa0d27a93a45b0f344b27a28a','a6517dd86f1c93146a4aec57675599ca','c59bc8be4a6655d979a5ece1a8226ac9','submitted',NULL,NULL,1,NULL,NULL,0.75,NULL,'[2,1,0]',0,NULL,NULL,NULL,NULL,NULL,'g0',NULL,'0',NULL,NULL,0,NULL,NULL,NULL);
+INSERT INTO "judgments" VALUES('9c339ec41f360597925f4ea870334094','f6f4c6da0b91b4c2409ba2a5cec92aba','5be8bfc1ea848dcd64b8a9b367e0aa84','submitted',NULL,NULL,1,NULL,'[[1],[0,2]]',NULL,0.5,NULL,0,NULL,NULL,NULL,NULL,'made up',NULL,0.25,NULL,NULL,NULL,0,NULL,NULL,NULL);
+INSERT INTO "judgments" VALUES('d449e27753b781e46f2c8b687fa2287b','a1c4e699798cb12f33f6a5d701a339b5','73ae48ce9b365da29e7f2a519322aca8','submitted',NULL,NULL,1,NULL,'[[1],[0,2]]',NULL,0.5,NULL,0,NULL,NULL,NULL,NULL,'made up',NULL,0.25,NULL,NULL,NULL,0,NULL,NULL,NULL);
 CREATE TABLE labels (
 	id VARCHAR(32) NOT NULL, 
 	item_id VARCHAR(32) NOT NULL, 
@@ -188,7 +188,7 @@ CREATE TABLE presentations (
 );
 INSERT INTO "presentations" VALUES('5be8bfc1ea848dcd64b8a9b367e0aa84','f6f4c6da0b91b4c2409ba2a5cec92aba','df7269167ee3401772f9696860dd48c1','[0,2,1]','imported','submitted',NULL,NULL,NULL,NULL,NULL,NULL,NULL);
 INSERT INTO "presentations" VALUES('73ae48ce9b365da29e7f2a519322aca8','a1c4e699798cb12f33f6a5d701a339b5','df7269167ee3401772f9696860dd48c1','[2,1,0]','imported','submitted',NULL,NULL,NULL,NULL,NULL,NULL,NULL);
-INSERT INTO "presentations" VALUES('8c8f1d5df04db4b1cda12636e445ec99','a6517dd86f1c93146a4aec57675599ca','1b45eb0c1aed7cf2d99ef2e06043042e','[0,1]','imported','submitted',NULL,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "presentations" VALUES('c59bc8be4a6655d979a5ece1a8226ac9','a6517dd86f1c93146a4aec57675599ca','5ebe0a7b2c220e07205319fa53505cca','[0,1]','imported','submitted',NULL,NULL,NULL,NULL,NULL,NULL,NULL);
 CREATE TABLE prompts (
 	id VARCHAR(32) NOT NULL, 
 	content TEXT NOT NULL, 

@@ -8,12 +8,13 @@ are sorted by id, judgments and labels by their text, so the same content is the
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from guerdon.contracts import GuerdonError, Preference
-from guerdon.data.store.canonical import canonical
+from guerdon.data.store.canonical import ID_LENGTH, canonical
 from guerdon.data.store.items import ACCEPTED, ANONYMOUS, Annotator, Item, Judgment, Label, oriented
 from guerdon.errors import did_you_mean, field_error
 from guerdon.io.fields import as_list, as_number, as_text, is_count, optional_text, without_missing
@@ -28,6 +29,7 @@ from guerdon.io.schema import (
 
 FORMAT: Final = "prefs"
 VERSION: Final = 1
+ID: Final = rf"[0-9A-Za-z-]{{1,{ID_LENGTH}}}"
 KINDS: Final = ("human", "llm", "principle", "rule", "reward_model", "simulated", "unknown")
 DETAILS: Final = {  # what a judgment holds beyond a Comparison, and what it is where nothing is stored
     "all_bad": False, "acceptable_upto": None, "axes": None, "flags": None, "active_ms": None, "wall_ms": None,
@@ -192,6 +194,9 @@ def _judgment(value: object, where: str, size: int) -> Judgment:
     call = fields.get("call")
     if call is not None:
         call = _fields(call, f"{where}.call", CALL, ("id", "cache_key", "run_id", "request", "response_raw"))
+    for name, key in (("presentation", fields.get("presentation")), ("call.id", call and call["id"])):
+        if key is not None and not (isinstance(key, str) and re.fullmatch(ID, key)):
+            raise field_error(f"{where}.{name}", f"an id of at most {ID_LENGTH} letters and digits", key)
     earlier = as_list(fields.get("earlier", ()), f"{where}.earlier", "a list of judgments")
     return Judgment(
         _annotator(fields["annotator"], f"{where}.annotator"),

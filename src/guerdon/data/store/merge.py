@@ -49,7 +49,7 @@ def _rows(connection: sa.Connection, table: sa.Table) -> Iterator[list[Row]]:
         query = query.where(table.c.state != "held")
     if table is tables.judge_calls:
         query = query.where(table.c.status != "pending")
-    result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
+    result = connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE})
     try:
         for rows in result.mappings().partitions():
             yield [dict(row) for row in rows]
@@ -73,12 +73,13 @@ def _refuse_conflicts(database: Database, source: Database, reading: sa.Connecti
     )
     with database.reading() as connection:
         require_schema(connection, database)
-        for rows in reading.execution_options(yield_per=500).execute(query).partitions():
-            if conflict := _conflict(connection, rows):
-                raise GuerdonError(
-                    f"{source.location}: revision {conflict[1]} of the judgment of presentation {conflict[0]} must be that of "
-                    f"{database.location}, got another one. Both stores were written after one was copied: keep one of them."
-                )
+        with reading.execute(query, execution_options={"yield_per": 500}) as result:
+            conflict = next(filter(None, (_conflict(connection, rows) for rows in result.partitions())), None)
+        if conflict:
+            raise GuerdonError(
+                f"{source.location}: revision {conflict[1]} of the judgment of presentation {conflict[0]} must be that of "
+                f"{database.location}, got another one. Both stores were written after one was copied: keep one of them."
+            )
 
 
 def _conflict(connection: sa.Connection, rows: Sequence[Any]) -> tuple[str, int] | None:

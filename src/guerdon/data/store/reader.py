@@ -31,7 +31,9 @@ def items_in(connection: sa.Connection) -> Iterator[tuple[str, Item]]:
     """The same within a transaction."""
     items, prompts = tables.items, tables.prompts
     query = sa.select(items, prompts.c.content).join(prompts, prompts.c.id == items.c.prompt_id).order_by(items.c.id)
-    result = connection.execution_options(yield_per=ITEMS_AT_ONCE).execute(query)  # PostgreSQL: a server-side cursor
+    result = connection.execute(
+        query, execution_options={"yield_per": ITEMS_AT_ONCE}
+    )  # PostgreSQL: a server-side cursor
     try:
         for rows in result.mappings().partitions():
             span = rows[0]["id"], rows[-1]["id"]

@@ -83,7 +83,7 @@ class Batch:
         for revision, each in enumerate((*judgment.earlier, judgment), start=1):
             row = judgment_row(each)
             follows = {"revision": revision, "supersedes_revision": revision - 1 or None}
-            judgment_id = judgment_id_of(presentation_id or call_id or "", revision, row)
+            judgment_id = judgment_id_of(item_id, presentation_id or call_id or "", revision, row)
             self._put("judgments", judgment_id, {"item_id": item_id, **basis, **follows, **row})
 
     def _imported_id(self, item_id: str, annotator_id: str, judgment: Judgment, occurrences: Occurrences) -> str:
@@ -124,9 +124,9 @@ def judgment_row(judgment: Judgment) -> Row:
     }
 
 
-def judgment_id_of(basis: str, revision: int, row: Mapping[str, Any]) -> str:
-    """The id of a revision: the hash of the presentation or call that it rests on, and of what it says."""
-    return content_id("judgment", basis, revision, {name: row[name] for name in row if row[name] is not None})
+def judgment_id_of(item_id: str, basis: str, revision: int, row: Mapping[str, Any]) -> str:
+    """The id of a revision: the hash of its item, of the presentation or call that it rests on, and of what it says."""
+    return content_id("judgment", item_id, basis, revision, {name: row[name] for name in row if row[name] is not None})
 
 
 def label_row(item_id: str, label: Label) -> tuple[str, Row]:

@@ -72,7 +72,9 @@ def _with_wrong_id(table: sa.Table, expected: Callable[[Any], str]) -> Callable[
     """A function that gives the ids of rows whose content has another hash."""
 
     def wrong(connection: sa.Connection) -> Iterator[str]:
-        result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(sa.select(table).order_by(table.c.id))
+        result = connection.execute(
+            sa.select(table).order_by(table.c.id), execution_options={"yield_per": ROWS_AT_ONCE}
+        )
         for row in result.mappings():
             if expected(row) != row["id"]:
                 yield row["id"]
@@ -92,7 +94,7 @@ def _wrong_items(connection: sa.Connection) -> Iterator[str]:
     )
     key: Any = None
     parts: list[Any] = []
-    for row in chain(connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query), [None]):
+    for row in chain(connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE}), [None]):
         if row is None or row[0] != key:
             if parts and not _is_item(parts):
                 yield key
@@ -114,9 +116,8 @@ def _is_item(rows: list[Any]) -> bool:
 
 
 def _judgment_id(row: Any) -> str:
-    return judgment_id_of(
-        row["presentation_id"] or row["call_id"], row["revision"], {name: row[name] for name in _SAYS}
-    )
+    basis = row["presentation_id"] or row["call_id"]
+    return judgment_id_of(row["item_id"], basis, row["revision"], {name: row[name] for name in _SAYS})
 
 
 # ---- Relations -----------------------------------------------------------------------------------------------------

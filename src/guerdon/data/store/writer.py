@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from guerdon.contracts import GuerdonError
@@ -28,7 +29,14 @@ def add_items(database: Database, items: Iterable[Item], advance: Callable[[int]
     """Write the items; returns how many were given. advance: called with the number of items that a transaction wrote."""
     occurrences, count = Occurrences(), 0
     for batch in _batches(items, occurrences):
-        write_rows(database, {name: list(rows.values()) for name, rows in batch.rows.items()})
+        try:
+            write_rows(database, {name: list(rows.values()) for name, rows in batch.rows.items()})
+        except exc.IntegrityError as error:
+            reason = (str(error.orig).splitlines() or ["no reason given"])[0]
+            raise GuerdonError(
+                f"{database.location}: what is imported must agree with what is stored, got other judgments or calls under the "
+                f"same ids ({reason[:160]}). Import into a new store to compare the two."
+            ) from None
         advance(batch.items)
         count += batch.items
     return count
@@ -59,7 +67,8 @@ def insert_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[Row])
     keys = [column.name for column in table.primary_key]
     if table is tables.labels:
         _require_judgments(connection, rows)
-    ordered = sorted(rows, key=lambda row: [row[key] for key in keys])
+    order = ["revision", *keys] if table is tables.judgments else keys  # a revision names the one before it
+    ordered = sorted(rows, key=lambda row: [row[key] for key in order])
     connection.execute(_insert(connection, table, [*ordered[0]]), ordered)
 
 
