@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Int, UInt
 
 from guerdon.contracts import Prompt
-from guerdon.data.hashes import as_column, hash_parts
+from guerdon.data.hashes import as_column, hash_parts, mixed
 
 __all__ = ["SIMILARITY", "NearDuplicates", "ngram_hashes", "prompt_words", "words"]
 
@@ -37,9 +37,13 @@ _WORD: Final = re.compile(
     r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
 )
 
+_ASCII_WORD: Final = re.compile(r"\w+", re.ASCII)  # the same words, faster
+
 
 def words(text: str) -> list[str]:
     """The words of a text, without case, width and punctuation; the characters themselves where there is no word."""
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower()) or text.lower().split()
     normalized = unicodedata.normalize("NFKC", text).casefold()
     return _WORD.findall(normalized) or normalized.split()
 
@@ -59,10 +63,10 @@ def ngram_hashes(
     hashes = np.array([zlib.crc32(word) for word in together.split(b"\n")], np.uint64)
     grams = np.zeros(max(len(hashes) - n + 1, 0), np.uint64)
     for i in range(n):
-        grams = grams * np.uint64(0x9E3779B97F4A7C15) + _mixed(hashes[i : i + len(grams)])
+        grams = grams * np.uint64(0x9E3779B97F4A7C15) + mixed(hashes[i : i + len(grams)])
     starts = np.arange(len(grams)) - np.repeat(np.cumsum(lengths) - lengths, lengths)[: len(grams)]
     is_inside = starts <= np.repeat(lengths, lengths)[: len(grams)] - n
-    return _mixed(grams[is_inside]), lengths - n + 1
+    return mixed(grams[is_inside]), lengths - n + 1
 
 
 class NearDuplicates:
@@ -71,6 +75,7 @@ class NearDuplicates:
     def __init__(self) -> None:
         self._keys = array("Q")
         self._known: set[int] = set()
+        self._last: tuple[Prompt, int] | None = None  # rows of a prompt are often next to each other
         self._waiting: list[list[str]] = []
         self._num_waiting = 0
         self._bands: list[np.ndarray] = []
@@ -81,8 +86,11 @@ class NearDuplicates:
 
     def add(self, prompt: Prompt) -> int:
         """Add a prompt; returns its key, which prompts of the same words share."""
+        if self._last and self._last[0] == prompt:
+            return self._last[1]
         text = prompt_words(prompt)
         key = hash_parts(" ".join(text))
+        self._last = prompt, key
         if key not in self._known:
             self._known.add(key)
             self._keys.append(key)
@@ -145,14 +153,15 @@ class _Grams:
 
     def __init__(self, file: object, sizes: np.ndarray, order: np.ndarray) -> None:
         file.flush()  # type: ignore[attr-defined]
-        self._hashes = np.memmap(file, np.uint32, mode="r")  # type: ignore[call-overload]
+        self._hashes = np.asarray(np.memmap(file, np.uint32, mode="r"))  # type: ignore[call-overload]
         self._ends = np.cumsum(sizes)[order]
         self._starts = self._ends - sizes[order]
 
     def similarity(self, i: int, j: int) -> float:
         """The Jaccard similarity of two prompts' sets of 5-grams."""
         a, b = (self._hashes[self._starts[k] : self._ends[k]] for k in (i, j))
-        shared = len(np.intersect1d(a, b, assume_unique=True))
+        both = np.sort(np.concatenate([a, b]), kind="stable")
+        shared = int(np.count_nonzero(both[1:] == both[:-1]))
         return shared / (len(a) + len(b) - shared)
 
 
@@ -192,13 +201,5 @@ def _band_hashes(signatures: np.ndarray) -> np.ndarray:
     rows = signatures.reshape(len(signatures), BANDS, BAND_ROWS).astype(np.uint64)
     hashes = np.zeros(rows.shape[:2], np.uint64)
     for i in range(BAND_ROWS):
-        hashes = _mixed(hashes + rows[:, :, i])
+        hashes = mixed(hashes + rows[:, :, i])
     return (hashes >> np.uint64(32)).astype(np.uint32)
-
-
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """Numbers as even hashes (the finalizer of splitmix64, Steele et al. 2014)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(values ^ (values >> np.uint64(31)))

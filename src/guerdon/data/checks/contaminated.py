@@ -29,7 +29,7 @@ class Contaminated(RowCheck):
     def faults(self, row: Row) -> Iterator[Fault]:
         """One for each benchmark or file that has the prompt."""
         prompt = row.comparison.prompt
-        turns = [message.content for message in prompt if message.role == "user"]
+        turns = [text for message, text in zip(prompt, row.turns, strict=True) if message.role == "user"]
         for name in sorted({name for text in turns for name in benchmarks_of(text)}):
             yield _fault(name, f"have a prompt of {name}, ignoring case and spacing")
         words = prompt_words(prompt) if self._evaluations else []

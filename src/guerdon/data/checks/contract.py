@@ -29,7 +29,7 @@ from guerdon.contracts import (
     response_identity,
 )
 from guerdon.data.files import Rejects
-from guerdon.data.hashes import hash_parts, normalized_prompt, normalized_response
+from guerdon.data.hashes import hash_parts, normalize, normalized_prompt, normalized_response
 from guerdon.formulas.estimation import wilson
 
 if TYPE_CHECKING:
@@ -50,14 +50,34 @@ class Row:
         self.comparison = comparison
 
     @cached_property
+    def ranks(self) -> tuple[int, ...]:
+        """Rank of each response, see Comparison."""
+        return self.comparison.ranks
+
+    @cached_property
     def identities(self) -> list[object]:
         """What identifies each response; equal for responses that are the same."""
         return [response_identity(response) for response in self.comparison.responses]
 
     @cached_property
+    def responses(self) -> list[int]:
+        """Hash of each response as it is."""
+        return [hash_parts(identity) for identity in self.identities]
+
+    @cached_property
+    def turns(self) -> list[str]:
+        """The content of each turn of the prompt, ignoring case, width and spacing."""
+        return [normalize(message.content) for message in self.comparison.prompt]
+
+    @cached_property
     def prompt(self) -> int:
         """Hash of the prompt, its tools included, ignoring case, width and spacing."""
-        return hash_parts(*normalized_prompt(self.comparison.prompt))
+        return hash_parts(*normalized_prompt(self.comparison.prompt, self.turns))
+
+    @cached_property
+    def group(self) -> int:
+        """Hash of the group."""
+        return hash_parts(self.comparison.group)
 
     @cached_property
     def exact_prompt(self) -> int:
@@ -78,7 +98,9 @@ class Row:
     def pairs(self) -> list[tuple[int, int]]:
         """The indices (better, worse) of each pair of responses that is not a tie."""
         k = len(self.comparison.responses)
-        ranks = [rank if rank >= 0 else k for rank in self.comparison.ranks]  # unranked are below all ranked ones
+        ranks = [rank if rank >= 0 else k for rank in self.ranks]  # unranked are below all ranked ones
+        if k == 2:
+            return [(0, 1)] if ranks[0] < ranks[1] else [(1, 0)] if ranks[1] < ranks[0] else []
         return [(i, j) for i in range(k) for j in range(k) if ranks[i] < ranks[j]]
 
 
@@ -108,7 +130,7 @@ class Data:
         """The next row."""
         row = Row(self.rows, comparison)
         self.rows += 1
-        self._groups.append(hash_parts(comparison.group))
+        self._groups.append(row.group)
         self._prompts.append(row.prompt)
         self._locations.add(comparison.prompt.location or comparison.id)
         return row

@@ -11,7 +11,7 @@ import numpy as np
 
 from guerdon.contracts import Estimate, Finding, Quantity
 from guerdon.data.checks.contract import SECTION, Check, Data, Row
-from guerdon.data.hashes import as_column, hash_parts
+from guerdon.data.hashes import as_column, mixed
 from guerdon.models.estimates import percent
 
 __all__ = ["Cycles"]
@@ -38,13 +38,12 @@ class Cycles(Check):
         """Remember who beat whom, and by how much."""
         if not row.pairs:
             return
-        comparison = row.comparison
-        hashes = [hash_parts(row.exact_prompt, identity) for identity in row.identities]
+        comparison, hashes = row.comparison, row.responses
         margin = 1.0 if comparison.q is None else abs(2 * comparison.q - 1)
         ranked = [i for group in comparison.preference.groups or () for i in group]
         neighbors = row.pairs if len(hashes) == 2 else pairwise(ranked)
         for i, j in neighbors:
-            if comparison.ranks[i] != comparison.ranks[j]:
+            if row.ranks[i] != row.ranks[j]:
                 self._prompts.append(row.exact_prompt)
                 self._better.append(hashes[i])
                 self._worse.append(hashes[j])
@@ -75,7 +74,8 @@ class Cycles(Check):
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        better, worse = as_column(self._better), as_column(self._worse)
+        of_pair = as_column(self._prompts)
+        better, worse = (mixed(of_pair + mixed(as_column(column))) for column in (self._better, self._worse))
         nodes, ends = np.unique(np.concatenate([better, worse]), return_inverse=True)
         if not len(nodes):
             return 0, 0
@@ -84,7 +84,7 @@ class Cycles(Check):
         margins = np.where(first < second, 1.0, -1.0) * as_column(self._votes)
         pairs, row, inverse = np.unique(np.stack([low, high], axis=1), axis=0, return_index=True, return_inverse=True)
         majority = np.bincount(inverse.reshape(-1), margins)
-        prompts = as_column(self._prompts)[row]
+        prompts = of_pair[row]
         sources, targets = (np.where(majority > 0, pairs[:, i], pairs[:, 1 - i])[majority != 0] for i in (0, 1))
         shape = (len(nodes), len(nodes))
         graph = coo_array((np.ones(len(sources), np.int8), (sources, targets)), shape=shape)

@@ -26,8 +26,9 @@ class Leaks(Check):
         self._others: dict[str, _Hashes] = {}
 
     def add(self, row: Row) -> None:
-        """Remember the hashes of its texts."""
-        self._ours.add(row)
+        """Remember the hashes of its texts, if there is another part."""
+        if self.data.parts:
+            self._ours.add(row)
 
     def add_other(self, part: str, row: Row) -> None:
         """Remember the hashes of its texts, by part."""
@@ -74,7 +75,7 @@ class _Hashes:
         self._rows = array("I")  # of the responses
 
     def add(self, row: Row) -> None:
-        self._hashes["groups"].append(hash_parts(row.comparison.group))
+        self._hashes["groups"].append(row.group)
         self._hashes["prompts"].append(row.prompt)
         for content in row.normalized:
             if len(content) >= LEAK_LENGTH:

@@ -10,7 +10,7 @@ import numpy as np
 
 from guerdon.contracts import Estimate, Finding, Quantity
 from guerdon.data.checks.contract import SECTION, Check, Data, Row
-from guerdon.data.hashes import as_column, hash_parts, pair_hash, row_hash
+from guerdon.data.hashes import as_column, hash_parts, row_hash
 
 __all__ = ["Repeats"]
 
@@ -31,14 +31,14 @@ class Repeats(Check):
     def add(self, row: Row) -> None:
         """Remember its hash, and for a pair with a winner which response of the pair won."""
         comparison = row.comparison
-        self._rows.append(row_hash(comparison, row.exact_prompt, row.identities))
+        self._rows.append(row_hash(comparison, row.exact_prompt, row.responses, row.ranks))
         self._ids.append(hash_parts(comparison.id))
         self._is_named.append(comparison.annotator is not None)
         if len(comparison.responses) == 2 and comparison.q != 0.5:
-            pair, is_in_order = pair_hash(comparison)
-            self._pairs.append(pair)
+            first, second = row.responses
+            self._pairs.append(hash_parts(row.exact_prompt, *sorted((first, second))))
             self._pair_rows.append(row.number)
-            self._directions.append(((comparison.q or 0.0) > 0.5) == is_in_order)
+            self._directions.append(((comparison.q or 0.0) > 0.5) == (first < second))
 
     def findings(self) -> Iterator[Finding]:
         """Duplicates and shared ids are warnings; contradictions are a note, because people disagree."""

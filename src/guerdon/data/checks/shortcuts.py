@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from guerdon.contracts import Comparison, Curve, Estimate, Finding, Quantity
 from guerdon.data.checks.contract import SECTION, Check, Data, Row
+from guerdon.data.checks.ngrams import tfidf
 from guerdon.data.hashes import hash_parts
 from guerdon.models.estimates import percent, points_by_name
 
@@ -36,6 +37,8 @@ LETTERS: Final = (
     "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # of scripts that put no spaces between words: each is a token
 )
 TOKEN: Final = rf"[{LETTERS}]|[^\W{LETTERS}]+(?:['’][^\W{LETTERS}]+)*|[{START}{END}]|{LINE}+|[^\w\s{START}{END}{LINE}]+"
+
+_TOKEN, _SPACES = re.compile(TOKEN), re.compile(r"\s\s+")
 
 
 class JudgedTexts(NamedTuple):
@@ -215,23 +218,10 @@ def _cut(text: str) -> str:
 # ---- The model ---------------------------------------------------------------------------------------------------
 
 
-def _model(analyzer: str, ngrams: tuple[int, int], token_pattern: str | None = None) -> tuple[Any, Any]:
-    """The weights of a text's n-grams, and a logistic regression on them."""
-    import numpy as np
-    from sklearn.feature_extraction.text import TfidfVectorizer
+def _model() -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    vectorizer = TfidfVectorizer(
-        analyzer=analyzer,
-        ngram_range=ngrams,
-        token_pattern=token_pattern,
-        lowercase=False,
-        min_df=MIN_DOCUMENTS,
-        max_features=MAX_NGRAMS,
-        sublinear_tf=True,
-        dtype=np.float32,
-    )
-    return vectorizer, LogisticRegression(solver="liblinear", random_state=0)
+    return LogisticRegression(solver="liblinear", random_state=0)
 
 
 def _held_out_scores(
@@ -242,9 +232,10 @@ def _held_out_scores(
     from sklearn.model_selection import GroupKFold
 
     score, fold = np.zeros(len(texts)), np.zeros(len(texts), dtype=np.int64)
-    vectorizer, model = _model("char", (3, 5))
-    try:
-        features = vectorizer.fit_transform(texts)  # frequencies know no label, so all groups may share them
+    model = _model()
+    characters = [_SPACES.sub(" ", text) for text in texts]
+    try:  # frequencies know no label, so all groups may share them
+        features, _ = tfidf(characters, (3, 5), "", MIN_DOCUMENTS, MAX_NGRAMS)
     except ValueError:  # no n-gram is in MIN_DOCUMENTS texts
         return None
     for i, (train, test) in enumerate(GroupKFold(FOLDS).split(texts, groups=groups)):
@@ -262,18 +253,17 @@ def _features(texts: Sequence[str], is_better: np.ndarray, groups: np.ndarray) -
 
     names = np.unique(groups)
     chooses = np.isin(groups, names[::2])
-    vectorizer, model = _model("word", (1, 4), token_pattern=TOKEN)
+    model = _model()
     try:
-        weights = vectorizer.fit_transform(texts)
+        weights, phrases = tfidf([_TOKEN.findall(text) for text in texts], (1, 4), " ", MIN_DOCUMENTS, MAX_NGRAMS)
     except ValueError:  # no phrase is in MIN_DOCUMENTS texts
         return []
     model.fit(weights[chooses], is_better[chooses])
     effect = np.abs(model.coef_[0]) * _spread(weights[chooses])
     has = weights[~chooses].tocsc()
-    phrases = vectorizer.get_feature_names_out()
     kept: list[tuple[str, set[int], bool]] = []
     for i in np.argsort(-effect, kind="stable")[:CANDIDATES]:
-        phrase, having = str(phrases[i]), set(has[:, i].indices.tolist())
+        phrase, having = phrases[i], set(has[:, i].indices.tolist())
         same = next((j for j, (other, others, _) in enumerate(kept) if _is_same(phrase, having, other, others)), None)
         if same is None:
             kept.append((phrase, having, bool(model.coef_[0][i] > 0)))

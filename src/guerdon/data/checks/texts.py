@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from guerdon.contracts import Comparison
 from guerdon.data.checks.contract import Fault, Row, RowCheck
+from guerdon.data.hashes import normalize
 
 __all__ = ["Texts", "contradict_ranks"]
 
@@ -72,22 +74,12 @@ _IDENTITY = re.compile(
     rf"|\bi was (?:trained|developed|created|built|made) by {_MAKER}\b",
     re.IGNORECASE,
 )
-_NAMES = (
-    *(
-        "openai",
-        "anthropic",
-        "google",
-        "deepmind",
-        "meta ai",
-        "mistral",
-        "alibaba",
-        "deepseek",
-        "xai",
-        "lmsys",
-        "stability ai",
-    ),
-    *("baidu", "gpt", "claude", "bard", "gemini", "llama", "vicuna", "qwen", "alpaca", "assistant"),
-)  # one of which each match of _IDENTITY has; a quick look for them saves the slow one
+# One of which each match of _IDENTITY has, of the makers behind "by"; a quick look for them saves the slow one.
+_PRODUCTS = ("gpt", "claude", "bard", "gemini", "llama", "vicuna", "qwen", "alpaca", "assistant")
+_MAKERS = (
+    *("openai", "anthropic", "google", "deepmind", "meta ai", "mistral"),
+    *("alibaba", "deepseek", "xai", "lmsys", "stability ai", "baidu"),
+)
 
 
 class Texts(RowCheck):
@@ -99,11 +91,11 @@ class Texts(RowCheck):
         texts = [response.text for response in comparison.responses]
         if any(response.is_empty for response in comparison.responses):
             yield EMPTY
-        if contradict_ranks(row.identities, comparison.ranks):
+        if contradict_ranks(row.identities, row.ranks):
             yield IDENTICAL
-        elif contradict_ranks(row.normalized, comparison.ranks):
+        elif _may_be_alike(comparison) and contradict_ranks(row.normalized, row.ranks):
             yield ALIKE
-        best = [i for i, rank in enumerate(comparison.ranks) if rank == 0] if row.pairs else []
+        best = [i for i, rank in enumerate(row.ranks) if rank == 0] if row.pairs else []
         if any(_is_unfinished(comparison, i) for i in best):
             yield CUT
         if any(len(text) < 1000 and _FAILED.match(text) for text in texts):
@@ -124,9 +116,19 @@ def contradict_ranks(contents: Sequence[object], ranks: Sequence[int]) -> bool:
     return len(rank_of) == 1
 
 
+def _may_be_alike(comparison: Comparison) -> bool:
+    """Whether two plain responses begin alike but for case and width; a look at their first words saves a whole one."""
+    starts = sorted(normalize("".join(response.text.split(None, 1)[:1])) for response in comparison.responses)
+    has_messages = any(response.messages for response in comparison.responses)
+    return has_messages or any(second.startswith(first) for first, second in pairwise(starts))
+
+
 def _names_maker(text: str) -> bool:
     lowered = text.casefold()
-    return any(name in lowered for name in _NAMES) and bool(_IDENTITY.search(text))
+    is_possible = any(map(lowered.__contains__, _PRODUCTS)) or (
+        " by " in lowered and any(map(lowered.__contains__, _MAKERS))
+    )
+    return is_possible and bool(_IDENTITY.search(text))
 
 
 def _is_unfinished(comparison: Comparison, i: int) -> bool:

@@ -24,14 +24,17 @@ SHORTEST: Final = 25  # characters; a shorter prompt, such as "Tell me a joke.",
 
 def text_hash(text: str) -> int | None:
     """The hash of a text without differences of case, width and spacing; None for a text too short to be told apart."""
-    normalized = normalize(text)
-    return hash_parts(normalized) if len(normalized) >= SHORTEST else None
+    return _hash(normalize(text))
 
 
-def benchmarks_of(text: str) -> tuple[str, ...]:
-    """The names of the benchmarks that have this text as a prompt."""
-    value = text_hash(text)
+def benchmarks_of(normalized: str) -> tuple[str, ...]:
+    """The names of the benchmarks that have this text, which `normalize` gave, as a prompt."""
+    value = _hash(normalized)
     return () if value is None else tuple(_names()[i] for i in _index().get(value, ()))
+
+
+def _hash(normalized: str) -> int | None:
+    return hash_parts(normalized) if len(normalized) >= SHORTEST else None
 
 
 def manifest() -> list[dict[str, Any]]:

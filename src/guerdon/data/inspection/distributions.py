@@ -13,7 +13,7 @@ import numpy as np
 
 from guerdon.contracts import Curve
 from guerdon.data.checks.contract import Check, Data, Row
-from guerdon.data.hashes import as_column, hash_parts
+from guerdon.data.hashes import as_column
 from guerdon.data.inspection.histograms import (
     EDGES,
     LOW_EDGES,
@@ -90,13 +90,13 @@ class Distributions(Check):
         self._add_lengths(row)
 
     def _add_responses(self, row: Row) -> None:
-        for response, identity, length in zip(row.comparison.responses, row.identities, row.lengths, strict=True):
+        for response, hashed, length in zip(row.comparison.responses, row.responses, row.lengths, strict=True):
             self.characters[range_of(length, EDGES)] += 1
             self.words[range_of(len(WORD.findall(response.text)), EDGES)] += 1
             if response.author:
                 self.models.add(response.author)
             self._prompt.append(row.exact_prompt)
-            self._response.append(hash_parts(identity))
+            self._response.append(hashed)
 
     def _add_preference(self, row: Row) -> None:
         preference = row.comparison.preference

@@ -27,7 +27,7 @@ class Repetitions(Check):
 
     def add(self, row: Row) -> None:
         """Remember what was judged, whoever judged it and in which order it was shown."""
-        self._hashes.append(hash_parts(row.exact_prompt, *sorted(map(str, row.identities))))
+        self._hashes.append(hash_parts(row.exact_prompt, *sorted(row.responses)))
 
     def of(self, numbers: Iterable[int]) -> dict[int, list[int]]:
         """For each row the first rows about the same responses, itself among them."""
