@@ -54,6 +54,8 @@ def test_the_votes_of_a_row_are_read_one_by_one(tmp_path):
     assert done.code == 0
     assert "4 judgments of 2 pairs by 2 annotators" in " ".join(done.out.split())
     assert done.err.count("1 row set aside") == 1, "the rows are read twice, and reported once"
+    assert done.err.count("format: votes") == 1
+    assert "2 labels in" in done.err
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,10 @@ def here(tmp_path, monkeypatch):
 def test_several_files_become_one_and_what_is_lost_is_printed(here):
     ran = guerdon("convert", "pairs.jsonl", "labeled.jsonl", "out.jsonl", "--to", "trl", "--no-extras")
     assert ran.code == 0
-    assert "lost: 1 tie (dropped), order shown of all rows, id of all rows, annotator of 1 row" in ran.err
+    assert (
+        "lost: 1 tie (dropped), order shown of all comparisons, id of all comparisons, annotator of 1 comparison"
+        in ran.err
+    )
     assert len((here / "out.jsonl").read_text().splitlines()) == 3
     (rejected,) = map(json.loads, (here / "out.rejected.jsonl").read_text().splitlines())
     assert rejected["place"].startswith("labeled.jsonl")
@@ -62,6 +65,14 @@ def test_json_holds_the_losses_and_the_entry_of_llama_factory(here):
         (("pairs.jsonl", "out.jsonl", "--ties", "keep"), "export.ties must be "),
         (("pairs.jsonl", "out.jsonl", "--to", "kto", "--ties", "soft"), "--ties must be drop for kto, got 'soft'. Leave"),
         (("none.jsonl", "out.jsonl"), "none.jsonl: no such file."),
+        (("pairs.jsonl", ""), ".: must be a file, got a folder. Give the path of a file"),
+        (("pairs.jsonl", "/"), "/: must be a file, got a folder. Give the path of a file"),
+        (("pairs.jsonl", "out.jsonl", "--ties", "margin0", "--margin-scale", "0"), "--ties margin0 must come with margins"),
+        (("pairs.jsonl", "out.jsonl", "--label-means", "first"), "--label-means must be about labels that are numbers"),
+        (("pairs.jsonl", "out.jsonl", "imports.shp_score_ratio=2"), "imports.shp_score_ratio: format must be shp, got trl. Leave"),
+        (("pairs.jsonl", "out.jsonl", "--column", "=prompt"), "--column must be OURS=THEIRS, got '=prompt'. Write"),
+        (("pairs.jsonl", "out.jsonl", "--column", "prompt="), "--column must be OURS=THEIRS, got 'prompt='. Write"),
+        (("pairs.jsonl", "out.jsonl", "--column", "prompt=a", "--column", "prompt=b"), "--column prompt must be given once, got a and b."),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_nothing_is_written(here, words, line):

@@ -96,7 +96,7 @@ def test_a_model_that_a_config_file_names_is_not_replaced(here, name, spelled):
     ran = guerdon(*command.split(), *words, "--config", "c.yaml")
     assert ran.code == 2
     assert (
-        f"error: run/{stage}: must not be what is read, which the command would replace. Pass another --out." in ran.err
+        f"error: run/{stage}: must not be what is read, which the command would replace. Pass another path." in ran.err
     )
     assert contents(here) == before
 

@@ -49,6 +49,18 @@ def mirrored(comparison: Comparison) -> Comparison:
     return replace(comparison, responses=comparison.responses[::-1], preference=Preference(groups=groups), id="")
 
 
+def test_soft_judgments_lose_no_digits() -> None:
+    first, second = Preference(q=0.8), Preference(q=0.25)
+    judgments = [replace(judgment(annotator=name), preference=p, id="") for name, p in (("a", first), ("b", second))]
+    (label,) = run(judgments, method="majority").labels()
+    assert q_of_yes(label) == pytest.approx((0.8 + 0.25) / 2, abs=1e-12)
+
+
+def test_annotators_are_counted_only_where_they_have_names() -> None:
+    assert run([judgment()]).report.about["annotators"] == "votes without a name"
+    assert run([judgment(), judgment(annotator="ann")]).report.about["annotators"] == "1 and votes without a name"
+
+
 # ---- Pairs and votes -----------------------------------------------------------------------------------------------
 
 

@@ -219,7 +219,9 @@ def test_margins_are_strengths_times_a_scale_in_all_rows_or_in_none():
     assert "margin" not in only(strong, format="trl", margin_scale=0)
     line = one_line(lambda: lines(strong, PAIR, format="trl"))
     assert "a margin must be in all rows or in none for trl, got none here and one before" in line
-    assert gives_advice(line)
+    assert "Write --margin-scale 0 for none." in line
+    line = one_line(lambda: lines(PAIR, TIE, format="trl", ties="margin0"))
+    assert "Write --margin-scale 0 --ties drop for none." in line
     assert ["margin" in row for row in lines(strong, PAIR, format="openrlhf")[0]] == [True, False]
 
 
@@ -242,7 +244,7 @@ def test_losses_are_counted_by_kind():
 def test_losses_are_named_in_a_sentence():
     job = prepare(ExportOptions(margin_scale=0), "x.jsonl")
     list(exported_lines([PAIR, SOFT, TIE], job))
-    assert job.losses.describe() == "1 tie (dropped), order shown of all rows, vote counts of 1 row"
+    assert job.losses.describe() == "1 tie (dropped), order shown of all comparisons, vote counts of 1 comparison"
 
 
 def test_native_loses_nothing(tmp_path):
@@ -325,8 +327,18 @@ def test_an_option_that_a_format_would_ignore_is_refused(options, out, words):
 
 def test_ties_alone_are_no_file(tmp_path):
     line = one_line(lambda: guerdon.convert([TIE], tmp_path / "x.jsonl"))
-    assert "got ties only (1)" in line
+    assert "got ties only (1), which trl drops. Write --ties soft." in line
+    line = one_line(lambda: guerdon.convert([TIE], tmp_path / "x.jsonl", format="kto"))
+    assert "got ties only (1), which kto drops. Write --to trl --ties soft." in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["kto", "kto-text"])
+def test_a_strength_belongs_to_two_responses_so_unpaired_rows_lose_it(name):
+    strong = replace(PAIR, preference=Preference(groups=((0,), (1,)), strength=3.0))
+    rows, _, lost = lines(strong, format=name)
+    assert lost == {"order shown": 1, "strength": 1}
+    assert [("strength" in row, row["label"]) for row in rows] == [(False, True), (False, False)]
 
 
 # ---- There and back ------------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def test_a_full_disk_is_one_line_with_advice_and_leaves_nothing(name, tmp_path, 
 
     monkeypatch.setattr(os, "fsync", full)
     line = one_line(lambda: writers.write_comparisons(tmp_path / name, some_comparisons()))
-    assert line == f"cannot write {tmp_path / name}: No space left on device. Free space, or pass another --out."
+    assert line == f"cannot write {tmp_path / name}: No space left on device. Free space, or pass another path."
     assert os.listdir(tmp_path) == []
 
 
@@ -140,7 +140,7 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path):
     for path in (tmp_path, tmp_path / "file" / "a.txt", tmp_path / ("x" * 300)):
         line = one_line(lambda path=path: writers.write_text(path, "x"))
         assert line.startswith(f"cannot write {short_path(path)}: ")
-        assert "Pass another --out" in line
+        assert "Pass another path" in line
     assert "the ending must be .jsonl, .jsonl.gz or .parquet, got '.csv'" in one_line(
         lambda: writers.write_comparisons(tmp_path / "a.csv", [])
     )

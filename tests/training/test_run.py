@@ -204,7 +204,7 @@ def test_one_held_out_pair_has_the_widest_interval_and_metrics_stay_json(tiny_di
 @pytest.mark.parametrize("place", ["/proc/nobody/run", "file/run"])
 def test_a_folder_that_cannot_be_written_is_named(tiny_dir, tmp_path, place):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(GuerdonError, match=r"cannot write .*run.*\. Pass another --out"):
+    with pytest.raises(GuerdonError, match=r"cannot write .*run.*\. Pass another path"):
         train(tiny_dir, liked(4), folder=tmp_path / place)
-    with pytest.raises(GuerdonError, match=r"cannot write .*\. Pass another --out"):
+    with pytest.raises(GuerdonError, match=r"cannot write .*\. Pass another path"):
         training.train(liked(4), out=tmp_path / place, base=str(tiny_dir))

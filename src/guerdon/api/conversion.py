@@ -84,12 +84,15 @@ def _strict(rows: Iterable[Any]) -> Iterator[Any]:
 
 def _refuse_ties_only(rows: Iterable[Any], job: Job) -> Iterator[Any]:
     """The same rows; an error where there are none because all comparisons are ties."""
+    from guerdon.data.exporters import EXPORTERS
+
     is_empty = True
     for row in rows:
         is_empty = False
         yield row
     if is_empty and job.losses.comparisons:
-        ties = job.losses.counts["ties"]
+        ties, name = job.losses.counts["ties"], job.options.format
+        advice = "--ties soft" if "soft" in EXPORTERS[name].ties else "--to trl --ties soft"
         raise GuerdonError(
-            f"rows must remain to be written, got ties only ({ties:,}), which are dropped. Write --ties soft."
+            f"rows must remain to be written, got ties only ({ties:,}), which {name} drops. Write {advice}."
         )

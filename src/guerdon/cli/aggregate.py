@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,7 +26,6 @@ from guerdon.cli.output import note, print_json, print_report, show
 if TYPE_CHECKING:
     from guerdon.contracts import Estimate
     from guerdon.data.aggregate import Aggregation
-    from guerdon.data.files import Rejects
 
 MOST_ROWS = 12  # annotators, and pairs of annotators, on a terminal; --annotators and --html have more
 
@@ -71,25 +70,22 @@ def aggregate(
 
     Example: guerdon aggregate judgments.jsonl --out labels.jsonl --annotators annotators.csv
     """
-    from guerdon.api.data import stream_comparisons
+    from guerdon.api.data import ComparisonFiles
     from guerdon.data.aggregate import aggregate as run_aggregation
-    from guerdon.data.files import Rejects
 
     files, overrides = split_words(data)
     settings = settings_from(
         config, None, overrides, imports={"judgments": "each", **rows.given()}, aggregate=given_options(method=method)
     )
-    rejects: list[Rejects] = []  # of the first reading, and of the second, which rejects the same rows
-
-    def read() -> Any:
-        rejects.append(Rejects())
-        return stream_comparisons(files, settings.imports, rejects[-1])
-
+    judgments = ComparisonFiles(files, settings.imports)
     with _outputs(out, annotators, html) as write:
-        result = run_aggregation(read, settings.aggregate)
+        result = run_aggregation(lambda: judgments, settings.aggregate)
+        for line in judgments.formats:
+            note(line)
         labels = write(result)
-    if rejects[0].count:
-        note(f"{', '.join(files)}: {rejects[0].number} set aside; the first is {rejects[0].first_reason}")
+    rejects = judgments.rejects
+    if rejects.count:
+        note(f"{', '.join(files)}: {rejects.number} set aside; the first is {rejects.first_reason}")
     if json:
         from guerdon.io.reports import to_json
 
@@ -140,7 +136,7 @@ def print_annotators(result: Aggregation) -> None:
 
 def print_written(labels: int, out: Path, annotators: Path | None, html: Path | None) -> None:
     """Print what was written, on stderr."""
-    note(f"{labels:,} labels in {out}")
+    note(f"{labels:,} label{'s' if labels != 1 else ''} in {out}")
     for name, path in (("annotators", annotators), ("report", html)):
         if path is not None:
             note(f"{name} in {path}")

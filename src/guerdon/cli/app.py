@@ -21,9 +21,9 @@ from guerdon.cli.stopping import INTERRUPTED, report_stop, sigterm_as_ctrl_c
 from guerdon.errors import short_path, visible
 
 ADVICE: Mapping[int | None, str] = {  # what the user can do about an error of the operating system that names a path
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free space, or pass another --out."),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free space, or pass another path."),
     **dict.fromkeys((errno.EACCES, errno.EPERM), "Check its permissions."),
-    errno.EROFS: "Pass another --out.",
+    errno.EROFS: "Pass another path.",
     errno.ENAMETOOLONG: "Pass a shorter path.",
     errno.ELOOP: "Pass a path whose symbolic links end somewhere.",
     errno.EIO: "Check the disk.",

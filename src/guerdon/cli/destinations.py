@@ -77,6 +77,7 @@ def protect_inputs(command: Callable[..., None]) -> Callable[..., None]:
         stopping.set_resumable(any(destination.resumes for destination, _ in given.values()))
         inputs = {name: list(_existing_paths(value)) for name, value in values.items() if name not in given}
         in_place = _paths_in_place(destinations, values)
+        _refuse_nameless_files(given)
         _refuse_inputs(given, inputs, in_place)
         with ExitStack() as stack:
             stack.callback(_refusal.reset, _refusal.set(functools.partial(_refuse_inputs, given, in_place=in_place)))
@@ -140,6 +141,17 @@ def _paths_in_place(destinations: Mapping[str, Destination], values: Mapping[str
         and (values[name] is None or _same(values[name], values[destination.instead]))
     ]
     return [model for model in models if model.is_dir()]
+
+
+def _refuse_nameless_files(given: Mapping[str, tuple[Destination, Path]]) -> None:
+    """Raise GuerdonError for a file that is the current folder, which is what an empty word is, or the root."""
+    from guerdon.errors import GuerdonError
+
+    for destination, path in given.values():
+        if destination.kind == "file" and not path.name:
+            raise GuerdonError(
+                f"{path}: must be a file, got a folder. Give the path of a file; an unset shell variable is the current folder."
+            )
 
 
 def _refuse_inputs(

@@ -238,10 +238,16 @@ def _column_map(pairs: list[str] | None) -> dict[str, str] | None:
 
     if pairs is None:
         return None
+    columns: dict[str, str] = {}
     for pair in pairs:
-        if "=" not in pair:
-            raise GuerdonError(f"--column must be OURS=THEIRS, got {pair}. Write, for example, prompt=question.")
-    return dict(pair.split("=", 1) for pair in pairs)
+        ours, _, theirs = pair.partition("=")
+        if not ours or not theirs:
+            raise GuerdonError(f"--column must be OURS=THEIRS, got {pair!r}. Write, for example, prompt=question.")
+        if columns.setdefault(ours, theirs) != theirs:
+            raise GuerdonError(
+                f"--column {ours} must be given once, got {columns[ours]} and {theirs}. Leave one of them out."
+            )
+    return columns
 
 
 def saved_model_options(settings: Config, overrides: list[str] | None) -> dict[str, Any]:

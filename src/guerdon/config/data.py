@@ -67,7 +67,7 @@ class ImportOptions(Options):
     source: str | None = Field(None, description="Source to record for every row that names none.")
 
     def refuse_conflicts(self) -> None:
-        """Refuse an option of one format where another is given."""
+        """Refuse an option of one format where the format is another."""
         for name, formats in FORMAT_OPTIONS.items():
             if getattr(self, name) != getattr(ImportOptions(), name) and self.format not in ("auto", *formats):
                 raise GuerdonError(

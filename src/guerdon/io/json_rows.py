@@ -74,7 +74,7 @@ def parse_json(line: bytes, location: str, decoder: json.JSONDecoder | None = No
     except UnicodeDecodeError as error:
         reason = f"is not UTF-8 at byte {error.start + 1}. Convert the file to UTF-8."
     except json.JSONDecodeError as error:
-        reason = f"is not valid JSON ({error.msg} at character {error.pos + 1}). Complete or delete the line."
+        reason = f"is not valid JSON ({error.msg.removesuffix(' at')} at character {error.pos + 1}). Complete or delete the line."
         if line.lstrip().startswith((b"{'", b"[{'")):
             reason = (
                 f"is not valid JSON ({error.msg}): it is a Python object. Write it with json.dumps, or drop the line."

@@ -116,9 +116,7 @@ def refuse_to_replace(inputs: Iterable[str | Path], outputs: Iterable[str | Path
     for path in outputs:
         target = os.path.realpath(path)
         if any(each == target or each.startswith(target + os.sep) for each in read):
-            raise GuerdonError(
-                f"{path}: must not be what is read, which the command would replace. Pass another --out."
-            )
+            raise GuerdonError(f"{path}: must not be what is read, which the command would replace. Pass another path.")
         if target in written:
             raise GuerdonError(f"{path}: must be one output only, got it twice. Give each output its own file.")
         written.add(target)
@@ -358,17 +356,17 @@ def explain_os_errors(path: str | Path) -> Iterator[None]:
 
 def cannot_write(path: str | Path, error: OSError) -> GuerdonError:
     """The one line for a path that the operating system would not let us write."""
-    advice = _ADVICE.get(error.errno, "Pass another --out.")
+    advice = _ADVICE.get(error.errno, "Pass another path.")
     return GuerdonError(f"cannot write {short_path(path)}: {error.strerror}. {advice}")
 
 
 _ADVICE: Mapping[int | None, str] = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free space, or pass another --out."),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free space, or pass another path."),
     **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT), "Pass another --out, or change its permissions."
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT), "Pass another path, or change its permissions."
     ),
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "Pass another --out: this path is taken."),
-    **dict.fromkeys((errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.EIO, errno.ELOOP), "Pass another --out."),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "Pass another path: this path is taken."),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.EIO, errno.ELOOP), "Pass another path."),
 }
 
 

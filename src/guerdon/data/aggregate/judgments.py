@@ -121,7 +121,7 @@ class _Columns:
         self.first_id, self.first_row, self.id_kind = array("q"), array("q"), array("b")
         # one entry per vote; people: how many people the vote stands for, 0 for the lesser part of a soft judgment
         self.pair, self.annotator, self.vote, self.is_swapped = array("i"), array("i"), array("b"), array("b")
-        self.weight, self.people, self.grade = array("f"), array("i"), array("f")
+        self.weight, self.people, self.grade = array("d"), array("i"), array("f")
         self.num_judgments = 0
 
     def add(self, comparison: Comparison) -> None:

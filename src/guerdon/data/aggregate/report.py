@@ -63,13 +63,16 @@ def make_report(
     options: AggregateOptions,
 ) -> Report:
     """The report of one aggregation. q: the labels; method: its name and why it was chosen."""
-    unnamed = judgments.table.num_annotators - len(judgments.names)
+    has_unnamed = judgments.table.num_annotators > len(judgments.names)
+    kinds = ([f"{len(judgments.names):,}"] if judgments.names else []) + (
+        ["votes without a name"] if has_unnamed else []
+    )
     flagged = sum(bool(annotator.flags) for annotator in annotators)
     about = {
         "judgments": f"{judgments.num_judgments:,}",
         "pairs": f"{judgments.num_pairs:,}",
         "pairs with two votes or more": f"{int((judgments.counts.sum(axis=1) >= 2).sum()):,}",
-        "annotators": f"{len(judgments.names):,}" + (" and votes without a name" if unnamed else ""),
+        "annotators": " and ".join(kinds),
         "method": f"{method[0]} ({method[1]})",
     }
     people = _counted(len(judgments.names), "annotator") if judgments.names else "people without names"

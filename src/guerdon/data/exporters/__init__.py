@@ -89,6 +89,10 @@ def prepare(options: ExportOptions, out: str | Path) -> Job:
         raise field_error(
             "--margin-scale", f"absent for {name}, which has no margin", options.margin_scale, "Leave it out."
         )
+    if ties == "margin0" and options.margin_scale == 0:
+        raise GuerdonError(
+            "--ties margin0 must come with margins, got --margin-scale 0, which leaves them out. Leave one out."
+        )
     if not options.extras and name == "native":
         raise field_error("--no-extras", "absent for native, whose columns are all its own", False, "Leave it out.")
     if not options.extras and ties == "soft" and exporter.pair is not None and name != "nemo-rl":

@@ -129,9 +129,10 @@ def margin_column(pair: Pair, job: Job, needs_all: bool) -> Row:
     has_margin = margin is not None
     if needs_all and job.has_margin not in (None, has_margin):
         here, before = ("one", "none") if has_margin else ("none", "one")
+        ties = " --ties drop" if job.options.ties == "margin0" else ""
         raise MixedMargins(
             f"{pair.prompt.location or pair.id}: a margin must be in all rows or in none for {job.options.format}, got {here} here "
-            f"and {before} before. Write --margin-scale 0, which leaves margins out."
+            f"and {before} before. Write --margin-scale 0{ties} for none."
         )
     job.has_margin = has_margin
     return {"margin": margin} if has_margin else {}

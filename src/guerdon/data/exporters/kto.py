@@ -31,7 +31,7 @@ def unpaired_messages(comparison: Comparison, job: Job) -> Iterator[Row]:
             "completion": messages(response_turns(response), job),
             "label": label,
             **tools_column(comparison.prompt),
-            **extras(comparison, job),
+            **_extras(comparison, job),
         }
 
 
@@ -40,7 +40,7 @@ def unpaired_text(comparison: Comparison, job: Job) -> Iterator[Row]:
     prompt = plain_prompt(comparison.prompt, job, "kto")
     for response, label in _labeled(comparison, job):
         completion = plain_response(response, job, "kto")
-        yield {"prompt": prompt, "completion": completion, "label": label, **extras(comparison, job)}
+        yield {"prompt": prompt, "completion": completion, "label": label, **_extras(comparison, job)}
 
 
 def _labeled(comparison: Comparison, job: Job) -> Iterator[tuple[Response, bool]]:
@@ -52,9 +52,16 @@ def _labeled(comparison: Comparison, job: Job) -> Iterator[tuple[Response, bool]
     job.losses.add("order shown")
     if len(levels) > 2:
         job.losses.add("responses between the best and the worst")
+    if comparison.preference.strength is not None:
+        job.losses.add("strength")
     if comparison.preference.q not in (None, 0.0, 1.0):
         job.losses.add("soft label")
     for level, label in ((levels[0], True), (levels[-1], False)):
         for i in level:
             refuse_empty({"completion": comparison.responses[i]})
             yield comparison.responses[i], label
+
+
+def _extras(comparison: Comparison, job: Job) -> Row:
+    """Our own columns, without the strength: it belongs to two responses, and a row has one."""
+    return {key: value for key, value in extras(comparison, job).items() if key != "strength"}

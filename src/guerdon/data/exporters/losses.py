@@ -65,14 +65,14 @@ class Losses:
                 self.add(kind)
 
     def describe(self) -> str:
-        """Such as "34 ties (dropped), order shown of all rows, annotator of 120 rows"; "" where nothing is lost."""
+        """Such as "34 ties (dropped), order shown of all comparisons, annotator of 120 comparisons"; "" where nothing is lost."""
         kinds = sorted(self.counts, key=lambda kind: (kind != TIES, -self.counts[kind]))
         return ", ".join(self._part(kind, self.counts[kind]) for kind in kinds)
 
     def _part(self, kind: str, count: int) -> str:
         if kind == TIES:
             return f"{count:,} tie{'s' if count != 1 else ''} (dropped)"
-        return f"{kind} of {self._rows(count)}"
+        return f"{kind} of {self._comparisons(count)}"
 
-    def _rows(self, count: int) -> str:
-        return "all rows" if count == self.written else f"{count:,} row{'s' if count != 1 else ''}"
+    def _comparisons(self, count: int) -> str:
+        return "all comparisons" if count == self.written else f"{count:,} comparison{'s' if count != 1 else ''}"

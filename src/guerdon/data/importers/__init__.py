@@ -231,6 +231,7 @@ def import_rows(
         refuse_benchmarks(head)
     layout = find_layout(head, IMPORTERS, options)
     importer = IMPORTERS[layout.name]
+    _refuse_unused_options(layout.name, options, importer)
     if any(isinstance(row, Mapping) for _, row in head):
         report(
             f"format: {layout.name}{layout.describe()}" + (layout.reason(importer) if options.format == "auto" else "")
@@ -251,6 +252,17 @@ def import_rows(
             yield result
     for line in remarks.lines(reading):
         report(line)
+
+
+def _refuse_unused_options(name: str, options: ImportOptions, importer: Importer) -> None:
+    """Refuse options about something that rows of this format do not have. Our own rows need none, and a run's config has them all."""
+    if name == "native":
+        return
+    options.model_copy(update={"format": name}).refuse_conflicts()
+    if options.label_means is not None and importer.labels is None:
+        raise GuerdonError(
+            f"--label-means must be about labels that are numbers, got a file of format {name}, which has no labels. Leave it out."
+        )
 
 
 def _with_source(row: dict[str, Any], source: str | None) -> dict[str, Any]:
