@@ -309,6 +309,14 @@ PRODIGY = [
     }
     for i, accept, answer in ((0, ["a"], "accept"), (1, ["b"], "accept"), (2, ["a"], "accept"), (2, [], "ignore"))
 ]  # fmt: skip
+PRODIGY_COMPARE = [
+    {
+        "id": i, "input": {"text": PAIRS[i]["prompt"]}, "accept": {"text": PAIRS[i]["text1"]}, "reject": {"text": PAIRS[i]["text2"]},
+        "mapping": {"B": "accept", "A": "reject"}, "answer": answer, "_input_hash": i, "_task_hash": -i - 1, "_view_id": "compare",
+        "_session_id": "prefs-ann", "_annotator_id": "prefs-ann",
+    }
+    for i, answer in enumerate(("accept", "reject", "ignore"))
+]  # fmt: skip
 FEEDLOOP = [
     {"prompt": PAIRS[i]["prompt"], "chosen": PAIRS[i]["text1"], "rejected": PAIRS[i]["text2"]} for i in range(3)
 ]
@@ -380,4 +388,5 @@ FORMAT_ROWS: dict[str, list[Row]] = {
     "potato/scale": POTATO_SCALE,
     "potato/pairs": POTATO_PAIRS,
     "prodigy": PRODIGY,
+    "prodigy_compare": PRODIGY_COMPARE,
 }

@@ -10,9 +10,14 @@ def _talk(*texts: str) -> list[dict[str, str]]:
     return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
 
 
-def _aspects(*ratings: str) -> dict[str, dict[str, str]]:
+def _aspects(*ratings: str) -> dict[str, dict[str, Any]]:
     names = ("instruction_following", "honesty", "truthfulness", "helpfulness")
-    return {name: {"Rating": rating, "Rationale": "Because."} for name, rating in zip(names, ratings, strict=True)}
+    aspects: dict[str, dict[str, Any]] = {
+        name: {"Rating": rating, "Rationale": "Because."} for name, rating in zip(names, ratings, strict=True)
+    }
+    for name in names[2:]:
+        aspects[name] |= {"Type": ["1", "2"], "Rationale For Rating": "It is partly so."}
+    return aspects
 
 
 def _completion(model: str, response: str, ratings: tuple[str, ...], overall: float, critique: str) -> dict[str, Any]:
@@ -224,6 +229,7 @@ PUBLIC_ROWS: dict[str, list[dict[str, Any]]] = {
             "completions": [
                 {"rank": rank, "completion": _talk("", text)[1:]} for rank, text in zip(ranks, texts, strict=True)
             ],
+            "task_name": "metals",
         }
         for ranks, texts in (
             ((0, 1), ("Iron.", "Wood.")),

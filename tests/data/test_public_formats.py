@@ -122,7 +122,10 @@ def test_ultrafeedback_ranks_by_the_mean_of_the_aspects_and_not_by_overall_score
 def test_ultrafeedback_ranks_by_overall_score_on_demand_with_a_warning():
     results, lines = read("ultrafeedback", ultrafeedback_score="overall")
     assert results[0].ranks == (1, 0, 2, 3)
-    assert "completions ranked by overall_score, which is 10 for thousands of the worst ones: 8" in lines
+    assert (
+        "completions ranked by overall_score, which is 10 for many bad ones in files from before December 29, 2023: 8"
+        in lines
+    )
 
 
 def test_an_empty_completion_is_left_out_and_counted():
@@ -322,14 +325,15 @@ def test_an_unknown_winner_is_an_error_of_the_file():
 # ---- Summaries -----------------------------------------------------------------------------------------------------------
 
 
-def test_summaries_keep_workers_policies_and_notes():
+def test_summaries_keep_workers_and_policies_and_notes_are_no_reasons():
     first = comparisons("summaries")[0]
     assert shown(first) == [
         "u:SUBREDDIT: r/legaladvice\n\nTITLE: Car\n\nPOST: My car broke.\n\nTL;DR:",
         " car broke",
         " my car broke down",
     ]
-    assert (first.q, first.annotator, first.rationale) == (0.0, "w1", "What broke?")
+    assert (first.q, first.annotator, first.rationale) == (0.0, "w1", None)
+    assert any("notes on summaries" in line for line in read("summaries")[1])
     assert [r.author for r in first.responses] == ["sup4", "ref"]
 
 

@@ -23,6 +23,7 @@ from format_rows import (
     POTATO_PAIRS,
     POTATO_SCALE,
     PRODIGY,
+    PRODIGY_COMPARE,
     TEXTS,
     annotation,
     argilla,
@@ -246,6 +247,17 @@ def test_a_potato_row_without_an_answer_or_without_texts_is_set_aside():
     assert "judgments were skipped" in reason({**POTATO[0], "labels": {"preference": {"selection": ""}}})
     row = {key: value for key, value in POTATO[0].items() if key != "responses"}
     assert "two texts must be the responses, got prompt" in reason(row)
+
+
+def test_of_prodigys_two_outputs_the_answer_names_the_better_one():
+    rows = [(f"a:{i}", row) for i, row in enumerate(PRODIGY_COMPARE, start=1)]
+    accepted, rejected, ignored = import_rows(rows, ImportOptions())
+    assert [(c.q, [r.author for r in c.responses], c.annotator) for c in (accepted, rejected)] == [
+        (1.0, ["B", "A"], "prefs-ann"),
+        (0.0, ["B", "A"], "prefs-ann"),
+    ]
+    assert accepted.responses[0].text == rows[0][1]["accept"]["text"]
+    assert ignored.reason.startswith("answer must be accept or reject, got 'ignore'")
 
 
 def test_prodigys_accepted_options_are_above_the_others():

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx2
 import pytest
 from comparison_files import ROW, a_row, one_line, some_comparisons, write_rows
 from errors import gives_advice
@@ -106,8 +107,10 @@ def test_a_truncated_last_line_is_named(tmp_path):
         ("a.json", b'[{"a": 1}]\n[]', "a.json:2: holds more text after its list"),
         ("a.jsonl", b'{\n"a": 1,\n"b": }\n{"c": 2}', ":1: item 1: is not valid JSON (Expecting value)"),
         ("a.jsonl", b"\x80\x04\x95" * 9, ":1: is not UTF-8 text (byte 1)"),
-        ("a.jsonl", b"PK\x03\x04\0\0\0", "is not UTF-8 text (it holds NUL bytes)"),
-        ("a.jsonl", "{}\n".encode("utf-16"), "is not UTF-8 text (it holds NUL bytes)"),
+        ("a.jsonl", b"{}\0\0\0", "is not UTF-8 text (it holds NUL bytes)"),
+        ("a.csv", b"PK\x03\x04\0\0\0", "is a ZIP archive, such as an Excel workbook, and not text. In Excel, save"),
+        ("a.jsonl", "{}\n".encode("utf-16"), "is UTF-16 text, and must be UTF-8. Save it as UTF-8"),
+        ("a.csv", "é,\u2014\n".encode("utf-16-be"), "is UTF-16 text, and must be UTF-8. Save it as UTF-8"),
         ("a.jsonl.gz", gzip.compress(b"{}\n" * 999, mtime=0)[:-9], "gzip data is damaged or truncated"),
         ("a.jsonl.gz", b"\x1f\x8b" + b"junk" * 9, "gzip data is damaged or truncated"),
         ("a.parquet", b"PAR1 not really", "is not readable Parquet"),
@@ -192,6 +195,31 @@ def test_a_hub_name_without_network_or_datasets_is_one_line(monkeypatch):
     )
     monkeypatch.setattr(Datasets, "load_dataset", staticmethod(lambda name, split, streaming: [{"a": 1}]))
     assert list(readers.read_rows("org/name")) == [("org/name[train]: row 1", {"a": 1})]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (httpx2.ConnectError("[Errno 111] Connection refused"), "([Errno 111] Connection refused). Check the name"),
+        (
+            RuntimeError("Dataset scripts are no longer supported, but found a.py"),
+            "Give its files, such as the Parquet",
+        ),
+        (ValueError("Config name is missing.\nPlease pick one"), "Choose one with imports.hub_config."),
+    ],
+)
+def test_what_datasets_raises_for_a_hub_name_is_one_line(error, words, monkeypatch):
+    class Datasets:
+        @staticmethod
+        def load_dataset(*names, split, streaming):
+            if names == ("org/name", "pairs"):
+                return [{"a": 1}]
+            raise error
+
+    monkeypatch.setitem(sys.modules, "datasets", Datasets)
+    assert words in one_line(lambda: list(readers.read_rows("org/name")))
+    rows = list(readers.read_rows("org/name", ImportOptions(hub_config="pairs")))
+    assert rows == [("org/name/pairs[train]: row 1", {"a": 1})]
 
 
 def test_a_thousand_comparisons_are_read_in_well_under_a_second(tmp_path):

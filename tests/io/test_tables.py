@@ -37,7 +37,8 @@ def test_a_location_has_the_line_and_the_row_of_a_spreadsheet(tmp_path):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"M\xfcn,1", "is not UTF-8. Save the file as UTF-8."),
+        (b"M\xfcn,1", "is not UTF-8 (byte 2, 'ü' in Windows-1252). Save the file as UTF-8; in Excel, as CSV UTF-8."),
+        (b"M\x81n,1", "is not UTF-8 (byte 2). Save the file as UTF-8"),
         (b'"He said \\"hi\\"",1', 'Close its quotes, and write a quote within a cell as "".'),
         (b"1,2,3", "has 3 cells for 2 columns. Quote cells that hold ','."),
     ],
@@ -54,6 +55,6 @@ def test_a_row_that_cannot_be_read_is_rejected_and_the_others_are_read(line, rea
 
 def test_a_header_that_is_not_text_is_an_error(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"M\xfcn,b\n1,2\n")
-    assert ":1: is not UTF-8 text (byte 2). Save it as UTF-8" in one_line(
+    assert ":1: is not UTF-8 (byte 2, 'ü' in Windows-1252). Save the file as UTF-8" in one_line(
         lambda: list(table_rows(tmp_path / "a.csv", ","))
     )

@@ -49,7 +49,8 @@ class ImportOptions(Options):
     )
     ultrafeedback_score: Literal["aspects", "overall"] = Field(
         "aspects",
-        description="UltraFeedback: rank by the mean of the rated aspects, or by overall_score, which is wrong in thousands of rows.",
+        description="UltraFeedback: rank by the mean of the rated aspects, or by overall_score, which "
+        "is 10 for many bad responses in files from before December 29, 2023.",
     )
     shp_score_ratio: float = Field(
         1.0,
@@ -60,7 +61,12 @@ class ImportOptions(Options):
         None, ge=1, description="SHP: set rows aside beyond this number for a post; its authors trained on at most 5."
     )
     strict: bool = Field(False, description="Stop at the first bad row instead of setting it aside.")
-    hub_split: str = Field("train", description="Split to read when the source is a data set on the hub.")
+    hub_split: str = Field(
+        "train", description="Split to read when the source is a data set on the hub or a folder of save_to_disk."
+    )
+    hub_config: str | None = Field(
+        None, description="Configuration to read of a data set on the hub that has several, such as comparisons."
+    )
     items: str | None = Field(
         None, description="File with the items that the rows name by id only, as in Potato's exports: their texts."
     )

@@ -1,4 +1,4 @@
-"""The rows of Parquet files. A cell that Python cannot hold sets its row aside and no other."""
+"""The rows of Parquet and Arrow files. A cell that Python cannot hold sets its row aside and no other."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Rows = Iterator[tuple[str, Any]]
+Batches = Iterator[tuple["pa.RecordBatch", dict[str, Any]]]  # with the cells of the columns that are left out
 
 BATCH = 512  # rows in memory at once when Parquet is read or written
 NOT_READ = "(not read)"  # the cells of columns that are left out
@@ -24,30 +25,61 @@ def parquet_rows(path: Path, wanted: Collection[str] | None = None) -> Rows:
     wanted: names of columns that may be used; other columns of bytes, times or numbers in lists, such as images and
     embeddings, are not read, and each of their cells is NOT_READ. None reads all columns.
     """
-    import pyarrow as pa
+    return _rows(path, _parquet_batches(path, wanted), "Parquet")
+
+
+def arrow_rows(path: Path, wanted: Collection[str] | None = None) -> Rows:
+    """The same for a file of Arrow's stream or file format, as the package datasets writes them."""
+    return _rows(path, _arrow_batches(path, wanted), "Arrow")
+
+
+def _parquet_batches(path: Path, wanted: Collection[str] | None) -> Batches:
     import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        read, left_out = _columns(file.schema_arrow, wanted)
+        for batch in file.iter_batches(batch_size=BATCH, columns=read):
+            yield batch, left_out
+
+
+def _arrow_batches(path: Path, wanted: Collection[str] | None) -> Batches:
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as file:
+        is_stream = file.read(6) != b"ARROW1"
+        file.seek(0)
+        reader = pa.ipc.open_stream(file) if is_stream else pa.ipc.open_file(file)
+        read, left_out = _columns(reader.schema, wanted)
+        for batch in reader if is_stream else (reader.get_batch(i) for i in range(reader.num_record_batches)):
+            for start in range(0, batch.num_rows, BATCH):
+                yield batch.select(read).slice(start, BATCH), left_out
+
+
+def _columns(schema: pa.Schema, wanted: Collection[str] | None) -> tuple[list[str], dict[str, Any]]:
+    """The names of the columns to read, and the cells of the others."""
+    skipped = [] if wanted is None else [n for n in schema.names if n not in wanted and _is_bulk(schema, n)]
+    return [name for name in schema.names if name not in skipped], dict.fromkeys(skipped, NOT_READ)
+
+
+def _rows(path: Path, batches: Batches, kind: str) -> Rows:
+    import pyarrow as pa
 
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            skipped = [] if wanted is None else [n for n in names if n not in wanted and _is_bulk(file.schema_arrow, n)]
-            read = [name for name in names if name not in skipped]
-            left_out = dict.fromkeys(skipped, NOT_READ)
-            for batch in file.iter_batches(batch_size=BATCH, columns=read):
-                for row in _batch_rows(batch):
-                    number += 1
-                    location = f"{path}: row {number}"
-                    yield (
-                        location,
-                        _rejected(location, row) if _Unreadable in map(type, row.values()) else row | left_out,
-                    )
+        for batch, left_out in batches:
+            for row in _batch_rows(batch):
+                number += 1
+                location = f"{path}: row {number}"
+                yield (
+                    location,
+                    _rejected(location, row) if _Unreadable in map(type, row.values()) else row | left_out,
+                )
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, GuerdonError):
             raise
         cause = (str(error).splitlines() or ["unreadable"])[0].rstrip(".")[:160]
         raise GuerdonError(
-            f"{path}: row {number + 1}: is not readable Parquet ({cause}). Copy or write the file again."
+            f"{path}: row {number + 1}: is not readable {kind} ({cause}). Copy or write the file again."
         ) from None
 
 

@@ -19,7 +19,8 @@ from guerdon.contracts import (
 )
 from guerdon.errors import field_error, short_path
 from guerdon.io.json_rows import json_rows, parse_json
-from guerdon.io.parquet_rows import parquet_rows
+from guerdon.io.parquet_rows import arrow_rows, parquet_rows
+from guerdon.io.saved_dataset import is_saved_dataset, saved_rows
 from guerdon.io.schema import (
     Rejected,
     at_location,
@@ -32,7 +33,7 @@ from guerdon.io.schema import (
 from guerdon.io.tables import table_rows
 from guerdon.io.text_lines import COMPRESSED, is_compressed, text_lines
 
-ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 
 Rows = Iterator[tuple[str, Any]]  # (location, row): the location is file:line, or what comes closest
 
@@ -77,24 +78,26 @@ def _prompt_of(row: Any) -> Prompt:
 
 
 def read_rows(source: str | Path, options: ImportOptions | None = None, wanted: Collection[str] | None = None) -> Rows:
-    """The (location, row) pairs of a file or a data set on the hub, one by one.
+    """The (location, row) pairs of a file, of a folder that `save_to_disk` wrote, or of a data set on the hub, one by one.
 
-    .jsonl, .json (a list, or objects), .csv, .tsv, each also compressed (gzip, zstd, bzip2, xz), and .parquet. A row that
-    cannot be read is a Rejected with its text; a file that cannot be read any further is a GuerdonError.
+    .jsonl, .json (a list, or objects), .csv, .tsv, each also compressed (gzip, zstd, bzip2, xz), .parquet and .arrow. A row
+    that cannot be read is a Rejected with its text; a file that cannot be read any further is a GuerdonError.
 
     wanted: names of columns that may be used; parquet_rows says which others it does not read.
     """
-    path = Path(source)
+    path, options = Path(source), options or ImportOptions()
     _refuse_unreachable(path)
     if not path.exists() and _is_hub_name(str(source)):
-        return _hub_rows(str(source), (options or ImportOptions()).hub_split)
+        return _hub_rows(str(source), options)
+    if path.is_dir() and is_saved_dataset(path):
+        return _at_least_one(saved_rows(path, options.hub_split, wanted), path)
     ending = _ending(path)
     if ending not in ENDINGS and path.exists() and not path.is_dir():
         advice = _ADVICE.get(ending, "Rename the file.")
         raise GuerdonError(f"{path}: the ending must be one of {', '.join(ENDINGS)}, got {ending!r}. {advice}")
     _refuse_missing(path)
-    if ending == ".parquet":
-        rows = parquet_rows(path, wanted)
+    if ending in (".parquet", ".arrow"):
+        rows = (parquet_rows if ending == ".parquet" else arrow_rows)(path, wanted)
     elif ending in (".csv", ".tsv"):
         rows = table_rows(path, "," if ending == ".csv" else "\t")
     else:
@@ -115,9 +118,9 @@ class RowFile:
 
 
 _ADVICE = {
-    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "Save the sheet as CSV in UTF-8."),
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "Save the sheet as CSV UTF-8."),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z"), "Unpack it, and give the file in it."),
-    **dict.fromkeys((".arrow", ".feather", ".pkl", ".pickle", ".avro"), "Write it as Parquet."),
+    **dict.fromkeys((".feather", ".pkl", ".pickle", ".avro"), "Write it as Parquet."),
     ".txt": "Rename the file to .jsonl, .csv or .tsv, by what it holds.",
 }
 
@@ -189,7 +192,7 @@ def _is_hub_name(name: str) -> bool:
     return not name.lower().endswith((*ENDINGS, *COMPRESSED, ".txt"))
 
 
-def _hub_rows(name: str, split: str) -> Rows:
+def _hub_rows(name: str, options: ImportOptions) -> Rows:
     try:
         from datasets import load_dataset
     except ModuleNotFoundError:
@@ -197,15 +200,32 @@ def _hub_rows(name: str, split: str) -> Rows:
             f"{name}: no such file, and reading it from the hub needs the package datasets. "
             "Run pip install 'guerdon[hub]', or give a file."
         ) from None
+    split = options.hub_split
+    names = (name,) if options.hub_config is None else (name, options.hub_config)
+    place = f"{'/'.join(names)}[{split}]"
     try:
-        for number, row in enumerate(load_dataset(name, split=split, streaming=True), start=1):
-            yield f"{name}[{split}]: row {number}", row
-    except (OSError, ValueError) as error:  # unreachable, unknown name, unknown split, gated
+        for number, row in enumerate(load_dataset(*names, split=split, streaming=True), start=1):
+            yield f"{place}: row {number}", row
+    except _hub_errors() as error:
         lines = str(error).splitlines() or [type(error).__name__]
-        raise GuerdonError(
-            f"{name}[{split}]: cannot be read from the hub ({lines[0][:160]}). "
-            "Check the name, the split and the network, or give a file."
-        ) from None
+        advice = "Check the name, the split and the network, or give a file."
+        if "onfig name is missing" in lines[0]:
+            advice = "Choose one with imports.hub_config."
+        elif "ataset scripts are no longer supported" in lines[0]:
+            advice = "Give its files, such as the Parquet files of its branch refs/convert/parquet."
+        cause = lines[0].rstrip(".")[:400]
+        raise GuerdonError(f"{place}: cannot be read from the hub ({cause}). {advice}") from None
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What reading from the hub raises: unreachable, unknown name or split, gated, several configurations, a script."""
+    known = (OSError, ValueError, RuntimeError)
+    try:
+        from huggingface_hub import errors
+    except ModuleNotFoundError:
+        return known
+    http_error: type[Exception] = getattr(errors, "HTTPError", OSError)  # of the client that this version uses
+    return (*known, http_error)
 
 
 # ---- Whole files -------------------------------------------------------------------------------------------------

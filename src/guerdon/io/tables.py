@@ -73,8 +73,10 @@ def _csv_rows(reader: Any, path: Path, pending: list[str]) -> Rows:
             advice = 'Close its quotes, and write a quote within a cell as "".'
             yield location, Rejected(location, f"is not valid CSV ({error}). {advice}", _visible("".join(pending)))
         else:
-            if any("\udc80" <= char <= "\udcff" for char in "".join(pending)):
-                yield location, Rejected(location, "is not UTF-8. Save the file as UTF-8.", _visible("".join(pending)))
+            text = "".join(pending)
+            if any("\udc80" <= char <= "\udcff" for char in text):
+                reason = text_lines.not_utf8(text.encode("utf-8", "surrogateescape"))
+                yield location, Rejected(location, reason, _visible(text))
             elif cells:
                 yield location, cells
         pending.clear()

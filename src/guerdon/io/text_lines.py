@@ -19,6 +19,8 @@ LONGEST_LINE = 256 * 2**20  # bytes; with a longer line the file is not JSONL
 BLOCK = 2**18  # bytes
 COMPRESSED = (".gz", ".zst", ".zstd", ".bz2", ".xz")  # what the name of a compressed file may end in
 BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")  # its byte-order marks
+TABLES = (".csv", ".tsv")
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, OSError)  # what reading a damaged or truncated file raises
 
@@ -87,14 +89,33 @@ def _open(path: Path) -> Iterator[tuple[io.BufferedReader, str]]:
             raw = stack.enter_context(_decompress(file, compression))
             file = stack.enter_context(io.BufferedReader(cast("io.RawIOBase", raw), BLOCK))
         try:
-            holds_nul = b"\0" in file.peek(4096)[:4096]
+            head = file.peek(4096)[:4096]
         except _DAMAGED as error:
             raise _damaged(f"{path}:1", compression, error) from None
-        if holds_nul:
-            raise GuerdonError(
-                f"{path}: is not UTF-8 text (it holds NUL bytes). Save it as UTF-8, or give another file."
-            )
+        if b"\0" in head:
+            raise GuerdonError(f"{path}: {_of_binary(head)}")
         yield file, compression
+
+
+def _of_binary(head: bytes) -> str:
+    """What a file that starts like this is, and what to do."""
+    if head.startswith(b"PK\x03\x04"):
+        return "is a ZIP archive, such as an Excel workbook, and not text. In Excel, save the sheet as CSV UTF-8."
+    fewer, more = sorted((head[::2].count(0), head[1::2].count(0)))
+    if head.startswith(_UTF16) or (fewer == 0 and more > len(head) // 4):
+        return "is UTF-16 text, and must be UTF-8. Save it as UTF-8; in Excel, as CSV UTF-8 and not as Unicode Text."
+    return "is not UTF-8 text (it holds NUL bytes). Save it as UTF-8, or give another file."
+
+
+def not_utf8(line: bytes) -> str:
+    """The first byte of a line of a table that is not UTF-8, and what it is where Excel wrote it, with what to do."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        letter = line[error.start : error.start + 1].decode("cp1252", "replace")
+        meaning = f", {letter!r} in Windows-1252" if letter.isprintable() and letter != "\ufffd" else ""
+        return f"is not UTF-8 (byte {error.start + 1}{meaning}). Save the file as UTF-8; in Excel, as CSV UTF-8."
+    raise AssertionError("the line is UTF-8")
 
 
 def _decompress(file: io.BufferedReader, compression: str) -> Any:
@@ -118,6 +139,8 @@ def _refuse_binary(path: Path, line: bytes) -> None:
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as error:
+        if any(ending in path.name.lower() for ending in TABLES):
+            raise GuerdonError(f"{path}:1: {not_utf8(line)}") from None
         if not line.lstrip().startswith(b"{"):
             raise GuerdonError(
                 f"{path}:1: is not UTF-8 text (byte {error.start + 1}). Save it as UTF-8, or give another file."

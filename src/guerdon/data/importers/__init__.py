@@ -35,7 +35,7 @@ from guerdon.data.importers.layout import KNOWN_COLUMNS, Importer, Join, Layout,
 from guerdon.data.importers.native import from_native, is_native
 from guerdon.data.importers.potato import from_potato, is_potato, unfold_potato
 from guerdon.data.importers.prefs import from_prefs, is_prefs
-from guerdon.data.importers.prodigy import from_prodigy, is_prodigy
+from guerdon.data.importers.prodigy import from_prodigy, from_prodigy_compare, is_compared, is_prodigy
 from guerdon.data.importers.ranked_lists import are_ranked, from_nectar, from_nemo_rl, have_ranks
 from guerdon.data.importers.reading import Reading
 from guerdon.data.importers.scores import from_scores
@@ -172,6 +172,13 @@ IMPORTERS: Mapping[str, Importer] = {
     "label_studio": _of_tool(from_label_studio, unfold_label_studio, is_label_studio, "annotations of Label Studio"),
     "potato": _of_tool(from_potato, unfold_potato, is_potato, "instance_id and labels of Potato"),
     "prodigy": _own(_unlabeled(from_prodigy), ("options", "answer"), matches=is_prodigy, refuses_others=True),
+    "prodigy_compare": _own(
+        _unlabeled(from_prodigy_compare),
+        ("input", "accept", "reject", "answer"),
+        ("mapping",),
+        matches=is_compared,
+        refuses_others=True,
+    ),
     "swift": _own(
         _unlabeled(from_swift), (), SWIFT_COLUMNS, matches=is_swift, sign="rejected_response or rejected_messages"
     ),

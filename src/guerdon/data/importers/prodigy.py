@@ -1,12 +1,14 @@
-"""Prodigy: choices among options, as `db-out` writes them."""
+"""Prodigy: choices among options, and comparisons of two outputs, as `db-out` writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from guerdon.contracts import Comparison, GuerdonError, Preference, response_identity
 from guerdon.data.importers.columns import (
     Row,
+    are_identical,
     join_sides,
     refuse_empty,
     required,
@@ -17,9 +19,10 @@ from guerdon.data.importers.columns import (
     whole_prompt,
 )
 from guerdon.errors import field_error, show_value
-from guerdon.io.fields import is_absent
+from guerdon.io.fields import as_name, is_absent
 from guerdon.io.messages import messages_in
 
+SIDES = ("accept", "reject")
 ANNOTATORS = ("_annotator_id", "_session_id")
 
 
@@ -48,13 +51,45 @@ def from_prodigy(row: Row) -> Comparison:
     best = tuple(i for i, name in enumerate(ids) if name in chosen)
     rest = tuple(i for i, name in enumerate(ids) if name not in chosen)
     groups = (best, rest) if len(rest) == 1 else (best,)
+    return to_comparison({**_names(row), **row}, prompt, tuple(responses), Preference(groups=groups))
+
+
+def from_prodigy_compare(row: Row) -> Comparison:
+    """{input, accept, reject: {text}, mapping: {A: "accept", B: "reject"}, answer}: `accept` is better where the answer is accept,
+    and `reject` where it is reject.
+
+    The recipe draws which output stands in which column; mapping says whose each is. A task that was ignored is no judgment.
+    """
+    answer = row.get("answer")
+    if answer not in SIDES:
+        raise field_error("answer", "accept or reject", answer, "The task was not judged: drop the row.")
+    responses = {side: to_response(required(row, side), side) for side in SIDES}
+    systems = row.get("mapping")
+    for system, side in systems.items() if isinstance(systems, Mapping) else ():
+        if side in responses:
+            responses[side] = replace(responses[side], author=as_name(system, "mapping"))
+    refuse_empty(responses)
+    if are_identical(*responses.values()):
+        raise GuerdonError("accept and reject must differ, got identical texts. Drop the row.")
+    value = required(row, "input")
+    text = messages_in(value.get("text") if isinstance(value, Mapping) else value, "input")
+    prompt, sides = join_sides(whole_prompt(row, to_prompt(text)), list(responses.values()), text)
+    groups = ((0,), (1,)) if answer == "accept" else ((1,), (0,))
+    return to_comparison({**_names(row), **row}, prompt, tuple(sides), Preference(groups=groups))
+
+
+def is_compared(row: Row) -> bool:
+    """Whether a row is an answered task of two outputs."""
+    return "answer" in row and not isinstance(row.get("accept"), list)
+
+
+def _names(row: Row) -> dict[str, str | None]:
+    """The annotator of a task, and an id of the task and the annotator."""
     annotator = next((str(row[key]) for key in ANNOTATORS if not is_absent(row.get(key))), None)
-    names = {
+    return {
         "annotator": annotator,
         "id": "/".join(str(v) for v in (row.get("_task_hash"), annotator) if v is not None) or None,
-        **row,
     }
-    return to_comparison(names, prompt, tuple(responses), Preference(groups=groups))
 
 
 def is_prodigy(row: Row) -> bool:

@@ -12,13 +12,15 @@ from guerdon.data.importers.reading import Reading
 from guerdon.errors import LabelError, field_error
 from guerdon.io.fields import as_name, as_text, is_absent, to_number
 
+NOTES = "notes on summaries, which workers wrote before they read the post, and which are left out"
 UNCERTAIN = 5  # the middle of the scale of confidence, which goes from 1 to 9
 NAMES = ("summaries[0].text", "summaries[1].text")
 
 
 def from_summaries(row: Row, reading: Reading) -> Comparison:
     """{info: {post, title?, subreddit?} or {article, title?}, summaries: [{text, policy?, note?}] of two, choice: 0 or 1, worker?,
-    extra: {confidence}?}: choice is the number of the better one. The notes are the rationale.
+    extra: {confidence}?}: choice is the number of the better one. A note is
+    how its worker understood a summary before reading the post, which is no reason for the choice: notes are left out and counted.
 
     The confidence is the strength. Where a file counts it from "certainly the first" to "certainly the second", so that each choice
     of the first has at most 5 and each of the second at least 5, its distance from 5 is.
@@ -31,8 +33,10 @@ def from_summaries(row: Row, reading: Reading) -> Comparison:
     if len(values) != 2 or not all(isinstance(value, Mapping) for value in values):
         raise field_error("summaries", "a list of two objects", values)
     a, b = two_responses([_summary(value, i) for i, value in enumerate(values)], *NAMES)
-    notes = [value["note"] for value in values if isinstance(value.get("note"), str) and value["note"].strip()]
-    given = {"annotator": row.get("worker"), "rationale": "\n\n".join(notes) or None}
+    for value in values:
+        if value.get("note"):
+            reading.note(NOTES)
+    given = {"annotator": row.get("worker")}
     preference = Preference(groups=((0,), (1,)) if choice == 0 else ((1,), (0,)), strength=strength)
     return to_comparison({**given, **row}, Prompt([Message("user", _text(row))]), (a, b), preference)
 

@@ -15,7 +15,7 @@ from guerdon.errors import LabelError, field_error
 from guerdon.io.fields import as_name, as_text, is_absent, to_number
 
 UNRATED = "completions left out because no aspect of them is rated"
-OVERALL = "completions ranked by overall_score, which is 10 for thousands of the worst ones"
+OVERALL = "completions ranked by overall_score, which is 10 for many bad ones in files from before December 29, 2023"
 TIED = "pairs with equal scores, read as ties"
 
 
