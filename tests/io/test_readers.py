@@ -118,9 +118,9 @@ def test_a_truncated_last_line_is_named(tmp_path):
         (
             "a.txt",
             b"hello",
-            "the ending must be one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet, got '.txt'. Rename",
+            "the ending must be one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, got '.txt'. Rename",
         ),
-        ("a.xlsx", b"PK", "got '.xlsx'. Save the sheet as CSV in UTF-8."),
+        ("a.xlsx", b"PK", "got '.xlsx'. Save the sheet as CSV UTF-8."),
     ],
 )
 def test_an_unreadable_file_is_named_with_advice(name, content, words, tmp_path):

@@ -87,8 +87,9 @@ def header_of(row: Mapping[str, Any]) -> Header:
 
 
 def is_item(row: Mapping[str, Any]) -> bool:
-    """Whether a row is an item: it has responses, and judgments or labels of them."""
-    return row.get("responses") is not None and (row.get("judgments") is not None or row.get("labels") is not None)
+    """Whether a row is an item: it has responses, and judgments or labels of them. Labels by name are Potato's."""
+    judged = (value for name in ("judgments", "labels") if (value := row.get(name)) is not None)
+    return row.get("responses") is not None and any(not isinstance(value, Mapping) for value in judged)
 
 
 def from_cells(row: Any) -> Any:
