@@ -14,6 +14,7 @@ _NAMES = {
     "guerdon.api.data": (
         "aggregate",
         "check",
+        "fix",
         "inspect",
         "read",
         "split",
@@ -21,6 +22,15 @@ _NAMES = {
     ),
     "guerdon.api.conversion": ("convert",),
     "guerdon.api.selection": ("select",),
+    "guerdon.api.store": (
+        "add_to_store",
+        "create_store",
+        "export_store",
+        "import_prefs",
+        "merge_stores",
+        "store_status",
+        "verify_store",
+    ),
     "guerdon.api.training": ("train",),
     "guerdon.api.ensembles": (
         "ensemble",
@@ -84,7 +94,7 @@ if TYPE_CHECKING:
     from guerdon.api.benchmarks import benchmark
     from guerdon.api.calibration import calibrate
     from guerdon.api.conversion import convert
-    from guerdon.api.data import aggregate, check, inspect, read, split, write
+    from guerdon.api.data import aggregate, check, fix, inspect, read, split, write
     from guerdon.api.ensembles import ensemble, train_ensemble, warm
     from guerdon.api.optimization import best_of_n, load_policy, optimize, sample
     from guerdon.api.overoptimization import measure_overoptimization
@@ -92,6 +102,15 @@ if TYPE_CHECKING:
     from guerdon.api.saved_models import doctor, load, save
     from guerdon.api.scoring import score
     from guerdon.api.selection import select
+    from guerdon.api.store import (
+        add_to_store,
+        create_store,
+        export_store,
+        import_prefs,
+        merge_stores,
+        store_status,
+        verify_store,
+    )
     from guerdon.api.training import train
     from guerdon.api.uncertainty import measure_uncertainty
     from guerdon.config import Config

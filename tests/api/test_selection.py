@@ -166,6 +166,14 @@ def test_a_mistake_is_one_line(words, reason, tmp_path, pool):
     assert reason in one_line(ran.err)
 
 
+def test_items_of_a_store_that_nobody_judged_are_picked(tmp_path):
+    store, rows = f"store:{tmp_path / 'preferences.db'}", [*liked(9, k=2)]
+    g.create_store(store)
+    g.add_to_store(store, rows)
+    assert g.select(store, num=20).counts["pairs"] == 9
+    assert g.select(store, labeled=rows[:4], num=20).counts["pairs"] == 5
+
+
 def test_a_pool_of_nothing_is_an_error(tmp_path):
     empty = write(tmp_path / "empty.jsonl", [])
     alone = write(tmp_path / "alone.jsonl", [{"prompt": "p", "responses": ["a"]}])

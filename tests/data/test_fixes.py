@@ -93,6 +93,14 @@ def test_rows_that_leak_into_another_part_are_dropped(tmp_path):
     assert errors(rows, against={"audit": audit}) == []
 
 
+def test_an_instruction_that_all_groups_share_by_design_drops_no_row(tmp_path):
+    instruction = " ".join(f"Rule {i} of how to rate the text." for i in range(20))
+    ours = [pair(instruction, f"good {i}", f"bad {i}", group=f"g{i}") for i in range(9)]
+    theirs = [pair(f"{instruction} Thanks!", f"fine {i}", f"poor {i}", group=f"h{i}") for i in range(9)]
+    rows, _, remaining = fixed(tmp_path, ours, against={"audit": theirs})
+    assert (rows, remaining) == (ours, [])
+
+
 def test_what_no_row_can_repair_is_named(tmp_path):
     _, _, remaining = fixed(tmp_path, [pair(f"{i}", q=0.5) for i in range(3)])
     assert remaining == ["All ties"]

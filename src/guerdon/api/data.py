@@ -92,7 +92,7 @@ def check(
 def fix(
     sources: Sequence[str | Path],
     out: str | Path,
-    imports: ImportOptions,
+    imports: ImportOptions | None = None,
     *,
     against: Mapping[str, Iterable[Comparison]] | None = None,
     evaluations: Mapping[str, Sequence[Prompt]] | None = None,
@@ -112,7 +112,7 @@ def fix(
 
     def read_rows() -> Iterator[Any]:
         nonlocal is_first
-        rows = import_files(sources, imports, note if is_first else lambda line: None)
+        rows = import_files(sources, imports or ImportOptions(), note if is_first else lambda line: None)
         counted = count_rejects(rows, rejects) if is_first else rows
         is_first = False
         return counted

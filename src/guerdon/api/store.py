@@ -10,8 +10,6 @@ from typing import Any
 from guerdon.contracts import Comparison, GuerdonError, Report
 from guerdon.progress import ProgressBar
 
-KINDS = ("human", "llm", "principle", "rule", "reward_model", "simulated", "unknown")
-
 
 def create_store(store: str | Path) -> dict[str, str]:
     """Create a store, or bring the schema of one up to date; returns the schema before ("none" for a new store) and after."""
@@ -29,9 +27,10 @@ def add_to_store(
 ) -> dict[str, int]:
     """Write comparisons as judgments, or as the labels of a method; returns how many rows of each table are new.
 
-    kind: what their annotators are, one of KINDS. The same comparisons again add nothing.
+    kind: of their annotators: human, llm, principle, rule, reward_model, simulated or unknown. The same comparisons
+    again add nothing.
     """
-    from guerdon.data.store.items import item_of, labeled_item_of
+    from guerdon.data.store.items import KINDS, item_of, labeled_item_of
 
     if kind not in KINDS:
         raise GuerdonError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}. Choose one of these.")

@@ -36,19 +36,25 @@ class NearPrompts(Check):
 
     def findings(self) -> Iterator[Finding]:
         """An error for each part that holds near-duplicates."""
-        ours = as_column(self._keys[""])
         for part, near in self._near.items():
             rows = np.flatnonzero(near)
             claim = f"have a near-duplicate prompt in {part} (Jaccard similarity of word 5-grams >= {SIMILARITY:g})"
-            # With several groups per prompt, the prompt is an instruction that all share by design ("rate this text").
-            by_design = len(self.data.groups) > 2 * len(np.unique(ours))
             remedy = "Split again: split keeps near-duplicates together."
             evidence = self.data.evidence(len(rows), claim, rows.tolist())
-            yield Finding("warning" if by_design else "error", f"Near-duplicates leak into {part}", evidence, remedy)
+            yield Finding(
+                "warning" if self._is_by_design else "error", f"Near-duplicates leak into {part}", evidence, remedy
+            )
 
     def drops(self) -> dict[str, list[int]]:
-        """The comparisons with a near-duplicate in another part."""
+        """The comparisons with a near-duplicate in another part, where that is an error."""
+        if self._is_by_design:
+            return {}
         return {f"Near-duplicates leak into {part}": np.flatnonzero(near).tolist() for part, near in self._near.items()}
+
+    @cached_property
+    def _is_by_design(self) -> bool:
+        """With several groups per prompt, the prompt is an instruction that all share by design ("rate this text")."""
+        return len(self.data.groups) > 2 * len(np.unique(as_column(self._keys[""])))
 
     @cached_property
     def _near(self) -> dict[str, np.ndarray]:

@@ -6,8 +6,6 @@ only numbers are held in memory: where each pair is, and hashes of its texts.
 
 from __future__ import annotations
 
-import hashlib
-import unicodedata
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +19,10 @@ from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError, Prompt, Response, prompt_digest, response_identity
 from guerdon.conversation import Message, prompt_identity
 from guerdon.data.files import Rejects, import_files
+from guerdon.data.hashes import hash_parts, normalize
 from guerdon.data.importers import DETECTION_ROWS, Rejected
 from guerdon.data.importers.layout import LABELS, PAIRS
+from guerdon.data.store.location import is_store
 from guerdon.io.fields import as_name, is_absent
 from guerdon.io.readers import read_rows
 from guerdon.io.schema import conversation_from_row
@@ -48,7 +48,7 @@ class CandidateRow:
     @property
     def group_key(self) -> int:
         """Equal for rows of one group; without a group, for prompts that differ in case, width and spacing only."""
-        return _hash(self.group) if self.group is not None else _hash(*_normalized_turns(self.prompt))
+        return hash_parts(self.group) if self.group is not None else hash_parts(*_normalized_turns(self.prompt))
 
     def pairs(self) -> Iterator[tuple[int, int, int, int]]:
         """(i, j, key, exact key) of each pair of different responses, i < j. Keys do not depend on the order of the two.
@@ -64,7 +64,7 @@ class CandidateRow:
                     sorted((str(normalized[i]), str(normalized[j]))),
                     sorted((str(exact[i]), str(exact[j]))),
                 )
-                yield i, j, _hash(turns[1], *pair), _hash(turns[0], *exact_pair)
+                yield i, j, hash_parts(turns[1], *pair), hash_parts(turns[0], *exact_pair)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,9 @@ def candidate_rows(
     `say` is called with a line about each file whose labels are not read.
     """
     for source in sources:
+        if is_store(source):
+            yield from _stored_rows(source)
+            continue
         head = [row for _, row in islice(read_rows(source, options), DETECTION_ROWS) if isinstance(row, Mapping)]
         names = {str(name) for row in head for name, value in row.items() if value is not None}
         pair = _unlabeled_pair(names, options)
@@ -157,6 +160,19 @@ def candidate_rows(
                     raise
                 rejects.add(Rejected(location, str(error).removeprefix(f"{location}: "), row))
                 yield location, None
+
+
+def _stored_rows(source: str | Path) -> Iterator[tuple[str, CandidateRow]]:
+    """Every item of a store, whether it is judged or not."""
+    from guerdon.data.store.database import open_database
+    from guerdon.data.store.location import locate
+    from guerdon.data.store.reader import read_items
+
+    location = locate(source)
+    with open_database(location) as database:
+        for item_id, item in read_items(database):
+            group = min((judgment.group for judgment in item.judgments if judgment.group), default=None)
+            yield f"{location}: item {item_id}", CandidateRow(item.prompt, item.responses, group)
 
 
 def _candidate(location: str, row: Any, pair: tuple[str, str] | None, ours: Mapping[str, str]) -> CandidateRow:
@@ -200,10 +216,4 @@ def _normalized_turns(turns: Iterable[Message]) -> tuple[str, ...]:
         (turn.role, turn.content, *chain.from_iterable((call.name, call.arguments) for call in turn.tool_calls))
         for turn in turns
     )
-    return tuple(" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in texts)
-
-
-def _hash(*parts: object) -> int:
-    """8 bytes: among ten million texts two collide with probability 3 in a million."""
-    body = "\0".join(str(part).replace("\0", "\0\0") for part in parts)
-    return int.from_bytes(hashlib.blake2b(body.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    return tuple(map(normalize, texts))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from guerdon.contracts import Comparison, GuerdonError, Preference, Prompt, Response
 from guerdon.data.store.canonical import content_id
@@ -16,13 +16,14 @@ from guerdon.io.schema import prompt_to_row, response_to_row
 
 __all__ = ["Annotator", "Item", "Judgment", "Label", "comparisons_of", "item_of", "labeled_item_of"]
 
-ANONYMOUS = "unknown"
-ACCEPTED = "accepted"
+KINDS: Final = ("human", "llm", "principle", "rule", "reward_model", "simulated", "unknown")
+ANONYMOUS: Final = "unknown"
+ACCEPTED: Final = "accepted"
 
 
 @dataclass(frozen=True, slots=True)
 class Annotator:
-    """Who judged. kind: human, llm, principle, rule, reward_model, simulated or unknown.
+    """Who judged. kind: one of KINDS.
 
     name: None where the data names nobody. fingerprint: a hash of a judge's model and template; None for others.
     """

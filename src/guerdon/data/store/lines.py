@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from guerdon.contracts import GuerdonError, Preference
 from guerdon.data.store.canonical import ID_LENGTH, canonical
-from guerdon.data.store.items import ACCEPTED, ANONYMOUS, Annotator, Item, Judgment, Label, oriented
+from guerdon.data.store.items import ACCEPTED, ANONYMOUS, KINDS, Annotator, Item, Judgment, Label, oriented
 from guerdon.errors import did_you_mean, field_error
 from guerdon.io.fields import as_list, as_number, as_text, is_count, optional_text, without_missing
 from guerdon.io.schema import (
@@ -30,7 +30,6 @@ from guerdon.io.schema import (
 FORMAT: Final = "prefs"
 VERSION: Final = 1
 ID: Final = rf"[0-9A-Za-z-]{{1,{ID_LENGTH}}}"
-KINDS: Final = ("human", "llm", "principle", "rule", "reward_model", "simulated", "unknown")
 DETAILS: Final = {  # what a judgment holds beyond a Comparison, and what it is where nothing is stored
     "all_bad": False, "acceptable_upto": None, "axes": None, "flags": None, "active_ms": None, "wall_ms": None,
     "late": False, "submitted_at": None, "idem_key": None, "payload_hash": None,

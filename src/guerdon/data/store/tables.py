@@ -35,8 +35,8 @@ from sqlalchemy import (
 from sqlalchemy.types import Boolean, TypeEngine
 
 from guerdon.data.store.canonical import ID_LENGTH, canonical
+from guerdon.data.store.items import KINDS
 
-KINDS: Final = ("human", "llm", "principle", "rule", "reward_model", "simulated", "unknown")
 PURPOSES: Final = ("task", "gold", "attention", "repeat", "training", "calibration")
 ITEM_STATES: Final = ("open", "complete", "adjudicate", "retired")
 PRESENTATION_STATES: Final = (
