@@ -46,17 +46,18 @@ def _counted(
     tokens = _flat(documents)
     number = defaultdict[str, int]()
     number.default_factory = number.__len__
-    token = np.fromiter(map(number.__getitem__, tokens), np.int64, len(tokens))
-    sizes = np.array([len(document) for document in documents], np.int64)
+    token = np.fromiter(map(number.__getitem__, tokens), np.int32, len(tokens))
+    sizes = np.array([len(document) for document in documents], np.int32)
     document = np.repeat(np.arange(len(documents), dtype=np.int32), sizes)
-    end = np.repeat(np.cumsum(sizes), sizes)
-    start, gram = np.arange(len(token)), token  # of each n-gram that is left: where it starts, and its number
+    end = np.repeat(np.cumsum(sizes, dtype=np.int32), sizes)
+    start, gram = np.arange(len(token), dtype=np.int32), token  # of each n-gram that is left: its place and number
     blocks, names = [], list[str]()
     for n in range(1, lengths[1] + 1):
         if n > 1:
             fits = start + n <= end[start]
             start, gram = start[fits], gram[fits]
-            gram = np.unique(gram * len(number) + token[start + n - 1], return_inverse=True)[1]
+            codes = gram.astype(np.int64) * len(number) + token[start + (n - 1)]
+            gram = np.unique(codes, return_inverse=True)[1].astype(np.int32)
         if n >= lengths[0] and len(gram):
             block = _document_counts(document[start], gram, len(documents))
             is_common = np.bincount(block.indices, minlength=block.shape[1]) >= fewest
@@ -65,7 +66,7 @@ def _counted(
             blocks.append(block[:, np.flatnonzero(is_common)])
             names += [joint.join(tokens[i : i + n]) for i in first[is_common].tolist()]
             is_left = is_common[gram]
-            start, gram = start[is_left], (np.cumsum(is_common) - 1)[gram[is_left]]
+            start, gram = start[is_left], (np.cumsum(is_common, dtype=np.int32) - 1)[gram[is_left]]
     order = sorted(range(len(names)), key=names.__getitem__)
     return (hstack(blocks, format="csr")[:, order] if order else None), [names[i] for i in order]
 
