@@ -469,6 +469,14 @@ def test_unpaired_rows_are_joined_again(name):
     assert oriented(again)[:4] == oriented(PAIR)[:4]
 
 
+def test_a_completion_that_begins_with_the_prompt_keeps_it():
+    echo = replace(PAIR, responses=(Response("Red."), Response("Name a color. Name a color.")))
+    rows, _, _ = lines(echo, format="kto")
+    (again,) = import_rows([(f"x.jsonl:{i}", row) for i, row in enumerate(rows)], ImportOptions())
+    assert isinstance(again, Comparison)
+    assert {response.text for response in again.responses} == {response.text for response in echo.responses}
+
+
 @pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".parquet"])
 def test_files_of_every_ending_hold_the_same(tmp_path, ending):
     comparisons = [PAIR, AGENT, SOFT, chat(*TURNS, annotator="ann")]

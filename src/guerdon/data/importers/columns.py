@@ -154,6 +154,8 @@ def join_sides(
 
 
 def _without_repetition(prompt: Prompt, responses: Sequence[Response], text: object) -> list[Response]:
+    if len(responses) < 2:  # one response alone may well begin with its prompt
+        return list(responses)
     for repeated in (text if isinstance(text, str) else "", prompt[-1].content):
         start = repeated.strip()
         if has_several_words(start) and all(not r.messages and r.text.lstrip().startswith(start) for r in responses):
