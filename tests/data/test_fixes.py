@@ -111,3 +111,11 @@ def test_nothing_is_written_where_nothing_is_left(tmp_path):
     with pytest.raises(GuerdonError, match="no comparison is left"):
         fix([tmp_path / "in.jsonl"], tmp_path / "out.jsonl", ImportOptions(), **CHECKED)
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_nothing_but_ties_is_named_where_votes_or_drops_leave_no_winner(tmp_path):
+    votes = [pair("q", "a", "b"), pair("q", "a", "b", q=0.0)]
+    _, _, remaining = fixed(tmp_path, votes)
+    assert remaining == ["All ties"]
+    _, _, remaining = fixed(tmp_path, [pair("q", "a", "b", q=0.5), pair("e", "", "x")])
+    assert remaining == ["All ties"]

@@ -46,8 +46,9 @@ class Selection:
         num_test = round(options.num * options.test_share)
         for name, picks, num in (("", self.train, options.num - num_test), ("test ", self.test, num_test)):
             if len(picks) < num:
+                noun = "pick" if len(picks) == 1 else "picks"
                 yield (
-                    f"select: {len(picks):,} {name}picks instead of {num:,}: no other pairs are left with at most "
+                    f"select: {len(picks):,} {name}{noun} instead of {num:,}: no other pairs are left with at most "
                     f"{options.per_prompt} per prompt. Give more prompts, or a larger select.per_prompt."
                 )
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from guerdon.cli import stopping
 from guerdon.cli.app import app
 from guerdon.cli.destinations import Destination
 from guerdon.cli.options import (
@@ -82,6 +83,7 @@ def store_import(
     from guerdon.data.files import Rejects, count_rejects, import_files, require_usable
     from guerdon.io import writers
 
+    stopping.set_resumable(True)  # what is stored already is not stored again
     files, overrides = split_words(sources)
     settings = settings_from(config, None, overrides, imports={"judgments": "each", **rows.given()})
     whole = prefs_files(files)
@@ -142,6 +144,7 @@ def store_merge(
     """
     from guerdon.api.store import merge_stores
 
+    stopping.set_resumable(True)
     print_facts({f"new_{name}": count for name, count in merge_stores(store, others).items()}, json)
 
 

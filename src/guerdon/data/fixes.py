@@ -18,7 +18,7 @@ from guerdon.io.schema import Rejected
 __all__ = ["Fix", "Fixer"]
 
 ReadRows = Callable[[], Iterable[Comparison | Rejected]]
-UNUSABLE = "Rows that cannot be used"
+UNUSABLE, ALL_TIES = "Rows that cannot be used", "All ties"
 
 
 Fix = Mapping[str, str]  # row: where it was; check: the finding; action: dropped or merged; detail: why, or into what
@@ -38,16 +38,23 @@ class Fixer:
             for title, rows in check.drops().items():
                 self._drops.update((number, title) for number in rows if number not in self._drops)
         repeats = next(check for check in self._checks if isinstance(check, Repeats))
+        self._has_winner = False  # among the comparisons that stay
         self._leader_of, self._repeated = repeats.merges(frozenset(self._drops))
 
     @property
     def remaining_errors(self) -> list[str]:
-        """Titles of errors that no dropped row repairs."""
+        """Titles of errors that no dropped row repairs, once all `rows` were read: those that are left may all be ties."""
         repaired = {title for check in self._checks for title in check.drops()} | {UNUSABLE}
-        return [f.title for f in self.report.findings if f.severity == "error" and f.title not in repaired]
+        errors = [f.title for f in self.report.findings if f.severity == "error" and f.title not in repaired]
+        return errors if self._has_winner or ALL_TIES in errors else [*errors, ALL_TIES]
 
     def rows(self) -> Iterator[Comparison | Fix]:
         """Each comparison that stays, and a Fix for each row that was changed, merged or dropped; in the order of rows."""
+        for row in self._changed_rows():
+            self._has_winner |= isinstance(row, Comparison) and len(set(row.ranks)) > 1
+            yield row
+
+    def _changed_rows(self) -> Iterator[Comparison | Fix]:
         merged = self._merged()
         number = -1
         for row in self._read_rows():

@@ -110,7 +110,7 @@ def test_a_damaged_file_of_a_store_is_one_line(store: Path, tmp_path):
     create_store(again)
     for content, claim in (
         (b"".join(lines[:-1]), "must hold the 6 items of its header, got 5"),
-        (b"".join(lines).replace(b"Question 1?", b"Question 9?"), "got 6, or others"),
+        (b"".join(lines).replace(b"Question 1?", b"Question 9?"), "of its header, got other content: "),
         (lines[0].replace(b'"version": 1', b'"version": 2') + lines[1], "of a newer Guerdon"),
         (b"".join(lines[1:]).replace(b'"shown": [', b'"shown": [7, ', 1), "shown must be the numbers 0 to"),
         (b"".join(lines[1:]).replace(b'"kind": "unknown"', b'"kind": "cat"', 1), "kind must be one of human"),
@@ -154,3 +154,14 @@ def test_the_commands_print_what_they_did(tmp_path, monkeypatch):
         connection.execute("UPDATE items SET taken = 7")
     assert guerdon("store", "verify", "p.db").code == 1
     assert guerdon("store", "import", "none.db", "pairs.jsonl").code == 2
+
+
+def test_a_damaged_name_of_a_table_is_one_line(store):
+    data = store.read_bytes()
+    store.write_bytes(data.replace(b"CREATE TABLE prompts", b"CREATE T\xb3BLE prompts"))
+    assert one_line(lambda: store_status(store)) == f"{store}: is damaged. Restore a backup."
+
+
+def test_a_store_is_not_merged_into_itself_through_a_link(store, tmp_path):
+    (tmp_path / "link.db").symlink_to(store)
+    assert "must be another store" in one_line(lambda: merge_stores(store, [tmp_path / "link.db"]))

@@ -59,6 +59,8 @@ class Database:
             if (line := _explain(error)) is None:
                 raise
             raise GuerdonError(f"{self.location}: {line}") from None
+        except UnicodeDecodeError:  # damaged text, or the name of a damaged table in SQLite's complaint
+            raise GuerdonError(f"{self.location}: {_DAMAGED}") from None
 
     def close(self) -> None:
         """Give all connections back; SQLite then moves its journal into the file."""
@@ -144,6 +146,7 @@ def _postgres_engine(location: StoreLocation) -> sa.Engine:
 
 # ---- Errors --------------------------------------------------------------------------------------------------------
 
+_DAMAGED: Final = "is damaged. Restore a backup."
 _SQLITE: Final = {
     "file is not a database": "must be a Guerdon store, got a file that is no SQLite database. Name another file.",
     "readonly": "cannot be written: the file or its folder is read-only. Change the permissions, or copy the store.",
@@ -151,7 +154,7 @@ _SQLITE: Final = {
     "disk is full": "cannot be written: the disk is full. Free space; the same command goes on where this one stopped.",
     "is locked": f"is locked: another process has been writing for {BUSY_SECONDS} s. Wait for it, or stop it.",
     "disk I/O error": "cannot be read or written (disk I/O error). Check the disk, its free space and limits.",
-    "malformed": "is damaged. Restore a backup, or export what can be read.",
+    "malformed": _DAMAGED,
 }
 
 

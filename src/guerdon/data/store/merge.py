@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from guerdon.contracts import GuerdonError
 from guerdon.data.store import tables
 from guerdon.data.store.database import Database
+from guerdon.data.store.location import StoreLocation
 from guerdon.data.store.rows import TABLES, Row
 from guerdon.data.store.schema import require_schema
 from guerdon.data.store.writer import insert_rows, metadata_table
@@ -26,7 +27,7 @@ def merge(database: Database, source: Database, advance: Advance = lambda number
 
     Raises GuerdonError, before anything is written, where both revised the same judgment in different ways.
     """
-    if database.location == source.location:
+    if _is_same(database.location, source.location):
         raise GuerdonError(f"{source.location}: must be another store, got the one to merge into. Name another.")
     counts = dict.fromkeys((*TABLES, "events"), 0)
     with source.reading() as reading:
@@ -39,6 +40,11 @@ def merge(database: Database, source: Database, advance: Advance = lambda number
                 counts[name] += len(rows)
                 advance(len(rows))
     return counts
+
+
+def _is_same(a: StoreLocation, b: StoreLocation) -> bool:
+    """Whether both name one store; a link names the file that it leads to."""
+    return a == b or (a.path is not None and b.path is not None and a.path.samefile(b.path))
 
 
 def _rows(connection: sa.Connection, table: sa.Table) -> Iterator[list[Row]]:

@@ -75,8 +75,9 @@ def _require_whole(path: Path) -> None:
             count += 1
             content.update(encode_json(parse_row(location, row, from_cells)) + b"\n")
     if header is not None and header.content != content.hexdigest():
+        got = f"{count:,}" if count != header.items else "other content"
         raise GuerdonError(
-            f"{path}: must hold the {header.items:,} items of its header, got {count:,}, or others: the file was cut, edited or "
+            f"{path}: must hold the {header.items:,} items of its header, got {got}: the file was cut, edited or "
             "damaged. Copy it again; without its first line it is read as it is."
         )
 
