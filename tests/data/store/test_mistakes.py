@@ -12,7 +12,9 @@ import pytest
 from comparison_files import one_line, some_comparisons, write_rows
 from shell import guerdon
 
+from guerdon.api.data import stream_comparisons
 from guerdon.api.store import add_to_store, create_store, export_store, import_prefs, merge_stores, store_status
+from guerdon.config import ImportOptions
 from guerdon.data.store import database
 
 
@@ -156,10 +158,22 @@ def test_the_commands_print_what_they_did(tmp_path, monkeypatch):
     assert guerdon("store", "import", "none.db", "pairs.jsonl").code == 2
 
 
-def test_a_damaged_name_of_a_table_is_one_line(store):
-    data = store.read_bytes()
-    store.write_bytes(data.replace(b"CREATE TABLE prompts", b"CREATE T\xb3BLE prompts"))
-    assert one_line(lambda: store_status(store)) == f"{store}: is damaged. Restore a backup."
+@pytest.mark.parametrize(
+    ("text", "damaged"),
+    [
+        (b"CREATE TABLE prompts", b"CREATE T\xb3BLE prompts"),
+        (b"Question 1?", b"Question\xb31?"),
+        (b"Question 1?", b"Question\x011?"),
+    ],
+)
+def test_damaged_text_in_a_store_is_one_line(store, tmp_path, text, damaged):
+    assert store.read_bytes().count(text)
+    store.write_bytes(store.read_bytes().replace(text, damaged))
+    for command in (
+        lambda: export_store(store, tmp_path / "out.jsonl"),
+        lambda: list(stream_comparisons([f"store:{store}"], ImportOptions())),
+    ):
+        assert one_line(command) == f"{store}: is damaged. Restore a backup."
 
 
 def test_a_store_is_not_merged_into_itself_through_a_link(store, tmp_path):

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,7 +60,7 @@ class Database:
             if (line := _explain(error)) is None:
                 raise
             raise GuerdonError(f"{self.location}: {line}") from None
-        except UnicodeDecodeError:  # damaged text, or the name of a damaged table in SQLite's complaint
+        except (UnicodeDecodeError, JSONDecodeError):  # in a column, or in the name of a table that SQLite complains of
             raise GuerdonError(f"{self.location}: {_DAMAGED}") from None
 
     def close(self) -> None:
@@ -155,6 +156,7 @@ _SQLITE: Final = {
     "is locked": f"is locked: another process has been writing for {BUSY_SECONDS} s. Wait for it, or stop it.",
     "disk I/O error": "cannot be read or written (disk I/O error). Check the disk, its free space and limits.",
     "malformed": _DAMAGED,
+    "Could not decode": _DAMAGED,
 }
 
 
