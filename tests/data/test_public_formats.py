@@ -363,6 +363,7 @@ def test_pku_saferlhf_and_alpacaeval_are_still_read():
 # ---- Evaluation only -----------------------------------------------------------------------------------------------------
 
 TEXTS = ["a", "b", "c"]
+PUBLIC_PART = {"prompt": "p", "chosen": "a", "rejected": "b", "subset": "of our own"}
 BENCHMARK_ROWS = {
     "RewardBench": {"prompt": "p", "chosen": "a", "rejected": "b", "subset": "hep-cpp", "id": 1, "chosen_model": "x"},
     "RewardBench 2": {
@@ -406,6 +407,13 @@ def test_a_benchmark_is_refused_with_the_command_that_reads_it(name):
         line = str(error.value)
         assert line.startswith(f"a:1: rows must be comparisons to learn from, got those of {name} (detected from ")
         assert line.endswith("which is for evaluation only. Run guerdon benchmark MODEL --data FILE.")
+
+
+def test_a_part_of_reward_bench_is_known_by_its_models():
+    row = {**PUBLIC_PART, "chosen_model": "m1", "rejected_model": "m2"}
+    with pytest.raises(GuerdonError, match="got those of RewardBench "):
+        take(*[row] * 3)
+    assert take(*[PUBLIC_PART] * 3)
 
 
 @pytest.mark.parametrize("name", BENCHMARK_ROWS)

@@ -29,6 +29,13 @@ def test_a_pattern_is_its_files_by_name_and_other_sources_stay(tmp_path):
     assert matching_files([tmp_path / "odd[1].jsonl"]) == [tmp_path / "odd[1].jsonl"], "a file that has this name"
 
 
+def test_a_pattern_leaves_out_what_our_commands_write_beside_comparisons(tmp_path):
+    for name in ("a.jsonl", "a.rejected.jsonl", "b.fixes.jsonl"):
+        (tmp_path / name).write_text("")
+    assert matching_files([tmp_path / "*.jsonl"]) == [str(tmp_path / "a.jsonl")]
+    assert matching_files([tmp_path / "*.rejected.jsonl"]) == [str(tmp_path / "a.rejected.jsonl")]
+
+
 def test_a_pattern_without_a_file_is_an_error(tmp_path):
     pattern = str(tmp_path / "*.jsonl")
     assert one_line(lambda: matching_files([pattern])).startswith(f"{pattern}: matches no file. Check the pattern")

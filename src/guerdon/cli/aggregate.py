@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,7 +121,7 @@ def print_annotators(result: Aggregation) -> None:
                 f"{a.judgments:,}",
                 number(a.ability),
                 number(a.left_bias),
-                f"{a.with_others:.0%}",
+                "no others" if math.isnan(a.with_others) else f"{a.with_others:.0%}",
                 ", ".join(a.flags),
             )
             for a in shown

@@ -30,8 +30,12 @@ def _are_texts(row: Row, size: int | None = None) -> bool:
     )
 
 
+def _is_reward_bench(row: Row) -> bool:
+    return str(row["subset"]) in WEIGHTS or {"chosen_model", "rejected_model"} <= set(row)
+
+
 BENCHMARKS: Mapping[str, Benchmark] = {
-    "RewardBench": Benchmark(("prompt", "chosen", "rejected", "subset"), lambda row: str(row["subset"]) in WEIGHTS),
+    "RewardBench": Benchmark(("prompt", "chosen", "rejected", "subset"), _is_reward_bench),
     "RewardBench 2": Benchmark(("prompt", "chosen", "rejected", "num_correct", "total_completions"), _are_texts),
     "RM-Bench": Benchmark(("prompt", "chosen", "rejected"), lambda row: _are_texts(row, 3)),
     "JudgeBench": Benchmark(("question", "response_A", "response_B", "label")),
