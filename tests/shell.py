@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import sys
 from dataclasses import dataclass
 from unittest.mock import patch
@@ -20,6 +21,7 @@ class Ran:
 
 def guerdon(*words: object) -> Ran:
     """Run `guerdon WORDS`."""
+    from guerdon import progress
     from guerdon.cli.app import main
 
     out, err, code = io.StringIO(), io.StringIO(), 0
@@ -29,4 +31,7 @@ def guerdon(*words: object) -> Ran:
                 main()
             except SystemExit as ended:
                 code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+            finally:
+                progress.set_quiet(False)  # --quiet is for the whole process, which here goes on
+                logging.getLogger("guerdon").setLevel(logging.INFO)
     return Ran(code, out.getvalue(), err.getvalue())

@@ -218,7 +218,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (train("good", "tiny", "train.patience=2"), "train.patience must be 0 without held-out comparisons, got 2. Give"),
         (("split", "{desk}/good.jsonl", *OUT, "split.train=0.9"), "split: train + calibrate + audit must be 1, got 0.9 + 0.1 + 0.1 = 1.1"),
         (("import", "{desk}/good.jsonl", "--out", "{out}/x.txt"), "x.txt: the ending must be .jsonl, .jsonl.gz or .parquet, got '.txt'"),
-        (("import", "{desk}/good.jsonl", "--out", "{out}/x.jsonl", "--column", "a"), "--column must be OURS=THEIRS, got a. Write"),
+        (("import", "{desk}/good.jsonl", "--out", "{out}/x.jsonl", "--column", "a"), "--column must be OURS=THEIRS, got 'a'. Write"),
         (("import", "{desk}/words.jsonl", "--out", "{out}/x.jsonl", "--strict"), "words.jsonl:1: is not valid JSON"),
         (("score", "{desk}/model", "--prompt", "a"), "Give --data FILE with --out FILE, or --prompt TEXT"),
         # a policy and its reward

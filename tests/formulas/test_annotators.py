@@ -175,7 +175,8 @@ def test_ability_and_left_bias_are_recovered_with_honest_standard_errors() -> No
         assert np.corrcoef(fit.left_bias, left_bias)[0, 1] > 0.95
         covered.append(np.abs(fit.ability - ability) < 1.96 * fit.ability_se)
         covered.append(np.abs(fit.left_bias - left_bias) < 1.96 * fit.left_bias_se)
-        np.testing.assert_array_equal(fit.is_reversed, ability < 0)
+        has_side = ability != 0  # one without ability is flagged by chance, 1 time in 40
+        np.testing.assert_array_equal(fit.is_reversed[has_side], ability[has_side] < 0)
     assert 0.90 < np.mean(covered) < 0.99
 
 

@@ -12,7 +12,7 @@ from guerdon.data.store.lines import from_cells, header_of, is_header, is_item, 
 
 
 def from_prefs(row: Row, reading: Reading) -> Sequence[Comparison]:
-    """The label of an item, or else its judgments together, or each of them; nothing for the header."""
+    """{id, prompt, responses, judgments, labels?}: an item's label, or else its judgments together, or each; nothing for the header."""
     if is_header(row):
         header_of(row)
         return []
