@@ -19,7 +19,7 @@ help:
 setup: .venv/.installed-dev
 
 test: lint site
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
