@@ -23,7 +23,6 @@ MOST_ARGUMENTS = 10  # parameters of a function that is not a command; a command
 VAGUE = {"found", "made", "said", "lot", "luck", "asked", "told", "thing", "stuff"}
 NOT_THE_TERM = {
     "company": "batch_invariance",
-    "verdict": "preference, gate or trend",
     "trunk": "backbone",
     "shelf": "a padded batch of KV caches",
     "glance": "prefill",

@@ -12,6 +12,7 @@ from guerdon.config.data import (
     SelectOptions,
     SplitOptions,
 )
+from guerdon.config.judging import JudgeOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
 
@@ -26,6 +27,7 @@ __all__ = [
     "ExportOptions",
     "ImportOptions",
     "InspectOptions",
+    "JudgeOptions",
     "ModelOptions",
     "OptimizeOptions",
     "Options",

@@ -19,6 +19,7 @@ from guerdon.config.data import (
     SelectOptions,
     SplitOptions,
 )
+from guerdon.config.judging import JudgeOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
 from guerdon.config.yaml_text import parse_yaml
@@ -44,6 +45,7 @@ class Config(Options):
     split: SplitOptions = Field(default_factory=SplitOptions, description="Train, calibrate and audit parts.")
     aggregate: AggregateOptions = Field(default_factory=AggregateOptions, description="Many votes to one label.")
     select: SelectOptions = Field(default_factory=SelectOptions, description="Which comparisons to label next.")
+    judge: JudgeOptions = Field(default_factory=JudgeOptions, description="A judge, as in judge.yaml.")
     model: ModelOptions = Field(default_factory=ModelOptions, description="The model.")
     train: TrainOptions = Field(default_factory=TrainOptions, description="Training.")
     calibrate: CalibrateOptions = Field(default_factory=CalibrateOptions, description="Calibration.")

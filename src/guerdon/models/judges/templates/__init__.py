@@ -1,0 +1,1 @@
+"""The prompts of judges: text files to copy and edit."""
