@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 
 from guerdon.contracts import GuerdonError
 
 _dumped = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 ID_LENGTH = 32  # hex digits, 128 bits of a SHA-256: no two contents share an id by chance
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A prompt or a response as the store holds it: its canonical text, and the id, which hashes that text."""
+
+    id: str
+    text: str
 
 
 def canonical(value: object) -> str:
@@ -29,7 +38,17 @@ def canonical(value: object) -> str:
 
 def content_id(*parts: object) -> str:
     """The id of what these parts describe."""
-    return hashlib.sha256(canonical(parts).encode()).hexdigest()[:ID_LENGTH]
+    return _hash_of(canonical(parts))
+
+
+def content_of(*parts: object, value: object) -> Content:
+    """The value with the id of (*parts, value). A long text is spelled once, which is most of the time of an import."""
+    text = canonical(value)
+    return Content(_hash_of(f"{canonical(parts)[:-1]},{text}]"), text)
+
+
+def _hash_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
 
 
 def _is_utf8(text: str) -> bool:

@@ -21,7 +21,7 @@ from guerdon.contracts import GuerdonError
 from guerdon.data.store.location import StoreLocation, without_password
 
 BUSY_SECONDS: Final = 30
-CACHE_KIB: Final = 200_000  # pages of SQLite in memory: ids are hashes, so a bulk import writes all over its indexes
+CACHE_KIB: Final = 65_536  # pages of SQLite in memory: ids are hashes, so a bulk import writes all over its indexes
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from guerdon.contracts import Comparison, GuerdonError, Preference, Prompt, Response
-from guerdon.data.store.canonical import content_id
+from guerdon.data.store.canonical import Content, content_id, content_of
 from guerdon.io.schema import prompt_to_row, response_to_row
 
 __all__ = ["Annotator", "Item", "Judgment", "Label", "comparisons_of", "item_of", "labeled_item_of"]
@@ -77,32 +77,30 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A prompt with responses to compare. facts: project, purpose, need, status, priority, ord and selection, if not default."""
+    """A prompt with responses to compare. facts: project, purpose, need, status, priority, ord and selection, if not default.
+
+    contents: of the prompt and then of each response, where they are known already.
+    """
 
     prompt: Prompt
     responses: tuple[Response, ...]
     judgments: tuple[Judgment, ...] = ()
     labels: tuple[Label, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    contents: tuple[Content, ...] = field(default=(), compare=False, repr=False)
 
-    @property
-    def prompt_id(self) -> str:
-        """The hash of the prompt, byte for byte."""
-        return content_id("prompt", prompt_to_row(self.prompt))
-
-    def response_ids(self, prompt_id: str) -> tuple[str, ...]:
-        """The hash of each response with its prompt, its author and its ratings."""
-        return tuple(response_id(prompt_id, response) for response in self.responses)
-
-    def id(self, prompt_id: str, response_ids: Sequence[str]) -> str:
-        """The hash of project, purpose, prompt and responses, whatever the order of the responses."""
+    def id(self, contents: Sequence[Content]) -> str:
+        """The hash of project, purpose, prompt and responses, given their contents. The order of the responses changes nothing."""
         project, purpose = self.facts.get("project", ""), self.facts.get("purpose", "task")
-        return content_id("item", project, purpose, prompt_id, sorted(response_ids))
+        prompt, *responses = contents
+        return content_id("item", project, purpose, prompt.id, sorted(response.id for response in responses))
 
 
-def response_id(prompt_id: str, response: Response) -> str:
-    """The id of a response to a prompt."""
-    return content_id("response", prompt_id, response_to_row(response))
+def contents_of(prompt: Prompt, responses: Sequence[Response]) -> tuple[Content, ...]:
+    """The content of the prompt, byte for byte, and of each response: its id covers the prompt, the author and the ratings."""
+    first = content_of("prompt", value=prompt_to_row(prompt))
+    rest = (content_of("response", first.id, value=response_to_row(response)) for response in responses)
+    return (first, *rest)
 
 
 # ---- Comparisons in ------------------------------------------------------------------------------------------------
@@ -110,34 +108,41 @@ def response_id(prompt_id: str, response: Response) -> str:
 
 def item_of(comparison: Comparison, kind: str = ANONYMOUS) -> Item:
     """The item of one judgment that the comparison is. kind: of its annotator."""
-    responses, shown = _sorted_responses(comparison)
+    item, shown = _unjudged(comparison)
+    default = replace(comparison, group="", id="")
+    has_group = comparison.group != default.group
+    default_id = replace(comparison, id="").id if has_group else default.id
     judgment = Judgment(
         Annotator(kind, comparison.annotator),
         shown,
         comparison.preference,
         rationale=comparison.rationale,
         source=comparison.source,
-        group=None if comparison.group == replace(comparison, group="").group else comparison.group,
+        group=comparison.group if has_group else None,
         weight=comparison.weight,
-        comparison_id=None if comparison.id == replace(comparison, id="").id else comparison.id,
+        comparison_id=None if comparison.id == default_id else comparison.id,
     )
-    return Item(comparison.prompt, responses, (judgment,))
+    return Item(item.prompt, item.responses, (judgment,), contents=item.contents)
 
 
 def labeled_item_of(comparison: Comparison, method: str) -> Item:
     """The item with the comparison as its label by this method, and without judgments."""
-    responses, shown = _sorted_responses(comparison)
+    item, shown = _unjudged(comparison)
     preference = oriented(comparison.preference, shown)
     votes = sum(preference.votes) if preference.votes else 1
-    return Item(comparison.prompt, responses, labels=(Label(method, {}, preference, max(1, votes)),))
+    return replace(item, labels=(Label(method, {}, preference, max(1, votes)),))
 
 
-def _sorted_responses(comparison: Comparison) -> tuple[tuple[Response, ...], tuple[int, ...]]:
-    """The responses in the item's order, and the position there of each response as shown."""
-    prompt_id = Item(comparison.prompt, ()).prompt_id
-    ids = [response_id(prompt_id, response) for response in comparison.responses]
-    order = sorted(range(len(ids)), key=ids.__getitem__)
-    return tuple(comparison.responses[i] for i in order), tuple(order.index(i) for i in range(len(ids)))
+def _unjudged(comparison: Comparison) -> tuple[Item, tuple[int, ...]]:
+    """The item without judgments, and the position in it of each response as shown."""
+    prompt, *responses = contents_of(comparison.prompt, comparison.responses)
+    order = sorted(range(len(responses)), key=lambda i: responses[i].id)
+    item = Item(
+        comparison.prompt,
+        tuple(comparison.responses[i] for i in order),
+        contents=(prompt, *(responses[i] for i in order)),
+    )
+    return item, tuple(order.index(i) for i in range(len(order)))
 
 
 def oriented(preference: Preference, shown: Sequence[int]) -> Preference:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from guerdon.contracts import GuerdonError, Preference
 from guerdon.data.store.canonical import ID_LENGTH, canonical
-from guerdon.data.store.items import ACCEPTED, ANONYMOUS, KINDS, Annotator, Item, Judgment, Label, oriented
+from guerdon.data.store.items import ACCEPTED, ANONYMOUS, KINDS, Annotator, Item, Judgment, Label, contents_of, oriented
 from guerdon.errors import did_you_mean, field_error
 from guerdon.io.fields import as_list, as_number, as_text, is_count, optional_text, without_missing
 from guerdon.io.schema import (
@@ -257,11 +257,12 @@ def _preference(fields: Mapping[str, Any], where: str, size: int) -> Preference:
 
 def _in_order(item: Item) -> Item:
     """The item with its responses sorted by id, and everything that numbers them renumbered."""
-    ids = item.response_ids(item.prompt_id)
-    order = sorted(range(len(ids)), key=ids.__getitem__)
-    if order == list(range(len(ids))):
-        return item
-    position = [order.index(i) for i in range(len(ids))]
+    prompt, *responses = contents_of(item.prompt, item.responses)
+    order = sorted(range(len(responses)), key=lambda i: responses[i].id)
+    contents = (prompt, *(responses[i] for i in order))
+    if order == list(range(len(order))):
+        return replace(item, contents=contents)
+    position = [order.index(i) for i in range(len(order))]
 
     def moved(judgment: Judgment) -> Judgment:
         shown = tuple(position[i] for i in judgment.shown)
@@ -272,6 +273,7 @@ def _in_order(item: Item) -> Item:
         responses=tuple(item.responses[i] for i in order),
         judgments=tuple(map(moved, item.judgments)),
         labels=tuple(replace(label, preference=oriented(label.preference, position)) for label in item.labels),
+        contents=contents,
     )
 
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from guerdon.contracts import Preference
 from guerdon.data.store.canonical import content_id
-from guerdon.data.store.items import Annotator, Item, Judgment, Label
+from guerdon.data.store.items import Annotator, Item, Judgment, Label, contents_of
 from guerdon.data.store.lines import DETAILS, FACTS
-from guerdon.io.schema import preference_to_row, prompt_to_row, response_to_row
+from guerdon.io.schema import preference_to_row
 
 Row = dict[str, Any]
 
@@ -43,20 +43,20 @@ class Batch:
 
     rows: dict[str, dict[Any, Row]] = field(default_factory=lambda: {name: {} for name in TABLES})
     items: int = 0
+    characters: int = 0  # of prompts and responses
 
     def add(self, item: Item, occurrences: Occurrences) -> None:
         """Add the rows of an item."""
         self.items += 1
-        prompt_id = item.prompt_id
-        response_ids = item.response_ids(prompt_id)
-        item_id = item.id(prompt_id, response_ids)
-        self._put("prompts", prompt_id, {"content": prompt_to_row(item.prompt)})
-        for key, response in zip(response_ids, item.responses, strict=True):
-            self._put("responses", key, {"prompt_id": prompt_id, "content": response_to_row(response)})
+        prompt, *responses = contents = item.contents or contents_of(item.prompt, item.responses)
+        self.characters += sum(len(content.text) for content in contents)
+        item_id = item.id(contents)
+        self._put("prompts", prompt.id, {"content": prompt})
         facts = {name: item.facts.get(name, default) for name, default in FACTS.items()}
-        self._put("items", item_id, {"prompt_id": prompt_id, **facts})
-        for position, key in enumerate(response_ids):
-            row = {"item_id": item_id, "position": position, "response_id": key}
+        self._put("items", item_id, {"prompt_id": prompt.id, **facts})
+        for position, response in enumerate(responses):
+            self._put("responses", response.id, {"prompt_id": prompt.id, "content": response})
+            row = {"item_id": item_id, "position": position, "response_id": response.id}
             self.rows["item_responses"][item_id, position] = row
         for judgment in item.judgments:
             self._add_judgment(item_id, judgment, occurrences)

@@ -34,7 +34,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import Boolean, TypeEngine
 
-from guerdon.data.store.canonical import ID_LENGTH, canonical
+from guerdon.data.store.canonical import ID_LENGTH, Content, canonical
 from guerdon.data.store.items import KINDS
 
 PURPOSES: Final = ("task", "gold", "attention", "repeat", "training", "calibration")
@@ -61,6 +61,8 @@ class JsonText(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
         """The canonical text; None is NULL."""
+        if isinstance(value, Content):
+            return value.text
         return None if value is None else canonical(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:

@@ -22,7 +22,8 @@ from guerdon.data.store.rows import TABLES, Batch, Occurrences, Row
 from guerdon.data.store.schema import require_schema
 
 COUNTED: Final = ("prompts", "responses", "items", "annotators", "judge_calls", "judgments", "labels")
-ITEMS_AT_ONCE: Final = 2000  # in one transaction
+ITEMS_AT_ONCE: Final = 2000  # in one transaction, or fewer that are long
+CHARACTERS_AT_ONCE: Final = 32 * 2**20
 
 
 def add_items(database: Database, items: Iterable[Item], advance: Callable[[int], None] = lambda number: None) -> int:
@@ -46,7 +47,7 @@ def _batches(items: Iterable[Item], occurrences: Occurrences) -> Iterator[Batch]
     batch = Batch()
     for item in items:
         batch.add(item, occurrences)
-        if batch.items == ITEMS_AT_ONCE:
+        if batch.items >= ITEMS_AT_ONCE or batch.characters >= CHARACTERS_AT_ONCE:
             yield batch
             batch = Batch()
     if batch.items:
@@ -69,7 +70,23 @@ def insert_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[Row])
         _require_judgments(connection, rows)
     order = ["revision", *keys] if table is tables.judgments else keys  # a revision names the one before it
     ordered = sorted(rows, key=lambda row: [row[key] for key in order])
-    connection.execute(_insert(connection, table, [*ordered[0]]), ordered)
+    _execute(connection, table, _insert(connection, table, [*ordered[0]]), ordered)
+
+
+def _execute(connection: sa.Connection, table: sa.Table, statement: Any, rows: Sequence[Row]) -> None:
+    """Run the statement for each row. SQLAlchemy compiles it; that it also prepares each row takes as long as the database does."""
+    compiled = statement.compile(dialect=connection.dialect, column_keys=[*rows[0]])
+    names = compiled.positiontup or [*compiled.params]
+    values = []
+    for name in names:
+        is_column = name in rows[0]
+        bind = table.c[name].type.bind_processor(connection.dialect) if is_column else None
+        column = [row[name] for row in rows] if is_column else [compiled.params[name]] * len(rows)
+        values.append(column if bind is None else [bind(value) for value in column])
+    parameters: Any = zip(*values, strict=True)
+    if not compiled.positional:
+        parameters = (dict(zip(names, each, strict=True)) for each in parameters)
+    connection.exec_driver_sql(str(compiled), list(parameters))
 
 
 def metadata_table(name: str) -> sa.Table:
