@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import random
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from comparison_files import comparisons, some_comparisons
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import guerdon
 from guerdon import Comparison, Preference, Response
-from guerdon.api.store import add_to_store, export_store, import_prefs, store_status, verify_store
+from guerdon.api.store import add_to_store, export_store, import_prefs, merge_stores, store_status, verify_store
 from guerdon.data.store.comparisons import read_store
 
 NewStore = Callable[[], str]
@@ -134,29 +134,48 @@ def test_swapping_the_responses_of_a_file_changes_no_label(new_store: NewStore):
     assert list(read_store(first)) == list(read_store(second))
 
 
-@pytest.fixture(scope="module")
-def one_store(tmp_path_factory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("property")
-    return folder / "a.db", folder / "b.db"
+SOME_COMPARISONS = st.lists(
+    comparisons(st.text(st.characters(codec=None), max_size=5)), min_size=1, max_size=4
+)  # of any characters, half ones too
+A_FEW = settings(
+    max_examples=4, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None
+)
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(comparisons(st.text(st.characters(codec=None), max_size=5)), min_size=1, max_size=4), st.randoms())
-def test_any_comparisons_survive_store_and_file(one_store: tuple[Path, Path], empty_file: Path, given_ones, rng):
-    for path in one_store:
-        shutil.copy(empty_file, path)
-    a, b = map(str, one_store)
+@settings(A_FEW, max_examples=25)
+@given(SOME_COMPARISONS, st.randoms())
+def test_any_comparisons_survive_store_and_file(empty_file: Path, tmp_path_factory, given_ones, rng):
+    with tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as folder:
+        paths = (str(shutil.copy(empty_file, Path(folder) / name)) for name in ("a.db", "b.db", "c.db"))
+        they_survive(lambda: next(paths), Path(folder), given_ones, rng)
+
+
+@A_FEW
+@given(SOME_COMPARISONS, st.randoms())
+def test_any_comparisons_survive_either_database_and_file(new_store: NewStore, tmp_path: Path, given_ones, rng):
+    they_survive(new_store, tmp_path, given_ones, rng)
+
+
+def they_survive(new_store: NewStore, folder: Path, given_ones, rng: random.Random) -> None:
+    """In any order, imported twice in part, merged, and through the file: the same bytes, and the same comparisons."""
+    a, b, c = new_store(), new_store(), new_store()
     add_to_store(a, given_ones)
     shuffled = rng.sample(given_ones, len(given_ones))
     add_to_store(b, shuffled[:2])
-    add_to_store(b, shuffled)
-    folder = one_store[0].parent
-    assert exported(a, folder) == exported(b, folder)
-    shutil.copy(empty_file, b)
-    import_prefs(b, [folder / "prefs.v1.jsonl"])
-    assert exported(b, folder) == exported(a, folder)
-    back = list(read_store(b, each=True))
+    assert exported(a, folder) == merged_or_added(b, shuffled, a, folder, rng)
+    import_prefs(c, [folder / "prefs.v1.jsonl"])
+    assert exported(c, folder) == exported(a, folder)
+    back = list(read_store(c, each=True))
     assert sorted(map(_comparable, back)) == sorted(map(_comparable, given_ones))
+
+
+def merged_or_added(store: str, given_ones, other: str, folder: Path, rng: random.Random) -> bytes:
+    """The export of a store that gets the rest by a merge or by an import."""
+    if rng.random() < 0.5:
+        merge_stores(store, [other])
+    else:
+        add_to_store(store, given_ones)
+    return exported(store, folder)
 
 
 def _comparable(comparison: Comparison) -> str:

@@ -18,13 +18,14 @@ from guerdon.data.store.rows import TABLES, Row
 from guerdon.data.store.schema import require_schema
 from guerdon.data.store.writer import insert_rows, metadata_table
 
-ROWS_AT_ONCE: Final = 5000
+ITEMS_AT_ONCE: Final = 1000
 Advance = Callable[[int], None]
 
 
 def merge(database: Database, source: Database, advance: Advance = lambda number: None) -> dict[str, int]:
-    """Add what `source` holds to `database`; returns how many rows of each table were read. Rows are written in batches.
+    """Add what `source` holds to `database`; returns how many rows of each table were read.
 
+    Items are written with all that belongs to them, some in each transaction, so a merge that is killed leaves whole items.
     Raises GuerdonError, before anything is written, where both revised the same judgment in different ways.
     """
     if _is_same(database.location, source.location):
@@ -33,12 +34,13 @@ def merge(database: Database, source: Database, advance: Advance = lambda number
     with source.reading() as reading:
         require_schema(reading, source)
         _refuse_conflicts(database, source, reading)
-        for name in counts:
-            for rows in _rows(reading, metadata_table(name)):
-                with database.writing() as writing:
-                    insert_rows(writing, metadata_table(name), rows)
-                counts[name] += len(rows)
-                advance(len(rows))
+        for tables_of_some in _in_parts(reading):
+            with database.writing() as writing:
+                for name, rows in tables_of_some.items():
+                    if rows:
+                        insert_rows(writing, metadata_table(name), rows)
+                        counts[name] += len(rows)
+            advance(sum(map(len, tables_of_some.values())))
     return counts
 
 
@@ -47,26 +49,40 @@ def _is_same(a: StoreLocation, b: StoreLocation) -> bool:
     return a == b or (a.path is not None and b.path is not None and a.path.samefile(b.path))
 
 
-def _rows(connection: sa.Connection, table: sa.Table) -> Iterator[list[Row]]:
-    """The rows to be merged, in the order of their ids; counters are left to the triggers of the other store."""
-    columns = [column for column in table.columns if column is not tables.items.c.taken]
-    query = sa.select(*columns).order_by(*_order(table))
+def _in_parts(connection: sa.Connection) -> Iterator[dict[str, list[Row]]]:
+    """The rows to be written together: the annotators, then items in the order of their ids with all their rows, then the log."""
+    yield {"annotators": _rows(connection, sa.select(tables.annotators))}
+    items, links = tables.items.c, tables.item_responses.c
+    ids = connection.execute(sa.select(items.id).order_by(items.id), execution_options={"yield_per": ITEMS_AT_ONCE})
+    with ids:
+        for part in ids.scalars().partitions():
+            is_prompt = items.id.between(part[0], part[-1])
+            is_response = links.item_id.between(part[0], part[-1])
+            belongs = {
+                "prompts": tables.prompts.c.id.in_(sa.select(items.prompt_id).where(is_prompt)),
+                "responses": tables.responses.c.id.in_(sa.select(links.response_id).where(is_response)),
+                "items": is_prompt,
+            }
+            rows = {}
+            for name in TABLES:
+                table = metadata_table(name)
+                if table is not tables.annotators:
+                    where = belongs[name] if name in belongs else table.c.item_id.between(part[0], part[-1])
+                    rows[name] = _rows(connection, _mergeable(table).where(where))
+            yield rows
+    yield {"events": _rows(connection, sa.select(tables.events))}
+
+
+def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[Row]:
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _mergeable(table: sa.Table) -> sa.Select[Any]:
+    """The rows that another store may take; counters are left to its triggers."""
+    query = sa.select(*(column for column in table.columns if column is not tables.items.c.taken))
     if table is tables.presentations:
-        query = query.where(table.c.state != "held")
-    if table is tables.judge_calls:
-        query = query.where(table.c.status != "pending")
-    result = connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE})
-    try:
-        for rows in result.mappings().partitions():
-            yield [dict(row) for row in rows]
-    finally:
-        result.close()
-
-
-def _order(table: sa.Table) -> list[Any]:
-    """Judgments by revision first: each revision names the one before it."""
-    first = [table.c.revision] if table is tables.judgments else []
-    return [*first, *table.primary_key]
+        return query.where(table.c.state != "held")
+    return query.where(table.c.status != "pending") if table is tables.judge_calls else query
 
 
 def _refuse_conflicts(database: Database, source: Database, reading: sa.Connection) -> None:
