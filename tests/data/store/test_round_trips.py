@@ -138,11 +138,11 @@ SOME_COMPARISONS = st.lists(
     comparisons(st.text(st.characters(codec=None), max_size=5)), min_size=1, max_size=4
 )  # of any characters, half ones too
 A_FEW = settings(
-    max_examples=4, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=3, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None
 )
 
 
-@settings(A_FEW, max_examples=25)
+@settings(A_FEW, max_examples=10)
 @given(SOME_COMPARISONS, st.randoms())
 def test_any_comparisons_survive_store_and_file(empty_file: Path, tmp_path_factory, given_ones, rng):
     with tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as folder:
