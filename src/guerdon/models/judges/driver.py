@@ -78,6 +78,35 @@ def ask(questions: Sequence[Question], reasks: int, reminder: str = "") -> Conve
     return readings
 
 
+def together(conversations: Sequence[Conversation[T]]) -> Conversation[list[T]]:
+    """Hold several conversations as one: their questions are put together, and their results come in order."""
+    results: dict[int, T] = {}
+    pending: dict[int, Sequence[Question]] = {}
+    readings: dict[int, Sequence[Reading] | None] = dict.fromkeys(range(len(conversations)))
+    while True:
+        for i, answered in readings.items():
+            try:
+                pending[i] = advance(conversations[i], answered)
+            except Finished as end:
+                results[i] = end.result
+        if not pending:
+            return [results[i] for i in range(len(conversations))]
+        answers = iter((yield [question for questions in pending.values() for question in questions]))
+        readings = {i: [next(answers) for _ in questions] for i, questions in pending.items()}
+        pending = {}
+
+
+def in_order(results: Iterable[tuple[int, T]]) -> Iterator[T]:
+    """Results in the order of their positions. Holds those that came before their turn: as many as are in flight."""
+    early: dict[int, T] = {}
+    turn = 0
+    for position, result in results:
+        early[position] = result
+        while turn in early:
+            yield early.pop(turn)
+            turn += 1
+
+
 def _needs_repeat(reading: Reading, again: int) -> bool:
     code = reading.failure.code if reading.failure else None
     return code in RETRIED_READINGS or (code == "truncated" and again == 1)

@@ -66,8 +66,19 @@ def load_prompt(name_or_path: str) -> JudgePrompt:
     return parse_prompt(path.name, text, str(path))
 
 
-def parse_prompt(name: str, text: str, place: str = "") -> JudgePrompt:
-    """A template from its text. Raises GuerdonError where a section or a placeholder is unknown or missing."""
+def parse_prompt(
+    name: str,
+    text: str,
+    place: str = "",
+    *,
+    known: Sequence[str] = SECTIONS,
+    required: str = "user",
+    placeholders: Sequence[str] = PLACEHOLDERS,
+) -> JudgePrompt:
+    """A template from its text: its sections are `known`, and `required` holds the material.
+
+    Raises GuerdonError where a section or a placeholder is unknown or missing.
+    """
     prefix = f"{place}: " if place else f"template {name}: "
     before, *parts = _HEADING.split(text)
     if before.strip() or not parts:
@@ -77,21 +88,23 @@ def parse_prompt(name: str, text: str, place: str = "") -> JudgePrompt:
         )
     sections = {heading: body.strip() for heading, body in zip(parts[::2], parts[1::2], strict=True)}
     for heading in parts[::2]:
-        if heading not in SECTIONS:
+        if heading not in known:
             raise GuerdonError(
-                f"{prefix}a section must be one of {', '.join(SECTIONS)}, got {heading!r}. Rename or remove it."
+                f"{prefix}a section must be one of {', '.join(known)}, got {heading!r}. Rename or remove it."
             )
-    if "user" not in sections or len(sections) < len(parts) // 2:
-        raise GuerdonError(f"{prefix}a template must have each section once, and a user section. Add or join them.")
+    if required not in sections or len(sections) < len(parts) // 2:
+        raise GuerdonError(
+            f"{prefix}a template must have each section once, and a {required} section. Add or join them."
+        )
     for body in sections.values():
         for placeholder in _PLACEHOLDER.findall(body):
-            if placeholder not in PLACEHOLDERS:
+            if placeholder not in placeholders:
                 raise GuerdonError(
-                    f"{prefix}a placeholder must be one of {', '.join(PLACEHOLDERS)}, got {placeholder!r}. Correct it."
+                    f"{prefix}a placeholder must be one of {', '.join(placeholders)}, got {placeholder!r}. Correct it."
                 )
     for needed in ("conversation", "responses"):
-        if f"{{{needed}}}" not in sections["user"]:
-            raise GuerdonError(f"{prefix}the user section must have the placeholder {{{needed}}}. Add it.")
+        if f"{{{needed}}}" not in sections[required]:
+            raise GuerdonError(f"{prefix}the {required} section must have the placeholder {{{needed}}}. Add it.")
     return JudgePrompt(name, sections, digest(sections))
 
 

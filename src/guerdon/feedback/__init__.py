@@ -1,0 +1,1 @@
+"""Feedback from models: judged comparisons, rubrics, critique and revision under a constitution."""

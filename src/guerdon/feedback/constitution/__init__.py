@@ -1,0 +1,1 @@
+"""Critique, revision and comparison under the principles of a constitution."""
