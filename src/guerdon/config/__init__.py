@@ -12,6 +12,7 @@ from guerdon.config.data import (
     SelectOptions,
     SplitOptions,
 )
+from guerdon.config.feedback import ConstitutionOptions
 from guerdon.config.judging import JudgeOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
@@ -24,6 +25,7 @@ __all__ = [
     "CalibrateOptions",
     "CheckOptions",
     "Config",
+    "ConstitutionOptions",
     "ExportOptions",
     "ImportOptions",
     "InspectOptions",

@@ -19,6 +19,7 @@ from guerdon.config.data import (
     SelectOptions,
     SplitOptions,
 )
+from guerdon.config.feedback import ConstitutionOptions
 from guerdon.config.judging import JudgeOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
@@ -46,6 +47,9 @@ class Config(Options):
     aggregate: AggregateOptions = Field(default_factory=AggregateOptions, description="Many votes to one label.")
     select: SelectOptions = Field(default_factory=SelectOptions, description="Which comparisons to label next.")
     judge: JudgeOptions = Field(default_factory=JudgeOptions, description="A judge, as in judge.yaml.")
+    constitution: ConstitutionOptions = Field(
+        default_factory=ConstitutionOptions, description="Critique, revision and comparison under a constitution."
+    )
     model: ModelOptions = Field(default_factory=ModelOptions, description="The model.")
     train: TrainOptions = Field(default_factory=TrainOptions, description="Training.")
     calibrate: CalibrateOptions = Field(default_factory=CalibrateOptions, description="Calibration.")
