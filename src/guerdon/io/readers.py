@@ -241,16 +241,19 @@ def read_json(path: str | Path) -> Any:
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """The options that a YAML file sets, for config.build; an empty file sets none."""
+    return _upgrade_config(read_yaml(path, "a mapping of stages to options", "Write train: {lr: 1e-5}, for example."))
+
+
+def read_yaml(path: str | Path, claim: str, advice: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds; {} for an empty file. claim, advice: for the error about a file that holds none."""
     text = _read_bytes(Path(path))
     try:
         values = parse_yaml(text) or {}
     except ValueError as error:
         raise GuerdonError(f"{path}: is not valid YAML ({error}). Correct it.") from None
     if not isinstance(values, Mapping):
-        raise field_error(
-            f"{path}: the file", "a mapping of stages to options", values, "Write train: {lr: 1e-5}, for example."
-        )
-    return _upgrade_config(dict(values))
+        raise field_error(f"{path}: the file", claim, values, advice)
+    return dict(values)
 
 
 def _upgrade_config(values: dict[str, Any]) -> dict[str, Any]:
