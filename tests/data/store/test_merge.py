@@ -118,8 +118,8 @@ def test_leases_stay_and_failed_calls_come_along(new_store: NewStore, tmp_path):
             f"VALUES ('held', '{item}', '{annotator}', '[0,1]', 'claimed', 'held')"
         )
         connection.exec_driver_sql(
-            "INSERT INTO judge_calls (id, cache_key, run_id, item_id, annotator_id, shown, request, status, failure_code) "
-            f"VALUES ('failed', 'k', 'r', '{item}', '{annotator}', '[0,1]', '1', 'failed', 'timeout')"
+            "INSERT INTO judge_calls (id, cache_key, request, status, failure_code) "
+            "VALUES ('failed', 'k', '1', 'failed', 'timeout')"
         )
     merge_stores(b, [a])
     status = store_status(b)

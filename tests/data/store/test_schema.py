@@ -91,13 +91,15 @@ def filled(new_store: NewStore) -> str:
 
 
 CALL = (
-    "INSERT INTO judge_calls (id, cache_key, run_id, item_id, annotator_id, shown, request, response_raw, status, failure_code) "
-    "SELECT 'call', 'key', 'run', (SELECT min(id) FROM items), (SELECT min(id) FROM annotators), '[0,1]', '{{}}', {raw}, {status}"
+    "INSERT INTO judge_calls (id, cache_key, request, response_raw, status, failure_code) "
+    "SELECT 'call', 'key', '{{}}', {raw}, {status}"
 )
 FAILED, OK = CALL.format(raw="NULL", status="'failed', 'timeout'"), CALL.format(raw="'\"A\"'", status="'ok', NULL")
 JUDGED_BY_CALL = (
-    "INSERT INTO judgments (id, item_id, call_id, call_status, q) SELECT 'j', min(id), 'call', {status}, 1.0 FROM items"
+    "INSERT INTO judgments (id, item_id, call_id, call_status, q, annotator_id, shown) "
+    "SELECT 'j', min(id), 'call', {status}, 1.0, {judge}, '[0,1]' FROM items"
 )
+SOMEBODY = "(SELECT min(id) FROM annotators)"
 HELD = (
     "INSERT INTO presentations (id, item_id, annotator_id, shown, origin, state) "
     "SELECT 'p', (SELECT min(id) FROM items), (SELECT min(id) FROM annotators), '[0,1]', 'claimed', 'held'"
@@ -111,10 +113,16 @@ JUDGED = (
 @pytest.mark.parametrize(
     "statements",
     [
-        (FAILED, JUDGED_BY_CALL.format(status="'ok'")),
-        (FAILED, JUDGED_BY_CALL.format(status="'failed'")),
-        (FAILED, JUDGED_BY_CALL.format(status="NULL")),
-        (OK, JUDGED_BY_CALL.format(status="'ok'"), "UPDATE judge_calls SET status = 'failed', failure_code = 'x'"),
+        (FAILED, JUDGED_BY_CALL.format(status="'ok'", judge=SOMEBODY)),
+        (FAILED, JUDGED_BY_CALL.format(status="'failed'", judge=SOMEBODY)),
+        (FAILED, JUDGED_BY_CALL.format(status="NULL", judge=SOMEBODY)),
+        (
+            OK,
+            JUDGED_BY_CALL.format(status="'ok'", judge=SOMEBODY),
+            "UPDATE judge_calls SET status = 'failed', failure_code = 'x'",
+        ),
+        (OK, JUDGED_BY_CALL.format(status="'ok'", judge="NULL")),
+        (OK, *[JUDGED_BY_CALL.format(status="'ok'", judge=SOMEBODY).replace("'j'", f"'{i}'") for i in (1, 2)]),
         (CALL.format(raw="NULL", status="'ok', NULL"),),
         (CALL.format(raw="NULL", status="'failed', NULL"),),
         (HELD, JUDGED.format(state="'submitted'")),
@@ -143,7 +151,7 @@ def test_the_database_refuses(filled: str, statements: tuple[str, ...]):
 def test_an_ok_call_and_a_submitted_presentation_may_have_a_judgment_and_counters_follow(filled: str):
     with open_database(locate(filled)) as database:
         with database.writing() as connection:
-            for statement in (OK, JUDGED_BY_CALL.format(status="'ok'"), HELD):
+            for statement in (OK, JUDGED_BY_CALL.format(status="'ok'", judge=SOMEBODY), HELD):
                 connection.exec_driver_sql(statement)
             taken = "SELECT taken FROM items WHERE id = (SELECT min(id) FROM items)"
             before = connection.exec_driver_sql(taken).scalar()

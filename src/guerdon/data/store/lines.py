@@ -38,7 +38,7 @@ FACTS: Final = {
     "project": "", "purpose": "task", "need": 1, "status": "open", "priority": 0, "ord": 0, "selection": None
 }  # fmt: skip
 CALL: Final = (
-    "id", "cache_key", "run_id", "sample_ix", "request", "response_raw", "finish_reason", "attempts", "tokens_in",
+    "id", "cache_key", "run_id", "model", "purpose", "sample_ix", "request", "response_raw", "finish_reason", "attempts", "tokens_in",
     "tokens_cached", "tokens_out", "cost", "price_table", "latency_ms", "at",
 )  # fmt: skip
 _PREFERENCE: Final = ("groups", "q", "strength", "votes")
@@ -193,7 +193,7 @@ def _judgment(value: object, where: str, size: int) -> Judgment:
         raise field_error(f"{where}.shown", f"the numbers 0 to {size - 1} in the order shown", shown)
     call = fields.get("call")
     if call is not None:
-        call = _fields(call, f"{where}.call", CALL, ("id", "cache_key", "run_id", "request", "response_raw"))
+        call = _fields(call, f"{where}.call", CALL, ("id", "cache_key", "request", "response_raw"))
     for name, key in (("presentation", fields.get("presentation")), ("call.id", call and call["id"])):
         if key is not None and not (isinstance(key, str) and re.fullmatch(ID, key)):
             raise field_error(f"{where}.{name}", f"an id of at most {ID_LENGTH} letters and digits", key)

@@ -67,12 +67,12 @@ def _judgments(connection: sa.Connection, first: str, last: str) -> dict[str, li
     """The judgments of each item, the last revision of each with the earlier ones in it."""
     judgments, presentations, calls = tables.judgments, tables.presentations, tables.judge_calls
     annotators = tables.annotators
-    shown_by = sa.func.coalesce(presentations.c.annotator_id, calls.c.annotator_id)
+    shown_to = sa.func.coalesce(presentations.c.annotator_id, judgments.c.annotator_id)
     query = (
         sa.select(
             judgments,
             presentations.c.origin,
-            sa.func.coalesce(presentations.c.shown, calls.c.shown, type_=tables.JsonText()).label("shown"),
+            sa.func.coalesce(presentations.c.shown, judgments.c.shown, type_=tables.JsonText()).label("order_shown"),
             annotators.c.kind,
             annotators.c.name,
             annotators.c.fingerprint,
@@ -80,15 +80,18 @@ def _judgments(connection: sa.Connection, first: str, last: str) -> dict[str, li
         )
         .join_from(judgments, presentations, presentations.c.id == judgments.c.presentation_id, isouter=True)
         .join(calls, calls.c.id == judgments.c.call_id, isouter=True)
-        .join(annotators, annotators.c.id == shown_by)
+        .join(annotators, annotators.c.id == shown_to)
         .where(judgments.c.item_id.between(first, last))
-        .order_by(judgments.c.item_id, judgments.c.presentation_id, judgments.c.call_id, judgments.c.revision)
+        .order_by(
+            *(judgments.c[name] for name in ("item_id", "presentation_id", "call_id", "annotator_id", "revision"))
+        )
     )
-    revisions: dict[tuple[str, str], list[Judgment]] = defaultdict(list)
+    revisions: dict[tuple[Any, ...], list[Judgment]] = defaultdict(list)
     for row in connection.execute(query).mappings():
-        revisions[row["item_id"], row["presentation_id"] or row["call_id"]].append(_judgment(row))
+        basis = row["presentation_id"], row["call_id"], row["annotator_id"]
+        revisions[row["item_id"], *basis].append(_judgment(row))
     grouped = defaultdict(list)
-    for (item_id, _), each in revisions.items():
+    for (item_id, *_), each in revisions.items():
         grouped[item_id].append(_with_earlier(each))
     return grouped
 
@@ -104,7 +107,7 @@ def _judgment(row: Any) -> Judgment:
         call = {"id": row["call_id"], **{name: row[f"call_{name}"] for name in CALL if name != "id"}}
     return Judgment(
         Annotator(row["kind"], row["name"], row["fingerprint"]),
-        tuple(row["shown"]),
+        tuple(row["order_shown"]),
         preference_of(row),
         rationale=row["rationale"],
         source=row["source"],

@@ -65,25 +65,30 @@ class Batch:
 
     def _add_judgment(self, item_id: str, judgment: Judgment, occurrences: Occurrences) -> None:
         annotator_id = self._add_annotator(judgment.annotator)
-        shared = {"item_id": item_id, "annotator_id": annotator_id, "shown": list(judgment.shown)}
+        shared = {"annotator_id": annotator_id, "shown": list(judgment.shown)}
         presentation_id = call_id = None
         if judgment.call is not None:
             call_id = str(judgment.call["id"])
-            self._put("judge_calls", call_id, {**NO_CALL, **judgment.call, **shared, "status": "ok"})
+            about = {"item_id": item_id, "shown": shared["shown"], "status": "ok"}
+            self._put("judge_calls", call_id, {**NO_CALL, **judgment.call, **about})
         else:
             origin = "imported" if judgment.presentation is None else "claimed"
             presentation_id = judgment.presentation or self._imported_id(item_id, annotator_id, judgment, occurrences)
-            self._put("presentations", presentation_id, {**shared, "origin": origin, "state": "submitted"})
+            self._put(
+                "presentations", presentation_id, {"item_id": item_id, **shared, "origin": origin, "state": "submitted"}
+            )
+        by_call = shared if call_id else dict.fromkeys(shared)
         basis = {
             "presentation_id": presentation_id,
             "presentation_state": presentation_id and "submitted",
             "call_id": call_id,
             "call_status": call_id and "ok",
+            **by_call,
         }
         for revision, each in enumerate((*judgment.earlier, judgment), start=1):
             row = judgment_row(each)
             follows = {"revision": revision, "supersedes_revision": revision - 1 or None}
-            judgment_id = judgment_id_of(item_id, presentation_id or call_id or "", revision, row)
+            judgment_id = judgment_id_of(item_id, basis, revision, row)
             self._put("judgments", judgment_id, {"item_id": item_id, **basis, **follows, **row})
 
     def _imported_id(self, item_id: str, annotator_id: str, judgment: Judgment, occurrences: Occurrences) -> str:
@@ -106,7 +111,8 @@ class Batch:
 
 
 NO_CALL: Final = {
-    "sample_ix": 0, "finish_reason": None, "attempts": None, "tokens_in": None, "tokens_cached": None,
+    "run_id": None, "model": None, "purpose": "judge", "failure_reason": None, "sample_ix": 0,
+    "finish_reason": None, "attempts": None, "tokens_in": None, "tokens_cached": None,
     "tokens_out": None, "cost": None, "price_table": None, "latency_ms": None, "at": None, "failure_code": None,
 }  # fmt: skip
 
@@ -124,8 +130,10 @@ def judgment_row(judgment: Judgment) -> Row:
     }
 
 
-def judgment_id_of(item_id: str, basis: str, revision: int, row: Mapping[str, Any]) -> str:
-    """The id of a revision: the hash of its item, of the presentation or call that it rests on, and of what it says."""
+def judgment_id_of(item_id: str, rests_on: Mapping[str, Any], revision: int, row: Mapping[str, Any]) -> str:
+    """The id of a revision: the hash of its item, of what it rests on (a presentation, or a call and whose judgment of it this
+    is), and of what it says."""
+    basis = rests_on["presentation_id"] or [rests_on["call_id"], rests_on["annotator_id"]]
     return content_id("judgment", item_id, basis, revision, {name: row[name] for name in row if row[name] is not None})
 
 

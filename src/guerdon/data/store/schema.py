@@ -15,7 +15,7 @@ from guerdon.data.store.database import Database
 from guerdon.data.store.tables import metadata
 
 VERSION_TABLE: Final = "guerdon_schema"
-SCHEMA: Final = "1"  # the newest; migrations/versions has a file for each
+SCHEMA: Final = "2"  # the newest; migrations/versions has a file for each
 _INIT_LOCK: Final = 0x677565  # of PostgreSQL, so that two processes do not create the tables at once
 
 
@@ -40,6 +40,11 @@ def require_schema(connection: sa.Connection, database: Database) -> None:
         raise GuerdonError(
             f"{database.location}: has schema {schema}, this Guerdon needs {SCHEMA}. Bring it up to date with `guerdon store init`."
         )
+
+
+def has_schema(connection: sa.Connection, database: Database) -> bool:
+    """Whether the database is a store of any version."""
+    return _schema_of(connection, database) is not None
 
 
 def alembic_config(connection: sa.Connection) -> Config:

@@ -45,14 +45,11 @@ def store_facts(database: Database) -> dict[str, Any]:
 
 def _by_kind(connection: sa.Connection) -> dict[str, int]:
     """Judgments and annotators of each kind; annotators whom the data does not name are one."""
-    judgments, presentations, calls, annotators = (
-        tables.judgments.c, tables.presentations.c, tables.judge_calls.c, tables.annotators.c,
-    )  # fmt: skip
-    annotator = sa.func.coalesce(presentations.annotator_id, calls.annotator_id)
+    judgments, presentations, annotators = tables.judgments.c, tables.presentations.c, tables.annotators.c
+    annotator = sa.func.coalesce(presentations.annotator_id, judgments.annotator_id)
     query = (
         sa.select(annotators.kind, sa.func.count(), sa.func.count(sa.distinct(annotators.id)))
         .join_from(tables.judgments, tables.presentations, presentations.id == judgments.presentation_id, isouter=True)
-        .join(tables.judge_calls, calls.id == judgments.call_id, isouter=True)
         .join(tables.annotators, annotators.id == annotator)
         .where(judgments.revision == 1)
         .group_by(annotators.kind)

@@ -1,7 +1,9 @@
-"""The tables of the store, schema 1. What may not be is refused by the database, not by the care of whoever writes.
+"""The tables of the store, schema 2. What may not be is refused by the database, not by the care of whoever writes.
 
 * A failed call has no judgment: a judgment names a presentation that was submitted, or a call that is ok, together with that
   state, and the foreign key holds the state in place.
+* A call belongs to a question, not to an item: several items, and several judges that ask the same, share its answer. Its
+  id is the start of its key, and the question's name for what it is about (`item_id`) is no reference.
 * A judgment is never changed: a new revision names the one that it replaces. `triggers.py` refuses updates and deletions.
 * `items.taken` counts presentations that are held or submitted; triggers keep it.
 
@@ -210,16 +212,18 @@ judge_calls = Table(
     metadata,
     _id(primary_key=True),
     _required("cache_key", EscapedText),
-    _required("run_id", EscapedText),
-    _reference("item_id", "items.id", nullable=False),
-    _reference("annotator_id", "annotators.id", nullable=False),
-    _required("shown", JsonText),
+    Column("run_id", EscapedText),
+    Column("model", EscapedText),
+    Column("purpose", String(16), nullable=False, server_default="judge"),
+    Column("item_id", EscapedText),
+    Column("shown", JsonText),
     _required("sample_ix", Integer, "0"),
     _required("request", JsonText),
     Column("response_raw", JsonText),
     Column("finish_reason", EscapedText),
     _word("status", CALL_STATES),
     Column("failure_code", String(32)),
+    Column("failure_reason", EscapedText),
     Column("attempts", JsonText),
     Column("tokens_in", Integer),
     Column("tokens_cached", Integer),
@@ -228,13 +232,11 @@ judge_calls = Table(
     Column("price_table", EscapedText),
     Column("latency_ms", Double),
     Column("at", Double),
-    UniqueConstraint("id", "item_id", "status"),
+    UniqueConstraint("id", "status"),
     _one_of("status", CALL_STATES),
     CheckConstraint("(status = 'failed') = (failure_code IS NOT NULL)", name="failures_have_a_code"),
     CheckConstraint("status <> 'ok' OR response_raw IS NOT NULL", name="ok_calls_have_a_response"),
 )
-Index("ix_judge_calls_cache_key", judge_calls.c.cache_key)
-Index("ix_judge_calls_item_id", judge_calls.c.item_id)
 
 judgments = Table(
     "judgments",
@@ -245,6 +247,8 @@ judgments = Table(
     Column("presentation_state", String(16)),
     _id("call_id"),
     Column("call_status", String(16)),
+    _reference("annotator_id", "annotators.id"),
+    Column("shown", JsonText),
     _required("revision", Integer, "1"),
     Column("supersedes_revision", Integer),
     Column("groups", JsonText),
@@ -270,15 +274,16 @@ judgments = Table(
         ["presentation_id", "item_id", "presentation_state"],
         ["presentations.id", "presentations.item_id", "presentations.state"],
     ),
-    ForeignKeyConstraint(
-        ["call_id", "item_id", "call_status"], ["judge_calls.id", "judge_calls.item_id", "judge_calls.status"]
-    ),
+    ForeignKeyConstraint(["call_id", "call_status"], ["judge_calls.id", "judge_calls.status"]),
     ForeignKeyConstraint(
         ["presentation_id", "supersedes_revision"], ["judgments.presentation_id", "judgments.revision"]
     ),
-    ForeignKeyConstraint(["call_id", "supersedes_revision"], ["judgments.call_id", "judgments.revision"]),
+    ForeignKeyConstraint(
+        ["call_id", "item_id", "annotator_id", "supersedes_revision"],
+        ["judgments.call_id", "judgments.item_id", "judgments.annotator_id", "judgments.revision"],
+    ),
     UniqueConstraint("presentation_id", "revision"),
-    UniqueConstraint("call_id", "revision"),
+    UniqueConstraint("call_id", "item_id", "annotator_id", "revision"),
     CheckConstraint("(presentation_id IS NULL) <> (call_id IS NULL)", name="rests_on_a_presentation_or_a_call"),
     CheckConstraint(
         "(presentation_id IS NULL AND presentation_state IS NULL) OR (presentation_id IS NOT NULL AND "
@@ -289,6 +294,10 @@ judgments = Table(
         "(call_id IS NULL AND call_status IS NULL) OR "
         "(call_id IS NOT NULL AND call_status IS NOT NULL AND call_status = 'ok')",
         name="call_was_ok",
+    ),
+    CheckConstraint(
+        "(call_id IS NULL) = (annotator_id IS NULL) AND (call_id IS NULL) = (shown IS NULL)",
+        name="of_a_call_says_who_and_what_was_shown",
     ),
     CheckConstraint("(groups IS NULL) <> (q IS NULL)", name="has_one_preference"),
     CheckConstraint("q IS NULL OR (q >= 0 AND q <= 1)", name="q_is_a_probability"),

@@ -116,8 +116,7 @@ def _is_item(rows: list[Any]) -> bool:
 
 
 def _judgment_id(row: Any) -> str:
-    basis = row["presentation_id"] or row["call_id"]
-    return judgment_id_of(row["item_id"], basis, row["revision"], {name: row[name] for name in _SAYS})
+    return judgment_id_of(row["item_id"], row, row["revision"], {name: row[name] for name in _SAYS})
 
 
 # ---- Relations -----------------------------------------------------------------------------------------------------
@@ -151,7 +150,8 @@ def _submitted_without_judgment() -> sa.Select[Any]:
 def _broken_revisions() -> sa.Select[Any]:
     columns = tables.judgments.c
     basis = sa.func.coalesce(columns.presentation_id, columns.call_id)
-    return sa.select(basis).group_by(basis).having(sa.func.max(columns.revision) != sa.func.count())
+    rests_on = columns.presentation_id, columns.call_id, columns.item_id, columns.annotator_id
+    return sa.select(basis).group_by(*rests_on).having(sa.func.max(columns.revision) != sa.func.count())
 
 
 def _judgments_of_failures() -> sa.Select[Any]:

@@ -105,6 +105,12 @@ def _insert(connection: sa.Connection, table: sa.Table, columns: Sequence[str]) 
             set_={name: statement.excluded[name] for name in columns if name not in keys},
             where=_is_preferred(statement.excluded),
         )
+    if table is tables.judge_calls:  # a call that failed is replaced by one that did not, or that failed later
+        return statement.on_conflict_do_update(
+            index_elements=keys,
+            set_={name: statement.excluded[name] for name in columns if name not in keys},
+            where=_is_newer_call(statement.excluded),
+        )
     merged = _merged(connection, table, statement.excluded)
     if not merged:
         return statement.on_conflict_do_nothing(index_elements=keys)
@@ -141,6 +147,13 @@ def _is_preferred(excluded: Any) -> Any:
         above = sa.or_(given > there, sa.and_(given.isnot(None), there.is_(None)))
         is_larger = sa.or_(above, sa.and_(given.is_not_distinct_from(there), is_larger))
     return is_larger
+
+
+def _is_newer_call(excluded: Any) -> Any:
+    """Whether a call replaces the one that is there. Judgments may rest on one that is ok, so that it stays for good."""
+    present = tables.judge_calls.c
+    is_later = sa.func.coalesce(excluded["at"], 0.0) > sa.func.coalesce(present["at"], 0.0)
+    return sa.and_(present["status"] != "ok", sa.or_(excluded["status"] == "ok", is_later))
 
 
 def _require_judgments(connection: sa.Connection, rows: Sequence[Row]) -> None:
