@@ -50,9 +50,12 @@ def _is_same(a: StoreLocation, b: StoreLocation) -> bool:
 
 
 def _in_parts(connection: sa.Connection) -> Iterator[dict[str, list[Row]]]:
-    """The rows to be written together: the annotators, then items in the order of their ids with all their rows, then the log."""
+    """The rows to be written together: the annotators, then items in the order of their ids with all their rows, then calls
+    without a judgment, then the log."""
     yield {"annotators": _rows(connection, sa.select(tables.annotators))}
-    items, links = tables.items.c, tables.item_responses.c
+    items, links, calls, judgments = (
+        tables.items.c, tables.item_responses.c, tables.judge_calls.c, tables.judgments.c,
+    )  # fmt: skip
     ids = connection.execute(sa.select(items.id).order_by(items.id), execution_options={"yield_per": ITEMS_AT_ONCE})
     with ids:
         for part in ids.scalars().partitions():
@@ -62,6 +65,9 @@ def _in_parts(connection: sa.Connection) -> Iterator[dict[str, list[Row]]]:
                 "prompts": tables.prompts.c.id.in_(sa.select(items.prompt_id).where(is_prompt)),
                 "responses": tables.responses.c.id.in_(sa.select(links.response_id).where(is_response)),
                 "items": is_prompt,
+                "judge_calls": calls.id.in_(
+                    sa.select(judgments.call_id).where(judgments.item_id.between(part[0], part[-1]))
+                ),
             }
             rows = {}
             for name in TABLES:
@@ -70,6 +76,11 @@ def _in_parts(connection: sa.Connection) -> Iterator[dict[str, list[Row]]]:
                     where = belongs[name] if name in belongs else table.c.item_id.between(part[0], part[-1])
                     rows[name] = _rows(connection, _mergeable(table).where(where))
             yield rows
+    has_judgment = sa.exists().where(judgments.call_id == calls.id)
+    query = _mergeable(tables.judge_calls).where(~has_judgment).order_by(calls.id)
+    with connection.execute(query, execution_options={"yield_per": ITEMS_AT_ONCE}) as rest:
+        for part in rest.mappings().partitions():
+            yield {"judge_calls": [dict(row) for row in part]}
     yield {"events": _rows(connection, sa.select(tables.events))}
 
 
