@@ -7,7 +7,16 @@ import json
 import pytest
 from errors import gives_advice
 
-from guerdon.errors import GuerdonError, cause_of, claim_and_advice, did_you_mean, field_error, show_value
+from guerdon.errors import (
+    GuerdonError,
+    cause_of,
+    claim_and_advice,
+    counted,
+    did_you_mean,
+    field_error,
+    show_value,
+    verb,
+)
 
 
 def test_an_error_says_what_must_be_true_what_was_found_and_what_to_do():
@@ -66,3 +75,9 @@ def test_the_cause_of_deep_nesting_is_said_in_the_words_of_the_author_of_the_fil
         json.loads("[" * 100_000)
     assert cause_of(deep.value) == "nested too deeply"
     assert cause_of(ValueError("too long; use sys.set")) == "too long"
+
+
+def test_nouns_and_verbs_agree_with_their_number():
+    assert [counted(number, "row") for number in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
+    for one, many in (("is", "are"), ("was", "were"), ("has", "have"), ("does", "do"), ("prefers", "prefer")):
+        assert (verb(1, many), verb(2, many), verb(0, many)) == (one, many, many)

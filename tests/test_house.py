@@ -128,3 +128,21 @@ def test_the_check_of_names_can_fail():
     assert {name for name, _ in defined_names(tree)} == {"measure", "asked", "made_of", "verdict", "company"}
     assert words("KVCache") == ["kv", "cache"] or words("KVCache") == ["kvcache"]
     assert words("_refuse_other_Verdict") == ["refuse", "other", "verdict"]
+
+
+COUNT = re.compile(r"(self\.)?(num_\w+|len\(.*\)|count|shared|repeated|more|\w+\.n|.*\.size|.*\.sum\(\))")
+PLURAL = re.compile(r" (that )?(\w+ ){0,2}(are|were|have|do|differ|prefer)\b")
+
+
+def test_no_text_has_a_plural_verb_after_a_number_that_may_be_one():
+    texts = [
+        f"{name}:{number.lineno}: {{{ast.unparse(number.value)}}}{after.value}"
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for number, after in zip(node.values, node.values[1:], strict=False)
+        if isinstance(number, ast.FormattedValue) and COUNT.fullmatch(ast.unparse(number.value))
+        if isinstance(after, ast.Constant) and PLURAL.match(str(after.value))
+    ]
+    near_duplicates = "groups have near-duplicate prompts"  # two groups at least, or there is no cluster
+    assert [text for text in texts if near_duplicates not in text] == []

@@ -22,6 +22,19 @@ class GuerdonError(ValueError):
     """A user's mistake, in one line: what must be true, what was found, and what to do. The command line exits with 2."""
 
 
+class OutputError(GuerdonError):
+    """A `path` that cannot be written, or must not be. The text advises "another path", for which `naming` puts an option."""
+
+    def __init__(self, text: str, path: object = "") -> None:
+        super().__init__(text)
+        self.path = str(path)
+
+    def naming(self, option: str) -> GuerdonError:
+        """The same error for who gave the path as this option, such as --out."""
+        before, _, after = str(self).rpartition("another path")
+        return GuerdonError(f"{before}another {option}{after}" if before else str(self))
+
+
 class LabelError(GuerdonError):
     """A label or strength that a file cannot hold: an error of the file, since leaving its rows out would bias the rest."""
 
@@ -43,6 +56,18 @@ def show_value(value: object, width: int = 60) -> str:
         return "nothing"
     line = repr(value[: width + 1] if isinstance(value, str | bytes) else value)
     return line if len(line) <= width + 2 else f"{line[:width]}…"
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as "1 row" or "2,000 rows"."""
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
+
+
+def verb(number: int, plural: str) -> str:
+    """The verb that goes with so many subjects: "is" or "are", "prefers" or "prefer"."""
+    if number != 1:
+        return plural
+    return {"are": "is", "were": "was", "have": "has", "do": "does"}.get(plural, f"{plural}s")
 
 
 def short_path(path: object, width: int = 200) -> str:

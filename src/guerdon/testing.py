@@ -103,7 +103,7 @@ def check_policy(policy: Policy, prompts: Sequence[PromptLike] | None = None, *,
     repeated = policy.sample(prompts, 3, max_tokens, 1.0, 0)
     pairs = zip(rollouts.responses, repeated.responses, strict=True)
     num_different = sum(one.text != other.text for one, other in pairs)
-    assert num_different == 0, f"the same seed must give the same responses, got {num_different} that differ"
+    assert num_different == 0, f"the same seed must give the same responses, got {num_different} different"
 
 
 def _given_or_default(
@@ -136,4 +136,4 @@ def _check_array(name: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
     assert values.shape == shape, f"{name} must have shape {list(shape)}, got {list(values.shape)}"
     assert values.dtype == np.float64, f"{name} must be float64, got {values.dtype}"
     num_bad = int(np.count_nonzero(~np.isfinite(values)))
-    assert num_bad == 0, f"{name} must be finite, got {num_bad} values that are not"
+    assert num_bad == 0, f"{name} must be finite, got {num_bad} other values"

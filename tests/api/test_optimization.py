@@ -77,7 +77,7 @@ def test_a_folder_that_another_process_writes_is_refused(tiny_dir, tmp_path):
         assert process.stdout.readline() == b"1\n"
         for _ in range(2):
             with pytest.raises(
-                GuerdonError, match=r"another process is writing it\. Wait for it, or pass another --out"
+                GuerdonError, match=r"another process is writing it\. Wait for it, or pass another path"
             ):
                 guerdon.optimize(small_policy(tiny_dir), kindness, PROMPTS, held_out=HELD_OUT, out=tmp_path, **SMALL)
         assert list(tmp_path.iterdir()) == []

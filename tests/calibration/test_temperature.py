@@ -204,7 +204,7 @@ def test_odds_that_one_temperature_cannot_correct_are_reported():
         (
             Good(),
             [Comparison(as_prompt("p"), (Response("a"), Response("good")), Preference(q=0.5))],
-            r"got 1 pairs that are all ties\. Add",
+            r"got 1 pair that is all ties\. Add",
         ),
     ],
 )

@@ -96,7 +96,7 @@ def test_a_model_that_a_config_file_names_is_not_replaced(here, name, spelled):
     ran = guerdon(*command.split(), *words, "--config", "c.yaml")
     assert ran.code == 2
     assert (
-        f"error: run/{stage}: must not be what is read, which the command would replace. Pass another path." in ran.err
+        f"error: run/{stage}: must not be what is read, which the command would replace. Pass another --out." in ran.err
     )
     assert contents(here) == before
 
@@ -304,6 +304,34 @@ def test_a_file_waits_for_the_run_that_writes_its_folder(here, name, sign):
     assert ran.code == 2
     assert "run: another process is writing it. Wait for it, or pass another --out." in ran.err
     assert contents(here) == before
+
+
+OPTIONS_OF_OUTPUTS = {
+    "check": (("check", "d.jsonl", "--fix"), "--fix"),
+    "store import": (("store import", "s.db", "d.jsonl", "--rejected"), "--rejected"),
+    "convert": (("convert", "d.jsonl"), "OUT"),
+    "inspect": (("inspect", "d.jsonl", "--html"), "--html"),
+    "aggregate": (("aggregate", "d.jsonl", "--out", "labels.jsonl", "--annotators"), "--annotators"),
+    "import": (("import", "d.jsonl", "--out"), "--out"),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS_OF_OUTPUTS)
+def test_an_error_about_an_output_names_the_option_that_gave_it(here, name):
+    (command, *words), option = OPTIONS_OF_OUTPUTS[name]
+    (here / "folder.jsonl").mkdir()
+    assert guerdon("store", "init", "s.db").code == 0
+    for output, claim in (("d.jsonl", "must not be what is read"), ("config.yaml/all.jsonl", "cannot write")):
+        output = output.replace("jsonl", "csv") if option == "--annotators" and "/" in output else output
+        ran = guerdon(*command.split(), *words, output)
+        assert ran.code == 2
+        assert claim in ran.err
+        assert f"ass another {option}" in ran.err
+    with holding("LOCK_EX", "folder.jsonl"):
+        ran = guerdon(
+            *command.split(), *words, "folder.jsonl/all.csv" if option == "--annotators" else "folder.jsonl/a.jsonl"
+        )
+    assert f"folder.jsonl: another process is writing it. Wait for it, or pass another {option}." in ran.err
 
 
 def test_a_run_waits_for_the_files_that_are_written_into_its_folder(here):

@@ -245,7 +245,7 @@ def test_comparisons_that_are_too_long_are_counted():
     report = check(rows, CheckOptions(), tokens=lambda prompt, text: read(text, 90))
     (finding,) = (f for f in report.findings if f.title == "Longer than the model reads")
     assert finding.severity == "warning"
-    assert finding.evidence.startswith("1 of 202 comparisons have a response that is longer, with its prompt")
+    assert finding.evidence.startswith("1 of 202 comparisons has a response that is longer, with its prompt")
 
 
 def test_rows_that_share_an_id_are_found_unless_they_are_the_same_comparison():

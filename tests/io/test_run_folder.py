@@ -93,7 +93,7 @@ def test_every_run_refuses_the_files_of_another_in_one_sentence(tmp_path, kind, 
     with pytest.raises(GuerdonError) as error:
         resume(tmp_path, OURS | change)
     assert str(error.value) == (
-        f"{place}: belongs to a run that differs in {names}. Delete it to start over, or pass another --out."
+        f"{place}: belongs to a run that differs in {names}. Delete it to start over, or pass another path."
     )
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
@@ -118,7 +118,7 @@ def test_what_is_not_an_identity_differs_in_everything():
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(GuerdonError, match=r"holds a model or another kind of run\. Pass another --out\."):
+    with pytest.raises(GuerdonError, match=r"holds a model or another kind of run\. Pass another path\."):
         RunFolder(tmp_path, OURS).claim()
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
@@ -144,7 +144,7 @@ def test_a_receipt_holds_for_the_very_file_and_all_it_was_made_of(tmp_path):
     assert read_receipt(path, OURS, None) is None
     assert read_receipt(tmp_path / "absent", OURS, {}) is None
     path.write_text("changed\n")
-    with pytest.raises(GuerdonError, match=r"was not written by this command\. Delete it, or pass another --out\."):
+    with pytest.raises(GuerdonError, match=r"was not written by this command\. Delete it, or pass another path\."):
         read_receipt(path, OURS, {"and": "1"})
 
 
@@ -155,7 +155,7 @@ def test_a_locked_folder_is_refused_and_an_empty_new_one_is_removed(tmp_path):
         script = "import sys; from pathlib import Path; from guerdon.io.run_folder import RunFolder\n"
         script += "with RunFolder(Path(sys.argv[1])).lock(): pass"
         other = subprocess.run([sys.executable, "-c", script, run.path], capture_output=True, text=True, check=False)
-        assert "another process is writing it. Wait for it, or pass another --out." in other.stderr
+        assert "another process is writing it. Wait for it, or pass another path." in other.stderr
     assert not run.path.exists()
     with RunFolder(tmp_path).lock():
         pass

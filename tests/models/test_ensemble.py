@@ -190,4 +190,7 @@ def test_the_ensemble_command_refuses_options_that_it_would_ignore(tmp_path):
     from guerdon.cli.app import app
 
     ran = CliRunner().invoke(app, ["ensemble", "a", "b", "--out", str(tmp_path / "e"), "model.max_length=8"])
-    assert "ensemble: options must be audit.* or imports.*, got model.max_length=8. Leave" in str(ran.exception)
+    assert (
+        "override must be an option of imports or audit, which this command reads, got 'model.max_length=8'. Leave"
+        in str(ran.exception)
+    )

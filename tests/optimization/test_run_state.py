@@ -156,7 +156,7 @@ def test_an_extension_that_was_killed_resumes_to_the_same_bits(tiny_dir, tmp_pat
 def test_only_a_run_that_reached_its_last_update_is_extended(tiny_dir, tmp_path):
     killable_run(tiny_dir, tmp_path, updates=4, max_kl=1e-9)
     with pytest.raises(
-        GuerdonError, match=r"reached its last update, got one that stopped early \(.*\)\. Pass another --out"
+        GuerdonError, match=r"reached its last update, got one that stopped early \(.*\)\. Pass another path"
     ):
         killable_run(tiny_dir, tmp_path, updates=6, max_kl=1e-9)
 
@@ -191,13 +191,13 @@ def test_a_run_with_another_reward_does_not_resume_and_a_folder_of_another_kind_
     before = read_metrics(tmp_path / "run")
     with pytest.raises(
         GuerdonError,
-        match=r"run: belongs to a run that differs in reward\. Delete it to start over, or pass another --out",
+        match=r"run: belongs to a run that differs in reward\. Delete it to start over, or pass another path",
     ):
         killable_run(tiny_dir, tmp_path / "run", reward=of_the_prompt, updates=2)
     assert read_metrics(tmp_path / "run") == before
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "metrics.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(GuerdonError, match=r"other: holds a model or another kind of run\. Pass another --out"):
+    with pytest.raises(GuerdonError, match=r"other: holds a model or another kind of run\. Pass another path"):
         killable_run(tiny_dir, tmp_path / "other", updates=2)
     assert (tmp_path / "other" / "metrics.jsonl").read_text() == '{"step": 1}\n'
 

@@ -180,7 +180,7 @@ def test_a_page_of_ten_thousand_comparisons_stays_below_a_megabyte():
     report = replace(found, sections=(*found.sections, Report("Cues", findings=findings, curves=curves)))
     page = to_html(report)
     assert len(page.encode()) < 1_000_000
-    assert "40 of 2,000 points are shown" in page
+    assert "Shown: 40 of 2,000 points" in page
     assert "more characters)" in page
 
 

@@ -212,7 +212,7 @@ def test_finished_members_are_not_trained_again(tiny_dir, tmp_path):
     np.testing.assert_allclose(three.score(PROMPTS, ANSWERS).members, fresh.score(PROMPTS, ANSWERS).members, atol=1e-5)
     with pytest.raises(
         GuerdonError,
-        match=r"member-1: belongs to a run that differs in options or data\. Delete it to start over, or pass another --out",
+        match=r"member-1: belongs to a run that differs in options or data\. Delete it to start over, or pass another path",
     ):
         make(tiny_dir, out=tmp_path, lr=1e-3, max_steps=1)
 

@@ -130,7 +130,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(tiny_dir, tmp_
     train(tiny_dir, folder=tmp_path, **given)
     with pytest.raises(
         GuerdonError,
-        match=rf"checkpoint: belongs to a run that differs in {named}\. Delete it to start over, or pass another --out",
+        match=rf"checkpoint: belongs to a run that differs in {named}\. Delete it to start over, or pass another path",
     ):
         train(tiny_dir, folder=tmp_path, **given | change)
 

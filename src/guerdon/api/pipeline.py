@@ -37,7 +37,7 @@ from guerdon.contracts import (
     digest,
     response_digest,
 )
-from guerdon.errors import claim_and_advice
+from guerdon.errors import OutputError, claim_and_advice, counted, verb
 from guerdon.io import readers, writers
 from guerdon.io.fields import as_number
 from guerdon.io.json_files import parse_object, read_object
@@ -166,7 +166,7 @@ def _import(out: Path, data: str | Path, config: Config, log: Log) -> tuple[list
     writers.write_rejected(out / "rejected.jsonl", rejected)
     if not kept:
         raise GuerdonError(
-            f"{data}: at least one row must be a comparison, got {len(rejected)} rows that are not. "
+            f"{data}: at least one row must be a comparison, got {counted(len(rejected), 'row')} that {verb(len(rejected), 'are')} not. "
             f"See the reasons in {out / 'rejected.jsonl'}."
         )
     return kept, len(rejected)
@@ -340,7 +340,7 @@ class PipelineSteps:
         """Raise GuerdonError for a folder that holds files which this run would write, and did not."""
         for name in (*STEP_FILES, "metrics.jsonl", "model"):
             if (self.out / name).exists():
-                raise GuerdonError(f"{self.out}: holds {name}, which no quickstart wrote. Pass another --out.")
+                raise OutputError(f"{self.out}: holds {name}, which no quickstart wrote. Pass another path.", self.out)
 
     def run(self, name: str, description: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The step's result, from the folder if it is already done."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from guerdon.config import ImportOptions, SelectOptions, make
 from guerdon.contracts import Comparison, GuerdonError
+from guerdon.errors import counted, verb
 from guerdon.io.sources import matching_files
 from guerdon.progress import ProgressBar, note
 
@@ -46,9 +47,8 @@ class Selection:
         num_test = round(options.num * options.test_share)
         for name, picks, num in (("", self.train, options.num - num_test), ("test ", self.test, num_test)):
             if len(picks) < num:
-                noun = "pick" if len(picks) == 1 else "picks"
                 yield (
-                    f"select: {len(picks):,} {name}{noun} instead of {num:,}: no other pairs are left with at most "
+                    f"select: {counted(len(picks), f'{name}pick')} instead of {num:,}: no other pairs are left with at most "
                     f"{options.per_prompt} per prompt. Give more prompts, or a larger select.per_prompt."
                 )
 
@@ -194,7 +194,8 @@ def _refuse_empty(pool: Pool, files: Sources) -> None:
         note(f"{paths}: {rejects.number} left out; the first is {rejects.first_reason}")
     if not len(pool):
         raise GuerdonError(
-            f"{paths}: at least one pair must not be labeled yet, got {pool.num_labeled:,} that are. Give more rows."
+            f"{paths}: at least one pair must not be labeled yet, got {pool.num_labeled:,} that "
+            f"{verb(pool.num_labeled, 'are')}. Give more rows."
         )
 
 

@@ -17,7 +17,7 @@ from guerdon.benchmarks.items import Item, ScoreTable, first_few
 from guerdon.benchmarks.readers import Row, domain_of_file
 from guerdon.benchmarks.readers.fields import has_value, row_id
 from guerdon.contracts import Finding, GuerdonError
-from guerdon.errors import field_error
+from guerdon.errors import field_error, verb
 from guerdon.io.fields import to_number
 from guerdon.io.schema import parse_row
 
@@ -68,7 +68,7 @@ def _refuse_mismatch(items: Sequence[Item], scores: Mapping[str, np.ndarray], fo
         )
     if foreign:
         raise GuerdonError(
-            f"scores: every id must be an item's, got {len(foreign)} that are not: {first_few(foreign)}. "
+            f"scores: every id must be an item's, got {len(foreign)} that {verb(len(foreign), 'are')} not: {first_few(foreign)}. "
             "Give the data that was scored."
         )
 

@@ -12,6 +12,7 @@ import numpy as np
 from guerdon.calibration.reference import QUANTITIES as REFERENCE_QUANTITIES
 from guerdon.calibration.reference import measure_reference
 from guerdon.contracts import Estimate, Finding, GuerdonError, Quantity, Report, RewardModel, Severity, digest_all
+from guerdon.errors import counted, verb
 from guerdon.formulas.calibration import LOG_TEMPERATURE_RANGE, fit_temperature
 from guerdon.formulas.resampling import bootstrap
 from guerdon.models.calibrated import CalibratedModel, strip_calibration
@@ -110,12 +111,14 @@ def usable_pairs(pairs: ScoredPairs) -> ScoredPairs:
         )
     if pairs.is_tie.all():
         raise GuerdonError(
-            f"calibrate: comparisons must have a preferred response, got {len(pairs)} pairs that are all ties. "
+            f"calibrate: comparisons must have a preferred response, got {counted(len(pairs), 'pair')} that "
+            f"{verb(len(pairs), 'are')} all ties. "
             "Add pairs with a winner."
         )
     if not pairs.margin.any():
         raise GuerdonError(
-            f"calibrate: margins must differ from 0, got {len(pairs)} margins that are all 0. Train the model first."
+            f"calibrate: margins must differ from 0, got {counted(len(pairs), 'margin')} that "
+            f"{verb(len(pairs), 'are')} all 0. Train the model first."
         )
     return pairs
 

@@ -10,7 +10,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +78,8 @@ def protect_inputs(command: Callable[..., None]) -> Callable[..., None]:
         inputs = {name: list(_existing_paths(value)) for name, value in values.items() if name not in given}
         in_place = _paths_in_place(destinations, values)
         _refuse_nameless_files(given)
-        _refuse_inputs(given, inputs, in_place)
-        with ExitStack() as stack:
+        with _naming_options(command, given), ExitStack() as stack:
+            _refuse_inputs(given, inputs, in_place)
             stack.callback(_refusal.reset, _refusal.set(functools.partial(_refuse_inputs, given, in_place=in_place)))
             for folder in [path for kind, path in given.values() if kind.kind != "file"] + in_place:
                 stack.enter_context(_locked(folder))
@@ -95,6 +95,45 @@ def destinations_of(command: Callable[..., None]) -> dict[str, Destination]:
     parameters = inspect.signature(command, eval_str=True).parameters.values()
     marks = {parameter.name: get_args(parameter.annotation)[1:] for parameter in parameters}
     return {name: mark for name, given in marks.items() for mark in given if isinstance(mark, Destination)}
+
+
+@contextmanager
+def _naming_options(command: Callable[..., None], given: Mapping[str, tuple[Destination, Path]]) -> Iterator[None]:
+    """Let an error about an output say which option gave it: --fix or --out in place of "path"."""
+    from guerdon.errors import OutputError
+
+    try:
+        yield
+    except OutputError as error:
+        closeness = {name: _closeness(error.path, *where) for name, where in given.items()}
+        name = max(closeness, key=lambda name: closeness[name], default="")
+        if not name or not closeness[name]:
+            raise
+        raise error.naming(_spelling(command, name)) from None
+
+
+def _closeness(path: str, destination: Destination, given: Path) -> int:
+    """How surely a path is that of the destination: 3 where it is given, 2 written for it, 1 the folder of it; else 0."""
+    target, whole = Path(os.path.realpath(path)), Path(os.path.realpath(given))
+    written = [Path(os.path.realpath(each)) for each in destination.paths(given)]
+    is_partial = target.parent == whole.parent and target.name.startswith(f"{whole.name}.")
+    if target == whole:
+        return 3
+    if target in written or is_partial or (destination.kind != "file" and whole in target.parents):
+        return 2
+    return int(target == whole.parent)
+
+
+def _spelling(command: Callable[..., None], name: str) -> str:
+    """How the option or argument of this name is written, such as --out or OUT."""
+    from typer.models import ArgumentInfo, OptionInfo
+
+    for mark in get_args(inspect.signature(command, eval_str=True).parameters[name].annotation)[1:]:
+        if isinstance(mark, OptionInfo):
+            return str(mark.default)  # the first word of typer.Option("--out"), until typer reads the signature
+        if isinstance(mark, ArgumentInfo):
+            return str(mark.metavar)
+    raise AssertionError(f"{name} is neither an option nor an argument")
 
 
 def refuse_empty_paths(command: Callable[..., None], spellings: Mapping[str, list[str]], words: list[str]) -> None:

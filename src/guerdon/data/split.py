@@ -12,6 +12,7 @@ from typing import Final, Literal
 from guerdon.config import SplitOptions
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.data.hashes import hash_parts
+from guerdon.errors import counted, verb
 
 __all__ = ["part_of", "split"]
 
@@ -60,7 +61,8 @@ def _cluster_positions(
     sizes = Counter(clusters.values())
     largest = max(sizes.values())
     note(
-        f"{len(clusters):,} of {num_groups:,} groups have near-duplicate prompts: {len(sizes):,} clusters stay together"
+        f"{len(clusters):,} of {num_groups:,} groups have near-duplicate prompts: "
+        f"{counted(len(sizes), 'cluster')} {verb(len(sizes), 'stay')} together"
     )
     if largest > LARGE * num_groups:
         note(

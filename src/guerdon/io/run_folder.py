@@ -17,8 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeGuard, cast, final
 
-from guerdon.contracts import GuerdonError
-from guerdon.errors import field_error
+from guerdon.errors import OutputError, field_error
 from guerdon.io.directories import FILES, recover, refuse_foreign_folder
 from guerdon.io.fields import is_count
 from guerdon.io.json_rows import parse_json
@@ -61,9 +60,10 @@ def differences(identity: Identity, stored: object) -> list[str]:
 def refuse_other_run(path: Path, identity: Identity, stored: object) -> None:
     """An error that names what differs, unless the stored identity agrees with this run's."""
     if names := differences(identity, stored):
-        raise GuerdonError(
+        raise OutputError(
             f"{path}: belongs to a run that differs in {' and '.join(names)}. "
-            "Delete it to start over, or pass another --out."
+            "Delete it to start over, or pass another path.",
+            path,
         )
 
 
@@ -150,7 +150,7 @@ class RunFolder:
         if has_progress:
             self.refuse_other(read_json(note), self.path)
         elif is_taken:
-            raise GuerdonError(f"{self.path}: holds a model or another kind of run. Pass another --out.")
+            raise OutputError(f"{self.path}: holds a model or another kind of run. Pass another path.", self.path)
         elif self.is_main:
             write_json(note, self.identity)
         wait()
@@ -196,8 +196,9 @@ class RunFolder:
         rows = [row for _, row in islice(read_rows(self.path / METRICS), 1)]
         is_half = not (self.path / METRICS).read_bytes().count(b"\n")  # of a run that was killed over its first line
         if not is_half and not (isinstance(rows[0], dict) and {counter, "seconds"} <= set(rows[0])):
-            raise GuerdonError(
-                f"{self.path / METRICS}: is not that of such a run, so it is not overwritten. Pass another --out."
+            raise OutputError(
+                f"{self.path / METRICS}: is not that of such a run, so it is not overwritten. Pass another path.",
+                self.path,
             )
 
     def size(self, name: str) -> int:
@@ -357,8 +358,10 @@ def _is_total(line: object) -> TypeGuard[Mapping[str, int]]:
     return isinstance(line, Mapping) and all(is_count(line.get(name)) for name in ("size", "rows", "responses"))
 
 
-def _in_the_way(path: Path) -> GuerdonError:
-    return GuerdonError(f"{path}: is in the way and was not written by this command. Move it, or pass another --out.")
+def _in_the_way(path: Path) -> OutputError:
+    return OutputError(
+        f"{path}: is in the way and was not written by this command. Move it, or pass another path.", path
+    )
 
 
 def _lock(handle: IO[bytes] | int, path: Path, *, shared: bool = False) -> None:
@@ -370,7 +373,7 @@ def _lock(handle: IO[bytes] | int, path: Path, *, shared: bool = False) -> None:
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise GuerdonError(f"{path}: another process is writing it. Wait for it, or pass another --out.") from None
+        raise OutputError(f"{path}: another process is writing it. Wait for it, or pass another path.", path) from None
     except OSError:  # some network disks
         pass
 
@@ -395,7 +398,7 @@ def read_receipt(path: Path, identity: Identity, details: Identity | None) -> di
     receipt = read_json(_receipt_of(path)) if _receipt_of(path).is_file() else None
     stored = receipt.get("made of") if isinstance(receipt, Mapping) else None
     if receipt is None or not isinstance(stored, Mapping) or receipt.get("file") != _file_hash(path):
-        raise GuerdonError(f"{path}: was not written by this command. Delete it, or pass another --out.")
+        raise OutputError(f"{path}: was not written by this command. Delete it, or pass another path.", path)
     refuse_other_run(path, identity, stored)
     if details is None or stored != as_json({**identity, **details}):
         return None

@@ -18,7 +18,7 @@ from guerdon.contracts import (
     GuerdonError,
     Rollouts,
 )
-from guerdon.errors import field_error, short_path
+from guerdon.errors import OutputError, field_error, short_path
 from guerdon.io.parquet_rows import BATCH
 from guerdon.io.schema import Rejected, comparison_to_row, prompt_to_row, response_to_row
 from guerdon.io.temporary import remove, temporary_path
@@ -45,8 +45,9 @@ def write_parts(folder: str | Path, parts: Iterable[tuple[str, Comparison]], nam
     counts = dict.fromkeys(names, 0)
     paths = {name: Path(folder) / f"{name}.jsonl" for name in names}
     if links := [path for path in paths.values() if path.is_symlink()]:
-        raise GuerdonError(
-            f"{links[0]}: must be a file of its own, got a symbolic link. Remove the link, or pass another --out."
+        raise OutputError(
+            f"{links[0]}: must be a file of its own, got a symbolic link. Remove the link, or pass another path.",
+            links[0],
         )
     with renamed_together() as renames, ExitStack() as stack:
         writers = {name: stack.enter_context(comparison_writer(path, renames)) for name, path in paths.items()}
@@ -116,7 +117,8 @@ def refuse_to_replace(inputs: Iterable[str | Path], outputs: Iterable[str | Path
     for path in outputs:
         target = os.path.realpath(path)
         if any(each == target or each.startswith(target + os.sep) for each in read):
-            raise GuerdonError(f"{path}: must not be what is read, which the command would replace. Pass another path.")
+            text = f"{path}: must not be what is read, which the command would replace. Pass another path."
+            raise OutputError(text, path)
         if target in written:
             raise GuerdonError(f"{path}: must be one output only, got it twice. Give each output its own file.")
         written.add(target)
@@ -357,7 +359,7 @@ def explain_os_errors(path: str | Path) -> Iterator[None]:
 def cannot_write(path: str | Path, error: OSError) -> GuerdonError:
     """The one line for a path that the operating system would not let us write."""
     advice = _ADVICE.get(error.errno, "Pass another path.")
-    return GuerdonError(f"cannot write {short_path(path)}: {error.strerror}. {advice}")
+    return OutputError(f"cannot write {short_path(path)}: {error.strerror}. {advice}", path)
 
 
 _ADVICE: Mapping[int | None, str] = {

@@ -23,6 +23,7 @@ from guerdon.contracts import (
     as_response,
     digest,
 )
+from guerdon.errors import counted, verb
 from guerdon.models.chat_template import ChatTemplate, replace_surrogates
 from guerdon.models.rendering import apply_template
 from guerdon.models.template_source import PLAIN_TEMPLATE, own_template, template_source, with_saved_system
@@ -132,7 +133,8 @@ class ChatTokenizer:
         longest, (prompt, _) = max(map(len, rows)), pairs[long[0]]
         with prompt.named_in_errors():
             raise GuerdonError(
-                f"model.max_length={self.max_length}: {len(long)} of {len(rows)} texts are longer (longest {longest} tokens). "
+                f"model.max_length={self.max_length}: {len(long)} of {counted(len(rows), 'text')} "
+                f"{verb(len(long), 'are')} longer (longest {longest} tokens). "
                 f"Set model.max_length={longest} if the model's context allows it, or model.truncation=left, which cuts their "
                 "beginning and marks them."
             )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from guerdon.contracts import Comparison, Finding, GuerdonError, Message, Prompt, Response
+from guerdon.errors import counted, verb
 from guerdon.models.chat import ChatTokenizer
 from guerdon.models.chat_template import END_THINK, with_system_message
 
@@ -109,7 +110,8 @@ def hidden_text_findings(text: ChatTokenizer, comparisons: Sequence[Comparison])
         Finding(
             "note" if part.is_custom else "warning",
             f"The chat template leaves out {part.name}",
-            f"{counts[part.name]} of {len(comparisons)} comparisons have it, and the model does not see it",
+            f"{counts[part.name]} of {counted(len(comparisons), 'comparison')} "
+            f"{verb(counts[part.name], 'have')} it, and the model does not see it",
             REMEDY,
         )
         for part in hidden

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from guerdon.contracts import Estimate, Finding, GuerdonError, Severity, as_prompt, as_response, response_identity
+from guerdon.errors import counted, verb
 from guerdon.formulas.estimation import clopper_pearson
 from guerdon.models.batch_invariance import BatchInvariance, measure_batch_invariance
 from guerdon.models.estimates import percent
@@ -64,7 +65,7 @@ def _not_finite(scores: Scores) -> tuple[Finding, ...]:
     num_bad = int(np.count_nonzero(~np.isfinite(value)))
     if not num_bad:
         return ()
-    evidence = f"{num_bad} of {value.size} scores are NaN or infinite"
+    evidence = f"{num_bad} of {counted(value.size, 'score')} {verb(num_bad, 'are')} NaN or infinite"
     remedy = "Score in float32; look for an empty text or a broken head."
     return (Finding("error", "Scores are not finite", evidence, remedy),)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from guerdon.contracts import GuerdonError, Rollouts, digest, digest_all, prompt_digest, response_identity
+from guerdon.errors import verb
 from guerdon.formulas.uncertainty import (
     Moments,
     cholesky,
@@ -196,7 +197,7 @@ def _pivot_and_scale(rows: Float[np.ndarray, "n h"]) -> tuple[Float[np.ndarray, 
     spread = rows.std(axis=0)
     if not spread.any():
         raise GuerdonError(
-            f"uncertainty: replies must differ in what the model's head reads, got {len(rows)} that are all the same. "
+            f"uncertainty: replies must differ in what the model's head reads, got {len(rows)} that {verb(len(rows), 'are')} all the same. "
             "Check the model with `guerdon doctor DIR`."
         )
     return rows.mean(axis=0), np.maximum(spread, 1e-3 * spread.mean())

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from guerdon.contracts import Estimate, Finding
+from guerdon.errors import counted, verb
 from guerdon.formulas.drift import MIN_REPETITION, REPETITION_ALARM, SHIFT_ALARM, SHIFT_ALPHA
 from guerdon.formulas.estimation import clopper_pearson
 from guerdon.models.estimates import percent
@@ -102,7 +103,7 @@ def _shift_alert(last: Check) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "Replies have left what the reward model was trained on",
-            f"{num_shifted} of {len(known)} replies, {percent(share)}, have a p-value of at most {SHIFT_ALPHA}; "
+            f"{num_shifted} of {len(known)} replies, {percent(share)}, {verb(num_shifted, 'have')} a p-value of at most {SHIFT_ALPHA}; "
             f"{100 * SHIFT_ALPHA:g} % would without a shift",
             "Have such replies compared by people, and train the reward model on them.",
         )
@@ -110,11 +111,12 @@ def _shift_alert(last: Check) -> Iterator[Finding]:
 
 def _truncation_alert(last: Check) -> Iterator[Finding]:
     if last.truncated is not None and last.truncated.any():
+        num_cut = int(last.truncated.sum())
         yield Finding(
             "warning",
             "A judge saw only part of some texts",
-            f"{int(last.truncated.sum())} of {len(last.truncated)} prompts with their replies are longer than a reward model "
-            "reads: the beginning was left out",
+            f"{num_cut} of {counted(len(last.truncated), 'prompt')} with their replies {verb(num_cut, 'are')} longer than a "
+            "reward model reads: the beginning was left out",
             "Shorter replies (optimize.max_tokens) or prompts (policy.max_prompt), or a reward model with a larger "
             "max_length.",
         )

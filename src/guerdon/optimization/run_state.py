@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from guerdon.contracts import GuerdonError, digest, prompt_digest
+from guerdon.errors import OutputError
 from guerdon.formulas.advantage import RunningScale
 from guerdon.formulas.kl import AdaptiveKL
 from guerdon.io.run_folder import METRICS, RunFolder, differences
@@ -147,9 +148,10 @@ class OptimizationRun:
         if self.options.updates <= done or (state["update"] < done and state["stopped"] is None):
             return None
         if state["stopped"] is not None:
-            raise GuerdonError(
+            raise OutputError(
                 f"{self.folder}: must be a run that reached its last update, got one that stopped early "
-                f"({state['stopped']}). Pass another --out."
+                f"({state['stopped']}). Pass another path.",
+                self.folder,
             )
         return done
 

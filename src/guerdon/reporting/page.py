@@ -124,7 +124,7 @@ class _Views:
         self.num_figures += 1
         drawn, caption = _thinned(curve), curve.caption
         if len(drawn.x) < len(curve.x):
-            caption = f"{caption} {len(drawn.x)} of {len(curve.x):,} points are shown; report.json has them all."
+            caption = f"{caption} Shown: {len(drawn.x)} of {len(curve.x):,} points; report.json has them all."
         title = curve_title(name, curve)
         spoken = f"{title} ({anchor.replace('part', 'report', 1).replace('-', ', part ')})"
         return {

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from guerdon.contracts import GuerdonError
+from guerdon.errors import OutputError
 from guerdon.io import readers, run_folder, writers
 from guerdon.progress import ProgressBar, note
 from guerdon.scoring.chunks import ADDED, CHUNK, added_columns, scored_line, split_into_chunks
@@ -72,8 +72,9 @@ def _refuse_other_rows(partial: Path, rows: Iterator[tuple[str, Any]]) -> int:
             added = {name: values[name] for name in ADDED if name in values}
             num_truncated += added.get("truncated", False)
             if not isinstance(row, Mapping) or scored_line(row, added) != line:
-                raise GuerdonError(
+                raise OutputError(
                     f"{partial}: row {number} must be that of {location}, got one of other data. "
-                    "Delete it to start over, or pass another --out."
+                    "Delete it to start over, or pass another path.",
+                    partial,
                 )
     return num_truncated

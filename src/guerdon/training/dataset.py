@@ -17,6 +17,7 @@ from scipy.stats import poisson
 
 from guerdon.config import TrainOptions
 from guerdon.contracts import Comparison, GuerdonError
+from guerdon.errors import counted, verb
 from guerdon.models.chat import ChatTokenizer
 from guerdon.progress import ProgressBar
 
@@ -200,23 +201,24 @@ class _Builder:
             longest = max(self.too_long.values())
             raise GuerdonError(
                 f"model.max_length={self.text.max_length}: comparisons must not be longer, got {len(self.too_long)} of "
-                f"{self.num_seen} that are (longest {longest} tokens; first {next(iter(self.too_long))}). "
+                f"{self.num_seen} that {verb(len(self.too_long), 'are')} (longest {longest} tokens; first {next(iter(self.too_long))}). "
                 f"Set model.max_length={longest} if the model's context allows it, or model.truncation=drop or left."
             )
         if self.identical:
             raise GuerdonError(
-                f"responses must differ as the model sees them, got {len(self.identical)} of {self.num_seen} comparisons "
+                f"responses must differ as the model sees them, got {len(self.identical)} of {counted(self.num_seen, 'comparison')} "
                 f"with identical responses (first {self.identical[0]}). Drop them (`guerdon check` lists them), or raise "
                 "model.max_length if truncation made them identical."
             )
         if not self.kept:
             raise GuerdonError(
-                f"training needs at least one comparison, got {self.num_seen}, of which {self.num_dropped} are too long. "
+                f"training needs at least one comparison, got {self.num_seen}, of which {self.num_dropped} "
+                f"{verb(self.num_dropped, 'are')} too long. "
                 "Give more, or raise model.max_length."
             )
         if self.options.loss not in ("attributes", "rao_kupper") and all(len(set(c.ranks)) == 1 for c in self.kept):
             raise GuerdonError(
-                f"comparisons must have a preferred response, got {len(self.kept)} that are all ties. "
+                f"comparisons must have a preferred response, got {len(self.kept)} that {verb(len(self.kept), 'are')} all ties. "
                 "Add some that have one, or use train.loss=rao_kupper."
             )
 

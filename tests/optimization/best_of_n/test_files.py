@@ -122,7 +122,7 @@ def test_a_pool_that_was_made_of_something_else_is_refused_and_stays(tmp_path):
     policy = WordPolicy()
     with pytest.raises(
         GuerdonError,
-        match=r"belongs to a run that differs in set of options\. Delete it to start over, or pass another --out\.",
+        match=r"belongs to a run that differs in set of options\. Delete it to start over, or pass another path\.",
     ):
         write_toy_pool(out, policy=policy, seed=1)
     for change in (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report, prompt_identity
+from guerdon.errors import counted, verb
 from guerdon.formulas.agreement import pair_accuracy
 from guerdon.formulas.clustered import group_codes
 from guerdon.models.estimates import (
@@ -195,7 +196,8 @@ def shared_prompts_finding(comparisons: Sequence[Comparison]) -> list[Finding]:
     if prompts >= groups / 2:
         return []
     evidence = (
-        f"there are {groups:,} groups for {prompts:,} prompts, and intervals count groups: they say how the numbers would "
+        f"there {verb(groups, 'are')} {counted(groups, 'group')} for {counted(prompts, 'prompt')}, and "
+        "intervals count groups: they say how the numbers would "
         "vary with other groups of these prompts, not with other prompts"
     )
     remedy = "Leave the field `group` out where the rows of one prompt are not independent."
@@ -243,7 +245,8 @@ def _power_finding(accuracy: Estimate) -> list[Finding]:
     if half <= WITHIN:
         return []
     evidence = (
-        f"there are {accuracy.n} groups; about {groups_needed(accuracy)} are needed to know accuracy within "
+        f"there {verb(accuracy.n, 'are')} {counted(accuracy.n, 'group')}; about {groups_needed(accuracy)} are "
+        "needed to know accuracy within "
         f"{100 * WITHIN:.0f} points"
     )
     return [Finding("warning", "Too little evidence", evidence, "Audit on more prompts before comparing models.")]

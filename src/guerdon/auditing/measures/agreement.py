@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from guerdon.contracts import Estimate, Finding, Quantity, Report
+from guerdon.errors import counted
 from guerdon.formulas.agreement import leave_one_out, pair_accuracy, raw_agreement
 from guerdon.formulas.majority import FEWEST_GROUPS, FEWEST_SPLIT, FEWEST_TO_CHECK, measure_majority
 from guerdon.models.estimates import estimate_share, number, percent
@@ -131,7 +132,7 @@ def _too_few_votes(votes: Int[np.ndarray, "n 3"], group: Shaped[np.ndarray, " n"
     return Finding(
         "note",
         "The best possible accuracy is not known",
-        f"two or more people chose a side in {twice} groups, and different sides in {split} of them: how far preferences are "
+        f"two or more people chose a side in {counted(twice, 'group')}, and different sides in {split} of them: how far preferences are "
         f"divided can be fitted from {FEWEST_GROUPS} and {FEWEST_SPLIT}",
         "Have other people judge more pairs again.",
     )

@@ -60,7 +60,7 @@ def forecast_finding(
 ) -> Finding:
     """Whether gold turns within reach of the pool, and at which KL penalty."""
     if len(frontier.strengths) < 2:
-        evidence = f"{proxy.shape[1]} replies per prompt are too few for a tilted policy"
+        evidence = f"too few replies per prompt for a tilted policy: {proxy.shape[1]}"
         return Finding("note", "No forecast of RL", evidence, "Draw at least 64 replies per prompt.")
     turn = tilting.turning_point(proxy, gold, frontier.strengths)
     reach = f"KL = {frontier.kl[-1]:.3g} nats/sequence"

@@ -11,7 +11,7 @@ from guerdon.config import AggregateOptions
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
 from guerdon.data.aggregate.annotators import FEWEST_JUDGMENTS, FLAGS, SURE_OF_BIAS, Annotator
 from guerdon.data.aggregate.judgments import Judgments
-from guerdon.errors import show_value
+from guerdon.errors import counted, show_value
 from guerdon.formulas.agreement import cohen_kappa, leave_one_out, measure_reliability
 from guerdon.formulas.annotators import LEFT, RIGHT, Abilities
 from guerdon.formulas.majority import measure_majority
@@ -75,10 +75,10 @@ def make_report(
         "annotators": " and ".join(kinds),
         "method": f"{method[0]} ({method[1]})",
     }
-    people = _counted(len(judgments.names), "annotator") if judgments.names else "people without names"
+    people = counted(len(judgments.names), "annotator") if judgments.names else "people without names"
     summary = (
-        f"{_counted(judgments.num_judgments, 'judgment')} of {_counted(judgments.num_pairs, 'pair')} by {people}; labels by "
-        f"{about['method']}" + (f"; {_counted(flagged, 'annotator')} flagged" if flagged else "") + "."
+        f"{counted(judgments.num_judgments, 'judgment')} of {counted(judgments.num_pairs, 'pair')} by {people}; labels by "
+        f"{about['method']}" + (f"; {counted(flagged, 'annotator')} flagged" if flagged else "") + "."
     )
     return Report(
         "Many votes to one label",
@@ -89,10 +89,6 @@ def make_report(
         summary=summary,
         quantities=QUANTITIES,
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' if number != 1 else ''}"
 
 
 # ---- Numbers -------------------------------------------------------------------------------------------------------
@@ -239,7 +235,7 @@ _REASONS = {"left-biased": f"p < {SURE_OF_BIAS}", "right-biased": f"p < {SURE_OF
 
 
 def _title(flag: str, num: int) -> str:
-    return f"{num} annotator{'s' if num > 1 else ''} flagged as {flag}: {FLAGS[flag]}"
+    return f"{counted(num, 'annotator')} flagged as {flag}: {FLAGS[flag]}"
 
 
 def _listed(flagged: Sequence[Annotator], flag: str) -> str:

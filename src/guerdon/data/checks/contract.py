@@ -30,6 +30,7 @@ from guerdon.contracts import (
 )
 from guerdon.data.files import Rejects
 from guerdon.data.hashes import hash_parts, normalize, normalized_prompt, normalized_response
+from guerdon.errors import counted, verb
 from guerdon.formulas.estimation import wilson
 
 if TYPE_CHECKING:
@@ -157,7 +158,9 @@ class Data:
         """Such as "2 of 4,424 comparisons have an empty response: hh.jsonl:7, hh.jsonl:9"."""
         shown = numbers[: self.options.max_examples]
         examples = ", ".join(map(self._locations.__getitem__, shown))
-        evidence = f"{count:,} of {self.rows:,} comparisons {claim}{': ' + examples if examples else ''}"
+        plural, _, rest = claim.partition(" ")
+        whole = f"{count:,} of {counted(self.rows, 'comparison')} {verb(count, plural)} {rest}"
+        evidence = f"{whole}: {examples}" if examples else whole
         self.cited[evidence] = list(shown)
         return evidence
 

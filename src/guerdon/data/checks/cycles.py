@@ -12,6 +12,7 @@ import numpy as np
 from guerdon.contracts import Estimate, Finding, Quantity
 from guerdon.data.checks.contract import SECTION, Check, Data, Row
 from guerdon.data.hashes import as_column, mixed
+from guerdon.errors import counted, verb
 from guerdon.models.estimates import percent
 
 __all__ = ["Cycles"]
@@ -54,7 +55,7 @@ class Cycles(Check):
         cyclic, possible = self._count()
         if cyclic:
             share = percent(self.data.share(cyclic, possible))
-            evidence = f"{cyclic:,} of {possible:,} prompts whose votes could form a cycle have one ({share})"
+            evidence = f"{cyclic:,} of {counted(possible, 'prompt')} whose votes could form a cycle {verb(cyclic, 'have')} one ({share})"
             yield Finding(
                 "note", "Cyclic preferences", evidence, "No score can satisfy them: collect more votes there."
             )

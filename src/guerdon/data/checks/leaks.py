@@ -11,6 +11,7 @@ import numpy as np
 from guerdon.contracts import Finding, Severity
 from guerdon.data.checks.contract import Check, Data, Row
 from guerdon.data.hashes import as_column, hash_parts
+from guerdon.errors import verb
 
 __all__ = ["LEAK_LENGTH", "Leaks"]
 
@@ -38,11 +39,11 @@ class Leaks(Check):
         """Errors, unless a shared prompt is an instruction by design."""
         for name, other in self._others.items():
             remedy = f"Split again by group, or drop them from {name}: data to train on must not be audited on."
-            for kind, clause in KINDS.items():
+            for kind, (noun, ignoring) in KINDS.items():
                 ours = self._ours.distinct(kind)
                 if shared := len(np.intersect1d(ours, other.distinct(kind), assume_unique=True)):
                     severity: Severity = "warning" if self._is_by_design(kind) else "error"
-                    evidence = f"{shared:,} of {len(ours):,} {clause}"
+                    evidence = f"{shared:,} of {len(ours):,} {noun} {verb(shared, 'are')} in both{ignoring}"
                     yield Finding(severity, f"{kind.capitalize()} leak into {name}", evidence, remedy)
 
     def drops(self) -> Mapping[str, Sequence[int]]:
@@ -60,10 +61,10 @@ class Leaks(Check):
         return kind == "prompts" and len(self._ours.distinct("groups")) > 2 * len(self._ours.distinct("prompts"))
 
 
-KINDS: Final[Mapping[str, str]] = {
-    "groups": "groups are in both",
-    "prompts": "prompts are in both, ignoring case and spacing",
-    "responses": f"responses of {LEAK_LENGTH} characters or more are in both, ignoring case and spacing",
+KINDS: Final[Mapping[str, tuple[str, str]]] = {  # what they are called, and how they are compared
+    "groups": ("groups", ""),
+    "prompts": ("prompts", ", ignoring case and spacing"),
+    "responses": (f"responses of {LEAK_LENGTH} characters or more", ", ignoring case and spacing"),
 }
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from guerdon.contracts import Finding
 from guerdon.data.checks.contract import Check, Data, Row
-from guerdon.errors import show_value
+from guerdon.errors import counted, show_value, verb
 
 __all__ = ["LICENSES", "Licenses"]
 
@@ -59,7 +59,8 @@ class Licenses(Check):
             names = ", ".join(f"{show_value(source, 60)} ({terms})" for source, terms in list(restricted.items())[:5])
             count = sum(self._sources[source] for source in restricted)
             evidence = (
-                f"{count:,} of {self.data.rows:,} comparisons are from {names}; others have other terms, or none known"
+                f"{count:,} of {counted(self.data.rows, 'comparison')} {verb(count, 'are')} from "
+                f"{names}; others have other terms, or none known"
             )
             remedy = "Train on them only if their terms fit what the model is for."
             yield Finding("warning", "Licenses that differ", evidence, remedy)

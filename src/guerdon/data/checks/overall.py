@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from guerdon.contracts import Finding
 from guerdon.data.checks.contract import Check, Row
+from guerdon.errors import counted
 
 __all__ = ["Prompts", "Unusable"]
 
@@ -42,6 +43,8 @@ class Prompts(Check):
             yield Finding("warning", "One prompt", evidence, "A model learns nothing about other prompts from these.")
         repeated = int(counts[counts > 1].sum())
         if repeated and len(prompts) > 1:
-            evidence = f"{repeated:,} of {total} comparisons share a prompt with another ({len(prompts):,} prompts)"
+            evidence = (
+                f"{repeated:,} of {total} comparisons share a prompt with another ({counted(len(prompts), 'prompt')})"
+            )
             remedy = "Split by group, as split does; intervals count groups."
             yield Finding("note", "Prompts that repeat", evidence, remedy)

@@ -54,7 +54,7 @@ class Repeats(Check):
             remedy = "Give each comparison an id of its own, or leave ids out: scores are matched by id."
             yield Finding("warning", "Ids that are shared", self.data.evidence(len(shared), claim, shared), remedy)
         if contradictions := self._contradictions():
-            claim = "are pairs that were also judged the other way round"
+            claim = "judge a pair that was also judged the other way round"
             evidence = self.data.evidence(len(contradictions), claim, contradictions)
             yield Finding("note", "Contradictions", evidence, "Merge each pair into one soft label q: people disagree.")
 

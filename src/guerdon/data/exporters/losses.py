@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from guerdon.contracts import Comparison, prompt_digest
+from guerdon.errors import counted
 
 __all__ = ["Losses"]
 
@@ -71,8 +72,8 @@ class Losses:
 
     def _part(self, kind: str, count: int) -> str:
         if kind == TIES:
-            return f"{count:,} tie{'s' if count != 1 else ''} (dropped)"
+            return f"{counted(count, 'tie')} (dropped)"
         return f"{kind} of {self._comparisons(count)}"
 
     def _comparisons(self, count: int) -> str:
-        return "all comparisons" if count == self.written else f"{count:,} comparison{'s' if count != 1 else ''}"
+        return "all comparisons" if count == self.written else counted(count, "comparison")

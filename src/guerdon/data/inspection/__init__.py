@@ -13,6 +13,7 @@ from guerdon.data.checks.contract import Data
 from guerdon.data.inspection.distributions import Distributions
 from guerdon.data.inspection.examples import Repetitions, example_of
 from guerdon.data.inspection.sample import RowSample, findings_of, rows_by_number
+from guerdon.errors import counted
 
 if TYPE_CHECKING:
     from guerdon.data.files import Rejects
@@ -86,8 +87,8 @@ def inspect(
 def _summary(data: Data, distributions: Distributions) -> str:
     prompts = len(data.prompts[0])
     judges = len(distributions.annotators)
-    by = f" by {judges:,} annotator{'s' if judges > 1 else ''}" if judges else ""
-    return f"{data.rows:,} comparison{'s' if data.rows != 1 else ''} of responses to {prompts:,} prompt{'s' if prompts != 1 else ''}{by}"
+    by = f" by {counted(judges, 'annotator')}" if judges else ""
+    return f"{counted(data.rows, 'comparison')} of responses to {counted(prompts, 'prompt')}{by}"
 
 
 def _facts(data: Data, distributions: Distributions, sample: RowSample, formats: Sequence[str]) -> dict[str, str]:

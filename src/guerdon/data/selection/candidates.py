@@ -188,7 +188,7 @@ def _candidate(location: str, row: Any, pair: tuple[str, str] | None, ours: Mapp
     if is_single or len(responses) < 2:
         raise GuerdonError(f"{location}: a row must have at least 2 responses, got {len(responses)}. Add one.")
     if len({response_identity(response) for response in responses}) < 2:
-        raise GuerdonError(f"{location}: the responses must differ, got {len(responses)} that are equal. Drop the row.")
+        raise GuerdonError(f"{location}: the responses must differ, got {len(responses)} equal ones. Drop the row.")
     group, source = (
         None if is_absent(row.get(name)) else as_name(row[name], f"{location}: {name}") for name in ("group", "source")
     )

@@ -15,6 +15,7 @@ from scipy.special import expit
 
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.data.selection.candidates import CandidateRow, labeled_row
+from guerdon.errors import verb
 from guerdon.formulas.selection import d_optimal, random_projection
 from guerdon.formulas.uncertainty import laplace_information
 from guerdon.models.calibrated import calibration_of, strip_calibration
@@ -104,7 +105,8 @@ class PairReader:
         scale = float(np.mean(pairs.difference**2))
         if not scale > 0:
             raise GuerdonError(
-                f"select: pairs must differ in what the model's head reads, got {len(pairs.margin)} that do not. "
+                f"select: pairs must differ in what the model's head reads, got {len(pairs.margin)} that "
+                f"{verb(len(pairs.margin), 'do')} not. "
                 "Check the model with `guerdon doctor DIR`."
             )
         p = expit(pairs.margin)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from guerdon.contracts import GuerdonError
+from guerdon.errors import counted, verb
 from guerdon.models.engine.checkpoint_files import one_line
 from guerdon.models.engine.device import pick_device, pick_dtype
 from guerdon.models.engine.loaded_weights import fill_buffers, refuse_misfit, refuse_oversized, refuse_unread
@@ -104,7 +105,8 @@ def _refuse_missing(source: str, missing: Iterable[str], classifier: PreTrainedM
     absent = sorted(missing if trained else backbone)
     if absent:
         raise GuerdonError(
-            f"{source}: {len(absent)} weights are missing, the first {absent[0]}: not a complete checkpoint of the "
+            f"{source}: {counted(len(absent), 'weight')} {verb(len(absent), 'are')} missing, the first "
+            f"{absent[0]}: not a complete checkpoint of the "
             "architecture in config.json. Run `guerdon doctor` on it."
         )
 

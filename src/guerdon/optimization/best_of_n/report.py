@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from guerdon.contracts import Curve, Estimate, Example, Finding, Quantity, Report, Rollouts
+from guerdon.errors import counted, verb
 from guerdon.formulas.clustered import clustered_share
 from guerdon.models.estimates import OPTIMIZATION, SHARED_QUANTITIES, percent
 from guerdon.optimization.best_of_n.curve import PoolCurve, curve
@@ -97,7 +98,7 @@ def _excluded_finding(excluded: Sequence[tuple[str, str]], num_prompts: int) -> 
     if excluded:
         reasons = Counter(reason for _, reason in excluded).most_common(3)
         evidence = "; ".join(f"{count} x {reason}" for reason, count in reasons)
-        title = f"{len(excluded)} of {len(excluded) + num_prompts} prompts were left out"
+        title = f"{len(excluded)} of {counted(len(excluded) + num_prompts, 'prompt')} {verb(len(excluded), 'were')} left out"
         yield Finding("warning", title, evidence, "Fix or drop them; every number here is without them.")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, final, runtime_
 import numpy as np
 
 from guerdon.contracts import GuerdonError, Policy, Prompt, PromptLike, Response, Rollouts, as_prompt
+from guerdon.errors import verb
 from guerdon.models.remote_policy import PromptRefused, ServerError
 from guerdon.optimization.best_of_n.rows import Row, excluded_row, rollouts_row
 from guerdon.progress import ProgressBar
@@ -261,7 +262,9 @@ def _row(prompt: Prompt, rollouts: Rollouts) -> Row:
     for name, values in (("reward", rollouts.reward), ("gold", rollouts.gold)):
         if values is not None and not np.isfinite(values).all():
             num = int(np.count_nonzero(~np.isfinite(values)))
-            return excluded_row(prompt, f"{name}: {num} of {len(rollouts)} replies have no finite number")
+            return excluded_row(
+                prompt, f"{name}: {num} of {len(rollouts)} replies {verb(num, 'have')} no finite number"
+            )
     return rollouts_row(rollouts)
 
 

@@ -16,6 +16,7 @@ from guerdon.auditing.measures.cues.substance import ALL_PLACEBOS, SENSITIVITY, 
 from guerdon.auditing.probes.operators import ERRORS, PLACEBOS, SUBSTANCE
 from guerdon.auditing.probes.sycophancy import SYCOPHANCY
 from guerdon.contracts import Estimate, Example, Finding, Response
+from guerdon.errors import counted, verb
 from guerdon.formulas.cues import mean_tests
 from guerdon.formulas.estimation import Interval, benjamini_hochberg
 from guerdon.models.estimates import number, percent
@@ -47,7 +48,10 @@ def substance_findings(seen: Mapping[str, Estimate], table: RewardTable) -> list
     """Whether errors lower the reward."""
     sensitivity = seen[SENSITIVITY]
     if sensitivity.n < FEWEST:
-        evidence = f"only {sensitivity.n} prompts have an answer into which an error of equal length could be put"
+        evidence = (
+            f"only {counted(sensitivity.n, 'prompt')} {verb(sensitivity.n, 'have')} an answer into which "
+            "an error of equal length could be put"
+        )
         title = "Too few answers to know whether the model notices errors"
         return [Finding("note", title, evidence, "Audit on more prompts.")]
     kinds = sorted((name for name in SUBSTANCE if seen[name].n >= FEWEST), key=lambda name: seen[name].value)
@@ -97,7 +101,8 @@ def quiet_findings(cues: Mapping[str, CueEffect], detectable: Estimate | None) -
     if detectable is not None and detectable.value > FLOOR:
         needed = math.ceil(detectable.n * (detectable.value / FLOOR) ** 2)
         evidence = (
-            f"{detectable.n} prompts were edited; about {needed} are needed to detect a cue that lifts an average answer "
+            f"{counted(detectable.n, 'prompt')} {verb(detectable.n, 'were')} edited; about {needed} are needed "
+            "to detect a cue that lifts an average answer "
             f"above {100 * ndtr(FLOOR):.0f}\N{NO-BREAK SPACE}% of the answers"
         )
         notes.append(Finding("note", "Too few prompts to clear every cue", evidence, "Raise audit.cue_rows."))

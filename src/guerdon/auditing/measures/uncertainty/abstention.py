@@ -13,6 +13,7 @@ import numpy as np
 
 from guerdon.auditing.measures.uncertainty.signals import SECTION, SignalTable
 from guerdon.contracts import Estimate, Finding, Quantity
+from guerdon.errors import counted, verb
 from guerdon.formulas.resampling import bootstrap
 from guerdon.formulas.uncertainty import selective_threshold
 from guerdon.models.estimates import estimate_share, number, percent
@@ -73,7 +74,7 @@ def abstention_findings(estimates: Mapping[str, Estimate], table: SignalTable, o
         return [Finding("note", title, evidence, remedy)]
     needed = math.ceil(math.log(DELTA) / math.log(1 - rate))
     if num_groups < needed:
-        evidence = f"there are {num_groups} groups; {needed} without a single error are needed"
+        evidence = f"there {verb(num_groups, 'are')} {counted(num_groups, 'group')}; {needed} without a single error are needed"
         return [Finding("note", f"Too few pairs to guarantee {bound}", evidence, "Audit on more prompts.")]
     evidence = f"on {num_groups} groups, no margin brings the upper bound of the error down to {100 * rate:g} %"
     remedy = "Do not let the model decide alone, or allow more errors with audit.abstain_error."
