@@ -37,6 +37,14 @@ LLAMA_FACTORY_ALPACA = [
     },
     {"instruction": "Say “hi”.", "input": "", "chosen": "Hi!", "rejected": "“Hello”", "system": "", "history": []},
 ]  # fmt: skip
+LLAMA_FACTORY_LISTS = [
+    {"instruction": "Name a metal.", "input": "", "output": ["Iron.", "Wood."]},
+    {
+        "instruction": "Translate to French:", "input": "Good evening", "output": ["Bonsoir", "Bonjour"],
+        "system": "You translate.", "history": [["Translate to French: hello", "Bonjour"]],
+    },
+    {"instruction": "Say “hi”.", "input": "", "output": ["Hi!", "“Hello”"], "system": "", "history": []},
+]  # fmt: skip
 LLAMA_FACTORY_SHAREGPT = [
     {
         "conversations": [said("human", "Name a bird.")],
@@ -368,6 +376,7 @@ FORMAT_ROWS: dict[str, list[Row]] = {
     "trl/llama_factory_alpaca": LLAMA_FACTORY_ALPACA,
     "trl/llama_factory_sharegpt": LLAMA_FACTORY_SHAREGPT,
     "llama_factory": LLAMA_FACTORY_PARTS,
+    "llama_factory_list": LLAMA_FACTORY_LISTS,
     "swift": SWIFT,
     "unpaired": TRL_KTO,
     "unpaired/messages": TRL_KTO_MESSAGES,

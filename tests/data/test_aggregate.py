@@ -126,9 +126,20 @@ def test_votes_of_one_row_become_one_label_with_the_id_of_the_row(tmp_path) -> N
     )
     judgments = guerdon.read(path, judgments="each")
     assert {judgment.annotator for judgment in judgments} == {"ann", "ben", "cleo"}
-    one, several = run(judgments).labels()
-    assert (one.id, votes_for_yes(one)) == ("x/7", (2, 0, 1))
-    assert several.id not in ("x/8", "x"), "the votes are from two rows"
+    guerdon.write(
+        tmp_path / "each.jsonl", judgments
+    )  # a row for each judgment: they are in one row of the source no more
+    for held in (judgments, guerdon.read(tmp_path / "each.jsonl"), judgments[::-1]):
+        one, several = sorted(run(held).labels(), key=lambda label: label.prompt[0].content)
+        assert (one.id, votes_for_yes(one)) == ("x/7", (2, 0, 1))
+        assert several.id not in ("x/8", "x"), "the votes are from two rows"
+
+
+def test_ids_that_only_look_like_those_of_one_row_are_not_joined() -> None:
+    for names in (("x/7", "x/8"), ("x/1", "x/3"), ("x/²", "x/1"), ("x/01", "x/2"), ("/1", "/2")):
+        rows = [judgment(FIRST, "ann", id=names[0]), judgment(SECOND, "ben", id=names[1])]
+        (label,) = run(rows).labels()
+        assert label.id not in ("x", "", *names)
 
 
 def test_a_ranking_is_a_judgment_of_each_of_its_pairs() -> None:

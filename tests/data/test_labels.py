@@ -191,6 +191,47 @@ def test_the_votes_of_a_file_are_read_by_one_scale():
 # ---- Files ---------------------------------------------------------------------------------------------------------
 
 
+VOTE = {"prompt": "p", "response_a": "x", "response_b": "y"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "words"),
+    [
+        ((0.7,), {}, "1 or 2, since each is one vote, got 0.7. Correct"),
+        ((1, 1.3), {}, "1 or 2, since each is one vote, got 1.3. Correct"),
+        (("maybe",), {}, "1 or 2, since each is one vote, got 'maybe'. Correct"),
+        (
+            (0, 1),
+            {},
+            r"can mean either. Say --label-means first \(1 means that the first is better\) or index \(0 does\).",
+        ),
+    ],
+)
+def test_a_vote_is_for_one_side_and_its_error_offers_no_probability(labels, options, words):
+    rows = [{**VOTE, "votes": [{"label": label}, "tie"]} for label in labels]
+    with pytest.raises(GuerdonError, match=f"^a:[12]: the label of votes must .*{words}"):
+        take(*rows, **options)
+
+
+def test_votes_are_not_read_as_probabilities_even_if_the_user_says_so():
+    words = "^a:1: --label-means must be first or index for the label of votes, since each is one vote, got probability"
+    with pytest.raises(GuerdonError, match=words):
+        take({**VOTE, "votes": [1, 0]}, label_means="probability")
+
+
+def test_what_an_annotator_says_again_is_no_other_vote():
+    ann = [{"annotator": "ann", "label": label, "rationale": f"It is {label}."} for label in ("a", "b", "a")]
+    ben = [{"annotator": "ben", "label": label} for label in ("b", "a")]
+    (row,) = take({**VOTE, "votes": [*ann, *ben, {"label": "b"}, {"label": "b"}]})
+    assert (row.q, row.preference.votes) == (0.375, (1, 1, 2)), "ann, ben's tie, and two without a name"
+    (alone,) = take({**VOTE, "votes": ann})
+    assert (alone.annotator, alone.q, alone.preference.votes, alone.rationale) == ("ann", 1.0, (1, 0, 0), None)
+    (same,) = take({**VOTE, "votes": [ann[0], ann[0]]})
+    assert (same.annotator, same.rationale) == ("ann", "It is a.")
+    each = take({**VOTE, "votes": [*ann, *ben]}, judgments="each")
+    assert [row.q for row in each] == [1, 0, 1, 0, 1]
+
+
 def test_each_file_has_its_own_labels_and_is_read_again_for_them(tmp_path):
     for name, labels in (("a", (1, 2)), ("b", (0.2, 1))):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, labeled(*labels))))

@@ -36,7 +36,9 @@ from imports import one, reason, take, turns
 
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
-from guerdon.data.importers import import_rows
+from guerdon.data.files import import_files
+from guerdon.data.importers import Rejected, import_rows
+from guerdon.data.importers.potato import RowsOfStates
 
 
 def judgments(rows, **options):
@@ -235,6 +237,51 @@ def test_potatos_letters_and_scales_are_judgments_of_its_users():
     assert [ranks for _, ranks, _ in judgments(POTATO_PAIRS)] == [(0, 1), (1, 0), (0, 1)]
     assert [(c.q, c.preference.strength) for c in take(*POTATO_SCALE)] == [(1.0, 2.0), (0.0, 3.0), (0.5, None)]
     assert len({comparison.id for comparison in take(*POTATO)}) == 4
+
+
+def test_the_file_of_a_potato_user_is_a_row_for_each_of_its_items(tmp_path):
+    def chosen(name, value):
+        return [{"schema": "preference", "name": name}, value]
+
+    state = {
+        "user_id": "ann",
+        "instance_id_ordering": ["0", "1", "2"],
+        "instance_id_to_label_to_value": {
+            "0": [chosen("selection", "B"), chosen("selection", "A"), chosen("justification", "It is one.")],
+            "1": [chosen("B", True)],  # a radio button
+            "2": {"preference": {"tie": "true"}},  # the form of older versions
+            "3": [],
+            "4": ["A"],
+        },
+        "max_assignments": -1,
+    }
+    (tmp_path / "user_state.json").write_text(json.dumps(state, indent=4))
+    keys = ("instance_id", "prompt", "responses")
+    items = [{key: row[key] for key in keys} for row in (*POTATO[:1], *POTATO[2:])]
+    items += [{**items[0], "instance_id": name} for name in ("3", "4")]
+    (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
+    lines: list[str] = []
+    options = ImportOptions(items=str(tmp_path / "items.jsonl"))
+    first, second, tie, empty, damaged = import_files([tmp_path / "user_state.json"], options, lines.append)
+    assert lines[0] == "format: potato (detected from instance_id and labels of Potato)"
+    assert [(c.annotator, c.ranks, c.id) for c in (first, second, tie)] == [
+        ("ann", (0, 1), "0/ann"),
+        ("ann", (1, 0), "1/ann"),
+        ("ann", (0, 0), "2/ann"),
+    ]
+    assert first.rationale == "It is one."
+    assert first.prompt.location == f"{tmp_path / 'user_state.json'}:1: item '0'"
+    assert empty.reason == "judgments are missing. Judge the item, or drop the row."
+    assert damaged.reason == "an answer must be a pair [{schema, name}, value], got 'A'. Correct or drop the row."
+
+
+@pytest.mark.parametrize("labels", [[], {}, "x", None, 3])
+def test_the_file_of_a_potato_user_without_answers_is_rejected_with_the_reason(labels, tmp_path):
+    row = {"user_id": "ann", "instance_id_to_label_to_value": labels}
+    (tmp_path / "state.jsonl").write_text(json.dumps(row))
+    (rejected,) = RowsOfStates([("a:1", row)])
+    assert "instance_id_to_label_to_value must be an object with the answers to an item" in rejected[1].reason
+    assert all(isinstance(row, Rejected) for row in import_files([tmp_path / "state.jsonl"], ImportOptions()))
 
 
 def test_one_of_potatos_dimensions_is_named():

@@ -8,7 +8,9 @@ import pytest
 from comparison_files import write_rows
 from format_rows import (
     FORMAT_ROWS,
+    LLAMA_FACTORY_ALPACA,
     LLAMA_FACTORY_KTO,
+    LLAMA_FACTORY_LISTS,
     LLAMA_FACTORY_PARTS,
     LLAMA_FACTORY_SHAREGPT,
     SWIFT,
@@ -76,6 +78,20 @@ def test_swift_replaces_what_follows_the_users_last_turn():
     assert turns(imported[1]) == ["u:1 + 1?", "a:2", "u:And 1 more?"]
     assert imported[1].preference.strength == 1.5
     assert turns(imported[4]) == ["u:Hi", "a:Hello!", "u:Name a bird."]
+
+
+def test_of_two_outputs_the_first_is_the_better_one():
+    lists, pairs = take(*LLAMA_FACTORY_LISTS), take(*LLAMA_FACTORY_ALPACA)
+    assert [(c.prompt, c.responses, c.q) for c in lists] == [(c.prompt, c.responses, c.q) for c in pairs]
+    lines: list[str] = []
+    list(import_rows([("a:1", LLAMA_FACTORY_LISTS[0])], ImportOptions(), lines.append))
+    assert lines[0] == "format: llama_factory_list (detected from instruction, output: two texts as output)"
+
+
+@pytest.mark.parametrize("output", [["Iron."], ["Iron.", "Wood.", "Tin."], ["Iron.", 3], "Iron."])
+def test_other_outputs_are_not_taken_for_two_answers(output):
+    with pytest.raises(GuerdonError, match="columns must fit a known format"):
+        take({"instruction": "Name a metal.", "input": "", "output": output})
 
 
 def test_parts_of_llama_factory_keep_their_text_byte_for_byte():

@@ -12,8 +12,10 @@ from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.data.importers import COLUMNS_READ, DETECTION_ROWS, IMPORTERS, Rejected, import_rows
 from guerdon.data.importers.layout import PAIRS, own_format
+from guerdon.data.importers.potato import RowsOfStates
 from guerdon.data.items import RowsWithItems
 from guerdon.data.store.location import is_store
+from guerdon.errors import counted
 from guerdon.io.readers import RowFile, read_rows
 from guerdon.io.schema import comparison_to_row, conversation_from_row
 from guerdon.io.sources import matching_files
@@ -42,7 +44,7 @@ class Rejects:
     @property
     def number(self) -> str:
         """Such as "1 row" or "2,000 rows"."""
-        return f"{self.count:,} row{'s' if self.count != 1 else ''}"
+        return counted(self.count, "row")
 
     @property
     def first_reason(self) -> str:
@@ -70,7 +72,9 @@ def import_files(
 
             yield from read_store(source, options.judgments == "each", report)
             continue
-        rows: Iterable[tuple[str, Any]] = RowFile(source, options, COLUMNS_READ.union(options.columns.values()))
+        rows: Iterable[tuple[str, Any]] = RowsOfStates(
+            RowFile(source, options, COLUMNS_READ.union(options.columns.values()))
+        )
         rows = rows if options.items is None else RowsWithItems(rows, options.items)
         yield from import_rows(rows, options, report, for_evaluation=for_evaluation)
 

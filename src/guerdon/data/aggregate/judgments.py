@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -77,13 +78,13 @@ class Judgments:
 
 def common_id(comparison: Comparison, kind: int, key: bytes) -> str:
     """The id of a pair: that of its judgments, that of the row that held all of them, or else the pair's key."""
-    return {SAME_ID: comparison.id, SAME_ROW: _row_id(comparison)}.get(kind, key.hex())
+    return {SAME_ID: comparison.id, SAME_ROW: _row_and_number(comparison.id)[0]}.get(kind, key.hex())
 
 
-def _row_id(comparison: Comparison) -> str:
-    """The id of the row that a judgment is from; ROW/1 is the first of several. Empty where it is from no such row."""
-    row, _, number = comparison.id.rpartition("/")
-    return row if number.isdigit() and comparison.prompt.location else ""
+def _row_and_number(name: str) -> tuple[str, int]:
+    """The id of the row that a judgment is from, and its number there: ROW/1 is the first of several. "" and 0 for other ids."""
+    row, _, number = name.rpartition("/")
+    return (row, int(number)) if re.fullmatch(r"[1-9][0-9]{0,8}", number) else ("", 0)
 
 
 def shown_pairs(comparison: Comparison) -> Iterator[ShownPair]:
@@ -119,6 +120,7 @@ class _Columns:
         self.group_of: dict[str, int] = {}
         self.group, self.num_rows, self.total_weight = array("i"), array("i"), array("d")
         self.first_id, self.first_row, self.id_kind = array("q"), array("q"), array("b")
+        self.highest, self.sum = array("q"), array("q")  # of the numbers of a pair's judgments in their row
         # one entry per vote; people: how many people the vote stands for, 0 for the lesser part of a soft judgment
         self.pair, self.annotator, self.vote, self.is_swapped = array("i"), array("i"), array("b"), array("b")
         self.weight, self.people, self.grade = array("d"), array("i"), array("f")
@@ -151,21 +153,25 @@ class _Columns:
 
     def _pair(self, key: bytes, comparison: Comparison, is_pair: bool) -> int:
         """The number of the pair, a new one where it is new."""
-        row = hash((comparison.prompt.location, row_id)) if (row_id := _row_id(comparison)) else 0
+        row, number = _row_and_number(comparison.id)
         pair, new = self.number_of.setdefault(key, len(self.number_of)), len(self.group)
         if pair == new:
             self.group.append(self.group_of.setdefault(comparison.group, len(self.group_of)))
             self.first_id.append(hash(comparison.id))
-            self.first_row.append(row)
+            self.first_row.append(hash(row) if row else 0)
             self.id_kind.append(SAME_ID if is_pair else NO_COMMON_ID)
             self.num_rows.append(0)
             self.total_weight.append(0.0)
+            self.highest.append(0)
+            self.sum.append(0)
         elif hash(comparison.id) != self.first_id[pair]:
-            is_same_row = row and row == self.first_row[pair] and self.id_kind[pair] != NO_COMMON_ID
+            is_same_row = row and hash(row) == self.first_row[pair] and self.id_kind[pair] != NO_COMMON_ID
             self.id_kind[pair] = SAME_ROW if is_same_row else NO_COMMON_ID
         elif self.id_kind[pair] == SAME_ROW:
             self.id_kind[pair] = NO_COMMON_ID
         self.num_rows[pair] += 1
+        self.highest[pair] = max(self.highest[pair], number)
+        self.sum[pair] += number
         self.total_weight[pair] += comparison.weight
         return pair
 
@@ -196,9 +202,15 @@ class _Columns:
             weight=np.array(self.total_weight) / np.array(self.num_rows),
             grade=np.array(self.grade, np.float64),
             number_of=self.number_of,
-            id_kind=np.array(self.id_kind, np.int64),
+            id_kind=self._id_kinds(),
             num_judgments=self.num_judgments,
         )
+
+    def _id_kinds(self) -> Int[np.ndarray, " n"]:
+        """What the ids of each pair's judgments have in common; those of one row are numbered from 1, none twice."""
+        kind, num = np.array(self.id_kind, np.int64), np.array(self.num_rows, np.int64)
+        is_whole = (np.array(self.highest) == num) & (np.array(self.sum) == num * (num + 1) // 2)
+        return np.where((kind == SAME_ROW) & ~is_whole, NO_COMMON_ID, kind)
 
 
 def _ratings(

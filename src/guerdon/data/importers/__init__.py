@@ -41,7 +41,14 @@ from guerdon.data.importers.reading import Reading
 from guerdon.data.importers.scores import from_scores
 from guerdon.data.importers.shp import from_shp, labels_of_shp
 from guerdon.data.importers.summaries import from_summaries, labels_of_summaries
-from guerdon.data.importers.swift import SWIFT_COLUMNS, from_llama_factory, from_swift, is_swift
+from guerdon.data.importers.swift import (
+    SWIFT_COLUMNS,
+    from_llama_factory,
+    from_llama_factory_list,
+    from_swift,
+    holds_two_outputs,
+    is_swift,
+)
 from guerdon.data.importers.transcript import from_hh, is_hh
 from guerdon.data.importers.trl import cuts_prompt, from_trl
 from guerdon.data.importers.ultrafeedback import are_dialogs, from_binarized, from_ultrafeedback, have_responses
@@ -183,6 +190,13 @@ IMPORTERS: Mapping[str, Importer] = {
         _unlabeled(from_swift), (), SWIFT_COLUMNS, matches=is_swift, sign="rejected_response or rejected_messages"
     ),
     "llama_factory": _own(_unlabeled(from_llama_factory), ("chosen_messages", "rejected_messages")),
+    "llama_factory_list": _own(
+        _unlabeled(from_llama_factory_list),
+        ("instruction", "output"),
+        ("input",),
+        matches=holds_two_outputs,
+        sign="two texts as output",
+    ),
     "unpaired": _own(
         _unlabeled(from_unpaired),
         (),

@@ -14,6 +14,7 @@ from guerdon.io.fields import as_name, is_absent
 __all__ = ["Judgment", "judged"]
 
 OUTCOMES = (((0,), (1,)), ((0, 1),), ((1,), (0,)))  # first better, tie, second better
+REPEATED = "judgments by an annotator who judged the pair before, which together count as one person's"
 REASONS_LOST = "judgments whose reason is not kept, because they were read together; --judgments each keeps it"
 
 
@@ -37,20 +38,42 @@ def judged(
     """At least one judgment of the responses in; one Comparison out, or one per judgment with --judgments each.
 
     Together, q is the share of those for the first, a tie counted half, with `strength` and the counts as votes; a single
-    judgment keeps its annotator and its rationale. Each keeps its annotator, strength and rationale, and has the row's id
+    judgment keeps its annotator and its rationale. What a named annotator says again is no other vote: several are the one
+    that most of them are for, or a tie. Each keeps its annotator, strength and rationale, and has the row's id
     with its number behind it. Rankings of more than two responses have no share, so they are never read together.
     """
     if reading.options.judgments == "each" or len(responses) > 2:
         return _one_by_one(row, prompt, responses, judgments)
-    counts = Counter(judgment.preference.groups for judgment in judgments)
+    people = _one_per_annotator(judgments, reading)
+    counts = Counter(judgment.preference.groups for judgment in people)
     first, tie, second = (counts[groups] for groups in OUTCOMES)
-    preference = Preference(q=(first + tie / 2) / len(judgments), votes=(first, tie, second), strength=strength)
-    if len(judgments) == 1:
-        return to_comparison(_with_names(row, judgments[0]), prompt, responses, preference)
-    for judgment in judgments:
+    preference = Preference(q=(first + tie / 2) / len(people), votes=(first, tie, second), strength=strength)
+    if len(people) == 1:
+        return to_comparison(_with_names(row, people[0]), prompt, responses, preference)
+    for judgment in people:
         if judgment.rationale:
             reading.note(REASONS_LOST)
     return to_comparison(row, prompt, responses, preference)
+
+
+def _one_per_annotator(judgments: Sequence[Judgment], reading: Reading) -> list[Judgment]:
+    """The judgments, those of each named annotator as one, in the place of the first of them."""
+    people: dict[object, list[Judgment]] = {}
+    for number, judgment in enumerate(judgments):
+        people.setdefault(number if judgment.annotator is None else judgment.annotator, []).append(judgment)
+    return [given[0] if len(given) == 1 else _joined(given, reading) for given in people.values()]
+
+
+def _joined(given: Sequence[Judgment], reading: Reading) -> Judgment:
+    """What one annotator says of one pair several times: what most of it says, or a tie; with a reason if it is always the same."""
+    lead = sum(1 - OUTCOMES.index(judgment.preference.groups) for judgment in given)
+    groups = OUTCOMES[1 - (lead > 0) + (lead < 0)]
+    reasons = {judgment.rationale for judgment in given}
+    for judgment in given[1:]:
+        reading.note(REPEATED)
+        if judgment.rationale and len(reasons) > 1:
+            reading.note(REASONS_LOST)
+    return Judgment(Preference(groups=groups), given[0].annotator, reasons.pop() if len(reasons) == 1 else None)
 
 
 def _one_by_one(

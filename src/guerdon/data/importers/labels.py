@@ -33,6 +33,7 @@ TIE = (
     "tie (inconsistent)",
 )  # fmt: skip
 CLAIM = "a, b, tie, first, second, model_a, model_b, 1, 2, or a probability"
+VOTE_CLAIM = "a, b, tie, first, second, model_a, model_b, 1 or 2, since each is one vote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +111,12 @@ class LabelReader:
     """A label of the file in, its preference out.
 
     scale: what its numbers mean; None where it has none. numbers: those that the file has, of many only some with the extremes.
+    claim: what a label must be.
     """
 
     scale: NumberScale | None = None
     numbers: frozenset[float] = frozenset()
+    claim: str = CLAIM
 
     def __call__(self, label: object, field: str) -> Preference:
         """The preference; an error where the label is absent."""
@@ -123,7 +126,7 @@ class LabelReader:
         if value is None or self.scale is None or not self.scale.holds(value):
             if is_absent(label):
                 raise GuerdonError(f"{field} is missing. Add it or drop the row.")
-            raise field_error(field, CLAIM, label)
+            raise field_error(field, self.claim, label)
         return self.scale.read(value)
 
 
@@ -141,24 +144,31 @@ def label_reader(
     may be a probability. A label that fits no scale, and numbers that could mean either side, are a GuerdonError: leaving out
     the rows with such labels would leave the rows of the other side.
     """
-    survey = LabelSurvey()
+    survey, claim = LabelSurvey(), CLAIM if soft else VOTE_CLAIM
     for place, label in labels:
         survey.add(label, place)
     if survey.unreadable:
-        raise _unreadable(survey.unreadable, column)
+        raise _unreadable(survey.unreadable, column, claim)
     if not survey.numbers:
-        return LabelReader()
-    scale = SCALES[_scale_name(survey.numbers, column, means, known)]
+        return LabelReader(claim=claim)
+    scale = SCALES[_scale_name(survey.numbers, column, means, known, claim)]
     others = {f"{value:g}": place for value, place in survey.numbers.items() if not scale.holds(value)}
-    if not soft:
-        others |= {f"{v:g}": p for v, p in survey.numbers.items() if scale.holds(v) and scale.read(v).groups is None}
     if others:
-        raise _unreadable(others, column, scale.meaning)
-    return LabelReader(scale, frozenset(survey.numbers))
+        raise _unreadable(others, column, f"on one scale ({scale.meaning})")
+    soft_labels = {f"{v:g}": place for v, place in survey.numbers.items() if scale.read(v).groups is None}
+    if soft_labels and not soft:
+        raise _unreadable(soft_labels, column, claim)
+    return LabelReader(scale, frozenset(survey.numbers), claim)
 
 
-def _scale_name(numbers: dict[float, str], column: str, means: str | None, known: str | None) -> str:
+def _scale_name(numbers: dict[float, str], column: str, means: str | None, known: str | None, claim: str) -> str:
     low, high = min(numbers), max(numbers)
+    if means == "probability" and claim == VOTE_CLAIM:
+        place = next(iter(numbers.values()))
+        raise GuerdonError(
+            f"{place}: --label-means must be first or index for {column}, since each is one vote, got probability. "
+            "Leave it out, or say which."
+        )
     if known is not None:
         if means is not None and means not in _user_names(known):
             place = next(iter(numbers.values()))
@@ -173,12 +183,12 @@ def _scale_name(numbers: dict[float, str], column: str, means: str | None, known
     if means is not None:
         return means
     if low < 0 or all(_is_zero_or_one(value) for value in numbers):
-        raise _ambiguous(numbers, column)
+        raise _ambiguous(numbers, column, claim)
     if high <= 1:
         return "probability"
     if low >= 1 and high <= 2:
         return "one_or_two"
-    raise _unreadable({f"{value:g}": place for value, place in sorted(numbers.items(), reverse=True)}, column)
+    raise _unreadable({f"{value:g}": place for value, place in sorted(numbers.items(), reverse=True)}, column, claim)
 
 
 def _user_names(scale: str) -> tuple[str, ...]:
@@ -186,12 +196,14 @@ def _user_names(scale: str) -> tuple[str, ...]:
     return {"positive": ("first",), "negative": ("index",), "one_or_two": ("first", "index")}.get(scale, (scale,))
 
 
-def _ambiguous(numbers: dict[float, str], column: str) -> GuerdonError:
+def _ambiguous(numbers: dict[float, str], column: str, claim: str) -> GuerdonError:
     shown = [f"{value:g}" for value in sorted(numbers)]
     values = ", ".join(shown[:MOST_SHOWN] + (["…"] if len(shown) > MOST_SHOWN else []))
     place = next(iter(numbers.values()))
     if min(numbers) < 0:
         choice = "first (a positive number means that the first is better) or index (a negative one does)"
+    elif claim == VOTE_CLAIM:
+        choice = "first (1 means that the first is better) or index (0 does)"
     else:
         choice = "first (1 means that the first is better), index (0 does) or probability (P(the first is better))"
     return GuerdonError(
@@ -200,9 +212,8 @@ def _ambiguous(numbers: dict[float, str], column: str) -> GuerdonError:
     )
 
 
-def _unreadable(values: dict[str, str], column: str, meaning: str = "") -> GuerdonError:
+def _unreadable(values: dict[str, str], column: str, claim: str) -> GuerdonError:
     shown = ", ".join(list(values)[:MOST_SHOWN]) + (", …" if len(values) > MOST_SHOWN else "")
-    claim = f"on one scale ({meaning})" if meaning else CLAIM
     return GuerdonError(
         f"{next(iter(values.values()))}: {column} must be {claim}, got {shown}. "
         "Correct these labels: if only their rows were left out, the others could favor one side."

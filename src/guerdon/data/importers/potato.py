@@ -1,17 +1,22 @@
-"""Potato: pairwise annotations as its exporters write them, with the texts of the item in the same row."""
+"""Potato: pairwise annotations as its exporters or its server write them, with the texts of the item in the same row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from guerdon.contracts import Comparison, Preference
+from guerdon.contracts import Comparison, GuerdonError, Preference
 from guerdon.data.importers.answers import Answer, Answers, compare
 from guerdon.data.importers.columns import Row, list_in
 from guerdon.data.importers.reading import Reading
+from guerdon.errors import field_error, show_value
 from guerdon.io.fields import to_number
+from guerdon.io.schema import Rejected
 
 ENDS = ("selection", "scale_value", "justification")
+LABELS_OF_ITEMS = "instance_id_to_label_to_value"
+CHECKED = ("true", "on")  # what a browser sends for a radio button or a box
 
 
 def from_potato(row: Row, reading: Reading) -> Comparison | Sequence[Comparison]:
@@ -90,3 +95,67 @@ def _justification(value: Any) -> Any:
     """The reason as text: Potato keeps {"reasons": [...], "rationale": "..."} as JSON text."""
     held = list_in(value)
     return held.get("rationale") if isinstance(held, Mapping) else value
+
+
+# ---- user_state.json ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RowsOfStates:
+    """(location, row) pairs in which each user_state.json is a row for each of its items, as the exporters write them.
+
+    The server writes such a file for each user: {user_id, instance_id_to_label_to_value: {id: [[{schema, name}, value], ...]}}.
+    """
+
+    rows: Iterable[tuple[str, Any]]
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        for place, row in self.rows:
+            if isinstance(row, Mapping) and LABELS_OF_ITEMS in row:
+                yield from _items_of(place, row)
+            else:
+                yield place, row
+
+
+def _items_of(place: str, state: Row) -> Iterator[tuple[str, Any]]:
+    items = state[LABELS_OF_ITEMS]
+    if not isinstance(items, Mapping) or not items:
+        error = field_error(LABELS_OF_ITEMS, "an object with the answers to an item", items)
+        yield place, Rejected(place, str(error), state)
+        return
+    for item, answers in items.items():
+        where = f"{place}: item {show_value(item, 40)}"
+        try:
+            labels = _labels_of(answers)
+        except GuerdonError as error:
+            yield where, Rejected(where, str(error), answers)
+        else:
+            yield where, {"instance_id": item, "user_id": state.get("user_id"), "labels": labels}
+
+
+def _labels_of(answers: Any) -> dict[str, dict[str, Any]]:
+    """{scheme: {name: value}} from a log of answers, of which the last one holds, or from older states, which have this form."""
+    given: list[tuple[Mapping[str, Any], Any]]
+    if isinstance(answers, Mapping):
+        given = [
+            ({"schema": scheme, "name": name}, value)
+            for scheme, values in answers.items()
+            for name, value in (values.items() if isinstance(values, Mapping) else [("selection", values)])
+        ]
+    else:
+        given = [_answer_in_log(answer) for answer in list_in(answers) or ()]
+    labels: dict[str, dict[str, Any]] = {}
+    for about, value in given:
+        scheme, name = str(about.get("schema")), str(about.get("name"))
+        is_checked = value is True or str(value).casefold() in (*CHECKED, name.casefold())
+        if name not in ENDS and is_checked:  # a choice among buttons: the name is the answer
+            labels.setdefault(scheme, {})["selection"] = name
+        else:
+            labels.setdefault(scheme, {})[name] = value
+    return labels
+
+
+def _answer_in_log(answer: Any) -> tuple[Mapping[str, Any], Any]:
+    if isinstance(answer, list | tuple) and len(answer) == 2 and isinstance(answer[0], Mapping):
+        return answer[0], answer[1]
+    raise field_error("an answer", "a pair [{schema, name}, value]", answer)

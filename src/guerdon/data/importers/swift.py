@@ -1,4 +1,4 @@
-"""ms-swift: a whole conversation, and what was rejected in place of its end."""
+"""ms-swift: a whole conversation, and what was rejected in place of its end. LLaMA-Factory's own forms of pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from guerdon.contracts import Comparison, Message, Response
-from guerdon.data.importers.columns import Row, required, to_prompt, to_response, whole_prompt
+from guerdon.data.importers.columns import Row, list_in, required, to_prompt, to_response, whole_prompt
 from guerdon.data.importers.pairs import prompt_and_responses, to_pair
 from guerdon.errors import field_error
 from guerdon.io.messages import messages_in, to_messages
@@ -55,7 +55,21 @@ def _answer_start(turns: Sequence[Message]) -> int:
     return max((i + 1 for i, turn in enumerate(turns) if turn.role == "user"), default=0)
 
 
-# ---- LLaMA-Factory 1 -------------------------------------------------------------------------------------------------
+# ---- LLaMA-Factory ---------------------------------------------------------------------------------------------------
+
+
+def from_llama_factory_list(row: Row) -> Comparison:
+    """{instruction, input?, output: [better, worse], system?, history?}: the form before chosen and rejected."""
+    better, worse = (to_response(value, f"output[{i}]") for i, value in enumerate(list_in(row["output"])))
+    parts = [row.get(name) for name in ("instruction", "input")]
+    text = "\n".join(part for part in parts if isinstance(part, str) and part.strip())
+    return to_pair(row, whole_prompt(row, to_prompt(text)), better, worse)
+
+
+def holds_two_outputs(row: Row) -> bool:
+    """Whether the output of a row is a list of two texts."""
+    outputs = list_in(row["output"])
+    return isinstance(outputs, list) and len(outputs) == 2 and all(isinstance(text, str) for text in outputs)
 
 
 def from_llama_factory(row: Row) -> Comparison:

@@ -29,7 +29,7 @@ from guerdon.data.importers.columns import (
     whole_prompt,
 )
 from guerdon.data.importers.pairs import to_pair
-from guerdon.errors import field_error
+from guerdon.errors import counted, field_error
 from guerdon.io.messages import messages_in, to_messages
 
 PROMPTS = ("prompt", "instruction", "query", "question")
@@ -96,7 +96,7 @@ def prompt_of_unpaired(row: Row) -> Hashable:
 
 def _one_kind(count: int, is_good: bool | None) -> GuerdonError:
     kind = "both for each" if is_good is None else f"only {str(is_good).lower()}"
-    responses = f"{count} response{'s' if count > 1 else ''} of the prompt"
+    responses = f"{counted(count, 'response')} of the prompt"
     return GuerdonError(
         f"label must be true for one response of a prompt and false for another, got {kind} ({responses}). "
         "Add a response of the other kind, or drop the row."

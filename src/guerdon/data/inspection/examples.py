@@ -12,8 +12,9 @@ import numpy as np
 from guerdon.contracts import Comparison, Example, response_identity
 from guerdon.data.checks.contract import Check, Data, Row
 from guerdon.data.hashes import as_column, hash_parts
+from guerdon.io.labels import label_of_response
 
-__all__ = ["Repetitions", "example_of", "label_of_response"]
+__all__ = ["Repetitions", "example_of"]
 
 MAX_JUDGMENTS: Final = 5  # of the same responses, shown with their texts
 
@@ -52,19 +53,6 @@ def example_of(number: int, same: Sequence[int], rows: Mapping[int, Comparison])
     return Example(
         ", ".join(places), comparison.prompt, comparison.responses, labels, (nan,) * len(comparison.responses)
     )
-
-
-def label_of_response(comparison: Comparison, i: int) -> str:
-    """What was said of a response: "preferred", "not preferred", "tie", "better with probability 0.7" or "rank 2 of 4"."""
-    q, rank = comparison.q, comparison.ranks[i]
-    if q is None:
-        return f"rank {rank + 1} of {len(comparison.responses)}" if rank >= 0 else "not ranked"
-    share = q if i == 0 else 1 - q
-    if share == 0.5:
-        return "tie"
-    if share in (0.0, 1.0):
-        return "preferred" if share else "not preferred"
-    return f"better with probability {share:.2g}"
 
 
 def _judgment(comparison: Comparison, identity: object, i: int) -> str:
