@@ -14,6 +14,8 @@ from snippets import blocks, commands, with_tiny_models
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import guerdon
+import guerdon.contracts
 from guerdon.cli.app import app
 from guerdon.config import Config, build, known_keys
 from guerdon.recipes import RECIPES
@@ -23,7 +25,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 WITH_PYTHON = [n for n, page in zip(NAMES, PAGES, strict=True) if any(b.language == "python" for b in blocks(page))]
 WITH_COMMANDS = [n for n, page in zip(NAMES, PAGES, strict=True) if any(b.language == "bash" for b in blocks(page))]
-SMALL = "optimize.updates=2 optimize.max_tokens=4 optimize.check_every=1 best_of_n.n=4 best_of_n.max_tokens=4"
+SMALL = "optimize.updates=2 optimize.max_tokens=4 optimize.check_every=1"
+SMALL_POOL = "--n 4 best_of_n.max_tokens=4"
 ELSEWHERE = ("hub", "minutes")  # words of the comment behind a command that needs a network or patience
 
 
@@ -63,7 +66,8 @@ def test_the_commands_of_a_page_run_in_order(name, here, tiny_dir):
             starter = command.startswith("quickstart") and local == command
             if starter or any(word in comment for word in ELSEWHERE):
                 continue
-            small = SMALL if command.startswith("optimize") else ""
+            is_pool = command.startswith("optimize best-of-n")
+            small = SMALL_POOL if is_pool else SMALL if command.startswith("optimize") else ""
             done = CliRunner().invoke(app, shlex.split(f"{local} {small}"))
             problem = done.exception if done.exit_code != 1 or done.exception else None
             assert done.exit_code == 0, f"{name}:{block.line}: guerdon {command}: {done.output} {problem!r}"
@@ -144,3 +148,12 @@ def _anchors(page: Path) -> set[str]:
     """GitHub's anchors of a page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def test_the_python_reference_has_every_public_name_and_no_other():
+    def listed(page):
+        return re.findall(r"^::: (\S+)", (ROOT / "docs/reference" / page).read_text("utf-8"), re.MULTILINE)
+
+    assert listed("contracts.md") == ["guerdon.contracts"], "all of them, on a page of their own"
+    public = set(guerdon.__all__) - {"__version__", *guerdon.contracts.__all__}
+    assert sorted(name.rpartition(".")[2] for name in listed("api.md")) == sorted(public)

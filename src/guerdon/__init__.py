@@ -12,6 +12,8 @@ __version__ = "0.2.0.dev0"
 
 _NAMES = {
     "guerdon.api.data": (
+        "ComparisonFiles",
+        "Fixed",
         "aggregate",
         "check",
         "fix",
@@ -20,8 +22,14 @@ _NAMES = {
         "split",
         "write",
     ),
-    "guerdon.api.conversion": ("convert",),
-    "guerdon.api.selection": ("select",),
+    "guerdon.api.conversion": (
+        "Conversion",
+        "convert",
+    ),
+    "guerdon.api.selection": (
+        "Selection",
+        "select",
+    ),
     "guerdon.api.store": (
         "add_to_store",
         "create_store",
@@ -51,7 +59,10 @@ _NAMES = {
         "load",
         "save",
     ),
-    "guerdon.api.scoring": ("score",),
+    "guerdon.api.scoring": (
+        "score",
+        "score_file",
+    ),
     "guerdon.api.optimization": (
         "best_of_n",
         "load_policy",
@@ -93,15 +104,15 @@ if TYPE_CHECKING:
     from guerdon.api.auditing import audit, compare, compare_many, read_scores
     from guerdon.api.benchmarks import benchmark
     from guerdon.api.calibration import calibrate
-    from guerdon.api.conversion import convert
-    from guerdon.api.data import aggregate, check, fix, inspect, read, split, write
+    from guerdon.api.conversion import Conversion, convert
+    from guerdon.api.data import ComparisonFiles, Fixed, aggregate, check, fix, inspect, read, split, write
     from guerdon.api.ensembles import ensemble, train_ensemble, warm
     from guerdon.api.optimization import best_of_n, load_policy, optimize, sample
     from guerdon.api.overoptimization import measure_overoptimization
     from guerdon.api.pipeline import quickstart
     from guerdon.api.saved_models import doctor, load, save
-    from guerdon.api.scoring import score
-    from guerdon.api.selection import select
+    from guerdon.api.scoring import score, score_file
+    from guerdon.api.selection import Selection, select
     from guerdon.api.store import (
         add_to_store,
         create_store,

@@ -110,6 +110,7 @@ def ppo(*more: str, verb: str = "ppo", prompts: str = "good", rule: bool = True)
     given = ("--policy", "{desk}/tiny") if "--policy" not in more else ()
     given += ("--reward", "{desk}/rule.py:length") if rule and "--reward" not in more else ()
     sizes = ("optimize.updates=1", "optimize.max_tokens=2", "optimize.check_every=0")
+    sizes = ("best_of_n.max_tokens=2",) if verb == "best-of-n" else sizes
     own = tuple(word for word in sizes if word.partition("=")[0] not in {w.partition("=")[0] for w in more})
     return ("optimize", verb, "--prompts", f"{{desk}}/{prompts}.jsonl", *given, *OUT, *own, *more)
 
@@ -175,7 +176,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (on_model("calibrate", "ties"), "comparisons must have a preferred response, got 40 pairs that are all ties. Add"),
         (train("same"), "as the model sees them, got 40 of 40 comparisons with identical responses"),
         (on_model("calibrate", "same"), "margins must differ from 0, got 40 margins that are all 0. Train"),
-        (train("long"), "model.max_length=512: comparisons must not be longer, got 1 of 41 that are (longest 607 tokens; first "),
+        (train("long"), "model.max_length=512: comparisons must not be longer, got 1 of 41 that is (longest 607 tokens; first "),
         (on_model("calibrate", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
         (on_model("audit", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
         (on_model("score", "long"), "model.max_length=512: 2 of 82 texts are longer (longest 607 tokens)"),
@@ -273,7 +274,7 @@ def test_a_mistake_is_one_line_with_its_place_and_advice(desk, tmp_path, words, 
     [
         ("missing", "missing.jsonl: no such file"),
         ("empty", "empty.jsonl: holds no rows"),
-        ("words", "words.jsonl: at least one row must be a comparison, got 1 rows that are not. See"),
+        ("words", "words.jsonl: at least one row must be a comparison, got 1 row that is not. See"),
         (
             "one",
             "one.jsonl: at least 20 prompt groups are needed to leave some for the audit, got 1 in 1 comparisons. Give",

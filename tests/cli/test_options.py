@@ -77,18 +77,100 @@ def test_ppo_rloo_and_grpo_take_the_same_options():
     assert ["--gold"] in [opts for opts, *_ in options[0]]
 
 
-def test_overrides_win_over_flags_flags_over_the_file_and_the_file_over_the_recipe(tmp_path):
+def test_overrides_and_flags_win_over_the_file_and_the_file_over_the_recipe(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("train:\n  lr: 2.0e-5\n  epochs: 3\nmodel:\n  base: file\n")
-    config = settings_from(path, "quickstart", ["train.lr=1e-5"], model={"base": "flag"})
+    stages = ["train", "model"]
+    config = settings_from(path, "quickstart", ["train.lr=1e-5"], reads=stages, model={"base": "flag"})
     assert (config.train.lr, config.train.epochs, config.model.base) == (1e-5, 3, "flag")
-    recipe = settings_from(None, "quickstart", None)
-    assert settings_from(path, "quickstart", None).train.batch_size == recipe.train.batch_size
+    recipe = settings_from(None, "quickstart", None, reads=stages)
+    assert settings_from(path, "quickstart", None, reads=stages).train.batch_size == recipe.train.batch_size
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
     with pytest.raises(GuerdonError, match=r"--recipe must be one of starter, .*, got smal\. Choose one of these\."):
-        settings_from(None, "smal", None)
+        settings_from(None, "smal", None, reads=["train"])
+
+
+MODEL_AND_DATA = ("none", "--data", "none.jsonl")
+POLICY_RUN = ("--reward", "none", "--prompts", "none.jsonl", "--out", "run")
+READS = {  # what each command reads, and a command line without its inputs: options are looked at first
+    "import": ("imports", ("none.jsonl", "--out", "all.jsonl")),
+    "check": ("imports, check or model", ("none.jsonl",)),
+    "inspect": ("imports, check, inspect or model", ("none.jsonl",)),
+    "split": ("imports or split", ("none.jsonl", "--out", "parts")),
+    "convert": ("imports or export", ("none.jsonl", "all.jsonl")),
+    "aggregate": ("imports or aggregate", ("none.jsonl", "--out", "labels.jsonl")),
+    "select": ("imports, select or model", ("none.jsonl", "--out", "picks.jsonl")),
+    "store import": ("imports", ("none.db", "none.jsonl")),
+    "train": ("imports, model or train", ("--data", "none.jsonl", "--out", "run")),
+    "calibrate": ("imports, model or calibrate", MODEL_AND_DATA),
+    "uncertainty": ("imports, model or uncertainty", (*MODEL_AND_DATA, "--held-out", "none.jsonl")),
+    "audit": ("imports, model or audit", MODEL_AND_DATA),
+    "compare": ("imports, model or audit", MODEL_AND_DATA),
+    "benchmark": ("model or benchmark", MODEL_AND_DATA),
+    "score": ("imports, model or score", (*MODEL_AND_DATA, "--out", "scores.jsonl")),
+    "ensemble": ("imports or audit", ("none", "other", "--out", "both")),
+    "doctor": ("model", ("none",)),
+    "sample": ("policy or best_of_n", ("--prompt", "Hi")),
+    "optimize best-of-n": ("policy or best_of_n", (*POLICY_RUN[:-1], "pool.jsonl")),
+    "optimize grpo": ("policy or optimize", POLICY_RUN),
+    "audit tax": ("tax or policy", ("none",)),
+    "audit overoptimization": ("best_of_n", ("none",)),
+    "quickstart": ("imports, check, split, model, train, calibrate, audit or quickstart", ("--out", "run")),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_an_option_that_a_command_does_not_read_is_refused_with_those_that_it_reads(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stages, words = READS[name]
+    foreign = "select.num=4" if "select" not in stages else "tax.seed=4"
+    ran = guerdon(*name.split(), *words, foreign)
+    claim = f"override must be an option of {stages}, which this command reads, got '{foreign}'. Leave it out."
+    assert (ran.code, ran.err) == (2, f"error: {claim}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_that_takes_options_of_stages_is_looked_at():
+    takes = {
+        name
+        for name, command in get_command(guerdon_app).commands.items()
+        if any(parameter.name in ("config", "overrides") for parameter in command.params)
+    }
+    assert takes == {*READS, "optimize ppo", "optimize rloo"}
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("inspect", "none.jsonl", "inspect.sample=9"), "--html"),
+        (("check", "none.jsonl", "model.max_length=9"), "--model"),
+        (("select", "none.jsonl", "--out", "picks.jsonl", "model.max_length=9"), "--model"),
+        (("audit", "--from", "none.jsonl", "model.max_length=9"), "MODEL"),
+        (("score", "none", "--prompt", "a", "--response", "b", "imports.strict=true"), "--data"),
+    ],
+)
+def test_an_option_that_needs_another_one_is_refused_without_it(words, option, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = guerdon(*words)
+    assert ran.code == 2
+    assert f"error: {words[-1]} must come with {option}, got it without. Give {option}, or leave" in ran.err
+
+
+def test_an_option_and_an_override_that_contradict_each_other_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("select", "none.jsonl", "--out", "picks.jsonl", "--num", 3)
+    ran = guerdon(*words, "select.num=4")
+    claim = "select.num must have one value, got 3 by its own option and 4 as an override. Leave one of them out."
+    assert (ran.code, ran.err) == (2, f"error: {claim}\n")
+    assert "none.jsonl" in guerdon(*words, "select.num=3").err  # the same value twice is no contradiction
+
+
+def test_judgments_that_a_command_reads_one_by_one_are_joined_if_an_override_says_so(tmp_path):
+    write(tmp_path / "rows.jsonl", liked(4))
+    words = ("aggregate", tmp_path / "rows.jsonl", "--out", tmp_path / "labels.jsonl")
+    assert guerdon(*words, "imports.judgments=together").code == 0
 
 
 def test_a_conflict_matters_only_to_a_command_that_runs_its_stage(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,21 @@ def check(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """What `fix` did.
+
+    report: on the files as they were. kept, dropped, merged: how many rows. remaining_errors: titles of errors that no row's
+    change repairs.
+    """
+
+    report: Report
+    kept: int
+    dropped: int
+    merged: int
+    remaining_errors: tuple[str, ...] = ()
+
+
 def fix(
     sources: Sequence[str | Path],
     out: str | Path,
@@ -98,11 +114,10 @@ def fix(
     evaluations: Mapping[str, Sequence[Prompt]] | None = None,
     tokens: Any = None,
     **options: Any,
-) -> tuple[Report, dict[str, int], list[str]]:
+) -> Fixed:
     """Write the comparisons of files without their faults to `out`, and what was done to which row to `fixes_path(out)`.
 
-    Returns the report of the files as they are, how many rows were kept, merged and dropped, and the titles of errors that no
-    row's change repairs. Keywords are CheckOptions; the others are as in `check`.
+    Keywords are CheckOptions; the others are as in `check`.
     """
     from guerdon.data.checks.contract import Data
     from guerdon.data.files import Rejects, count_rejects, import_files
@@ -119,7 +134,8 @@ def fix(
 
     data = Data(make(CheckOptions, options), tokens, rejects, tuple(against or ()), evaluations)
     fixer = Fixer(read_rows, data, against)
-    return fixer.report, writers.write_fixed(out, fixer.rows()), fixer.remaining_errors
+    counts = writers.write_fixed(out, fixer.rows())
+    return Fixed(fixer.report, **counts, remaining_errors=tuple(fixer.remaining_errors))
 
 
 class ComparisonFiles:

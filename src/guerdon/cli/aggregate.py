@@ -13,16 +13,17 @@ import typer
 from guerdon.cli.app import app
 from guerdon.cli.destinations import FILE
 from guerdon.cli.options import (
-    ANY_FORMAT,
     AsJson,
     ConfigFile,
     RowOptions,
+    data_argument,
     given_options,
     settings_from,
     split_words,
     with_option_groups,
 )
 from guerdon.cli.output import note, print_json, print_report, show
+from guerdon.errors import counted
 
 if TYPE_CHECKING:
     from guerdon.contracts import Estimate
@@ -36,10 +37,7 @@ MOST_ROWS = 12  # annotators, and pairs of annotators, on a terminal; --annotato
 def aggregate(
     data: Annotated[
         list[str],
-        typer.Argument(
-            metavar="DATA...",
-            help=f"Judgments, {ANY_FORMAT}; then any options such as aggregate.weight=n_eff.",
-        ),
+        data_argument("Judgments,", "aggregate.weight=n_eff"),
     ],
     rows: RowOptions,
     out: Annotated[
@@ -76,7 +74,13 @@ def aggregate(
 
     files, overrides = split_words(data)
     settings = settings_from(
-        config, None, overrides, imports={"judgments": "each", **rows.given()}, aggregate=given_options(method=method)
+        config,
+        None,
+        overrides,
+        reads=["imports", "aggregate"],
+        presets={"imports": {"judgments": "each"}},
+        imports=rows.given(),
+        aggregate=given_options(method=method),
     )
     judgments = ComparisonFiles(files, settings.imports)
     with _outputs(out, annotators, html) as write:
@@ -137,7 +141,7 @@ def print_annotators(result: Aggregation) -> None:
 
 def print_written(labels: int, out: Path, annotators: Path | None, html: Path | None) -> None:
     """Print what was written, on stderr."""
-    note(f"{labels:,} label{'s' if labels != 1 else ''} in {out}")
+    note(f"{counted(labels, 'label')} in {out}")
     for name, path in (("annotators", annotators), ("report", html)):
         if path is not None:
             note(f"{name} in {path}")

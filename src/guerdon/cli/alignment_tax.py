@@ -56,7 +56,7 @@ def tax(
     """
     from guerdon.api import alignment_tax, auditing
 
-    settings = settings_from(config, None, overrides, tax=given_options(lm_eval=lm_eval))
+    settings = settings_from(config, None, overrides, reads=["tax", "policy"], tax=given_options(lm_eval=lm_eval))
     report = alignment_tax.measure_alignment_tax(
         place, reference=reference, also=also or (), texts=texts, out=out, config=settings
     )

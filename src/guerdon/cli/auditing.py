@@ -83,7 +83,14 @@ def audit(
     from guerdon.contracts import GuerdonError
 
     model, overrides = model_and_overrides(model, overrides)
-    settings = settings_from(config, None, overrides, imports=rows.given())
+    settings = settings_from(
+        config,
+        None,
+        overrides,
+        reads=["imports", "model", "audit"],
+        needs={"model": ("MODEL", model)},
+        imports=rows.given(),
+    )
     rules = parse_rules(fail_on or (), names_of_audit(is_pushed=pushed is not None), has_gate=True)
     if (model is None) == (scores is None) or (model is not None and not data):
         given = [name for name, value in (("MODEL", model), ("--data", data), ("--from", scores)) if value]
@@ -156,7 +163,7 @@ def compare(
     from guerdon.contracts import GuerdonError
 
     names, overrides = split_words(names)
-    settings = settings_from(config, None, overrides, imports=rows.given())
+    settings = settings_from(config, None, overrides, reads=["imports", "model", "audit"], imports=rows.given())
     if len(names) < 2:
         raise GuerdonError(f"compare: MODEL must be two or more, got {len(names)}. Name the model to compare with.")
     rules = parse_rules(fail_on or (), names_of_comparison(len(names)), has_gate=False)

@@ -69,7 +69,7 @@ def benchmark(
     from guerdon.contracts import GuerdonError
 
     model, overrides = model_and_overrides(model, overrides)
-    settings = settings_from(config, None, overrides)
+    settings = settings_from(config, None, overrides, reads=["model", "benchmark"], needs={"model": ("MODEL", model)})
     if not data or (model is None) == (not scores):
         given = [name for name, value in (("MODEL", model), ("--data", data), ("--scores", scores)) if value]
         raise GuerdonError(

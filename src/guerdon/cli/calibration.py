@@ -68,7 +68,14 @@ def calibrate(
     from guerdon.io import readers
 
     model, overrides = model_and_overrides(model, overrides)
-    settings = settings_from(config, None, overrides, imports=rows.given())
+    settings = settings_from(
+        config,
+        None,
+        overrides,
+        reads=["imports", "model", "calibrate"],
+        needs={"model": ("MODEL", model)},
+        imports=rows.given(),
+    )
     if scores is not None and not (model or out or reference):
         held_out, recorded = auditing.read_scores(scores, data or (), **settings.imports.model_dump())
         print_report(calibration.calibrate(recorded, held_out, **settings.calibrate.model_dump())[1], json)
@@ -120,7 +127,7 @@ def uncertainty(
     from guerdon.api import saved_models, uncertainty
     from guerdon.api.data import stream_comparisons
 
-    settings = settings_from(config, None, overrides, imports=rows.given())
+    settings = settings_from(config, None, overrides, reads=["imports", "model", "uncertainty"], imports=rows.given())
     _check_destination(model, out)
     loaded = saved_models.load(model, with_uncertainty=False, **saved_model_options(settings, overrides))
     measured = uncertainty.measure_uncertainty(

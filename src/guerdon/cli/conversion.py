@@ -10,10 +10,10 @@ import typer
 from guerdon.cli.app import app
 from guerdon.cli.destinations import Destination
 from guerdon.cli.options import (
-    ANY_FORMAT,
     AsJson,
     ConfigFile,
     RowOptions,
+    data_argument,
     given_options,
     settings_from,
     split_words,
@@ -38,7 +38,7 @@ class _OutputLast(typer.core.TyperCommand):
 @app.command(cls=_OutputLast)
 @with_option_groups
 def convert(
-    sources: Annotated[list[str], typer.Argument(metavar="IN...", help=f"Comparisons {ANY_FORMAT}.")],
+    sources: Annotated[list[str], data_argument("Comparisons", "export.ties=soft", "IN...")],
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="Where the rows go: .jsonl, .jsonl.gz or .parquet."), CONVERTED
     ],
@@ -83,7 +83,7 @@ def convert(
     given = given_options(
         format=to, ties=ties, pairs=pairs, margin_scale=margin_scale, extras=False if no_extras else None
     )
-    settings = settings_from(config, None, overrides, imports=rows.given(), export=given)
+    settings = settings_from(config, None, overrides, reads=["imports", "export"], imports=rows.given(), export=given)
     rejects, rejected_file = Rejects(), writers.rejected_path(out)
     aside = None if settings.imports.strict else rejected_file
     done = convert_rows(import_files(files, settings.imports, note), out, settings.export, aside, rejects)

@@ -10,10 +10,10 @@ import typer
 from guerdon.cli.app import app
 from guerdon.cli.destinations import Destination
 from guerdon.cli.options import (
-    ANY_FORMAT,
     AsJson,
     ConfigFile,
     RowOptions,
+    data_argument,
     given_options,
     settings_from,
     split_words,
@@ -55,7 +55,7 @@ def import_(
     from guerdon.io import writers
 
     files, overrides = split_words(sources)
-    settings = settings_from(config, None, overrides, imports=rows.given())
+    settings = settings_from(config, None, overrides, reads=["imports"], imports=rows.given())
     rejected_file, rejects = writers.rejected_path(out), Rejects()
     usable = writers.set_aside(count_rejects(import_files(files, settings.imports, note), rejects), rejected_file)
     advice = f" Read the reasons in {rejected_file}."
@@ -69,10 +69,7 @@ def import_(
 def check(
     data: Annotated[
         list[str],
-        typer.Argument(
-            metavar="DATA...",
-            help=f"Comparisons to check, {ANY_FORMAT}; then any options such as check.max_examples=9.",
-        ),
+        data_argument("Comparisons to check,", "check.max_examples=9"),
     ],
     rows: RowOptions,
     against: Annotated[
@@ -117,7 +114,15 @@ def check(
     from guerdon.io.readers import read_prompts
 
     files, overrides = split_words(data)
-    settings = settings_from(config, None, overrides, model=given_options(base=model), imports=rows.given())
+    settings = settings_from(
+        config,
+        None,
+        overrides,
+        reads=["imports", "check", "model"],
+        needs={"model": ("--model", model)},
+        model=given_options(base=model),
+        imports=rows.given(),
+    )
     given: dict[str, Any] = {
         "against": {name: api.stream_comparisons([name], settings.imports) for name in against or []},
         "evaluations": {name: read_prompts(name) for name in benchmark or []},
@@ -130,12 +135,12 @@ def check(
         print_report(report, json)
         exit_on_errors(report)
         return
-    report, counts, remaining = api.fix(files, fix, settings.imports, **given)
-    print_report(report, json)
-    number = ", ".join(f"{count:,} {action}" for action, count in counts.items())
-    note(f"rows: {number}. {fix} is the result; {writers.fixes_path(fix)} says what was done.")
-    if remaining:
-        note(f"not repaired: {', '.join(remaining)}")
+    fixed = api.fix(files, fix, settings.imports, **given)
+    print_report(fixed.report, json)
+    counts = f"{fixed.kept:,} kept, {fixed.dropped:,} dropped, {fixed.merged:,} merged"
+    note(f"rows: {counts}. {fix} is the result; {writers.fixes_path(fix)} says what was done.")
+    if fixed.remaining_errors:
+        note(f"not repaired: {', '.join(fixed.remaining_errors)}")
         raise typer.Exit(1)
 
 
@@ -144,9 +149,7 @@ def check(
 def split(
     data: Annotated[
         list[str],
-        typer.Argument(
-            metavar="DATA...", help=f"Comparisons to split, {ANY_FORMAT}; then any options such as split.train=0.7."
-        ),
+        data_argument("Comparisons to split,", "split.train=0.7"),
     ],
     rows: RowOptions,
     out: Annotated[
@@ -167,7 +170,7 @@ def split(
     from guerdon.io import writers
 
     files, overrides = split_words(data)
-    settings = settings_from(config, None, overrides, imports=rows.given())
+    settings = settings_from(config, None, overrides, reads=["imports", "split"], imports=rows.given())
     comparisons = ComparisonFiles(files, settings.imports)
     counts = writers.write_parts(out, split_comparisons(comparisons, settings.split, note), PARTS)
     if comparisons.rejects.count:

@@ -67,11 +67,8 @@ def ensemble(
     from guerdon.contracts import GuerdonError
 
     members, overrides = split_words(models)
-    settings = settings_from(config, None, overrides, imports=rows.given())
-    if ignored := [word for word in overrides if not word.startswith(("audit.", "imports."))]:
-        raise GuerdonError(
-            f"ensemble: options must be audit.* or imports.*, got {ignored[0]}. Leave it out: members load as they were saved."
-        )
+    reads = ["imports"] if average else ["imports", "audit"]
+    settings = settings_from(config, None, overrides, reads=reads, imports=rows.given())
     held_out = list(stream_comparisons(data, settings.imports)) if data else []
     audit_options = settings.audit.model_dump()
     if not average:

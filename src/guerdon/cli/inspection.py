@@ -10,10 +10,10 @@ import typer
 from guerdon.cli.app import app
 from guerdon.cli.destinations import FILE
 from guerdon.cli.options import (
-    ANY_FORMAT,
     AsJson,
     ConfigFile,
     RowOptions,
+    data_argument,
     given_options,
     settings_from,
     split_words,
@@ -28,10 +28,7 @@ from guerdon.errors import visible
 def inspect(
     data: Annotated[
         list[str],
-        typer.Argument(
-            metavar="DATA...",
-            help=f"Comparisons to look at, {ANY_FORMAT}; then any options such as inspect.sample=500.",
-        ),
+        data_argument("Comparisons to look at,", "inspect.sample=500"),
     ],
     rows: RowOptions,
     html: Annotated[
@@ -59,7 +56,15 @@ def inspect(
     from guerdon.api.data import inspect as inspect_comparisons
 
     files, overrides = split_words(data)
-    settings = settings_from(config, None, overrides, model=given_options(base=model), imports=rows.given())
+    settings = settings_from(
+        config,
+        None,
+        overrides,
+        reads=["imports", "check", "inspect", "model"],
+        needs={"model": ("--model", model), "inspect": ("--html", html)},
+        model=given_options(base=model),
+        imports=rows.given(),
+    )
     report = inspect_comparisons(
         ComparisonFiles(files, settings.imports),
         html,

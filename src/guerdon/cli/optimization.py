@@ -127,7 +127,12 @@ def best_of_n(
     from guerdon.optimization import read_pool, to_comparisons, to_sft_rows
 
     settings = settings_from(
-        config, None, overrides, best_of_n=given_options(n=n), policy=given_options(base=task.policy)
+        config,
+        None,
+        overrides,
+        reads=["policy", "best_of_n"],
+        best_of_n=given_options(n=n),
+        policy=given_options(base=task.policy),
     )
     result = optimization.best_of_n(
         optimization.load_policy(**settings.policy.model_dump(exclude_unset=True)),
@@ -202,6 +207,7 @@ def _train_policy(baseline: str, run: TrainingRun) -> None:
         run.config,
         None,
         run.overrides,
+        reads=["policy", "optimize"],
         runs=["policy", "optimize"],
         optimize={"baseline": baseline},
         policy=given_options(base=run.policy),

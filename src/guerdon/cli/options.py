@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -36,6 +36,12 @@ RecipeName = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 ANY_FORMAT = "in any known format: .jsonl, .json, .csv, .tsv, .parquet, also compressed, or a hub name"
+
+
+def data_argument(what: str, option: str, metavar: str = "DATA...") -> Any:
+    """An argument of one or more sources of comparisons, among which options of stages may stand, such as `option`."""
+    return typer.Argument(metavar=metavar, help=f"{what} {ANY_FORMAT}; then any options such as {option}.")
+
 
 Data = Annotated[list[str], typer.Option("--data", help=f"Comparisons {ANY_FORMAT}; repeatable.")]
 
@@ -184,12 +190,18 @@ def settings_from(
     recipe: str | None,
     overrides: list[str] | None,
     *,
+    reads: Sequence[str],
+    needs: Mapping[str, tuple[str, object]] | None = None,
+    presets: dict[str, Any] | None = None,
     runs: Sequence[str] = (),
     **flags: dict[str, Any],
 ) -> Config:
-    """Defaults, then the recipe, then the file, then the flags of each stage, then dotted overrides.
+    """Defaults, then the recipe, the file, the command's presets, the flags of each stage, and dotted overrides.
 
-    runs: stages whose conflicts are refused now, because the command would read data or load a model before it runs them.
+    reads: the stages whose options the command follows; an override of another one is refused, as is one that contradicts a
+    flag. A file may hold the options of all stages, as a run's config.yaml does. needs: of these stages, those that are
+    followed only with an option of the command: its name and what was given for it. runs: stages whose conflicts are refused
+    now, because the command would read data or load a model before it runs them.
     """
     from guerdon.config import build
     from guerdon.contracts import GuerdonError
@@ -200,10 +212,48 @@ def settings_from(
         raise GuerdonError(f"--recipe must be one of {', '.join(RECIPES)}, got {recipe}. Choose one of these.")
     layers = [RECIPES[recipe]()] if recipe else []
     layers += [readers.read_config(path)] if path else []
-    layers += [{stage: options for stage, options in flags.items() if options}]
+    layers += [presets or {}, {stage: options for stage, options in flags.items() if options}]
+    _refuse_idle_overrides(overrides or [], reads, needs or {})
     settings = build(*layers, overrides=overrides or [], runs=runs)
+    _refuse_contradictions(flags, settings)
     refuse_options_that_are_outputs(settings)
     return settings
+
+
+def _refuse_idle_overrides(
+    overrides: Sequence[str], reads: Sequence[str], needs: Mapping[str, tuple[str, object]]
+) -> None:
+    """Raise GuerdonError for an override that the command would ignore; unknown ones are left to `build`."""
+    from guerdon.config import Config
+    from guerdon.contracts import GuerdonError
+    from guerdon.errors import field_error
+
+    for override in overrides:
+        stage = override.partition(".")[0]
+        if stage in Config.model_fields and stage not in reads:
+            *others, last = reads
+            names = f"{', '.join(others)} or {last}" if others else last
+            raise field_error("override", f"an option of {names}, which this command reads", override, "Leave it out.")
+        option, given = needs.get(stage, ("", True))
+        if not given:
+            raise GuerdonError(
+                f"{override} must come with {option}, got it without. Give {option}, or leave {stage}.* out."
+            )
+
+
+def _refuse_contradictions(flags: Mapping[str, Mapping[str, Any]], settings: Config) -> None:
+    """Raise GuerdonError where an option and an override set one key to different values."""
+    from guerdon.contracts import GuerdonError
+    from guerdon.errors import show_value
+
+    for stage, options in flags.items():
+        for name, value in options.items():
+            other = getattr(getattr(settings, stage), name)
+            if other != value:
+                raise GuerdonError(
+                    f"{stage}.{name} must have one value, got {show_value(value)} by its own option and {show_value(other)} as "
+                    "an override. Leave one of them out."
+                )
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:

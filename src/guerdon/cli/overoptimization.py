@@ -36,7 +36,7 @@ def measure_overoptimization(
     """
     from guerdon.api import auditing, overoptimization
 
-    settings = settings_from(config, None, overrides)
+    settings = settings_from(config, None, overrides, reads=["best_of_n"])
     report = overoptimization.measure_overoptimization(
         place, pool=pool, **settings.best_of_n.model_dump(exclude_unset=True)
     )

@@ -13,6 +13,7 @@ from guerdon.cli.options import AsJson, ConfigFile, Overrides, RowOptions, setti
 from guerdon.cli.output import note, print_page_path, print_report, show
 from guerdon.errors import visible
 
+STAGES = ["imports", "check", "split", "model", "train", "calibrate", "audit", "quickstart"]
 QUICKSTART_FOLDER = Destination(
     "folder",
     (*RUN_FOLDER.names, "train.jsonl", "calibrate.jsonl", "audit.jsonl", "rejected.jsonl"),
@@ -51,7 +52,7 @@ def quickstart(
     """
     from guerdon.api.pipeline import quickstart as run
 
-    settings = settings_from(config, "quickstart", overrides, imports=rows.given())
+    settings = settings_from(config, "quickstart", overrides, reads=STAGES, imports=rows.given())
     report = run(out, data=data, config=settings, log=note)
     if json:
         print_report(report, json)

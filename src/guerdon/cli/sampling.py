@@ -46,7 +46,13 @@ def sample(
     from guerdon.io import readers
 
     settings = settings_from(
-        config, None, overrides, runs=["policy"], best_of_n=given_options(n=n), policy=given_options(base=policy)
+        config,
+        None,
+        overrides,
+        reads=["policy", "best_of_n"],
+        runs=["policy"],
+        best_of_n=given_options(n=n),
+        policy=given_options(base=policy),
     )
     options = settings.best_of_n
     is_file, is_text = prompts is not None and out is not None, prompts is None and out is None

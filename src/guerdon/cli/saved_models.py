@@ -37,7 +37,7 @@ def doctor(
     """
     from guerdon.api import saved_models
 
-    settings = settings_from(config, None, overrides)
+    settings = settings_from(config, None, overrides, reads=["model"], needs={"model": ("--repair", repair)})
     if repair:
         saved_models.repair(folder, repair, **saved_model_options(settings, overrides))
         folder = repair

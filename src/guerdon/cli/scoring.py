@@ -69,7 +69,15 @@ def score(
     from guerdon.contracts import GuerdonError
     from guerdon.scoring.bulk_scorer import BulkScorer
 
-    settings = settings_from(config, None, overrides, score=given_options(workers=workers), imports=rows.given())
+    settings = settings_from(
+        config,
+        None,
+        overrides,
+        reads=["imports", "model", "score"],
+        needs={"imports": ("--data", data)},
+        score=given_options(workers=workers),
+        imports=rows.given(),
+    )
     is_file = bool(data) and out is not None and prompt is None and not response
     is_text = not data and prompt is not None and response and out is None and workers is None
     if not (is_file or is_text):

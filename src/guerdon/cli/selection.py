@@ -86,7 +86,15 @@ def select(
 
     files, overrides = split_words(pairs)
     given = given_options(num=num, strategy=strategy, test_share=test_share, seed=seed)
-    settings = settings_from(config, None, overrides, select=given, imports=rows.given())
+    settings = settings_from(
+        config,
+        None,
+        overrides,
+        reads=["imports", "select", "model"],
+        needs={"model": ("--model", model)},
+        select=given,
+        imports=rows.given(),
+    )
     writers.require_jsonl_ending(out)
     refuse_idle_model(settings.select, model)
     loaded = None

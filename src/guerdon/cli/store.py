@@ -11,10 +11,10 @@ from guerdon.cli import stopping
 from guerdon.cli.app import app
 from guerdon.cli.destinations import Destination
 from guerdon.cli.options import (
-    ANY_FORMAT,
     AsJson,
     ConfigFile,
     RowOptions,
+    data_argument,
     settings_from,
     split_words,
     with_option_groups,
@@ -46,9 +46,7 @@ def store_import(
     store: Store,
     sources: Annotated[
         list[str],
-        typer.Argument(
-            metavar="SOURCE...", help=f"Judgments {ANY_FORMAT}; then any options such as imports.source=team."
-        ),
+        data_argument("Judgments", "imports.source=team", "SOURCE..."),
     ],
     rows: RowOptions,
     kind: Annotated[
@@ -85,7 +83,9 @@ def store_import(
 
     stopping.set_resumable(True)  # what is stored already is not stored again
     files, overrides = split_words(sources)
-    settings = settings_from(config, None, overrides, imports={"judgments": "each", **rows.given()})
+    settings = settings_from(
+        config, None, overrides, reads=["imports"], presets={"imports": {"judgments": "each"}}, imports=rows.given()
+    )
     whole = prefs_files(files)
     facts: dict[str, int] = import_prefs(store, whole) if whole else {}
     rejects = Rejects()

@@ -63,7 +63,14 @@ def train(
     from guerdon.api import training
     from guerdon.api.data import stream_comparisons
 
-    settings = settings_from(config, recipe, overrides, model=given_options(base=base), imports=rows.given())
+    settings = settings_from(
+        config,
+        recipe,
+        overrides,
+        reads=["imports", "model", "train"],
+        model=given_options(base=base),
+        imports=rows.given(),
+    )
     training.refuse_conflicts(settings)  # before reading the data
     comparisons = list(stream_comparisons(data, settings.imports))
     held_out_comparisons = list(stream_comparisons(held_out, settings.imports)) if held_out else []

@@ -15,6 +15,8 @@ from importlib import resources
 from typing import Any, Final
 
 from guerdon.contracts import Comparison, Response
+from guerdon.errors import counted, verb
+from guerdon.io.labels import label_of, label_of_response
 from guerdon.reporting.words import prompt_turns, response_text
 
 __all__ = ["Sample", "browser_view", "script_policy"]
@@ -42,10 +44,9 @@ def browser_view(sample: Sample) -> dict[str, Any]:
     from markupsafe import Markup
 
     rows, num_shown = _data(sample)
-    left_out = f" {len(sample) - num_shown:,} more are left out of this page." if num_shown < len(sample) else ""
-    caption = (
-        f"{num_shown:,} comparison{'s' if num_shown != 1 else ''}: a random sample, after those that findings name."
-    )
+    more = len(sample) - num_shown
+    left_out = f" {more:,} more {verb(more, 'are')} left out of this page." if more else ""
+    caption = f"{counted(num_shown, 'comparison')}: a random sample, after those that findings name."
     return {
         "rows": Markup(rows),
         "script": Markup(_asset("browser.js")),
@@ -95,7 +96,7 @@ def _row(comparison: Comparison, findings: Sequence[str], length: int) -> dict[s
     best = [rank == 0 for rank in ranks] if len(set(ranks)) > 1 else [False] * len(ranks)
     return {
         "place": (comparison.prompt.location or comparison.id)[:MAX_NAME],
-        "label": _label(comparison),
+        "label": label_of(comparison),
         "source": (comparison.source or "")[:MAX_NAME],
         "annotator": (comparison.annotator or "")[:MAX_NAME],
         "strength": "" if preference.strength is None else f"strength {preference.strength:g}",
@@ -106,7 +107,7 @@ def _row(comparison: Comparison, findings: Sequence[str], length: int) -> dict[s
         "prompt": [[role[:MAX_NAME], *_clip(text, length)] for role, text in turns[-MAX_TURNS:]],
         "left_out": max(0, len(ranks) - MAX_RESPONSES),
         "responses": [
-            _response(response, _rank(comparison, i), best[i], length)
+            _response(response, label_of_response(comparison, i), best[i], length)
             for i, response in enumerate(comparison.responses[:MAX_RESPONSES])
         ],
     }
@@ -134,29 +135,6 @@ def _ratings(ratings: Mapping[str, float]) -> Iterator[str]:
 def _clip(text: str, length: int) -> tuple[str, int]:
     """The beginning of the text, and how many characters are left out."""
     return text[:length], max(0, len(text) - length)
-
-
-def _label(comparison: Comparison) -> str:
-    q = comparison.q
-    if q is None:
-        return "tie" if len(set(comparison.ranks)) == 1 else f"ranking of {len(comparison.ranks)}"
-    if q == 0.5:
-        return "tie"
-    side = "first" if q > 0.5 else "second"
-    return f"{side} is better" if q in (0.0, 1.0) else f"probably the {side}"
-
-
-def _rank(comparison: Comparison, i: int) -> str:
-    """What is known of one response."""
-    q, rank = comparison.q, comparison.ranks[i]
-    if q is None:
-        return f"rank {rank + 1}" if rank >= 0 else "not ranked"
-    share = q if i == 0 else 1 - q
-    if share == 0.5:
-        return "tie"
-    return (
-        ("preferred" if share else "not preferred") if share in (0.0, 1.0) else f"better with probability {share:.2g}"
-    )
 
 
 def _votes(votes: tuple[int, int, int] | None) -> str:
