@@ -136,7 +136,7 @@ def test_scores_of_rewardmath_are_matched_by_problem_and_author():
         ([{"id": "a", "scores": [1, 0]}], "scores: every item must have scores, got none for 2 of 3: b, c. Score"),
         (
             [{"id": x, "scores": [1, 0]} for x in "abcd"],
-            "scores: every id must be an item's, got 1 that are not: d. Give the data",
+            "scores: every id must be an item's, got 1 that is not: d. Give the data",
         ),
         ([{"id": x, "scores": [1, 0]} for x in "aabc"], "s:2: id must be unique, got a twice. Keep one"),
         ([{"id": x, "scores": [1]} for x in "abc"], "s:1: item a: scores must be 2 numbers, one per response"),

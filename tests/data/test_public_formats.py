@@ -175,7 +175,7 @@ def test_shp_pairs_that_its_authors_left_out_are_set_aside_on_demand_with_a_reas
     assert reasons("shp", shp_pairs_per_post=1) == [
         (
             f"a:{i}",
-            "post_id must have at most 1 pairs, got a further one. Raise imports.shp_pairs_per_post to keep the row.",
+            "post_id must have at most 1 pair, got a further one. Raise imports.shp_pairs_per_post to keep the row.",
         )
         for i in (2, 3)
     ]

@@ -170,7 +170,7 @@ LONG = {"prompt": "write " * 600, "response": "good"}
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_text_that_the_model_refuses_is_reported_with_its_row(model, tmp_path, workers):
     source = write(tmp_path / "in.jsonl", [*rows(2), LONG, *rows(2)])
-    with pytest.raises(GuerdonError, match=r"in\.jsonl:3: model\.max_length=512: 1 of \d texts are longer .*=left"):
+    with pytest.raises(GuerdonError, match=r"in\.jsonl:3: model\.max_length=512: 1 of \d texts is longer .*=left"):
         scoring.score_file(BulkScorer(model), source, tmp_path / "out.jsonl", chunk=8, workers=workers)
 
 

@@ -17,9 +17,9 @@ def test_long_texts_are_refused_dropped_or_truncated_as_configured(tiny_dir, cap
     ):
         train(tiny_dir, data, model={"max_length": 40})
     assert train(tiny_dir, data, model={"max_length": 40, "truncation": "drop"}).num_dropped == 2
-    assert "2 of 16 comparisons are longer than model.max_length=40 and were dropped" in caplog.text
+    assert "dropped because they are longer than model.max_length=40: 2 of 16 comparisons" in caplog.text
     assert train(tiny_dir, data, model={"max_length": 40, "truncation": "left"}).num_dropped == 0
-    with pytest.raises(GuerdonError, match=r"needs at least one comparison, got 1, of which 1 are too long"):
+    with pytest.raises(GuerdonError, match=r"needs at least one comparison, got 1, of which 1 is too long"):
         train(tiny_dir, data[-1:], model={"max_length": 40, "truncation": "drop"})
 
 

@@ -169,7 +169,7 @@ THREE_TIED = [Comparison(as_prompt("write"), tuple(map(Response, "abc")), Prefer
     [
         ([], {}, "training needs at least one comparison, got 0, of which 0 are too long. Give"),
         (TIES, {}, "comparisons must have a preferred response, got 2 that are all ties. Add"),
-        (THREE_TIED, {"loss": "plackett_luce"}, "comparisons must have a preferred response, got 1 that are all ties. Add"),
+        (THREE_TIED, {"loss": "plackett_luce"}, "comparisons must have a preferred response, got 1 that is all ties. Add"),
         ([pair("good", "good"), *liked(3)], {}, "must differ as the model sees them, got 1 of 4 comparisons with identical responses"),
         (liked(4, k=3), {}, "train.loss=bradley_terry must have 2 responses, got 3. Use train.loss=plackett_luce"),
         (liked(4, k=3), {"loss": "rao_kupper"}, "train.loss=rao_kupper must have 2 responses, got 3"),

@@ -160,7 +160,7 @@ def optimize(
         train_prompts, held_out_prompts = _hold_out(train_prompts)
     target, judge = _reward_and_gold(reward, gold)
     if both := set(train_prompts) & set(held_out_prompts):
-        log.warning("%d held-out prompts are among the training prompts too; training leaves them out", len(both))
+        log.warning("held-out prompts among the training prompts, left out of training: %d", len(both))
         train_prompts = [prompt for prompt in train_prompts if prompt not in both]
     calibrated = _single_calibrated_model(target)
     _refuse_other_templates(policy, target)

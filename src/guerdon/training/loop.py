@@ -140,10 +140,10 @@ def _tokenize(
     held_out_table = tokenize_comparisons(model.text, held_out, options, attributes) if held_out else None
     if table.num_dropped:
         log.warning(
-            "%d of %d comparisons are longer than model.max_length=%d and were dropped",
+            "dropped because they are longer than model.max_length=%d: %d of %d comparisons",
+            model.text.max_length,
             table.num_dropped,
             len(comparisons),
-            model.text.max_length,
         )
     check_sharded_lengths(model.network, options, table, held_out_table)
     return table, held_out_table

@@ -77,7 +77,7 @@ def without_head(folder: Path) -> None:
         (without("config.json"), r"holds no config.json, so it is not a model\. Pass the folder"),
         (without("model.safetensors"), r"not a readable model: .*\. Pass a directory"),
         (without("tokenizer.json"), r"no usable tokenizer .*\. Copy the base model"),
-        (without_head, "1 weights are missing, the first score.weight: .* Run `guerdon doctor`"),
+        (without_head, "1 weight is missing, the first score.weight: .* Run `guerdon doctor`"),
         (with_text("model.safetensors", "half"), r"model\.safetensors: not readable .*\. Copy the file again"),
         (with_text("config.json", "{"), r"config\.json: not valid JSON .*\. Restore it"),
         (with_key("config.json", model_type="no_such_type"), r"not a readable model: .*\. Pass a directory"),

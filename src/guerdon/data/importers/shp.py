@@ -9,7 +9,7 @@ from guerdon.contracts import Comparison, GuerdonError, Response
 from guerdon.data.importers.columns import Row, required, to_comparison, to_prompt
 from guerdon.data.importers.pairs import two_responses
 from guerdon.data.importers.reading import Reading
-from guerdon.errors import field_error
+from guerdon.errors import counted, field_error
 from guerdon.io.fields import as_name, as_text, is_absent, to_number
 
 NAMES = ("human_ref_A", "human_ref_B")
@@ -61,6 +61,6 @@ def _refuse_unwanted(row: Row, ratio: float | None, reading: Reading) -> None:
         post = as_name(required(row, "post_id"), "post_id")
         if reading.seen[post] >= most:
             raise GuerdonError(
-                f"post_id must have at most {most} pairs, got a further one. Raise imports.shp_pairs_per_post to keep the row."
+                f"post_id must have at most {counted(most, 'pair')}, got a further one. Raise imports.shp_pairs_per_post to keep the row."
             )
         reading.seen[post] += 1
