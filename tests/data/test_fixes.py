@@ -20,11 +20,12 @@ def fixed(tmp_path, rows, **more):
     """The comparisons that are left, and what was done, by check and action."""
     write_comparisons(tmp_path / "in.jsonl", rows)
     out = tmp_path / "out.jsonl"
-    _, counts, remaining = fix([tmp_path / "in.jsonl"], out, ImportOptions(), **CHECKED, **more)
+    result = fix([tmp_path / "in.jsonl"], out, ImportOptions(), **CHECKED, **more)
     log = [json.loads(line) for line in fixes_path(out).read_text().splitlines()]
-    assert counts["kept"] == len(read(out))
-    assert counts["kept"] + counts["dropped"] + sum("into" in entry.get("detail", "") for entry in log) == len(rows)
-    return read(out), [(entry["row"].rpartition(":")[2], entry["check"], entry["action"]) for entry in log], remaining
+    assert result.kept == len(read(out))
+    assert result.kept + result.dropped + sum("into" in entry.get("detail", "") for entry in log) == len(rows)
+    changes = [(entry["row"].rpartition(":")[2], entry["check"], entry["action"]) for entry in log]
+    return read(out), changes, list(result.remaining_errors)
 
 
 def errors(rows, **more) -> list[str]:

@@ -94,6 +94,17 @@ def test_other_outputs_are_not_taken_for_two_answers(output):
         take({"instruction": "Name a metal.", "input": "", "output": output})
 
 
+@pytest.mark.parametrize(
+    "damaged", [{}, {"output": []}, {"output": ["Iron."]}, {"output": ["a", "b", "c"]}, {"output": 3}]
+)
+def test_a_row_without_two_outputs_is_set_aside_where_others_have_them(damaged):
+    row = {"instruction": "Name a metal.", **damaged}
+    *_, rejected = take(*LLAMA_FACTORY_LISTS, row)
+    assert rejected.reason.startswith(
+        ("output is missing.", "output must be a list of two texts, the better one first, got")
+    )
+
+
 def test_parts_of_llama_factory_keep_their_text_byte_for_byte():
     imported = one(LLAMA_FACTORY_PARTS[0])
     assert turns(imported) == ["s:Translate.", "u:Guten Abend"]

@@ -60,7 +60,10 @@ def _answer_start(turns: Sequence[Message]) -> int:
 
 def from_llama_factory_list(row: Row) -> Comparison:
     """{instruction, input?, output: [better, worse], system?, history?}: the form before chosen and rejected."""
-    better, worse = (to_response(value, f"output[{i}]") for i, value in enumerate(list_in(row["output"])))
+    outputs = list_in(required(row, "output"))
+    if not isinstance(outputs, list | tuple) or len(outputs) != 2:
+        raise field_error("output", "a list of two texts, the better one first", outputs)
+    better, worse = (to_response(value, f"output[{i}]") for i, value in enumerate(outputs))
     parts = [row.get(name) for name in ("instruction", "input")]
     text = "\n".join(part for part in parts if isinstance(part, str) and part.strip())
     return to_pair(row, whole_prompt(row, to_prompt(text)), better, worse)
@@ -69,7 +72,7 @@ def from_llama_factory_list(row: Row) -> Comparison:
 def holds_two_outputs(row: Row) -> bool:
     """Whether the output of a row is a list of two texts."""
     outputs = list_in(row["output"])
-    return isinstance(outputs, list) and len(outputs) == 2 and all(isinstance(text, str) for text in outputs)
+    return isinstance(outputs, list | tuple) and len(outputs) == 2 and all(isinstance(text, str) for text in outputs)
 
 
 def from_llama_factory(row: Row) -> Comparison:
