@@ -21,6 +21,8 @@ def visible(text: str) -> str:
 class GuerdonError(ValueError):
     """A user's mistake, in one line: what must be true, what was found, and what to do. The command line exits with 2."""
 
+    exit_code = 2
+
 
 class OutputError(GuerdonError):
     """A `path` that cannot be written, or must not be. The text advises "another path", for which `naming` puts an option."""

@@ -103,7 +103,7 @@ def main() -> None:
         with sigterm_as_ctrl_c():
             app()
     except GuerdonError as error:
-        _exit_with_error(" ".join(str(error).split()))
+        _exit_with_error(" ".join(str(error).split()), error.exit_code)
     except OSError as error:
         advice = ADVICE.get(error.errno)
         if advice is None:
@@ -137,6 +137,6 @@ class _VisibleFormatter(logging.Formatter):
         return visible(super().format(record))
 
 
-def _exit_with_error(message: str) -> None:
+def _exit_with_error(message: str, code: int = 2) -> None:
     print(visible(f"error: {message}"), file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)

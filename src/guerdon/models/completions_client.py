@@ -8,15 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import random
-import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import httpx2
 
@@ -35,6 +32,7 @@ from guerdon.models.completions_api import (
     retry_after,
 )
 from guerdon.models.http_connection import CONNECT_TIMEOUT, AnswerTooLarge, Connection, ssl_context
+from guerdon.models.server_key import ServerKey, is_readable_by_others
 
 log = logging.getLogger("guerdon")
 
@@ -43,8 +41,6 @@ QUIET_SECONDS = 5.0  # without an answer before a line says what is being waited
 MAX_LIST_BYTES = 1 << 23  # the names of a few thousand models
 BYTES_PER_TOKEN = 1024  # at most, of one token in an answer with its log-probability
 MAX_ANSWER_BYTES = 1 << 26  # whatever was requested: JSON takes 20 times its size once parsed
-UNSEEN = r"(?:[^!-~]|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\[nrt])*"  # may split an echoed key and be invisible, or escaped
-MIN_SECRET = 16  # characters of a key that replies are searched for; a shorter one, such as EMPTY, may be a word
 
 
 class RequestFailed(Exception):
@@ -101,9 +97,8 @@ class CompletionsClient:
         self, url: str, *, api_key: str | None, key_from_env: bool, timeout: float, retries: int, log_probs: bool
     ) -> None:
         self.url, self.timeout, self.retries, self.log_probs = normalize_url(url), timeout, retries, log_probs
-        self._key = choose_key(api_key, key_from_env)
-        self._key_pattern = re.compile(UNSEEN.join(map(re.escape, self._key))) if self._key else None
-        if self._key and _is_readable_by_others(self.url):
+        self._key = ServerKey(choose_key(api_key, key_from_env))
+        if self._key and is_readable_by_others(self.url):
             log.warning("%s: the key is sent over plain http to another machine. Use https.", self.url)
 
     def list_models(self) -> list[str]:
@@ -123,10 +118,9 @@ class CompletionsClient:
 
     def connect(self, timeout: float | None = None) -> Connection:
         """A connection that sends the key."""
-        headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        return Connection(headers, self.timeout if timeout is None else timeout)
+        return Connection(
+            {"Content-Type": "application/json", **self._key.headers}, self.timeout if timeout is None else timeout
+        )
 
     def complete(
         self, connection: Connection, body: Mapping[str, Any], count: int, pool: RequestPool
@@ -190,15 +184,11 @@ class CompletionsClient:
 
     def clean(self, text: str) -> str:
         """The text as one short line, without the key and without control characters that a terminal would obey."""
-        text = self._key_pattern.sub("***", text) if self._key_pattern else text
-        text = " ".join("".join(c if c.isprintable() else " " for c in text).split()).rstrip(".")
-        return text if len(text) <= 300 else text[:297] + "..."
+        return self._key.clean(text)
 
     def _redact(self, completion: Completion) -> Completion:
         """The completion without the key: replies are written to files."""
-        if self._key_pattern is None or len(self._key or "") < MIN_SECRET:
-            return completion
-        return replace(completion, text=self._key_pattern.sub("***", completion.text))
+        return replace(completion, text=self._key.redact(completion.text))
 
 
 class RequestPool:
@@ -264,17 +254,6 @@ class RequestPool:
                 except Exception as error:  # raised again in the thread that waits for the result
                     result = error
                 self._results.put((request, result))
-
-
-def _is_readable_by_others(url: str) -> bool:
-    """Whether a request leaves this machine without encryption."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    try:
-        is_local = ip_address(host).is_loopback
-    except ValueError:
-        is_local = host == "localhost" or host.endswith(".localhost")
-    return parts.scheme == "http" and not is_local
 
 
 def _seconds_before_retry(trouble: _Trouble, tried: int) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from guerdon.errors import GuerdonError
+
 FailureCode = Literal[
     "auth",
     "config_4xx",
@@ -60,3 +62,9 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.code}: {self.reason or MEANINGS[self.code]}"
+
+
+class JudgeStopped(GuerdonError):
+    """A judge that gave up on a run, because its calls fail. What was answered is kept, and the same run resumes from there."""
+
+    exit_code = 3
