@@ -243,8 +243,8 @@ def combined_reward(names: list[str], weights: list[float] | None = None, rule: 
     """One reward from directories of reward models and FILE.py:FUNCTION, with their weights."""
     from guerdon.api import saved_models
     from guerdon.contracts import GuerdonError
+    from guerdon.io.python_functions import function_from_file, split_function_name
     from guerdon.optimization import combined
-    from guerdon.optimization.reward_functions import from_file
 
     if weights and len(weights) != len(names):
         raise GuerdonError(
@@ -256,12 +256,6 @@ def combined_reward(names: list[str], weights: list[float] | None = None, rule: 
         raise GuerdonError(f"--reward must name each source once, got {twice} twice. Give it once, with --weight.")
     sources: dict[str, Any] = {}
     for name in names:
-        file, function = split_reward_name(name)
-        sources[name] = from_file(file, function) if function else saved_models.load(name, truncation="left")
+        file, function = split_function_name(name)
+        sources[name] = function_from_file(file, function) if function else saved_models.load(name, truncation="left")
     return combined(sources, dict(zip(sources, weights, strict=True)) if weights else None, rule)
-
-
-def split_reward_name(name: str) -> tuple[str, str]:
-    """FILE.py and FUNCTION; for a directory, the directory and ""."""
-    file, _, function = name.rpartition(":")
-    return (file, function) if file.endswith(".py") else (name, "")

@@ -18,7 +18,7 @@ NEEDED: dict[JudgeKind, tuple[str, ...]] = {
     "local": ("model",),
     "python": ("function",),
     "reward_model": ("model",),
-    "implicit": ("model", "reference"),
+    "implicit": ("model",),
     "jury": ("judges",),
 }
 OF_ONE_KIND: dict[str, tuple[JudgeKind, ...]] = {
@@ -29,6 +29,9 @@ OF_ONE_KIND: dict[str, tuple[JudgeKind, ...]] = {
     "beta": ("implicit",),
     "judges": ("jury",),
     "quorum": ("jury",),
+    "weights": ("jury",),
+    "dtype": ("local", "implicit"),
+    "max_length": ("local",),
 }
 
 
@@ -51,7 +54,8 @@ class JudgeOptions(Options):
     )
     function: str | None = Field(None, description="FILE.py:NAME of a function (prompt, first, second) -> log-odds.")
     reference: str | None = Field(
-        None, description="The model that the policy was trained from, for an implicit reward."
+        None,
+        description="The model that the policy was trained from, for an implicit reward; of adapters, by default, their base.",
     )
     beta: float = Field(
         0.1, gt=0, description="Beta of the DPO training: the implicit reward is beta times the log-ratio."
@@ -60,6 +64,11 @@ class JudgeOptions(Options):
         default_factory=list, description="The judges of a jury, each as in a judge.yaml."
     )
     quorum: int = Field(2, ge=1, description="Decisive verdicts that a jury needs; with fewer there is none.")
+
+    weights: list[float] = Field(
+        default_factory=list,
+        description="Reliability of each judge of a jury in the mean of its log-odds; equal by default.",
+    )
 
     mode: JudgeMode = Field(
         "auto",
@@ -129,7 +138,16 @@ class JudgeOptions(Options):
     max_calls: int | None = Field(None, ge=0, description="Stop before more calls than this.")
     max_cost: float | None = Field(None, ge=0, description="Stop before spending more than this; needs prices.")
 
-    device: Device = Field("auto", description="Device of a local judge.")
+    opponents: int | None = Field(
+        None,
+        ge=1,
+        description="Responses that each is compared with where verdicts on pairs become rewards; all others by default.",
+    )
+    device: Device = Field("auto", description="Device of a judge on this machine.")
+    dtype: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="Type of the weights on this machine; in bfloat16, log-odds change a little with what is judged beside.",
+    )
     max_length: int | None = Field(None, ge=16, description="Longest question of a local judge, in tokens.")
 
     def refuse_conflicts(self) -> None:

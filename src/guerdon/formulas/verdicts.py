@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, logit
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
 Combination = Literal["prob_mean", "logit_mean"]
 
@@ -70,13 +72,14 @@ def bradley_terry_rewards(
     """Rewards of the k responses to one prompt that explain P(first is better) of n compared pairs best; their mean is 0.
 
     The maximum of sum q log s(d) + (1 - q) log s(-d) - sum r^2 / (2 prior_std^2), by Newton's method. The prior keeps a
-    response that wins every comparison finite. A response that was never compared gets NaN.
+    response that wins every comparison finite. A response that no chain of comparisons connects with the most others gets NaN.
     """
-    rewards = np.zeros(num_responses)
-    compared = np.zeros(num_responses, dtype=bool)
-    compared[first] = compared[second] = True
-    if not compared.any():
+    if not len(q):
         return np.full(num_responses, np.nan)
+    compared = _largest_connected(first, second, num_responses)
+    inside = compared[first]
+    first, second, q = first[inside], second[inside], q[inside]
+    rewards = np.zeros(num_responses)
     design = np.zeros((len(q), num_responses))
     design[np.arange(len(q)), first] += 1.0
     design[np.arange(len(q)), second] -= 1.0
@@ -91,3 +94,11 @@ def bradley_terry_rewards(
     rewards[compared] -= rewards[compared].mean()
     rewards[~compared] = np.nan
     return rewards
+
+
+def _largest_connected(first: np.ndarray, second: np.ndarray, num: int) -> Bool[np.ndarray, " k"]:
+    """True for the members of the largest set that edges connect; of several as large, the one with the lowest member."""
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(num, num))
+    _, label = connected_components(graph, directed=False)
+    largest: np.ndarray = label == np.argmax(np.bincount(label))
+    return largest

@@ -339,7 +339,7 @@ class LanguagePolicy:
         The text is tokenized again, which may give other tokens than were sampled.
         """
         prompt_ids = [self.encode(prompt) for prompt in rollouts.prompts]
-        token_ids = [self._reply_ids(response) for response in rollouts.responses]
+        token_ids = [self.reply_ids(response) for response in rollouts.responses]
         rows = [i for i, ids in enumerate(token_ids) if len(ids)]
         log_prob = np.zeros(len(token_ids))
         log_prob[rows] = self.token_log_probs(
@@ -360,6 +360,24 @@ class LanguagePolicy:
                 sums = output.log_prob.split([len(reply) for reply in replies])
                 log_prob[rows] = [float(part.double().sum()) for part in sums]
         return log_prob
+
+    def next_token_log_probs(
+        self, texts: Texts, micro_tokens: int = 4096
+    ) -> Iterator[tuple[list[int], Float[Tensor, "m v"]]]:
+        """Log-probabilities of every token that may come next after each text, float32, without gradients.
+
+        Yields them pass by pass, each with the positions of its texts; prefixes that texts share are computed once.
+        """
+        with torch.inference_mode(), self.eval_mode(), prepacked_weights(self.model):
+            for rows in self.batches(texts, micro_tokens) if texts else []:
+                batch = [texts[i] for i in rows]
+                if not self._can_share_prefixes():
+                    _, logits = self._forward_padded(batch, [len(text) - 1 for text in batch])
+                    yield rows, torch.log_softmax(logits.float(), -1)
+                    continue
+                hidden = self.backbone.hidden_states(batch)
+                for at in self._slices(len(rows)):
+                    yield rows[at], torch.log_softmax(self.unembed(hidden[at]).float(), -1)
 
     def batches(self, texts: Texts, max_tokens: int) -> list[list[int]]:
         """Divide texts into passes of at most `max_tokens` computed tokens each, but at least one text."""
@@ -415,7 +433,8 @@ class LanguagePolicy:
         at = padded_positions([len(text) for text in texts], read_from)
         return output.hidden_states[-1][at], output.logits[at]
 
-    def _reply_ids(self, response: Response) -> Int[np.ndarray, " t"]:
+    def reply_ids(self, response: Response) -> Int[np.ndarray, " t"]:
+        """Token ids of a reply, with its end token unless it was cut."""
         if response.messages:
             raise GuerdonError(
                 "a response must be plain text to have a log-probability, got several messages. Drop it."

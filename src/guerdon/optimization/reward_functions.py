@@ -1,16 +1,13 @@
-"""Rewards that are a user's functions f(prompts, responses): read from a Python file, and the numbers that they return.
+"""Rewards that are a user's functions f(prompts, responses), and the numbers that they return.
 
 Axes: n responses.
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsFloat, final
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
@@ -19,43 +16,9 @@ from guerdon.contracts import GuerdonError, Prompt, Response
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["FileFunction", "RewardFunction", "from_file", "returned_numbers"]
+__all__ = ["RewardFunction", "returned_numbers"]
 
 RewardFunction = Callable[[Sequence[Prompt], Sequence[Response]], Iterable[float]]
-
-
-@final
-class FileFunction:
-    """A function of a Python file. Its fingerprint is that of the file's content."""
-
-    def __init__(self, function: RewardFunction, content: bytes, name: str) -> None:
-        self.function = function
-        self.fingerprint = hashlib.sha256(b"\0".join([content, name.encode()])).hexdigest()[:16]
-        self.__name__ = getattr(function, "__name__", "function")
-
-    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Iterable[float]:
-        """The function's numbers."""
-        return self.function(prompts, responses)
-
-
-def from_file(path: str, function: str) -> FileFunction:
-    """FUNCTION of FILE.py. GuerdonError if there is none, or the file does not run."""
-    import runpy
-
-    try:
-        content = Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise GuerdonError(f"{path}: must be a readable Python file, got {error}. Give FILE.py:FUNCTION.") from None
-    try:
-        names = runpy.run_path(path)
-    except (Exception, SystemExit) as error:  # a user's program: whatever it raises is shown, and chained
-        line = " ".join(str(error).split())[:200]
-        raise GuerdonError(f"{path}: raised {type(error).__name__} ({line}). Fix the file.") from error
-    if not callable(names.get(function)):
-        near = difflib.get_close_matches(function, [name for name, value in names.items() if callable(value)], 1)
-        advice = f"Did you mean {near[0]}?" if near else "Give FILE.py:FUNCTION."
-        raise GuerdonError(f"{path}: must define the function {function}, got none. {advice}")
-    return FileFunction(names[function], content, function)
 
 
 def returned_numbers(name: str, returned: Any, n: int) -> Float[np.ndarray, " n"]:

@@ -72,9 +72,9 @@ def load_policy(options: PolicyOptions, *, adapters: bool = False, seed: int = 0
 
 
 def _load(source: str, options: PolicyOptions, adapters: bool, seed: int) -> LanguagePolicy:
-    adapter_folder = source if _holds_only_adapters(source) else None
+    adapter_folder = source if holds_only_adapters(source) else None
     if adapter_folder:
-        source = _base_of_adapters(source)
+        source = base_of_adapters(source)
     model_options = ModelOptions(
         base=options.base,
         revision=options.revision,
@@ -152,12 +152,13 @@ def _load_causal_model(source: str, config: PretrainedConfig, options: PolicyOpt
     return model
 
 
-def _holds_only_adapters(source: str) -> bool:
+def holds_only_adapters(source: str) -> bool:
+    """Whether a directory holds peft adapters without the model that they belong to."""
     folder = Path(source)
     return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
 
 
-def _base_of_adapters(folder: str) -> str:
+def base_of_adapters(folder: str) -> str:
     """The model that a directory of adapters was trained on."""
     base = (read_adapter(Path(folder)) or {}).get("base_model_name_or_path")
     if not base:

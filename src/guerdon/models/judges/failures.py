@@ -25,6 +25,7 @@ FailureCode = Literal[
     "budget_stop",
     "canceled",
     "judge_error",
+    "no_quorum",
 ]
 
 FAILURE_CODES: Final[tuple[FailureCode, ...]] = get_args(FailureCode)
@@ -50,6 +51,7 @@ MEANINGS: Final[dict[FailureCode, str]] = {
     "budget_stop": "the budget was used up",
     "canceled": "the run was stopped",
     "judge_error": "the judge raised an error",
+    "no_quorum": "too few judges of the jury decided",
 }
 
 

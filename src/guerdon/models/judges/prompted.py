@@ -2,73 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-import numpy as np
+from collections.abc import Iterable, Iterator
 
 from guerdon.config.judging import JudgeOptions
-from guerdon.contracts import Prompt, PromptLike, Response, ResponseLike, as_prompt, as_response, digest
+from guerdon.contracts import digest
 from guerdon.errors import field_error
+from guerdon.models.judges.comparing import ComparesByVerdict, Pair, Tally
 from guerdon.models.judges.driver import Respondent
 from guerdon.models.judges.verdicts import Interview, PairVerdict
 
-if TYPE_CHECKING:
-    from jaxtyping import Float
+__all__ = ["Pair", "PromptedJudge", "Tally"]
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two responses to compare. item: a name to keep with the calls."""
-
-    prompt: Prompt
-    first: Response
-    second: Response
-    item: str = ""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a judge did so far: pairs, those without a verdict by code, those whose two orders disagree, and first picks.
-
-    first_picks of order_picks single orders preferred the response shown first. bias: sum of nats that being first added, over
-    both_orders pairs.
-    """
-
-    pairs: int = 0
-    unresolved: int = 0
-    inconsistent: int = 0
-    both_orders: int = 0
-    first_picks: float = 0.0
-    order_picks: int = 0
-    bias: float = 0.0
-    failures: Counter[str] = field(default_factory=Counter)
-
-    def add(self, verdict: PairVerdict) -> None:
-        """Count a verdict."""
-        self.pairs += 1
-        self.failures.update(failure.code for failure in verdict.failures)
-        if not verdict.is_resolved:
-            self.unresolved += 1
-            return
-        for order in verdict.orders:
-            self.first_picks += 0.5 if order.q == 0.5 else float(order.q > 0.5)
-            self.order_picks += 1
-        if verdict.is_consistent is not None and verdict.bias is not None:
-            self.both_orders += 1
-            self.inconsistent += not verdict.is_consistent
-            self.bias += verdict.bias
-
-    @property
-    def unresolved_share(self) -> float:
-        """Share of pairs without a verdict."""
-        return self.unresolved / self.pairs if self.pairs else 0.0
-
-
-class PromptedJudge:
+class PromptedJudge(ComparesByVerdict):
     """A model that is asked which of two responses is better. Fulfills Judge; a pair without a verdict gets NaN.
 
     tally: what it did since it was created, for reports.
@@ -119,16 +65,3 @@ class PromptedJudge:
         for position, verdict in self.respondent.converse(conversations):
             self.tally.add(verdict)
             yield position, verdict
-
-    def log_odds(
-        self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
-    ) -> Float[np.ndarray, " n"]:
-        """Log-odds, in nats, that the first response is the better one; NaN where there is no verdict."""
-        pairs = (
-            Pair(as_prompt(prompt), as_response(a), as_response(b))
-            for prompt, a, b in zip(prompts, first, second, strict=True)
-        )
-        log_odds = np.full(len(prompts), math.nan)
-        for position, verdict in self.compare(pairs):
-            log_odds[position] = verdict.log_odds
-        return log_odds

@@ -6,7 +6,7 @@ A pair is judged in both orders. Half of that is no verdict: it is unresolved un
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 
 from guerdon.config.judging import JudgeOptions
 from guerdon.contracts import Message, Prompt, Response
-from guerdon.formulas.verdicts import log_odds_from_q, position_bias, q_from_orders, smoothed_share
+from guerdon.formulas.verdicts import Combination, log_odds_from_q, position_bias, q_from_orders, smoothed_share
 from guerdon.models.judges.calls import Question, Reader
 from guerdon.models.judges.driver import Conversation, Reading, ask
 from guerdon.models.judges.failures import Failure
@@ -101,6 +101,8 @@ class Interview:
             return self._pair_by_reasons(views, item)
         if self.mode == "score":
             return self._pair_by_scores(prompt, first, second, item)
+        if self.mode == "ranking":
+            return self._pair_by_ranking(prompt, first, second, item)
         return self._pair_by_lines(views, item)
 
     def _pair_by_tokens(
@@ -162,6 +164,16 @@ class Interview:
         log_odds = self.options.nats_per_point * (scores[0].score - scores[1].score)
         return PairVerdict(float(expit(log_odds)), log_odds)
 
+    def _pair_by_ranking(
+        self, prompt: Prompt, first: Response, second: Response, item: str
+    ) -> Conversation[PairVerdict]:
+        verdict = yield from self.ranking(prompt, [first, second], item)
+        if not verdict.rankings:
+            return PairVerdict(None, math.nan, failures=verdict.failures)
+        wins = sum(ranking[0] == 0 for ranking in verdict.rankings)
+        q = smoothed_share(wins, 0, len(verdict.rankings))
+        return PairVerdict(q, _log_odds(q), is_consistent=wins in (0, len(verdict.rankings)))
+
     def _combined(self, questions: Sequence[Question], readings: Sequence[Reading], rationale: str = "") -> PairVerdict:
         """One verdict from the readings of all orders and samples. Any order that has none leaves the pair unresolved."""
         failures = tuple(reading.failure for reading in readings if reading.failure)
@@ -174,18 +186,10 @@ class Interview:
         by_order = {order: [verdict for verdict in orders if verdict.shown == order] for order in shown}
         if not all(by_order.values()) or len(failures) * 2 > len(readings):
             return PairVerdict(None, math.nan, orders, failures=failures, rationale=rationale)
-        mean = {order: self._mean(verdicts) for order, verdicts in by_order.items()}
+        mean: dict[tuple[int, ...], float] = {order: self._mean(verdicts) for order, verdicts in by_order.items()}
         masses = [verdict.mass for verdict in orders if verdict.mass is not None]
         mass = min(masses) if masses else None
-        if len(mean) == 1:
-            ((order, q),) = mean.items()
-            q = q if order == (0, 1) else 1.0 - q
-            return PairVerdict(q, _log_odds(q), orders, mass=mass, rationale=rationale, failures=failures)
-        forward, backward = (np.array([logit(min(max(mean[order], 1e-12), 1 - 1e-12))]) for order in ORDERS)
-        q = float(q_from_orders(forward, backward, self.options.combine)[0])
-        is_consistent = (mean[0, 1] - 0.5) * (mean[1, 0] - 0.5) < 0 or mean[0, 1] == mean[1, 0] == 0.5
-        bias = float(position_bias(forward, backward)[0])
-        return PairVerdict(q, _log_odds(q), orders, bias, is_consistent, mass, rationale, failures)
+        return pair_verdict(mean, self.options.combine, orders, mass=mass, rationale=rationale, failures=failures)
 
     def _order_verdict(self, question: Question, reading: Reading) -> OrderVerdict:
         value, mass = reading.value, None
@@ -295,6 +299,27 @@ class Interview:
 
         pair = sorted([str(response_identity(first)), str(response_identity(second))])
         return int(digest([self.options.seed, str(prompt_identity(prompt)), pair]), 16) % 2
+
+
+def pair_verdict(
+    mean: Mapping[tuple[int, ...], float],
+    combine: Combination,
+    orders: tuple[OrderVerdict, ...],
+    *,
+    mass: float | None = None,
+    rationale: str = "",
+    failures: tuple[Failure, ...] = (),
+) -> PairVerdict:
+    """The verdict on a pair from P(the response shown first is better) in one order or in both."""
+    if len(mean) == 1:
+        ((order, q),) = mean.items()
+        q = q if order == (0, 1) else 1.0 - q
+        return PairVerdict(q, _log_odds(q), orders, mass=mass, rationale=rationale, failures=failures)
+    forward, backward = (np.array([logit(min(max(mean[order], 1e-12), 1 - 1e-12))]) for order in ORDERS)
+    q = float(q_from_orders(forward, backward, combine)[0])
+    is_consistent = (mean[0, 1] - 0.5) * (mean[1, 0] - 0.5) < 0 or mean[0, 1] == mean[1, 0] == 0.5
+    bias = float(position_bias(forward, backward)[0])
+    return PairVerdict(q, _log_odds(q), orders, bias, is_consistent, mass, rationale, failures)
 
 
 def _log_odds(q: float) -> float:

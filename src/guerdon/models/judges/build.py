@@ -1,0 +1,97 @@
+"""Options in, a judge out: every kind of judge, with the calls that it logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from guerdon.config.build import make
+from guerdon.config.judging import JudgeOptions
+from guerdon.errors import GuerdonError, field_error
+from guerdon.models.judges.calls import CallLog, MemoryCallLog
+from guerdon.models.judges.comparing import VerdictJudge
+
+
+def build_judge(options: JudgeOptions, log: CallLog | None = None) -> VerdictJudge:
+    """The judge that the options describe. Its calls go to the log, in memory by default; what it holds is not asked again."""
+    options.refuse_conflicts()
+    options.require()
+    log = MemoryCallLog() if log is None else log
+    if options.kind == "endpoint":
+        return _endpoint(options, log)
+    if options.kind == "local":
+        return _local(options, log)
+    if options.kind == "jury":
+        return _jury(options, log)
+    if options.kind == "python":
+        from guerdon.models.judges.python_judge import python_judge
+
+        return python_judge(options)
+    from guerdon.models.judges.python_judge import RewardModelJudge
+
+    model = _implicit(options) if options.kind == "implicit" else _reward_model(options)
+    return RewardModelJudge(model, name=options.name or str(options.model))
+
+
+def _endpoint(options: JudgeOptions, log: CallLog) -> VerdictJudge:
+    from importlib import import_module
+
+    from guerdon.models.judges.prompted import PromptedJudge
+
+    endpoint = import_module("guerdon.models.judges.endpoint")
+    return PromptedJudge(endpoint.EndpointRespondent(options, log), options)
+
+
+def _local(options: JudgeOptions, log: CallLog) -> VerdictJudge:
+    from guerdon.models.judges.local import local_respondent
+    from guerdon.models.judges.prompted import PromptedJudge
+
+    policy = _policy(str(options.model), options)
+    return PromptedJudge(local_respondent(policy, log, max_length=options.max_length), options)
+
+
+def _policy(base: str, options: JudgeOptions) -> Any:
+    """A language model to read with: without the limits that options of a policy put on prompts."""
+    from guerdon.config import PolicyOptions
+    from guerdon.models.directory.policies import load_policy
+
+    policy = load_policy(make(PolicyOptions, {"base": base, "device": options.device, "dtype": options.dtype}))
+    policy.max_prompt = None
+    return policy
+
+
+def _implicit(options: JudgeOptions) -> Any:
+    from guerdon.models.directory.policies import base_of_adapters, holds_only_adapters
+    from guerdon.models.judges.implicit import ImplicitReward
+
+    model, reference = str(options.model), options.reference
+    if reference is None:
+        if not holds_only_adapters(model):
+            claim = "given for a policy that is not a directory of adapters"
+            raise field_error("judge.reference", claim, reference, "Give the model that DPO started from.")
+        reference = base_of_adapters(model)
+    return ImplicitReward(_policy(model, options), _policy(reference, options), options.beta)
+
+
+def _reward_model(options: JudgeOptions) -> Any:
+    from guerdon.config import ModelOptions
+    from guerdon.models.directory.loading import load
+
+    return load(Path(str(options.model)), ModelOptions(device=options.device), with_uncertainty=False)
+
+
+def _jury(options: JudgeOptions, log: CallLog) -> VerdictJudge:
+    from guerdon.models.judges.jury import Jury
+
+    members = [_member(i, values) for i, values in enumerate(options.judges)]
+    judges = [build_judge(member, log) for member in members]
+    weights = options.weights or None
+    return Jury(judges, quorum=options.quorum, weights=weights, name=options.name or "jury")
+
+
+def _member(index: int, values: Mapping[str, Any]) -> JudgeOptions:
+    try:
+        return make(JudgeOptions, values)
+    except GuerdonError as error:
+        raise GuerdonError(f"judge.judges[{index}]: {error}") from None
