@@ -41,42 +41,12 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, Shaped
 
 __all__ = [
-    "Comparison",
-    "Curve",
-    "Estimate",
-    "Example",
-    "Finding",
-    "FinishReason",
-    "Gate",
-    "GuerdonError",
-    "Judge",
-    "Message",
-    "Policy",
-    "Preference",
-    "Prompt",
-    "PromptLike",
-    "Quantity",
-    "Report",
-    "Response",
-    "ResponseLike",
-    "RewardModel",
-    "Role",
-    "Rollouts",
-    "Ruling",
-    "Scores",
-    "Severity",
-    "ToolCall",
-    "Unit",
-    "as_message",
-    "as_prompt",
-    "as_response",
-    "digest",
-    "digest_all",
-    "prompt_digest",
-    "prompt_identity",
-    "response_digest",
+    "Comparison", "Curve", "Estimate", "Example", "Finding", "FinishReason", "Gate", "GuerdonError", "Judge",
+    "Message", "Policy", "Preference", "Prompt", "PromptLike", "Quantity", "Report", "Response", "ResponseLike",
+    "RewardModel", "Role", "Rollouts", "Ruling", "Scores", "Severity", "ToolCall", "Unit", "as_message",
+    "as_prompt", "as_response", "digest", "digest_all", "prompt_digest", "prompt_identity", "response_digest",
     "response_identity",
-]
+]  # fmt: skip
 
 Severity = Literal["error", "warning", "note"]
 Unit = Literal["share", "nats", "number"]
@@ -221,6 +191,7 @@ class Rollouts:
     std: spread of the reward, nats. shift_p: conformal p-value of the response being in distribution.
     truncated: True where the reward model did not see the whole text.
     length: tokens, the end token included. prompt_ids, token_ids: the prompt and the response as the policy's token ids.
+    attributes: what the reward says of each named attribute, such as a criterion of a rubric, by name; empty if it has none.
     """
 
     prompts: tuple[Prompt, ...]
@@ -236,11 +207,12 @@ class Rollouts:
     prompt_ids: tuple[Int[np.ndarray, " _"], ...] | None = None
     token_ids: tuple[Int[np.ndarray, " _"], ...] | None = None
     samples: int = 1
+    attributes: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.responses)
-        for name in _COLUMNS:
-            column = getattr(self, name)
+        columns = {name: getattr(self, name) for name in _COLUMNS} | dict(self.attributes)
+        for name, column in columns.items():
             if column is not None and len(column) != n:
                 raise GuerdonError(f"rollouts: {name} must have one entry for each of {n} responses, got {len(column)}")
         if self.samples < 1 or n % self.samples:
@@ -292,7 +264,9 @@ class Rollouts:
                 return None
             return tuple(column[row] for row in chosen) if isinstance(column, tuple) else column[chosen]
 
-        return replace(self, samples=samples, **{name: selected(getattr(self, name)) for name in _COLUMNS})
+        columns = {name: selected(getattr(self, name)) for name in _COLUMNS}
+        attributes = {name: selected(column) for name, column in self.attributes.items()}
+        return replace(self, samples=samples, attributes=attributes, **columns)
 
     @classmethod
     def join(cls, parts: Sequence[Rollouts]) -> Rollouts:
@@ -308,10 +282,13 @@ class Rollouts:
             return cls((), ())
         sizes = {part.samples for part in parts}
         samples = sizes.pop() if len(sizes) == 1 else 1
-        return cls(samples=samples, **{name: joined([getattr(part, name) for part in parts]) for name in _COLUMNS})
+        columns = {name: joined([getattr(part, name) for part in parts]) for name in _COLUMNS}
+        names = [name for name in parts[0].attributes if all(name in part.attributes for part in parts)]
+        attributes = {name: np.concatenate([part.attributes[name] for part in parts]) for name in names}
+        return cls(samples=samples, attributes=attributes, **columns)
 
 
-_COLUMNS = tuple(column.name for column in fields(Rollouts) if column.name != "samples")
+_COLUMNS = tuple(column.name for column in fields(Rollouts) if column.name not in ("samples", "attributes"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from guerdon.errors import counted, verb
 from guerdon.formulas.drift import MIN_REPETITION, REPETITION_ALARM, SHIFT_ALARM, SHIFT_ALPHA
 from guerdon.formulas.estimation import clopper_pearson
 from guerdon.models.estimates import percent
+from guerdon.optimization.attribute_alerts import attribute_alerts
 from guerdon.optimization.check_measures import mean_by_prompt, measure_check
 from guerdon.optimization.checks import Check, refuse_unlike
 
@@ -38,6 +39,7 @@ def alerts(checks: Sequence[Check]) -> tuple[Finding, ...]:
         *_shift_alert(last),
         *_truncation_alert(last),
         *_variance_alert(first, last),
+        *attribute_alerts(checks),
     )
 
 

@@ -25,8 +25,8 @@ def measure_check(check: Check, first: Check | None = None) -> dict[str, Estimat
 
     Keys: proxy, gold, kl, sqrt_kl, length, finished, shifted (share of replies outside the reward model's training
     distribution at SHIFT_ALPHA, which is also the share expected without a shift), partly_read (share that a judge did not
-    see whole), spread, repetition, distinct_1, distinct_2, unique_replies; with the first check proxy_gain, gold_gain and
-    length_gain, prompt by prompt. What was not measured is absent.
+    see whole), spread, repetition, distinct_1, distinct_2, unique_replies, attribute/NAME; with the first check proxy_gain,
+    gold_gain and length_gain, prompt by prompt. What was not measured is absent.
     """
 
     def mean(values: Float[np.ndarray, " p"]) -> Estimate:
@@ -53,6 +53,7 @@ def measure_check(check: Check, first: Check | None = None) -> dict[str, Estimat
     estimates["distinct_1"] = Estimate(*drift.distinct(check.texts, 1))
     estimates["distinct_2"] = Estimate(*drift.distinct(check.texts, 2))
     estimates["unique_replies"] = Estimate(*drift.unique_share(check.texts))
+    estimates |= {f"attribute/{name}": mean(values) for name, values in check.attributes.items()}
     if first is not None:
         refuse_unlike(first, check)
         estimates["proxy_gain"] = mean(check.proxy - first.proxy)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from guerdon.contracts import GuerdonError
 from guerdon.errors import did_you_mean, field_error, show_value
 from guerdon.io import readers, schema
 from guerdon.io.fields import as_number
+from guerdon.optimization.attribute_columns import attributes_from_row, attributes_to_row, null_for_nan
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -27,6 +28,7 @@ __all__ = ["Check", "from_row", "read_checks", "refuse_unlike", "to_row"]
 NUMBERS = ("proxy", "gold", "kl", "length", "std", "shift_p")
 OPTIONAL = ("gold", "std", "shift_p")
 COLUMNS = (*NUMBERS, "finished", "texts", "truncated")
+LATER = ("partly_read", "attributes")  # keys that files of earlier versions lack
 TRUNCATED_KEY = "partly_read"  # of `truncated` in the file
 
 
@@ -37,7 +39,8 @@ class Check:
     kl_coef: the KL penalty at that time. prompts: digests. proxy: the reward that is optimized. gold: that of a judge that is
     not. kl: k1 summed over a reply's tokens. finished: whether the reply ended by itself. std: spread of the proxy's members.
     shift_p: conformal p-value of the reply being in the reward model's training distribution. truncated: whether the reward
-    or gold saw only part of a text that was too long for it.
+    or gold saw only part of a text that was too long for it. attributes: what the reward says of each named attribute, such as
+    a criterion of a rubric: higher is more reward.
     """
 
     update: int
@@ -52,11 +55,12 @@ class Check:
     shift_p: Float[np.ndarray, " p"] | None
     texts: tuple[str, ...]
     truncated: Bool[np.ndarray, " p"] | None = None
+    attributes: Mapping[str, Float[np.ndarray, " p"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         p = len(self.prompts)
-        for name in COLUMNS:
-            column = getattr(self, name)
+        columns = {name: getattr(self, name) for name in COLUMNS} | dict(self.attributes)
+        for name, column in columns.items():
             if column is not None and len(column) != p:
                 raise GuerdonError(
                     f"check {self.update}: {name} must have one entry for each of {p} prompts, got {len(column)}. "
@@ -78,6 +82,11 @@ def refuse_unlike(first: Check, check: Check) -> None:
             raise GuerdonError(
                 f"check {check.update}: {name} must be in all checks or in none, got it in some. Measure it in all, or in none."
             )
+    if set(check.attributes) != set(first.attributes):
+        only = sorted(set(check.attributes) ^ set(first.attributes))[0]
+        raise GuerdonError(
+            f"check {check.update}: attributes must be the same in all checks, got {only!r} in some. Keep one run per file."
+        )
 
 
 # ---- The file ----------------------------------------------------------------------------------------------------
@@ -113,10 +122,11 @@ def read_checks(path: str | Path) -> list[Check]:
 
 def to_row(check: Check) -> dict[str, Any]:
     """The check as plain values, for one line of checks.jsonl. JSON has no NaN: it becomes null."""
-    row: dict[str, Any] = {_key(field.name): getattr(check, field.name) for field in fields(Check)}
+    row: dict[str, Any] = {_key(each.name): getattr(check, each.name) for each in fields(Check)}
     for name in NUMBERS:
         if row[name] is not None:
-            row[name] = [float(x) if math.isfinite(x) else None for x in row[name]]
+            row[name] = null_for_nan(row[name])
+    row["attributes"] = attributes_to_row(check.attributes)
     row |= {"prompts": list(check.prompts), "texts": list(check.texts), "finished": [bool(x) for x in check.finished]}
     row[TRUNCATED_KEY] = None if check.truncated is None else [bool(x) for x in check.truncated]
     return row | {"update": int(check.update), "kl_coef": float(check.kl_coef)}
@@ -124,12 +134,12 @@ def to_row(check: Check) -> dict[str, Any]:
 
 def from_row(row: object) -> Check:
     """The inverse of to_row. An unknown, missing or invalid key is a GuerdonError that names it."""
-    known = [_key(field.name) for field in fields(Check)]
+    known = [_key(each.name) for each in fields(Check)]
     if not isinstance(row, Mapping):
         raise GuerdonError(f"a check must be an object, got {show_value(row)}. Use the file as the run wrote it.")
     if unknown := [key for key in row if key not in known]:
         raise GuerdonError(f"{unknown[0]} is not a known field. {did_you_mean(unknown[0], known)}")
-    if missing := [name for name in known if name not in row and name != TRUNCATED_KEY]:
+    if missing := [name for name in known if name not in row and name not in LATER]:
         raise GuerdonError(f"{missing[0]} is missing. Use the file as the run wrote it.")
     update = row["update"]
     if isinstance(update, bool) or not isinstance(update, int) or update < 0:
@@ -140,6 +150,8 @@ def from_row(row: object) -> Check:
     values["finished"] = np.array(values["finished"], dtype=bool)
     if row.get(TRUNCATED_KEY) is not None:
         values["truncated"] = np.array(_list_of(row[TRUNCATED_KEY], TRUNCATED_KEY, bool), dtype=bool)
+    if row.get("attributes"):
+        values["attributes"] = attributes_from_row(row["attributes"], len(values["prompts"]))
     for name in NUMBERS:
         values[name] = None if row[name] is None and name in OPTIONAL else _numbers(row[name], name)
     return Check(**values)

@@ -39,6 +39,7 @@ CHECK_LABELS: Mapping[str, str] = {
     "partly_read": "share that a judge did not see whole",
     "unique_replies": "share of replies that differ",
 }
+ATTRIBUTE = "attribute/"  # what the keys of attributes start with
 
 
 def run_curves(rows: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> Report:
@@ -56,7 +57,27 @@ def run_curves(rows: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> Re
         if len(known) > 1:
             x, y = tuple(float(update) for update, _ in known), tuple(estimate for _, estimate in known)
             curves[f"check_{name}"] = Curve(x, y, "update", label, title=_title(name))
+    curves |= _attribute_curves(rows, measured)
     return Report("Update by update", curves=curves)
+
+
+def _attribute_curves(
+    rows: Sequence[Mapping[str, Any]], measured: Sequence[tuple[int, Mapping[str, Estimate]]]
+) -> dict[str, Curve]:
+    """A curve for each attribute of the reward: of the checks, or of the batches where there are no checks."""
+    batches = [
+        (row["update"], {key: Estimate(row[key], math.nan, math.nan, 1) for key in row if key.startswith(ATTRIBUTE)})
+        for row in rows
+    ]
+    curves = {}
+    for source in (measured, batches):
+        for key in dict.fromkeys(key for _, estimates in source for key in estimates if key.startswith(ATTRIBUTE)):
+            points = [(float(update), estimates[key]) for update, estimates in source if key in estimates]
+            name = key.removeprefix(ATTRIBUTE)
+            if len(points) > 1 and f"check_{key}" not in curves:
+                x, y = tuple(x for x, _ in points), tuple(y for _, y in points)
+                curves[f"check_{key}"] = Curve(x, y, "update", f"mean of {name}", title=f"Attribute {name}")
+    return curves
 
 
 def _title(name: str) -> str:

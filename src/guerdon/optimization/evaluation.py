@@ -62,4 +62,5 @@ def evaluate(
         shift_p=judged.shift_p,
         texts=tuple(response.text for response in rollouts.responses),
         truncated=judged.truncated | (by_gold.truncated if by_gold is not None else False),
+        attributes=judged.attributes,
     )

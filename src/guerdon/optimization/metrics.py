@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from guerdon.config import OptimizeOptions
 from guerdon.formulas import kl
@@ -38,12 +39,23 @@ def summarize_batch(learner: Learner, batch: Batch) -> dict[str, float]:
     row |= {"kl_per_token": total["kl"] / tokens, "kl_k3": total["k3"] / usable, "entropy": total["entropy"] / tokens}
     row |= {name: total[name] / replies for name in ("length", "finished", "partly_read")}
     row |= {"truncated": 1 - row["finished"], "unusable": total["unusable"]}
+    row |= _attribute_means(batch, learner.accelerator)
     row["unique"] = len(set(gather([response.text for response in rollouts.responses]))) / replies
     if learner.options.baseline == "value":
         value, returns = (torch.tensor(gather(x[mask].tolist())) for x in (batch.value, batch.returns))
         row["explained_variance"] = float(explained_variance(value, returns, torch.ones(len(value), dtype=torch.bool)))
         row["value"] = float(value.mean())
     return row
+
+
+def _attribute_means(batch: Batch, accelerator: Accelerator) -> dict[str, float]:
+    """The mean of each attribute over the replies for which it is known, as attribute/NAME."""
+    known = {name: values[np.isfinite(values)] for name, values in batch.rollouts.attributes.items()}
+    names = sorted(set(gather(list(known))))  # a process without a reply does not know the names
+    local = [(float(known[name].sum()), float(len(known[name]))) if name in known else (0.0, 0.0) for name in names]
+    total = sums([number for pair in local for number in pair], accelerator)
+    pairs = zip(names, total[::2], total[1::2], strict=True)
+    return {f"attribute/{name}": value / count for name, value, count in pairs if count}
 
 
 def bound_passed(row: Mapping[str, float], options: OptimizeOptions) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -40,6 +40,8 @@ class RewardScores:
     std: [n], disagreement of sources or members, or a model's own uncertainty; None if unknown. Errors that all sources share
         do not show in it: it is a lower bound of the error.
     shift_p: [n] p-value of being in distribution; of several sources the smallest times their number. None if unknown.
+    attributes: what the sources say of each named attribute [n], such as the criteria of a rubric; with several sources, a
+        name is "source.attribute".
     """
 
     value: Float[np.ndarray, " n"]
@@ -48,6 +50,7 @@ class RewardScores:
     truncated: Bool[np.ndarray, " n"]
     std: Float[np.ndarray, " n"] | None = None
     shift_p: Float[np.ndarray, " n"] | None = None
+    attributes: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
 
     @property
     def num_unusable(self) -> int:
@@ -162,13 +165,23 @@ class Reward:
             truncated=np.any([part.truncated for part in parts.values()], axis=0),
             std=self._std(weighted, parts),
             shift_p=most_suspect(np.stack(shift_ps)) if shift_ps else None,
+            attributes={
+                f"{name}.{attribute}" if len(parts) > 1 else attribute: values
+                for name, part in parts.items()
+                for attribute, values in part.attributes.items()
+            },
         )
 
     def score_rollouts(self, rollouts: Rollouts, *, strict: bool = True) -> Rollouts:
-        """The rollouts with reward (NaN where there is none), std, shift_p and truncated. `strict` as for `score`."""
+        """The rollouts with reward (NaN where there is none), std, shift_p, truncated and attributes. `strict` as for `score`."""
         scores = self.score(rollouts.prompts, rollouts.responses, strict=strict)
         return replace(
-            rollouts, reward=scores.value, std=scores.std, shift_p=scores.shift_p, truncated=scores.truncated
+            rollouts,
+            reward=scores.value,
+            std=scores.std,
+            shift_p=scores.shift_p,
+            truncated=scores.truncated,
+            attributes=scores.attributes,
         )
 
     def _score_source(self, name: str, prompts: list[Prompt], responses: list[Response]) -> _Part:
@@ -198,7 +211,7 @@ class Reward:
         if members is not None:
             std = where_finite(spread, members) if std is None else std
             value = value if self.members is None else where_finite(self.members, members)
-        return _Part(value, scores.truncated, std, scores.shift_p, members is not None)
+        return _Part(value, scores.truncated, std, scores.shift_p, members is not None, scores.attributes)
 
     def _std(self, weighted: Float[np.ndarray, "k n"], parts: Mapping[str, _Part]) -> Float[np.ndarray, " n"] | None:
         """An ensemble's disagreement; else that of the sources that have one, as if their errors were independent."""
@@ -228,6 +241,7 @@ class _Part:
     std: Float[np.ndarray, " n"] | None = None
     shift_p: Float[np.ndarray, " n"] | None = None
     is_ensemble: bool = False
+    attributes: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
 
 
 def _components(source: Any) -> list[Any]:

@@ -21,7 +21,7 @@ from guerdon.errors import field_error
 
 SECTIONS: Final = ("system", "user", "verdict", "reminder")
 PLACEHOLDERS: Final = ("criterion", "conversation", "responses", "reference", "low", "high", "count", "example")
-SHIPPED: Final = ("pair", "pair_with_ties", "pair_with_reasons", "score", "criterion", "ranking")
+SHIPPED: Final = ("pair", "pair_with_ties", "pair_with_reasons", "score", "criterion", "criterion_reworded", "ranking")
 
 _HEADING = re.compile(r"^== *([a-z]+) *==[ \t]*$", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")

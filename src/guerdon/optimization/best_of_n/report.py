@@ -12,6 +12,7 @@ from guerdon.contracts import Curve, Estimate, Example, Finding, Quantity, Repor
 from guerdon.errors import counted, verb
 from guerdon.formulas.clustered import clustered_share
 from guerdon.models.estimates import OPTIMIZATION, SHARED_QUANTITIES, percent
+from guerdon.optimization.best_of_n.attributes import attribute_gains, attribute_quantities, gamed_attributes
 from guerdon.optimization.best_of_n.curve import PoolCurve, curve
 from guerdon.optimization.best_of_n.files import Pool
 
@@ -32,19 +33,21 @@ MANY_DUPLICATES = 0.05  # share of responses from which on the KL bound is too l
 def to_report(pool: Pool, by_n: PoolCurve | None = None) -> Report:
     """A report of a pool, and of its curve if that is computed already.
 
-    Keys: proxy_gain, gold_gain (with a gold), kl, duplicates, unfinished.
+    Keys: proxy_gain, gold_gain (with a gold), kl, duplicates, unfinished, attribute/NAME.
     """
     rollouts = pool.rollouts
     by_n = curve(rollouts) if by_n is None else by_n
     last = by_n.points[-1]
     num_prompts = len(rollouts.prompts_once)
     unfinished = rollouts.by_prompt(rollouts.cut.astype(np.float64))
+    gains = attribute_gains(rollouts, last.n, by_n.groups)
     estimates = {
         "proxy_gain": last.proxy_gain,
         "gold_gain": last.gold_gain,
         "kl": last.kl,
         "duplicates": by_n.duplicates,
         "unfinished": Estimate(*clustered_share(unfinished.mean(axis=1), by_n.groups)),
+        **{f"attribute/{name}": gain for name, gain in gains.items()},
     }
     about = {
         "prompts": f"{num_prompts:,}",
@@ -59,6 +62,7 @@ def to_report(pool: Pool, by_n: PoolCurve | None = None) -> Report:
         *_duplicates_finding(by_n),
         *_largest_n_finding(by_n),
         *_text_findings(rollouts, float(unfinished.mean())),
+        *gamed_attributes(rollouts, last.n, by_n.groups),
     ]
     return Report(
         title=f"Best of {last.n}",
@@ -67,7 +71,7 @@ def to_report(pool: Pool, by_n: PoolCurve | None = None) -> Report:
         findings=tuple(findings),
         curves=_curves(by_n),
         examples=_examples(rollouts),
-        quantities=QUANTITIES,
+        quantities={**QUANTITIES, **attribute_quantities(gains)},
     )
 
 
