@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import math
@@ -85,8 +84,10 @@ class JudgeServer:
     headers: of the last request.
     """
 
-    def __init__(self, script: Script) -> None:
-        self.script = script
+    def __init__(self, script: Script, port: int = 0) -> None:
+        self.script, self.port = script, port
+        self.transports: set[asyncio.Transport] = set()
+        self.tasks: set[asyncio.Future[None]] = set()
         self.tries: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
@@ -110,73 +111,93 @@ class JudgeServer:
 
     async def _serve(self) -> None:
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
-        self._connections: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._connect, "127.0.0.1", 0, backlog=512)
+        server = await self._loop.create_server(lambda: _Exchange(self), "127.0.0.1", self.port, backlog=512)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._is_ready.set()
         await self._closing.wait()
         server.close()
-        for task in self._connections:
+        for transport in list(self.transports):
+            transport.abort()
+        for task in list(self.tasks):
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        try:
-            while await self._exchange(reader, writer):
-                pass
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # a client that hung up, or the end of the test
-        finally:
-            self._connections.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; returns whether the connection stays open."""
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        self.headers = dict(line.lower().split(": ", 1) for line in head[1:] if ": " in line)
-        content = await reader.readexactly(int(self.headers.get("content-length", 0)))
+class _Exchange(asyncio.Protocol):
+    """One connection: requests come in, and replies go out as the script says."""
+
+    def __init__(self, server: JudgeServer) -> None:
+        self.server, self.buffer = server, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.server.transports.add(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.server.transports.discard(self.transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        head, blank, rest = self.buffer.partition(b"\r\n\r\n")
+        if not blank:
+            return
+        lines = head.decode().split("\r\n")[1:]
+        headers = dict(line.lower().split(": ", 1) for line in lines if ": " in line)
+        length = int(headers.get("content-length", 0))
+        if len(rest) >= length:
+            self.buffer = b""
+            self.server.headers = headers
+            self.answer(rest[:length])
+
+    def answer(self, content: bytes) -> None:
+        server = self.server
         name = hashlib.sha256(content).hexdigest()
-        self.tries[name] += 1
+        server.tries[name] += 1
         body = json.loads(content)
-        self.bodies.append(body)
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            reply = self.script(body, self.tries[name] - 1)
-            reply = reply if isinstance(reply, Reply) else Reply(reply)
-            await asyncio.sleep(reply.delay)
-            return await self._send(reply, writer, name)
-        finally:
-            self.in_flight -= 1
+        server.bodies.append(body)
+        server.in_flight += 1
+        server.most_in_flight = max(server.most_in_flight, server.in_flight)
+        reply = server.script(body, server.tries[name] - 1)
+        reply = reply if isinstance(reply, Reply) else Reply(reply)
+        if reply.delay or reply.drip:
+            task = asyncio.ensure_future(self.send_slowly(reply, name))
+            server.tasks.add(task)
+            task.add_done_callback(server.tasks.discard)
+        else:
+            self.send(reply, name)
 
-    async def _send(self, reply: Reply, writer: asyncio.StreamWriter, name: str) -> bool:
+    async def send_slowly(self, reply: Reply, name: str) -> None:
+        await asyncio.sleep(reply.delay)
+        if reply.drip:
+            head, content = self.head(reply), reply.content
+            self.transport.write(head)
+            for i in range(len(content)):
+                if self.transport.is_closing():
+                    break
+                self.transport.write(content[i : i + 1])
+                await asyncio.sleep(reply.drip)
+            self.server.in_flight -= 1
+        else:
+            self.send(reply, name)
+
+    def send(self, reply: Reply, name: str) -> None:
+        self.server.in_flight -= 1
         if reply.resets:
             linger = struct.pack("ii", 1, 0)  # closing with nothing to wait for resets the connection
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            return False
-        content = reply.content
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(content)), **reply.headers}
-        lines = [f"HTTP/1.1 {reply.status} Status", *(f"{key}: {value}" for key, value in headers.items()), "", ""]
-        writer.write("\r\n".join(lines).encode())
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.transport.abort()
+            return
+        self.transport.write(self.head(reply) + reply.content[: reply.cut])
         if reply.cut is not None:
-            writer.write(content[: reply.cut])
-            await writer.drain()
-            return False
-        if reply.drip:
-            for i in range(len(content)):
-                writer.write(content[i : i + 1])
-                await writer.drain()
-                await asyncio.sleep(reply.drip)
+            self.transport.close()
         else:
-            writer.write(content)
-        await writer.drain()
-        self.answered[name] += reply.status == 200
-        return True
+            self.server.answered[name] += reply.status == 200
+
+    def head(self, reply: Reply) -> bytes:
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(reply.content)), **reply.headers}
+        lines = [f"HTTP/1.1 {reply.status} Status", *(f"{key}: {value}" for key, value in headers.items()), "", ""]
+        return "\r\n".join(lines).encode()
 
 
 # ---- Misbehavior ---------------------------------------------------------------------------------------------------------

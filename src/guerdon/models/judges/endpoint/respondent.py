@@ -7,7 +7,6 @@ thread sends calls; a third writes them to the log. Nothing is handed on before 
 from __future__ import annotations
 
 import math
-import operator
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -31,7 +30,7 @@ from guerdon.models.judges.endpoint.session import Session
 from guerdon.models.judges.endpoint.troubles import rejects_log_probs
 from guerdon.models.judges.failures import JudgeStopped
 from guerdon.models.server_key import ServerKey, is_readable_by_others
-from guerdon.progress import ProgressBar, note
+from guerdon.progress import note
 
 T = TypeVar("T")
 
@@ -55,7 +54,7 @@ class EndpointRespondent:
     """Asks the model that a judge's options name. Fulfills Respondent.
 
     log: where calls are kept; what it holds is not asked again. budget: limits, by default those of the options; several judges
-    may share one. show_progress: a bar with calls per second and cost.
+    may share one; with one of no calls at all, it reads what the log holds and needs no key.
     """
 
     def __init__(
@@ -65,7 +64,6 @@ class EndpointRespondent:
         *,
         budget: Budget | None = None,
         backoff: Backoff | None = None,
-        show_progress: bool = False,
     ) -> None:
         options.require()
         urls = [options.url] if isinstance(options.url, str) else list(options.url or [])
@@ -73,10 +71,9 @@ class EndpointRespondent:
         self.log, self.budget = log, budget or Budget(options.max_calls, options.max_cost)
         self.servers = [Server(url, options, now) for url in dict.fromkeys(map(normalize_url, urls))]
         self._model = str(options.model)
-        self._show_progress = show_progress
         self._terms = Terms(
             model=self._model,
-            key=ServerKey.from_env(options.key_env, "judge.key_env"),
+            key=ServerKey.from_env(None if self.budget.max_calls == 0 else options.key_env, "judge.key_env"),
             prices=Prices.of(options),
             budget=self.budget,
             breaker=Breaker(),
@@ -105,34 +102,20 @@ class EndpointRespondent:
 
     # ---- Conversations -------------------------------------------------------------------------------------------------------
 
-    def converse(self, conversations: Iterable[Conversation[T]], total: int | None = None) -> Iterator[tuple[int, T]]:
+    def converse(self, conversations: Iterable[Conversation[T]]) -> Iterator[tuple[int, T]]:
         """Drive the conversations; yields the position and the result of each, in any order.
 
-        At most some hundred are open at once. Raises JudgeStopped where calls fail in a way that later calls would, too. However
-        the iteration ends, calls in flight are canceled, and what was answered is kept. total: for the progress bar.
+        A bounded number is open at once. Raises JudgeStopped where calls fail in a way that later calls would, too. However the
+        iteration ends, calls in flight are canceled, and what was answered is kept.
         """
         session = Session(self._terms, self.servers, self.log)
-        size = total or operator.length_hint(conversations, 0) or None
-        bar = ProgressBar(size, self.name, "items") if self._show_progress else None
-        drive = _Drive(self, session, conversations)
         try:
-            for position, result in drive.results():
-                if bar is not None:
-                    bar.advance(1, **self.progress_values(bar))
-                yield position, result
+            yield from _Drive(self, session, conversations).results()
         except JudgeStopped:
             self._terms.breaker.recent.clear()  # the next run starts with a clean slate
             raise
         finally:
             session.close()
-            if bar is not None:
-                bar.close()
-
-    def progress_values(self, bar: ProgressBar) -> dict[str, object]:
-        """What a progress bar shows: calls, calls per second, and what they cost so far."""
-        budget, seconds = self.budget, max(time.monotonic() - bar.start_time, 1e-9)
-        cost = "unknown" if budget.known_cost is None else f"{budget.known_cost:.4f} {self._terms.prices.currency}"
-        return {"calls": budget.calls, "calls_per_s": budget.calls / seconds, "cost": cost}
 
     # ---- Log-probabilities ---------------------------------------------------------------------------------------------------
 
