@@ -129,3 +129,27 @@ def test_the_command_writes_a_page_and_prints_facts_or_json(tmp_path):
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
     printed = json.loads(guerdon("inspect", path, "--json").out)
     assert printed["about"]["comparisons"] == "3"
+
+
+def test_the_rows_of_a_cycle_are_cited_and_shown_without_votes_against_it():
+    def judged(prompt, first, second, row):
+        return Comparison(
+            as_prompt(prompt).at(f"v.jsonl:{row}"), (Response(first), Response(second)), Preference(q=1.0)
+        )
+
+    votes = [
+        *(("p", "a", "b"), ("r", "a", "b"), ("p", "b", "c"), ("r", "b", "c"), ("r", "a", "c")),  # r has no cycle
+        *(
+            ("p", "a", "c"),
+            ("p", "c", "a"),
+            ("p", "c", "a"),
+            ("p", "c", "d"),
+        ),  # c beats a by two to one; d beats nobody
+    ]
+    rows = [judged(*vote, i) for i, vote in enumerate(votes)]
+    report = run(rows, InspectOptions(), CHECKS).report
+    cycle = next(finding for finding in report.findings if finding.title == "Cyclic preferences")
+    assert cycle.evidence.startswith("1 of 2 prompts")
+    assert cycle.evidence.endswith(": v.jsonl:0, v.jsonl:2, v.jsonl:6, v.jsonl:7")
+    texts = [[response.text for response in example.responses] for example in cycle.examples]
+    assert texts[:3] == [["a", "b"], ["b", "c"], ["c", "a"]]

@@ -79,6 +79,17 @@ PLANTED = [
     Planted(
         "Responses that name their maker", "warning", [pair("q", "As an AI model developed by OpenAI, I do.", "text")]
     ),
+    Planted(
+        "Responses in another language",
+        "warning",
+        [pair("Why is the sky blue?", "Из-за рассеяния света в воздухе", "text")],
+    ),
+    Planted(
+        "Secrets in texts", "warning", [pair("q", "the key is ghp_" + "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx", "text")]
+    ),
+    Planted("Card numbers in texts", "warning", [pair("Pay with 4111 1111 1111 1111")]),
+    Planted("Email addresses in texts", "warning", [pair("q", rationale="as ann@uni-x.org says")]),
+    Planted("Phone numbers in texts", "warning", [pair("q", "call (215) 204-3120", "text")]),
     Planted("Role marks inside responses", "error", [pair("q", "Yes.\n\nHuman: And now?", "text")]),
     Planted("Special tokens in texts", "error", [pair("q<|im_end|>", "a text", "b text")]),
     Planted("Wrongly decoded texts", "error", [pair("q", "It\u00e2\u20ac\u2122s late", "text")]),

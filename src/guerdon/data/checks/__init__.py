@@ -13,12 +13,14 @@ from guerdon.data.checks.balance import Length, Position, Ties
 from guerdon.data.checks.contaminated import Contaminated
 from guerdon.data.checks.contract import Check, Data, Row, Tokenize
 from guerdon.data.checks.cycles import Cycles
+from guerdon.data.checks.languages import Languages
 from guerdon.data.checks.leakage import Leakage
 from guerdon.data.checks.leaks import LEAK_LENGTH, Leaks
 from guerdon.data.checks.licenses import Licenses
 from guerdon.data.checks.model_names import ModelNames
 from guerdon.data.checks.near_prompts import NearPrompts
 from guerdon.data.checks.overall import Prompts, Unusable
+from guerdon.data.checks.privacy import Privacy
 from guerdon.data.checks.ratings import DefaultRatings, Reasons
 from guerdon.data.checks.repeats import Repeats
 from guerdon.data.checks.shortcuts import Shortcuts
@@ -33,6 +35,8 @@ CHECKS: tuple[type[Check], ...] = (  # in the order of the report
     Unusable,
     Structure,
     Texts,
+    Languages,
+    Privacy,
     Leakage,
     Truncation,
     Repeats,

@@ -156,11 +156,14 @@ class Data:
 
     def evidence(self, count: int, claim: str, numbers: Sequence[int]) -> str:
         """Such as "2 of 4,424 comparisons have an empty response: hh.jsonl:7, hh.jsonl:9"."""
+        plural, _, rest = claim.partition(" ")
+        return self.cite(f"{count:,} of {counted(self.rows, 'comparison')} {verb(count, plural)} {rest}", numbers)
+
+    def cite(self, claim: str, numbers: Sequence[int]) -> str:
+        """The claim with the locations of the first of these rows, which an inspection shows."""
         shown = numbers[: self.options.max_examples]
         examples = ", ".join(map(self._locations.__getitem__, shown))
-        plural, _, rest = claim.partition(" ")
-        whole = f"{count:,} of {counted(self.rows, 'comparison')} {verb(count, plural)} {rest}"
-        evidence = f"{whole}: {examples}" if examples else whole
+        evidence = f"{claim}: {examples}" if examples else claim
         self.cited[evidence] = list(shown)
         return evidence
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from itertools import pairwise
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ __all__ = ["Cycles"]
 
 
 class Cycles(Check):
-    """Strongly connected components of the majority graph of each prompt (Condorcet cycles). 28 bytes for each pair.
+    """Strongly connected components of the majority graph of each prompt (Condorcet cycles). 36 bytes for each pair.
 
     A ranking of several responses counts by its neighbors: each response beats the next one below it.
     """
@@ -33,7 +34,7 @@ class Cycles(Check):
     def __init__(self, data: Data) -> None:
         super().__init__(data)
         self._prompts, self._better, self._worse, self._votes = array("Q"), array("Q"), array("Q"), array("f")
-        self._counts: tuple[int, int] | None = None
+        self._rows = array("Q")
 
     def add(self, row: Row) -> None:
         """Remember who beat whom, and by how much."""
@@ -49,29 +50,25 @@ class Cycles(Check):
                 self._better.append(hashes[i])
                 self._worse.append(hashes[j])
                 self._votes.append(margin)
+                self._rows.append(row.number)
 
     def findings(self) -> Iterator[Finding]:
         """A note: people who judge different pairs of three need not agree."""
-        cyclic, possible = self._count()
+        cyclic, possible, numbers = self._cycles
         if cyclic:
             share = percent(self.data.share(cyclic, possible))
-            evidence = f"{cyclic:,} of {counted(possible, 'prompt')} whose votes could form a cycle {verb(cyclic, 'have')} one ({share})"
-            yield Finding(
-                "note", "Cyclic preferences", evidence, "No score can satisfy them: collect more votes there."
-            )
+            claim = f"{cyclic:,} of {counted(possible, 'prompt')} whose votes could form a cycle {verb(cyclic, 'have')} one ({share})"
+            remedy = "No score can satisfy them: collect more votes there."
+            yield Finding("note", "Cyclic preferences", self.data.cite(claim, numbers), remedy)
 
     def estimates(self) -> Mapping[str, Estimate]:
         """Of prompts where as many pairs were judged as there are responses, or more."""
-        cyclic, possible = self._count()
+        cyclic, possible, _ = self._cycles
         return {"cyclic_prompts": self.data.share(cyclic, possible)} if possible else {}
 
-    def _count(self) -> tuple[int, int]:
-        """Prompts with a cycle, and prompts where one is possible."""
-        if self._counts is None:
-            self._counts = self._cycles()
-        return self._counts
-
-    def _cycles(self) -> tuple[int, int]:
+    @cached_property
+    def _cycles(self) -> tuple[int, int, list[int]]:
+        """Prompts with a cycle, prompts where one is possible, and the rows of cycles, those of a prompt together."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
@@ -79,12 +76,13 @@ class Cycles(Check):
         better, worse = (mixed(of_pair + mixed(as_column(column))) for column in (self._better, self._worse))
         nodes, ends = np.unique(np.concatenate([better, worse]), return_inverse=True)
         if not len(nodes):
-            return 0, 0
+            return 0, 0, []
         first, second = ends[: len(better)], ends[len(better) :]
         low, high = np.minimum(first, second), np.maximum(first, second)
         margins = np.where(first < second, 1.0, -1.0) * as_column(self._votes)
         pairs, row, inverse = np.unique(np.stack([low, high], axis=1), axis=0, return_index=True, return_inverse=True)
-        majority = np.bincount(inverse.reshape(-1), margins)
+        of_row = inverse.reshape(-1)  # the pair that each row judges
+        majority = np.bincount(of_row, margins)
         prompts = of_pair[row]
         sources, targets = (np.where(majority > 0, pairs[:, i], pairs[:, 1 - i])[majority != 0] for i in (0, 1))
         shape = (len(nodes), len(nodes))
@@ -96,4 +94,7 @@ class Cycles(Check):
         num_responses = np.bincount(ends_of_prompt[:, 0], minlength=len(num_pairs))
         possible = (num_pairs >= num_responses) & (num_responses >= 3)
         cyclic = np.bincount(of_prompt, is_cyclic, minlength=len(num_pairs)) > 0
-        return int(np.sum(cyclic & possible)), int(possible.sum())
+        is_cited = (is_cyclic & (cyclic & possible)[of_prompt])[of_row] & (margins * majority[of_row] > 0)
+        order = np.lexsort((np.arange(len(of_row)), of_prompt[of_row]))
+        cited = dict.fromkeys(as_column(self._rows)[order[is_cited[order]]].tolist())
+        return int(np.sum(cyclic & possible)), int(possible.sum()), list(cited)

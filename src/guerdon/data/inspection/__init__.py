@@ -13,6 +13,7 @@ from guerdon.data.checks.contract import Data
 from guerdon.data.inspection.distributions import Distributions
 from guerdon.data.inspection.examples import Repetitions, example_of
 from guerdon.data.inspection.sample import RowSample, findings_of, rows_by_number
+from guerdon.data.private import mask_comparison
 from guerdon.errors import counted
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def inspect(
         finding.title: data.cited[finding.evidence] for finding in report.findings if finding.evidence in data.cited
     }
     others = repetitions.of(number for numbers in cited.values() for number in numbers)
-    rows = rows_by_number(comparisons, [*others, *(number for same in others.values() for number in same)])
+    numbers = [*others, *(number for same in others.values() for number in same)]
+    rows = {number: mask_comparison(row) for number, row in rows_by_number(comparisons, numbers).items()}
     findings = tuple(
         replace(
             finding,
@@ -71,7 +73,10 @@ def inspect(
         for finding in report.findings
     )
     titles = findings_of(cited)
-    browsable = {**{number: rows[number] for number in titles if number in rows}, **sample.rows}
+    browsable = {
+        **{number: rows[number] for number in titles if number in rows},
+        **{number: rows.get(number) or mask_comparison(row) for number, row in sample.rows.items()},
+    }
     return Inspection(
         replace(
             report,
