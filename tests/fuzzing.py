@@ -132,15 +132,15 @@ def _texts_of(comparison: Comparison, with_prompt: bool) -> Iterator[str]:
         yield from (turn.content for turn in response.turns())
 
 
-def _occurs(text: str, leaves: Sequence[str]) -> bool:
-    """Whether a text stands in a cell, or is two of them joined: an instruction and its input, an answer's beginning and its rest."""
+def _occurs(text: str, leaves: Sequence[str], joins: int = 2) -> bool:
+    """Whether a text stands in a cell, or is several of them joined: an instruction, its input, an answer's beginning and its rest."""
     if any(text in leaf for leaf in leaves):
         return True
     starts = [leaf for leaf in leaves if leaf and text.startswith(leaf)]
     ends = [leaf for leaf in leaves if leaf and text.endswith(leaf)]
-    return any(text[len(leaf) :].removeprefix("\n") in other for leaf in starts for other in leaves) or any(
-        text[: -len(leaf)] in other for leaf in ends for other in leaves
-    )
+    if any(text[len(leaf) :].removeprefix("\n") in other for leaf in starts for other in leaves):
+        return True
+    return joins > 0 and any(_occurs(text[: -len(leaf)].removesuffix("\n"), leaves, joins - 1) for leaf in ends)
 
 
 def _leaves(value: Any) -> list[str]:

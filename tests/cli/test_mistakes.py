@@ -252,7 +252,7 @@ def test_a_file_without_permission_is_named(desk, tmp_path, monkeypatch, verb):
         (ppo("optimize.value=reward"), "optimize.value=reward: the reward must be one of our models"),
         (ppo("optimize.minibatches=99"), "optimize.minibatches must be at most 32, the replies in a batch, got 99. Set"),
         (ppo("--reward", "{desk}/model", "policy.system=x", rule=False), "must share a system message, got 'x' and None"),
-        (ppo(verb="best-of-n", prompts="empty")[:-3], "empty.jsonl: holds no rows"),
+        (ppo(verb="best-of-n", prompts="empty"), "empty.jsonl: holds no rows"),
         (("audit", "overoptimization", "{desk}/nothing"), "nothing: must have at least two checks, got 0. Set optimize.check_every"),
         (("audit", "overoptimization", "{desk}/good.jsonl"), "good.jsonl:1"),
         # paths that cannot be written

@@ -331,3 +331,9 @@ def test_messages_in_a_field_are_read_as_messages():
     assert turns(one(row)) == ["u:Hi", "a:Yes?", "u:Go"]
     row = task(1, {"conversation": json.dumps(chat), "text1": "a b", "text2": "c d"}, annotation(1, picked("left")))
     assert turns(one(row)) == ["u:Hi", "a:Yes?", "u:Go"]
+
+
+@pytest.mark.parametrize("mapping", [{"A": ["accept"]}, {"A": {}}, {"A": 1}, ["accept"], "accept"])
+def test_a_mapping_of_prodigy_that_names_no_side_names_no_author(mapping):
+    imported = one({**PRODIGY_COMPARE[0], "mapping": mapping})
+    assert [response.author for response in imported.responses] == [None, None]

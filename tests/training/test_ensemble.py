@@ -286,7 +286,7 @@ def test_the_command_says_that_members_without_comparisons_meet_as_they_are(desk
 
 
 def test_the_command_averages_weights_and_measures_whether_it_may(desk, tmp_path):
-    ran = guerdon("--quiet", "ensemble", desk / "0", desk / "1", "audit.draws=100", "--out", tmp_path / "average",
+    ran = guerdon("--quiet", "ensemble", desk / "0", desk / "1", "--out", tmp_path / "average",
                 "--data", desk / "held.jsonl", "--average")  # fmt: skip
     assert ran.code == 0, ran.err
     assert (tmp_path / "average/config.json").is_file()

@@ -66,7 +66,7 @@ def from_prodigy_compare(row: Row) -> Comparison:
     responses = {side: to_response(required(row, side), side) for side in SIDES}
     systems = row.get("mapping")
     for system, side in systems.items() if isinstance(systems, Mapping) else ():
-        if side in responses:
+        if isinstance(side, str) and side in responses:
             responses[side] = replace(responses[side], author=as_name(system, "mapping"))
     refuse_empty(responses)
     if are_identical(*responses.values()):
