@@ -357,7 +357,7 @@ def test_the_key_is_sent_and_appears_nowhere_else(
         with pytest.raises(JudgeStopped) as stop:
             list(respondent(server.url, key_env="JUDGE_KEY").converse(conversations(2)))
     output = capsys.readouterr()
-    texts = [repr(results), repr(log.records), str(stop.value), caplog.text, output.out, output.err, repr(asked._terms)]
+    texts = [repr(results), repr(log.records), str(stop.value), caplog.text, output.out, output.err, repr(asked.terms)]
     assert "*** is not valid" in texts[2]
     assert not any(KEY in text or KEY[9:] in text for text in texts)
 

@@ -104,7 +104,7 @@ class Answer:
 
     finish: "stop", "length", "content_filter", or the server's own word; None where it gave none.
     alternatives: log-probability of each listed alternative for the first token of the answer; empty without log-probabilities.
-    refusal: the model's refusal, where the API has a field for it.
+    refusal: the model's refusal, where the API has a field for it. raw: the text as a server wrote it, where one did.
     """
 
     text: str
@@ -112,9 +112,12 @@ class Answer:
     alternatives: Mapping[str, float] = field(default_factory=dict)
     refusal: str | None = None
     usage: Usage = Usage()
+    raw: str | None = None
 
     def to_json(self) -> str:
-        """Everything but the usage, as the text that is kept where no server wrote one."""
+        """The text that is kept: what the server wrote, else everything but the usage."""
+        if self.raw is not None:
+            return self.raw
         return json.dumps({"text": self.text, "finish": self.finish, "alternatives": dict(self.alternatives)})
 
     @classmethod

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from guerdon.models.judges.calls import Answer, CallLog, CallRecord, Question, Unreadable, Usage
-from guerdon.models.judges.failures import Failure
+from guerdon.models.judges.failures import NOT_SENT, Failure
 
 T = TypeVar("T")
 
@@ -194,13 +194,24 @@ class WaveRespondent:
     """Drives conversations wave after wave: up to `width` of them put their questions together, and all are answered.
 
     For whatever answers many questions at once: a model on this machine, a function, a provider's batch files, a cluster.
+    parse: reads a kept answer. cost_of: what a call cost, by its usage.
     """
 
     def __init__(
-        self, name: str, fingerprint: str, answer_all: AnswerAll, log: CallLog, *, log_probs: bool, width: int = 256
+        self,
+        name: str,
+        fingerprint: str,
+        answer_all: AnswerAll,
+        log: CallLog,
+        *,
+        log_probs: bool,
+        width: int = 256,
+        parse: Callable[[str], Answer] = Answer.from_json,
+        cost_of: Callable[[Usage], float | None] = lambda usage: None,
     ) -> None:
         self.name, self.fingerprint, self.log, self.width = name, fingerprint, log, width
         self._answer_all, self._log_probs = answer_all, log_probs
+        self._parse, self._cost_of = parse, cost_of
 
     def gives_log_probs(self) -> bool:
         """Whether answers come with log-probabilities."""
@@ -231,7 +242,7 @@ class WaveRespondent:
 
     def _readings(self, questions: Sequence[Question]) -> list[Reading]:
         keys = [question.key(self.fingerprint) for question in questions]
-        readings = known_readings(self.log, dict(zip(keys, questions, strict=True)))
+        readings = known_readings(self.log, dict(zip(keys, questions, strict=True)), self._parse)
         missing = {key: question for key, question in zip(keys, questions, strict=True) if key not in readings}
         if missing:
             records = []
@@ -240,7 +251,10 @@ class WaveRespondent:
                     readings[key], raw, given = Reading(key, failure=answer), None, None
                 else:
                     readings[key], raw, given = read(question, key, answer), answer.to_json(), answer
-                records.append(record_of(question, key, self.name, readings[key], given, raw))
+                if isinstance(answer, Failure) and answer.code in NOT_SENT:
+                    continue
+                cost = self._cost_of(given.usage) if given else None
+                records.append(record_of(question, key, self.name, readings[key], given, raw, cost=cost))
             self.log.add(records)
         return [readings[key] for key in keys]
 

@@ -71,7 +71,7 @@ class EndpointRespondent:
         self.log, self.budget = log, budget or Budget(options.max_calls, options.max_cost)
         self.servers = [Server(url, options, now) for url in dict.fromkeys(map(normalize_url, urls))]
         self._model = str(options.model)
-        self._terms = Terms(
+        self.terms = Terms(
             model=self._model,
             key=ServerKey.from_env(None if self.budget.max_calls == 0 else options.key_env, "judge.key_env"),
             prices=Prices.of(options),
@@ -81,11 +81,11 @@ class EndpointRespondent:
             tries=options.tries,
             timeout=options.timeout,
         )
-        if self.budget.max_cost is not None and self._terms.prices.name is None:
+        if self.budget.max_cost is not None and self.terms.prices.name is None:
             claim = "left out where prices are unknown"
             raise field_error("judge.max_cost", claim, self.budget.max_cost, "Give price_in and price_out.")
         self._width = max(MIN_OPEN, OPEN_PER_CALL * options.max_concurrency * len(self.servers))
-        if self._terms.key:
+        if self.terms.key:
             for server in self.servers:
                 if is_readable_by_others(server.url):
                     note(f"{server.url}: the key is sent over plain http to another machine. Use https.")
@@ -108,11 +108,11 @@ class EndpointRespondent:
         A bounded number is open at once. Raises JudgeStopped where calls fail in a way that later calls would, too. However the
         iteration ends, calls in flight are canceled, and what was answered is kept.
         """
-        session = Session(self._terms, self.servers, self.log)
+        session = Session(self.terms, self.servers, self.log)
         try:
             yield from _Drive(self, session, conversations).results()
         except JudgeStopped:
-            self._terms.breaker.recent.clear()  # the next run starts with a clean slate
+            self.terms.breaker.recent.clear()  # the next run starts with a clean slate
             raise
         finally:
             session.close()
@@ -236,7 +236,7 @@ class _Drive:
                     self._set(task, index, known[key])
             else:
                 self._pending[key] = waiting
-                calls.append(Call.of(key, questions[key], respondent.name, respondent._terms.prices))
+                calls.append(Call.of(key, questions[key], respondent.name, respondent.terms.prices))
         if calls:
             self._session.submit(calls)
 

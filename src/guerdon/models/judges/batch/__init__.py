@@ -1,0 +1,1 @@
+"""Judges whose calls go through files: a provider's batches, or workers of a cluster."""
