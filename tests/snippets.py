@@ -78,6 +78,10 @@ def make_desk(folder: Path, base: Path) -> Path:
         guerdon.write(folder / "runs" / "quickstart" / f"{name}.jsonl", part)
     _write_others(folder, rows)
     _write_exports(folder, rows)
+    (folder / "judge.yaml").write_text("kind: python\nfunction: rules.py:longer\n", encoding="utf-8")
+    (folder / "rules.py").write_text(
+        "def longer(prompt, first, second):\n    return float(len(first.text) > len(second.text))\n", encoding="utf-8"
+    )
     create_store(folder / "team.db")
     add_to_store(folder / "team.db", comparisons[:20], kind="human")
     for seed, names in enumerate((("runs/mine/model", "runs/quickstart/model", "my-model"), ("old-model",))):

@@ -35,6 +35,15 @@ WRITERS = {
         ("new/*",),
         "aggregate e.jsonl --out new/labels.jsonl",
     ),
+    "judge": Writer(
+        "judge d.jsonl --judge judge.yaml --out new/x.jsonl",
+        ("new/x.jsonl", "new/x.verdicts.jsonl", "new/x.failures.jsonl"),
+        "judge e.jsonl --judge judge.yaml --out new/x.jsonl",
+    ),
+    "judge-card": Writer(
+        "judge-card --judge judge.yaml --data d.jsonl --out new", ("new/card.*",), "judge-card --judge judge.yaml --data e.jsonl --out new",
+        points=4,
+    ),
     "split": Writer("split d.jsonl --out new", ("new/*",), "split e.jsonl --out new"),
     "select": Writer(
         "select d.jsonl --out new/p.jsonl --num 12 select.test_share=0.3 --strategy d_optimal_half --model a",
@@ -89,6 +98,10 @@ def make_folder(folder: Path, tiny: Path) -> None:
     from guerdon.models.directory.loading import create_reward_model
 
     folder.mkdir()
+    (folder / "judge.yaml").write_text("kind: python\nfunction: judge.py:longer\nunresolved_max: 1.0\n")
+    (folder / "judge.py").write_text(
+        "def longer(prompt, first, second):\n    return float(len(first.text) - len(second.text)) or None\n"
+    )
     shutil.copytree(tiny, folder / "tiny")
     for seed, name in enumerate("ab"):
         saved_models.save(create_reward_model(ModelOptions(base=str(folder / "tiny")), seed=seed), folder / name)

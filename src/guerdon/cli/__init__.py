@@ -12,6 +12,7 @@ from guerdon.cli import (  # noqa: F401, I001
     conversion,
     aggregate,
     selection,
+    judging,
     training,
     calibration,
     auditing,

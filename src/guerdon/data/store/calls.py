@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 
 @contextmanager
-def open_call_log(source: object) -> Iterator[SqlCallLog]:
+def open_call_log(source: object, create: bool = True) -> Iterator[SqlCallLog]:
     """The log in a store, or in a file that is created where there is none."""
-    with open_database(locate(source), create=True) as database:
+    with open_database(locate(source), create) as database:
         with database.reading() as connection:
             is_new = not has_schema(connection, database)
-            if not is_new:
+            if not (is_new and create):
                 require_schema(connection, database)
         if is_new:
             migrate(database)

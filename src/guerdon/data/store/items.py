@@ -108,7 +108,7 @@ def contents_of(prompt: Prompt, responses: Sequence[Response]) -> tuple[Content,
 
 def item_of(comparison: Comparison, kind: str = ANONYMOUS) -> Item:
     """The item of one judgment that the comparison is. kind: of its annotator."""
-    item, shown = _unjudged(comparison)
+    item, shown = unjudged_item(comparison.prompt, comparison.responses)
     default = replace(comparison, group="", id="")
     has_group = comparison.group != default.group
     default_id = replace(comparison, id="").id if has_group else default.id
@@ -127,21 +127,17 @@ def item_of(comparison: Comparison, kind: str = ANONYMOUS) -> Item:
 
 def labeled_item_of(comparison: Comparison, method: str) -> Item:
     """The item with the comparison as its label by this method, and without judgments."""
-    item, shown = _unjudged(comparison)
+    item, shown = unjudged_item(comparison.prompt, comparison.responses)
     preference = oriented(comparison.preference, shown)
     votes = sum(preference.votes) if preference.votes else 1
     return replace(item, labels=(Label(method, {}, preference, max(1, votes)),))
 
 
-def _unjudged(comparison: Comparison) -> tuple[Item, tuple[int, ...]]:
+def unjudged_item(prompt: Prompt, responses: Sequence[Response]) -> tuple[Item, tuple[int, ...]]:
     """The item without judgments, and the position in it of each response as shown."""
-    prompt, *responses = contents_of(comparison.prompt, comparison.responses)
-    order = sorted(range(len(responses)), key=lambda i: responses[i].id)
-    item = Item(
-        comparison.prompt,
-        tuple(comparison.responses[i] for i in order),
-        contents=(prompt, *(responses[i] for i in order)),
-    )
+    first, *rest = contents_of(prompt, responses)
+    order = sorted(range(len(rest)), key=lambda i: rest[i].id)
+    item = Item(prompt, tuple(responses[i] for i in order), contents=(first, *(rest[i] for i in order)))
     return item, tuple(order.index(i) for i in range(len(order)))
 
 

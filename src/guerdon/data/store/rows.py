@@ -45,8 +45,8 @@ class Batch:
     items: int = 0
     characters: int = 0  # of prompts and responses
 
-    def add(self, item: Item, occurrences: Occurrences) -> None:
-        """Add the rows of an item."""
+    def add(self, item: Item, occurrences: Occurrences) -> str:
+        """Add the rows of an item; returns its id."""
         self.items += 1
         prompt, *responses = contents = item.contents or contents_of(item.prompt, item.responses)
         self.characters += sum(len(content.text) for content in contents)
@@ -62,9 +62,10 @@ class Batch:
             self._add_judgment(item_id, judgment, occurrences)
         for label in item.labels:
             self._put("labels", *label_row(item_id, label))
+        return item_id
 
     def _add_judgment(self, item_id: str, judgment: Judgment, occurrences: Occurrences) -> None:
-        annotator_id = self._add_annotator(judgment.annotator)
+        annotator_id = self.add_annotator(judgment.annotator)
         shared = {"annotator_id": annotator_id, "shown": list(judgment.shown)}
         presentation_id = call_id = None
         if judgment.call is not None:
@@ -99,7 +100,8 @@ class Batch:
         number = occurrences.number(identity)
         return identity if number == 1 else content_id(*content, number)
 
-    def _add_annotator(self, annotator: Annotator) -> str:
+    def add_annotator(self, annotator: Annotator) -> str:
+        """Add the row of an annotator; returns its id."""
         key = annotator.id
         if key not in self.rows["annotators"]:
             names = {"kind": annotator.kind, "name": annotator.name, "fingerprint": annotator.fingerprint}

@@ -21,7 +21,10 @@ from guerdon.errors import field_error
 
 SECTIONS: Final = ("system", "user", "verdict", "reminder")
 PLACEHOLDERS: Final = ("criterion", "conversation", "responses", "reference", "low", "high", "count", "example")
-SHIPPED: Final = ("pair", "pair_with_ties", "pair_with_reasons", "score", "criterion", "criterion_reworded", "ranking")
+REWORDED: Final = ("pair", "pair_with_ties", "pair_with_reasons", "criterion")  # also in other words, as NAME_reworded
+SHIPPED: Final = (
+    "pair", "pair_with_ties", "pair_with_reasons", "score", "criterion", "ranking", *(f"{name}_reworded" for name in REWORDED),
+)  # fmt: skip
 
 _HEADING = re.compile(r"^== *([a-z]+) *==[ \t]*$", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")

@@ -1,0 +1,141 @@
+"""guerdon judge, judge-card and judge-prompt as a user meets them, with a server that answers."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from comparison_files import write_rows
+from judge_server import JudgeServer, completion, error
+from shell import guerdon
+
+from guerdon.models.judges.prompts import parse_prompt
+
+ROWS = [{"prompt": f"Q{i}?", "responses": [f"good {i}", f"bad {i}"], "id": f"row {i}"} for i in range(6)]
+
+
+def judge_file(folder: Path, url: str, **options) -> Path:
+    path = folder / "judge.yaml"
+    path.write_text(
+        json.dumps({"model": "tiny", "url": url, "mode": "pair_samples", "samples": 1, "tries": 1, **options})
+    )
+    return path
+
+
+def says(body: dict, tried: int) -> dict:
+    text = body["messages"][-1]["content"]
+    return completion(f"Verdict: {1 if text.index('good') < text.index('bad') else 2}", usage=(50, 4))
+
+
+def test_the_same_command_again_asks_nothing_and_gives_the_same_bytes(tmp_path):
+    data, out = write_rows(tmp_path / "d.jsonl", *ROWS), tmp_path / "new" / "x.jsonl"
+    with JudgeServer(says) as server:
+        judge = judge_file(tmp_path, server.url)
+        first = guerdon("judge", data, "--judge", judge, "--out", out)
+        assert first.code == 0, first.err
+        assert "6 pairs: at most 12 calls" in first.err
+        assert "price unknown" in first.err
+        asked, written = sum(server.tries.values()), out.read_bytes()
+        again = guerdon("judge", data, "--judge", judge, "--out", out)
+        assert (again.code, sum(server.tries.values()), out.read_bytes()) == (0, asked, written)
+    offline = guerdon("judge", data, "--judge", judge, "--out", out, "--offline")
+    assert (offline.code, out.read_bytes()) == (0, written)
+    labels = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [label["id"] for label in labels] == [row["id"] for row in ROWS]
+    assert all(label["preference"]["q"] > 0.5 and label["annotator"] == "tiny" for label in labels)
+    verdicts = [json.loads(line) for line in (tmp_path / "new" / "x.verdicts.jsonl").read_text().splitlines()]
+    assert [call["shown"] for call in verdicts[0]["calls"]] == [[0, 1], [1, 0]]
+    assert (tmp_path / "new" / "x.failures.jsonl").read_text() == ""
+
+
+def test_a_failed_call_is_no_label_and_too_many_are_exit_code_3(tmp_path):
+    def script(body, tried):
+        return error("no", 400, "context_length_exceeded") if "Q1?" in str(body) else says(body, tried)
+
+    data, out = write_rows(tmp_path / "d.jsonl", *ROWS), tmp_path / "x.jsonl"
+    with JudgeServer(script) as server:
+        judge = judge_file(tmp_path, server.url)
+        ran = guerdon("judge", data, "--judge", judge, "--out", out)
+        assert ran.code == 3, ran.err
+        assert "failed: context_too_long" in ran.out
+        assert "row 1" not in out.read_text()
+        (failure,) = [json.loads(line) for line in (tmp_path / "x.failures.jsonl").read_text().splitlines()]
+        assert (failure["id"], {f["code"] for f in failure["failures"]}) == ("row 1", {"context_too_long"})
+        tolerant = guerdon("judge", data, "--judge", judge, "--out", out, "judge.unresolved_max=0.2")
+        assert tolerant.code == 0, tolerant.err
+
+
+def test_a_limit_on_calls_stops_before_more_and_what_was_answered_is_kept(tmp_path):
+    data, out = write_rows(tmp_path / "d.jsonl", *ROWS), tmp_path / "x.jsonl"
+    with JudgeServer(says) as server:
+        judge = judge_file(tmp_path, server.url)
+        ran = guerdon("judge", data, "--judge", judge, "--out", out, "--max-calls", "5")
+        assert ran.code == 3
+        assert "budget_stop" in ran.out
+        assert sum(server.answered.values()) <= 5
+        assert guerdon("judge", data, "--judge", judge, "--out", out).code == 0
+        assert sum(server.answered.values()) == 12
+
+
+def test_verdicts_go_to_a_store_and_unlabeled_items_of_a_store_are_judged(tmp_path):
+    data, store = write_rows(tmp_path / "d.jsonl", *ROWS), tmp_path / "p.db"
+    with JudgeServer(says) as server:
+        judge = judge_file(tmp_path, server.url)
+        missing = guerdon("judge", data, "--judge", judge, "--store", store)
+        assert missing.code == 2
+        assert "store init" in missing.err
+        guerdon("store", "init", store)
+        assert guerdon("judge", data, "--judge", judge, "--store", store).code == 0
+        again = guerdon("judge", f"store:{store}", "--judge", judge, "--out", tmp_path / "y.jsonl", "--store", store)
+        assert again.code == 0
+        assert sum(server.tries.values()) == 12
+    with sqlite3.connect(store) as connection:
+        counts = [
+            connection.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in ("items", "judgments", "labels")
+        ]
+    assert counts == [6, 12, 6]
+    assert len((tmp_path / "y.jsonl").read_text().splitlines()) == 6
+
+
+def test_a_card_is_written_and_its_map_applied_to_the_same_judge_only(tmp_path):
+    people = [
+        {
+            "prompt": f"Q{i}?",
+            "responses": [f"good {i}", f"bad {i}"],
+            "preference": {"q": i % 4 / 4, "votes": [i % 4, 0, 4 - i % 4]},
+        }
+        for i in range(1, 31)
+    ]
+    data = write_rows(tmp_path / "h.jsonl", *people)
+    with JudgeServer(says) as server:
+        judge = judge_file(tmp_path, server.url)
+        ran = guerdon("judge-card", "--judge", judge, "--data", data, "--out", tmp_path / "card")
+        assert ran.code == 0, ran.err
+        assert sorted(path.name for path in (tmp_path / "card").iterdir()) == [
+            "calls.db", "card.html", "card.json", "card.md",
+        ]  # fmt: skip
+        card = tmp_path / "card" / "card.json"
+        names = json.loads(card.read_text())["report"]["estimates"]
+        assert {"accuracy", "ceiling", "kappa", "flip_rate", "brier"} <= set(names)
+        words = ("judge", data, "--judge", judge, "--out", tmp_path / "x.jsonl", "--card", card)
+        mapped = guerdon(*words)
+        assert mapped.code == 0, mapped.err
+        other = guerdon(*words, "judge.seed=5")
+        assert other.code == 2
+        assert "must be the card of this judge" in other.err
+        card.write_text("{}")
+        assert "must be a judge card" in guerdon(*words).err
+
+
+@pytest.mark.parametrize("mode", ["pair", "pair_samples", "pair_reasons", "score", "ranking", "criterion"])
+def test_a_template_that_is_printed_is_one_that_is_read(mode):
+    printed = guerdon("judge-prompt", mode)
+    assert parse_prompt(mode, printed.out).sections["user"]
+
+
+def test_a_mode_that_does_not_exist_is_one_line():
+    ran = guerdon("judge-prompt", "pairs")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "MODE must be one of" in ran.err
