@@ -35,12 +35,10 @@ def build_judge(options: JudgeOptions, log: CallLog | None = None) -> VerdictJud
 
 
 def _endpoint(options: JudgeOptions, log: CallLog) -> VerdictJudge:
-    from importlib import import_module
-
+    from guerdon.models.judges.endpoint.respondent import EndpointRespondent
     from guerdon.models.judges.prompted import PromptedJudge
 
-    endpoint = import_module("guerdon.models.judges.endpoint")
-    return PromptedJudge(endpoint.EndpointRespondent(options, log), options)
+    return PromptedJudge(EndpointRespondent(options, log), options)
 
 
 def _local(options: JudgeOptions, log: CallLog) -> VerdictJudge:
