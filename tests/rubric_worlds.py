@@ -41,6 +41,11 @@ def script_of(rules: Mapping[str, Rule | Failure]) -> Callable[[Question], Answe
     return answer
 
 
+def shown_text(question: Question) -> str:
+    """The response that a question is about."""
+    return shown_first(question)
+
+
 def rubric_of(*criteria: Mapping[str, object], **fields: object) -> Rubric:
     """A rubric of these criteria."""
     return Rubric.model_validate({"id": "test", "license": "CC0-1.0", "criteria": list(criteria), **fields})

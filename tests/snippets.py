@@ -9,6 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+RUBRIC = """id: reviews
+license: CC0-1.0
+criteria:
+  - {id: praises, text: The response praises the film., weight: 2}
+  - {id: recommends, text: The response says that the film is worth seeing.}
+  - {id: complains, text: The response names a fault of the film., weight: -2}
+"""
 TOPICS = "film review tweet sentence answer question people love time work story day".split()
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -104,6 +111,7 @@ def _write_others(folder: Path, rows: list[dict[str, str]]) -> None:
     lines += [
         f'"{r["prompt"]}","{r["chosen"]}","{r["rejected"]}",{("a", "tie", "0.7")[i % 3]}' for i, r in enumerate(rows)
     ]
+    (folder / "rubric.yaml").write_text(RUBRIC, encoding="utf-8")
     (folder / "pairs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     votes = [{"annotator": f"p{i}", "label": label} for i, label in enumerate(("a", "a", "b"))]
     _write_jsonl(

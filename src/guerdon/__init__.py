@@ -39,6 +39,13 @@ _NAMES = {
         "store_status",
         "verify_store",
     ),
+    "guerdon.api.rubric": (
+        "audit_rubric",
+        "draft_rubric",
+        "lint_rubric",
+        "load_rubric",
+        "rubric_model",
+    ),
     "guerdon.api.training": ("train",),
     "guerdon.api.ensembles": (
         "ensemble",
@@ -110,6 +117,7 @@ if TYPE_CHECKING:
     from guerdon.api.optimization import best_of_n, load_policy, optimize, sample
     from guerdon.api.overoptimization import measure_overoptimization
     from guerdon.api.pipeline import quickstart
+    from guerdon.api.rubric import audit_rubric, draft_rubric, lint_rubric, load_rubric, rubric_model
     from guerdon.api.saved_models import doctor, load, save
     from guerdon.api.scoring import score, score_file
     from guerdon.api.selection import Selection, select

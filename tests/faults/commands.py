@@ -60,6 +60,9 @@ WRITERS = {
     "ensemble": Writer("ensemble a b --out new", ("new/*", "new/*/*"), "ensemble b a --out new", points=6),
     "repair": Writer("doctor a --repair new", ("new/*", "new/*/*"), points=3),
     "audit": Writer(f"audit a --data d.jsonl --out new {AUDIT}", ("new/*",), points=3),
+    "rubric audit": Writer(
+        "rubric audit rubric.yaml --judge local.yaml --data d.jsonl --out new --once", ("new/report.*",), points=3
+    ),
     "train": Writer(f"train --data d.jsonl --out new {TRAIN}", ("new/config.yaml", "new/model/*"), points=4),
     "sample": Writer(
         "sample --policy tiny --prompts d.jsonl --out new/pool.jsonl --n 2 best_of_n.max_tokens=3", ("new/*",), points=4
@@ -81,6 +84,7 @@ ELSEWHERE = {  # commands that write and have no line above, and why
     "optimize ppo": "its checkpoints are those of train; tests/optimization kills it",
     "optimize rloo": "is optimize ppo",
     "optimize grpo": "is optimize ppo",
+    "rubric draft": "writes a report as rubric audit does, and its rubric whole as any text",
     "compare": "writes a report as audit does",
     "benchmark": "writes a report as audit does",
     "audit overoptimization": "writes a report as audit does",
@@ -104,6 +108,8 @@ def make_folder(folder: Path, tiny: Path) -> None:
         "def longer(prompt, first, second):\n    return float(len(first.text) - len(second.text)) or None\n"
     )
     shutil.copytree(tiny, folder / "tiny")
+    (folder / "rubric.yaml").write_text("criteria: [The response is kind.]")
+    (folder / "local.yaml").write_text("kind: local\nmodel: tiny\nmin_mass: 0.0\n")
     for seed, name in enumerate("ab"):
         saved_models.save(create_reward_model(ModelOptions(base=str(folder / "tiny")), seed=seed), folder / name)
     for seed, name in enumerate("de"):

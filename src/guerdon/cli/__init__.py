@@ -14,6 +14,7 @@ from guerdon.cli import (  # noqa: F401, I001
     selection,
     judging,
     constitution,
+    rubric,
     training,
     calibration,
     auditing,

@@ -12,7 +12,7 @@ from guerdon.config.data import (
     SelectOptions,
     SplitOptions,
 )
-from guerdon.config.feedback import ConstitutionOptions
+from guerdon.config.feedback import ConstitutionOptions, DraftOptions
 from guerdon.config.judging import JudgeOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
@@ -26,6 +26,7 @@ __all__ = [
     "CheckOptions",
     "Config",
     "ConstitutionOptions",
+    "DraftOptions",
     "ExportOptions",
     "ImportOptions",
     "InspectOptions",

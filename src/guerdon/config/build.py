@@ -19,7 +19,7 @@ from guerdon.config.data import (
     SelectOptions,
     SplitOptions,
 )
-from guerdon.config.feedback import ConstitutionOptions
+from guerdon.config.feedback import ConstitutionOptions, DraftOptions
 from guerdon.config.judging import JudgeOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
@@ -50,6 +50,7 @@ class Config(Options):
     constitution: ConstitutionOptions = Field(
         default_factory=ConstitutionOptions, description="Critique, revision and comparison under a constitution."
     )
+    draft: DraftOptions = Field(default_factory=DraftOptions, description="Drafting a rubric from comparisons.")
     model: ModelOptions = Field(default_factory=ModelOptions, description="The model.")
     train: TrainOptions = Field(default_factory=TrainOptions, description="Training.")
     calibrate: CalibrateOptions = Field(default_factory=CalibrateOptions, description="Calibration.")

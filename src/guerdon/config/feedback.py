@@ -1,4 +1,4 @@
-"""Options of constitutions: critique and revision, and comparisons under principles."""
+"""Options of constitutions and rubrics: critique and revision, comparisons under principles, and drafts of criteria."""
 
 from __future__ import annotations
 
@@ -50,3 +50,26 @@ class ConstitutionOptions(Options):
         if self.min_length_ratio > self.max_length_ratio:
             claim = f"at most constitution.max_length_ratio={self.max_length_ratio:g}"
             raise field_error("constitution.min_length_ratio", claim, self.min_length_ratio, "Swap them.")
+
+
+class DraftOptions(Options):
+    """Criteria that a model proposes from labeled comparisons, kept where they predict other labels."""
+
+    rounds: int = Field(
+        8, ge=1, le=1000, description="How often the model is asked for criteria, each time with other comparisons."
+    )
+    batch_size: int = Field(6, ge=1, le=50, description="Comparisons that it is shown at a time.")
+    criteria_per_round: int = Field(6, ge=1, le=50, description="Criteria that it may propose at a time.")
+    candidates: int = Field(
+        24, ge=1, le=200, description="Different criteria that are judged, those proposed most often first."
+    )
+    most: int = Field(10, ge=1, le=100, description="Criteria that the rubric may have, the most accurate first.")
+    alpha: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Chance that any useless criterion is kept: accuracies are tested against one half, corrected by Holm.",
+    )
+    max_tokens: int = Field(512, ge=16, description="Tokens for the criteria of a round.")
+    temperature: float = Field(0.7, ge=0, description="Of the proposals.")
+    seed: Seed = Field(0, description="Seed of the split, the batches and the proposals.")

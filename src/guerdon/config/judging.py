@@ -32,6 +32,7 @@ OF_ONE_KIND: dict[str, tuple[JudgeKind, ...]] = {
     "weights": ("jury",),
     "dtype": ("local", "implicit"),
     "max_length": ("local",),
+    "rubric": ("endpoint", "local"),
 }
 
 
@@ -80,6 +81,11 @@ class JudgeOptions(Options):
         "The better response does what the user wants, truthfully and clearly, and does no harm.",
         min_length=1,
         description="What better means, as the judge reads it.",
+    )
+    rubric: str | None = Field(
+        None,
+        description="Rubric file: each response gets a reward from its criteria, instead of a verdict on two responses; see "
+        "docs/rubrics.md. Relative to where the command runs.",
     )
     template: str | None = Field(
         None, description="Template file to use instead of the shipped one of the mode; see `guerdon judge-prompt`."
@@ -158,6 +164,9 @@ class JudgeOptions(Options):
             ):
                 claim = f"left out for a judge of kind {self.kind}"
                 raise field_error(f"judge.{name}", claim, getattr(self, name), f"Remove it, or set kind to {kinds[0]}.")
+        if self.rubric is not None and self.mode not in ("auto", "pair_samples"):
+            claim = "auto or pair_samples with a rubric, whose criteria have their own questions"
+            raise field_error("judge.mode", claim, self.mode, "Remove it.")
         if self.low >= self.high:
             raise field_error("judge.high", f"above low={self.low}", self.high, "Correct the scale.")
         if self.clamp is not None and not self.clamp[0] <= self.clamp[1]:

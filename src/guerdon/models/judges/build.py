@@ -11,6 +11,7 @@ from guerdon.config.judging import JudgeOptions
 from guerdon.errors import GuerdonError, field_error
 from guerdon.models.judges.calls import CallLog, MemoryCallLog
 from guerdon.models.judges.comparing import VerdictJudge
+from guerdon.models.judges.driver import Respondent
 
 
 def build_judge(options: JudgeOptions, log: CallLog | None = None) -> VerdictJudge:
@@ -18,10 +19,8 @@ def build_judge(options: JudgeOptions, log: CallLog | None = None) -> VerdictJud
     options.refuse_conflicts()
     options.require()
     log = MemoryCallLog() if log is None else log
-    if options.kind == "endpoint":
-        return _endpoint(options, log)
-    if options.kind == "local":
-        return _local(options, log)
+    if options.kind in ("endpoint", "local"):
+        return _prompted(options, log)
     if options.kind == "jury":
         return _jury(options, log)
     if options.kind == "python":
@@ -34,19 +33,33 @@ def build_judge(options: JudgeOptions, log: CallLog | None = None) -> VerdictJud
     return RewardModelJudge(model, name=options.name or str(options.model))
 
 
-def _endpoint(options: JudgeOptions, log: CallLog) -> VerdictJudge:
-    from guerdon.models.judges.endpoint.respondent import EndpointRespondent
-    from guerdon.models.judges.prompted import PromptedJudge
+def build_respondent(options: JudgeOptions, log: CallLog) -> Respondent:
+    """The model that a judge of kind endpoint or local asks."""
+    if options.kind == "endpoint":
+        from guerdon.models.judges.endpoint.respondent import EndpointRespondent
 
-    return PromptedJudge(EndpointRespondent(options, log), options)
-
-
-def _local(options: JudgeOptions, log: CallLog) -> VerdictJudge:
+        return EndpointRespondent(options, log)
+    if options.kind != "local":
+        raise field_error(
+            "judge.kind", "endpoint or local, which answer questions", options.kind, "Use another judge.yaml."
+        )
     from guerdon.models.judges.local import local_respondent
-    from guerdon.models.judges.prompted import PromptedJudge
 
-    policy = _policy(str(options.model), options)
-    return PromptedJudge(local_respondent(policy, log, max_length=options.max_length), options)
+    return local_respondent(_policy(str(options.model), options), log, max_length=options.max_length)
+
+
+def _prompted(options: JudgeOptions, log: CallLog) -> VerdictJudge:
+    """A judge that asks a model: about pairs, or about each criterion of a rubric."""
+    if options.rubric is None:
+        from guerdon.models.judges.prompted import PromptedJudge
+
+        return PromptedJudge(build_respondent(options, log), options)
+    from guerdon.models.judges.rubric.judge import RubricJudge
+    from guerdon.models.judges.rubric.model import RubricModel
+    from guerdon.models.judges.rubric.rubrics import load_rubric
+
+    rubric = load_rubric(options.rubric)
+    return RubricJudge(RubricModel(build_respondent(options, log), rubric, options))
 
 
 def _policy(base: str, options: JudgeOptions) -> Any:

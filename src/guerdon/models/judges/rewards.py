@@ -34,6 +34,7 @@ from guerdon.formulas.verdicts import bradley_terry_rewards, smoothed_share
 from guerdon.models.judges.comparing import Pair, VerdictJudge
 from guerdon.models.judges.prompted import PromptedJudge
 from guerdon.models.judges.python_judge import RewardModelJudge
+from guerdon.models.judges.rubric.judge import RubricJudge
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -44,11 +45,11 @@ RewardMethod = Literal["score", "tournament", "ranking"]
 
 
 def as_reward_model(judge: VerdictJudge, opponents: int | None = None) -> RewardModel:
-    """The rewards of a judge: a reward model's own, else by the method of the judge's mode.
+    """The rewards of a judge: a reward model's or a rubric's own, else by the method of the judge's mode.
 
     opponents: responses that each is compared with in a tournament; all by default.
     """
-    return judge.model if isinstance(judge, RewardModelJudge) else JudgeReward(judge, opponents=opponents)
+    return judge.model if isinstance(judge, RewardModelJudge | RubricJudge) else JudgeReward(judge, opponents=opponents)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,1 @@
+"""Rubrics checked: lint, an audit of each criterion against people, and drafts from labeled comparisons."""
