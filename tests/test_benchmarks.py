@@ -53,6 +53,12 @@ def test_the_benchmark_of_annotators_runs(tiny_dir, tmp_path):
     assert {"majority_accuracy", "dawid_skene_log_loss", "ability_log_loss"} <= set(cases["mixed, every pair 3 votes"])
 
 
+def test_the_benchmark_of_judge_calls_runs(tiny_dir, tmp_path):
+    cases = smoke("judge_client.py", tiny_dir, tmp_path / "out.json")
+    assert set(cases) == {"throughput", "replay 20", "replay 40"}
+    assert cases["throughput"]["ratio"]["median"] > 0
+
+
 def test_the_ensemble_benchmark_runs(tiny_dir, tmp_path):
     case = smoke("ensemble.py", tiny_dir, tmp_path / "out.json")["fp32"]
     assert set(case["time_of_several_over_one"]) == {"train", "score"}
@@ -131,6 +137,7 @@ def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_rep
         "coverage",
         "selection",
         "annotators",
+        "judge_client",
         "data",
         "fuzz_importers",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from guerdon.models.judges.calls import CallLog, CallRecord
 from guerdon.models.judges.driver import Reading
 
 MOST_RECORDS = 1000  # of one transaction
+LINGER = 0.05  # seconds that a record waits for others while calls are in flight: a transaction costs as much as several calls
 
 T = TypeVar("T")
 Arrival = Reading | BaseException
@@ -23,11 +25,17 @@ class Keeper:
         self._log = log
         self._incoming: SimpleQueue[tuple[Arrival, CallRecord | None] | None] = SimpleQueue()
         self._outgoing: SimpleQueue[Arrival] = SimpleQueue()
+        self._expected = self._arrived = 0  # each is written by one thread
         self._thread = threading.Thread(target=self._work, name="judge-log", daemon=True)
         self._thread.start()
 
+    def expect(self, count: int) -> None:
+        """So many more readings will come."""
+        self._expected += count
+
     def put(self, arrival: Arrival, record: CallRecord | None = None) -> None:
         """Keep a record, then hand on its reading."""
+        self._arrived += 1
         self._incoming.put((arrival, record))
 
     def take(self) -> list[Reading]:
@@ -46,7 +54,10 @@ class Keeper:
     def _work(self) -> None:
         is_open = True
         while is_open:
-            batch = [self._incoming.get(), *_rest(self._incoming, MOST_RECORDS - 1)]
+            batch = [self._incoming.get()]
+            if batch[0] is not None and self._arrived < self._expected:
+                time.sleep(LINGER)
+            batch += _rest(self._incoming, MOST_RECORDS - 1)
             is_open = None not in batch
             kept = [entry for entry in batch if entry is not None]
             try:

@@ -34,6 +34,8 @@ class Session:
             self._thread = threading.Thread(target=self._run, name="judge-calls", daemon=True)
             self._thread.start()
             self._is_ready.wait()
+        if self._keeper is not None:
+            self._keeper.expect(len(calls))
         if self._loop is not None and self._dispatcher is not None:
             with suppress(RuntimeError):  # the loop has ended with an error, which `take` raises
                 self._loop.call_soon_threadsafe(self._dispatcher.submit, calls)
