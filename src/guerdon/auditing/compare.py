@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -90,9 +91,20 @@ def compare(
     if names[0] == names[1]:
         names = (f"{names[0]} (a)", f"{names[1]} (b)")
     pairs_a, pairs_b = (
-        score_comparisons(model, comparisons, progress=_half(progress, i)) for i, model in enumerate((a, b))
+        score_comparisons(model, comparisons, keep_unresolved=True, progress=_half(progress, i))
+        for i, model in enumerate((a, b))
     )
-    return compare_pairs(pairs_a, pairs_b, comparisons, options, names=names)
+    both = pairs_a.is_resolved & pairs_b.is_resolved
+    if not both.any():
+        raise GuerdonError(
+            f"compare: both models must have a verdict on some pair, got none of {len(both)}. Read the failures by code."
+        )
+    pairs_a, pairs_b = pairs_a.select(both), pairs_b.select(both)
+    report = compare_pairs(pairs_a, pairs_b, comparisons, options, names=names)
+    if not both.all():
+        left_out = f"{int((~both).sum())} of {len(both)} pairs, on which one of them has no verdict"
+        report = replace(report, about={**report.about, "left out": left_out})
+    return report
 
 
 def compare_pairs(

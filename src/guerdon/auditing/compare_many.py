@@ -51,9 +51,15 @@ def compare_many(
     if len(set(names)) < len(names):
         names = [f"{name} {letter}" for name, letter in zip(names, ascii_lowercase, strict=False)]
     scored = [
-        score_comparisons(model, comparisons, progress=_part(progress, i, len(models)))
+        score_comparisons(model, comparisons, keep_unresolved=True, progress=_part(progress, i, len(models)))
         for i, model in enumerate(models)
     ]
+    resolved = np.all([pairs.is_resolved for pairs in scored], axis=0)
+    if not resolved.any():
+        raise GuerdonError(
+            f"compare: all models must have a verdict on some pair, got none of {len(resolved)}. Read the failures by code."
+        )
+    scored = [pairs.select(resolved) for pairs in scored]
     sections = {
         (i, j): compare_pairs(scored[i], scored[j], comparisons, options, names=(names[i], names[j]))
         for i, j in combinations(range(len(models)), 2)
@@ -61,6 +67,8 @@ def compare_many(
     first = next(iter(sections.values()))
     about = {letter: name for letter, name in zip(ascii_lowercase, names, strict=False)}
     about |= {key: fact for key, fact in first.about.items() if key not in ("a", "b")}
+    if not resolved.all():
+        about["left out"] = f"{int((~resolved).sum())} of {len(resolved)} pairs, on which one of them has no verdict"
     accuracies = [
         sections[0, 1].estimates["accuracy_a"],
         *(sections[0, j].estimates["accuracy_b"] for j in range(1, len(models))),

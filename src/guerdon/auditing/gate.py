@@ -16,6 +16,7 @@ from typing import Final, Literal
 
 from guerdon.auditing.measures.accuracy import WITHIN, groups_needed, half_width, round_up
 from guerdon.auditing.measures.ensemble import MAX_ERROR_CORRELATION
+from guerdon.auditing.measures.unresolved import MAX_UNRESOLVED
 from guerdon.contracts import Decision, Estimate, Finding, Gate, Hygiene, Report, RuleState, Ruling
 from guerdon.models.estimates import number, percent
 
@@ -367,7 +368,18 @@ order_does_not_matter = LimitRule(
     limit="ask in both orders and average",
     kind="judge",
 )
-"""For judges; a reward model cannot fail it."""
+
+it_has_verdicts = LimitRule(
+    "It has verdicts",
+    "unresolved",
+    MAX_UNRESOLVED,
+    "at most",
+    wanted=f"no verdict on at most {100 * MAX_UNRESOLVED:.0f}{PERCENT} of pairs, by its interval",
+    unmeasured="for judges only",
+    measured=lambda e: f"no verdict on {percent(e)} of pairs",
+    limit="find out why it fails before it labels or rewards: what it judges is a selection",
+    kind="judge",
+)
 
 members_make_different_errors = LimitRule(
     "Its members make different errors",
@@ -456,6 +468,7 @@ RULES: Final[Sequence[Callable[[Report], Ruling]]] = (
     one_scale_fits_all_sources,
     sees_the_whole_text,
     order_does_not_matter,
+    it_has_verdicts,
     knows_where_it_errs,
     members_make_different_errors,
     holds_up_when_optimized,

@@ -15,10 +15,12 @@ from guerdon.auditing.measures import (
     cues,
     domains,
     ensemble,
+    injection,
     length,
     position_bias,
     relevance,
     style,
+    unresolved,
 )
 from guerdon.auditing.measures.cues.keys import EDIT_KEYS
 from guerdon.auditing.measures.uncertainty import abstention, shift, signals
@@ -32,7 +34,7 @@ __all__ = ["names_of_audit", "names_of_comparison"]
 _MEASURED: Final[tuple[Mapping[str, Quantity], ...]] = (
     accuracy.QUANTITIES, agreement.QUANTITIES, ODDS, calibration.TEMPERATURE, length.QUANTITIES,
     cues.QUANTITIES, style.QUANTITIES, relevance.QUANTITIES, domains.QUANTITIES, ensemble.QUANTITIES,
-    position_bias.QUANTITIES, signals.QUANTITIES, abstention.QUANTITIES, shift.QUANTITIES,
+    position_bias.QUANTITIES, unresolved.QUANTITIES, injection.QUANTITIES, signals.QUANTITIES, abstention.QUANTITIES, shift.QUANTITIES,
 )  # fmt: skip
 _PUSHED: Final[tuple[Mapping[str, Quantity], ...]] = (report.QUANTITIES, forecast.QUANTITIES, pool.QUANTITIES)
 

@@ -18,12 +18,14 @@ from guerdon.auditing.measures import (
     cues,
     domains,
     ensemble,
+    injection,
     length,
     mistakes,
     position_bias,
     relevance,
     style,
     uncertainty,
+    unresolved,
 )
 from guerdon.auditing.recorded_scores import RecordedJudge, RecordedRewardModel
 from guerdon.auditing.score_cache import CachedJudge, CachedRewardModel, Score
@@ -47,12 +49,13 @@ PartProgress = Callable[[str, int, int | None], None]
 class AuditInput:
     """What a part measures: the model, which scores each text once; the comparisons; and their pairs, already scored.
 
-    is_recorded: the scores come from a file, so nothing else can be scored.
+    all_pairs: those without a verdict too. is_recorded: the scores come from a file, so nothing else can be scored.
     """
 
     model: RewardModel | Judge
     comparisons: Sequence[Comparison]
     pairs: ScoredPairs
+    all_pairs: ScoredPairs
     is_recorded: bool = False
 
     @property
@@ -62,9 +65,9 @@ class AuditInput:
         return self.model
 
     @property
-    def judge(self) -> Judge:
+    def judge(self) -> CachedJudge:
         """The model, in a part for judges only."""
-        assert not isinstance(self.model, RewardModel)
+        assert isinstance(self.model, CachedJudge)
         return self.model
 
 
@@ -97,6 +100,12 @@ PARTS: Mapping[str, AuditPart] = {
     "accuracy": AuditPart(accuracy.TITLE, lambda i, o: _accuracy(i, o), is_core=True),
     "people": AuditPart(agreement.TITLE, lambda i, o: agreement.measure_agreement(i.pairs, o), is_core=True),
     "odds": AuditPart(calibration.TITLE, lambda i, o: _odds(i, o), is_core=True),
+    "unresolved": AuditPart(
+        unresolved.TITLE,
+        lambda i, o: unresolved.measure_unresolved(i.all_pairs, i.comparisons, o.seed),
+        _JUDGE,
+        is_core=True,
+    ),
     "order": AuditPart(
         position_bias.TITLE,
         lambda i, o: position_bias.measure_position_bias(i.judge, i.comparisons, i.pairs),
@@ -114,6 +123,9 @@ PARTS: Mapping[str, AuditPart] = {
     ),
     "relevance": AuditPart(
         relevance.TITLE, lambda i, o: relevance.measure_relevance(i.reward_model, i.comparisons, o), _REWARD_MODEL, True
+    ),
+    "injections": AuditPart(
+        injection.TITLE, lambda i, o: injection.measure_injections(i.judge, i.comparisons, o), _JUDGE, True
     ),
     "uncertainty": AuditPart(
         uncertainty.TITLE, lambda i, o: uncertainty.measure_uncertainty(i.model, i.comparisons, i.pairs, o)
@@ -250,13 +262,22 @@ def _measure(
         cached = CachedRewardModel(model, cache.scores, counter)
     else:
         cached = CachedJudge(model, cache.scores, counter)
-    pairs = score_comparisons(cached, comparisons, progress=lambda done, total: progress("scores", done, total))
+    all_pairs = score_comparisons(
+        cached, comparisons, keep_unresolved=True, progress=lambda done, total: progress("scores", done, total)
+    )
+    pairs = all_pairs.select(all_pairs.is_resolved)
+    if len(all_pairs) and not len(pairs):
+        raise GuerdonError(
+            f"audit: the judge must have a verdict on some pair, got none on {len(all_pairs)}. Read its failures by code."
+        )
     if len(pairs) == 0:
         raise GuerdonError(
             f"audit: comparisons must rank at least two responses, got none that does among {len(comparisons)}. "
             "Add comparisons with a preference."
         )
-    audit_input = AuditInput(cached, comparisons, pairs, isinstance(model, RecordedRewardModel | RecordedJudge))
+    audit_input = AuditInput(
+        cached, comparisons, pairs, all_pairs, isinstance(model, RecordedRewardModel | RecordedJudge)
+    )
     missing: list[Finding] = []
     for name, part in parts.items():
         if name in reports:

@@ -5,6 +5,7 @@ Axes: n texts, each a prompt and a response; p pairs. A text is known by a hash 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
@@ -12,12 +13,15 @@ import numpy as np
 
 from guerdon.contracts import Scores, as_prompt, as_response, digest, prompt_identity, response_identity
 from guerdon.models.fingerprint import fingerprint_of
+from guerdon.models.judges.comparing import VerdictJudge, as_pairs
+from guerdon.models.judges.verdicts import ORDERS
 from guerdon.models.scored_pairs import PairScorer
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from guerdon.contracts import Judge, PromptLike, ResponseLike, RewardModel
+    from guerdon.models.judges.verdicts import PairVerdict
 
 __all__ = ["CachedJudge", "CachedRewardModel", "Score", "pair_key", "text_key"]
 
@@ -27,7 +31,7 @@ OnScored = Callable[[int], None]
 
 
 class Score(NamedTuple):
-    """One row of Scores. Of a pair, only `std` is used."""
+    """One row of Scores. Of a reward model's pair, only `std` is used; of a judge's, see CachedJudge."""
 
     value: float
     truncated: bool
@@ -109,23 +113,62 @@ class CachedRewardModel:
 
 @final
 class CachedJudge:
-    """A judge that compares each pair, in each order, once."""
+    """A judge that compares each pair, in each order, once. A pair without a verdict is not cached, so a later run asks again.
+
+    The cached score of a pair is its log-odds; `members` holds P(the response shown first is better) in both orders, for a judge
+    that asks in both.
+    """
 
     def __init__(self, judge: Judge, cache: MutableMapping[str, Score], on_scored: OnScored = lambda num: None) -> None:
         self.judge, self.cache, self.on_scored = judge, cache, on_scored
+        self._unresolved: dict[str, Score] = {}
 
     def log_odds(
         self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
     ) -> Float[np.ndarray, " n"]:
-        """Log-odds of the judge, nats."""
+        """Log-odds of the judge, nats; NaN where it has no verdict."""
+        return np.array([score.value for score in self._scores(prompts, first, second)], dtype=np.float64)
+
+    def first_picks(
+        self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
+    ) -> Float[np.ndarray, "n 2"] | None:
+        """P(the response shown first is better) in both orders, NaN without a verdict; None for a judge of one order."""
+        scores = self._scores(prompts, first, second)
+        if not any(score.members for score in scores):
+            return None
+        return np.array([score.members or (math.nan, math.nan) for score in scores], dtype=np.float64)
+
+    def _scores(
+        self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
+    ) -> list[Score]:
         keys = [pair_key(*pair) for pair in zip(prompts, first, second, strict=True)]
-        missing = _missing_rows(keys, self.cache)
+        missing = [i for i in _missing_rows(keys, self.cache) if keys[i] not in self._unresolved]
         for start in range(0, len(missing), CHUNK):
             rows = missing[start : start + CHUNK]
-            odds = self.judge.log_odds([prompts[i] for i in rows], [first[i] for i in rows], [second[i] for i in rows])
-            self.cache.update({keys[i]: Score(float(v), False) for i, v in zip(rows, np.asarray(odds), strict=True)})
+            columns = ([prompts[i] for i in rows], [first[i] for i in rows], [second[i] for i in rows])
+            scores = dict(zip((keys[i] for i in rows), self._ask(*columns), strict=True))
+            self._unresolved.update((key, score) for key, score in scores.items() if math.isnan(score.value))
+            self.cache.update({key: score for key, score in scores.items() if not math.isnan(score.value)})
             self.on_scored(len(rows))
-        return np.array([self.cache[key].value for key in keys], dtype=np.float64)
+        return [self.cache[key] if key in self.cache else self._unresolved[key] for key in keys]
+
+    def _ask(
+        self, prompts: Sequence[PromptLike], first: Sequence[ResponseLike], second: Sequence[ResponseLike]
+    ) -> list[Score]:
+        if not isinstance(self.judge, VerdictJudge):
+            return [Score(float(value), False) for value in np.asarray(self.judge.log_odds(prompts, first, second))]
+        scores = [Score(math.nan, False)] * len(prompts)
+        for position, verdict in self.judge.compare(as_pairs(prompts, first, second)):
+            scores[position] = Score(verdict.log_odds, False, members=_by_order(verdict))
+        return scores
+
+
+def _by_order(verdict: PairVerdict) -> tuple[float, float] | None:
+    """P(the response shown first is better), averaged over the samples of each order; None without both orders."""
+    q = [[order.q for order in verdict.orders if order.shown == shown] for shown in ORDERS]
+    if not verdict.is_resolved or not all(q):
+        return None
+    return sum(q[0]) / len(q[0]), sum(q[1]) / len(q[1])
 
 
 def _cache_key(prompt: PromptLike, response: ResponseLike) -> str:

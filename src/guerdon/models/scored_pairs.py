@@ -6,9 +6,9 @@ Axes: n counts pairs, k ensemble members; a comparison of K responses gives each
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -71,6 +71,22 @@ class ScoredPairs:
         responses, rows = np.unique(both, axis=0, return_index=True)
         return responses, rows
 
+    @property
+    def is_resolved(self) -> Bool[np.ndarray, " n"]:
+        """False where a judge has no verdict."""
+        resolved: np.ndarray = np.isfinite(self.margin)
+        return resolved
+
+    def select(self, rows: Bool[np.ndarray, " n"]) -> ScoredPairs:
+        """The pairs where `rows` is True."""
+        columns: dict[str, Any] = {column.name: getattr(self, column.name) for column in fields(self)}
+        per_member = {"members"}  # [k, n]; all others have a row per pair
+        selected: dict[str, Any] = {
+            name: None if own is None else own[:, rows] if name in per_member else own[rows]
+            for name, own in columns.items()
+        }
+        return ScoredPairs(**selected)
+
     def __len__(self) -> int:
         """Number of pairs."""
         return len(self.margin)
@@ -99,12 +115,13 @@ def score_comparisons(
     comparisons: Sequence[Comparison],
     *,
     chunk: int = 256,
+    keep_unresolved: bool = False,
     progress: Progress | None = None,
 ) -> ScoredPairs:
     """Score every response once; a judge is asked about every pair once.
 
     `progress(done, total)` is called after each chunk of comparisons. A margin that is not finite is refused, with the
-    comparison's id.
+    comparison's id. With `keep_unresolved`, the pairs on which a judge has no verdict stay, with a margin of NaN.
     """
     if not comparisons:
         raise GuerdonError("score: there must be at least one comparison, got none. Check the file or the filter.")
@@ -119,7 +136,8 @@ def score_comparisons(
         for name in ("margin", "first_reward", "second_reward", "truncated")
     )
     pairs = [(c, *pair) for c, comparison in enumerate(comparisons) for pair in comparable_pairs(comparison)]
-    for bad in np.flatnonzero(~np.isfinite(margin))[:1]:
+    may_be_nan = keep_unresolved and not isinstance(model, RewardModel)
+    for bad in np.flatnonzero(~np.isfinite(margin) & ~(np.isnan(margin) & may_be_nan))[:1]:
         comparison_id = comparisons[pairs[bad][0]].id
         raise GuerdonError(
             f"comparison {comparison_id}: the margin must be finite, got {margin[bad]}. Score it alone with the model."

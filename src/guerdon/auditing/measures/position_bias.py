@@ -14,7 +14,8 @@ from guerdon.contracts import Finding, Quantity, Report
 from guerdon.models.estimates import CORRECTNESS, SHARED_QUANTITIES, estimate_share, percent
 
 if TYPE_CHECKING:
-    from guerdon.contracts import Comparison, Judge
+    from guerdon.auditing.score_cache import CachedJudge
+    from guerdon.contracts import Comparison
     from guerdon.models.scored_pairs import ScoredPairs
 
 CONSISTENT: Final = 0.9
@@ -28,18 +29,29 @@ QUANTITIES: Mapping[str, Quantity] = {
 }
 
 
-def measure_position_bias(judge: Judge, comparisons: Sequence[Comparison], pairs: ScoredPairs) -> Report:
-    """Every pair is judged again with its responses swapped. Keys: position_consistency, first_position."""
+def measure_position_bias(judge: CachedJudge, comparisons: Sequence[Comparison], pairs: ScoredPairs) -> Report:
+    """Whether the winner stays when the responses change places. Keys: position_consistency, first_position.
+
+    A judge that asks in both orders itself is measured on what it answered in each; any other judges every pair once more with
+    its responses swapped.
+    """
     rows = list(zip(pairs.index.tolist(), pairs.first.tolist(), pairs.second.tolist(), strict=True))
     prompts = [comparisons[index].prompt for index, _, _ in rows]
     first = [comparisons[index].responses[i] for index, i, _ in rows]
     second = [comparisons[index].responses[j] for index, _, j in rows]
-    swapped = np.sign(np.asarray(judge.log_odds(prompts, second, first), dtype=np.float64))
-    is_consistent = (np.sign(pairs.margin) == -swapped).astype(np.float64)
-    first_wins = (2.0 + np.sign(pairs.margin) + swapped) / 4.0
+    picks = judge.first_picks(prompts, first, second)
+    if picks is None:
+        swapped = np.asarray(judge.log_odds(prompts, second, first), dtype=np.float64)
+        sides = np.sign(np.column_stack([pairs.margin, swapped]))
+    else:
+        sides = np.sign(picks - 0.5)
+    known = ~np.isnan(sides).any(axis=1)
+    is_consistent = (sides[:, 0] == -sides[:, 1]).astype(np.float64)[known]
+    first_wins = ((2.0 + sides.sum(axis=1)) / 4.0)[known]
+    groups, weight = pairs.group[known], pairs.weight[known]
     estimates = {
-        "position_consistency": estimate_share(is_consistent, pairs.group, pairs.weight),
-        "first_position": estimate_share(first_wins, pairs.group, pairs.weight),
+        "position_consistency": estimate_share(is_consistent, groups, weight),
+        "first_position": estimate_share(first_wins, groups, weight),
     }
     consistency, bias = estimates["position_consistency"], estimates["first_position"]
     if consistency.high >= CONSISTENT and bias.low <= 0.5 <= bias.high:
@@ -48,6 +60,8 @@ def measure_position_bias(judge: Judge, comparisons: Sequence[Comparison], pairs
         "warning",
         "The preference depends on the order shown",
         f"the winner stays the same in {percent(consistency)} of pairs; the first shown wins {percent(bias)} of the time",
-        "Judge in both orders and average.",
+        "Judge in both orders and average, as it is done here; labels from one order hold the bias."
+        if picks is not None
+        else "Judge in both orders and average.",
     )
     return Report(TITLE, estimates=estimates, findings=(finding,), quantities=QUANTITIES)
