@@ -61,6 +61,10 @@ _NAMES = {
         "read_scores",
     ),
     "guerdon.api.benchmarks": ("benchmark",),
+    "guerdon.api.judges": (
+        "judge_rewards",
+        "load_judge",
+    ),
     "guerdon.api.saved_models": (
         "doctor",
         "load",
@@ -114,6 +118,7 @@ if TYPE_CHECKING:
     from guerdon.api.conversion import Conversion, convert
     from guerdon.api.data import ComparisonFiles, Fixed, aggregate, check, fix, inspect, read, split, write
     from guerdon.api.ensembles import ensemble, train_ensemble, warm
+    from guerdon.api.judges import judge_rewards, load_judge
     from guerdon.api.optimization import best_of_n, load_policy, optimize, sample
     from guerdon.api.overoptimization import measure_overoptimization
     from guerdon.api.pipeline import quickstart

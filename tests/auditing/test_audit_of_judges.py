@@ -101,3 +101,25 @@ def test_instructions_in_responses_flip_the_verdicts_of_a_judge_that_follows_the
     ]
     firm = audited(PythonJudge(by_goods), only=["injections"], cue_rows=60)
     assert not firm.sections[0].findings
+
+
+def test_cues_and_errors_of_a_judge_are_those_of_the_reward_that_it_compares_by() -> None:
+    class Lengthy(Good):
+        """Counts characters too, so that every edit that adds text is rewarded."""
+
+        def __init__(self) -> None:
+            super().__init__(scale=0.2, by_length=0.003)  # far from the 8 nats at which verdicts are clipped
+
+    model = Lengthy()
+
+    def judge(prompt: Any, first: Response, second: Response) -> float:
+        a, b = model.score([prompt, prompt], [first, second]).value
+        return float(a - b)
+
+    options = {"only": ["cues"], "cue_rows": 25, "seed": 3}
+    of_model, of_judge = (audited(audited_one, **options) for audited_one in (model, PythonJudge(judge)))
+    (expected,), (section,) = of_model.sections, of_judge.sections
+    assert set(section.estimates) == set(expected.estimates)
+    for name, estimate in expected.estimates.items():
+        assert section.estimates[name].value == pytest.approx(estimate.value, abs=0.05, nan_ok=True), name
+    assert [finding.title for finding in section.findings] == [finding.title for finding in expected.findings]

@@ -204,7 +204,6 @@ beats_a_coin = AboveRule(
     "accuracy, where a coin has 50 %, is",
     data="labels that two people agree on: check that chosen and rejected were not swapped, then train on more",
 )
-"""The least that a reward must do."""
 
 beats_length = AboveRule(
     "Better than preferring the longer",
@@ -377,7 +376,7 @@ it_has_verdicts = LimitRule(
     wanted=f"no verdict on at most {100 * MAX_UNRESOLVED:.0f}{PERCENT} of pairs, by its interval",
     unmeasured="for judges only",
     measured=lambda e: f"no verdict on {percent(e)} of pairs",
-    limit="find out why it fails before it labels or rewards: what it judges is a selection",
+    limit="find out why it fails first: what it judges is a selection",
     kind="judge",
 )
 

@@ -115,9 +115,7 @@ PARTS: Mapping[str, AuditPart] = {
     ),
     "mistakes": AuditPart("Mistakes", lambda i, o: _mistakes(i, o), is_core=True),
     "length": AuditPart(length.TITLE, lambda i, o: length.measure_length(i.pairs, o)),
-    "cues": AuditPart(
-        cues.TITLE, lambda i, o: cues.measure_cues(i.reward_model, i.comparisons, o), _REWARD_MODEL, True
-    ),
+    "cues": AuditPart(cues.TITLE, lambda i, o: cues.measure_cues(i.model, i.comparisons, o), scores_new_texts=True),
     "grid": AuditPart(
         style.TITLE, lambda i, o: style.measure_style(i.reward_model, i.comparisons, o), _REWARD_MODEL, True
     ),

@@ -17,7 +17,7 @@ from guerdon.benchmarks.findings import item_findings, part_findings, score_find
 from guerdon.benchmarks.items import Item, ScoreTable
 from guerdon.benchmarks.official import PointTables, official_scores
 from guerdon.benchmarks.rules import BENCHMARKS, OFFICIAL, Benchmark, Points, slug
-from guerdon.benchmarks.scoring import hygiene_rows, score_items
+from guerdon.benchmarks.scoring import drop_undecided, hygiene_rows, score_items
 from guerdon.config import AuditOptions
 from guerdon.contracts import Curve, Estimate, Finding, GuerdonError, Quantity, Report, RewardModel, digest_all
 from guerdon.formulas.benchmarks import pair_shares
@@ -87,6 +87,9 @@ def benchmark(
     if any(finding.severity == "error" for finding in hygiene):
         return Report(known.title, facts, findings=hygiene)
     table = model if isinstance(model, ScoreTable) else score_items(model, items, progress=progress)
+    undecided: tuple[Finding, ...] = ()
+    if not isinstance(model, ScoreTable | RewardModel):
+        items, table, undecided = _decided(items, table)
     report = _measure(known, items, table, resampling)
     facts |= {
         "prompts": f"{len({item.group for item in items}):,}",
@@ -97,9 +100,23 @@ def benchmark(
     return replace(
         report,
         about={**facts, **report.about},
-        findings=(*hygiene, *table.notes, *report.findings),
+        findings=(*hygiene, *undecided, *table.notes, *report.findings),
         summary=_summary(known, report.estimates),
     )
+
+
+def _decided(items: Sequence[Item], table: ScoreTable) -> tuple[Sequence[Item], ScoreTable, tuple[Finding, ...]]:
+    """The items that a judge has verdicts on, and a finding about the others."""
+    kept, scores = drop_undecided(items, table)
+    if not kept:
+        raise GuerdonError(
+            f"benchmark: the judge must have a verdict on some item, got none on {len(items)}. Read its failures by code."
+        )
+    if len(kept) == len(items):
+        return items, table, ()
+    missing = f"{len(items) - len(kept):,} of {len(items):,} items, which are left out of every number"
+    remedy = "The score is that of the rest: not comparable with published ones until the judge answers all."
+    return kept, scores, (Finding("warning", "The judge has no verdict on some items", missing, remedy),)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

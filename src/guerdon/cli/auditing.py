@@ -16,6 +16,7 @@ from guerdon.cli.options import (
     ConfigFile,
     FailOn,
     Full,
+    JudgeFile,
     ModelOrScores,
     Overrides,
     ReportFolder,
@@ -30,6 +31,9 @@ from guerdon.cli.options import (
 from guerdon.cli.output import exit_on_errors, note, print_report
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from guerdon.api.judges import MeteredJudge
     from guerdon.auditing.fail_rules import FailRule
     from guerdon.config import Config
     from guerdon.contracts import Comparison, Report
@@ -45,6 +49,7 @@ def audit(
     ] = None,
     *,
     rows: RowOptions,
+    judge: JudgeFile = None,
     scores: Scored = None,
     out: Annotated[
         Path | None,
@@ -73,7 +78,7 @@ def audit(
 
     The gate's decision with the rules behind it, what the model gets wrong and what that costs, and every number with its
     interval. With --out, a saved model also gets its model card. Exit 1 if a score depends on the rest of its batch, because
-    then no number is meaningful, and if a rule of --fail-on holds.
+    then no number is meaningful, and if a rule of --fail-on holds; exit 3 if a judge has no verdict on too many pairs.
 
     Example: guerdon audit runs/mine/model --data audit.jsonl --out runs/mine
     """
@@ -87,20 +92,24 @@ def audit(
         config,
         None,
         overrides,
-        reads=["imports", "model", "audit"],
-        needs={"model": ("MODEL", model)},
+        reads=["imports", "model", "judge", "audit"],
+        needs={"model": ("MODEL", model), "judge": ("--judge", judge)},
         imports=rows.given(),
     )
     rules = parse_rules(fail_on or (), names_of_audit(is_pushed=pushed is not None), has_gate=True)
-    if (model is None) == (scores is None) or (model is not None and not data):
-        given = [name for name, value in (("MODEL", model), ("--data", data), ("--from", scores)) if value]
+    if sum(source is not None for source in (model, judge, scores)) != 1 or (scores is None and not data):
+        sources = (("MODEL", model), ("--judge", judge), ("--data", data), ("--from", scores))
+        given = [name for name, value in sources if value]
         raise GuerdonError(
             f"audit: MODEL with --data FILE, or --from FILE, must be given, got {' and '.join(given) or 'neither'}. "
-            "Give MODEL --data FILE, or --from FILE of scores, with --data FILE where it holds no texts."
+            "Give MODEL or --judge FILE with --data FILE, or --from FILE of scores, with --data FILE where it holds no texts."
         )
-    audited, comparisons = _audited(model, data, scores, settings, overrides)
+    metered = metered_judge(judge, settings)
+    audited, comparisons = _audited(model, metered, data, scores, settings, overrides)
     report = auditing.audit(audited, comparisons, out=out, pushed=pushed, **settings.audit.model_dump())
-    what = f"Scores in {scores.name}" if scores else f"{auditing.name_of_model(str(model))} on {_file_names(data)}"
+    report = metered.described(report) if metered else report
+    audited_name = metered.name if metered else auditing.name_of_model(str(model))
+    what = f"Scores in {scores.name}" if scores else f"{audited_name} on {_file_names(data)}"
     report = replace(report, title=f"{what}: how far to trust them" if scores else f"{what}: how far to trust it")
     if out:
         auditing.write_report(report, out)
@@ -109,19 +118,25 @@ def audit(
     print_report(report, json, out, is_full=full)
     exit_on_errors(report)
     exit_on_matching(report, rules)
+    exit_on_failed_judges([metered])
 
 
 def _audited(
-    model: str | None, data: list[str] | None, scores: Path | None, settings: Config, overrides: list[str] | None
+    model: str | None,
+    judge: MeteredJudge | None,
+    data: list[str] | None,
+    scores: Path | None,
+    settings: Config,
+    overrides: list[str] | None,
 ) -> tuple[Any, list[Comparison]]:
-    """What is audited and on which comparisons, from a model with data or from a file of scores."""
+    """What is audited and on which comparisons, from a model or a judge with data or from a file of scores."""
     from guerdon.api import auditing, saved_models
     from guerdon.api.data import stream_comparisons
 
     if scores is not None:
         comparisons, recorded = auditing.read_scores(scores, data or (), **settings.imports.model_dump())
         return recorded, comparisons
-    loaded = saved_models.load(str(model), **saved_model_options(settings, overrides))
+    loaded: Any = judge.judge if judge else saved_models.load(str(model), **saved_model_options(settings, overrides))
     return loaded, list(stream_comparisons(data or [], settings.imports))
 
 
@@ -132,7 +147,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="Two or more: directories of reward models, hub names or files of scores; then any options such as "
+            help="Two or more: directories of reward models, hub names, judge.yaml or files of scores; then any options such as "
             "audit.draws=500.",
         ),
     ],
@@ -163,16 +178,22 @@ def compare(
     from guerdon.contracts import GuerdonError
 
     names, overrides = split_words(names)
-    settings = settings_from(config, None, overrides, reads=["imports", "model", "audit"], imports=rows.given())
+    settings = settings_from(
+        config, None, overrides, reads=["imports", "model", "judge", "audit"], imports=rows.given()
+    )
     if len(names) < 2:
         raise GuerdonError(f"compare: MODEL must be two or more, got {len(names)}. Name the model to compare with.")
     rules = parse_rules(fail_on or (), names_of_comparison(len(names)), has_gate=False)
     models: list[Any] = []
+    judges: list[Any] = []
     comparisons: list[Comparison] = []
     for name in names:
         if name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".json", ".csv", ".tsv", ".parquet")):
             scored, model = auditing.read_scores(name, data or (), **settings.imports.model_dump())
             comparisons = comparisons or scored
+        elif name.endswith((".yaml", ".yml")):
+            judges.append(metered_judge(Path(name), settings))
+            model = judges[-1].judge
         else:
             model = saved_models.load(name, **saved_model_options(settings, overrides))
         models.append(model)
@@ -188,14 +209,36 @@ def compare(
     else:
         report = auditing.compare_many(models, comparisons, names=names, **options)
     report = replace(report, title=f"{report.title}, on {_file_names(data)}" if data else report.title)
+    for judge in judges:
+        facts = {f"{judge.name}: {key}": fact for key, fact in judge.facts().items()}
+        report = replace(report, about={**report.about, **facts})
     if out:
         auditing.write_report(report, out)
     print_report(report, json, out, is_full=full)
     exit_on_matching(report, rules)
+    exit_on_failed_judges(judges)
 
 
 def _file_names(data: list[str] | None) -> str:
     return ", ".join(Path(name).name for name in data or [])
+
+
+def metered_judge(path: Path | None, settings: Config) -> MeteredJudge | None:
+    """The judge of judge.yaml, with the options judge.* of the command line over it; None without a file."""
+    from guerdon.api.judges import MeteredJudge, judge_options
+
+    if path is None:
+        return None
+    return MeteredJudge(judge_options(path, **settings.judge.model_dump(exclude_unset=True)))
+
+
+def exit_on_failed_judges(judges: Sequence[MeteredJudge | None]) -> None:
+    """Exit 3 where a judge has no verdict on more pairs than judge.unresolved_max allows."""
+    for judge in judges:
+        if judge is not None and judge.has_failed:
+            tally = judge.judge.tally
+            note(f"failed: {judge.name} has no verdict on {tally.unresolved} of {tally.pairs} pairs")
+            raise typer.Exit(3)
 
 
 def exit_on_matching(report: Report, rules: list[FailRule]) -> None:

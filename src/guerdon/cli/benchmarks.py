@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from guerdon.cli.app import app
+from guerdon.cli.auditing import exit_on_failed_judges, metered_judge
 from guerdon.cli.options import (
     AsJson,
     ConfigFile,
     Full,
+    JudgeFile,
     Overrides,
     ReportFolder,
     model_and_overrides,
@@ -49,6 +51,7 @@ def benchmark(
             show_default=False,
         ),
     ] = None,
+    judge: JudgeFile = None,
     out: ReportFolder = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -69,16 +72,27 @@ def benchmark(
     from guerdon.contracts import GuerdonError
 
     model, overrides = model_and_overrides(model, overrides)
-    settings = settings_from(config, None, overrides, reads=["model", "benchmark"], needs={"model": ("MODEL", model)})
-    if not data or (model is None) == (not scores):
-        given = [name for name, value in (("MODEL", model), ("--data", data), ("--scores", scores)) if value]
+    settings = settings_from(
+        config,
+        None,
+        overrides,
+        reads=["model", "judge", "benchmark"],
+        needs={"model": ("MODEL", model), "judge": ("--judge", judge)},
+    )
+    if not data or sum(map(bool, (model, judge, scores))) != 1:
+        sources = (("MODEL", model), ("--judge", judge), ("--data", data), ("--scores", scores))
+        given = [name for name, value in sources if value]
         raise GuerdonError(
             f"benchmark: --data and one of MODEL and --scores must be given, got {' and '.join(given) or 'none'}. "
-            "Give MODEL --data FILE, or --data FILE --scores FILE."
+            "Give MODEL --data FILE, --judge FILE --data FILE, or --data FILE --scores FILE."
         )
-    loaded = saved_models.load(model, **saved_model_options(settings, overrides)) if model else None
+    metered = metered_judge(judge, settings)
+    loaded: Any = metered.judge if metered else None
+    loaded = loaded or (saved_models.load(model, **saved_model_options(settings, overrides)) if model else None)
     report = benchmarks.benchmark(loaded, data, name, scores, **settings.benchmark.model_dump())
     names = auditing.name_of_model(model) if model else ", ".join(path.name for path in scores or ())
+    if metered:
+        report, names = metered.described(report), metered.name
     report = replace(report, title=f"{names} on {report.title}")
     if out:
         auditing.write_report(report, out)
@@ -90,6 +104,7 @@ def benchmark(
         if out:
             print_page_path(out)
     exit_on_errors(report)
+    exit_on_failed_judges([metered])
 
 
 SUBSETS = 16  # on one screen, the lowest scores first

@@ -22,7 +22,7 @@ from guerdon.cli.options import (
     settings_from,
     with_option_groups,
 )
-from guerdon.cli.output import print_facts, print_report
+from guerdon.cli.output import note, print_facts, print_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,10 @@ class RewardedPolicy:
 
     reward: Annotated[
         list[str],
-        typer.Option("--reward", help="Reward model's directory, or FILE.py:FUNCTION(prompts, responses); repeatable."),
+        typer.Option(
+            "--reward",
+            help="Reward model's directory, FILE.py:FUNCTION(prompts, responses), or judge.yaml; repeatable.",
+        ),
     ]
     prompts: Annotated[
         Path, typer.Option("--prompts", help="Rows with a prompt or messages. Comparisons work too, each prompt once.")
@@ -134,14 +137,16 @@ def best_of_n(
         best_of_n=given_options(n=n),
         policy=given_options(base=task.policy),
     )
+    reward, gold = task.load_reward(), task.load_gold()
     result = optimization.best_of_n(
         optimization.load_policy(**settings.policy.model_dump(exclude_unset=True)),
-        task.load_reward(),
+        reward,
         readers.read_prompts(task.prompts),
         out,
-        gold=task.load_gold(),
+        gold=gold,
         **settings.best_of_n.model_dump(),
     )
+    note_judges(reward, gold)
     if report:
         auditing.write_report(result, report)
     if sft or comparisons:
@@ -214,15 +219,17 @@ def _train_policy(baseline: str, run: TrainingRun) -> None:
     )
     policy_options = settings.policy.model_dump(exclude_unset=True)
     policy = optimization.load_policy(**policy_options, adapters=True, seed=settings.optimize.seed)
+    reward, gold = run.load_reward(), run.load_gold()
     result = optimization.optimize(
         policy,  # type: ignore[arg-type]
-        run.load_reward(),
+        reward,
         readers.read_prompts(run.prompts),
-        gold=run.load_gold(),
+        gold=gold,
         held_out=readers.read_prompts(run.held_out) if run.held_out else (),
         out=run.out,
         config=settings,
     )
+    note_judges(reward, gold)
     facts: dict[str, Any] = {
         "updates": result.updates,
         "policy": str(run.out / "policy"),
@@ -239,9 +246,20 @@ def _train_policy(baseline: str, run: TrainingRun) -> None:
     print_facts(facts, False)
 
 
+def note_judges(*rewards: Any) -> None:
+    """One line on stderr for each judge among the rewards: what it did, and what it cost."""
+    from guerdon.api.judges import JudgeAsReward
+
+    for reward in rewards:
+        for source in reward.sources.values() if reward is not None else ():
+            if isinstance(source, JudgeAsReward):
+                note("; ".join(f"{key}: {fact}" for key, fact in source.metered.facts().items()))
+
+
 def combined_reward(names: list[str], weights: list[float] | None = None, rule: str = "sum") -> Any:
     """One reward from directories of reward models and FILE.py:FUNCTION, with their weights."""
     from guerdon.api import saved_models
+    from guerdon.api.judges import JudgeAsReward, MeteredJudge, judge_options
     from guerdon.contracts import GuerdonError
     from guerdon.io.python_functions import function_from_file, split_function_name
     from guerdon.optimization import combined
@@ -257,5 +275,8 @@ def combined_reward(names: list[str], weights: list[float] | None = None, rule: 
     sources: dict[str, Any] = {}
     for name in names:
         file, function = split_function_name(name)
+        if name.endswith((".yaml", ".yml")):
+            sources[name] = JudgeAsReward(MeteredJudge(judge_options(name)))
+            continue
         sources[name] = function_from_file(file, function) if function else saved_models.load(name, truncation="left")
     return combined(sources, dict(zip(sources, weights, strict=True)) if weights else None, rule)

@@ -54,7 +54,18 @@ def test_a_response_without_a_verdict_gets_no_reward() -> None:
     value = reward.score(["p"] * 4, ["a", "poison", "ccc", "dd"]).value
     assert np.isnan(value).tolist() == [False, True, False, False]
     assert (reward.unresolved, reward.scored) == (1, 4)
-    assert np.isnan(reward.score(["alone"], ["a"]).value).all()  # nothing to compare it with
+    with pytest.raises(GuerdonError, match="at least two responses to each prompt"):
+        reward.score(["alone"], ["a"])
+    assert reward.score(["equal"] * 2, ["a", "a"]).value.tolist() == [0.0, 0.0]
+
+
+def test_a_run_stops_where_too_many_responses_have_no_verdict() -> None:
+    reward = JudgeReward(PythonJudge(by_length), unresolved_max=0.02)
+    texts = ["a", "bb", "ccc", "poison"]
+    for _ in range(2):  # 2 of 8: as many as may fail in the first 100
+        reward.score(["p"] * 4, texts)
+    with pytest.raises(GuerdonError, match=r"at most 2 % of responses may have no verdict, got 3 of 12 \(judge_error"):
+        reward.score(["p"] * 4, texts)
 
 
 def test_unconnected_responses_are_not_put_on_one_scale() -> None:

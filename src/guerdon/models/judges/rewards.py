@@ -3,7 +3,7 @@
 score: the score of a response by itself, times nats_per_point. tournament: the responses to one prompt are compared with each
 other, all pairs or around a circle, and Bradley-Terry rewards are fitted to the verdicts. ranking: the same fit to rankings of
 all of them. Rewards of the last two depend on the other responses to the prompt, with mean 0 in each prompt; a prompt needs
-two different ones. A response without a verdict gets NaN, never a number.
+two of them. A response without a verdict gets NaN, never a number, and too many of these stop the run.
 
 Axes: n responses, k different responses to one prompt. Rewards are nats.
 """
@@ -29,7 +29,7 @@ from guerdon.contracts import (
     digest,
     response_identity,
 )
-from guerdon.errors import field_error
+from guerdon.errors import GuerdonError, field_error
 from guerdon.formulas.verdicts import bradley_terry_rewards, smoothed_share
 from guerdon.models.judges.comparing import Pair, VerdictJudge
 from guerdon.models.judges.prompted import PromptedJudge
@@ -42,14 +42,19 @@ if TYPE_CHECKING:
     from guerdon.contracts import RewardModel
 
 RewardMethod = Literal["score", "tournament", "ranking"]
+UNRESOLVED_OVER = 100  # responses that a share of failures is counted over at least
 
 
-def as_reward_model(judge: VerdictJudge, opponents: int | None = None) -> RewardModel:
+def as_reward_model(
+    judge: VerdictJudge, opponents: int | None = None, unresolved_max: float | None = None
+) -> RewardModel:
     """The rewards of a judge: a reward model's or a rubric's own, else by the method of the judge's mode.
 
-    opponents: responses that each is compared with in a tournament; all by default.
+    opponents: responses that each is compared with in a tournament; all by default. unresolved_max: see JudgeReward.
     """
-    return judge.model if isinstance(judge, RewardModelJudge | RubricJudge) else JudgeReward(judge, opponents=opponents)
+    if isinstance(judge, RewardModelJudge | RubricJudge):
+        return judge.model
+    return JudgeReward(judge, opponents=opponents, unresolved_max=unresolved_max)
 
 
 @dataclass(slots=True)
@@ -64,14 +69,20 @@ class _Group:
 class JudgeReward:
     """A judge that gives rewards. Fulfills RewardModel, but for a tournament or ranking, whose rewards depend on the group.
 
-    unresolved, scored: responses without a reward, and all, since it was created.
+    unresolved, scored: responses without a reward, and all, since it was created. unresolved_max: share of responses without a
+    reward above which it raises GuerdonError, counted over at least UNRESOLVED_OVER responses; None never does.
     """
 
     def __init__(
-        self, judge: VerdictJudge, method: RewardMethod | None = None, *, opponents: int | None = None
+        self,
+        judge: VerdictJudge,
+        method: RewardMethod | None = None,
+        *,
+        opponents: int | None = None,
+        unresolved_max: float | None = None,
     ) -> None:
         mode = judge.interview.mode if isinstance(judge, PromptedJudge) else ""
-        self.judge, self.opponents = judge, opponents
+        self.judge, self.opponents, self.unresolved_max = judge, opponents, unresolved_max
         self.method: RewardMethod = method or (
             "score" if mode == "score" else "ranking" if mode == "ranking" else "tournament"
         )
@@ -95,13 +106,29 @@ class JudgeReward:
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
         """Rewards in nats; NaN for a response without a verdict."""
         groups = _group([as_prompt(p) for p in prompts], [as_response(r) for r in responses])
+        if self.method != "score" and any(len(group.rows) < 2 for group in groups):
+            raise GuerdonError(
+                f"reward {self.name}: a judge that compares must get at least two responses to each prompt, got one. "
+                "Draw more samples per prompt, or set judge.mode=score."
+            )
         value = np.full(len(prompts), math.nan)
         for index, rewards in self._rewards(groups):
             for row, position in groups[index].rows:
                 value[row] = rewards[position]
         self.scored += len(value)
         self.unresolved += int(np.isnan(value).sum())
+        self._stop_where_too_many_fail()
         return Scores(value, np.zeros(len(value), dtype=bool))
+
+    def _stop_where_too_many_fail(self) -> None:
+        """What is left would be a selection: the texts that are easy to judge."""
+        limit = self.unresolved_max
+        if limit is not None and self.unresolved > limit * max(self.scored, UNRESOLVED_OVER):
+            codes = ", ".join(f"{code} {num}" for code, num in self.judge.tally.failures.most_common())
+            raise GuerdonError(
+                f"reward {self.name}: at most {100 * limit:g} % of responses may have no verdict, got {self.unresolved} of "
+                f"{self.scored} ({codes or 'no code'}). Correct the judge, or raise judge.unresolved_max."
+            )
 
     def _rewards(self, groups: Sequence[_Group]) -> Iterator[tuple[int, Float[np.ndarray, " k"]]]:
         """The position of each group, and the rewards of its responses."""
@@ -116,6 +143,7 @@ class JudgeReward:
                 judge.tally.failures.update(score.failure.code for score in scores if score.failure)
                 yield index, judge.options.nats_per_point * np.array([score.score for score in scores])
             return
+        yield from ((i, np.zeros(1)) for i, group in enumerate(groups) if len(group.responses) == 1)
         ranked = [(i, group) for i, group in enumerate(groups) if len(group.responses) > 1]
         for at, verdict in judge.respondent.converse(judge.interview.ranking(g.prompt, g.responses) for _, g in ranked):
             index, group = ranked[at]
@@ -134,6 +162,9 @@ class JudgeReward:
         for position, verdict in self.judge.compare(pairs):
             q[position] = math.nan if verdict.q is None else verdict.q
         for index, (group, own) in enumerate(zip(groups, games, strict=True)):
+            if len(group.responses) == 1:  # equal responses are equally good: nothing has to be asked
+                yield index, np.zeros(1)
+                continue
             of_group = q[starts[index] : starts[index + 1]]
             known = ~np.isnan(of_group)
             yield index, bradley_terry_rewards(own[known, 0], own[known, 1], of_group[known], len(group.responses))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,17 +21,17 @@ from guerdon.auditing.measures.cues.curves import cue_curves, dose_curves, subst
 from guerdon.auditing.measures.cues.effects import CueEffect, measure_effects
 from guerdon.auditing.measures.cues.findings import cue_finding, placebo_findings, quiet_findings, substance_findings
 from guerdon.auditing.measures.cues.keys import BETTER, EFFECTS, ERRORS_SEEN, FLIPS, WORSE, EditEstimate, TextKey
-from guerdon.auditing.measures.cues.plan import plan_edits, plan_edits_of_better
-from guerdon.auditing.measures.cues.rewards import RewardTable, tabulate_rewards
+from guerdon.auditing.measures.cues.plan import Plan, plan_edits, plan_edits_of_better
+from guerdon.auditing.measures.cues.rewards import RewardTable, judge_plan, tabulate_rewards
 from guerdon.auditing.measures.cues.substance import ALL_PLACEBOS, measure_placebos, measure_substance
 from guerdon.auditing.probes.operators import CUES, SUBSTANCE
 from guerdon.auditing.probes.sample import score_rows
-from guerdon.contracts import Estimate, Quantity, Report
+from guerdon.contracts import Estimate, Quantity, Report, RewardModel
 from guerdon.formulas.clustered import clustered_mean
 
 if TYPE_CHECKING:
     from guerdon.config import AuditOptions
-    from guerdon.contracts import Comparison, RewardModel
+    from guerdon.contracts import Comparison, Judge
     from guerdon.progress import Progress
 
 __all__ = ["TITLE", "measure_cues", "report_cues"]
@@ -53,7 +53,11 @@ QUANTITIES: Mapping[str, Quantity] = {
 
 
 def measure_cues(
-    model: RewardModel, comparisons: Sequence[Comparison], options: AuditOptions, *, progress: Progress | None = None
+    model: RewardModel | Judge,
+    comparisons: Sequence[Comparison],
+    options: AuditOptions,
+    *,
+    progress: Progress | None = None,
 ) -> Report:
     """Cues, substance and placebos on at most options.cue_rows pairs.
 
@@ -61,16 +65,23 @@ def measure_cues(
     (share of right preferences flipped), cue_<name>_doses (for a flagged cue: how many copies outweigh one error),
     substance_<name> (share of errors of that kind that lower the reward), substance_sensitivity (of all kinds that keep the
     length), placebo (effect of edits that keep the meaning), mde (smallest effect that would be detected), worst_flips (of the
-    cue that flips most; its interval holds for all cues together), within_spread (nats).
+    cue that flips most; its interval holds for all cues together), within_spread (nats). For a judge see `judge_plan`.
     """
     plan = plan_edits(comparisons, options)
-    table = tabulate_rewards(plan, score_rows(model, plan.rows, progress))
+    table = tabulate_rewards(plan, _rewards(model, plan, progress))
     cues = measure_effects(table, options)
     penalized = [cue.operator for cue in cues.values() if cue.is_flagged and not cue.is_rewarded]
     if penalized:  # what such a cue costs shows on the better answers
         on_better = plan_edits_of_better(plan, penalized, options.seed)
-        table = table.with_columns(tabulate_rewards(on_better, score_rows(model, on_better.rows)))
+        table = table.with_columns(tabulate_rewards(on_better, _rewards(model, on_better, None)))
     return report_cues(table, cues, options)
+
+
+def _rewards(model: RewardModel | Judge, plan: Plan, progress: Progress | None) -> list[Any]:
+    """What the plan's texts are worth to the model; None for a row that it refuses."""
+    if isinstance(model, RewardModel):
+        return list(score_rows(model, plan.rows, progress))
+    return judge_plan(model, plan, progress)
 
 
 def report_cues(table: RewardTable, cues: Mapping[str, CueEffect], options: AuditOptions) -> Report:

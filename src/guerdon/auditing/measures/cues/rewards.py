@@ -15,6 +15,7 @@ import numpy as np
 from guerdon.auditing.measures.cues.keys import BETTER, FILLER_LEVELS, WORSE, TextKey
 from guerdon.auditing.measures.cues.plan import Plan
 from guerdon.auditing.probes.operators import CUES
+from guerdon.contracts import Response
 from guerdon.formulas.cues import effects, within_spread
 from guerdon.models.estimates import estimate_share
 
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Shaped
 
     from guerdon.config import AuditOptions
-    from guerdon.contracts import Estimate
+    from guerdon.contracts import Estimate, Judge, Prompt
     from guerdon.formulas.estimation import Interval
+    from guerdon.progress import Progress
 
-__all__ = ["RewardTable", "mean_of_known", "tabulate_rewards"]
+__all__ = ["RewardTable", "judge_plan", "mean_of_known", "tabulate_rewards"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,60 @@ def tabulate_rewards(plan: Plan, rewards: Sequence[Float[np.ndarray, " t"] | Non
             for key, value in zip(texts, values, strict=True):
                 columns[key][row] = value
     return RewardTable(plan, columns)
+
+
+CHUNK = 8  # rows whose texts a judge compares in one call: those of a prompt share its beginning
+
+
+def judge_plan(judge: Judge, plan: Plan, progress: Progress | None = None) -> list[Float[np.ndarray, " t"] | None]:
+    """A judge's log-odds as rewards of a plan's texts: each edited text against the answer that it is made from.
+
+    The worse answer is worth 0, the better what it beats the worse by, and an edited text what its answer is worth plus the
+    log-odds of the two. So the effect of every edit is one comparison of it with its own answer; an edit against another answer
+    adds two of them. NaN where the judge has no verdict.
+    """
+    rewards: list[Float[np.ndarray, " t"] | None] = []
+    for start in range(0, len(plan.pairs), CHUNK):
+        rows = range(start, min(start + CHUNK, len(plan.pairs)))
+        games = [(row, key, hub) for row in rows for key in _keys(plan, row) if (hub := _hub(key)) is not None]
+        first, second = (
+            [_text_of(plan, row, key) for row, key, _ in games],
+            [_text_of(plan, row, hub) for row, _, hub in games],
+        )
+        odds = judge.log_odds(
+            [prompt for prompt, _ in first],
+            [Response(text) for _, text in first],
+            [Response(text) for _, text in second],
+        )
+        worth: dict[tuple[int, TextKey], float] = {(row, key): 0.0 for row in rows for key in _keys(plan, row)}
+        for (row, key, hub), value in zip(games, odds, strict=True):  # an answer comes before the texts made from it
+            worth[row, key] = float(value) + worth[row, hub]
+        rewards += [np.array([worth[row, key] for key in plan.texts[row]]) for row in rows]
+        if progress is not None:
+            progress(rows.stop, len(plan.pairs))
+    return rewards
+
+
+def _keys(plan: Plan, row: int) -> list[TextKey]:
+    """The texts of a row, its two answers first, and the better one to a prompt that states a belief before what it is made to."""
+    return list(dict.fromkeys((WORSE, BETTER, *sorted(plan.texts[row], key=lambda key: bool(key.edit)))))
+
+
+def _hub(key: TextKey) -> TextKey | None:
+    """The answer that a text is compared with; None for those that others are compared with."""
+    if key.is_believed:
+        return TextKey(key.answer, is_believed=True) if key.edit else None
+    if key == WORSE:
+        return None
+    return BETTER if key.answer == BETTER.answer and key != BETTER else WORSE
+
+
+def _text_of(plan: Plan, row: int, key: TextKey) -> tuple[Prompt, str]:
+    """A text of a row, with its prompt; the answers of the pair are known where the plan has only edited ones."""
+    if key in plan.texts[row]:
+        return plan.texts[row][key]
+    pair = plan.pairs[row]
+    return pair.prompt, pair.better if key == BETTER else pair.worse
 
 
 def mean_of_known(columns: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
