@@ -25,7 +25,8 @@ Generated from `guerdon COMMAND --help` by `make docs`. Every command also takes
 in [options.md](options.md), after its own; defaults come first, then `--recipe`, then `--config`, then flags, then these.
 
 Exit codes: 0 all well; 1 something wrong was found (`check`, `audit`, `doctor`, `benchmark`, `compare`); 2 a mistake in what was given,
-reported in one line with its remedy. Results go to stdout, progress to stderr; `guerdon --quiet COMMAND` shows no progress.
+reported in one line with its remedy; 3 a judge had no verdict on too many pairs.
+Results go to stdout, progress to stderr; `guerdon --quiet COMMAND` shows no progress.
 """
 OVERRIDES = "overrides"  # the trailing STAGE.NAME=VALUE words, which every command takes
 

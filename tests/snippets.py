@@ -89,6 +89,10 @@ def make_desk(folder: Path, base: Path) -> Path:
     (folder / "rules.py").write_text(
         "def longer(prompt, first, second):\n    return float(len(first.text) > len(second.text))\n", encoding="utf-8"
     )
+    (folder / "judges.py").write_text(
+        "def longer(prompt, first, second):\n    return 0.1 * (len(first.text) - len(second.text))\n"
+    )
+    (folder / "longer.yaml").write_text("kind: python\nfunction: judges.py:longer\n")
     create_store(folder / "team.db")
     add_to_store(folder / "team.db", comparisons[:20], kind="human")
     for seed, names in enumerate((("runs/mine/model", "runs/quickstart/model", "my-model"), ("old-model",))):
