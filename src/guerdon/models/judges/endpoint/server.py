@@ -52,9 +52,9 @@ class Client:
     """
 
     def __init__(self, url: str, key: ServerKey, timeout: float) -> None:
-        self.url = f"{url}/chat/completions"
+        self.url = httpx2.URL(f"{url}/chat/completions")  # parsed once
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **key.headers}
-        self._timeout = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
+        self._timeout = httpx2.Timeout(None, connect=min(timeout, CONNECT_TIMEOUT))  # `post` limits the whole
         self._idle: list[httpx2.AsyncClient] = []
 
     async def close(self) -> None:
