@@ -202,6 +202,37 @@ def test_the_quickstart_writes_a_model_and_a_page(quick):
     assert len((out / "rejected.jsonl").read_text("utf-8").splitlines()) == 1
 
 
+def test_the_quickstart_with_ai_feedback_audits_on_people_and_shows_the_judges_card(tiny_dir, tmp_path, monkeypatch):
+    from guerdon.api import ai_quickstart
+
+    people = [
+        guerdon.Comparison(
+            guerdon.Prompt([guerdon.Message("user", "Write a tweet.")]),
+            (guerdon.Response(f"good {i}"), guerdon.Response(f"bad {i}")),
+            guerdon.Preference(q=0.9),
+            group=str(i),
+        )
+        for i in range(80)
+    ]
+    monkeypatch.setattr(ai_quickstart, "people_comparisons", lambda config: people)
+    out, given = (
+        tmp_path / "ai",
+        {"ai_prompts": 30, "ai_replies": 2, "card_pairs": 20, "audit_pairs": 60, "comparisons": 80},
+    )
+    words = [*quick_options(tiny_dir), *(f"quickstart.{key}={value}" for key, value in given.items())]
+    ran = command("quickstart", "--feedback", "ai", "--out", out, *words, "--json")
+    assert ran.code == 0, ran.err
+    assert "The AI judge, measured against people" in [section["title"] for section in json.loads(ran.out)["sections"]]
+    audited = list(guerdon.read(out / "audit.jsonl"))
+    assert [pair.responses for pair in audited] == [pair.responses for pair in people[20:]]
+    assert {pair.annotator for pair in guerdon.read(out / "train.jsonl")} == {
+        pair.annotator for pair in guerdon.read(out / "labels.jsonl")
+    }
+    refused = command("quickstart", "--feedback", "ai", "--data", out / "labels.jsonl", "--out", tmp_path / "b", *words)
+    assert refused.code == 2
+    assert "quickstart.feedback must be people with data of your own, got 'ai'." in refused.err
+
+
 def test_a_second_quickstart_repeats_no_step(quick):
     out, words, first = quick
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.suffix in (".safetensors", ".jsonl")}

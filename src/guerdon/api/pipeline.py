@@ -21,6 +21,7 @@ from pydantic import AfterValidator, TypeAdapter
 from typing_extensions import TypedDict
 
 from guerdon.api import (
+    ai_quickstart,
     auditing,
     calibration,
     saved_models,
@@ -37,7 +38,7 @@ from guerdon.contracts import (
     digest,
     response_digest,
 )
-from guerdon.errors import OutputError, claim_and_advice, counted, verb
+from guerdon.errors import OutputError, claim_and_advice, counted, field_error, verb
 from guerdon.io import readers, writers
 from guerdon.io.fields import as_number
 from guerdon.io.json_files import parse_object, read_object
@@ -49,7 +50,7 @@ MIN_GROUPS = 20  # with fewer prompt groups, a split in three parts leaves nothi
 Log = Callable[[str], None]
 STEP_FILES = (
     "train.jsonl", "calibrate.jsonl", "audit.jsonl", "rejected.jsonl", "samples.jsonl",
-    "check.json", "audit.json", "calibrate.json", "best.json",
+    "check.json", "audit.json", "calibrate.json", "best.json", *ai_quickstart.AI_FILES,
 )  # fmt: skip
 TABLE = (
     "accuracy",
@@ -76,6 +77,10 @@ def quickstart(
     """
     out, config = Path(out), config or default_config()
     training.refuse_conflicts(config)
+    config.quickstart.refuse_conflicts()
+    if data is not None and config.quickstart.feedback == "ai":
+        advice = "Leave one out, or label your pairs with guerdon judge first."
+        raise field_error("quickstart.feedback", "people with data of your own", "ai", advice)
     if data is not None:
         writers.refuse_to_replace([data], [out / name for name in STEP_FILES])
     with RunFolder(out).lock():
@@ -89,6 +94,8 @@ def _run_steps(out: Path, data: str | Path | None, config: Config, log: Log) -> 
     )
     writers.write_config(out / "config.yaml", config)
 
+    if config.quickstart.feedback == "ai":
+        _judge(steps, out, config)
     parts = steps.run("comparisons", "read, check and split the comparisons", lambda: _prepare(out, data, config, log))
     steps.run("model", f"train on {parts['train']} comparisons", lambda: _train(out, config))
     if config.quickstart.sample_prompts:
@@ -106,6 +113,16 @@ def _run_steps(out: Path, data: str | Path | None, config: Config, log: Log) -> 
     return report
 
 
+def _judge(steps: PipelineSteps, out: Path, config: Config) -> None:
+    """The steps before the comparisons where an AI judges: replies, labels, and the judge's card."""
+    options = config.quickstart
+    replies = f"draw {options.ai_replies} replies to each of {options.ai_prompts} prompts"
+    steps.run("drafts", replies, lambda: ai_quickstart.draw_drafts(out, config))
+    steps.run("labels", "judge all pairs of replies to a prompt", lambda: ai_quickstart.judge_drafts(out, config))
+    card = f"compare the judge with people on {options.card_pairs} pairs"
+    steps.run("card", card, lambda: ai_quickstart.write_card(out, config))
+
+
 def default_config() -> Config:
     """The recipe of the quickstart."""
     from guerdon.config import build
@@ -115,12 +132,10 @@ def default_config() -> Config:
 
 
 def _prepare(out: Path, data: str | Path | None, config: Config, log: Log) -> dict[str, Any]:
-    if data is None:
-        from guerdon.data.ratings import rating_comparisons
-        from guerdon.models.directory.starter import starter_ratings
-
-        comparisons = rating_comparisons(starter_ratings(), config.quickstart.comparisons, config.train.seed)
-        rejected = 0
+    if config.quickstart.feedback == "ai":
+        comparisons, rejected = ai_quickstart.judged_comparisons(out), 0
+    elif data is None:
+        comparisons, rejected = ai_quickstart.people_comparisons(config), 0
     else:
         comparisons, rejected = _import(out, data, config, log)
     hygiene = check(comparisons, **config.check.model_dump())
@@ -143,6 +158,8 @@ def _prepare(out: Path, data: str | Path | None, config: Config, log: Log) -> di
             f"{data}: at least {MIN_GROUPS} prompt groups are needed to leave some for the audit, "
             f"got {groups} in {len(usable)} comparisons. Give more prompts."
         )
+    if config.quickstart.feedback == "ai":
+        parts["audit"] = ai_quickstart.audit_comparisons(config)
     for name, part in parts.items():
         writers.write_comparisons(out / f"{name}.jsonl", part)
     counts = {name: len(part) for name, part in parts.items()}
@@ -256,6 +273,9 @@ def _assemble(out: Path, counts: dict[str, Any], seconds: float, peak_memory: fl
     calibration = _read_report(out / "calibrate.json")
     sections = [*audit.sections, calibration]
     sections.append(dataclasses.replace(_read_report(out / "check.json"), title="Data hygiene"))
+    if (out / ai_quickstart.CARD).exists():
+        card = _read_report(out / ai_quickstart.CARD)
+        sections.insert(0, dataclasses.replace(card, title="The AI judge, measured against people"))
     if (out / "best.json").exists():
         sections.insert(0, _read_report(out / "best.json"))
     shown = ("temperature", "ece_before", "nll_before")

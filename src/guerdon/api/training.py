@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from guerdon.config.training import refuse_untrainable_heads
 from guerdon.contracts import Comparison, as_prompt
 from guerdon.io import run_folder, writers
 from guerdon.models.reward_model import ScalarRewardModel
+
+log = logging.getLogger("guerdon")
 
 
 def train(
@@ -36,6 +39,7 @@ def train(
     from guerdon.training import fit
 
     config = with_options(config or Config(), options)
+    warn_of_unverified(comparisons)
     folder = Path(out) if out else None
     run_folder.RunFolder(folder).refuse_foreign("model")
     model = create_reward_model(join_processes(config.model, config.train), seed=config.train.seed)
@@ -54,6 +58,16 @@ def train(
         if folder and PartialState().is_main_process:
             save(with_self_test(trained, comparisons), folder / "model")
     return trained
+
+
+def warn_of_unverified(comparisons: Sequence[Comparison]) -> None:
+    """Warn of pairs that a constitution made and no judge prefers: their sources say so."""
+    num = sum((comparison.source or "").endswith("unverified") for comparison in comparisons)
+    if num:
+        log.warning(
+            "%s of %s comparisons are revisions that no judge verified: that the revision is better is a claim. "
+            "Train on comparisons.jsonl of `guerdon constitution run` alone.", f"{num:,}", f"{len(comparisons):,}",
+        )  # fmt: skip
 
 
 def with_options(config: Config, options: Mapping[str, Any]) -> Config:

@@ -66,7 +66,7 @@ def constitution_run(
     config: ConfigFile = None,
     json: AsJson = False,
 ) -> None:
-    """Criticize and revise responses under principles, or compare responses under them.
+    """Revise or compare responses under principles.
 
     revise: each response is criticized and rewritten step by step; supervised rows and pairs come of it, and each pair is judged
     before it counts. compare: each pair is judged under several principles, in both orders. Every call is kept: the same command
@@ -113,9 +113,9 @@ def constitution_lint(
     constitution: Annotated[str, typer.Argument(metavar="FILE", help="A YAML file of principles.")] = "guerdon",
     json: AsJson = False,
 ) -> None:
-    """Say what is wrong with a constitution: principles that can do nothing, duplicates, positions, a missing license.
+    """Say what is wrong with a constitution.
 
-    Exit code 1 if there are errors.
+    Principles that can do nothing, duplicates, positions, a missing license. Exit code 1 if there are errors.
 
     Example: guerdon constitution lint principles.yaml
     """

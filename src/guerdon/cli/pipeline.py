@@ -9,16 +9,27 @@ import typer
 
 from guerdon.cli.app import app
 from guerdon.cli.destinations import RUN_FOLDER, Destination
-from guerdon.cli.options import AsJson, ConfigFile, Overrides, RowOptions, settings_from, with_option_groups
+from guerdon.cli.options import (
+    AsJson,
+    ConfigFile,
+    Overrides,
+    RowOptions,
+    given_options,
+    settings_from,
+    with_option_groups,
+)
 from guerdon.cli.output import note, print_page_path, print_report, show
 from guerdon.errors import visible
 
 STAGES = ["imports", "check", "split", "model", "train", "calibrate", "audit", "quickstart"]
 QUICKSTART_FOLDER = Destination(
     "folder",
-    (*RUN_FOLDER.names, "train.jsonl", "calibrate.jsonl", "audit.jsonl", "rejected.jsonl"),
+    (
+        *RUN_FOLDER.names, "train.jsonl", "calibrate.jsonl", "audit.jsonl", "rejected.jsonl", "drafts.jsonl", "labels.jsonl",
+        "people.jsonl", "card/",
+    ),
     resumes=True,
-)
+)  # fmt: skip
 
 
 @app.command()
@@ -37,6 +48,14 @@ def quickstart(
             show_default=False,
         ),
     ] = None,
+    feedback: Annotated[
+        str | None,
+        typer.Option(
+            "--feedback",
+            help="people, or ai: replies are drawn and labeled by a judge on this machine; the same as quickstart.feedback=.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     json: AsJson = False,
@@ -46,13 +65,16 @@ def quickstart(
     """Train, calibrate and audit a reward model, end to end.
 
     Takes about twelve minutes on two CPU cores, and writes the model and report.html. The first run downloads the starter
-    kit (95 MB); later ones need no network. With --data, it runs on your own comparisons.
+    kit (95 MB); later ones need no network. With --data, it runs on your own comparisons. With --feedback ai, the model learns
+    from a small AI judge, whose card says how far it agrees with people, and is audited on people's judgments.
 
     Example: guerdon quickstart --data pairs.jsonl --out runs/mine
     """
     from guerdon.api.pipeline import quickstart as run
 
-    settings = settings_from(config, "quickstart", overrides, reads=STAGES, imports=rows.given())
+    settings = settings_from(
+        config, "quickstart", overrides, reads=STAGES, imports=rows.given(), quickstart=given_options(feedback=feedback)
+    )
     report = run(out, data=data, config=settings, log=note)
     if json:
         print_report(report, json)

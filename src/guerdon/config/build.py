@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -31,9 +31,26 @@ class QuickstartOptions(Options):
     """The main job, end to end."""
 
     comparisons: int = Field(2000, ge=20, description="Comparisons to build from the starter kit's human ratings.")
+    feedback: Literal["people", "ai"] = Field(
+        "people",
+        description="Whose judgments the model learns from: people's, or those of an AI judge on this machine (ai), which labels "
+        "replies that are drawn first; the audit is on people's judgments either way.",
+    )
+    ai_prompts: int = Field(120, ge=20, description="Prompts with feedback=ai.")
+    ai_replies: int = Field(3, ge=2, description="Replies to each prompt with feedback=ai; all their pairs are judged.")
+    card_pairs: int = Field(
+        200, ge=20, description="People's comparisons that the judge is measured on with feedback=ai."
+    )
+    audit_pairs: int = Field(400, ge=20, description="People's comparisons in the audit with feedback=ai.")
     samples: int = Field(16, ge=2, description="Replies drawn per prompt to show best-of-n.")
     sample_tokens: int = Field(40, ge=1, description="Maximum tokens in a sampled reply.")
     sample_prompts: int = Field(3, ge=0, description="Prompts to show best-of-n on; 0 skips it.")
+
+    def refuse_conflicts(self) -> None:
+        """Refuse a card that leaves no comparisons for the audit."""
+        if self.feedback == "ai" and self.card_pairs + self.audit_pairs > self.comparisons:
+            claim = f"at most quickstart.comparisons={self.comparisons} less quickstart.card_pairs={self.card_pairs}"
+            raise field_error("quickstart.audit_pairs", claim, self.audit_pairs, "Raise comparisons.")
 
 
 class Config(Options):

@@ -17,8 +17,8 @@ class ConstitutionOptions(Options):
 
     flow: Literal["revise", "compare"] = Field(
         "revise",
-        description="revise: critique and revise a response to each prompt (the supervised stage of constitutional AI). "
-        "compare: judge pairs of responses under principles (its reinforcement stage).",
+        description="Critique and revise a response to each prompt (revise, the supervised stage of constitutional AI), or "
+        "judge pairs of responses under principles (compare, its reinforcement stage).",
     )
     revisions: int = Field(2, ge=1, le=16, description="Critiques and revisions of a response; the paper has 4.")
     max_tokens: int = Field(512, ge=1, description="Tokens of a critique or revision; doubled once where it was cut.")
