@@ -154,7 +154,7 @@ def test_every_estimate_of_an_audit_and_of_a_comparison_has_a_known_name():
 def test_a_model_with_data_or_a_file_of_scores_and_not_both(scored, words):
     ran = guerdon("audit", *(word.replace("{good}", str(scored / "good.jsonl")) for word in words))
     assert ran.code == 2
-    assert "Give MODEL --data FILE, or --from FILE" in ran.err.splitlines()[-1]
+    assert "Give MODEL or --judge FILE with --data FILE, or --from FILE" in ran.err.splitlines()[-1]
 
 
 def test_two_files_of_scores_are_compared(scored, tmp_path):

@@ -54,6 +54,7 @@ def sound(*beside: Report, findings: tuple[Finding, ...] = (), **changed: Estima
         "error_auroc_margin": sure(0.7),
         "error_correlation": sure(0.4),
         "position_consistency": sure(0.97),
+        "unresolved": sure(0.0),
     }
     top = {key: each for key, each in {**found, **changed}.items() if each is not None and key not in cues}
     inner = {key: each for key, each in {**cues, **changed}.items() if each is not None and key in cues}
@@ -90,6 +91,7 @@ BROKEN = {
     "One scale fits all sources": (sound(temperature_spread=sure(4.0)), "failed", "fit with limits"),
     "It sees the whole text": (sound(truncated=sure(0.1)), "failed", "fit with limits"),
     "The order shown does not matter": (sound(position_consistency=sure(0.7)), "failed", "fit with limits"),
+    "It has verdicts": (sound(unresolved=sure(0.2)), "failed", "fit with limits"),
     "It knows where it errs": (sound(error_auroc_margin=sure(0.5)), "not shown", "fit with limits"),
     "Its members make different errors": (sound(error_correlation=sure(0.9)), "failed", "fit with limits"),
     "Holds up when optimized": (sound(pushed(0.5, drop=0.3)), "failed", "fit with limits"),
@@ -151,6 +153,7 @@ COVERED = {  # one rule each whose interval contains its threshold
     "One scale fits all sources": sound(temperature_spread=Estimate(1.4, 1.0, 2.34, 401)),
     "It sees the whole text": sound(truncated=Estimate(0.077, 0.0, 0.191, 26)),
     "The order shown does not matter": sound(position_consistency=sure(0.9)),
+    "It has verdicts": sound(unresolved=sure(0.02)),
     "It knows where it errs": sound(error_auroc_margin=sure(0.51)),
     "Its members make different errors": sound(error_correlation=sure(0.8)),
     "Holds up when optimized": sound(pushed(gain=0.05)),
