@@ -5,7 +5,7 @@
 Both sides read the same questions, score each candidate and compare all pairs in both orders, with the same weights, and give
 the log-probabilities of the options. The loop pads each batch of --batch questions to its longest, which is what a judge built
 on `model(**tokenizer(texts, padding=True))` does, with only the last position unembedded. Candidates are words drawn with a
-fixed seed. Answers must agree; results go to benchmarks/results/local_judge.json.
+fixed seed. Answers must agree; results go to --out.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=60, help="words per candidate")
     parser.add_argument("--turns", type=int, default=200, help="words of the conversation")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--modes", default="score,pair", help="score each candidate, compare all pairs, or both")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "local_judge.json")
     a = parser.parse_args()
     results: dict[str, Any] = {"settings": {key: str(value) for key, value in vars(a).items() if key != "out"}}
     policy, plain = load(a), load(a)
-    for mode in ("score", "pair"):
+    for mode in a.modes.split(","):
         questions = questions_of(mode, a)
         seconds: dict[str, list[float]] = {"ours": [], "padded": []}
         answers: dict[str, np.ndarray] = {}
