@@ -106,9 +106,9 @@ READS = {  # what each command reads, and a command line without its inputs: opt
     "train": ("imports, model or train", ("--data", "none.jsonl", "--out", "run")),
     "calibrate": ("imports, model or calibrate", MODEL_AND_DATA),
     "uncertainty": ("imports, model or uncertainty", (*MODEL_AND_DATA, "--held-out", "none.jsonl")),
-    "audit": ("imports, model or audit", MODEL_AND_DATA),
-    "compare": ("imports, model or audit", MODEL_AND_DATA),
-    "benchmark": ("model or benchmark", MODEL_AND_DATA),
+    "audit": ("imports, model, judge or audit", MODEL_AND_DATA),
+    "compare": ("imports, model, judge or audit", MODEL_AND_DATA),
+    "benchmark": ("model, judge or benchmark", MODEL_AND_DATA),
     "score": ("imports, model or score", (*MODEL_AND_DATA, "--out", "scores.jsonl")),
     "ensemble": ("imports or audit", ("none", "other", "--out", "both")),
     "doctor": ("model", ("none",)),
@@ -117,6 +117,17 @@ READS = {  # what each command reads, and a command line without its inputs: opt
     "optimize grpo": ("policy or optimize", POLICY_RUN),
     "audit tax": ("tax or policy", ("none",)),
     "audit overoptimization": ("best_of_n", ("none",)),
+    "judge": ("imports or judge", ("none.jsonl", "--judge", "none.yaml", "--out", "labels.jsonl")),
+    "judge-card": ("imports or judge", ("--data", "none.jsonl", "--judge", "none.yaml", "--out", "card")),
+    "rubric audit": ("imports or judge", ("none.yaml", "--data", "none.jsonl", "--judge", "none.yaml")),
+    "rubric draft": (
+        "imports, judge or draft",
+        ("--data", "none.jsonl", "--judge", "none.yaml", "--out", "rubric.yaml"),
+    ),
+    "constitution run": (
+        "imports, constitution, policy or best_of_n",
+        ("none.jsonl", "--critic", "none.yaml", "--out", "revised"),
+    ),
     "quickstart": ("imports, check, split, model, train, calibrate, audit or quickstart", ("--out", "run")),
 }
 

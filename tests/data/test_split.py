@@ -152,5 +152,5 @@ def test_system_turns_connect_no_prompts():
 def test_a_cluster_that_holds_much_of_the_data_is_named():
     lines = []
     list(split([*near_duplicates(10), *others(10)], OPTIONS, lines.append))
-    assert lines[0].startswith("10 of 20 groups have near-duplicate prompts: 1 clusters")
+    assert lines[0].startswith("10 of 20 groups have near-duplicate prompts: 1 cluster ")
     assert "split.near_duplicates=false" in lines[1]

@@ -134,6 +134,7 @@ def best_of_n(
         None,
         overrides,
         reads=["policy", "best_of_n"],
+        runs=["policy", "best_of_n"],
         best_of_n=given_options(n=n),
         policy=given_options(base=task.policy),
     )
