@@ -87,7 +87,7 @@ def make_desk(folder: Path, base: Path) -> Path:
     _write_exports(folder, rows)
     (folder / "critic.yaml").write_text(f"kind: local\nmodel: {base}\nmode: pair\nmin_mass: 0\n", encoding="utf-8")
     (folder / "principles.yaml").write_text(
-        "id: mine\nlicense: CC0-1.0\nprinciples:\n- {id: kind, compare_question: Which is kinder?, "
+        "id: mine\nlicense: CC0-1.0\nprinciples:\n- {id: kind, compare_question: Which is kinder, "
         "critique_request: Find what is rude., revision_request: Rewrite it kindly.}\n",
         encoding="utf-8",
     )
