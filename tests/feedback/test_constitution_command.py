@@ -85,6 +85,15 @@ def test_a_pair_that_the_judge_does_not_prefer_is_set_aside_as_unverified(tmp_pa
     assert {pair.source for pair in unverified} == {"constitution guerdon, unverified"}
 
 
+def test_a_run_in_which_most_calls_fail_ends_with_exit_code_3_and_no_pair(tmp_path: Path, rows: Path) -> None:
+    out = tmp_path / "out"
+    with JudgeServer(lambda body, tried: completion("The response begins by", "length")) as server:
+        ran = guerdon("constitution", "run", rows, "--critic", judge_file(tmp_path, server.url), "--out", out)
+    assert ran.code == 3, ran.err
+    assert "truncated 10" in ran.out
+    assert (out / "comparisons.jsonl").read_text() == (out / "sft.jsonl").read_text() == ""
+
+
 def test_pairs_are_compared_under_principles_that_are_annotators(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps({"prompt": "Tea?", "responses": [GOOD, BAD]}) + "\n", "utf-8")
@@ -98,6 +107,9 @@ def test_pairs_are_compared_under_principles_that_are_annotators(tmp_path: Path)
     assert mean.q == pytest.approx(0.9)
     each = list(readers.read_comparisons(out / "by_principle.jsonl"))
     assert len({row.annotator for row in each}) == 4
+    [details] = [json.loads(line) for line in (out / "checks.jsonl").read_text("utf-8").splitlines()]
+    assert (details["q"], details["spread"]) == (pytest.approx(0.9), pytest.approx(0.0, abs=1e-9))
+    assert len(details["by_principle"]) == 4
 
 
 @pytest.mark.parametrize(
@@ -134,7 +146,7 @@ def test_a_judge_that_writes_nothing_is_no_critic(tmp_path: Path, rows: Path) ->
     critic_file.write_text(f"kind: python\nfunction: {judge}:prefer\n", "utf-8")
     ran = guerdon("constitution", "run", rows, "--critic", critic_file, "--out", tmp_path / "out")
     assert ran.code == 2
-    assert "critic: it must be a model that writes, of kind endpoint or local" in ran.err
+    assert "judge.kind must be endpoint or local, which answer questions, got 'python'" in ran.err
 
 
 def test_lint_exits_1_on_errors(tmp_path: Path) -> None:

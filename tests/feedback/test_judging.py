@@ -9,9 +9,10 @@ from scripted_judges import judge_by, shown_first, tokens
 
 from guerdon.contracts import Comparison, Response, as_prompt
 from guerdon.feedback.judging import Judged, JudgingTally, Unjudged, judge_pairs, judging_report
-from guerdon.feedback.spending import CountedLog, estimate_cost
+from guerdon.feedback.spending import estimate_cost
 from guerdon.models.judges.calls import Answer, MemoryCallLog
 from guerdon.models.judges.failures import Failure
+from guerdon.models.judges.metering import CountedLog
 
 
 def rows(number: int, good: str = "good") -> list[Unjudged]:
@@ -90,4 +91,17 @@ def test_a_run_that_is_repeated_reuses_every_answer():
         judge.respondent.log = log
         list(judge_pairs(judge, rows(3), JudgingTally()))
     assert (log.calls, log.reused) == (6, 6)
-    assert log.facts("USD")["cost"] == "unknown"
+    assert log.facts("USD")["cost"] == "unknown: give price_in and price_out"
+
+
+def test_failures_that_depend_on_length_are_a_finding_and_those_that_do_not_are_none():
+    def fails_on_long(question):
+        return Failure("timeout") if len(shown_first(question)) > 40 else tokens(0.7)
+
+    given = [row for n in (4, 60) for row in rows(60, good="g" * n)]
+    _, tally = judged_by(fails_on_long, given)
+    titles = [finding.title for finding in judging_report(tally, {}).findings]
+    assert "Failures depend on length" in titles
+    assert "Failures depend on the model that wrote a response" not in titles
+    _, sound = judged_by(lambda question: tokens(0.7), given)
+    assert not any("depend" in finding.title for finding in judging_report(sound, {}).findings)

@@ -53,13 +53,14 @@ def run_constitution(
     ConstitutionOptions.
 
     flow="revise": chains.jsonl (every step), sft.jsonl, comparisons.jsonl (verified pairs), unverified.jsonl (the others) and
-    checks.jsonl. flow="compare": comparisons.jsonl (the mean over principles) and by_principle.jsonl (each principle as an
-    annotator). The calls are kept in calls.db: the same call again costs nothing and asks only for what failed.
+    checks.jsonl. flow="compare": comparisons.jsonl (the mean over principles), by_principle.jsonl (each principle as an
+    annotator) and checks.jsonl (the spread over principles, and what failed). The calls are kept in calls.db: the same call
+    again costs nothing and asks only for what failed.
     judge: checks the pairs, or judges them; the critic unless given.
     """
     from guerdon.data.store.calls import open_call_log
     from guerdon.feedback.constitution.compare import PrincipleJudge
-    from guerdon.models.judges.build import build_judge
+    from guerdon.models.judges.build import build_respondent
 
     chosen = make(ConstitutionOptions, options)
     text = load_constitution(constitution)
@@ -67,8 +68,8 @@ def run_constitution(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     with open_call_log(folder / CALLS) as log:
-        writer = respondent_of(build_judge(critic, log), "critic")
-        checker = respondent_of(build_judge(judge, log), "judge") if judge else writer
+        writer = build_respondent(critic, log)
+        checker = build_respondent(judge, log) if judge else writer
         by_principle = PrincipleJudge(checker, judge or critic, text, chosen)
         about = {"critic": writer.name, "judge": checker.name}
         imports = imports or ImportOptions()
@@ -78,17 +79,6 @@ def run_constitution(
             report = _revise(_drafts(sources, imports), folder, writer, by_principle, text, chosen, about)
     write_report(report, folder)
     return report
-
-
-def respondent_of(judge: Any, name: str) -> Respondent:
-    """The model behind a judge that asks one. Raises GuerdonError for a judge that asks none."""
-    from guerdon.models.judges.prompted import PromptedJudge
-
-    if not isinstance(judge, PromptedJudge):
-        raise GuerdonError(
-            f"{name}: it must be a model that writes, of kind endpoint or local, got {type(judge).__name__}. Change kind."
-        )
-    return judge.respondent
 
 
 def draw_drafts(sources: Sequence[str | Path], out: str | Path, policy: Any, **options: Any) -> Path:
@@ -156,8 +146,10 @@ def _compare(
             for file in (COMPARISONS, BY_PRINCIPLE)
         )
         bar = stack.enter_context(ProgressBar(None, "compare", "pairs"))
+        details = stack.enter_context(_line_writer(folder / CHECKS, renames))
         for pair, verdict in run_comparisons(pairs, judge):
             tally.add(verdict)
+            details(rows.verdict_row(pair, verdict))
             responses = (pair.first, pair.second)
             if (row := rows.mean_comparison(pair.prompt, responses, verdict, name, source)) is not None:
                 mean(row)

@@ -46,8 +46,9 @@ def make_judge_card(
     from guerdon.feedback.card import judge_card
     from guerdon.feedback.card_run import ask_for_card, pooled
     from guerdon.feedback.judging import Unjudged
-    from guerdon.feedback.spending import CountedLog, costs, estimate_cost
+    from guerdon.feedback.spending import costs, estimate_cost
     from guerdon.models.judges.build import build_judge
+    from guerdon.models.judges.metering import CountedLog
 
     if out is None and store is None:
         raise GuerdonError("a judge card must have somewhere to go, got neither out nor store. Give --out or --store.")

@@ -68,9 +68,9 @@ class MeteredJudge:
     def __init__(self, options: JudgeOptions, log: CallLog | None = None) -> None:
         from guerdon.models.judges.build import build_judge
         from guerdon.models.judges.calls import MemoryCallLog
-        from guerdon.models.judges.metering import MeteredLog
+        from guerdon.models.judges.metering import CountedLog
 
-        self.options, self.log = options, MeteredLog(MemoryCallLog() if log is None else log)
+        self.options, self.log = options, CountedLog(MemoryCallLog() if log is None else log)
         self.judge = build_judge(options, self.log)
 
     @property
@@ -96,7 +96,7 @@ class MeteredJudge:
         from guerdon.models.judges.prompted import PromptedJudge
 
         is_priced = self.options.kind in ("endpoint", "jury")
-        facts = judge_facts(self.judge.tally, self.log.spending, is_priced=is_priced, currency=self.options.currency)
+        facts = judge_facts(self.judge.tally, self.log, is_priced=is_priced, currency=self.options.currency)
         mode = f", mode {self.judge.interview.mode}" if isinstance(self.judge, PromptedJudge) else ""
         return {"judge": f"{self.name} ({self.options.kind}{mode})", **facts}
 

@@ -51,8 +51,9 @@ def judge_files(
     from guerdon.api.judge_cards import map_id, mapped, read_judge_map, require_same_judge
     from guerdon.data.store.calls import open_call_log
     from guerdon.feedback.judging import JudgingTally, judge_pairs, judging_report
-    from guerdon.feedback.spending import CountedLog, costs, estimate_cost
+    from guerdon.feedback.spending import costs, estimate_cost
     from guerdon.models.judges.build import build_judge
+    from guerdon.models.judges.metering import CountedLog
 
     if out is None and store is None:
         raise GuerdonError(
@@ -240,4 +241,4 @@ def _written(judged: Iterable[Judged], out: Path, judge: ComparesPairs, hard: bo
 
 
 def _spent(log: Any, currency: str) -> dict[str, object]:
-    return {"cost": f"{log.cost:.2f} {currency}"} if log.calls and log.is_cost_known and log.cost else {}
+    return {"cost": f"{log.cost:.2f} {currency}"} if log.calls and not log.num_unpriced and log.cost else {}

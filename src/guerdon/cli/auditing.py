@@ -28,7 +28,7 @@ from guerdon.cli.options import (
     split_words,
     with_option_groups,
 )
-from guerdon.cli.output import exit_on_errors, note, print_report
+from guerdon.cli.output import UNRESOLVED, exit_on_errors, note, print_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -238,7 +238,7 @@ def exit_on_failed_judges(judges: Sequence[MeteredJudge | None]) -> None:
         if judge is not None and judge.has_failed:
             tally = judge.judge.tally
             note(f"failed: {judge.name} has no verdict on {tally.unresolved} of {tally.pairs} pairs")
-            raise typer.Exit(3)
+            raise typer.Exit(UNRESOLVED)
 
 
 def exit_on_matching(report: Report, rules: list[FailRule]) -> None:

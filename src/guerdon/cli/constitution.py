@@ -19,7 +19,7 @@ from guerdon.cli.options import (
     split_words,
     with_option_groups,
 )
-from guerdon.cli.output import print_report
+from guerdon.cli.output import UNRESOLVED, print_report
 
 OUTPUTS = Destination(
     "folder",
@@ -70,7 +70,7 @@ def constitution_run(
 
     revise: each response is criticized and rewritten step by step; supervised rows and pairs come of it, and each pair is judged
     before it counts. compare: each pair is judged under several principles, in both orders. Every call is kept: the same command
-    asks again only for what failed.
+    asks again only for what failed. Exit code 3 says that more failed than the critic's or judge's unresolved_max.
 
     Example: guerdon constitution run replies.jsonl --critic critic.yaml --out revised
     """
@@ -106,6 +106,9 @@ def constitution_run(
         files, out, critic=critics, judge=judges, constitution=constitution, imports=settings.imports, **options
     )
     print_report(report, json, out)
+    failed = max(report.estimates[key].value for key in ("failed", "unresolved") if key in report.estimates)
+    if failed > (judges or critics).unresolved_max:
+        raise typer.Exit(UNRESOLVED)
 
 
 @app.command("constitution lint")

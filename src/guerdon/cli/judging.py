@@ -24,13 +24,12 @@ from guerdon.cli.options import (
     split_words,
     with_option_groups,
 )
-from guerdon.cli.output import note, print_report, print_rows
+from guerdon.cli.output import UNRESOLVED, note, print_report, print_rows
 
 if TYPE_CHECKING:
     from guerdon.contracts import Report
     from guerdon.feedback.spending import CostEstimate
 
-UNRESOLVED = 3  # exit code where too many pairs have no verdict, or where a judge gave up
 ASK_ABOVE_COST, ASK_ABOVE_CALLS = 1.0, 10_000  # what is worth a question; calls where the price is unknown
 LABELS = Destination("file", ("NAME.verdicts.jsonl", "NAME.failures.jsonl", "NAME.calls.db"), resumes=True)
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from guerdon.contracts import Report
 
+UNRESOLVED = 3  # exit code where too many calls to a judge gave nothing, or where a judge gave up
+
 
 def print_report(report: Report, as_json: bool, folder: Path | None = None, *, is_full: bool = True) -> None:
     """Print the report to stdout, whole, or what fits a screen, or as one JSON object; then its page in the folder, if any."""

@@ -30,6 +30,7 @@ from guerdon.contracts import (
 from guerdon.formulas.clustered import clustered_mean, clustered_share
 from guerdon.models.judges.driver import in_order
 from guerdon.models.judges.failures import MEANINGS
+from guerdon.models.judges.missing import missingness_findings
 from guerdon.models.judges.prompted import Pair
 from guerdon.models.judges.verdicts import PairVerdict
 
@@ -174,13 +175,18 @@ def judge_pairs(judge: ComparesPairs, rows: Iterable[Unjudged], tally: JudgingTa
 
 @dataclass(slots=True)
 class JudgingTally:
-    """What a judge said so far. The columns have one entry per pair, NaN where there is nothing to say."""
+    """What a judge said so far. The columns have one entry per pair, NaN where there is nothing to say.
 
+    authors: who wrote the two responses, as a number for each distinct pair of names. length: characters of both responses.
+    """
+
+    names: dict[str, int] = field(default_factory=dict)
+    authors: array[int] = field(default_factory=lambda: array("q"))
     failures: Counter[str] = field(default_factory=Counter)
     groups: array[int] = field(default_factory=lambda: array("q"))
     columns: Mapping[str, array[float]] = field(
         default_factory=lambda: {
-            name: array("d") for name in ("unresolved", "flip", "first_pick", "bias", "decided", "mass")
+            name: array("d") for name in ("unresolved", "flip", "first_pick", "bias", "decided", "mass", "length")
         }
     )
 
@@ -198,7 +204,10 @@ class JudgingTally:
             "bias": None if verdict.bias is None else round(verdict.bias, 9) + 0.0,
             "decided": None if q is None else float(abs(q - 0.5) > 0.25),
             "mass": verdict.mass,
+            "length": float(sum(len(response.text) for response in judged.pair.responses)),
         }
+        writers = " and ".join(sorted(response.author or "" for response in judged.pair.responses))
+        self.authors.append(self.names.setdefault(writers, len(self.names)))
         for name, value in row.items():
             self.columns[name].append(float("nan") if value is None else value)
 
@@ -256,6 +265,9 @@ def _findings(tally: JudgingTally, unresolved_max: float) -> Iterator[Finding]:
             f"Calls that failed: {listed}.",
             "Run the command again: what was answered is kept, and only the rest is asked.",
         )
+    failed, authors = np.array(tally.columns["unresolved"]) > 0, np.array(list(tally.names), dtype=np.str_)
+    if failed.any():
+        yield from missingness_findings(failed, authors[np.array(tally.authors)], np.array(tally.columns["length"]))
     flips = np.array(tally.columns["flip"])
     flips = flips[~np.isnan(flips)]
     if len(flips) and flips.mean() > 0.25:

@@ -1,14 +1,12 @@
-"""What judging costs: an estimate before, and what was spent after. A price that is not known is unknown, never 0."""
+"""What judging costs, as an estimate before it is done. A price that is not known is unknown, never 0."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from guerdon.config.judging import JudgeOptions
 from guerdon.feedback.judging import Unjudged
-from guerdon.models.judges.calls import CallLog, CallRecord
 
 CHARACTERS_PER_TOKEN = 4.0  # of English; other scripts have fewer, and cost more than estimated
 TEMPLATE_TOKENS = 200  # of the shipped templates
@@ -60,44 +58,3 @@ def estimate_cost(options: JudgeOptions, rows: Iterable[Unjudged]) -> CostEstima
     if options.price_in is not None and options.price_out is not None:
         cost = (tokens_in * options.price_in + tokens_out * options.price_out) / 1e6
     return CostEstimate(pairs, calls, tokens_in, tokens_out, cost, options.currency)
-
-
-class CountedLog:
-    """A log of calls that counts what passes through it. Any thread may use it."""
-
-    def __init__(self, log: CallLog) -> None:
-        self.log, self._lock = log, threading.Lock()
-        self.calls = self.failed = self.reused = self.tries = self.tokens_in = self.tokens_out = 0
-        self.cost, self.is_cost_known = 0.0, True
-
-    def answers(self, keys: Sequence[str]) -> Mapping[str, str]:
-        """The raw answers that are kept, by key."""
-        kept = self.log.answers(keys)
-        with self._lock:
-            self.reused += len(kept)
-        return kept
-
-    def add(self, records: Iterable[CallRecord]) -> None:
-        """Keep calls, and count them once they are kept."""
-        given = list(records)
-        self.log.add(given)
-        with self._lock:
-            for record in given:
-                self.calls += 1
-                self.failed += record.failure is not None
-                self.tries += len(record.attempts) or 1
-                self.tokens_in += record.usage.tokens_in or 0
-                self.tokens_out += record.usage.tokens_out or 0
-                self.is_cost_known = self.is_cost_known and record.cost is not None
-                self.cost += record.cost or 0.0
-
-    def facts(self, currency: str) -> dict[str, str]:
-        """What was spent, for a report."""
-        facts = {"calls": f"{self.calls:,}", "failed calls": f"{self.failed:,}", "answers reused": f"{self.reused:,}"}
-        if self.tries > self.calls:
-            facts["tries"] = f"{self.tries:,}"
-        if self.tokens_in or self.tokens_out:
-            facts["tokens"] = f"{self.tokens_in:,} read, {self.tokens_out:,} written"
-        if self.calls:
-            facts["cost"] = f"{self.cost:,.4f} {currency}" if self.is_cost_known else "unknown"
-        return facts

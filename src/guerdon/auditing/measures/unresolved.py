@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from guerdon.contracts import Finding, Quantity, Report, Severity
-from guerdon.formulas.missingness import failure_rate_test, quantile_groups
 from guerdon.models.estimates import CORRECTNESS, estimate_share, percent
+from guerdon.models.judges.missing import missingness_findings
 
 if TYPE_CHECKING:
     from jaxtyping import Shaped
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from guerdon.models.scored_pairs import ScoredPairs
 
 TITLE = "Pairs without a verdict"
-ALPHA: Final = 0.01
 MAX_UNRESOLVED: Final = 0.02
 QUANTITIES: Mapping[str, Quantity] = {
     "unresolved": Quantity(
@@ -47,13 +46,8 @@ def measure_unresolved(pairs: ScoredPairs, comparisons: Sequence[Comparison], se
             "Read the failures by code; raise max_tokens or reasks, or use a model that answers in the requested form.",
         )
     ]
-    for name, category in (
-        ("the model that wrote a response", _authors(pairs, comparisons)),
-        ("length", _lengths(pairs)),
-    ):
-        p = failure_rate_test(failed, category, seed=seed)
-        if p < ALPHA:
-            findings.append(_not_at_random(name, p, failed, category))
+    lengths = (pairs.first_length + pairs.second_length).astype(np.float64)
+    findings += missingness_findings(failed, _authors(pairs, comparisons), lengths, seed)
     return Report(TITLE, estimates=estimates, findings=tuple(findings), quantities=QUANTITIES)
 
 
@@ -64,25 +58,3 @@ def _authors(pairs: ScoredPairs, comparisons: Sequence[Comparison]) -> Shaped[np
         authors = sorted(comparisons[index].responses[side].author or "" for side in (i, j))
         names.append(" and ".join(authors) if any(authors) else comparisons[index].source or "")
     return np.array(names, dtype=np.str_)
-
-
-def _lengths(pairs: ScoredPairs) -> Shaped[np.ndarray, " n"]:
-    return quantile_groups((pairs.first_length + pairs.second_length).astype(np.float64))
-
-
-def _not_at_random(
-    name: str, p: float, failed: Shaped[np.ndarray, " n"], category: Shaped[np.ndarray, " n"]
-) -> Finding:
-    rates = {label: float(failed[category == label].mean()) for label in np.unique(category).tolist()}
-    low, high = min(rates, key=lambda label: rates[label]), max(rates, key=lambda label: rates[label])
-    words = (
-        f"from {100 * rates[low]:.1f} % in tenth {int(low) + 1} of lengths to {100 * rates[high]:.1f} % in tenth {int(high) + 1}"
-        if name == "length"
-        else f"from {100 * rates[low]:.1f} % ({low or 'not named'}) to {100 * rates[high]:.1f} % ({high or 'not named'})"
-    )
-    return Finding(
-        "warning",
-        f"Failures depend on {name}",
-        f"the share of pairs without a verdict goes {words}; p = {p:.2g}",
-        "What is left is no fair sample: find out why these fail before the numbers are used.",
-    )

@@ -157,10 +157,11 @@ def parse_constitution(text: str, place: str) -> Constitution:
         constitution = Constitution.model_validate(values)
     except ValidationError as error:
         raise GuerdonError(f"{place}: {_first_error(error)}") from None
-    ids = [principle.id for principle in constitution.principles]
-    for name in ids:
-        if ids.count(name) > 1:
-            raise GuerdonError(f"{place}: the ids of principles must differ, got {name!r} twice. Rename one.")
+    ids: set[str] = set()
+    for principle in constitution.principles:
+        if principle.id in ids:
+            raise GuerdonError(f"{place}: the ids of principles must differ, got {principle.id!r} twice. Rename one.")
+        ids.add(principle.id)
     return constitution
 
 

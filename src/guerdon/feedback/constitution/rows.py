@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,17 +115,24 @@ def chain_row(chain: Chain) -> dict[str, Any]:
 
 def pair_row(pair: RevisionPair) -> dict[str, Any]:
     """What the check of a pair found, as a row to keep."""
-
-    def facts(verdict: PairVerdict | None) -> dict[str, Any] | None:
-        if verdict is None:
-            return None
-        failures = [failure.code for failure in verdict.failures]
-        return {"q": verdict.q, "bias": verdict.bias, "consistent": verdict.is_consistent, "failures": failures}
-
     return {
         "id": pair.chain.id, "step": pair.step, "principle": pair.principle, "verified": pair.is_verified,
-        "under_principle": facts(pair.under_principle), "helpful": facts(pair.helpful),
+        "under_principle": _facts(pair.under_principle), "helpful": _facts(pair.helpful),
     }  # fmt: skip
+
+
+def verdict_row(pair: Pair, verdict: PrincipledVerdict) -> dict[str, Any]:
+    """What the principles said of a pair, as a row to keep. spread: standard deviation of q over principles, None for fewer than two."""
+    spread = None if math.isnan(verdict.spread) else verdict.spread
+    by_principle = {name: _facts(each) for name, each in verdict.by_principle.items()}
+    return {"id": pair.item, "q": verdict.q, "spread": spread, "by_principle": by_principle}
+
+
+def _facts(verdict: PairVerdict | None) -> dict[str, Any] | None:
+    if verdict is None:
+        return None
+    failures = [failure.code for failure in verdict.failures]
+    return {"q": verdict.q, "bias": verdict.bias, "consistent": verdict.is_consistent, "failures": failures}
 
 
 def principle_comparisons(

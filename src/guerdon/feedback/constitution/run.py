@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -55,7 +56,7 @@ def _checked(
 
 def run_comparisons(pairs: Iterable[Pair], judge: PrincipleJudge) -> Iterator[tuple[Pair, PrincipledVerdict]]:
     """Each pair with its verdict, in order."""
-    waiting: list[Pair] = []
+    waiting: deque[Pair] = deque()
 
     def noted() -> Iterator[Pair]:
         for pair in pairs:
@@ -63,4 +64,4 @@ def run_comparisons(pairs: Iterable[Pair], judge: PrincipleJudge) -> Iterator[tu
             yield pair
 
     for verdict in in_order(judge.compare(noted())):
-        yield waiting.pop(0), verdict
+        yield waiting.popleft(), verdict

@@ -4,71 +4,70 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from guerdon.models.judges.calls import CallLog, CallRecord
 from guerdon.models.judges.comparing import Tally
 
 
-@dataclass(slots=True)
-class Spending:
-    """calls: that were made, not those that the log held. tokens_in, tokens_out: where the model said how many.
+class CountedLog:
+    """A log of calls that counts what passes through it. Fulfills CallLog; any thread may use it.
 
-    cost: of the calls with a known price; num_unpriced: calls whose price is unknown, which is not 0.
+    calls: that were kept, not those that the log held (`reused`); of them `failed`, in `tries` tries. tokens_in, tokens_out:
+    where the model said how many. cost: of the calls with a known price; num_unpriced: calls whose price is unknown, which is not 0.
     """
 
-    calls: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cost: float = 0.0
-    num_unpriced: int = 0
-
-    def add(self, record: CallRecord) -> None:
-        """Count a call."""
-        self.calls += 1
-        self.tokens_in += record.usage.tokens_in or 0
-        self.tokens_out += record.usage.tokens_out or 0
-        self.cost += record.cost or 0.0
-        self.num_unpriced += record.cost is None
-
-
-class MeteredLog:
-    """A log that counts what is added to it. Fulfills CallLog."""
-
     def __init__(self, log: CallLog) -> None:
-        self.log, self.spending = log, Spending()
-        self._lock = threading.Lock()
+        self.log, self._lock = log, threading.Lock()
+        self.calls = self.failed = self.reused = self.tries = self.tokens_in = self.tokens_out = self.num_unpriced = 0
+        self.cost = 0.0
 
     def answers(self, keys: Sequence[str]) -> Mapping[str, str]:
-        """The raw answers that the log keeps, by key."""
-        return self.log.answers(keys)
+        """The raw answers that are kept, by key."""
+        kept = self.log.answers(keys)
+        with self._lock:
+            self.reused += len(kept)
+        return kept
 
     def add(self, records: Iterable[CallRecord]) -> None:
-        """Keep and count calls."""
+        """Keep calls, and count them once they are kept."""
         rows = list(records)
         self.log.add(rows)
         with self._lock:
             for row in rows:
-                self.spending.add(row)
+                self.calls += 1
+                self.failed += row.failure is not None
+                self.tries += len(row.attempts) or 1
+                self.tokens_in += row.usage.tokens_in or 0
+                self.tokens_out += row.usage.tokens_out or 0
+                self.cost += row.cost or 0.0
+                self.num_unpriced += row.cost is None
+
+    def facts(self, currency: str, *, is_priced: bool = True) -> dict[str, str]:
+        """What was spent, for a report. is_priced: whether calls cost money, known or not."""
+        facts = {"calls": f"{self.calls:,}", "failed calls": f"{self.failed:,}", "answers reused": f"{self.reused:,}"}
+        if self.tries > self.calls:
+            facts["tries"] = f"{self.tries:,}"
+        if self.tokens_in or self.tokens_out:
+            facts["tokens"] = f"{self.tokens_in:,} read, {self.tokens_out:,} written"
+        if is_priced and self.calls:
+            facts["cost"] = self._cost(currency)
+        return facts
+
+    def _cost(self, currency: str) -> str:
+        if self.num_unpriced == self.calls:
+            return "unknown: give price_in and price_out"
+        unknown = f", and {self.num_unpriced:,} calls of unknown price" if self.num_unpriced else ""
+        return f"{self.cost:,.4f} {currency}{unknown}"
 
 
-def judge_facts(tally: Tally, spending: Spending, *, is_priced: bool, currency: str = "USD") -> dict[str, str]:
+def judge_facts(tally: Tally, log: CountedLog, *, is_priced: bool, currency: str = "USD") -> dict[str, str]:
     """What a judge did and cost, as facts of a report. is_priced: whether its calls cost money, known or not."""
     facts = {"pairs judged": f"{tally.pairs:,}"}
     if tally.unresolved:
         facts["pairs without a verdict"] = f"{tally.unresolved:,}"
     if tally.failures:
-        facts["failed calls"] = ", ".join(f"{code} {num:,}" for code, num in tally.failures.most_common())
+        facts["failures"] = ", ".join(f"{code} {num:,}" for code, num in tally.failures.most_common())
     if tally.both_orders:
         facts["orders that disagree"] = f"{tally.inconsistent:,} of {tally.both_orders:,} pairs"
         facts["being shown first adds"] = f"{tally.bias / tally.both_orders:+.2f} nats on average"
-    if spending.calls:
-        facts["calls"] = f"{spending.calls:,}"
-        facts["tokens"] = f"{spending.tokens_in:,} read, {spending.tokens_out:,} written"
-    if is_priced and spending.calls:
-        known = f"{spending.cost:.4f} {currency}"
-        unknown = f", and {spending.num_unpriced:,} calls of unknown price" if spending.num_unpriced else ""
-        facts["cost"] = (
-            known + unknown if spending.num_unpriced < spending.calls else "unknown: give price_in, price_out"
-        )
-    return facts
+    return facts | (log.facts(currency, is_priced=is_priced) if log.calls or log.reused else {})

@@ -42,7 +42,9 @@ class PromptedJudge(ComparesByVerdict):
                 mode = "pair" if has_log_probs else "pair_samples"
             if not has_log_probs and (mode == "pair" or (mode == "score" and self.options.score_by == "log_probs")):
                 claim = "a way that needs no log-probabilities, which this model does not give"
-                raise field_error("mode", claim, mode, "Use pair_samples, pair_reasons, or score with score_by: text.")
+                raise field_error(
+                    "judge.mode", claim, mode, "Use pair_samples, pair_reasons, or score with score_by: text."
+                )
             self._interview = Interview(self.options, mode, has_log_probs)
         return self._interview
 

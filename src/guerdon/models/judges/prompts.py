@@ -20,7 +20,7 @@ from guerdon.conversation import tool_name
 from guerdon.errors import field_error
 
 SECTIONS: Final = ("system", "user", "verdict", "reminder")
-PLACEHOLDERS: Final = ("criterion", "conversation", "responses", "reference", "low", "high", "count", "example")
+PLACEHOLDERS: Final = ("criterion", "conversation", "responses", "low", "high", "count", "example")
 REWORDED: Final = ("pair", "pair_with_ties", "pair_with_reasons", "criterion")  # also in other words, as NAME_reworded
 SHIPPED: Final = (
     "pair", "pair_with_ties", "pair_with_reasons", "score", "criterion", "ranking", *(f"{name}_reworded" for name in REWORDED),
@@ -41,10 +41,6 @@ class JudgePrompt:
     def fill(self, section: str, values: Mapping[str, str]) -> str:
         """The section with its placeholders filled in. What is filled in is never looked at for placeholders."""
         return _PLACEHOLDER.sub(lambda match: values[match[1]], self.sections[section])
-
-    def uses(self, placeholder: str) -> bool:
-        """Whether any section has the placeholder."""
-        return any(f"{{{placeholder}}}" in text for text in self.sections.values())
 
 
 @cache

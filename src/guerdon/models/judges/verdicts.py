@@ -278,7 +278,7 @@ class Interview:
         example = " > ".join(str(i) for i in range(count, 0, -1))
         return {
             "criterion": options.criterion, "low": str(options.low), "high": str(options.high),
-            "count": str(count), "example": example, "reference": "",
+            "count": str(count), "example": example,
         }  # fmt: skip
 
     def _reminder(self, count: int = 2) -> str:

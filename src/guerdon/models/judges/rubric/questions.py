@@ -83,7 +83,7 @@ class RubricInterview:
         options, template = self.options, self.templates[criterion.kind]
         values = {
             **self._values(criterion), "conversation": conversation, "responses": numbered,
-            "reference": "", "count": "1", "example": "",
+            "count": "1", "example": "",
         }  # fmt: skip
         messages = tuple(
             Message(role, template.fill(role, values)) for role in ("system", "user") if role in template.sections
