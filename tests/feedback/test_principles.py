@@ -77,23 +77,24 @@ def test_lint_finds_what_was_planted() -> None:
     [
         ("[1, 2]", "c.yaml: a constitution must be a mapping with id and principles, got [1, 2]."),
         ("id: x\nprinciples: []", "c.yaml: principles: it must be"),
-        ("id: x\nprinciples: [{id: a, txt: b}]", "c.yaml: principles.[0].txt: a field must be one of id, text"),
+        ("id: x\nprinciples: [{id: a, txt: b}]", "c.yaml: principles[0].txt: a field must be one of id, text"),
         (
             "id: x\nprinciples: [{id: a}, {id: a}]",
             "c.yaml: the ids of principles must differ, got 'a' twice. Rename one.",
         ),
         (
             "id: x\nprinciples: [{id: a, applies_when: '('}]",
-            "c.yaml: principles.[0].applies_when: it must be a regular expression",
+            "c.yaml: principles[0].applies_when: it must be a regular expression",
         ),
-        ("id: x\nprinciples: [{id: a, weight: 0}]", "c.yaml: principles.[0].weight: it must be greater than 0"),
+        ("id: x\nprinciples: [{id: a, weight: 0}]", "c.yaml: principles[0].weight: it must be greater than 0"),
+        ("principles: [{id: a}]", "c.yaml: id must be given, got nothing. Add it."),
         ("id: [", "c.yaml: a constitution must be YAML"),
     ],
 )
 def test_a_constitution_that_cannot_be_used_is_one_line(text: str, message: str) -> None:
     with pytest.raises(GuerdonError) as error:
         parse_constitution(text, "c.yaml")
-    assert str(error.value).startswith(message.replace(".[0]", "[0]") if ".[0]" in message else message)
+    assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 
 

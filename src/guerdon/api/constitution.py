@@ -193,7 +193,10 @@ def _pairs(sources: Sequence[str | Path], imports: ImportOptions) -> Iterator[Pa
             yield Pair(prompt, first, second, location)
     if is_empty:
         names = ", ".join(map(str, sources))
-        raise GuerdonError(f"{names}: a row must have two or more responses for flow compare, got none that has.")
+        raise GuerdonError(
+            f"{names}: a row must have two or more responses for flow compare, got none that has. "
+            "Draw more with guerdon sample --n 2."
+        )
 
 
 def _conversations(sources: Sequence[str | Path], imports: ImportOptions) -> Iterator[tuple[str, Any, Any]]:
@@ -209,7 +212,10 @@ def _conversations(sources: Sequence[str | Path], imports: ImportOptions) -> Ite
     if rejects.count:
         note(f"{', '.join(map(str, sources))}: {rejects.number} left out; the first is {rejects.first_reason}")
     if not count:
-        raise GuerdonError(rejects.first_reason or f"{', '.join(map(str, sources))}: at least one row must be given.")
+        raise GuerdonError(
+            rejects.first_reason
+            or f"{', '.join(map(str, sources))}: at least one row must be given, got none. Give rows."
+        )
 
 
 def _line_writer(path: Path, renames: Any) -> Any:

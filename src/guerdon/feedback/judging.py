@@ -27,6 +27,7 @@ from guerdon.contracts import (
     digest,
     prompt_digest,
 )
+from guerdon.errors import counted, verb
 from guerdon.formulas.clustered import clustered_mean, clustered_share
 from guerdon.models.judges.driver import in_order
 from guerdon.models.judges.failures import MEANINGS
@@ -252,7 +253,7 @@ def judging_report(tally: JudgingTally, about: Mapping[str, str], unresolved_max
         estimates=tally.estimates(),
         findings=tuple(_findings(tally, unresolved_max)),
         quantities=QUANTITIES,
-        summary=f"{tally.pairs - tally.unresolved:,} of {tally.pairs:,} pairs have a verdict",
+        summary=f"{tally.pairs - tally.unresolved:,} of {counted(tally.pairs, 'pair')} {verb(tally.pairs, 'have')} a verdict",
     )
 
 
@@ -261,7 +262,7 @@ def _findings(tally: JudgingTally, unresolved_max: float) -> Iterator[Finding]:
         listed = ", ".join(f"{code} {count:,} ({MEANINGS[code]})" for code, count in tally.failures.most_common())  # type: ignore[index]
         yield Finding(
             "warning" if tally.unresolved_share > unresolved_max else "note",
-            f"{tally.unresolved:,} of {tally.pairs:,} pairs have no verdict",
+            f"{tally.unresolved:,} of {counted(tally.pairs, 'pair')} {verb(tally.pairs, 'have')} no verdict",
             f"Calls that failed: {listed}.",
             "Run the command again: what was answered is kept, and only the rest is asked.",
         )

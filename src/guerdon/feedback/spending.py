@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from guerdon.config.judging import JudgeOptions
+from guerdon.errors import counted
 from guerdon.feedback.judging import Unjudged
 
 CHARACTERS_PER_TOKEN = 4.0  # of English; other scripts have fewer, and cost more than estimated
@@ -29,7 +30,7 @@ class CostEstimate:
     def __str__(self) -> str:
         price = "price unknown" if self.cost is None else f"about {self.cost:,.2f} {self.currency}"
         return (
-            f"{self.pairs:,} pairs: at most {self.calls:,} calls, about {self.tokens_in:,} tokens to read and "
+            f"{counted(self.pairs, 'pair')}: at most {self.calls:,} calls, about {self.tokens_in:,} tokens to read and "
             f"{self.tokens_out:,} to write, {price}"
         )
 

@@ -9,13 +9,13 @@ from functools import cache
 from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from guerdon.config.base import Options
+from guerdon.config.base import Options, first_problem
 from guerdon.config.yaml_text import parse_yaml
 from guerdon.contracts import Finding, GuerdonError, Prompt, digest, prompt_digest
 from guerdon.errors import show_value
@@ -151,12 +151,13 @@ def parse_constitution(text: str, place: str) -> Constitution:
         raise GuerdonError(f"{place}: a constitution must be YAML ({error}). Correct the line.") from None
     if not isinstance(values, dict):
         raise GuerdonError(
-            f"{place}: a constitution must be a mapping with id and principles, got {show_value(values)}."
+            f"{place}: a constitution must be a mapping with id and principles, got {show_value(values)}. "
+            "Write id: NAME and principles: [...]."
         )
     try:
         constitution = Constitution.model_validate(values)
     except ValidationError as error:
-        raise GuerdonError(f"{place}: {_first_error(error)}") from None
+        raise GuerdonError(f"{place}: {first_problem(error, _owner)}") from None
     ids: set[str] = set()
     for principle in constitution.principles:
         if principle.id in ids:
@@ -165,15 +166,9 @@ def parse_constitution(text: str, place: str) -> Constitution:
     return constitution
 
 
-def _first_error(error: ValidationError) -> str:
-    first: Any = error.errors()[0]
-    field = ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in first["loc"]).replace(".[", "[")
-    claim = first["msg"].removeprefix("Input should be ")
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(Principle.model_fields if "principles" in first["loc"] else Constitution.model_fields)
-        return f"{field}: a field must be one of {known}, got {show_value(first['loc'][-1])}. Rename or remove it."
-    value = "nothing" if first["type"] == "missing" else show_value(first["input"])
-    return f"{field}: it must be {claim[:1].lower()}{claim[1:]}, got {value}. Correct it."
+def _owner(path: Sequence[str | int]) -> type[Options]:
+    """The model whose field is at the path."""
+    return Principle if "principles" in path else CritiqueExample if "examples" in path else Constitution
 
 
 # ---- Lint --------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from guerdon.config.base import Options
+from guerdon.config.base import Options, first_problem
 from guerdon.config.yaml_text import parse_yaml
 from guerdon.contracts import GuerdonError, Prompt, as_prompt, digest, prompt_digest
 from guerdon.errors import did_you_mean, short_path, show_value
@@ -155,7 +155,9 @@ def as_rubric(values: Any, place: str, name: str = "rubric") -> Rubric:
     if isinstance(values, list):
         values = {"criteria": values}
     if not isinstance(values, Mapping):
-        raise GuerdonError(f"{place}: a rubric must be a mapping with criteria, got {show_value(values)}.")
+        raise GuerdonError(
+            f"{place}: a rubric must be a mapping with criteria, got {show_value(values)}. Write criteria: [...]."
+        )
     values = {"id": name, **_renamed_list(values)}
     prompts = values.get("prompts")
     if isinstance(prompts, list):
@@ -163,7 +165,7 @@ def as_rubric(values: Any, place: str, name: str = "rubric") -> Rubric:
     try:
         rubric = Rubric.model_validate(values)
     except ValidationError as error:
-        raise GuerdonError(f"{place}: {_first_error(error)}") from None
+        raise GuerdonError(f"{place}: {first_problem(error, _owner)}") from None
     _refuse_unusable(rubric, place)
     return rubric
 
@@ -177,7 +179,9 @@ def _from_rows(path: Path) -> Rubric:
         if isinstance(row, Rejected):
             raise GuerdonError(f"{location}: {row.reason}")
         if not isinstance(row, Mapping):
-            raise GuerdonError(f"{location}: a row must have a prompt and criteria, got {show_value(row)}.")
+            raise GuerdonError(
+                f"{location}: a row must have a prompt and criteria, got {show_value(row)}. Correct or drop it."
+            )
         criteria = next((row[key] for key in LISTS if key in row), None)
         if criteria is None:
             raise GuerdonError(f"{location}: criteria must be a list, got nothing. Add it.")
@@ -268,15 +272,6 @@ def _name_of(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", path.stem)[:80] or "rubric"
 
 
-def _first_error(error: ValidationError) -> str:
-    # A misspelled field is a missing one as well: the spelling is what to show
-    first: Any = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    field = ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in first["loc"]).replace(".[", "[")
-    claim = first["msg"].removeprefix("Input should be ")
-    if first["type"] == "extra_forbidden":
-        owner = Criterion if "criteria" in first["loc"] else PromptCriteria if "prompts" in first["loc"] else Rubric
-        known = ", ".join(owner.model_fields)
-        return f"{field}: a field must be one of {known}, got {show_value(first['loc'][-1])}. Rename or remove it."
-    if first["type"] == "missing":
-        return f"{field} must be given, got nothing. Add it."
-    return f"{field}: it must be {claim[:1].lower()}{claim[1:]}, got {show_value(first['input'])}. Correct it."
+def _owner(path: Sequence[str | int]) -> type[Options]:
+    """The model whose field is at the path."""
+    return Criterion if "criteria" in path else PromptCriteria if "prompts" in path else Rubric
