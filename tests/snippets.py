@@ -85,7 +85,9 @@ def make_desk(folder: Path, base: Path) -> Path:
         guerdon.write(folder / "runs" / "quickstart" / f"{name}.jsonl", part)
     _write_others(folder, rows)
     _write_exports(folder, rows)
-    (folder / "critic.yaml").write_text(f"kind: local\nmodel: {base}\nmode: pair\nmin_mass: 0\n", encoding="utf-8")
+    (folder / "critic.yaml").write_text(
+        f"kind: local\nmodel: {base}\nmode: pair\nmin_mass: 0\nunresolved_max: 1\n", encoding="utf-8"
+    )
     (folder / "principles.yaml").write_text(
         "id: mine\nlicense: CC0-1.0\nprinciples:\n- {id: kind, compare_question: Which is kinder, "
         "critique_request: Find what is rude., revision_request: Rewrite it kindly.}\n",

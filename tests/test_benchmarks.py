@@ -59,6 +59,16 @@ def test_the_benchmark_of_judge_calls_runs(tiny_dir, tmp_path):
     assert cases["throughput"]["ratio"]["median"] > 0
 
 
+def test_the_benchmark_of_the_local_judge_runs_and_both_sides_agree(tiny_dir, tmp_path):
+    out = tmp_path / "out.json"
+    sizes = ["--prompts=1", "--candidates=2", "--words=8", "--turns=10", "--repeats=1"]
+    command = [sys.executable, str(BENCHMARKS / "local_judge.py"), f"--model={tiny_dir}", f"--out={out}", *sizes]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr[-2000:]
+    results = json.loads(out.read_text("utf-8"))
+    assert all(results[mode]["largest difference, nats"] < 1e-3 for mode in ("score", "pair"))
+
+
 def test_the_ensemble_benchmark_runs(tiny_dir, tmp_path):
     case = smoke("ensemble.py", tiny_dir, tmp_path / "out.json")["fp32"]
     assert set(case["time_of_several_over_one"]) == {"train", "score"}
@@ -138,6 +148,7 @@ def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_rep
         "selection",
         "annotators",
         "judge_client",
+        "local_judge",
         "data",
         "fuzz_importers",
     }

@@ -45,7 +45,7 @@ class Broken:
     [
         (lambda s: Scores(s.value.astype(np.float32), s.truncated), "value must be float64, got float32"),
         (lambda s: Scores(s.value[:1], s.truncated), r"value must have shape \[6\], got \[1\]"),
-        (lambda s: Scores(s.value * np.nan, s.truncated), "value must be finite, got 6 values that are not"),
+        (lambda s: Scores(s.value * np.nan, s.truncated), "value must be finite, got 6 other values"),
         (lambda s: Scores(s.value, s.truncated.astype(int)), "truncated must be bool, got int64"),
         (lambda s: Scores(s.value, s.truncated, std=s.value[:, None]), r"std must have shape \[0\], got \[0, 1\]"),
     ],
@@ -96,5 +96,5 @@ def test_a_policy_must_report_finish_reasons_and_repeat_a_seed():
     check_policy(Parrot())
     with pytest.raises(AssertionError, match="stop or length"):
         check_policy(Parrot(finish=None))
-    with pytest.raises(AssertionError, match="the same seed must give the same responses, got 6 that differ"):
+    with pytest.raises(AssertionError, match="the same seed must give the same responses, got 6 different"):
         check_policy(Parrot(seeded=False))

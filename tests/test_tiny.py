@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -307,18 +307,24 @@ def test_importing_loads_no_torch():
     assert not {"torch", "transformers", "scipy", "matplotlib", "pyarrow", "accelerate", "peft"} & set(loaded)
 
 
+def processor_seconds_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def test_help_is_fast_and_imports_no_heavy_module():
     words = [sys.executable, "-X", "importtime", "-m", "guerdon", "--help"]
     seconds, ran = [], None
     for _ in range(3):
-        started = time.perf_counter()
+        before = processor_seconds_of_children()
         ran = subprocess.run([sys.executable, "-m", "guerdon", "--help"], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(processor_seconds_of_children() - before)
     assert "quickstart" in ran.stdout
     assert "Usage: " in ran.stdout
     traced = subprocess.run(words, capture_output=True, text=True, check=True).stderr
     assert not re.search(r"\| +(torch|transformers|numpy|pydantic|rich)\b", traced)
-    assert min(seconds) < 0.5, seconds
+    # Processor time, which tests that run beside this one do not change; half a second of the clock leaves 0.1 for the disk
+    assert min(seconds) < 0.4, seconds
 
 
 def test_every_public_name_exists():

@@ -92,7 +92,9 @@ def test_samples_are_judged_and_revised_from_the_command_line(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("judge.yaml").write_text(f"url: {server}\nmodel: {MODEL_NAME}\nmin_mass: 0\nmode: pair\n", "utf-8")
+    Path("judge.yaml").write_text(
+        f"url: {server}\nmodel: {MODEL_NAME}\nmin_mass: 0\nmode: pair\nunresolved_max: 1\n", "utf-8"
+    )
     Path("prompts.jsonl").write_text('{"prompt": "Write a tweet about rain."}\n', "utf-8")
     sampled = guerdon(
         "sample", "--policy", MODEL_NAME, f"policy.server={server}", "--prompts", "prompts.jsonl", "--out", "pool.jsonl",

@@ -18,7 +18,7 @@ import typer.core
 from guerdon import __version__
 from guerdon.cli.destinations import protect_inputs, refuse_empty_paths
 from guerdon.cli.stopping import INTERRUPTED, report_stop, sigterm_as_ctrl_c
-from guerdon.errors import short_path, visible
+from guerdon.errors import GuerdonError, short_path, visible
 
 ADVICE: Mapping[int | None, str] = {  # what the user can do about an error of the operating system that names a path
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free space, or pass another path."),
@@ -96,8 +96,6 @@ def _handle_global_options(
 
 def main() -> None:
     """Run the command line and exit."""
-    from guerdon.contracts import GuerdonError
-
     _set_up_output()
     try:
         with sigterm_as_ctrl_c():
