@@ -150,7 +150,7 @@ def respondent(url: str, log: Any) -> Any:
 
 def guerdon(job: Job) -> Answer:
     """The whole client, with its log."""
-    from guerdon.data.store.calls import open_call_log
+    from guerdon.store.calls import open_call_log
 
     with tempfile.TemporaryDirectory() as folder, open_call_log(Path(folder) / "calls.db") as log:
         client, source = respondent(job["url"], log), conversations(job["items"])
@@ -163,9 +163,9 @@ def guerdon(job: Job) -> Answer:
 
 def replay(job: Job) -> Answer:
     """Conversations whose calls are all in the log."""
-    from guerdon.data.store.calls import open_call_log
     from guerdon.models.judges.calls import Answer as Reply
     from guerdon.models.judges.driver import Reading, record_of
+    from guerdon.store.calls import open_call_log
 
     with tempfile.TemporaryDirectory() as folder, open_call_log(Path(folder) / "calls.db") as log:
         client = respondent("http://127.0.0.1:9", log)

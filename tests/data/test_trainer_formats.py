@@ -32,7 +32,7 @@ from guerdon.io.schema import Rejected
 
 
 def test_every_format_has_rows_here():
-    """But the file form of the store, whose header counts its rows (tests/data/store)."""
+    """But the file form of the store, whose header counts its rows (tests/store)."""
     assert {name.partition("/")[0] for name in FORMAT_ROWS} == set(IMPORTERS) - {"prefs"}
 
 

@@ -77,8 +77,8 @@ WRITERS = {
 
 
 ELSEWHERE = {  # commands that write and have no line above, and why
-    "store import": "writes a database; tests/data/store/test_kills.py kills it at each statement",
-    "store export": "tests/data/store/test_kills.py fills the disk and kills it",
+    "store import": "writes a database; tests/store/test_kills.py kills it at each statement",
+    "store export": "tests/store/test_kills.py fills the disk and kills it",
     "constitution run": "writes its files as convert and audit do; the tests of judges kill calls",
     "quickstart": "its steps are those of the commands above",
     "optimize ppo": "its checkpoints are those of train; tests/optimization kills it",

@@ -58,9 +58,9 @@ def run_constitution(
     again costs nothing and asks only for what failed.
     judge: checks the pairs, or judges them; the critic unless given.
     """
-    from guerdon.data.store.calls import open_call_log
     from guerdon.feedback.constitution.compare import PrincipleJudge
     from guerdon.models.judges.build import build_respondent
+    from guerdon.store.calls import open_call_log
 
     chosen = make(ConstitutionOptions, options)
     text = load_constitution(constitution)

@@ -16,10 +16,10 @@ from guerdon.errors import field_error
 from guerdon.progress import ProgressBar
 
 if TYPE_CHECKING:
-    from guerdon.data.store.database import Database
     from guerdon.feedback.card import JudgeCard, JudgeMap
     from guerdon.feedback.judging import Judged
     from guerdon.feedback.spending import CostEstimate
+    from guerdon.store.database import Database
 
 VERSION = 1
 FILES = ("card.json", "card.md", "card.html")
@@ -42,13 +42,13 @@ def make_judge_card(
     once. The card goes to a folder, to the log of a store, or both; calls are kept in the store, or in the folder's calls.db.
     """
     from guerdon.api.data import stream_comparisons
-    from guerdon.data.store.calls import open_call_log
     from guerdon.feedback.card import judge_card
     from guerdon.feedback.card_run import ask_for_card, pooled
     from guerdon.feedback.judging import Unjudged
     from guerdon.feedback.spending import costs, estimate_cost
     from guerdon.models.judges.build import build_judge
     from guerdon.models.judges.metering import CountedLog
+    from guerdon.store.calls import open_call_log
 
     if out is None and store is None:
         raise GuerdonError("a judge card must have somewhere to go, got neither out nor store. Give --out or --store.")
@@ -96,7 +96,7 @@ def card_row(card: JudgeCard) -> dict[str, Any]:
 
 
 def _keep(database: Database, card: JudgeCard, fingerprint: str) -> None:
-    from guerdon.data.store.writer import record_event
+    from guerdon.store.writer import record_event
 
     with database.writing() as connection:
         record_event(connection, "judge card", fingerprint, card_row(card), time.time())

@@ -14,9 +14,9 @@ from guerdon.progress import ProgressBar, note
 
 if TYPE_CHECKING:
     from guerdon.data.files import Rejects
-    from guerdon.data.store.database import Database
     from guerdon.feedback.judging import ComparesPairs, Judged, Unjudged
     from guerdon.feedback.spending import CostEstimate
+    from guerdon.store.database import Database
 
 STORED_AT_ONCE = 256  # verdicts in one transaction of a store
 KINDS_OF_ANNOTATORS = {"reward_model": "reward_model", "implicit": "reward_model", "python": "rule"}
@@ -49,11 +49,11 @@ def judge_files(
     it may raise.
     """
     from guerdon.api.judge_cards import map_id, mapped, read_judge_map, require_same_judge
-    from guerdon.data.store.calls import open_call_log
     from guerdon.feedback.judging import JudgingTally, judge_pairs, judging_report
     from guerdon.feedback.spending import costs, estimate_cost
     from guerdon.models.judges.build import build_judge
     from guerdon.models.judges.metering import CountedLog
+    from guerdon.store.calls import open_call_log
 
     if out is None and store is None:
         raise GuerdonError(
@@ -135,7 +135,7 @@ class UnjudgedRows:
     def __iter__(self) -> Iterator[Unjudged]:
         """Each row with two responses or more; others are counted. Of a store, every item, judged or not."""
         from guerdon.data.files import Rejects, require_usable
-        from guerdon.data.store.location import is_store
+        from guerdon.store.location import is_store
 
         is_first, self._is_first = self._is_first, False
         rejects = self.rejects if is_first else Rejects()
@@ -170,10 +170,10 @@ def _rows(
 
 
 def _items(source: str | Path) -> Iterator[Unjudged]:
-    from guerdon.data.store.database import open_database
-    from guerdon.data.store.location import locate
-    from guerdon.data.store.reader import read_items
     from guerdon.feedback.judging import Unjudged
+    from guerdon.store.database import open_database
+    from guerdon.store.location import locate
+    from guerdon.store.reader import read_items
 
     location = locate(source)
     with open_database(location) as database:
@@ -185,8 +185,8 @@ def _items(source: str | Path) -> Iterator[Unjudged]:
 
 def stored_judge(options: JudgeOptions, judge: ComparesPairs, params: Mapping[str, str] | None = None) -> Any:
     """The judge as an annotator of a store. params: more parameters of its labels."""
-    from guerdon.data.store.items import Annotator
-    from guerdon.data.store.verdicts import StoredJudge
+    from guerdon.store.items import Annotator
+    from guerdon.store.verdicts import StoredJudge
 
     annotator = Annotator(KINDS_OF_ANNOTATORS.get(options.kind, "llm"), judge.name, judge.fingerprint)
     mode = getattr(getattr(judge, "interview", None), "mode", options.kind)
@@ -209,8 +209,8 @@ def _stored(judged: Iterable[Judged], database: Database, judge: Any) -> Iterato
 
 
 def _store(some: Sequence[Judged], database: Database, judge: Any) -> None:
-    from guerdon.data.store.items import unjudged_item
-    from guerdon.data.store.verdicts import write_verdicts
+    from guerdon.store.items import unjudged_item
+    from guerdon.store.verdicts import write_verdicts
 
     entries = []
     for each in some:

@@ -136,9 +136,9 @@ def write_rubric(path: str | Path, rubric: Rubric) -> None:
 @contextmanager
 def _respondent(judge: JudgeOptions, log: Path | None, given: Respondent | None) -> Iterator[Respondent]:
     """The judge's model, with its calls in a file, or in memory."""
-    from guerdon.data.store.calls import open_call_log
     from guerdon.models.judges.build import build_respondent
     from guerdon.models.judges.calls import MemoryCallLog
+    from guerdon.store.calls import open_call_log
 
     if given is not None:
         yield given

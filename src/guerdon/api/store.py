@@ -13,9 +13,9 @@ from guerdon.progress import ProgressBar
 
 def create_store(store: str | Path) -> dict[str, str]:
     """Create a store, or bring the schema of one up to date; returns the schema before ("none" for a new store) and after."""
-    from guerdon.data.store.database import open_database
-    from guerdon.data.store.location import locate
-    from guerdon.data.store.schema import migrate
+    from guerdon.store.database import open_database
+    from guerdon.store.location import locate
+    from guerdon.store.schema import migrate
 
     with open_database(locate(store), create=True) as database:
         before, after = migrate(database)
@@ -30,7 +30,7 @@ def add_to_store(
     kind: of their annotators: human, llm, principle, rule, reward_model, simulated or unknown. The same comparisons
     again add nothing.
     """
-    from guerdon.data.store.items import KINDS, item_of, labeled_item_of
+    from guerdon.store.items import KINDS, item_of, labeled_item_of
 
     if kind not in KINDS:
         raise GuerdonError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}. Choose one of these.")
@@ -40,24 +40,24 @@ def add_to_store(
 
 def import_prefs(store: str | Path, files: Sequence[str | Path]) -> dict[str, int]:
     """Write the items of files of the single-file form, with all that they hold; returns how many rows are new."""
-    from guerdon.data.store.prefs_file import read_prefs
+    from guerdon.store.prefs_file import read_prefs
 
     return _add(store, (item for file in files for item in read_prefs(file)), "items")
 
 
 def prefs_files(files: Sequence[str]) -> list[str]:
     """Those of the files that are of the single-file form."""
-    from guerdon.data.store.prefs_file import is_prefs_file
+    from guerdon.store.prefs_file import is_prefs_file
 
     return [file for file in files if is_prefs_file(file)]
 
 
 def export_store(store: str | Path, out: str | Path) -> dict[str, int]:
     """Write the whole store as one file, .jsonl (also .gz and .zst) or .parquet; returns how many of each it holds."""
-    from guerdon.data.store.database import open_database
-    from guerdon.data.store.location import locate
-    from guerdon.data.store.prefs_file import write_prefs
-    from guerdon.data.store.reader import read_items
+    from guerdon.store.database import open_database
+    from guerdon.store.location import locate
+    from guerdon.store.prefs_file import write_prefs
+    from guerdon.store.reader import read_items
 
     with open_database(locate(store)) as database, ProgressBar(None, "export", "items") as bar:
         header = write_prefs(out, _counted(read_items(database), bar))
@@ -66,9 +66,9 @@ def export_store(store: str | Path, out: str | Path) -> dict[str, int]:
 
 def merge_stores(store: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
     """Add to a store all that other stores hold; returns how many rows of each table are new."""
-    from guerdon.data.store.database import open_database
-    from guerdon.data.store.location import locate
-    from guerdon.data.store.merge import merge
+    from guerdon.store.database import open_database
+    from guerdon.store.location import locate
+    from guerdon.store.merge import merge
 
     with open_database(locate(store)) as database, ProgressBar(None, "merge", "rows") as bar:
         before = _counts(database)
@@ -80,9 +80,9 @@ def merge_stores(store: str | Path, others: Sequence[str | Path]) -> dict[str, i
 
 def store_status(store: str | Path) -> dict[str, Any]:
     """What a store holds, counted."""
-    from guerdon.data.store.database import open_database
-    from guerdon.data.store.location import locate
-    from guerdon.data.store.status import store_facts
+    from guerdon.store.database import open_database
+    from guerdon.store.location import locate
+    from guerdon.store.status import store_facts
 
     with open_database(locate(store)) as database:
         return store_facts(database)
@@ -90,18 +90,18 @@ def store_status(store: str | Path) -> dict[str, Any]:
 
 def verify_store(store: str | Path) -> Report:
     """Whether ids match contents, counters match rows, references name rows, and each label rests on a judgment."""
-    from guerdon.data.store.database import open_database
-    from guerdon.data.store.location import locate
-    from guerdon.data.store.verify import verify
+    from guerdon.store.database import open_database
+    from guerdon.store.location import locate
+    from guerdon.store.verify import verify
 
     with open_database(locate(store)) as database:
         return verify(database)
 
 
 def _add(store: str | Path, items: Iterable[Any], unit: str) -> dict[str, int]:
-    from guerdon.data.store.database import open_database
-    from guerdon.data.store.location import locate
-    from guerdon.data.store.writer import add_items
+    from guerdon.store.database import open_database
+    from guerdon.store.location import locate
+    from guerdon.store.writer import add_items
 
     with open_database(locate(store)) as database, ProgressBar(None, "import", unit) as bar:
         before = _counts(database)
@@ -111,7 +111,7 @@ def _add(store: str | Path, items: Iterable[Any], unit: str) -> dict[str, int]:
 
 def _new_rows(database: Any, before: dict[str, int], action: str, subjects: Sequence[str]) -> dict[str, int]:
     """How many rows each table has more than before; an event records it, unless nothing is new."""
-    from guerdon.data.store.writer import record_event
+    from guerdon.store.writer import record_event
 
     after = _counts(database)
     new = {name: after[name] - before[name] for name in before}
@@ -122,7 +122,7 @@ def _new_rows(database: Any, before: dict[str, int], action: str, subjects: Sequ
 
 
 def _counts(database: Any) -> dict[str, int]:
-    from guerdon.data.store.writer import count_rows
+    from guerdon.store.writer import count_rows
 
     return count_rows(database)
 

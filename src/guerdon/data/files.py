@@ -14,11 +14,11 @@ from guerdon.data.importers import COLUMNS_READ, DETECTION_ROWS, IMPORTERS, Reje
 from guerdon.data.importers.layout import PAIRS, own_format
 from guerdon.data.importers.potato import RowsOfStates
 from guerdon.data.items import RowsWithItems
-from guerdon.data.store.location import is_store
 from guerdon.errors import counted
 from guerdon.io.readers import RowFile, read_rows
 from guerdon.io.schema import comparison_to_row, conversation_from_row
 from guerdon.io.sources import matching_files
+from guerdon.store.location import is_store
 
 __all__ = ["Rejects", "count_rejects", "import_files", "require_usable", "scorable_rows"]
 
@@ -68,7 +68,7 @@ def import_files(
     for source in files:
         report = say if len(files) == 1 else lambda line, source=source: say(f"{source}: {line}")
         if is_store(source):
-            from guerdon.data.store.comparisons import read_store
+            from guerdon.store.comparisons import read_store
 
             yield from read_store(source, options.judgments == "each", report)
             continue

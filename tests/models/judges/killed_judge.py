@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 from guerdon.config.judging import JudgeOptions
 from guerdon.contracts import Message
-from guerdon.data.store.calls import open_call_log
 from guerdon.models.judges.calls import Question
 from guerdon.models.judges.driver import Conversation, Reading, ask
 from guerdon.models.judges.endpoint import EndpointRespondent
 from guerdon.models.judges.endpoint.pacing import Backoff
 from guerdon.models.judges.readers import VerdictLineReader
+from guerdon.store.calls import open_call_log
 
 
 def conversation(text: str) -> Conversation[Reading]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from judge_server import JudgeServer, completion, misbehaving, share
 
-from guerdon.data.store import tables
-from guerdon.data.store.calls import open_call_log
+from guerdon.store import tables
+from guerdon.store.calls import open_call_log
 
 SCRIPT = Path(__file__).with_name("killed_judge.py")
 SRC = Path(__file__).parents[3] / "src"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from guerdon.contracts import Comparison
 from guerdon.data.importers.columns import Row
 from guerdon.data.importers.reading import Reading
-from guerdon.data.store.items import comparisons_of
-from guerdon.data.store.lines import from_cells, header_of, is_header, is_item, item_from_row
+from guerdon.store.items import comparisons_of
+from guerdon.store.lines import from_cells, header_of, is_header, is_item, item_from_row
 
 
 def from_prefs(row: Row, reading: Reading) -> Sequence[Comparison]:

@@ -22,10 +22,10 @@ from guerdon.data.files import Rejects, import_files
 from guerdon.data.hashes import hash_parts, normalize
 from guerdon.data.importers import DETECTION_ROWS, Rejected
 from guerdon.data.importers.layout import LABELS, PAIRS
-from guerdon.data.store.location import is_store
 from guerdon.io.fields import as_name, is_absent
 from guerdon.io.readers import read_rows
 from guerdon.io.schema import conversation_from_row
+from guerdon.store.location import is_store
 
 if TYPE_CHECKING:
     from jaxtyping import Int, Shaped
@@ -164,9 +164,9 @@ def candidate_rows(
 
 def _stored_rows(source: str | Path) -> Iterator[tuple[str, CandidateRow]]:
     """Every item of a store, whether it is judged or not."""
-    from guerdon.data.store.database import open_database
-    from guerdon.data.store.location import locate
-    from guerdon.data.store.reader import read_items
+    from guerdon.store.database import open_database
+    from guerdon.store.location import locate
+    from guerdon.store.reader import read_items
 
     location = locate(source)
     with open_database(location) as database:

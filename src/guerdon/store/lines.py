@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from guerdon.contracts import GuerdonError, Preference
-from guerdon.data.store.canonical import ID_LENGTH, canonical
-from guerdon.data.store.items import ACCEPTED, ANONYMOUS, KINDS, Annotator, Item, Judgment, Label, contents_of, oriented
 from guerdon.errors import did_you_mean, field_error
 from guerdon.io.fields import as_list, as_number, as_text, is_count, optional_text, without_missing
 from guerdon.io.schema import (
@@ -26,6 +24,8 @@ from guerdon.io.schema import (
     response_from_row,
     response_to_row,
 )
+from guerdon.store.canonical import ID_LENGTH, canonical
+from guerdon.store.items import ACCEPTED, ANONYMOUS, KINDS, Annotator, Item, Judgment, Label, contents_of, oriented
 
 FORMAT: Final = "prefs"
 VERSION: Final = 1

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from guerdon.data.store import tables
-from guerdon.data.store.database import Database
-from guerdon.data.store.items import Annotator, Item, Judgment, Label
-from guerdon.data.store.lines import CALL, DETAILS, FACTS
-from guerdon.data.store.rows import preference_of
-from guerdon.data.store.schema import require_schema
 from guerdon.io.schema import prompt_from_row, response_from_row
+from guerdon.store import tables
+from guerdon.store.database import Database
+from guerdon.store.items import Annotator, Item, Judgment, Label
+from guerdon.store.lines import CALL, DETAILS, FACTS
+from guerdon.store.rows import preference_of
+from guerdon.store.schema import require_schema
 
 ITEMS_AT_ONCE: Final = 1000
 

@@ -10,13 +10,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from guerdon.contracts import Finding, Report
-from guerdon.data.store import tables
-from guerdon.data.store.canonical import content_id
-from guerdon.data.store.database import Database
-from guerdon.data.store.items import Annotator
-from guerdon.data.store.lines import DETAILS
-from guerdon.data.store.rows import judgment_id_of, label_id_of
-from guerdon.data.store.schema import require_schema
+from guerdon.store import tables
+from guerdon.store.canonical import content_id
+from guerdon.store.database import Database
+from guerdon.store.items import Annotator
+from guerdon.store.lines import DETAILS
+from guerdon.store.rows import judgment_id_of, label_id_of
+from guerdon.store.schema import require_schema
 
 ROWS_AT_ONCE: Final = 2000
 EXAMPLES: Final = 5

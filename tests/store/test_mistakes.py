@@ -15,7 +15,7 @@ from shell import guerdon
 from guerdon.api.data import stream_comparisons
 from guerdon.api.store import add_to_store, create_store, export_store, import_prefs, merge_stores, store_status
 from guerdon.config import ImportOptions
-from guerdon.data.store import database
+from guerdon.store import database
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from guerdon.contracts import Preference, digest
-from guerdon.data.store import tables
-from guerdon.data.store.calls import call_id, call_row
-from guerdon.data.store.database import Database
-from guerdon.data.store.items import Annotator, Item, Judgment, Label, complement
-from guerdon.data.store.rows import Batch, Occurrences, Row, judgment_id_of, judgment_row, label_row
-from guerdon.data.store.writer import write_rows
 from guerdon.models.judges.calls import CallRecord
 from guerdon.models.judges.verdicts import PairVerdict
+from guerdon.store import tables
+from guerdon.store.calls import call_id, call_row
+from guerdon.store.database import Database
+from guerdon.store.items import Annotator, Item, Judgment, Label, complement
+from guerdon.store.rows import Batch, Occurrences, Row, judgment_id_of, judgment_row, label_row
+from guerdon.store.writer import write_rows
 
 METHOD: Final = "judge"
 

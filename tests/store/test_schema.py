@@ -15,12 +15,12 @@ from comparison_files import one_line, some_comparisons
 from sqlalchemy import exc
 
 from guerdon.api.store import add_to_store, create_store, store_status, verify_store
-from guerdon.data.store import tables
-from guerdon.data.store.database import open_database
-from guerdon.data.store.location import locate
-from guerdon.data.store.schema import SCHEMA, VERSION_TABLE
+from guerdon.store import tables
+from guerdon.store.database import open_database
+from guerdon.store.location import locate
+from guerdon.store.schema import SCHEMA, VERSION_TABLE
 
-RELEASED = sorted((Path(__file__).parents[2] / "cases" / "store").glob("schema_*.sql"))
+RELEASED = sorted((Path(__file__).parents[1] / "cases" / "store").glob("schema_*.sql"))
 NewStore = Callable[[], str]
 
 

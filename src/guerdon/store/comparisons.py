@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from guerdon.contracts import Comparison, GuerdonError
-from guerdon.data.store.database import open_database
-from guerdon.data.store.items import comparisons_of
-from guerdon.data.store.location import locate
-from guerdon.data.store.reader import read_items
 from guerdon.io.schema import at_location
+from guerdon.store.database import open_database
+from guerdon.store.items import comparisons_of
+from guerdon.store.location import locate
+from guerdon.store.reader import read_items
 
 
 def read_store(

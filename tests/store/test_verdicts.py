@@ -10,13 +10,13 @@ from scripted_judges import judge_by, shown_first, tokens
 from guerdon.api.judging import _stored, stored_judge
 from guerdon.api.store import export_store, import_prefs, merge_stores, store_status, verify_store
 from guerdon.contracts import Response, as_prompt
-from guerdon.data.store.calls import open_call_log
-from guerdon.data.store.comparisons import read_store
-from guerdon.data.store.database import open_database
-from guerdon.data.store.location import locate
-from guerdon.data.store.reader import read_items
 from guerdon.feedback.judging import JudgingTally, Unjudged, judge_pairs
 from guerdon.models.judges.failures import Failure
+from guerdon.store.calls import open_call_log
+from guerdon.store.comparisons import read_store
+from guerdon.store.database import open_database
+from guerdon.store.location import locate
+from guerdon.store.reader import read_items
 
 NewStore = Callable[[], str]
 

@@ -17,7 +17,7 @@ _NUMBER = itertools.count()
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The URL of a server; skips with the reason where none can run."""
-    from data.store.postgres import NoServer, server
+    from store.postgres import NoServer, server
 
     try:
         running = server()

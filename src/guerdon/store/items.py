@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from guerdon.contracts import Comparison, GuerdonError, Preference, Prompt, Response
-from guerdon.data.store.canonical import Content, content_id, content_of
 from guerdon.io.schema import prompt_to_row, response_to_row
+from guerdon.store.canonical import Content, content_id, content_of
 
 __all__ = ["Annotator", "Item", "Judgment", "Label", "comparisons_of", "item_of", "labeled_item_of"]
 

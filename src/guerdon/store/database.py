@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc, pool
 
 from guerdon.contracts import GuerdonError
-from guerdon.data.store.location import StoreLocation, without_password
+from guerdon.store.location import StoreLocation, without_password
 
 BUSY_SECONDS: Final = 30
 CACHE_KIB: Final = 65_536  # pages of SQLite in memory: ids are hashes, so a bulk import writes all over its indexes

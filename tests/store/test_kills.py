@@ -15,10 +15,10 @@ from comparison_files import some_comparisons
 
 from guerdon import Comparison
 from guerdon.api.store import add_to_store, create_store, export_store, merge_stores, verify_store
-from guerdon.data.store import merge, writer
-from guerdon.data.store.database import open_database
-from guerdon.data.store.location import locate
-from guerdon.data.store.tables import metadata
+from guerdon.store import merge, writer
+from guerdon.store.database import open_database
+from guerdon.store.location import locate
+from guerdon.store.tables import metadata
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 KILLED = 137
@@ -174,7 +174,7 @@ WRITE = """
 import sys
 from guerdon.api.store import add_to_store
 from guerdon.contracts import Comparison, Preference, Response
-from guerdon.data.store import writer
+from guerdon.store import writer
 writer.ITEMS_AT_ONCE = 20
 start = int(sys.argv[2])
 add_to_store(sys.argv[1], [
@@ -190,7 +190,7 @@ def test_two_processes_may_write_at_once(new_store: NewStore, tmp_path):
     from guerdon.api.store import store_status
 
     store, alone = new_store(), new_store()
-    source = str(Path(writer.__file__).parents[3])
+    source = str(Path(writer.__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": source}
     words = [sys.executable, "-c", WRITE, store]
     processes = [subprocess.Popen([*words, str(start)], env=environment) for start in (0, 100)]

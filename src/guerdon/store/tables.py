@@ -36,8 +36,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import Boolean, TypeEngine
 
-from guerdon.data.store.canonical import ID_LENGTH, Content, canonical
-from guerdon.data.store.items import KINDS
+from guerdon.store.canonical import ID_LENGTH, Content, canonical
+from guerdon.store.items import KINDS
 
 PURPOSES: Final = ("task", "gold", "attention", "repeat", "training", "calibration")
 ITEM_STATES: Final = ("open", "complete", "adjudicate", "retired")

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 
-from guerdon.data.store import tables
-from guerdon.data.store.calls import SqlCallLog, call_id, open_call_log
 from guerdon.models.judges.calls import CallRecord, Usage
 from guerdon.models.judges.failures import Failure
+from guerdon.store import tables
+from guerdon.store.calls import SqlCallLog, call_id, open_call_log
 
 NewLocation = Callable[..., str]
 KEY = "0123456789abcdef" * 4
@@ -106,7 +106,7 @@ def test_who_cannot_write_learns_it_and_the_log_goes_on(new_location: NewLocatio
 
 
 def _row(kept: CallRecord) -> dict:
-    from guerdon.data.store.calls import call_row
+    from guerdon.store.calls import call_row
 
     return call_row(kept)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from guerdon.data.store import tables
-from guerdon.data.store.database import Database
-from guerdon.data.store.schema import SCHEMA, require_schema
+from guerdon.store import tables
+from guerdon.store.database import Database
+from guerdon.store.schema import SCHEMA, require_schema
 
 
 def store_facts(database: Database) -> dict[str, Any]:

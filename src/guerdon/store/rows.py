@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from guerdon.contracts import Preference
-from guerdon.data.store.canonical import content_id
-from guerdon.data.store.items import Annotator, Item, Judgment, Label, contents_of
-from guerdon.data.store.lines import DETAILS, FACTS
 from guerdon.io.schema import preference_to_row
+from guerdon.store.canonical import content_id
+from guerdon.store.items import Annotator, Item, Judgment, Label, contents_of
+from guerdon.store.lines import DETAILS, FACTS
 
 Row = dict[str, Any]
 

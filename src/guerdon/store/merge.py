@@ -11,12 +11,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from guerdon.contracts import GuerdonError
-from guerdon.data.store import tables
-from guerdon.data.store.database import Database
-from guerdon.data.store.location import StoreLocation
-from guerdon.data.store.rows import TABLES, Row
-from guerdon.data.store.schema import require_schema
-from guerdon.data.store.writer import insert_rows, metadata_table
+from guerdon.store import tables
+from guerdon.store.database import Database
+from guerdon.store.location import StoreLocation
+from guerdon.store.rows import TABLES, Row
+from guerdon.store.schema import require_schema
+from guerdon.store.writer import insert_rows, metadata_table
 
 ITEMS_AT_ONCE: Final = 1000
 Advance = Callable[[int], None]

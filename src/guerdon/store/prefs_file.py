@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from guerdon.contracts import GuerdonError
-from guerdon.data.store.items import Item
-from guerdon.data.store.lines import (
+from guerdon.errors import field_error
+from guerdon.io.readers import read_rows
+from guerdon.io.schema import Rejected, parse_row
+from guerdon.io.writers import atomic_write, encode_json
+from guerdon.store.items import Item
+from guerdon.store.lines import (
     ITEM_KEYS,
     Header,
     from_cells,
@@ -24,11 +28,7 @@ from guerdon.data.store.lines import (
     item_from_row,
     item_to_row,
 )
-from guerdon.data.store.location import is_store
-from guerdon.errors import field_error
-from guerdon.io.readers import read_rows
-from guerdon.io.schema import Rejected, parse_row
-from guerdon.io.writers import atomic_write, encode_json
+from guerdon.store.location import is_store
 
 ENDINGS: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 HEADER_KEY: Final = b"guerdon.prefs"  # of the metadata of a Parquet file

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from guerdon.data.store.canonical import content_id
+from guerdon.store.canonical import content_id
 
 revision = "2"
 down_revision = "1"

@@ -14,12 +14,12 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from guerdon.contracts import GuerdonError
-from guerdon.data.store import tables
-from guerdon.data.store.canonical import content_id
-from guerdon.data.store.database import Database
-from guerdon.data.store.items import Item
-from guerdon.data.store.rows import TABLES, Batch, Occurrences, Row
-from guerdon.data.store.schema import require_schema
+from guerdon.store import tables
+from guerdon.store.canonical import content_id
+from guerdon.store.database import Database
+from guerdon.store.items import Item
+from guerdon.store.rows import TABLES, Batch, Occurrences, Row
+from guerdon.store.schema import require_schema
 
 COUNTED: Final = ("prompts", "responses", "items", "annotators", "judge_calls", "judgments", "labels")
 ITEMS_AT_ONCE: Final = 2000  # in one transaction, or fewer that are long

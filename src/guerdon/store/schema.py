@@ -11,8 +11,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from guerdon.contracts import GuerdonError
-from guerdon.data.store.database import Database
-from guerdon.data.store.tables import metadata
+from guerdon.store.database import Database
+from guerdon.store.tables import metadata
 
 VERSION_TABLE: Final = "guerdon_schema"
 SCHEMA: Final = "2"  # the newest; migrations/versions has a file for each

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import guerdon
 from guerdon import Comparison, Preference, Response
 from guerdon.api.store import add_to_store, export_store, import_prefs, merge_stores, store_status, verify_store
-from guerdon.data.store.comparisons import read_store
+from guerdon.store.comparisons import read_store
 
 NewStore = Callable[[], str]
 HOSTILE = ["", "\0", "a\0b", "\ud800", "\udfff half", "\u202e bidi", "é", "e\u0301", " space ", "a\\u0000b", "\\", '"', "😀",
@@ -179,7 +179,7 @@ def merged_or_added(store: str, given_ones, other: str, folder: Path, rng: rando
 
 
 def _comparable(comparison: Comparison) -> str:
-    from guerdon.data.store.canonical import canonical
     from guerdon.io.schema import comparison_to_row
+    from guerdon.store.canonical import canonical
 
     return canonical({name: value for name, value in comparison_to_row(comparison).items() if name != "id"})

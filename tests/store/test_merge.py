@@ -9,8 +9,8 @@ from pathlib import Path
 from comparison_files import one_line, some_comparisons, write_rows
 
 from guerdon.api.store import add_to_store, export_store, import_prefs, merge_stores, store_status, verify_store
-from guerdon.data.store.database import open_database
-from guerdon.data.store.location import locate
+from guerdon.store.database import open_database
+from guerdon.store.location import locate
 
 NewStore = Callable[[], str]
 HUMAN = {"kind": "human", "name": "ann"}

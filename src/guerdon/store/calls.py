@@ -17,13 +17,13 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from guerdon.data.store import tables
-from guerdon.data.store.canonical import ID_LENGTH
-from guerdon.data.store.database import Database, open_database
-from guerdon.data.store.location import locate
-from guerdon.data.store.rows import Row
-from guerdon.data.store.schema import has_schema, migrate, require_schema
 from guerdon.models.judges.calls import CallRecord
+from guerdon.store import tables
+from guerdon.store.canonical import ID_LENGTH
+from guerdon.store.database import Database, open_database
+from guerdon.store.location import locate
+from guerdon.store.rows import Row
+from guerdon.store.schema import has_schema, migrate, require_schema
 
 CALLS_AT_ONCE: Final = 500  # in one statement
 
