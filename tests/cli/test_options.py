@@ -113,8 +113,8 @@ READS = {  # what each command reads, and a command line without its inputs: opt
     "ensemble": ("imports or audit", ("none", "other", "--out", "both")),
     "doctor": ("model", ("none",)),
     "sample": ("policy or best_of_n", ("--prompt", "Hi")),
-    "optimize best-of-n": ("policy or best_of_n", (*POLICY_RUN[:-1], "pool.jsonl")),
-    "optimize grpo": ("policy or optimize", POLICY_RUN),
+    "optimize best-of-n": ("policy, judge or best_of_n", (*POLICY_RUN[:-1], "pool.jsonl")),
+    "optimize grpo": ("policy, judge or optimize", POLICY_RUN),
     "audit tax": ("tax or policy", ("none",)),
     "audit overoptimization": ("best_of_n", ("none",)),
     "judge": ("imports or judge", ("none.jsonl", "--judge", "none.yaml", "--out", "labels.jsonl")),
@@ -159,6 +159,7 @@ def test_every_command_that_takes_options_of_stages_is_looked_at():
         (("check", "none.jsonl", "model.max_length=9"), "--model"),
         (("select", "none.jsonl", "--out", "picks.jsonl", "model.max_length=9"), "--model"),
         (("audit", "--from", "none.jsonl", "model.max_length=9"), "MODEL"),
+        (("optimize", "grpo", *POLICY_RUN, "judge.mode=score"), "--reward judge.yaml"),
         (("score", "none", "--prompt", "a", "--response", "b", "imports.strict=true"), "--data"),
     ],
 )

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from guerdon.feedback.spending import CostEstimate
     from guerdon.store.database import Database
 
+CARD_TITLE = "The AI judge, measured against people"
 VERSION = 1
+CARD_EVENT = "judge card"  # in the log of a store
+ADVICE = "Write one with `guerdon judge-card`."
 FILES = ("card.json", "card.md", "card.html")
 
 
@@ -99,7 +102,7 @@ def _keep(database: Database, card: JudgeCard, fingerprint: str) -> None:
     from guerdon.store.writer import record_event
 
     with database.writing() as connection:
-        record_event(connection, "judge card", fingerprint, card_row(card), time.time())
+        record_event(connection, CARD_EVENT, fingerprint, card_row(card), time.time())
 
 
 # ---- The map, applied ------------------------------------------------------------------------------------------------------
@@ -108,12 +111,8 @@ def _keep(database: Database, card: JudgeCard, fingerprint: str) -> None:
 def read_judge_map(path: str | Path) -> JudgeMap:
     """The map of a card.json. Raises GuerdonError where it is no card, or a card without a map."""
     from guerdon.feedback.card import JudgeMap
-    from guerdon.io.json_files import read_object
 
-    advice = "Write one with `guerdon judge-card`."
-    row = read_object(Path(path), advice)
-    if row.get("format") != "judge card" or row.get("version") != VERSION:
-        raise GuerdonError(f"{path}: must be a judge card of version {VERSION}, got something else. {advice}")
+    row = _card_object(path)
     fitted = row.get("map")
     if not isinstance(fitted, dict):
         raise GuerdonError(f"{path}: must have a map to people, got none: too few pairs had a verdict. Use more.")
@@ -126,7 +125,7 @@ def read_judge_map(path: str | Path) -> JudgeMap:
         return JudgeMap(str(fitted["judge"]), margin=margin, log_odds=log_odds)
     except (KeyError, TypeError, ValueError):
         raise GuerdonError(
-            f"{path}: map must be what `guerdon judge-card` wrote, got something else. {advice}"
+            f"{path}: map must be what `guerdon judge-card` wrote, got something else. {ADVICE}"
         ) from None
 
 
@@ -153,10 +152,46 @@ def map_id(judge_map: JudgeMap) -> str:
     return digest(judge_map.to_row())
 
 
-def require_same_judge(judge_map: JudgeMap, fingerprint: str, path: str | Path) -> None:
-    """Raise GuerdonError where the card is of another judge."""
-    if judge_map.judge != fingerprint:
+def require_card_of(fingerprint: str, of_card: str, path: str | Path) -> None:
+    """Raise GuerdonError where the card is of another judge than that of this fingerprint."""
+    if of_card != fingerprint:
         raise GuerdonError(
-            f"{path}: must be the card of this judge ({fingerprint}), got that of {judge_map.judge}. "
+            f"{path}: must be the card of this judge ({fingerprint}), got that of {of_card}. "
             "A model, a template or an option has changed: write a new card."
         )
+
+
+# ---- The report, shown -----------------------------------------------------------------------------------------------------
+
+
+def read_card_report(path: str | Path) -> Report:
+    """What a card.json says of its judge. Raises GuerdonError where it is no card."""
+    from guerdon.io.reports import from_json
+
+    report = _card_object(path).get("report")
+    if not isinstance(report, dict):
+        raise GuerdonError(f"{path}: report must be that of a judge card, got something else. {ADVICE}")
+    try:
+        return from_json(report)
+    except GuerdonError as error:
+        raise GuerdonError(f"{path}: {error}") from None
+
+
+def latest_card(database: Database, fingerprint: str) -> Report | None:
+    """What the latest card of a judge in a store says; None where there is none that this version can read."""
+    from guerdon.io.reports import from_json
+    from guerdon.store.reader import latest_event
+
+    row = latest_event(database, CARD_EVENT, fingerprint)
+    if row is None or row.get("version") != VERSION or not isinstance(row.get("report"), dict):
+        return None
+    return from_json(row["report"])
+
+
+def _card_object(path: str | Path) -> dict[str, Any]:
+    from guerdon.io.json_files import read_object
+
+    row = read_object(Path(path), ADVICE)
+    if row.get("format") != "judge card" or row.get("version") != VERSION:
+        raise GuerdonError(f"{path}: must be a judge card of version {VERSION}, got something else. {ADVICE}")
+    return dict(row)

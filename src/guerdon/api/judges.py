@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,19 @@ def judge_options(source: str | Path | Mapping[str, Any], **changes: Any) -> Jud
     return make(JudgeOptions, {**source, **changes}) if isinstance(source, Mapping) else read_judge(source, **changes)
 
 
+@contextmanager
+def call_log(store: str | Path | None = None) -> Iterator[CallLog]:
+    """Where the calls of judges are kept: in a store, so that nothing is asked twice, or in memory without one."""
+    from guerdon.models.judges.calls import MemoryCallLog
+    from guerdon.store.calls import open_call_log
+
+    if store is None:
+        yield MemoryCallLog()
+        return
+    with open_call_log(store, create=False) as log:
+        yield log
+
+
 class JudgeAsReward:
     """A metered judge as a reward model: what `--reward judge.yaml` is."""
 
@@ -63,15 +77,24 @@ class JudgeAsReward:
 
 
 class MeteredJudge:
-    """A judge of a command: its options, what it did, and what it cost."""
+    """A judge of a command: its options, what it did, and what it cost.
 
-    def __init__(self, options: JudgeOptions, log: CallLog | None = None) -> None:
+    log: where its calls are kept; in memory by default. card: card.json of this judge, which reports show; by default, the
+    one that the log's store holds. Raises GuerdonError for the card of another judge.
+    """
+
+    def __init__(self, options: JudgeOptions, log: CallLog | None = None, *, card: str | Path | None = None) -> None:
+        from guerdon.api.judge_cards import read_card_report, require_card_of
         from guerdon.models.judges.build import build_judge
         from guerdon.models.judges.calls import MemoryCallLog
         from guerdon.models.judges.metering import CountedLog
 
         self.options, self.log = options, CountedLog(MemoryCallLog() if log is None else log)
         self.judge = build_judge(options, self.log)
+        self._card: Report | None = None
+        if card is not None:
+            self._card = read_card_report(card)
+            require_card_of(self.judge.fingerprint, self._card.about.get("fingerprint", ""), card)
 
     @property
     def name(self) -> str:
@@ -101,5 +124,18 @@ class MeteredJudge:
         return {"judge": f"{self.name} ({self.options.kind}{mode})", **facts}
 
     def described(self, report: Report) -> Report:
-        """The report with what the judge did and cost among its facts."""
-        return replace(report, about={**report.about, **self.facts()})
+        """The report with what the judge did and cost among its facts, and with its card, if there is one."""
+        from guerdon.api.judge_cards import CARD_TITLE
+
+        card = self.card()
+        sections = (*report.sections, replace(card, title=CARD_TITLE)) if card else report.sections
+        return replace(report, about={**report.about, **self.facts()}, sections=sections)
+
+    def card(self) -> Report | None:
+        """The card that was given, else the latest one of this judge in the store; None without any."""
+        from guerdon.api.judge_cards import latest_card
+        from guerdon.store.calls import SqlCallLog
+
+        if self._card is None and isinstance(self.log.log, SqlCallLog):
+            return latest_card(self.log.log.database, self.judge.fingerprint)
+        return self._card

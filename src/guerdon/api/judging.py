@@ -48,7 +48,15 @@ def judge_files(
     people's. confirm: called with an estimate before a judge that costs is asked;
     it may raise.
     """
-    from guerdon.api.judge_cards import map_id, mapped, read_judge_map, require_same_judge
+    from guerdon.api.judge_cards import (
+        CARD_TITLE,
+        latest_card,
+        map_id,
+        mapped,
+        read_card_report,
+        read_judge_map,
+        require_card_of,
+    )  # fmt: skip
     from guerdon.feedback.judging import JudgingTally, judge_pairs, judging_report
     from guerdon.feedback.spending import costs, estimate_cost
     from guerdon.models.judges.build import build_judge
@@ -74,7 +82,7 @@ def judge_files(
         judged: Iterable[Judged] = judge_pairs(model, rows, tally)
         params = {}
         if judge_map is not None:
-            require_same_judge(judge_map, model.fingerprint, card or "")
+            require_card_of(model.fingerprint, judge_map.judge, card or "")
             judged, params = mapped(judged, judge_map), {"card": map_id(judge_map)}
         if store is not None:
             judged = _stored(judged, log.database, stored_judge(judge, model, params))
@@ -84,13 +92,15 @@ def judge_files(
         for each in judged:
             bar.advance(1, failed=tally.unresolved, **_spent(counted, judge.currency))
             del each
+        shown = read_card_report(card) if card is not None else latest_card(log.database, model.fingerprint)
         about = {"judge": model.name, "fingerprint": model.fingerprint, **counted.facts(judge.currency)}
     if rows.rejects.count:
         note(
             f"{', '.join(map(str, sources))}: {rows.rejects.number} left out; the first is {rows.rejects.first_reason}"
         )
     report = judging_report(tally, {**about, **rows.facts()}, judge.unresolved_max)
-    return Judging(report, tally.unresolved_share)
+    sections = (replace(shown, title=CARD_TITLE),) if shown else ()
+    return Judging(replace(report, sections=sections), tally.unresolved_share)
 
 
 def calls_path(out: str | Path) -> Path:

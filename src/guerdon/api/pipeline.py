@@ -28,6 +28,7 @@ from guerdon.api import (
     training,
 )
 from guerdon.api.data import PARTS, check, split
+from guerdon.api.judge_cards import CARD_TITLE
 from guerdon.config import Config, PolicyOptions
 from guerdon.contracts import (
     Comparison,
@@ -275,7 +276,7 @@ def _assemble(out: Path, counts: dict[str, Any], seconds: float, peak_memory: fl
     sections.append(dataclasses.replace(_read_report(out / "check.json"), title="Data hygiene"))
     if (out / ai_quickstart.CARD).exists():
         card = _read_report(out / ai_quickstart.CARD)
-        sections.insert(0, dataclasses.replace(card, title="The AI judge, measured against people"))
+        sections.insert(0, dataclasses.replace(card, title=CARD_TITLE))
     if (out / "best.json").exists():
         sections.insert(0, _read_report(out / "best.json"))
     shown = ("temperature", "ece_before", "nll_before")

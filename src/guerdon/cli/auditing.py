@@ -10,13 +10,13 @@ import typer
 
 from guerdon.cli.app import app
 from guerdon.cli.destinations import REPORT_FILES, Destination
+from guerdon.cli.judges import CallStore, JudgeInstead, exit_on_failed_judges, judge_changes
 from guerdon.cli.options import (
     ANY_FORMAT,
     AsJson,
     ConfigFile,
     FailOn,
     Full,
-    JudgeFile,
     ModelOrScores,
     Overrides,
     ReportFolder,
@@ -28,15 +28,14 @@ from guerdon.cli.options import (
     split_words,
     with_option_groups,
 )
-from guerdon.cli.output import UNRESOLVED, exit_on_errors, note, print_report
+from guerdon.cli.output import exit_on_errors, note, print_report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from guerdon.api.judges import MeteredJudge
     from guerdon.auditing.fail_rules import FailRule
     from guerdon.config import Config
     from guerdon.contracts import Comparison, Report
+    from guerdon.models.judges.calls import CallLog
 
 
 @app.command()
@@ -49,7 +48,7 @@ def audit(
     ] = None,
     *,
     rows: RowOptions,
-    judge: JudgeFile = None,
+    instead: JudgeInstead,
     scores: Scored = None,
     out: Annotated[
         Path | None,
@@ -93,21 +92,21 @@ def audit(
         None,
         overrides,
         reads=["imports", "model", "judge", "audit"],
-        needs={"model": ("MODEL", model), "judge": ("--judge", judge)},
+        needs={"model": ("MODEL", model), "judge": ("--judge", instead.judge)},
         imports=rows.given(),
     )
     rules = parse_rules(fail_on or (), names_of_audit(is_pushed=pushed is not None), has_gate=True)
-    if sum(source is not None for source in (model, judge, scores)) != 1 or (scores is None and not data):
-        sources = (("MODEL", model), ("--judge", judge), ("--data", data), ("--from", scores))
+    if sum(source is not None for source in (model, instead.judge, scores)) != 1 or (scores is None and not data):
+        sources = (("MODEL", model), ("--judge", instead.judge), ("--data", data), ("--from", scores))
         given = [name for name, value in sources if value]
         raise GuerdonError(
             f"audit: MODEL with --data FILE, or --from FILE, must be given, got {' and '.join(given) or 'neither'}. "
             "Give MODEL or --judge FILE with --data FILE, or --from FILE of scores, with --data FILE where it holds no texts."
         )
-    metered = metered_judge(judge, settings)
-    audited, comparisons = _audited(model, metered, data, scores, settings, overrides)
-    report = auditing.audit(audited, comparisons, out=out, pushed=pushed, **settings.audit.model_dump())
-    report = metered.described(report) if metered else report
+    with instead.opened(settings, overrides) as metered:
+        audited, comparisons = _audited(model, metered, data, scores, settings, overrides)
+        report = auditing.audit(audited, comparisons, out=out, pushed=pushed, **settings.audit.model_dump())
+        report = metered.described(report) if metered else report
     audited_name = metered.name if metered else auditing.name_of_model(str(model))
     what = f"Scores in {scores.name}" if scores else f"{audited_name} on {_file_names(data)}"
     report = replace(report, title=f"{what}: how far to trust them" if scores else f"{what}: how far to trust it")
@@ -157,6 +156,7 @@ def compare(
     ] = None,
     *,
     rows: RowOptions,
+    store: CallStore = None,
     out: ReportFolder = None,
     fail_on: FailOn = None,
     config: ConfigFile = None,
@@ -171,8 +171,8 @@ def compare(
 
     Example: guerdon compare my-model runs/mine/model --data audit.jsonl --out runs/comparison
     """
-    from guerdon.api import auditing, saved_models
-    from guerdon.api.data import stream_comparisons
+    from guerdon.api import auditing
+    from guerdon.api.judges import call_log
     from guerdon.auditing.fail_rules import parse_rules
     from guerdon.auditing.known_estimates import names_of_comparison
     from guerdon.contracts import GuerdonError
@@ -184,30 +184,13 @@ def compare(
     if len(names) < 2:
         raise GuerdonError(f"compare: MODEL must be two or more, got {len(names)}. Name the model to compare with.")
     rules = parse_rules(fail_on or (), names_of_comparison(len(names)), has_gate=False)
-    models: list[Any] = []
-    judges: list[Any] = []
-    comparisons: list[Comparison] = []
-    for name in names:
-        if name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".json", ".csv", ".tsv", ".parquet")):
-            scored, model = auditing.read_scores(name, data or (), **settings.imports.model_dump())
-            comparisons = comparisons or scored
-        elif name.endswith((".yaml", ".yml")):
-            judges.append(metered_judge(Path(name), settings))
-            model = judges[-1].judge
+    with call_log(store) as log:
+        models, comparisons, judges = _compared(names, data, settings, overrides, log)
+        options = settings.audit.model_dump()
+        if len(models) == 2:
+            report = auditing.compare(models[0], models[1], comparisons, names=(names[0], names[1]), **options)
         else:
-            model = saved_models.load(name, **saved_model_options(settings, overrides))
-        models.append(model)
-    if data and not comparisons:
-        comparisons = list(stream_comparisons(data, settings.imports))
-    if not comparisons:
-        raise GuerdonError(
-            "compare: comparisons must be given, got none. Add --data FILE, or name a file of scored comparisons."
-        )
-    options = settings.audit.model_dump()
-    if len(models) == 2:
-        report = auditing.compare(models[0], models[1], comparisons, names=(names[0], names[1]), **options)
-    else:
-        report = auditing.compare_many(models, comparisons, names=names, **options)
+            report = auditing.compare_many(models, comparisons, names=names, **options)
     report = replace(report, title=f"{report.title}, on {_file_names(data)}" if data else report.title)
     for judge in judges:
         facts = {f"{judge.name}: {key}": fact for key, fact in judge.facts().items()}
@@ -219,26 +202,39 @@ def compare(
     exit_on_failed_judges(judges)
 
 
+def _compared(
+    names: list[str], data: list[str] | None, settings: Config, overrides: list[str], log: CallLog
+) -> tuple[list[Any], list[Comparison], list[MeteredJudge]]:
+    """The models of these names, the comparisons to compare them on, and which of the models are judges."""
+    from guerdon.api import auditing, saved_models
+    from guerdon.api.data import stream_comparisons
+    from guerdon.api.judges import MeteredJudge, judge_options
+    from guerdon.contracts import GuerdonError
+
+    models: list[Any] = []
+    judges: list[MeteredJudge] = []
+    comparisons: list[Comparison] = []
+    for name in names:
+        if name.endswith((".jsonl", ".jsonl.gz", ".ndjson", ".json", ".csv", ".tsv", ".parquet")):
+            scored, model = auditing.read_scores(name, data or (), **settings.imports.model_dump())
+            comparisons = comparisons or scored
+        elif name.endswith((".yaml", ".yml")):
+            judges.append(MeteredJudge(judge_options(name, **judge_changes(settings, overrides)), log))
+            model = judges[-1].judge
+        else:
+            model = saved_models.load(name, **saved_model_options(settings, overrides))
+        models.append(model)
+    if data and not comparisons:
+        comparisons = list(stream_comparisons(data, settings.imports))
+    if not comparisons:
+        raise GuerdonError(
+            "compare: comparisons must be given, got none. Add --data FILE, or name a file of scored comparisons."
+        )
+    return models, comparisons, judges
+
+
 def _file_names(data: list[str] | None) -> str:
     return ", ".join(Path(name).name for name in data or [])
-
-
-def metered_judge(path: Path | None, settings: Config) -> MeteredJudge | None:
-    """The judge of judge.yaml, with the options judge.* of the command line over it; None without a file."""
-    from guerdon.api.judges import MeteredJudge, judge_options
-
-    if path is None:
-        return None
-    return MeteredJudge(judge_options(path, **settings.judge.model_dump(exclude_unset=True)))
-
-
-def exit_on_failed_judges(judges: Sequence[MeteredJudge | None]) -> None:
-    """Exit 3 where a judge has no verdict on more pairs than judge.unresolved_max allows."""
-    for judge in judges:
-        if judge is not None and judge.has_failed:
-            tally = judge.judge.tally
-            note(f"failed: {judge.name} has no verdict on {tally.unresolved} of {tally.pairs} pairs")
-            raise typer.Exit(UNRESOLVED)
 
 
 def exit_on_matching(report: Report, rules: list[FailRule]) -> None:

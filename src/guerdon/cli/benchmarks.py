@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.auditing import exit_on_failed_judges, metered_judge
+from guerdon.cli.judges import JudgeInstead, exit_on_failed_judges
 from guerdon.cli.options import (
     AsJson,
     ConfigFile,
     Full,
-    JudgeFile,
     Overrides,
     ReportFolder,
     model_and_overrides,
     saved_model_options,
     settings_from,
+    with_option_groups,
 )
 from guerdon.cli.output import exit_on_errors, print_page_path, print_report, show
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@with_option_groups
 def benchmark(
     model: Annotated[
         str | None,
@@ -51,7 +52,8 @@ def benchmark(
             show_default=False,
         ),
     ] = None,
-    judge: JudgeFile = None,
+    *,
+    instead: JudgeInstead,
     out: ReportFolder = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -77,22 +79,23 @@ def benchmark(
         None,
         overrides,
         reads=["model", "judge", "benchmark"],
-        needs={"model": ("MODEL", model), "judge": ("--judge", judge)},
+        needs={"model": ("MODEL", model), "judge": ("--judge", instead.judge)},
     )
-    if not data or sum(map(bool, (model, judge, scores))) != 1:
-        sources = (("MODEL", model), ("--judge", judge), ("--data", data), ("--scores", scores))
+    if not data or sum(map(bool, (model, instead.judge, scores))) != 1:
+        sources = (("MODEL", model), ("--judge", instead.judge), ("--data", data), ("--scores", scores))
         given = [name for name, value in sources if value]
         raise GuerdonError(
             f"benchmark: --data and one of MODEL and --scores must be given, got {' and '.join(given) or 'none'}. "
             "Give MODEL --data FILE, --judge FILE --data FILE, or --data FILE --scores FILE."
         )
-    metered = metered_judge(judge, settings)
-    loaded: Any = metered.judge if metered else None
-    loaded = loaded or (saved_models.load(model, **saved_model_options(settings, overrides)) if model else None)
-    report = benchmarks.benchmark(loaded, data, name, scores, **settings.benchmark.model_dump())
     names = auditing.name_of_model(model) if model else ", ".join(path.name for path in scores or ())
-    if metered:
-        report, names = metered.described(report), metered.name
+    with instead.opened(settings, overrides) as metered:
+        loaded: Any = metered.judge if metered else None
+        loaded = loaded or (saved_models.load(model, **saved_model_options(settings, overrides)) if model else None)
+        report = benchmarks.benchmark(loaded, data, name, scores, **settings.benchmark.model_dump())
+        subsets = report.sections
+        if metered:
+            report, names = metered.described(report), metered.name
     report = replace(report, title=f"{names} on {report.title}")
     if out:
         auditing.write_report(report, out)
@@ -100,7 +103,7 @@ def benchmark(
         print_report(report, json, is_full=full)
     else:
         print_report(replace(report, sections=()), json, is_full=full)
-        print_subsets(report, None if full else SUBSETS)
+        print_subsets(replace(report, sections=subsets), None if full else SUBSETS)
         if out:
             print_page_path(out)
     exit_on_errors(report)

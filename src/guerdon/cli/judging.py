@@ -11,6 +11,7 @@ import typer
 from guerdon.cli import stopping
 from guerdon.cli.app import app
 from guerdon.cli.destinations import Destination
+from guerdon.cli.judges import read_judge_options
 from guerdon.cli.options import (
     ANY_FORMAT,
     AsJson,
@@ -88,13 +89,12 @@ def judge(
     """
     from guerdon.api.judging import judge_files
     from guerdon.api.judging import offline as without_server
-    from guerdon.io.judge_file import read_judge
 
     stopping.set_resumable(True)
     files, overrides = split_words(data)
     limits = given_options(max_cost=max_cost, max_calls=max_calls)
     settings = settings_from(config, None, overrides, reads=("imports", "judge"), imports=rows.given(), judge=limits)
-    options = read_judge(judge_file, **settings.judge.model_dump(exclude_unset=True))
+    options = read_judge_options(judge_file, settings, overrides)
     if offline:
         options = without_server(options)
 
@@ -148,11 +148,10 @@ def judge_card(
     Example: guerdon judge-card --judge judge.yaml --data votes.jsonl --out card
     """
     from guerdon.api.judge_cards import make_judge_card
-    from guerdon.io.judge_file import read_judge
 
     stopping.set_resumable(True)
     settings = settings_from(config, None, overrides, reads=("imports", "judge"), imports=rows.given())
-    options = read_judge(judge_file, **settings.judge.model_dump(exclude_unset=True))
+    options = read_judge_options(judge_file, settings, overrides)
     report = make_judge_card(
         data, options, out=out, store=store, imports=settings.imports, paraphrase=paraphrase, again=not once,
         confirm=lambda estimate: _confirm(estimate, yes),

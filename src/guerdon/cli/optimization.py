@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from guerdon.cli.app import app
 from guerdon.cli.destinations import FILE, POOL_FILE, REPORT_FOLDER
+from guerdon.cli.judges import CallStore, judge_changes
 from guerdon.cli.options import (
     AsJson,
     ConfigFile,
@@ -23,6 +26,11 @@ from guerdon.cli.options import (
     with_option_groups,
 )
 from guerdon.cli.output import note, print_facts, print_report
+from guerdon.errors import GuerdonError
+
+if TYPE_CHECKING:
+    from guerdon.config import Config
+    from guerdon.models.judges.calls import CallLog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +68,24 @@ class RewardedPolicy:
         ),
     ] = None
 
-    def load_reward(self) -> Any:
-        """One reward from all --reward with their weights."""
-        return combined_reward(self.reward, self.weight, self.rule)
+    store: CallStore = None
 
-    def load_gold(self) -> Any:
-        """The reward of --gold, None without it."""
-        return combined_reward([self.gold]) if self.gold else None
+    @property
+    def judge_files(self) -> list[str]:
+        """The rewards that are judges."""
+        return [name for name in (*self.reward, self.gold or "") if is_judge_file(name)]
+
+    @contextmanager
+    def loaded(self, settings: Config, overrides: list[str] | None) -> Iterator[tuple[Any, Any]]:
+        """One reward from all --reward with their weights, and that of --gold or None; calls of judges are kept in the block."""
+        from guerdon.api.judges import call_log
+
+        if self.store is not None and not self.judge_files:
+            raise GuerdonError("--store must come with a judge.yaml among the rewards, got none. Leave it out.")
+        changes = judge_changes(settings, overrides)
+        with call_log(self.store) as log:
+            reward = combined_reward(self.reward, self.weight, self.rule, changes, log)
+            yield reward, combined_reward([self.gold], changes=changes, log=log) if self.gold else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,21 +152,22 @@ def best_of_n(
         config,
         None,
         overrides,
-        reads=["policy", "best_of_n"],
+        reads=["policy", "judge", "best_of_n"],
+        needs={"judge": ("--reward judge.yaml", task.judge_files)},
         runs=["policy", "best_of_n"],
         best_of_n=given_options(n=n),
         policy=given_options(base=task.policy),
     )
-    reward, gold = task.load_reward(), task.load_gold()
-    result = optimization.best_of_n(
-        optimization.load_policy(**settings.policy.model_dump(exclude_unset=True)),
-        reward,
-        readers.read_prompts(task.prompts),
-        out,
-        gold=gold,
-        **settings.best_of_n.model_dump(),
-    )
-    note_judges(reward, gold)
+    with task.loaded(settings, overrides) as (reward, gold):
+        result = optimization.best_of_n(
+            optimization.load_policy(**settings.policy.model_dump(exclude_unset=True)),
+            reward,
+            readers.read_prompts(task.prompts),
+            out,
+            gold=gold,
+            **settings.best_of_n.model_dump(),
+        )
+        note_judges(reward, gold)
     if report:
         auditing.write_report(result, report)
     if sft or comparisons:
@@ -201,7 +221,6 @@ def grpo(run: TrainingRun) -> None:
 def _train_policy(baseline: str, run: TrainingRun) -> None:
     """Optimize the policy with this baseline, and print where it is and what it gained."""
     from guerdon.api import optimization, overoptimization
-    from guerdon.contracts import GuerdonError
     from guerdon.io import readers
 
     for key, _, value in (override.partition("=") for override in run.overrides or []):
@@ -213,24 +232,25 @@ def _train_policy(baseline: str, run: TrainingRun) -> None:
         run.config,
         None,
         run.overrides,
-        reads=["policy", "optimize"],
+        reads=["policy", "judge", "optimize"],
+        needs={"judge": ("--reward judge.yaml", run.judge_files)},
         runs=["policy", "optimize"],
         optimize={"baseline": baseline},
         policy=given_options(base=run.policy),
     )
     policy_options = settings.policy.model_dump(exclude_unset=True)
     policy = optimization.load_policy(**policy_options, adapters=True, seed=settings.optimize.seed)
-    reward, gold = run.load_reward(), run.load_gold()
-    result = optimization.optimize(
-        policy,  # type: ignore[arg-type]
-        reward,
-        readers.read_prompts(run.prompts),
-        gold=gold,
-        held_out=readers.read_prompts(run.held_out) if run.held_out else (),
-        out=run.out,
-        config=settings,
-    )
-    note_judges(reward, gold)
+    with run.loaded(settings, run.overrides) as (reward, gold):
+        result = optimization.optimize(
+            policy,  # type: ignore[arg-type]
+            reward,
+            readers.read_prompts(run.prompts),
+            gold=gold,
+            held_out=readers.read_prompts(run.held_out) if run.held_out else (),
+            out=run.out,
+            config=settings,
+        )
+        note_judges(reward, gold)
     facts: dict[str, Any] = {
         "updates": result.updates,
         "policy": str(run.out / "policy"),
@@ -257,11 +277,24 @@ def note_judges(*rewards: Any) -> None:
                 note("; ".join(f"{key}: {fact}" for key, fact in source.metered.facts().items()))
 
 
-def combined_reward(names: list[str], weights: list[float] | None = None, rule: str = "sum") -> Any:
-    """One reward from directories of reward models and FILE.py:FUNCTION, with their weights."""
+def is_judge_file(name: str) -> bool:
+    """Whether a reward of this name is a judge."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def combined_reward(
+    names: list[str],
+    weights: list[float] | None = None,
+    rule: str = "sum",
+    changes: Mapping[str, Any] | None = None,
+    log: CallLog | None = None,
+) -> Any:
+    """One reward from directories of reward models, FILE.py:FUNCTION and judges, with their weights.
+
+    changes: options over those of each judge. log: where calls of judges are kept; in memory by default.
+    """
     from guerdon.api import saved_models
     from guerdon.api.judges import JudgeAsReward, MeteredJudge, judge_options
-    from guerdon.contracts import GuerdonError
     from guerdon.io.python_functions import function_from_file, split_function_name
     from guerdon.optimization import combined
 
@@ -276,8 +309,8 @@ def combined_reward(names: list[str], weights: list[float] | None = None, rule: 
     sources: dict[str, Any] = {}
     for name in names:
         file, function = split_function_name(name)
-        if name.endswith((".yaml", ".yml")):
-            sources[name] = JudgeAsReward(MeteredJudge(judge_options(name)))
+        if is_judge_file(name):
+            sources[name] = JudgeAsReward(MeteredJudge(judge_options(name, **(changes or {})), log))
             continue
         sources[name] = function_from_file(file, function) if function else saved_models.load(name, truncation="left")
     return combined(sources, dict(zip(sources, weights, strict=True)) if weights else None, rule)

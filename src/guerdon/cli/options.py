@@ -90,13 +90,6 @@ Scored = Annotated[
     ),
 ]
 
-JudgeFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--judge", help="judge.yaml instead of MODEL: who judges, and how; see docs/judges.md.", show_default=False
-    ),
-]
-
 FailOn = Annotated[
     list[str] | None,
     typer.Option(

@@ -10,6 +10,7 @@ import typer
 from guerdon.cli import stopping
 from guerdon.cli.app import app
 from guerdon.cli.destinations import Destination
+from guerdon.cli.judges import read_judge_options
 from guerdon.cli.options import AsJson, ConfigFile, Data, Full, Overrides, RowOptions, settings_from, with_option_groups
 from guerdon.cli.output import exit_on_errors, note, print_report
 
@@ -62,7 +63,7 @@ def rubric_audit(
 
     stopping.set_resumable(out is not None)
     settings = settings_from(config, None, overrides, reads=("imports", "judge"), imports=rows.given())
-    judge = _judge(judge_file, settings)
+    judge = _judge(judge_file, settings, overrides)
     loaded = load_rubric(rubric)
     comparisons = list(stream_comparisons(data, settings.imports))
     report = audit_rubric(loaded, judge, comparisons, out=out, again=not once)
@@ -95,7 +96,7 @@ def rubric_draft(
 
     stopping.set_resumable(True)
     settings = settings_from(config, None, overrides, reads=("imports", "judge", "draft"), imports=rows.given())
-    judge = _judge(judge_file, settings)
+    judge = _judge(judge_file, settings, overrides)
     comparisons = list(stream_comparisons(data, settings.imports))
     drafted, report = draft_rubric(comparisons, judge, out=out, **settings.draft.model_dump())
     print_report(report, json, out.with_name(f"{out.stem}.report"), is_full=full)
@@ -120,9 +121,7 @@ def rubric_lint(rubric: RubricFile, json: AsJson = False) -> None:
     exit_on_errors(report)
 
 
-def _judge(path: Path, settings: Config) -> JudgeOptions:
+def _judge(path: Path, settings: Config, overrides: list[str] | None) -> JudgeOptions:
     """The judge of the file, without a rubric of its own: the command names the rubric."""
-    from guerdon.io.judge_file import read_judge
-
-    options = read_judge(path, **settings.judge.model_dump(exclude_unset=True))
+    options = read_judge_options(path, settings, overrides)
     return options.model_copy(update={"rubric": None})

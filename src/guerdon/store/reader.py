@@ -48,6 +48,20 @@ def items_in(connection: sa.Connection) -> Iterator[tuple[str, Item]]:
         result.close()
 
 
+def latest_event(database: Database, action: str, subject: str) -> dict[str, Any] | None:
+    """The detail of the last event of this action on this subject; None without any."""
+    events = tables.events.c
+    query = (
+        sa.select(events.detail)
+        .where(events.action == action, events.subject == subject)
+        .order_by(events.at.desc(), events.id.desc())
+        .limit(1)
+    )
+    with database.reading() as connection:
+        detail = connection.execute(query).scalar()
+    return dict(detail) if detail is not None else None
+
+
 def _responses(connection: sa.Connection, first: str, last: str) -> dict[str, list[Any]]:
     """The responses of each item from `first` to `last`, by position."""
     links, responses = tables.item_responses, tables.responses
