@@ -12,7 +12,9 @@ from judge_server import JudgeServer, completion, error
 from shell import guerdon
 
 from guerdon.models.judges.prompts import parse_prompt
+from guerdon.progress import ProgressBar
 
+USAGE = {"prompt_tokens": 300, "completion_tokens": 8, "total_tokens": 308}
 ROWS = [{"prompt": f"Q{i}?", "responses": [f"good {i}", f"bad {i}"], "id": f"row {i}"} for i in range(6)]
 
 
@@ -26,7 +28,7 @@ def judge_file(folder: Path, url: str, **options) -> Path:
 
 def says(body: dict, tried: int) -> dict:
     text = body["messages"][-1]["content"]
-    return completion(f"Verdict: {1 if text.index('good') < text.index('bad') else 2}", usage=(50, 4))
+    return completion(f"Verdict: {1 if text.find('good') < text.find('bad') else 2}", usage=(50, 4))
 
 
 def test_the_same_command_again_asks_nothing_and_gives_the_same_bytes(tmp_path):
@@ -77,6 +79,58 @@ def test_a_limit_on_calls_stops_before_more_and_what_was_answered_is_kept(tmp_pa
         assert sum(server.answered.values()) <= 5
         assert guerdon("judge", data, "--judge", judge, "--out", out).code == 0
         assert sum(server.answered.values()) == 12
+
+
+def test_a_limit_on_tokens_stops_before_more(tmp_path):
+    data, out = write_rows(tmp_path / "d.jsonl", *ROWS), tmp_path / "x.jsonl"
+    with JudgeServer(lambda body, tried: {**says(body, tried), "usage": USAGE}) as server:
+        judge = judge_file(tmp_path, server.url, max_tokens=8)
+        ran = guerdon("judge", data, "--judge", judge, "--out", out, "--max-total-tokens", "2000")
+        assert ran.code == 3
+        assert "budget_stop" in ran.out
+        assert 0 < 308 * sum(server.answered.values()) <= 2000
+
+
+def test_prices_come_from_a_table_and_a_model_without_one_has_an_unknown_cost(tmp_path):
+    data, out = write_rows(tmp_path / "d.jsonl", *ROWS), tmp_path / "x.jsonl"
+    table = tmp_path / "prices.toml"
+    table.write_text("date = 2026-12-01\n[models.tiny]\nread = 10\nwritten = 100\n")
+    with JudgeServer(says) as server:
+        judge = judge_file(tmp_path, server.url, prices=str(table))
+        ran = guerdon("judge", data, "--judge", judge, "--out", out, "--max-cost", "1", "--json")
+        about = json.loads(ran.out)["about"]
+        assert "price unknown" not in ran.err
+        assert about["cost"] == f"{12 * (50 * 10 + 4 * 100) / 1e6:,.4f} USD"
+        assert about["prices"].endswith("per million tokens, of 2026-12-01")
+        unknown = guerdon("judge", data, "--judge", judge, "--out", out, "judge.model=other", "--json")
+        assert json.loads(unknown.out)["about"]["cost"].startswith("unknown")
+        refused = guerdon("judge", data, "--judge", judge, "--out", out, "judge.model=other", "--max-cost", "1")
+        assert refused.code == 2
+        assert "judge.max_cost must be left out where prices are unknown" in refused.err
+
+
+def test_progress_knows_how_many_pairs_there_are_and_what_was_spent(tmp_path, monkeypatch):
+    bars = []
+
+    class Recorded(ProgressBar):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.shown = []
+            bars.append(self)
+
+        def advance(self, amount=1, **values):
+            self.shown.append(values)
+            super().advance(amount, **values)
+
+    monkeypatch.setattr("guerdon.api.judging.ProgressBar", Recorded)
+    rows = [*ROWS, {"prompt": "three", "responses": ["good", "bad a", "bad b"]}]
+    data = write_rows(tmp_path / "d.jsonl", *rows)
+    with JudgeServer(says) as server:
+        judge = judge_file(tmp_path, server.url, price_in=10, price_out=100)
+        assert guerdon("judge", data, "--judge", judge, "--out", tmp_path / "x.jsonl").code == 0
+    (bar,) = bars
+    assert bar.total == bar.done == 9
+    assert bar.shown[-1] == {"failed": 0, "tokens": f"{18 * 54:,}", "cost": "0.02 USD"}
 
 
 def test_verdicts_go_to_a_store_and_unlabeled_items_of_a_store_are_judged(tmp_path):

@@ -91,7 +91,7 @@ def test_a_run_that_is_repeated_reuses_every_answer():
         judge.respondent.log = log
         list(judge_pairs(judge, rows(3), JudgingTally()))
     assert (log.calls, log.reused) == (6, 6)
-    assert log.facts("USD")["cost"] == "unknown: give price_in and price_out"
+    assert log.facts("USD")["cost"] == "unknown: give price_in and price_out, or a price table"
 
 
 def test_failures_that_depend_on_length_are_a_finding_and_those_that_do_not_are_none():

@@ -34,6 +34,19 @@ def test_a_file_of_options_and_a_config_with_a_judge_are_the_same(tmp_path: Path
         ("[1]", "the file must be a mapping of options of a judge, got [1]. Write kind: endpoint, for example."),
         ("url: [", "is not valid YAML"),
         ("kind: local\nmodel: m\nurl: http://x", "judge.url must be left out for a judge of kind local"),
+        (
+            "url: localhost:8000\nmodel: m",
+            "judge.url must start with http:// or https:// and name a host, got 'localhost:8000'.",
+        ),
+        ("url: [http://x, y]\nmodel: m", "judge.url must start with http:// or https:// and name a host, got 'y'."),
+        ("url: http://me:secret@x\nmodel: m", "judge.url must have no user, query or fragment"),
+        (
+            "kind: jury\njudges: [{url: http://x, model: m}, {url: ftp://x, model: m}]",
+            "judge.judges[1]: judge.url must start with http:// or https:// and name a host, got 'ftp://x'.",
+        ),
+        ("kind: jury\njudges: [{url: http://x}]", "judge.judges[0]: judge.model must be given"),
+        ("kind: local\nmodel: m\nmax_calls: 3", "judge.max_calls must be left out for a judge of kind local"),
+        ("url: http://x\nmodel: m\nprices: none.toml", "none.toml: judge.prices must be a file"),
         ("url: http://x\nmodel: m\nmax_cost: 3", "judge.max_cost must be left out where prices are unknown, got 3.0."),
     ],
 )

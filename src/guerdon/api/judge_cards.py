@@ -46,15 +46,17 @@ def make_judge_card(
     """
     from guerdon.api.data import stream_comparisons
     from guerdon.feedback.card import judge_card
-    from guerdon.feedback.card_run import ask_for_card, pooled
+    from guerdon.feedback.card_run import ask_for_card, pooled, rounds_of_card
     from guerdon.feedback.judging import Unjudged
     from guerdon.feedback.spending import costs, estimate_cost
+    from guerdon.io.price_table import priced
     from guerdon.models.judges.build import build_judge
     from guerdon.models.judges.metering import CountedLog
     from guerdon.store.calls import open_call_log
 
     if out is None and store is None:
         raise GuerdonError("a judge card must have somewhere to go, got neither out nor store. Give --out or --store.")
+    judge = priced(judge)
     comparisons = pooled(stream_comparisons(sources, imports or ImportOptions()))
     if len(comparisons) < 2:
         raise field_error("--data", "two or more pairs of responses that people judged", len(comparisons))
@@ -68,9 +70,13 @@ def make_judge_card(
         log = stack.enter_context(open_call_log(place, create=store is None))
         counted = CountedLog(log)
         model = build_judge(judge, counted)
-        bar = stack.enter_context(ProgressBar(None, "judge card", "verdicts"))
-        answers = ask_for_card(model, comparisons, paraphrase=paraphrase, again=again, advance=bar.advance)
-        about = {"data": ", ".join(map(str, sources)), **counted.facts(judge.currency)}
+        total = len(comparisons) * rounds_of_card(model, paraphrase, again)
+        bar = stack.enter_context(ProgressBar(total, "judge card", "verdicts"))
+        answers = ask_for_card(
+            model, comparisons, paraphrase=paraphrase, again=again,
+            advance=lambda number: bar.advance(number, **counted.spent(judge.currency)),
+        )  # fmt: skip
+        about = {"data": ", ".join(map(str, sources)), **counted.facts(judge.currency, is_priced=costs(judge))}
         card = judge_card(answers, model.name, model.fingerprint, about, seed=judge.seed)
         if store is not None:
             _keep(log.database, card, model.fingerprint)

@@ -85,10 +85,12 @@ class MeteredJudge:
 
     def __init__(self, options: JudgeOptions, log: CallLog | None = None, *, card: str | Path | None = None) -> None:
         from guerdon.api.judge_cards import read_card_report, require_card_of
+        from guerdon.io.price_table import priced
         from guerdon.models.judges.build import build_judge
         from guerdon.models.judges.calls import MemoryCallLog
         from guerdon.models.judges.metering import CountedLog
 
+        options = priced(options)
         self.options, self.log = options, CountedLog(MemoryCallLog() if log is None else log)
         self.judge = build_judge(options, self.log)
         self._card: Report | None = None

@@ -59,6 +59,7 @@ def judge_files(
     )  # fmt: skip
     from guerdon.feedback.judging import JudgingTally, judge_pairs, judging_report
     from guerdon.feedback.spending import costs, estimate_cost
+    from guerdon.io.price_table import priced
     from guerdon.models.judges.build import build_judge
     from guerdon.models.judges.metering import CountedLog
     from guerdon.store.calls import open_call_log
@@ -67,10 +68,12 @@ def judge_files(
         raise GuerdonError(
             "a run of a judge must have somewhere to go, got neither out nor store. Give --out or --store."
         )
+    judge = priced(judge)
     rows = UnjudgedRows(sources, imports or ImportOptions())
     judge_map = read_judge_map(card) if card is not None else None
+    estimate = estimate_cost(judge, rows)
     if costs(judge):
-        confirm(estimate_cost(judge, rows))
+        confirm(estimate)
     tally = JudgingTally()
     with ExitStack() as stack:
         place = store if store is not None else calls_path(out or "")
@@ -88,12 +91,16 @@ def judge_files(
             judged = _stored(judged, log.database, stored_judge(judge, model, params))
         if out is not None:
             judged = _written(judged, Path(out), model, hard)
-        bar = stack.enter_context(ProgressBar(None, "judge", "pairs"))
+        bar = stack.enter_context(ProgressBar(estimate.pairs, "judge", "pairs"))
         for each in judged:
-            bar.advance(1, failed=tally.unresolved, **_spent(counted, judge.currency))
+            bar.advance(1, failed=tally.unresolved, **counted.spent(judge.currency))
             del each
         shown = read_card_report(card) if card is not None else latest_card(log.database, model.fingerprint)
-        about = {"judge": model.name, "fingerprint": model.fingerprint, **counted.facts(judge.currency)}
+        about = {
+            "judge": model.name,
+            "fingerprint": model.fingerprint,
+            **counted.facts(judge.currency, is_priced=costs(judge)),
+        }
     if rows.rejects.count:
         note(
             f"{', '.join(map(str, sources))}: {rows.rejects.number} left out; the first is {rows.rejects.first_reason}"
@@ -115,8 +122,9 @@ def offline(judge: JudgeOptions) -> JudgeOptions:
         raise GuerdonError(
             f"--offline must come with a judge behind a server, got kind {judge.kind}, which needs none. Leave it out."
         )
-    members = [{**member, "max_calls": 0} for member in judge.judges]
-    return judge.model_copy(update={"max_calls": 0, "judges": members} if members else {"max_calls": 0})
+    limits = ("max_calls", "max_cost", "max_total_tokens")
+    members = [{name: value for name, value in member.items() if name not in limits} for member in judge.judges]
+    return judge.model_copy(update={"max_calls": 0, "judges": members})
 
 
 def judge_template(mode: str) -> str:
@@ -248,7 +256,3 @@ def _written(judged: Iterable[Judged], out: Path, judge: ComparesPairs, hard: bo
             if not each.verdict.is_resolved:
                 failures.write(writers.encode_json(each.failure()) + b"\n")
             yield each
-
-
-def _spent(log: Any, currency: str) -> dict[str, object]:
-    return {"cost": f"{log.cost:.2f} {currency}"} if log.calls and not log.num_unpriced and log.cost else {}

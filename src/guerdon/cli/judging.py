@@ -72,6 +72,9 @@ def judge(
     max_calls: Annotated[
         int | None, typer.Option("--max-calls", help="Same as judge.max_calls=.", show_default=False)
     ] = None,
+    max_total_tokens: Annotated[
+        int | None, typer.Option("--max-total-tokens", help="Same as judge.max_total_tokens=.", show_default=False)
+    ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Read the answers that are kept, and ask nothing.")
     ] = False,
@@ -92,7 +95,7 @@ def judge(
 
     stopping.set_resumable(True)
     files, overrides = split_words(data)
-    limits = given_options(max_cost=max_cost, max_calls=max_calls)
+    limits = given_options(max_cost=max_cost, max_calls=max_calls, max_total_tokens=max_total_tokens)
     settings = settings_from(config, None, overrides, reads=("imports", "judge"), imports=rows.given(), judge=limits)
     options = read_judge_options(judge_file, settings, overrides)
     if offline:

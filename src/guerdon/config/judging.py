@@ -33,6 +33,10 @@ OF_ONE_KIND: dict[str, tuple[JudgeKind, ...]] = {
     "dtype": ("local", "implicit"),
     "max_length": ("local",),
     "rubric": ("endpoint", "local"),
+    "prices": ("endpoint",),
+    "max_calls": ("endpoint", "jury"),
+    "max_cost": ("endpoint", "jury"),
+    "max_total_tokens": ("endpoint", "jury"),
 }
 
 
@@ -133,6 +137,11 @@ class JudgeOptions(Options):
     max_concurrency: int = Field(64, ge=1, description="Most calls in flight, per server.")
     requests_per_minute: float | None = Field(None, gt=0, description="The server's limit on requests, where known.")
     tokens_per_minute: float | None = Field(None, gt=0, description="The server's limit on tokens, where known.")
+    prices: str | None = Field(
+        None,
+        description="Price table: a dated TOML file of prices by model, see docs/judge.md. price_in and the others go over it. "
+        "Relative to where the command runs.",
+    )
     price_in: float | None = Field(None, ge=0, description="Price of a million tokens read; unknown where not given.")
     price_out: float | None = Field(
         None, ge=0, description="Price of a million tokens written; unknown where not given."
@@ -141,8 +150,14 @@ class JudgeOptions(Options):
         None, ge=0, description="Price of a million tokens read from the provider's cache."
     )
     currency: str = Field("USD", description="Currency of the prices.")
+    price_date: str | None = Field(
+        None, description="Day of the prices, kept with each call; a price table has its own."
+    )
     max_calls: int | None = Field(None, ge=0, description="Stop before more calls than this.")
     max_cost: float | None = Field(None, ge=0, description="Stop before spending more than this; needs prices.")
+    max_total_tokens: int | None = Field(
+        None, ge=0, description="Stop before more tokens than this are read and written, of all calls together."
+    )
 
     opponents: int | None = Field(
         None,
@@ -171,7 +186,8 @@ class JudgeOptions(Options):
             raise field_error("judge.high", f"above low={self.low}", self.high, "Correct the scale.")
         if self.clamp is not None and not self.clamp[0] <= self.clamp[1]:
             raise field_error("judge.clamp", "two probabilities, the lower one first", self.clamp, "Swap them.")
-        if self.max_cost is not None and (self.price_in is None or self.price_out is None):
+        is_unpriced = self.kind == "endpoint" and self.prices is None and None in (self.price_in, self.price_out)
+        if self.max_cost is not None and is_unpriced:
             claim = "left out where prices are unknown"
             raise field_error("judge.max_cost", claim, self.max_cost, "Give price_in and price_out, or use max_calls.")
 

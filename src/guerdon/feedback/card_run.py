@@ -39,7 +39,7 @@ def ask_for_card(
         np.array([np.nan if v.is_consistent is None else float(not v.is_consistent) for v in verdicts]),
         failures=Counter(failure.code for verdict in verdicts for failure in verdict.failures),
     )
-    if not again or not isinstance(judge, PromptedJudge):
+    if rounds_of_card(judge, paraphrase, again) == 1 or not isinstance(judge, PromptedJudge):
         return answers
 
     def margins_with(**changes: Any) -> np.ndarray:
@@ -52,6 +52,13 @@ def ask_for_card(
         retest=margins_with(seed=(judge.options.seed + 1) % 2**31),
         paraphrase=margins_with(template=template) if template else None,
     )
+
+
+def rounds_of_card(judge: ComparesPairs, paraphrase: str | None, again: bool) -> int:
+    """How often a card asks about each pair: once, again with another seed, and in other words where there are any."""
+    if not again or not isinstance(judge, PromptedJudge):
+        return 1
+    return 3 if paraphrase or _paraphrase_of(judge) else 2
 
 
 def _paraphrase_of(judge: PromptedJudge) -> str | None:

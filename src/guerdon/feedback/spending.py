@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from guerdon.config.judging import JudgeOptions
 from guerdon.errors import counted
 from guerdon.feedback.judging import Unjudged
+from guerdon.io.judge_file import jury_members
+from guerdon.io.price_table import priced
 
 CHARACTERS_PER_TOKEN = 4.0  # of English; other scripts have fewer, and cost more than estimated
 TEMPLATE_TOKENS = 200  # of the shipped templates
@@ -37,21 +39,45 @@ class CostEstimate:
 
 def costs(judge: JudgeOptions) -> bool:
     """Whether a server is asked, which may want money."""
-    return judge.kind == "endpoint" or any(member.get("kind", "endpoint") == "endpoint" for member in judge.judges)
+    return bool(_endpoints(judge))
 
 
 def estimate_cost(options: JudgeOptions, rows: Iterable[Unjudged]) -> CostEstimate:
-    """What judging the rows costs. Mode auto is taken for the dearer of its two, and answers for as long as they may be."""
-    orders = 2 if options.both_orders else 1
-    samples = options.samples if options.mode in ("auto", "pair_samples", "pair_reasons") else 1
-    steps = 2 if options.mode == "pair_reasons" else 1
-    per_pair = {"score": 2, "ranking": options.permutations}.get(options.mode, orders * samples * steps)
-    written = {"pair": 1, "score": 1}.get(options.mode, options.max_tokens)
+    """What judging the rows costs on servers; a jury costs what its judges cost, unknown where the price of any is.
+
+    Mode auto is taken for the dearer of its two, and answers for as long as they may be.
+    """
+    options = priced(options)
     pairs = characters = 0
     for row in rows:
         for pair in row.pairs():
             pairs += 1
             characters += sum(len(turn.content) for turn in pair.prompt) + sum(len(r.text) for r in pair.responses)
+    each = [_estimate(endpoint, pairs, characters) for endpoint in _endpoints(options)]
+    known = [estimate.cost for estimate in each if estimate.cost is not None]
+    return CostEstimate(
+        pairs,
+        sum(estimate.calls for estimate in each),
+        sum(estimate.tokens_in for estimate in each),
+        sum(estimate.tokens_out for estimate in each),
+        sum(known) if len(known) == len(each) else None,
+        options.currency,
+    )
+
+
+def _endpoints(options: JudgeOptions) -> list[JudgeOptions]:
+    """The judges behind servers: this one, or those of a jury."""
+    if options.kind == "jury":
+        return [endpoint for member in jury_members(options) for endpoint in _endpoints(member)]
+    return [options] if options.kind == "endpoint" else []
+
+
+def _estimate(options: JudgeOptions, pairs: int, characters: int) -> CostEstimate:
+    orders = 2 if options.both_orders else 1
+    samples = options.samples if options.mode in ("auto", "pair_samples", "pair_reasons") else 1
+    steps = 2 if options.mode == "pair_reasons" else 1
+    per_pair = {"score": 2, "ranking": options.permutations}.get(options.mode, orders * samples * steps)
+    written = {"pair": 1, "score": 1}.get(options.mode, options.max_tokens)
     calls = pairs * per_pair
     tokens_in = int(per_pair * (characters / CHARACTERS_PER_TOKEN + pairs * TEMPLATE_TOKENS))
     tokens_out = calls * written

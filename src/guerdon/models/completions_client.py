@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import httpx2
 
+from guerdon.io.server_url import normalize_url
 from guerdon.models.completions_api import (
     COUNT_COMPLAINT,
     REQUEST_STATUSES,
@@ -27,7 +28,6 @@ from guerdon.models.completions_api import (
     advice_for,
     choose_key,
     error_message,
-    normalize_url,
     parse_completions,
     retry_after,
 )

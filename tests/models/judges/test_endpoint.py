@@ -17,7 +17,6 @@ from guerdon.contracts import Message, Response, as_prompt
 from guerdon.errors import GuerdonError
 from guerdon.models.judges.calls import MemoryCallLog, Question
 from guerdon.models.judges.driver import Conversation, Reading, ask
-from guerdon.models.judges.endpoint.budget import Budget
 from guerdon.models.judges.endpoint.pacing import Backoff
 from guerdon.models.judges.endpoint.respondent import EndpointRespondent
 from guerdon.models.judges.failures import JudgeStopped
@@ -304,7 +303,7 @@ def test_a_budget_of_calls_holds_under_concurrency_and_types_the_rest() -> None:
     assert asked.budget.is_used_up
 
 
-@pytest.mark.parametrize("limits", [{"max_cost": 0.01}, {"max_tokens": 20_000}])
+@pytest.mark.parametrize("limits", [{"max_cost": 0.01}, {"max_total_tokens": 20_000}])
 def test_a_budget_of_cost_or_tokens_is_never_exceeded(limits: dict) -> None:
     log = MemoryCallLog()
 
@@ -312,15 +311,15 @@ def test_a_budget_of_cost_or_tokens_is_never_exceeded(limits: dict) -> None:
         return completion("Verdict: 1", usage=(100, int(64 * share(body, "length"))))
 
     with JudgeServer(costly) as server:
-        asked = respondent(server.url, log, price_in=1.0, price_out=2.0, concurrency=32, budget=Budget(**limits))
+        asked = respondent(server.url, log, price_in=1.0, price_out=2.0, concurrency=32, **limits)
         results = dict(asked.converse(conversations(1_000)))
     cost = math.fsum(record.cost for record in log.records.values() if record.cost is not None)
     tokens = sum(record.usage.tokens_in + record.usage.tokens_out for record in log.records.values())  # type: ignore[operator]
     assert asked.budget.cost == pytest.approx(cost)
     assert asked.budget.tokens == tokens
-    one_call = {"max_cost": 0.0008, "max_tokens": 700}
+    one_call = {"max_cost": 0.0008, "max_total_tokens": 700}
     ((name, limit),) = limits.items()
-    assert limit - one_call[name] < {"max_cost": cost, "max_tokens": tokens}[name] <= limit
+    assert limit - one_call[name] < {"max_cost": cost, "max_total_tokens": tokens}[name] <= limit
     assert len(results) == 1_000
 
 

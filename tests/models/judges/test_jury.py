@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from judge_server import JudgeServer, completion
 from toys import Constant, Good
 
 from guerdon.config.judging import JudgeOptions
@@ -146,3 +147,26 @@ def test_a_jury_from_options(tmp_path: Path) -> None:
         build_judge(JudgeOptions(kind="jury", judges=[member, {"sampls": "x"}]))
     with pytest.raises(GuerdonError, match="from 1 to the number of judges, 1"):
         build_judge(JudgeOptions(kind="jury", judges=[member], quorum=2))
+
+
+# ---- Limits ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_judges_of_a_jury_share_its_limits() -> None:
+    def says(body: dict[str, Any], tried: int) -> dict[str, Any]:
+        return completion("Verdict: 1", usage=(100, 4))
+
+    with JudgeServer(says) as server:
+        member = {"url": server.url, "mode": "pair_samples", "samples": 1, "tries": 1}
+        members = [{**member, "model": name} for name in ("a", "b", "c")]
+        jury = build_judge(JudgeOptions(kind="jury", judges=members, max_calls=7))
+        verdicts = list(jury.compare([Pair(PROMPT, Response(f"longer {i}"), Response("short")) for i in range(4)]))
+        assert sum(server.tries.values()) == 7, "of the 24 that three judges would ask"
+    assert len(verdicts) == 4
+    assert jury.tally.failures["budget_stop"] > 0
+
+
+def test_a_limit_of_a_judge_within_a_jury_with_limits_is_refused() -> None:
+    member = {"url": "http://x", "model": "a", "max_calls": 3}
+    with pytest.raises(GuerdonError, match=r"judge\.judges\[0\]\.max_calls must be left out in a jury with limits"):
+        build_judge(JudgeOptions(kind="jury", judges=[member], quorum=1, max_total_tokens=100))

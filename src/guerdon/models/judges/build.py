@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guerdon.config.build import make
 from guerdon.config.judging import JudgeOptions
-from guerdon.errors import GuerdonError, field_error
+from guerdon.errors import field_error
+from guerdon.io.judge_file import jury_members
+from guerdon.io.price_table import priced
 from guerdon.models.judges.calls import CallLog, MemoryCallLog
 from guerdon.models.judges.comparing import VerdictJudge
 from guerdon.models.judges.driver import Respondent
 
+if TYPE_CHECKING:
+    from guerdon.models.judges.endpoint.budget import Budget
 
-def build_judge(options: JudgeOptions, log: CallLog | None = None) -> VerdictJudge:
-    """The judge that the options describe. Its calls go to the log, in memory by default; what it holds is not asked again."""
+
+def build_judge(options: JudgeOptions, log: CallLog | None = None, budget: Budget | None = None) -> VerdictJudge:
+    """The judge that the options describe. Its calls go to the log, in memory by default; what it holds is not asked again.
+
+    budget: limits that it shares with others, instead of those of its options.
+    """
     options.refuse_conflicts()
     options.require()
+    options = priced(options)
     log = MemoryCallLog() if log is None else log
     if options.kind in ("endpoint", "local"):
-        return _prompted(options, log)
+        return _prompted(options, log, budget)
     if options.kind == "jury":
-        return _jury(options, log)
+        return _jury(options, log, budget)
     if options.kind == "python":
         from guerdon.models.judges.python_judge import python_judge
 
@@ -33,12 +41,12 @@ def build_judge(options: JudgeOptions, log: CallLog | None = None) -> VerdictJud
     return RewardModelJudge(model, name=options.name or str(options.model))
 
 
-def build_respondent(options: JudgeOptions, log: CallLog) -> Respondent:
-    """The model that a judge of kind endpoint or local asks."""
+def build_respondent(options: JudgeOptions, log: CallLog, budget: Budget | None = None) -> Respondent:
+    """The model that a judge of kind endpoint or local asks. budget: limits that it shares with others."""
     if options.kind == "endpoint":
         from guerdon.models.judges.endpoint.respondent import EndpointRespondent
 
-        return EndpointRespondent(options, log)
+        return EndpointRespondent(priced(options), log, budget=budget)
     if options.kind != "local":
         raise field_error(
             "judge.kind", "endpoint or local, which answer questions", options.kind, "Use another judge.yaml."
@@ -48,18 +56,18 @@ def build_respondent(options: JudgeOptions, log: CallLog) -> Respondent:
     return local_respondent(_policy(str(options.model), options), log, max_length=options.max_length)
 
 
-def _prompted(options: JudgeOptions, log: CallLog) -> VerdictJudge:
+def _prompted(options: JudgeOptions, log: CallLog, budget: Budget | None) -> VerdictJudge:
     """A judge that asks a model: about pairs, or about each criterion of a rubric."""
     if options.rubric is None:
         from guerdon.models.judges.prompted import PromptedJudge
 
-        return PromptedJudge(build_respondent(options, log), options)
+        return PromptedJudge(build_respondent(options, log, budget), options)
     from guerdon.models.judges.rubric.judge import RubricJudge
     from guerdon.models.judges.rubric.model import RubricModel
     from guerdon.models.judges.rubric.rubrics import load_rubric
 
     rubric = load_rubric(options.rubric)
-    return RubricJudge(RubricModel(build_respondent(options, log), rubric, options))
+    return RubricJudge(RubricModel(build_respondent(options, log, budget), rubric, options))
 
 
 def _policy(base: str, options: JudgeOptions) -> Any:
@@ -92,17 +100,20 @@ def _reward_model(options: JudgeOptions) -> Any:
     return load(Path(str(options.model)), ModelOptions(device=options.device), with_uncertainty=False)
 
 
-def _jury(options: JudgeOptions, log: CallLog) -> VerdictJudge:
+def _jury(options: JudgeOptions, log: CallLog, budget: Budget | None) -> VerdictJudge:
+    """A jury with limits shares them among its members, whose own are refused then."""
+    from guerdon.models.judges.endpoint.budget import Budget
     from guerdon.models.judges.jury import Jury
 
-    members = [_member(i, values) for i, values in enumerate(options.judges)]
-    judges = [build_judge(member, log) for member in members]
+    members = jury_members(options)
+    own = Budget.of(options)
+    if budget is None and own.is_limited:
+        budget = own
+    for i, member in enumerate(members if budget is not None else ()):
+        for name in ("max_calls", "max_cost", "max_total_tokens"):
+            if getattr(member, name) is not None:
+                claim = "left out in a jury with limits of its own, which its judges share"
+                raise field_error(f"judge.judges[{i}].{name}", claim, getattr(member, name), "Keep one of them.")
+    judges = [build_judge(member, log, budget) for member in members]
     weights = options.weights or None
     return Jury(judges, quorum=options.quorum, weights=weights, name=options.name or "jury")
-
-
-def _member(index: int, values: Mapping[str, Any]) -> JudgeOptions:
-    try:
-        return make(JudgeOptions, values)
-    except GuerdonError as error:
-        raise GuerdonError(f"judge.judges[{index}]: {error}") from None

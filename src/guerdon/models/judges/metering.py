@@ -20,6 +20,7 @@ class CountedLog:
         self.log, self._lock = log, threading.Lock()
         self.calls = self.failed = self.reused = self.tries = self.tokens_in = self.tokens_out = self.num_unpriced = 0
         self.cost = 0.0
+        self.prices: set[str] = set()  # the prices that calls were counted by
 
     def answers(self, keys: Sequence[str]) -> Mapping[str, str]:
         """The raw answers that are kept, by key."""
@@ -41,6 +42,17 @@ class CountedLog:
                 self.tokens_out += row.usage.tokens_out or 0
                 self.cost += row.cost or 0.0
                 self.num_unpriced += row.cost is None
+                if row.cost is not None and row.prices is not None:
+                    self.prices.add(row.prices)
+
+    def spent(self, currency: str) -> dict[str, object]:
+        """What was spent so far, for a progress bar: tokens, and money where all prices are known."""
+        values: dict[str, object] = {}
+        if tokens := self.tokens_in + self.tokens_out:
+            values["tokens"] = f"{tokens:,}"
+        if self.calls and not self.num_unpriced:
+            values["cost"] = f"{self.cost:.2f} {currency}"
+        return values
 
     def facts(self, currency: str, *, is_priced: bool = True) -> dict[str, str]:
         """What was spent, for a report. is_priced: whether calls cost money, known or not."""
@@ -51,11 +63,13 @@ class CountedLog:
             facts["tokens"] = f"{self.tokens_in:,} read, {self.tokens_out:,} written"
         if is_priced and self.calls:
             facts["cost"] = self._cost(currency)
+        if is_priced and self.prices:
+            facts["prices"] = "; ".join(sorted(self.prices))
         return facts
 
     def _cost(self, currency: str) -> str:
         if self.num_unpriced == self.calls:
-            return "unknown: give price_in and price_out"
+            return "unknown: give price_in and price_out, or a price table"
         unknown = f", and {self.num_unpriced:,} calls of unknown price" if self.num_unpriced else ""
         return f"{self.cost:,.4f} {currency}{unknown}"
 

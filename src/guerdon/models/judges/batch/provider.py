@@ -17,8 +17,9 @@ import httpx2
 
 from guerdon.config.judging import JudgeOptions
 from guerdon.io.call_shards import Shard, error_row
+from guerdon.io.server_url import normalize_url
 from guerdon.io.writers import atomic_write
-from guerdon.models.completions_api import error_message, normalize_url
+from guerdon.models.completions_api import error_message
 from guerdon.models.http_connection import AnswerTooLarge, Connection
 from guerdon.models.judges.endpoint.pacing import Backoff
 from guerdon.models.judges.endpoint.troubles import trouble_of

@@ -38,7 +38,7 @@ def shard_respondent(
 
     Its answers are kept as those of the same model behind a server are, so neither asks what the other was answered.
     """
-    budget = budget or Budget(options.max_calls, options.max_cost)
+    budget = budget or Budget.of(options)
     model, prices = str(options.model), Prices.of(options)
     fingerprint = digest(["chat completions", model])
 

@@ -21,11 +21,12 @@ class Prices:
     written: float | None = None
     cached: float | None = None
     currency: str = "USD"
+    date: str | None = None
 
     @classmethod
     def of(cls, options: JudgeOptions) -> Prices:
         """The prices that a judge's options give."""
-        return cls(options.price_in, options.price_out, options.price_cached, options.currency)
+        return cls(options.price_in, options.price_out, options.price_cached, options.currency, options.price_date)
 
     @property
     def name(self) -> str | None:
@@ -33,7 +34,8 @@ class Prices:
         if self.read is None or self.written is None:
             return None
         cached = "" if self.cached is None else f", {self.cached:g} cached"
-        return f"{self.currency} {self.read:g} read, {self.written:g} written{cached}, per million tokens"
+        date = "" if self.date is None else f", of {self.date}"
+        return f"{self.currency} {self.read:g} read, {self.written:g} written{cached}, per million tokens{date}"
 
     def cost(self, tokens_in: int | None, tokens_out: int | None, tokens_cached: int | None = None) -> float | None:
         """The cost of tokens; None where a price or a number of tokens is unknown."""
@@ -79,6 +81,16 @@ class Budget:
         self.has_unknown_cost, self.is_used_up = False, False
         self._in_flight, self._reserved_tokens, self._reserved_cost = 0, 0, 0.0
         self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, options: JudgeOptions) -> Budget:
+        """The limits that a judge's options give."""
+        return cls(options.max_calls, options.max_cost, options.max_total_tokens)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is any limit."""
+        return any(limit is not None for limit in (self.max_calls, self.max_cost, self.max_tokens))
 
     def reserve(self, most: Amount) -> Room:
         """Reserve what a call may use at most, if there is room for it."""

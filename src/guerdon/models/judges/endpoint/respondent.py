@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from guerdon.config.judging import JudgeOptions
 from guerdon.contracts import Message, digest
 from guerdon.errors import field_error
-from guerdon.models.completions_api import normalize_url
+from guerdon.io.server_url import normalize_url
 from guerdon.models.judges.calls import Answer, CallLog, Question
 from guerdon.models.judges.driver import Conversation, Finished, Reading, advance, known_readings
 from guerdon.models.judges.endpoint.budget import Budget, Prices
@@ -68,7 +68,7 @@ class EndpointRespondent:
         options.require()
         urls = [options.url] if isinstance(options.url, str) else list(options.url or [])
         now = time.monotonic()
-        self.log, self.budget = log, budget or Budget(options.max_calls, options.max_cost)
+        self.log, self.budget = log, budget or Budget.of(options)
         self.servers = [Server(url, options, now) for url in dict.fromkeys(map(normalize_url, urls))]
         self._model = str(options.model)
         self.terms = Terms(
@@ -83,7 +83,12 @@ class EndpointRespondent:
         )
         if self.budget.max_cost is not None and self.terms.prices.name is None:
             claim = "left out where prices are unknown"
-            raise field_error("judge.max_cost", claim, self.budget.max_cost, "Give price_in and price_out.")
+            raise field_error(
+                "judge.max_cost",
+                claim,
+                self.budget.max_cost,
+                "Give price_in and price_out, or a price table that has this model.",
+            )
         self._width = max(MIN_OPEN, OPEN_PER_CALL * options.max_concurrency * len(self.servers))
         if self.terms.key:
             for server in self.servers:
