@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sqlite3
 from pathlib import Path
 
 import pytest
+from batch_provider import BatchProvider
 from comparison_files import write_rows
 from judge_server import JudgeServer, completion, error
 from shell import guerdon
@@ -18,7 +20,7 @@ USAGE = {"prompt_tokens": 300, "completion_tokens": 8, "total_tokens": 308}
 ROWS = [{"prompt": f"Q{i}?", "responses": [f"good {i}", f"bad {i}"], "id": f"row {i}"} for i in range(6)]
 
 
-def judge_file(folder: Path, url: str, **options) -> Path:
+def judge_file(folder: Path, url: str, /, **options) -> Path:
     path = folder / "judge.yaml"
     path.write_text(
         json.dumps({"model": "tiny", "url": url, "mode": "pair_samples", "samples": 1, "tries": 1, **options})
@@ -131,6 +133,76 @@ def test_progress_knows_how_many_pairs_there_are_and_what_was_spent(tmp_path, mo
     (bar,) = bars
     assert bar.total == bar.done == 9
     assert bar.shown[-1] == {"failed": 0, "tokens": f"{18 * 54:,}", "cost": "0.02 USD"}
+
+
+def test_batches_of_a_provider_give_the_labels_of_a_server_and_are_not_sent_again(tmp_path):
+    data = write_rows(tmp_path / "d.jsonl", *ROWS)
+    with JudgeServer(says) as server:
+        judge = judge_file(tmp_path, server.url)
+        assert guerdon("judge", data, "--judge", judge, "--out", tmp_path / "api.jsonl").code == 0
+    with BatchProvider(lambda body: (200, says(body, 0))) as provider:
+        judge = judge_file(tmp_path, provider.url, poll_seconds=0.01, folder=str(tmp_path / "shards"), executor="batch")
+        words = ("judge", data, "--judge", judge, "--out", tmp_path / "batch.jsonl")
+        ran = guerdon(*words)
+        assert ran.code == 0, ran.err
+        assert "batches under way 1, to be sent 0" in ran.err
+        again = guerdon(*words)
+        assert (again.code, provider.asked, len(provider.batches)) == (0, 12, 1), again.err
+    offline = guerdon(*words, "--offline")
+    assert offline.code == 0, offline.err
+    assert (tmp_path / "batch.jsonl").read_bytes() == (tmp_path / "api.jsonl").read_bytes()
+
+
+def test_a_budget_holds_for_batches(tmp_path):
+    data = write_rows(tmp_path / "d.jsonl", *ROWS)
+    with BatchProvider(lambda body: (200, says(body, 0))) as provider:
+        judge = judge_file(tmp_path, provider.url, poll_seconds=0.01, folder=str(tmp_path / "shards"))
+        words = ("judge", data, "--judge", judge, "--out", tmp_path / "x.jsonl", "--executor", "batch")
+        assert guerdon(*words, "--max-calls", 5).code == 3
+        assert provider.asked == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "claim"),
+    [
+        ({"executor": "batch"}, "judge.folder must be given with executor batch, got nothing. Add it."),
+        (
+            {"folder": "x"},
+            "judge.folder must be left out with executor api, got 'x'. Remove it, or set executor to batch.",
+        ),
+        (
+            {"executor": "batch", "folder": "x", "workers": 3},
+            "judge.workers must be left out with executor batch, got 3.",
+        ),
+        (
+            {"executor": "ray", "folder": "x", "poll_seconds": 3},
+            "judge.poll_seconds must be left out with executor ray",
+        ),
+        (
+            {"executor": "batch", "folder": "x", "url": ["http://x", "http://y"]},
+            "judge.url must be one address with executor batch",
+        ),
+    ],
+)
+def test_options_that_an_executor_lacks_or_would_ignore_are_refused(tmp_path, options, claim):
+    judge = judge_file(tmp_path, "http://x", **options)
+    ran = guerdon("judge", write_rows(tmp_path / "d.jsonl", *ROWS), "--judge", judge, "--out", tmp_path / "x.jsonl")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert f"{judge}: {claim}" in ran.err
+
+
+@pytest.mark.filterwarnings("default")  # Ray's own
+def test_workers_of_ray_label_or_are_missed_in_one_line(tmp_path):
+    data = write_rows(tmp_path / "d.jsonl", *ROWS)
+    with JudgeServer(says) as server:
+        judge = judge_file(tmp_path, server.url, executor="ray", folder=str(tmp_path / "shards"))
+        ran = guerdon("judge", data, "--judge", judge, "--out", tmp_path / "x.jsonl")
+    if importlib.util.find_spec("ray") is None:
+        assert ran.code == 2
+        assert ran.err.endswith("executor ray must have Ray installed. Run pip install 'guerdon[ray]'.\n")
+    else:
+        assert ran.code == 0, ran.err
+        assert len((tmp_path / "x.jsonl").read_text().splitlines()) == 6
 
 
 def test_verdicts_go_to_a_store_and_unlabeled_items_of_a_store_are_judged(tmp_path):

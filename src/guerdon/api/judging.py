@@ -122,9 +122,10 @@ def offline(judge: JudgeOptions) -> JudgeOptions:
         raise GuerdonError(
             f"--offline must come with a judge behind a server, got kind {judge.kind}, which needs none. Leave it out."
         )
-    limits = ("max_calls", "max_cost", "max_total_tokens")
-    members = [{name: value for name, value in member.items() if name not in limits} for member in judge.judges]
-    return judge.model_copy(update={"max_calls": 0, "judges": members})
+    of_servers = ("max_calls", "max_cost", "max_total_tokens", "executor", "folder", "workers", "poll_seconds")
+    members = [{name: value for name, value in member.items() if name not in of_servers} for member in judge.judges]
+    here = {name: getattr(JudgeOptions(), name) for name in ("executor", "folder", "workers", "poll_seconds")}
+    return judge.model_copy(update={"max_calls": 0, "judges": members, **here})
 
 
 def judge_template(mode: str) -> str:

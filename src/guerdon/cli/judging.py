@@ -75,6 +75,9 @@ def judge(
     max_total_tokens: Annotated[
         int | None, typer.Option("--max-total-tokens", help="Same as judge.max_total_tokens=.", show_default=False)
     ] = None,
+    executor: Annotated[
+        str | None, typer.Option("--executor", help="api, batch or ray; same as judge.executor=.", show_default=False)
+    ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Read the answers that are kept, and ask nothing.")
     ] = False,
@@ -95,7 +98,7 @@ def judge(
 
     stopping.set_resumable(True)
     files, overrides = split_words(data)
-    limits = given_options(max_cost=max_cost, max_calls=max_calls, max_total_tokens=max_total_tokens)
+    limits = given_options(max_cost=max_cost, max_calls=max_calls, max_total_tokens=max_total_tokens, executor=executor)
     settings = settings_from(config, None, overrides, reads=("imports", "judge"), imports=rows.given(), judge=limits)
     options = read_judge_options(judge_file, settings, overrides)
     if offline:

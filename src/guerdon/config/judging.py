@@ -11,6 +11,7 @@ from guerdon.errors import field_error
 
 JudgeKind = Literal["endpoint", "local", "python", "reward_model", "implicit", "jury"]
 JudgeMode = Literal["auto", "pair", "pair_samples", "pair_reasons", "score", "ranking"]
+JudgeExecutor = Literal["api", "batch", "ray"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 NEEDED: dict[JudgeKind, tuple[str, ...]] = {
@@ -34,9 +35,17 @@ OF_ONE_KIND: dict[str, tuple[JudgeKind, ...]] = {
     "max_length": ("local",),
     "rubric": ("endpoint", "local"),
     "prices": ("endpoint",),
+    "executor": ("endpoint",),
     "max_calls": ("endpoint", "jury"),
     "max_cost": ("endpoint", "jury"),
     "max_total_tokens": ("endpoint", "jury"),
+}
+
+
+OF_ONE_EXECUTOR: dict[str, tuple[JudgeExecutor, ...]] = {
+    "folder": ("batch", "ray"),
+    "workers": ("ray",),
+    "poll_seconds": ("batch",),
 }
 
 
@@ -131,6 +140,18 @@ class JudgeOptions(Options):
         0.02, description="Share of items without a verdict above which the run counts as failed (exit code 3)."
     )
 
+    executor: JudgeExecutor = Field(
+        "api",
+        description="Who asks the server: this process (api), the provider's batches, which cost less and take hours (batch), or "
+        "workers of Ray on one machine or many (ray).",
+    )
+    folder: str | None = Field(
+        None,
+        description="Folder for the requests and answers of executor batch or ray, which all workers share. A stopped run goes on "
+        "from it; it holds nothing that is needed afterwards.",
+    )
+    workers: int = Field(2, ge=1, description="Workers of executor ray; each asks all servers.")
+    poll_seconds: float = Field(30.0, gt=0, description="Seconds between looks at the batches of executor batch.")
     timeout: float = Field(120.0, gt=0, description="Seconds for one answer.")
     tries: int = Field(6, ge=1, description="Tries of a call that got no answer, 429 or 5xx.")
     concurrency: int = Field(8, ge=1, description="Calls in flight at the start, per server; it adapts.")
@@ -174,11 +195,18 @@ class JudgeOptions(Options):
     def refuse_conflicts(self) -> None:
         """Refuse a judge that has what its kind would ignore, or options that contradict each other."""
         for name, kinds in OF_ONE_KIND.items():
-            if self.kind not in kinds and getattr(self, name) != type(self).model_fields[name].get_default(
-                call_default_factory=True
-            ):
+            if self.kind not in kinds and self._differs(name):
                 claim = f"left out for a judge of kind {self.kind}"
                 raise field_error(f"judge.{name}", claim, getattr(self, name), f"Remove it, or set kind to {kinds[0]}.")
+        for name, executors in OF_ONE_EXECUTOR.items():
+            if self.executor not in executors and self._differs(name):
+                claim, advice = (
+                    f"left out with executor {self.executor}",
+                    f"Remove it, or set executor to {executors[0]}.",
+                )
+                raise field_error(f"judge.{name}", claim, getattr(self, name), advice)
+        if self.executor == "batch" and isinstance(self.url, list) and len(self.url) != 1:
+            raise field_error("judge.url", "one address with executor batch", self.url, "Give the provider's.")
         if self.rubric is not None and self.mode not in ("auto", "pair_samples"):
             claim = "auto or pair_samples with a rubric, whose criteria have their own questions"
             raise field_error("judge.mode", claim, self.mode, "Remove it.")
@@ -191,8 +219,14 @@ class JudgeOptions(Options):
             claim = "left out where prices are unknown"
             raise field_error("judge.max_cost", claim, self.max_cost, "Give price_in and price_out, or use max_calls.")
 
+    def _differs(self, name: str) -> bool:
+        """Whether an option is not the default."""
+        return bool(getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True))
+
     def require(self) -> None:
         """Raise GuerdonError where an option is missing that a judge of this kind cannot do without."""
+        if self.executor != "api" and not self.folder:
+            raise field_error("judge.folder", f"given with executor {self.executor}", self.folder, "Add it.")
         for name in NEEDED[self.kind]:
             if not getattr(self, name):
                 raise field_error(

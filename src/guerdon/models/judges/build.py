@@ -16,6 +16,7 @@ from guerdon.models.judges.driver import Respondent
 
 if TYPE_CHECKING:
     from guerdon.models.judges.endpoint.budget import Budget
+    from guerdon.models.judges.endpoint.respondent import EndpointRespondent
 
 
 def build_judge(options: JudgeOptions, log: CallLog | None = None, budget: Budget | None = None) -> VerdictJudge:
@@ -46,7 +47,9 @@ def build_respondent(options: JudgeOptions, log: CallLog, budget: Budget | None 
     if options.kind == "endpoint":
         from guerdon.models.judges.endpoint.respondent import EndpointRespondent
 
-        return EndpointRespondent(priced(options), log, budget=budget)
+        options = priced(options)
+        live = EndpointRespondent(options, log, budget=budget)
+        return live if options.executor == "api" else _through_files(options, log, live)
     if options.kind != "local":
         raise field_error(
             "judge.kind", "endpoint or local, which answer questions", options.kind, "Use another judge.yaml."
@@ -54,6 +57,21 @@ def build_respondent(options: JudgeOptions, log: CallLog, budget: Budget | None 
     from guerdon.models.judges.local import local_respondent
 
     return local_respondent(_policy(str(options.model), options), log, max_length=options.max_length)
+
+
+def _through_files(options: JudgeOptions, log: CallLog, live: EndpointRespondent) -> Respondent:
+    """Asks by files of requests, in the budget of `live`, which shows whether the model gives log-probabilities."""
+    from guerdon.models.judges.batch.provider import ProviderBatches
+    from guerdon.models.judges.batch.respondent import RunShards, shard_respondent
+    from guerdon.models.judges.batch.workers import run_with_ray
+
+    run: RunShards
+    if options.executor == "batch":
+        run = ProviderBatches(options, poll_seconds=options.poll_seconds).run
+    else:
+        run = run_with_ray(options, options.workers)
+    folder = Path(str(options.folder))
+    return shard_respondent(options, log, folder, run, log_probs=live.gives_log_probs, budget=live.budget)
 
 
 def _prompted(options: JudgeOptions, log: CallLog, budget: Budget | None) -> VerdictJudge:

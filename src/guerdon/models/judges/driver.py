@@ -194,7 +194,8 @@ class WaveRespondent:
     """Drives conversations wave after wave: up to `width` of them put their questions together, and all are answered.
 
     For whatever answers many questions at once: a model on this machine, a function, a provider's batch files, a cluster.
-    parse: reads a kept answer. cost_of: what a call cost, by its usage.
+    log_probs: whether answers come with log-probabilities, or how to learn it. parse: reads a kept answer.
+    cost_of: what a call cost, by its usage.
     """
 
     def __init__(
@@ -204,7 +205,7 @@ class WaveRespondent:
         answer_all: AnswerAll,
         log: CallLog,
         *,
-        log_probs: bool,
+        log_probs: bool | Callable[[], bool],
         width: int = 256,
         parse: Callable[[str], Answer] = Answer.from_json,
         cost_of: Callable[[Usage], float | None] = lambda usage: None,
@@ -215,7 +216,7 @@ class WaveRespondent:
 
     def gives_log_probs(self) -> bool:
         """Whether answers come with log-probabilities."""
-        return self._log_probs
+        return self._log_probs if isinstance(self._log_probs, bool) else self._log_probs()
 
     def converse(self, conversations: Iterable[Conversation[T]]) -> Iterator[tuple[int, T]]:
         """Drive the conversations; results come wave by wave."""

@@ -25,6 +25,7 @@ from guerdon.models.judges.endpoint.pacing import Backoff
 from guerdon.models.judges.endpoint.troubles import trouble_of
 from guerdon.models.judges.failures import JudgeStopped
 from guerdon.models.server_key import ServerKey
+from guerdon.progress import note
 
 log = logging.getLogger("guerdon")
 
@@ -56,6 +57,7 @@ class ProviderBatches:
             while waiting and len(running) < self.window:
                 shard = waiting.pop(0)
                 running[self._batch_of(shard)] = shard
+                note(f"{self.url}: batches under way {len(running)}, to be sent {len(waiting)}")
             for batch_id in list(running):
                 batch = self._get(f"batches/{batch_id}")
                 if batch.get("status") in ENDED:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from guerdon.config.judging import JudgeOptions
 from guerdon.contracts import digest
 from guerdon.io.call_shards import SHARD_SIZE, Shard, shards_in, write_shards
+from guerdon.io.run_folder import RunFolder
 from guerdon.models.judges.calls import Answer, CallLog, Question
 from guerdon.models.judges.driver import WaveRespondent
 from guerdon.models.judges.endpoint.budget import Amount, Budget, Prices, Room
@@ -30,7 +31,7 @@ def shard_respondent(
     folder: Path,
     run: RunShards,
     *,
-    log_probs: bool,
+    log_probs: bool | Callable[[], bool],
     budget: Budget | None = None,
     shard_size: int = SHARD_SIZE,
 ) -> WaveRespondent:
@@ -45,7 +46,8 @@ def shard_respondent(
     def answer_all(questions: Sequence[Question]) -> list[Answer | Failure]:
         calls = [Call.of(question.key(fingerprint), question, model, prices) for question in questions]
         sent = {call.key: call for call in calls if budget.reserve(call.most) is Room.YES}
-        answers = answer_calls(sent.values(), folder, run, shard_size)
+        with RunFolder(folder).lock():
+            answers = answer_calls(sent.values(), folder, run, shard_size) if sent else {}
         for key, call in sent.items():
             budget.settle(call.most, _use_of(answers[key], call, prices))
         return [answers.get(call.key) or Failure("budget_stop") for call in calls]
