@@ -1,6 +1,18 @@
 """`python -m guerdon` is the command `guerdon`: launchers such as torchrun start modules."""
 
-from guerdon.cli import main
+import sys
+
+
+def main() -> None:
+    """Run the command line. Ctrl-C is one line also while the commands are loaded, which takes part of a second."""
+    try:
+        from guerdon.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        print("stopped; the same command starts over", file=sys.stderr)
+        sys.exit(130)
+
 
 if __name__ == "__main__":
     main()

@@ -12,7 +12,7 @@ import pytest
 from shell import guerdon
 from toys import liked
 
-from guerdon.api import data, saved_models
+from guerdon.api import data, saved_models, store
 from guerdon.cli.app import app
 from guerdon.cli.destinations import destinations_of
 from guerdon.config import Config, ModelOptions
@@ -30,6 +30,9 @@ def originals(tiny_dir, tmp_path_factory) -> Path:
     for name in ("train.jsonl", "rejected.jsonl", "report.json", "x.rejected.jsonl"):
         shutil.copy(folder / "d.jsonl", folder / name)
     (folder / "config.yaml").write_text("train: {lr: 1e-4}  # mine\n")
+    (folder / "items.yaml").write_text("imports: {items: rejected.jsonl}\n")
+    store.create_store(folder / "team.db")
+    store.add_to_store(folder / "team.db", liked(3))
     return folder
 
 
@@ -51,6 +54,12 @@ ON_INPUTS = {
     "inspect over its source": ("inspect", "d.jsonl", "--html", "d.jsonl"),
     "convert over its source": ("convert", "d.jsonl", "d.jsonl"),
     "convert whose rejects are its source": ("convert", "x.rejected.jsonl", "x.jsonl"),
+    "inspect over its store": ("inspect", "store:team.db", "--html", "team.db"),
+    "inspect over its store with labels": ("inspect", "store:team.db?labels=mine", "--html", "team.db"),
+    "import into its pattern": ("import", "*.jsonl", "--out", "train.jsonl"),
+    "convert into its pattern": ("convert", "d.jsonl", "../here/t*.jsonl", "train.jsonl"),
+    "import over its items": ("import", "d.jsonl", "imports.items=rejected.jsonl", "--out", "rejected.jsonl"),
+    "import over the items of a config": ("import", "d.jsonl", "--config", "items.yaml", "--out", "rejected.jsonl"),
     "split into its source": ("split", "train.jsonl", "--out", "."),
     "score over its source": ("score", "a", "--data", "d.jsonl", "--out", "d.jsonl"),
     "ensemble over a member": ("ensemble", "a", "b", "--out", "a"),

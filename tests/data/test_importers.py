@@ -588,6 +588,23 @@ def test_the_format_most_of_the_first_rows_have_is_taken():
             {"columns": {"promt": "x"}},
             "--column promt=x: promt is not one of our columns. Did you mean prompt?",
         ),
+        (
+            {"Question": "a", "Left": "b", "Right": "c", "Who won": "left"},
+            {"columns": {"Question": "prompt"}},
+            "--column Question=prompt: Question is not one of our columns. Our name comes first: --column prompt=Question.",
+        ),
+        (
+            {"Left": "b", "Right": "c", "Who won": "left"},
+            {"columns": {"Who won": "label"}},
+            "--column Who won=label: Who won is not one of our columns. Our name comes first: --column 'label=Who won'.",
+        ),
+        (
+            {"Question": "a", "Left": "b", "Right": "c", "Who won": "left"},
+            {},
+            "a:1: columns must fit a known format, got Question, Left, Right, Who won. Say which is which, such as "
+            "--column prompt=question with --column chosen=good --column rejected=bad, or with --column first=left "
+            "--column second=right --column label=winner.",
+        ),
         (FORMS[0], {"columns": {"prompt": "chose"}}, "--column prompt=chose: no row has chose. Did you mean chosen?"),
     ],
 )

@@ -399,7 +399,7 @@ def test_a_response_without_a_visible_character_is_empty(text):
         (
             {"q": "a", "good": "b", "bad": "c"},
             {},
-            "got q, good, bad. Say which is which, such as --column prompt=question",
+            "got q, good, bad. Say which is which, such as --column prompt=question with --column chosen=",
         ),
         (
             {"q": "a", "good": "b", "bad": "c"},

@@ -11,6 +11,7 @@ from errors import gives_advice
 
 import guerdon
 from guerdon.config import ImportOptions
+from guerdon.data.files import import_files
 from guerdon.io.readers import read_rows
 
 ROWS = [{"prompt": f"Name metal {i}.", "chosen": "Iron.", "rejected": "Wood.", "pixels": b"\0"} for i in range(3)]
@@ -45,6 +46,9 @@ def test_of_several_splits_the_one_asked_for_is_read(tmp_path):
     (tmp_path / "all" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     assert len(list(read_rows(tmp_path / "all"))) == 3
     assert len(list(read_rows(tmp_path / "all", ImportOptions(hub_split="test")))) == 1
+    notes: list[str] = []
+    list(import_files([tmp_path / "all"], ImportOptions(), notes.append))
+    assert notes[0] == "split: train of train, test; imports.hub_split=NAME chooses another"
     line = one_line(lambda: list(read_rows(tmp_path / "all", ImportOptions(hub_split="tset"))))
     assert line.endswith("imports.hub_split must be one of its splits, got 'tset'. Did you mean test?")
 

@@ -19,6 +19,7 @@ from guerdon.config import Config, build
 from guerdon.contracts import Comparison, Message, Preference, Response
 from guerdon.errors import GuerdonError, short_path
 from guerdon.io import parquet_rows, readers, schema, writers
+from guerdon.io.schema import Rejected
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
@@ -30,6 +31,25 @@ def test_a_file_returns_its_comparisons_exactly(name, tmp_path):
         assert list(readers.read_comparisons(tmp_path / name)) == expected
 
     gives_back()
+
+
+@pytest.mark.parametrize("usable", [0, 3])
+def test_rejected_rows_replace_older_ones_with_the_output_or_say_why_there_is_none(usable, tmp_path):
+    """The output fails at its end: with rows for it nothing changes; with none, the reasons are all that there is."""
+    rejected, out = tmp_path / "x.rejected.jsonl", tmp_path / "x.jsonl"
+    for path in (rejected, out):
+        path.write_text("old\n")
+    rows = [*list(some_comparisons())[:usable], Rejected("a:9", "is wrong. Correct it.", {})]
+
+    def full(rows):
+        yield from rows
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(GuerdonError, match=r"x\.jsonl: No space left on device"), writers.renamed_together() as renames:
+        writers.write_comparisons(out, full(writers.set_aside(rows, rejected, renames)), renames)
+    assert out.read_text() == "old\n"
+    assert ("is wrong" in rejected.read_text()) == (usable == 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.jsonl", "x.rejected.jsonl"]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import gzip
 import os
+import shutil
 import sqlite3
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from comparison_files import one_line, some_comparisons, write_rows
 from shell import guerdon
@@ -15,7 +20,9 @@ from shell import guerdon
 from guerdon.api.data import stream_comparisons
 from guerdon.api.store import add_to_store, create_store, export_store, import_prefs, merge_stores, store_status
 from guerdon.config import ImportOptions
+from guerdon.contracts import Comparison
 from guerdon.store import database
+from guerdon.store.prefs_file import HEADER_KEY
 
 
 @pytest.fixture
@@ -94,14 +101,65 @@ def test_a_full_disk_is_one_line_and_leaves_a_whole_store(store: Path):
     assert store_status(store)["items"] == 6
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_store_is_read_and_not_written(store: Path):
-    store.chmod(0o444)
-    store.parent.chmod(0o555)
+@pytest.fixture
+def read_only_folder() -> Iterator[Path]:
+    """A folder in which this process cannot write; for root, until the end of the test it is nobody."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # whose parents everybody can enter
+    create_store(folder / "a.db")
+    add_to_store(folder / "a.db", some_comparisons(3))  # as root, who can read the modules that this loads
+    (folder / "a.db").chmod(0o444)
+    folder.chmod(0o555)
+    user = os.geteuid()
     try:
-        assert "read-only" in one_line(lambda: add_to_store(store, some_comparisons(9)))
+        if user == 0:
+            os.seteuid(65534)
+        yield folder
     finally:
-        store.parent.chmod(0o755)
+        os.seteuid(user)
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs users")
+def test_a_read_only_folder_of_a_store_says_what_to_do_for_readers_too(read_only_folder: Path):
+    store = read_only_folder / "a.db"
+    claim = (
+        f"{store}: cannot be read: SQLite needs files next to the store even to read it, and the folder is read-only."
+    )
+    advice = "Copy the store to a folder that you can write to."
+    for call in (
+        lambda: store_status(store),
+        lambda: list(stream_comparisons([f"store:{store}"], ImportOptions())),
+        lambda: add_to_store(store, some_comparisons(9)),
+    ):
+        assert one_line(call) == f"{claim} {advice}"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs users")
+def test_a_read_only_file_is_read_and_not_written(read_only_folder: Path):
+    user = os.geteuid()
+    if user == 65534:
+        os.seteuid(0)
+    read_only_folder.chmod(0o777)
+    os.seteuid(user)
+    store = read_only_folder / "a.db"
+    assert store_status(store)["items"] == 6
+    assert "cannot be written: the file or its folder is read-only" in one_line(
+        lambda: add_to_store(store, some_comparisons(9))
+    )
+
+
+def test_labels_of_a_method_that_the_store_has_not_are_refused_and_not_replaced_by_votes(store: Path):
+    def read(method: str) -> list[Comparison]:
+        return list(stream_comparisons([f"store:{store}?labels={method}"], ImportOptions()))
+
+    line = one_line(lambda: read("majority"))
+    claim = "?labels= must be a method with labels in the store, got 'majority'."
+    assert line == f"{store}: {claim} Leave ?labels= out: the store has no labels."
+    pairs = [row for row in some_comparisons(3) if len(row.responses) == 2]
+    add_to_store(store, pairs, labels="majority")
+    assert one_line(lambda: read("majorty")).endswith("got 'majorty'. Did you mean majority?")
+    assert len(read("majority")) == 6
 
 
 def test_a_damaged_file_of_a_store_is_one_line(store: Path, tmp_path):
@@ -121,6 +179,75 @@ def test_a_damaged_file_of_a_store_is_one_line(store: Path, tmp_path):
         file.write_bytes(content)
         assert claim in one_line(lambda: import_prefs(again, [file]))
         assert store_status(again)["items"] == 0, "nothing of a file that is not whole is taken"
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".parquet"])
+def test_every_command_refuses_a_file_that_is_not_what_its_header_says(store: Path, tmp_path, ending):
+    file, bad = tmp_path / f"prefs{ending}", tmp_path / f"bad{ending}"
+    export_store(store, file)
+    whole = list(stream_comparisons([file], ImportOptions()))
+    assert len(whole) == 6
+    _without_last_item(file, bad)
+    for words in (
+        ("import", bad, "--out", tmp_path / "x.jsonl"),
+        ("convert", bad, tmp_path / "x.jsonl"),
+        ("check", bad),
+        ("check", bad, "--fix", tmp_path / "x.jsonl"),
+        ("inspect", bad, "--html", tmp_path / "x.jsonl"),
+        ("aggregate", bad, "--out", tmp_path / "x.jsonl"),
+        ("select", bad, "--num", "1", "--out", tmp_path / "x.jsonl"),
+        ("split", bad, "--out", tmp_path / "parts"),
+    ):
+        ran = guerdon(*words)
+        assert ran.code == 2, words
+        assert ran.err.splitlines()[-1].startswith(
+            f"error: {bad}: must hold the 6 items of its header, got 5: the file was cut, edited or damaged. Copy it again"
+        )
+        assert not list(tmp_path.glob("x.*")), words
+
+
+def _without_last_item(file: Path, bad: Path) -> None:
+    """A copy that lacks its last item and is otherwise a proper file of its kind."""
+    if file.suffix == ".parquet":
+        table = pq.read_table(file)
+        pq.write_table(table.slice(0, len(table) - 1), bad)
+        return
+    opened = gzip.open if file.suffix == ".gz" else open
+    with opened(file, "rb") as source, opened(bad, "wb") as target:
+        target.writelines(source.readlines()[:-1])
+
+
+def test_files_with_headers_may_be_joined_and_each_is_checked(store: Path, tmp_path):
+    file = tmp_path / "prefs.v1.jsonl"
+    export_store(store, file)
+    lines = file.read_bytes().splitlines(keepends=True)
+    joined = tmp_path / "joined.jsonl"
+    joined.write_bytes(b"".join(lines * 2))
+    assert len(list(stream_comparisons([joined], ImportOptions()))) == 12
+    joined.write_bytes(b"".join([*lines[:-1], *lines]))
+    assert "must hold the 6 items of its header, got 5" in one_line(
+        lambda: list(stream_comparisons([joined], ImportOptions()))
+    )
+    joined.write_bytes(b"".join(lines[1:-1]))
+    assert len(list(stream_comparisons([joined], ImportOptions()))) == 5, "without a header there is nothing to check"
+
+
+def test_a_hostile_header_or_item_is_one_line(store: Path, tmp_path):
+    file = tmp_path / "prefs.v1.jsonl"
+    export_store(store, file)
+    file.write_bytes(file.read_bytes().replace(b'"strength": 0.5', b'"strength": NaN', 1))
+    assert "got other content" in one_line(lambda: list(stream_comparisons([file], ImportOptions())))
+    parquet = tmp_path / "prefs.parquet"
+    for header, claim in (
+        (b"[1]", "header must be an object with a version, got [1]"),
+        (b"{}", "version must be an integer >= 1, got nothing"),
+        (b"{", "is not valid JSON"),
+        (b'{"version": 1, "items": -1}', "items must be a count, got -1"),
+    ):
+        export_store(store, parquet)
+        table = pq.read_table(parquet)
+        pq.write_table(table.replace_schema_metadata({HEADER_KEY: header}), parquet)
+        assert claim in one_line(lambda: list(stream_comparisons([parquet], ImportOptions())))
 
 
 def test_other_mistakes_are_one_line(store: Path, tmp_path):

@@ -64,10 +64,12 @@ def convert_rows(
     is_native = job.options.format == "native"
     converted = kept(rows, job) if is_native else exported_lines(rows, job)
     counted = count_rejects(converted, rejects)
-    usable = _strict(counted) if rejected_file is None else writers.set_aside(counted, rejected_file)
     advice = "" if rejected_file is None else f" Read the reasons in {rejected_file}."
-    usable = _refuse_ties_only(require_usable(usable, rejects, advice), job)
-    written = writers.write_comparisons(out, usable) if is_native else line_files.write_lines(out, usable)
+    with writers.renamed_together() as renames:
+        usable = _strict(counted) if rejected_file is None else writers.set_aside(counted, rejected_file, renames)
+        usable = _refuse_ties_only(require_usable(usable, rejects, advice), job)
+        write = writers.write_comparisons if is_native else line_files.write_lines
+        written = write(out, usable, renames)
     exporter, losses = EXPORTERS[job.options.format], job.losses
     entry = exporter.entry(Path(out)) if exporter.entry else None
     return Conversion(written, losses.comparisons, dict(losses.counts), losses.describe(), exporter.usage, entry)

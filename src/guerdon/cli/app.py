@@ -107,6 +107,8 @@ def main() -> None:
         if advice is None:
             raise
         _exit_with_error(f"{short_path(error.filename or 'output')}: {error.strerror}. {advice}")
+    except KeyboardInterrupt:  # before typer runs the command, which it ends with a code
+        sys.exit(report_stop())
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
             sys.exit(report_stop())

@@ -57,9 +57,11 @@ def import_(
     files, overrides = split_words(sources)
     settings = settings_from(config, None, overrides, reads=["imports"], imports=rows.given())
     rejected_file, rejects = writers.rejected_path(out), Rejects()
-    usable = writers.set_aside(count_rejects(import_files(files, settings.imports, note), rejects), rejected_file)
     advice = f" Read the reasons in {rejected_file}."
-    kept = writers.write_comparisons(out, require_usable(usable, rejects, advice))
+    with writers.renamed_together() as renames:
+        read = count_rejects(import_files(files, settings.imports, note), rejects)
+        usable = require_usable(writers.set_aside(read, rejected_file, renames), rejects, advice)
+        kept = writers.write_comparisons(out, usable, renames)
     facts = {"comparisons": kept, "rejected": rejects.count, "out": str(out), "rejected_file": str(rejected_file)}
     print_facts(facts, json)
 

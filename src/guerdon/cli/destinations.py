@@ -7,6 +7,7 @@ is an input.
 from __future__ import annotations
 
 import functools
+import glob
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -60,7 +61,7 @@ RUN_FOLDER: Final = Destination(
 )  # fmt: skip
 
 OPTIONS_THAT_NAME_PATHS: Final = (
-    ("model", "base"), ("policy", "base"), ("tax", "lm_eval"), ("tax", "lm_eval_include"),
+    ("model", "base"), ("policy", "base"), ("tax", "lm_eval"), ("tax", "lm_eval_include"), ("imports", "items"),
 )  # fmt: skip
 
 Refusal = Callable[[Mapping[str, list[Path]]], None]
@@ -161,13 +162,24 @@ def refuse_options_that_are_outputs(config: Config) -> None:
 
 
 def _existing_paths(value: Any) -> Iterator[Path]:
-    """The files and folders that an option's value names: PATH, NAME=PATH, or FILE.py:FUNCTION."""
+    """The files and folders that an option's value names: PATH, NAME=PATH, FILE.py:FUNCTION, store:PATH, or a pattern."""
     for word in value if isinstance(value, list) else [value]:
         if not isinstance(word, str | Path):
             continue
-        file, _, function = str(word).rpartition(":")
-        words = (str(word), str(word).partition("=")[2], file if function and file.endswith(".py") else "")
-        yield from (Path(text) for text in words if text and os.path.lexists(text))
+        text = str(word)
+        file, _, function = text.rpartition(":")
+        store = text.removeprefix("store:").partition("?")[0] if text.startswith("store:") else ""
+        words = (text, text.partition("=")[2], file if function and file.endswith(".py") else "", store)
+        yield from (Path(path) for path in words if path and os.path.lexists(path))
+        if glob.has_magic(text) and not os.path.lexists(text):
+            yield from (path for path in map(Path, glob.glob(text, recursive=True)) if not _is_beside_output(path))
+
+
+def _is_beside_output(path: Path) -> bool:
+    """Whether a pattern leaves the file out, as one that stands beside comparisons."""
+    from guerdon.io.sources import BESIDE_OUTPUTS
+
+    return path.name.endswith(BESIDE_OUTPUTS)
 
 
 def _paths_in_place(destinations: Mapping[str, Destination], values: Mapping[str, Any]) -> list[Path]:

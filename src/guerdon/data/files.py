@@ -16,9 +16,11 @@ from guerdon.data.importers.potato import RowsOfStates
 from guerdon.data.items import RowsWithItems
 from guerdon.errors import counted
 from guerdon.io.readers import RowFile, read_rows
+from guerdon.io.saved_dataset import saved_splits
 from guerdon.io.schema import comparison_to_row, conversation_from_row
 from guerdon.io.sources import matching_files
 from guerdon.store.location import is_store
+from guerdon.store.prefs_file import WholeRows
 
 __all__ = ["Rejects", "count_rejects", "import_files", "require_usable", "scorable_rows"]
 
@@ -72,8 +74,10 @@ def import_files(
 
             yield from read_store(source, options.judgments == "each", report)
             continue
+        if len(splits := saved_splits(source)) > 1:
+            report(f"split: {options.hub_split} of {', '.join(splits)}; imports.hub_split=NAME chooses another")
         rows: Iterable[tuple[str, Any]] = RowsOfStates(
-            RowFile(source, options, COLUMNS_READ.union(options.columns.values()))
+            WholeRows(source, RowFile(source, options, COLUMNS_READ.union(options.columns.values())))
         )
         rows = rows if options.items is None else RowsWithItems(rows, options.items)
         yield from import_rows(rows, options, report, for_evaluation=for_evaluation)

@@ -14,17 +14,17 @@ from typing import IO, Any
 from guerdon.contracts import GuerdonError
 from guerdon.errors import field_error
 from guerdon.io.parquet_rows import BATCH
-from guerdon.io.writers import atomic_write, explain_os_errors
+from guerdon.io.writers import Renames, atomic_write, explain_os_errors
 
 __all__ = ["ENDINGS", "line_writer", "write_lines"]
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 
 
-def write_lines(path: str | Path, lines: Iterable[bytes]) -> int:
+def write_lines(path: str | Path, lines: Iterable[bytes], renames: Renames | None = None) -> int:
     """Write lines of JSON, each with its newline, in the format of the path's ending; returns how many."""
     count = 0
-    with line_writer(path) as write:
+    with line_writer(path, renames) as write:
         for line in lines:
             write(line)
             count += 1
@@ -32,13 +32,13 @@ def write_lines(path: str | Path, lines: Iterable[bytes]) -> int:
 
 
 @contextmanager
-def line_writer(path: str | Path) -> Iterator[Callable[[bytes], object]]:
+def line_writer(path: str | Path, renames: Renames | None = None) -> Iterator[Callable[[bytes], object]]:
     """A function that writes a line of JSON, an object; the file appears as that of atomic_write does."""
     name = str(path)
     if not name.endswith(ENDINGS):
         claim = f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
         raise field_error(f"{path}: the ending", claim, Path(path).suffix, "Change the ending.")
-    with atomic_write(path, "wb") as file:
+    with atomic_write(path, "wb", renames) as file:
         if name.endswith(".gz"):
             # no name and no time in the header, so that the same rows give the same bytes
             with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as compressed:

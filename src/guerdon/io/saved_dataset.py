@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from guerdon.errors import GuerdonError, did_you_mean, field_error
 from guerdon.io.json_files import read_object
 from guerdon.io.parquet_rows import arrow_rows
 
-__all__ = ["is_saved_dataset", "saved_rows"]
+__all__ = ["is_saved_dataset", "saved_rows", "saved_splits"]
 
 STATE = "state.json"  # of a data set: names its Arrow files, in order
 SPLITS = "dataset_dict.json"  # of several: names their folders
@@ -22,6 +23,12 @@ Rows = Iterator[tuple[str, Any]]
 def is_saved_dataset(folder: Path) -> bool:
     """Whether `save_to_disk` wrote this folder."""
     return any((folder / name).is_file() for name in (STATE, SPLITS))
+
+
+def saved_splits(source: str | Path) -> list[str]:
+    """The splits of a folder of several that `save_to_disk` wrote; [] for anything else."""
+    file = Path(source) / SPLITS
+    return _names(file, "splits") if os.path.isfile(file) else []
 
 
 def saved_rows(folder: Path, split: str, wanted: Collection[str] | None = None) -> Rows:

@@ -26,10 +26,10 @@ from guerdon.io.temporary import remove, temporary_path
 Kept = TypeVar("Kept")
 
 
-def write_comparisons(path: str | Path, comparisons: Iterable[Comparison]) -> int:
+def write_comparisons(path: str | Path, comparisons: Iterable[Comparison], renames: Renames | None = None) -> int:
     """Write comparisons one by one in the format of the path's ending; returns how many."""
     count = 0
-    with comparison_writer(path) as write:
+    with comparison_writer(path, renames) as write:
         for comparison in comparisons:
             write(comparison)
             count += 1
@@ -124,14 +124,24 @@ def refuse_to_replace(inputs: Iterable[str | Path], outputs: Iterable[str | Path
         written.add(target)
 
 
-def set_aside(rows: Iterable[Kept | Rejected], path: str | Path) -> Iterator[Kept]:
-    """Yield the rows that can be used and write the rejected ones to the path, which is complete once all rows are read."""
-    with atomic_write(path, "wb") as file:
-        for row in rows:
-            if isinstance(row, Rejected):
-                file.write(_rejected_line(row))
-            else:
-                yield row
+def set_aside(rows: Iterable[Kept | Rejected], path: str | Path, renames: Renames | None = None) -> Iterator[Kept]:
+    """Yield the rows that can be used and write the rejected ones to the path, which is complete once all rows are read.
+
+    With `renames`, of renamed_together, it gets its name with the output of the usable rows; at once where there are none, for
+    then it says why.
+    """
+    is_empty = True
+    with renamed_together() as own:
+        with atomic_write(path, "wb", own) as file:
+            for row in rows:
+                if isinstance(row, Rejected):
+                    file.write(_rejected_line(row))
+                else:
+                    is_empty = False
+                    yield row
+        if renames is not None and not is_empty:
+            renames += own
+            own.clear()
 
 
 @contextmanager

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import sqlalchemy as sa
+
 from guerdon.contracts import Comparison, GuerdonError
+from guerdon.errors import did_you_mean, field_error
 from guerdon.io.schema import at_location
-from guerdon.store.database import open_database
+from guerdon.store.database import Database, open_database
 from guerdon.store.items import comparisons_of
 from guerdon.store.location import locate
 from guerdon.store.reader import read_items
+from guerdon.store.schema import require_schema
+from guerdon.store.tables import labels
 
 
 def read_store(
@@ -22,6 +27,8 @@ def read_store(
     location = locate(source)
     unjudged = waiting = 0
     with open_database(location) as database:
+        if location.labels is not None and not each:
+            _require_labels(database, location.labels)
         for item_id, item in read_items(database):
             is_empty = True
             try:
@@ -36,3 +43,13 @@ def read_store(
         say(f"{unjudged:,} item{'s' * (unjudged != 1)} without a judgment left out")
     if waiting:
         say(f"{waiting:,} item{'s' * (waiting != 1)} left out: the label is not accepted")
+
+
+def _require_labels(database: Database, method: str) -> None:
+    """Raise GuerdonError unless the store has labels of this method: a misspelled one would give votes instead."""
+    with database.reading() as connection:
+        require_schema(connection, database)
+        methods = connection.execute(sa.select(labels.c.method).distinct().order_by(labels.c.method)).scalars().all()
+    if method not in methods:
+        advice = did_you_mean(method, methods) if methods else "Leave ?labels= out: the store has no labels."
+        raise field_error(f"{database.location}: ?labels=", "a method with labels in the store", method, advice)

@@ -40,7 +40,7 @@ class Database:
     def reading(self) -> Iterator[sa.Connection]:
         """A transaction that sees the store as it is when it begins, whatever others write meanwhile."""
         level = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        with self.explained(), self.engine.connect().execution_options(**level) as connection:
+        with self.explained(is_writer=False), self.engine.connect().execution_options(**level) as connection:
             with connection.begin():
                 yield connection
 
@@ -52,12 +52,12 @@ class Database:
                 yield connection
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
+    def explained(self, is_writer: bool = True) -> Iterator[None]:
         """What the database complains of, if a user can do something about it, as one line."""
         try:
             yield
         except exc.DBAPIError as error:
-            if (line := _explain(error)) is None:
+            if (line := _explain(error, is_writer)) is None:
                 raise
             raise GuerdonError(f"{self.location}: {line}") from None
         except (UnicodeDecodeError, JSONDecodeError):  # in a column, or in the name of a table that SQLite complains of
@@ -148,9 +148,14 @@ def _postgres_engine(location: StoreLocation) -> sa.Engine:
 # ---- Errors --------------------------------------------------------------------------------------------------------
 
 _DAMAGED: Final = "is damaged. Restore a backup."
+_READ_ONLY: Final = "readonly"
+_NOT_READ: Final = (
+    "cannot be read: SQLite needs files next to the store even to read it, and the folder is read-only. "
+    "Copy the store to a folder that you can write to."
+)
 _SQLITE: Final = {
     "file is not a database": "must be a Guerdon store, got a file that is no SQLite database. Name another file.",
-    "readonly": "cannot be written: the file or its folder is read-only. Change the permissions, or copy the store.",
+    _READ_ONLY: "cannot be written: the file or its folder is read-only. Change the permissions, or copy the store.",
     "unable to open": "cannot be opened. Check the permissions of the file and its folder.",
     "disk is full": "cannot be written: the disk is full. Free space; the same command goes on where this one stopped.",
     "is locked": f"is locked: another process has been writing for {BUSY_SECONDS} s. Wait for it, or stop it.",
@@ -160,10 +165,12 @@ _SQLITE: Final = {
 }
 
 
-def _explain(error: exc.DBAPIError) -> str | None:
+def _explain(error: exc.DBAPIError, is_writer: bool) -> str | None:
     """What is wrong and what to do; None for a mistake of ours."""
     cause = str(error.orig)
     if isinstance(error.orig, sqlite3.Error):
+        if _READ_ONLY in cause and not is_writer:
+            return _NOT_READ
         return next((line for sign, line in _SQLITE.items() if sign in cause), None)
     state = getattr(error.orig, "sqlstate", None)
     first = without_password(next((line for line in cause.splitlines() if line.strip()), "no reason given")).rstrip(".")

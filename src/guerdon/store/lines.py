@@ -70,9 +70,11 @@ def is_header(row: object) -> bool:
     return isinstance(row, Mapping) and row.get("format") == FORMAT and "version" in row
 
 
-def header_of(row: Mapping[str, Any]) -> Header:
+def header_of(row: Any) -> Header:
     """The header of a row; an error where a newer Guerdon wrote it."""
-    version = row["version"]
+    if not isinstance(row, Mapping):
+        raise field_error("header", "an object with a version", row, "Export the store again.")
+    version: Any = row.get("version")
     if not is_count(version) or version < 1:
         raise field_error("version", "an integer >= 1", version, "Export the store again.")
     if version > VERSION:

@@ -9,11 +9,13 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 from guerdon.contracts import GuerdonError
 from guerdon.errors import field_error
+from guerdon.io.json_rows import parse_json
 from guerdon.io.readers import read_rows
 from guerdon.io.schema import Rejected, parse_row
 from guerdon.io.writers import atomic_write, encode_json
@@ -59,37 +61,84 @@ def write_prefs(path: str | Path, items: Iterable[tuple[str, Item]]) -> Header:
 
 def read_prefs(path: str | Path) -> Iterator[Item]:
     """The items of a file, which must be whole. Raises GuerdonError with the line of what cannot be read."""
-    _require_whole(Path(path))
+    for _ in WholeRows(path, read_rows(path)):  # before the first item is stored
+        pass
     for location, row in read_rows(path):
         if not is_header(row):
             yield parse_row(location, row, lambda row: item_from_row(from_cells(row)))
 
 
-def _require_whole(path: Path) -> None:
-    """Raise GuerdonError unless the lines of the file are those that its header is of; a file without a header may be any."""
-    header, count, content = _parquet_header(path), 0, hashlib.sha256()
-    for location, row in read_rows(path):
-        if is_header(row):
-            header = parse_row(location, row, header_of)
-        elif not isinstance(row, Rejected):
-            count += 1
-            content.update(encode_json(parse_row(location, row, from_cells)) + b"\n")
-    if header is not None and header.content != content.hexdigest():
-        got = f"{count:,}" if count != header.items else "other content"
+@dataclass(frozen=True, slots=True)
+class WholeRows:
+    """The (location, row) pairs of a file of any format, as they are, in one pass.
+
+    After the last item of a header GuerdonError is raised if the items are not those that it is of. Files may be joined, each
+    with its header; what follows no header may be anything.
+    """
+
+    path: str | Path
+    rows: Iterable[tuple[str, Any]]
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        section = _Section(_parquet_header(self.path))
+        for location, row in self.rows:
+            if is_header(row):
+                section.require_whole(self.path)
+                section = _Section(parse_row(location, row, header_of))
+            else:
+                section.add(location, row)
+            yield location, row
+        section.require_whole(self.path)
+
+
+class _Section:
+    """What has been read below a header; None where there is no header, and nothing to compare with."""
+
+    def __init__(self, header: Header | None) -> None:
+        self.header, self.count, self.content = header, 0, hashlib.sha256()
+
+    def add(self, location: str, row: Any) -> None:
+        """The next row; one that could not be read is missing."""
+        if self.header is None or isinstance(row, Rejected):
+            return
+        self.count += 1
+        try:
+            self.content.update(encode_json(parse_row(location, row, from_cells)) + b"\n")
+        except GuerdonError:
+            raise
+        except ValueError:  # NaN, which no store writes
+            self.content.update(b"\n")
+
+    def require_whole(self, path: str | Path) -> None:
+        """Raise GuerdonError unless the rows are those that the header is of."""
+        if self.header is None or self.header.content == self.content.hexdigest():
+            return
+        got = f"{self.count:,}" if self.count != self.header.items else "other content"
+        advice = "" if str(path).endswith(".parquet") else "; without its first line it is read as it is"
         raise GuerdonError(
-            f"{path}: must hold the {header.items:,} items of its header, got {got}: the file was cut, edited or "
-            "damaged. Copy it again; without its first line it is read as it is."
+            f"{path}: must hold the {self.header.items:,} items of its header, got {got}: the file was cut, edited or "
+            f"damaged. Copy it again{advice}."
         )
 
 
 def is_prefs_file(path: str | Path) -> bool:
     """Whether the first row of a file is a header or an item."""
-    if is_store(path) or not Path(path).is_file():
-        return False
-    if (path := Path(path)).suffix == ".parquet":
-        return _parquet_header(path) is not None
-    _, row = next(iter(read_rows(path)), ("", None))
-    return isinstance(row, Mapping) and (is_header(row) or is_item(row))
+    return has_header(path) or is_item(_first_row(path))
+
+
+def has_header(path: str | Path) -> bool:
+    """Whether a file begins with a header."""
+    return is_header(_first_row(path)) or _parquet_header(path) is not None
+
+
+def _first_row(path: str | Path) -> Mapping[str, Any]:
+    """The first row of a file; {} where it is no object, or the path names no file."""
+    _, row = next(iter(read_rows(path)), ("", None)) if _is_file(path) else ("", None)
+    return row if isinstance(row, Mapping) else {}
+
+
+def _is_file(path: str | Path) -> bool:
+    return not is_store(path) and Path(path).is_file()
 
 
 def _write_lines(body: IO[bytes], items: Iterable[tuple[str, Item]]) -> Header:
@@ -130,10 +179,15 @@ def _write_parquet(file: IO[bytes], body: IO[bytes], header: Header) -> None:
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
-def _parquet_header(path: Path) -> Header | None:
-    if path.suffix != ".parquet":
+def _parquet_header(path: str | Path) -> Header | None:
+    """The header in the metadata of a Parquet file; None where there is none, or reading the rows will say why not."""
+    if not str(path).endswith(".parquet") or not _is_file(path):
         return None
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    text = (pq.read_schema(path).metadata or {}).get(HEADER_KEY)
-    return None if text is None else parse_row(f"{path}: header", json.loads(text), header_of)
+    try:
+        text = (pq.read_schema(path).metadata or {}).get(HEADER_KEY)
+    except (pa.ArrowException, OSError):
+        return None
+    return None if text is None else parse_row(f"{path}: header", parse_json(text, f"{path}: header"), header_of)

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from guerdon.api.store import add_to_store, create_store, export_store
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError, Preference, Response, as_prompt
 from guerdon.data.files import Rejects
@@ -64,6 +65,20 @@ def test_a_row_without_a_pair_is_set_aside_with_its_reason(row, reason, tmp_path
     assert reason in rejects.first_reason
     with pytest.raises(GuerdonError, match=r"pool\.jsonl:2"):
         read(path, strict=True)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.zst", ".parquet"])
+def test_the_file_of_a_store_gives_the_pairs_of_its_items_and_its_header_is_no_row(ending, tmp_path):
+    labeled = [Comparison(as_prompt(p), (Response("a"), Response("b")), Preference(q=1.0), group="g") for p in "pq"]
+    create_store(tmp_path / "a.db")
+    add_to_store(tmp_path / "a.db", labeled)
+    export_store(tmp_path / "a.db", tmp_path / f"prefs{ending}")
+    rows, rejects = read(tmp_path / f"prefs{ending}")
+    assert rejects.count == 0
+    assert sorted((r.prompt[0].content, r.group, {x.text for x in r.responses}) for r in rows) == [
+        ("p", "g", {"a", "b"}),
+        ("q", "g", {"a", "b"}),
+    ]
 
 
 def pool_of(rows, labeled=()):

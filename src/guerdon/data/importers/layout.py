@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -264,6 +265,9 @@ def _refuse_wrong_columns(given: Mapping[str, str], names: Mapping[str, None]) -
     for ours, theirs in given.items():
         flag = f"--column {ours}={theirs}"
         if ours not in COLUMNS:
+            if theirs in COLUMNS and ours in names:
+                advice = f"Our name comes first: --column {shlex.quote(f'{theirs}={ours}')}."
+                raise GuerdonError(f"{flag}: {ours} is not one of our columns. {advice}")
             raise GuerdonError(f"{flag}: {ours} is not one of our columns. {did_you_mean(ours, COLUMNS[:MOST_NAMES])}")
         if names and theirs not in names:
             raise GuerdonError(f"{flag}: no row has {theirs}. {did_you_mean(theirs, list(names)[:MOST_NAMES])}")
@@ -288,7 +292,10 @@ def _no_format(first: tuple[str, Row], columns: Mapping[str, str], importers: Ma
         flags = " ".join(f"--column {column}=NAME" for column in missing[name])
         advice = f"For format {name}, say which columns are missing: {flags}."
     else:
-        advice = "Say which is which, such as --column prompt=question --column chosen=good --column rejected=bad."
+        advice = (
+            "Say which is which, such as --column prompt=question with --column chosen=good --column rejected=bad, or with "
+            "--column first=left --column second=right --column label=winner."
+        )
     return GuerdonError(f"{place}: columns must fit a known format, got {names}. {advice}")
 
 

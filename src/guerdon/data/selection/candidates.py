@@ -6,6 +6,7 @@ only numbers are held in memory: where each pair is, and hashes of its texts.
 
 from __future__ import annotations
 
+import functools
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,11 @@ from guerdon.data.importers import DETECTION_ROWS, Rejected
 from guerdon.data.importers.layout import LABELS, PAIRS
 from guerdon.io.fields import as_name, is_absent
 from guerdon.io.readers import read_rows
-from guerdon.io.schema import conversation_from_row
+from guerdon.io.schema import conversation_from_row, parse_row
+from guerdon.store.items import Item
+from guerdon.store.lines import from_cells, is_header, item_from_row
 from guerdon.store.location import is_store
+from guerdon.store.prefs_file import WholeRows, has_header
 
 if TYPE_CHECKING:
     from jaxtyping import Int, Shaped
@@ -143,23 +147,35 @@ def candidate_rows(
         if is_store(source):
             yield from _stored_rows(source)
             continue
+        pairs: Iterable[tuple[str, Any]]
+        if has_header(source):
+            pairs = ((place, row) for place, row in WholeRows(source, read_rows(source)) if not is_header(row))
+            yield from _usable(pairs, _candidate_of_item, options.strict, rejects)
+            continue
         head = [row for _, row in islice(read_rows(source, options), DETECTION_ROWS) if isinstance(row, Mapping)]
         names = {str(name) for row in head for name, value in row.items() if value is not None}
         pair = _unlabeled_pair(names, options)
         if "responses" in names | options.columns.keys() or pair:
-            pairs: Iterable[tuple[str, Any]] = read_rows(source, options)
+            pairs = read_rows(source, options)
             ours = {theirs: name for name, theirs in options.columns.items()}
         else:
             say(f"{source}: comparisons, whose labels are not read")
             pairs, ours = ((_location(row), row) for row in import_files([source], options, say)), {}
-        for location, row in pairs:
-            try:
-                yield location, _candidate(location, row, pair, ours)
-            except GuerdonError as error:
-                if options.strict:
-                    raise
-                rejects.add(Rejected(location, str(error).removeprefix(f"{location}: "), row))
-                yield location, None
+        yield from _usable(pairs, functools.partial(_candidate, pair=pair, ours=ours), options.strict, rejects)
+
+
+def _usable(
+    rows: Iterable[tuple[str, Any]], parse: Callable[[str, Any], CandidateRow], strict: bool, rejects: Rejects
+) -> Iterator[tuple[str, CandidateRow | None]]:
+    """Each row with its location, None for one that cannot be used, which is counted; with strict it is an error."""
+    for location, row in rows:
+        try:
+            yield location, parse(location, row)
+        except GuerdonError as error:
+            if strict:
+                raise
+            rejects.add(Rejected(location, str(error).removeprefix(f"{location}: "), row))
+            yield location, None
 
 
 def _stored_rows(source: str | Path) -> Iterator[tuple[str, CandidateRow]]:
@@ -171,8 +187,17 @@ def _stored_rows(source: str | Path) -> Iterator[tuple[str, CandidateRow]]:
     location = locate(source)
     with open_database(location) as database:
         for item_id, item in read_items(database):
-            group = min((judgment.group for judgment in item.judgments if judgment.group), default=None)
-            yield f"{location}: item {item_id}", CandidateRow(item.prompt, item.responses, group)
+            yield f"{location}: item {item_id}", _row_of(item)
+
+
+def _candidate_of_item(location: str, row: Any) -> CandidateRow:
+    """Of an item of the single-file form of a store."""
+    return _row_of(parse_row(location, row, lambda row: item_from_row(from_cells(row))))
+
+
+def _row_of(item: Item) -> CandidateRow:
+    group = min((judgment.group for judgment in item.judgments if judgment.group), default=None)
+    return CandidateRow(item.prompt, item.responses, group)
 
 
 def _candidate(location: str, row: Any, pair: tuple[str, str] | None, ours: Mapping[str, str]) -> CandidateRow:
