@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from shell import guerdon
 
 from guerdon.models.judges.prompts import parse_prompt
 from guerdon.progress import ProgressBar
+from guerdon.store.database import open_database
+from guerdon.store.items import Item
+from guerdon.store.location import locate
+from guerdon.store.reader import read_items
 
 USAGE = {"prompt_tokens": 300, "completion_tokens": 8, "total_tokens": 308}
 ROWS = [{"prompt": f"Q{i}?", "responses": [f"good {i}", f"bad {i}"], "id": f"row {i}"} for i in range(6)]
@@ -265,3 +270,68 @@ def test_a_mode_that_does_not_exist_is_one_line():
     ran = guerdon("judge-prompt", "pairs")
     assert (ran.code, ran.err.count("\n")) == (2, 1)
     assert "MODE must be one of" in ran.err
+
+
+# ---- Rankings --------------------------------------------------------------------------------------------------------------
+
+
+def ranks(body: dict, tried: int) -> dict:
+    """Ranks by the number in the response; of "split" it prefers whatever is shown last, of "cut" it says nothing."""
+    text = body["messages"][-1]["content"]
+    values = [int(value) for value in re.findall(r"value (\d)", text)]
+    order = sorted(range(len(values)), key=lambda i: -i if "split" in text else -values[i])
+    if "cut" in text and values[0] == 1:
+        return completion("no idea")
+    return completion("Ranking: " + " > ".join(str(i + 1) for i in order))
+
+
+RANKED = [
+    {"prompt": "three?", "responses": ["value 1", "value 3", "value 2"], "id": "three"},
+    {"prompt": "two?", "responses": ["value 1", "value 2"], "id": "two"},
+    {"prompt": "split?", "responses": ["value 1", "value 2", "value 3"], "id": "split"},
+    {"prompt": "cut?", "responses": ["value 1", "value 2", "value 3"], "id": "cut"},
+]
+
+
+def test_rankings_become_groups_in_the_file_and_judgments_of_all_responses_in_the_store(tmp_path):
+    data, store, out = write_rows(tmp_path / "d.jsonl", *RANKED), tmp_path / "p.db", tmp_path / "x.jsonl"
+    guerdon("store", "init", store)
+    with JudgeServer(ranks) as server:
+        judge = judge_file(tmp_path, server.url, mode="ranking", permutations=2, reasks=0, unresolved_max=0.5)
+        words = ("judge", data, "--judge", judge, "--store", store)
+        ran = guerdon(*words, "--out", out)
+        assert ran.code == 0, ran.err
+        assert "4 pairs: at most 8 calls" in ran.err
+        assert sum(server.answered.values()) == 8, "one call for each order, however many responses"
+    labels = {row["id"]: row["preference"] for row in map(json.loads, out.read_text().splitlines())}
+    assert labels["three"]["groups"] == [[1], [2], [0]]
+    assert labels["two"]["q"] < 0.5, "two responses stay a pair with its probability"
+    assert set(labels) == {"three", "two"}, "rankings that contradict each other altogether are no tie"
+    verdicts = {row["id"]: row for row in map(json.loads, (tmp_path / "x.verdicts.jsonl").read_text().splitlines())}
+    assert verdicts["three"]["groups"] == [[1], [2], [0]]
+    assert [call["ranking"] for call in verdicts["three"]["calls"]] == [[1, 2, 0], [1, 2, 0]]
+    assert {tuple(call["shown"]) for call in verdicts["three"]["calls"]} == {
+        tuple(call["shown"])[::-1] for call in verdicts["three"]["calls"]
+    }
+    assert verdicts["split"]["is_consistent"] is False
+    (failure,) = [json.loads(line) for line in (tmp_path / "x.failures.jsonl").read_text().splitlines()]
+    assert failure["id"] == "cut"
+    items = {item.prompt[0].content: item for item in stored_items(store)}
+    three = items["three?"]
+    assert len(three.judgments) == 2
+    for judgment in three.judgments:
+        shown = [three.responses[i].text for i in judgment.shown]
+        assert [shown[i] for (i,) in judgment.preference.groups] == ["value 3", "value 2", "value 1"]
+    (label,) = three.labels
+    assert [three.responses[i].text for (i,) in label.preference.groups] == ["value 3", "value 2", "value 1"]
+    assert (len(items["two?"].judgments), len(items["two?"].labels)) == (2, 1)
+    assert (len(items["split?"].judgments), len(items["split?"].labels)) == (2, 0)
+    assert (len(items["cut?"].judgments), len(items["cut?"].labels)) == (0, 0)
+    again = guerdon(*words, "--offline")
+    assert again.code == 0, again.err
+    assert [len(item.judgments) for item in stored_items(store)] == [len(i.judgments) for i in items.values()]
+
+
+def stored_items(store: Path) -> list[Item]:
+    with open_database(locate(store)) as database:
+        return [item for _, item in read_items(database)]

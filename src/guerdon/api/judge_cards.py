@@ -142,11 +142,12 @@ def _positive(value: object) -> float:
 
 
 def mapped(judged: Iterable[Judged], judge_map: JudgeMap) -> Iterator[Judged]:
-    """The same verdicts with people's probabilities in place of the judge's; what each call said stays."""
+    """The same verdicts with people's probabilities in place of the judge's; what each call said stays, and rankings stay."""
     from guerdon.feedback.card import mapped_q
+    from guerdon.models.judges.verdicts import PairVerdict
 
     for each in judged:
-        if each.verdict.q is None:
+        if not isinstance(each.verdict, PairVerdict) or each.verdict.q is None:
             yield each
             continue
         q, log_odds = mapped_q(judge_map, each.verdict.log_odds)

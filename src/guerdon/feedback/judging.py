@@ -32,8 +32,8 @@ from guerdon.formulas.clustered import clustered_mean, clustered_share
 from guerdon.models.judges.driver import in_order
 from guerdon.models.judges.failures import MEANINGS
 from guerdon.models.judges.missing import missingness_findings
-from guerdon.models.judges.prompted import Pair
-from guerdon.models.judges.verdicts import PairVerdict
+from guerdon.models.judges.prompted import Group, Pair, PromptedJudge
+from guerdon.models.judges.verdicts import PairVerdict, RankingVerdict
 
 QUANTITIES = {
     "unresolved": Quantity("pairs without a verdict", "share", "Verdicts", "They have no label."),
@@ -47,6 +47,9 @@ QUANTITIES = {
         "probability of the verdicts", "share", "Verdicts", "The least of a pair's calls, where answers come with log-probabilities."
     ),
 }  # fmt: skip
+
+
+UNRESOLVED = PairVerdict(None, float("nan"))  # of a pair; what is measured of pairs says nothing of rankings
 
 
 class ComparesPairs(Protocol):
@@ -82,9 +85,9 @@ class Unjudged:
     weight: float = 1.0
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def pairs(self) -> Iterator[Unjudged]:
-        """Each two of the responses; itself, if there are two."""
-        if len(self.responses) == 2:
+    def units(self, ranks: bool) -> Iterator[Unjudged]:
+        """What a judge is shown at a time: each two of the responses, or, for a judge that ranks, all of them."""
+        if len(self.responses) == 2 or ranks:
             yield self
             return
         for i, j in combinations(range(len(self.responses)), 2):
@@ -99,19 +102,18 @@ class Unjudged:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A pair and its verdict."""
+    """A pair and its verdict; or, of a judge that ranks, more than two responses and their rankings."""
 
     pair: Unjudged
-    verdict: PairVerdict
+    verdict: PairVerdict | RankingVerdict
     judge: str
 
     def comparison(self, hard: bool = False) -> Comparison | None:
         """The labeled comparison. None without a verdict; and where hard, for a tie and for two orders that disagree, for which
         no response is preferred. hard: the preferred response instead of the probability."""
-        q = self.verdict.q
-        if q is None or (hard and (q == 0.5 or self.verdict.is_consistent is False)):
+        preference = self._preference(hard)
+        if preference is None:
             return None
-        preference = Preference(groups=((0,), (1,)) if q > 0.5 else ((1,), (0,))) if hard else Preference(q=q)
         pair = self.pair
         return Comparison(
             pair.prompt,
@@ -122,18 +124,37 @@ class Judged:
             weight=pair.weight,
             group=pair.group,
             id=pair.id,
-            rationale=self.verdict.rationale or None,
+            rationale=getattr(self.verdict, "rationale", "") or None,
         )
+
+    def _preference(self, hard: bool) -> Preference | None:
+        verdict = self.verdict
+        if not verdict.is_resolved or (hard and verdict.is_consistent is False):
+            return None
+        if isinstance(verdict, RankingVerdict):  # rankings that contradict each other altogether are no tie
+            return Preference(groups=verdict.groups) if len(verdict.groups) > 1 else None
+        q = verdict.q
+        assert q is not None
+        if not hard:
+            return Preference(q=q)
+        return None if q == 0.5 else Preference(groups=((0,), (1,)) if q > 0.5 else ((1,), (0,)))
 
     def details(self, fingerprint: str) -> dict[str, Any]:
         """What a comparison has no field for: what each call said, in the order shown, and how sure the verdict is."""
         verdict = self.verdict
+        common = {"id": self._id(), "judge": {"name": self.judge, "fingerprint": fingerprint}}
+        if isinstance(verdict, RankingVerdict):
+            rankings = zip(verdict.shown, verdict.rankings, verdict.keys, strict=False)
+            calls: list[dict[str, Any]]
+            calls = [{"shown": list(shown), "ranking": list(best), "call": key} for shown, best, key in rankings]
+            groups = [list(group) for group in verdict.groups]
+            return {**common, "groups": groups or None, "is_consistent": verdict.is_consistent, "calls": calls}
         calls = [
             {"shown": list(order.shown), "q": order.q, "sample": order.sample, "call": order.key, "mass": order.mass}
             for order in verdict.orders
         ]
         return {
-            "id": self._id(),
+            **common,
             "q": verdict.q,
             "log_odds": verdict.log_odds if verdict.is_resolved else None,
             "is_consistent": verdict.is_consistent,
@@ -141,7 +162,6 @@ class Judged:
             "mass": verdict.mass,
             "calls": calls,
             "rationale": verdict.rationale or None,
-            "judge": {"name": self.judge, "fingerprint": fingerprint},
         }
 
     def failure(self) -> dict[str, Any]:
@@ -150,25 +170,38 @@ class Judged:
         return {"id": self._id(), "failures": failures}
 
     def _id(self) -> str:
+        k = len(self.pair.responses)
+        nothing = Preference(q=0.5) if k == 2 else Preference(groups=(tuple(range(k)),))
         whole = Comparison(
-            self.pair.prompt, self.pair.responses, Preference(q=self.verdict.q if self.verdict.is_resolved else 0.5),
+            self.pair.prompt, self.pair.responses, self._preference(False) or nothing,
             annotator=self.judge, group=self.pair.group, id=self.pair.id,
         )  # fmt: skip
         return whole.id
 
 
 def judge_pairs(judge: ComparesPairs, rows: Iterable[Unjudged], tally: JudgingTally) -> Iterator[Judged]:
-    """Each pair with its verdict, in the order of the rows; more than two responses are compared two by two."""
+    """Each pair with its verdict, in the order of the rows; more than two responses are compared two by two, or ranked by a
+    judge that ranks."""
     waiting: deque[Unjudged] = deque()
+    ranker = judge if isinstance(judge, PromptedJudge) and judge.interview.mode == "ranking" else None
+    if ranker is not None:
+        tally.noun = "group"
 
     def pairs() -> Iterator[Pair]:
         for row in rows:
-            for pair in row.pairs():
+            for pair in row.units(ranks=False):
                 waiting.append(pair)
                 first, second = pair.responses
                 yield Pair(pair.prompt, first, second, pair.id)
 
-    for verdict in in_order(judge.compare(pairs())):
+    def groups() -> Iterator[Group]:
+        for row in rows:
+            waiting.append(row)
+            yield Group(row.prompt, row.responses, row.id)
+
+    verdicts: Iterable[tuple[int, PairVerdict | RankingVerdict]]
+    verdicts = judge.compare(pairs()) if ranker is None else ranker.rank(groups())
+    for verdict in in_order(verdicts):
         judged = Judged(waiting.popleft(), verdict, judge.name)
         tally.add(judged)
         yield judged
@@ -178,13 +211,15 @@ def judge_pairs(judge: ComparesPairs, rows: Iterable[Unjudged], tally: JudgingTa
 class JudgingTally:
     """What a judge said so far. The columns have one entry per pair, NaN where there is nothing to say.
 
-    authors: who wrote the two responses, as a number for each distinct pair of names. length: characters of both responses.
+    authors: who wrote the two responses, as a number for each distinct pair of names. length: characters of all responses.
+    noun: what was judged.
     """
 
     names: dict[str, int] = field(default_factory=dict)
     authors: array[int] = field(default_factory=lambda: array("q"))
     failures: Counter[str] = field(default_factory=Counter)
     groups: array[int] = field(default_factory=lambda: array("q"))
+    noun: str = "pair"
     columns: Mapping[str, array[float]] = field(
         default_factory=lambda: {
             name: array("d") for name in ("unresolved", "flip", "first_pick", "bias", "decided", "mass", "length")
@@ -196,15 +231,18 @@ class JudgingTally:
         verdict = judged.verdict
         self.failures.update(failure.code for failure in verdict.failures)
         self.groups.append(int(digest(judged.pair.unit, 15), 16))
-        picks = [0.5 if order.q == 0.5 else float(order.q > 0.5) for order in verdict.orders]
-        q = verdict.q
+        pair = verdict if isinstance(verdict, PairVerdict) else UNRESOLVED
+        picks = [0.5 if order.q == 0.5 else float(order.q > 0.5) for order in pair.orders]
+        q = pair.q
         row = {
-            "unresolved": float(q is None),
-            "flip": None if q is None or verdict.is_consistent is None else float(not verdict.is_consistent),
+            "unresolved": float(not verdict.is_resolved),
+            "flip": None
+            if not verdict.is_resolved or verdict.is_consistent is None
+            else float(not verdict.is_consistent),
             "first_pick": sum(picks) / len(picks) if picks and q is not None else None,
-            "bias": None if verdict.bias is None else round(verdict.bias, 9) + 0.0,
+            "bias": None if pair.bias is None else round(pair.bias, 9) + 0.0,
             "decided": None if q is None else float(abs(q - 0.5) > 0.25),
-            "mass": verdict.mass,
+            "mass": pair.mass,
             "length": float(sum(len(response.text) for response in judged.pair.responses)),
         }
         writers = " and ".join(sorted(response.author or "" for response in judged.pair.responses))
@@ -249,11 +287,11 @@ def judging_report(tally: JudgingTally, about: Mapping[str, str], unresolved_max
     counts = {f"failed: {code}": f"{count:,}" for code, count in tally.failures.most_common()}
     return Report(
         "Judging",
-        about={"pairs": f"{tally.pairs:,}", "without a verdict": f"{tally.unresolved:,}", **counts, **about},
+        about={f"{tally.noun}s": f"{tally.pairs:,}", "without a verdict": f"{tally.unresolved:,}", **counts, **about},
         estimates=tally.estimates(),
         findings=tuple(_findings(tally, unresolved_max)),
         quantities=QUANTITIES,
-        summary=f"{tally.pairs - tally.unresolved:,} of {counted(tally.pairs, 'pair')} {verb(tally.pairs, 'have')} a verdict",
+        summary=f"{tally.pairs - tally.unresolved:,} of {counted(tally.pairs, tally.noun)} {verb(tally.pairs, 'have')} a verdict",
     )
 
 
@@ -262,7 +300,7 @@ def _findings(tally: JudgingTally, unresolved_max: float) -> Iterator[Finding]:
         listed = ", ".join(f"{code} {count:,} ({MEANINGS[code]})" for code, count in tally.failures.most_common())  # type: ignore[index]
         yield Finding(
             "warning" if tally.unresolved_share > unresolved_max else "note",
-            f"{tally.unresolved:,} of {counted(tally.pairs, 'pair')} {verb(tally.pairs, 'have')} no verdict",
+            f"{tally.unresolved:,} of {counted(tally.pairs, tally.noun)} {verb(tally.pairs, 'have')} no verdict",
             f"Calls that failed: {listed}.",
             "Run the command again: what was answered is kept, and only the rest is asked.",
         )
@@ -275,6 +313,6 @@ def _findings(tally: JudgingTally, unresolved_max: float) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "The judge changes its mind with the order",
-            f"In {flips.mean():.0%} of pairs the two orders prefer different responses.",
+            f"In {flips.mean():.0%} of {tally.noun}s the orders give different preferences.",
             "Leave such pairs out of hard labels (--hard), use a stronger judge, or ask for reasons (mode: pair_reasons).",
         )

@@ -49,8 +49,9 @@ def estimate_cost(options: JudgeOptions, rows: Iterable[Unjudged]) -> CostEstima
     """
     options = priced(options)
     pairs = characters = 0
+    ranks = options.kind in ("endpoint", "local") and options.mode == "ranking" and options.rubric is None
     for row in rows:
-        for pair in row.pairs():
+        for pair in row.units(ranks):
             pairs += 1
             characters += sum(len(turn.content) for turn in pair.prompt) + sum(len(r.text) for r in pair.responses)
     each = [_estimate(endpoint, pairs, characters) for endpoint in _endpoints(options)]

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from guerdon.contracts import Preference, digest
 from guerdon.models.judges.calls import CallRecord
-from guerdon.models.judges.verdicts import PairVerdict
+from guerdon.models.judges.verdicts import PairVerdict, RankingVerdict
 from guerdon.store import tables
 from guerdon.store.calls import call_id, call_row
 from guerdon.store.database import Database
@@ -35,7 +35,7 @@ class StoredJudge:
 
 
 def write_verdicts(
-    database: Database, judge: StoredJudge, judged: Sequence[tuple[Item, Sequence[int], PairVerdict]]
+    database: Database, judge: StoredJudge, judged: Sequence[tuple[Item, Sequence[int], PairVerdict | RankingVerdict]]
 ) -> None:
     """Write items, and the judgments and the label of each pair that is resolved. What is there already stays as it is.
 
@@ -44,7 +44,9 @@ def write_verdicts(
     batch, occurrences = Batch(), Occurrences()
     for item, position, verdict in judged:
         item_id = batch.add(item, occurrences)
-        if verdict.q is not None:
+        if isinstance(verdict, RankingVerdict):
+            _add_rankings(batch, item_id, position, judge, verdict)
+        elif verdict.q is not None:
             _add_verdict(batch, item_id, position, judge, verdict)
     _leave_out_known(database, batch.rows["judgments"])
     write_rows(database, {name: list(rows.values()) for name, rows in batch.rows.items()})
@@ -52,7 +54,6 @@ def write_verdicts(
 
 def _add_verdict(batch: Batch, item_id: str, position: Sequence[int], judge: StoredJudge, verdict: PairVerdict) -> None:
     assert verdict.q is not None
-    annotator_id = batch.add_annotator(judge.annotator)
     calls = [(order.key, tuple(position[i] for i in order.shown), order.q) for order in verdict.orders if order.key]
     if (
         not calls
@@ -62,21 +63,40 @@ def _add_verdict(batch: Batch, item_id: str, position: Sequence[int], judge: Sto
         calls = [(record.key, tuple(position), verdict.q)]
     votes = [0, 0, 0]
     for key, shown, q in calls:
-        judgment = Judgment(judge.annotator, shown, Preference(q=q), rationale=verdict.rationale or None)
-        row = judgment_row(judgment)
-        basis = {
-            "presentation_id": None, "presentation_state": None, "call_id": call_id(key), "call_status": "ok",
-            "annotator_id": annotator_id, "shown": list(shown),
-        }  # fmt: skip
-        key = judgment_id_of(item_id, basis, 1, row)
-        revision = {"revision": 1, "supersedes_revision": None}
-        batch.rows["judgments"][key] = {"id": key, "item_id": item_id, **basis, **revision, **row}
+        _add_judgment(
+            batch, item_id, key, Judgment(judge.annotator, shown, Preference(q=q), rationale=verdict.rationale or None)
+        )
         of_item = q if shown == (0, 1) else complement(q)
         votes[0 if of_item > 0.5 else 2 if of_item < 0.5 else 1] += 1
     q = verdict.q if tuple(position) == (0, 1) else complement(verdict.q)
     preference = Preference(q=q, votes=(votes[0], votes[1], votes[2]))
     key, row = label_row(item_id, Label(METHOD, judge.params, preference, len(calls)))
     batch.rows["labels"][key] = {"id": key, **row}
+
+
+def _add_rankings(
+    batch: Batch, item_id: str, position: Sequence[int], judge: StoredJudge, verdict: RankingVerdict
+) -> None:
+    """A judgment for each ranking, in the order shown, and a label by mean ranks; none where the rankings cancel out."""
+    for key, order, ranking in zip(verdict.keys, verdict.shown, verdict.rankings, strict=False):
+        shown = tuple(position[i] for i in order)
+        groups = tuple((order.index(i),) for i in ranking)
+        _add_judgment(batch, item_id, key, Judgment(judge.annotator, shown, Preference(groups=groups)))
+    if len(verdict.groups) > 1:
+        preference = Preference(groups=tuple(tuple(sorted(position[i] for i in group)) for group in verdict.groups))
+        key, row = label_row(item_id, Label(METHOD, judge.params, preference, len(verdict.rankings)))
+        batch.rows["labels"][key] = {"id": key, **row}
+
+
+def _add_judgment(batch: Batch, item_id: str, call: str, judgment: Judgment) -> None:
+    row = judgment_row(judgment)
+    basis = {
+        "presentation_id": None, "presentation_state": None, "call_id": call_id(call), "call_status": "ok",
+        "annotator_id": batch.add_annotator(judgment.annotator), "shown": list(judgment.shown),
+    }  # fmt: skip
+    key = judgment_id_of(item_id, basis, 1, row)
+    revision = {"revision": 1, "supersedes_revision": None}
+    batch.rows["judgments"][key] = {"id": key, "item_id": item_id, **basis, **revision, **row}
 
 
 def _verdict_as_call(item_id: str, position: Sequence[int], judge: StoredJudge, verdict: PairVerdict) -> CallRecord:

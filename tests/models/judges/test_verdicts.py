@@ -12,7 +12,7 @@ from guerdon.contracts import Response, as_prompt
 from guerdon.models.judges.calls import Answer, Question
 from guerdon.models.judges.failures import Failure
 from guerdon.models.judges.prompted import Pair, PromptedJudge
-from guerdon.models.judges.verdicts import PairVerdict
+from guerdon.models.judges.verdicts import PairVerdict, RankingVerdict
 
 PROMPT = as_prompt("Name a prime number.")
 
@@ -199,3 +199,13 @@ def test_results_do_not_depend_on_how_many_are_judged_at_once() -> None:
     np.testing.assert_array_equal(
         wide.log_odds(prompts, texts, texts[::-1]), narrow.log_odds(prompts, texts, texts[::-1])
     )
+
+
+def test_rankings_are_joined_by_mean_rank() -> None:
+    # by hand, ranks of responses 0..3: (0, 1, 2, 3) and (0, 2, 1, 3), sums 0, 3, 3, 6
+    joined = RankingVerdict(((0, 1, 2, 3), (0, 2, 1, 3)))
+    assert (joined.groups, joined.is_consistent) == (((0,), (1, 2), (3,)), False)
+    # (2, 0, 1) says that response 2 is best: ranks of 0..2 are 1, 2, 0
+    assert RankingVerdict(((2, 0, 1),)).groups == ((2,), (0,), (1,))
+    assert RankingVerdict(((2, 0, 1),)).is_consistent is None
+    assert RankingVerdict(((0, 1), (1, 0))).groups == ((0, 1),)

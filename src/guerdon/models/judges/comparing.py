@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from guerdon.contracts import Prompt, PromptLike, Response, ResponseLike, as_prompt, as_response
-from guerdon.models.judges.verdicts import PairVerdict
+from guerdon.models.judges.verdicts import PairVerdict, RankingVerdict
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -47,12 +47,14 @@ class Tally:
     bias: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
 
-    def add(self, verdict: PairVerdict) -> None:
-        """Count a verdict."""
+    def add(self, verdict: PairVerdict | RankingVerdict) -> None:
+        """Count a verdict. Of a ranking, no more is counted than whether it is there."""
         self.pairs += 1
         self.failures.update(failure.code for failure in verdict.failures)
         if not verdict.is_resolved:
             self.unresolved += 1
+            return
+        if isinstance(verdict, RankingVerdict):
             return
         for order in verdict.orders:
             self.first_picks += 0.5 if order.q == 0.5 else float(order.q > 0.5)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from guerdon.config.judging import JudgeOptions
-from guerdon.contracts import digest
+from guerdon.contracts import Prompt, Response, digest
 from guerdon.errors import field_error
 from guerdon.models.judges.comparing import ComparesByVerdict, Pair, Tally
-from guerdon.models.judges.driver import Respondent
-from guerdon.models.judges.verdicts import Interview, PairVerdict
+from guerdon.models.judges.driver import Conversation, Respondent
+from guerdon.models.judges.verdicts import Interview, PairVerdict, RankingVerdict
 
-__all__ = ["Pair", "PromptedJudge", "Tally"]
+__all__ = ["Group", "Pair", "PromptedJudge", "Tally"]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Responses to rank. item: a name to keep with the calls."""
+
+    prompt: Prompt
+    responses: tuple[Response, ...]
+    item: str = ""
 
 
 class PromptedJudge(ComparesByVerdict):
@@ -59,6 +69,22 @@ class PromptedJudge(ComparesByVerdict):
         )  # fmt: skip
         interview = self.interview
         return digest([self.respondent.fingerprint, interview.mode, interview.template.fingerprint, settings])
+
+    def rank(self, groups: Iterable[Group]) -> Iterator[tuple[int, PairVerdict | RankingVerdict]]:
+        """Rank the responses to each prompt; yields the position and the verdict of each group as it is reached.
+
+        Two responses get the verdict that `compare` gives.
+        """
+        interview = self.interview
+
+        def conversation(group: Group) -> Conversation[PairVerdict | RankingVerdict]:
+            if len(group.responses) == 2:
+                return (yield from interview.pair(group.prompt, *group.responses, group.item))
+            return (yield from interview.ranking(group.prompt, group.responses, group.item))
+
+        for position, verdict in self.respondent.converse(map(conversation, groups)):
+            self.tally.add(verdict)
+            yield position, verdict
 
     def compare(self, pairs: Iterable[Pair]) -> Iterator[tuple[int, PairVerdict]]:
         """Judge pairs; yields the position and the verdict of each as it is reached. Memory does not grow with their number."""

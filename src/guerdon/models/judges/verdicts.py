@@ -70,11 +70,33 @@ class ScoreVerdict:
 
 @dataclass(frozen=True, slots=True)
 class RankingVerdict:
-    """A judge's rankings of the responses to one prompt, as positions best first; empty where any call failed."""
+    """A judge's rankings of the responses to one prompt, as positions best first; empty where any call failed.
+
+    keys: of the calls. shown: the order in which each call showed the responses.
+    """
 
     rankings: tuple[tuple[int, ...], ...]
     keys: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
+    shown: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether there is a verdict."""
+        return bool(self.rankings)
+
+    @property
+    def is_consistent(self) -> bool | None:
+        """Whether all rankings are the same; None with fewer than two."""
+        return len(set(self.rankings)) == 1 if len(self.rankings) > 1 else None
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The responses by their mean rank, best first; those of equal mean rank share a group."""
+        if not self.rankings:
+            return ()
+        total = np.argsort(np.array(self.rankings), axis=1).sum(axis=0)
+        return tuple(tuple(np.flatnonzero(total == rank).tolist()) for rank in np.unique(total))
 
 
 class Interview:
@@ -172,7 +194,12 @@ class Interview:
             return PairVerdict(None, math.nan, failures=verdict.failures)
         wins = sum(ranking[0] == 0 for ranking in verdict.rankings)
         q = smoothed_share(wins, 0, len(verdict.rankings))
-        return PairVerdict(q, _log_odds(q), is_consistent=wins in (0, len(verdict.rankings)))
+        calls = zip(verdict.shown, verdict.rankings, verdict.keys, strict=True)
+        orders = tuple(
+            OrderVerdict(shown, float(ranking[0] == shown[0]), key, sample)
+            for sample, (shown, ranking, key) in enumerate(calls)
+        )
+        return PairVerdict(q, _log_odds(q), orders, is_consistent=verdict.is_consistent)
 
     def _combined(self, questions: Sequence[Question], readings: Sequence[Reading], rationale: str = "") -> PairVerdict:
         """One verdict from the readings of all orders and samples. Any order that has none leaves the pair unresolved."""
@@ -255,11 +282,11 @@ class Interview:
         failures = tuple(reading.failure for reading in readings if reading.failure)
         keys = tuple(reading.key for reading in readings)
         if failures:
-            return RankingVerdict((), keys, failures)
+            return RankingVerdict((), keys, failures, tuple(orders))
         rankings = tuple(
             tuple(order[i] for i in reading.value) for order, reading in zip(orders, readings, strict=True)
         )
-        return RankingVerdict(rankings, keys)
+        return RankingVerdict(rankings, keys, shown=tuple(orders))
 
     # ---- What is asked -------------------------------------------------------------------------------------------------------
 
