@@ -14,7 +14,7 @@ from guerdon.errors import show_value
 from guerdon.formulas.estimation import wilson
 from guerdon.models.estimates import percent, points_by_name
 
-__all__ = ["ModelNames", "NamePrediction"]
+__all__ = ["ModelNames", "NamePrediction", "name_strengths"]
 
 FOLDS: Final = 5
 MAX_PAIRS: Final = 20_000  # pairs of names that are counted, so that names which are ids cannot fill the memory
@@ -107,7 +107,7 @@ class ModelNames(Check):
             return None
         correct = 0.0
         for i, held_out in enumerate(self._counts):
-            strength = _strengths([fold for j, fold in enumerate(self._counts) if j != i])
+            strength = name_strengths([fold for j, fold in enumerate(self._counts) if j != i])
             for (first, second), (first_wins, second_wins) in held_out.items():
                 margin = strength.get(first, 0.0) - strength.get(second, 0.0)
                 correct += first_wins if margin > 0 else second_wins if margin < 0 else (first_wins + second_wins) / 2
@@ -126,7 +126,7 @@ class ModelNames(Check):
         return dict(sorted(shares.items(), key=lambda item: (-item[1].value, item[0])))
 
 
-def _strengths(folds: list[dict[_Pair, list[int]]]) -> dict[str, float]:
+def name_strengths(folds: list[dict[_Pair, list[int]]]) -> dict[str, float]:
     """Bradley-Terry strengths of the models, in nats: a logistic regression without intercept and with a weak prior."""
     import numpy as np
     from scipy.sparse import csr_array, vstack
