@@ -64,17 +64,23 @@ def export_store(store: str | Path, out: str | Path) -> dict[str, int]:
     return {"items": header.items, "judgments": header.judgments, "labels": header.labels}
 
 
-def merge_stores(store: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
-    """Add to a store all that other stores hold; returns how many rows of each table are new."""
+def merge_stores(store: str | Path, others: Sequence[str | Path], prefer: str | None = None) -> dict[str, int]:
+    """Add to a store all that other stores hold; returns how many rows of each table are new.
+
+    prefer: whose judgment is the newest revision where both corrected one in different ways, "ours" (`store`) or "theirs";
+    without it, that is an error.
+    """
     from guerdon.store.database import open_database
     from guerdon.store.location import locate
     from guerdon.store.merge import merge
+    from guerdon.store.revisions import as_side
 
+    side = as_side(prefer)
     with open_database(locate(store)) as database, ProgressBar(None, "merge", "rows") as bar:
         before = _counts(database)
         for other in others:
             with open_database(locate(other)) as source:
-                merge(database, source, bar.advance)
+                merge(database, source, bar.advance, side)
         return _new_rows(database, before, "merge", [str(locate(other)) for other in others])
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +22,9 @@ from guerdon.cli.options import (
 )
 from guerdon.cli.output import note, print_facts
 from guerdon.errors import visible
+
+if TYPE_CHECKING:
+    from guerdon.config import Config
 
 CONVERTED = Destination("file", ("NAME.rejected.jsonl",))
 
@@ -73,20 +77,25 @@ def convert(
 
     Example: guerdon convert all.jsonl pairs.parquet --to trl
     """
+    files, overrides = split_words(sources)
+    given = given_options(
+        format=to, ties=ties, pairs=pairs, margin_scale=margin_scale, extras=False if no_extras else None
+    )
+    settings = settings_from(config, None, overrides, reads=["imports", "export"], imports=rows.given(), export=given)
+    write_converted(files, out, settings, json)
+
+
+def write_converted(sources: Sequence[str], out: Path, settings: Config, json: bool) -> None:
+    """Write what the sources hold in the format of `settings.export`, and print what came of it."""
     from json import dumps
 
     from guerdon.api.conversion import convert_rows
     from guerdon.data.files import Rejects, import_files
     from guerdon.io import writers
 
-    files, overrides = split_words(sources)
-    given = given_options(
-        format=to, ties=ties, pairs=pairs, margin_scale=margin_scale, extras=False if no_extras else None
-    )
-    settings = settings_from(config, None, overrides, reads=["imports", "export"], imports=rows.given(), export=given)
     rejects, rejected_file = Rejects(), writers.rejected_path(out)
     aside = None if settings.imports.strict else rejected_file
-    done = convert_rows(import_files(files, settings.imports, note), out, settings.export, aside, rejects)
+    done = convert_rows(import_files(sources, settings.imports, note), out, settings.export, aside, rejects)
     if done.losses:
         note(f"lost: {done.losses}")
     facts: dict[str, Any] = {

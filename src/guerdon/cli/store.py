@@ -21,7 +21,7 @@ from guerdon.cli.options import (
 )
 from guerdon.cli.output import exit_on_errors, note, print_facts, print_report
 
-PREFS_FILE = Destination("file")
+EXPORTED = Destination("file", ("NAME.rejected.jsonl",))
 REJECTED_FILE = Destination("file")
 
 Store = Annotated[
@@ -103,19 +103,35 @@ def store_import(
 def store_export(
     store: Store,
     out: Annotated[
-        Path, typer.Option("--out", help="prefs.v1.jsonl, also .jsonl.gz, .jsonl.zst or .parquet."), PREFS_FILE
+        Path,
+        typer.Option(
+            "--out", help="prefs.v1.jsonl, also .jsonl.gz, .jsonl.zst or .parquet; in other forms as convert."
+        ),
+        EXPORTED,
     ],
+    to: Annotated[
+        str,
+        typer.Option("--to", help="prefs, the whole store, or a form of comparisons: native, trl and all of convert."),
+    ] = "prefs",
     json: AsJson = False,
 ) -> None:
-    """Write a whole store as one file.
+    """Write a store as one file: the whole of it, or its comparisons in the format of another tool.
 
-    A header, then each item with its responses, judgments and labels. The same content gives the same bytes. For comparisons
-    in other forms, name the store as the source of another command: `guerdon import store:preferences.db --out all.jsonl`.
+    The whole is a header, then each item with its responses, judgments and labels; the same content gives the same bytes.
+    With --to, each item is one comparison, as every command reads it. For more options of the format, name the store as the
+    source of convert: `guerdon convert store:preferences.db all.jsonl --ties soft`.
 
     Example: guerdon store export preferences.db --out prefs.v1.jsonl
     """
     from guerdon.api.store import export_store
 
+    if to != "prefs":
+        from guerdon.cli.conversion import write_converted
+        from guerdon.store.location import as_source
+
+        settings = settings_from(None, None, None, reads=["imports", "export"], export={"format": to})
+        write_converted([as_source(store)], out, settings, json)
+        return
     print_facts({**export_store(store, out), "out": str(out)}, json)
 
 
@@ -134,18 +150,27 @@ def store_status(store: Store, json: AsJson = False) -> None:
 def store_merge(
     store: Store,
     others: Annotated[list[str], typer.Argument(metavar="OTHER...", help="Stores whose content is added to STORE.")],
+    prefer: Annotated[
+        str | None,
+        typer.Option(
+            "--prefer",
+            help="Whose judgment is the newest revision where both corrected one: ours (STORE) or theirs (OTHER).",
+            show_default=False,
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Add to a store all that other stores hold.
 
-    Twice, or in another order, gives the same content.
+    Twice, or in another order, gives the same content. A judgment that both corrected in different ways is refused without
+    --prefer; with it, the corrections of both are kept as revisions.
 
     Example: guerdon store merge preferences.db team.db
     """
     from guerdon.api.store import merge_stores
 
     stopping.set_resumable(True)
-    print_facts({f"new_{name}": count for name, count in merge_stores(store, others).items()}, json)
+    print_facts({f"new_{name}": count for name, count in merge_stores(store, others, prefer).items()}, json)
 
 
 @app.command("store verify")

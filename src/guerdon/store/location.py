@@ -37,6 +37,11 @@ def is_store(source: object) -> bool:
     return str(source).startswith((PREFIX, *_SCHEMES))
 
 
+def as_source(store: str | Path) -> str:
+    """A store's path or URL as a source of comparisons."""
+    return str(store) if is_store(store) else f"{PREFIX}{store}"
+
+
 def locate(source: object) -> StoreLocation:
     """The location that a source names."""
     name, labels = _without_labels(str(source).removeprefix(PREFIX))

@@ -5,7 +5,7 @@ A presentation that is held and a call that is pending belong to the process tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -14,34 +14,54 @@ from guerdon.contracts import GuerdonError
 from guerdon.store import tables
 from guerdon.store.database import Database
 from guerdon.store.location import StoreLocation
+from guerdon.store.revisions import Side, revisions_to_add
 from guerdon.store.rows import TABLES, Row
 from guerdon.store.schema import require_schema
-from guerdon.store.writer import insert_rows, metadata_table
+from guerdon.store.writer import insert_rows, metadata_table, one_content_per_id
 
 ITEMS_AT_ONCE: Final = 1000
 Advance = Callable[[int], None]
 
 
-def merge(database: Database, source: Database, advance: Advance = lambda number: None) -> dict[str, int]:
+def merge(
+    database: Database, source: Database, advance: Advance = lambda number: None, prefer: Side | None = None
+) -> dict[str, int]:
     """Add what `source` holds to `database`; returns how many rows of each table were read.
 
     Items are written with all that belongs to them, some in each transaction, so a merge that is killed leaves whole items.
-    Raises GuerdonError, before anything is written, where both revised the same judgment in different ways.
+    prefer: whose judgment is the newest revision where both revised one in different ways: "ours" of `database`, or "theirs".
+    Where it is None, such a judgment raises GuerdonError before anything is written.
     """
     if _is_same(database.location, source.location):
         raise GuerdonError(f"{source.location}: must be another store, got the one to merge into. Name another.")
     counts = dict.fromkeys((*TABLES, "events"), 0)
     with source.reading() as reading:
         require_schema(reading, source)
-        _refuse_conflicts(database, source, reading)
+        if prefer is None:
+            _refuse_conflicts(database, source, reading)
         for tables_of_some in _in_parts(reading):
-            with database.writing() as writing:
-                for name, rows in tables_of_some.items():
-                    if rows:
-                        insert_rows(writing, metadata_table(name), rows)
-                        counts[name] += len(rows)
+            with one_content_per_id(database), database.writing() as writing:
+                _write(writing, tables_of_some, source, prefer)
+            for name, rows in tables_of_some.items():
+                counts[name] += len(rows)
             advance(sum(map(len, tables_of_some.values())))
     return counts
+
+
+def _write(connection: sa.Connection, rows_of: dict[str, list[Row]], source: Database, prefer: Side | None) -> None:
+    for name, rows in rows_of.items():
+        table = metadata_table(name)
+        if table is tables.judgments:
+            rows = _revisions(connection, rows, source, prefer)
+        if rows:
+            insert_rows(connection, table, rows, prefer)
+
+
+def _revisions(connection: sa.Connection, rows: list[Row], source: Database, prefer: Side | None) -> list[Row]:
+    try:
+        return revisions_to_add(connection, rows, prefer)
+    except GuerdonError as error:
+        raise GuerdonError(f"{source.location}: {error}") from None
 
 
 def _is_same(a: StoreLocation, b: StoreLocation) -> bool:
@@ -56,32 +76,36 @@ def _in_parts(connection: sa.Connection) -> Iterator[dict[str, list[Row]]]:
     items, links, calls, judgments = (
         tables.items.c, tables.item_responses.c, tables.judge_calls.c, tables.judgments.c,
     )  # fmt: skip
-    ids = connection.execute(sa.select(items.id).order_by(items.id), execution_options={"yield_per": ITEMS_AT_ONCE})
-    with ids:
-        for part in ids.scalars().partitions():
-            is_prompt = items.id.between(part[0], part[-1])
-            is_response = links.item_id.between(part[0], part[-1])
-            belongs = {
-                "prompts": tables.prompts.c.id.in_(sa.select(items.prompt_id).where(is_prompt)),
-                "responses": tables.responses.c.id.in_(sa.select(links.response_id).where(is_response)),
-                "items": is_prompt,
-                "judge_calls": calls.id.in_(
-                    sa.select(judgments.call_id).where(judgments.item_id.between(part[0], part[-1]))
-                ),
-            }
-            rows = {}
-            for name in TABLES:
-                table = metadata_table(name)
-                if table is not tables.annotators:
-                    where = belongs[name] if name in belongs else table.c.item_id.between(part[0], part[-1])
-                    rows[name] = _rows(connection, _mergeable(table).where(where))
-            yield rows
+    for first, last in _ranges(connection):
+        is_prompt = items.id.between(first, last)
+        is_response = links.item_id.between(first, last)
+        belongs = {
+            "prompts": tables.prompts.c.id.in_(sa.select(items.prompt_id).where(is_prompt)),
+            "responses": tables.responses.c.id.in_(sa.select(links.response_id).where(is_response)),
+            "items": is_prompt,
+            "judge_calls": calls.id.in_(sa.select(judgments.call_id).where(judgments.item_id.between(first, last))),
+        }
+        rows = {}
+        for name in TABLES:
+            table = metadata_table(name)
+            if table is not tables.annotators:
+                where = belongs[name] if name in belongs else table.c.item_id.between(first, last)
+                rows[name] = _rows(connection, _mergeable(table).where(where))
+        yield rows
     has_judgment = sa.exists().where(judgments.call_id == calls.id)
     query = _mergeable(tables.judge_calls).where(~has_judgment).order_by(calls.id)
     with connection.execute(query, execution_options={"yield_per": ITEMS_AT_ONCE}) as rest:
         for part in rest.mappings().partitions():
             yield {"judge_calls": [dict(row) for row in part]}
     yield {"events": _rows(connection, sa.select(tables.events))}
+
+
+def _ranges(connection: sa.Connection) -> Iterator[tuple[str, str]]:
+    """The first and last id of some items at a time, by rising id."""
+    query = sa.select(tables.items.c.id).order_by(tables.items.c.id)
+    with connection.execute(query, execution_options={"yield_per": ITEMS_AT_ONCE}) as ids:
+        for part in ids.scalars().partitions():
+            yield part[0], part[-1]
 
 
 def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[Row]:
@@ -97,30 +121,14 @@ def _mergeable(table: sa.Table) -> sa.Select[Any]:
 
 
 def _refuse_conflicts(database: Database, source: Database, reading: sa.Connection) -> None:
-    """Raise GuerdonError where the stores hold different judgments as the same revision of one presentation."""
-    columns = tables.judgments.c
+    """Raise GuerdonError where both stores revised one judgment. The id of an imported one covers all its revisions."""
+    judgments, presentations = tables.judgments, tables.presentations
     query = (
-        sa.select(columns.presentation_id, columns.revision, columns.id)
-        .join(tables.presentations, tables.presentations.c.id == columns.presentation_id)
-        .where(tables.presentations.c.origin == "claimed")
+        sa.select(judgments)
+        .join_from(judgments, presentations, presentations.c.id == judgments.c.presentation_id, isouter=True)
+        .where(sa.or_(judgments.c.call_id.is_not(None), presentations.c.origin == "claimed"))
     )
     with database.reading() as connection:
         require_schema(connection, database)
-        with reading.execute(query, execution_options={"yield_per": 500}) as result:
-            conflict = next(filter(None, (_conflict(connection, rows) for rows in result.partitions())), None)
-        if conflict:
-            raise GuerdonError(
-                f"{source.location}: revision {conflict[1]} of the judgment of presentation {conflict[0]} must be that of "
-                f"{database.location}, got another one. Both stores were written after one was copied: keep one of them."
-            )
-
-
-def _conflict(connection: sa.Connection, rows: Sequence[Any]) -> tuple[str, int] | None:
-    columns = tables.judgments.c
-    query = sa.select(columns.presentation_id, columns.revision, columns.id)
-    given = {(presentation, revision): key for presentation, revision, key in rows}
-    query = query.where(columns.presentation_id.in_({presentation for presentation, _ in given}))
-    for presentation, revision, key in connection.execute(query):
-        if given.get((presentation, revision), key) != key:
-            return presentation, revision
-    return None
+        for first, last in _ranges(reading):
+            _revisions(connection, _rows(reading, query.where(judgments.c.item_id.between(first, last))), source, None)

@@ -14,16 +14,13 @@ from guerdon.store import tables
 from guerdon.store.canonical import content_id
 from guerdon.store.database import Database
 from guerdon.store.items import Annotator
-from guerdon.store.lines import DETAILS
+from guerdon.store.revisions import SAYS
 from guerdon.store.rows import judgment_id_of, label_id_of
 from guerdon.store.schema import require_schema
 
 ROWS_AT_ONCE: Final = 2000
 EXAMPLES: Final = 5
 RESTORE: Final = "Restore a backup, or export the store and import the file into a new one."
-_SAYS: Final = (
-    "groups", "q", "strength", "votes", *DETAILS, "rationale", "source", "group_id", "weight", "comparison_id"
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +113,7 @@ def _is_item(rows: list[Any]) -> bool:
 
 
 def _judgment_id(row: Any) -> str:
-    return judgment_id_of(row["item_id"], row, row["revision"], {name: row[name] for name in _SAYS})
+    return judgment_id_of(row["item_id"], row, row["revision"], {name: row[name] for name in SAYS})
 
 
 # ---- Relations -----------------------------------------------------------------------------------------------------

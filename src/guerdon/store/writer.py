@@ -7,6 +7,7 @@ other in a circle.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from guerdon.store import tables
 from guerdon.store.canonical import content_id
 from guerdon.store.database import Database
 from guerdon.store.items import Item
+from guerdon.store.revisions import Side
 from guerdon.store.rows import TABLES, Batch, Occurrences, Row
 from guerdon.store.schema import require_schema
 
@@ -30,17 +32,24 @@ def add_items(database: Database, items: Iterable[Item], advance: Callable[[int]
     """Write the items; returns how many were given. advance: called with the number of items that a transaction wrote."""
     occurrences, count = Occurrences(), 0
     for batch in _batches(items, occurrences):
-        try:
+        with one_content_per_id(database):
             write_rows(database, {name: list(rows.values()) for name, rows in batch.rows.items()})
-        except exc.IntegrityError as error:
-            reason = (str(error.orig).splitlines() or ["no reason given"])[0]
-            raise GuerdonError(
-                f"{database.location}: what is imported must agree with what is stored, got other judgments or calls under the "
-                f"same ids ({reason[:160]}). Import into a new store to compare the two."
-            ) from None
         advance(batch.items)
         count += batch.items
     return count
+
+
+@contextmanager
+def one_content_per_id(database: Database) -> Iterator[None]:
+    """What the constraints of the store refuse, as one line."""
+    try:
+        yield
+    except exc.IntegrityError as error:
+        reason = (str(error.orig).splitlines() or ["no reason given"])[0]
+        raise GuerdonError(
+            f"{database.location}: what is added must agree with what is stored, got other judgments or calls under the "
+            f"same ids ({reason[:160]}). Add it to a new store to compare the two."
+        ) from None
 
 
 def _batches(items: Iterable[Item], occurrences: Occurrences) -> Iterator[Batch]:
@@ -63,14 +72,14 @@ def write_rows(database: Database, rows: Mapping[str, Sequence[Row]]) -> None:
                 insert_rows(connection, metadata_table(name), rows[name])
 
 
-def insert_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
-    """Write rows of one table: those whose id is there already are merged with what is there (see `_conflict`)."""
+def insert_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[Row], prefer: Side | None = None) -> None:
+    """Write rows of one table: those whose id is there already are merged with what is there (see `_insert`)."""
     keys = [column.name for column in table.primary_key]
     if table is tables.labels:
         _require_judgments(connection, rows)
     order = ["revision", *keys] if table is tables.judgments else keys  # a revision names the one before it
     ordered = sorted(rows, key=lambda row: [row[key] for key in order])
-    _execute(connection, table, _insert(connection, table, [*ordered[0]]), ordered)
+    _execute(connection, table, _insert(connection, table, [*ordered[0]], prefer), ordered)
 
 
 def _execute(connection: sa.Connection, table: sa.Table, statement: Any, rows: Sequence[Row]) -> None:
@@ -94,7 +103,7 @@ def metadata_table(name: str) -> sa.Table:
     return tables.metadata.tables[name]
 
 
-def _insert(connection: sa.Connection, table: sa.Table, columns: Sequence[str]) -> Any:
+def _insert(connection: sa.Connection, table: sa.Table, columns: Sequence[str], prefer: Side | None) -> Any:
     """An INSERT that leaves rows that are there as they are, but for columns that change while people work."""
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(table)
@@ -103,7 +112,7 @@ def _insert(connection: sa.Connection, table: sa.Table, columns: Sequence[str]) 
         return statement.on_conflict_do_update(
             index_elements=keys,
             set_={name: statement.excluded[name] for name in columns if name not in keys},
-            where=_is_preferred(statement.excluded),
+            where=_is_preferred(statement.excluded, prefer),
         )
     if table is tables.judge_calls:  # a call that failed is replaced by one that did not, or that failed later
         return statement.on_conflict_do_update(
@@ -138,9 +147,13 @@ def _merged(connection: sa.Connection, table: sa.Table, excluded: Any) -> dict[s
     return {}
 
 
-def _is_preferred(excluded: Any) -> Any:
-    """Of two labels by one method, the one with more votes stays; of as many, the one whose preference has the larger text."""
+def _is_preferred(excluded: Any, prefer: Side | None) -> Any:
+    """Of two labels by one method, the one with more votes stays; of as many, that of the preferred store, or the one whose
+    preference has the larger text."""
     present, columns = tables.labels.c, ("n_votes", "groups", "q", "strength", "votes", "n_eff", "entropy", "status")
+    if prefer is not None:
+        given, there = excluded["n_votes"], present["n_votes"]
+        return given > there if prefer == "ours" else given >= there
     is_larger: Any = sa.false()
     for name in reversed(columns):
         given, there = excluded[name], present[name]
