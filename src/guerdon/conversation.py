@@ -41,6 +41,7 @@ __all__ = [
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length"]
 
+_canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str).encode
 MAX_CHARACTERS = 4_000_000  # of one text: about a million tokens, more than any model reads
 
 
@@ -338,8 +339,7 @@ def response_digest(response: Response) -> str:
 
 def digest(value: object, size: int = 16) -> str:
     """A short stable hash (hex) of anything JSON can hold."""
-    body = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:size]
+    return hashlib.sha256(_canonical(value).encode("utf-8", "surrogatepass")).hexdigest()[:size]
 
 
 def digest_all(values: Iterable[str], size: int = 16) -> str:

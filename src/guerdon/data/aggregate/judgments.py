@@ -52,6 +52,7 @@ class Judgments:
     cancel. counts[n, 3]: people who chose (first, tie, second). group[n]: a number for each prompt group. weight[n]: the mean
     weight of the pair's comparisons. grade: signed strength of each vote for the pair's first response, NaN where unknown.
     number_of: the pair of each key. id_kind[n]: what the judgments of a pair have in common, see `common_id`.
+    first_seen[n]: the position of the comparison that first held the pair.
     """
 
     table: VoteTable
@@ -63,6 +64,7 @@ class Judgments:
     grade: Float[np.ndarray, " v"]
     number_of: dict[bytes, int]
     id_kind: Int[np.ndarray, " n"]
+    first_seen: Int[np.ndarray, " n"]
     num_judgments: int
 
     @property
@@ -124,7 +126,8 @@ class _Columns:
         # one entry per vote; people: how many people the vote stands for, 0 for the lesser part of a soft judgment
         self.pair, self.annotator, self.vote, self.is_swapped = array("i"), array("i"), array("b"), array("b")
         self.weight, self.people, self.grade = array("d"), array("i"), array("f")
-        self.num_judgments = 0
+        self.first_seen = array("q")
+        self.num_comparisons = self.num_judgments = 0
 
     def add(self, comparison: Comparison) -> None:
         """The votes of one comparison."""
@@ -150,6 +153,7 @@ class _Columns:
                 self.is_swapped.append(shown.is_swapped)
                 self.weight.append(weight)
                 self.people.append(people)
+        self.num_comparisons += 1
 
     def _pair(self, key: bytes, comparison: Comparison, is_pair: bool) -> int:
         """The number of the pair, a new one where it is new."""
@@ -157,6 +161,7 @@ class _Columns:
         pair, new = self.number_of.setdefault(key, len(self.number_of)), len(self.group)
         if pair == new:
             self.group.append(self.group_of.setdefault(comparison.group, len(self.group_of)))
+            self.first_seen.append(self.num_comparisons)
             self.first_id.append(hash(comparison.id))
             self.first_row.append(hash(row) if row else 0)
             self.id_kind.append(SAME_ID if is_pair else NO_COMMON_ID)
@@ -203,6 +208,7 @@ class _Columns:
             grade=np.array(self.grade, np.float64),
             number_of=self.number_of,
             id_kind=self._id_kinds(),
+            first_seen=np.array(self.first_seen, np.int64),
             num_judgments=self.num_judgments,
         )
 

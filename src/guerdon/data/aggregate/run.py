@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import compress
 from typing import Literal
 
 import numpy as np
@@ -94,9 +95,11 @@ def _labels(
 ) -> Iterator[Comparison]:
     """Each pair once, where its first judgment stands."""
     is_written = np.zeros(judgments.num_pairs, dtype=bool)
+    has_new_pair = np.zeros(judgments.first_seen.max() + 1, dtype=bool)  # others need no hash
+    has_new_pair[judgments.first_seen] = True
     sole_annotator = _sole_annotators(judgments)
     with ProgressBar(judgments.num_pairs, "writing labels", "pairs") as bar:
-        for comparison in comparisons:
+        for comparison in compress(comparisons, has_new_pair.tolist()):
             for shown in shown_pairs(comparison):
                 pair = judgments.number_of.get(shown.key)
                 if pair is None:

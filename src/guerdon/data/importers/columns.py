@@ -158,7 +158,8 @@ def _without_repetition(prompt: Prompt, responses: Sequence[Response], text: obj
         return list(responses)
     for repeated in (text if isinstance(text, str) else "", prompt[-1].content):
         start = repeated.strip()
-        if has_several_words(start) and all(not r.messages and r.text.lstrip().startswith(start) for r in responses):
+        is_repeated = all(not r.messages and r.text.lstrip().startswith(start) for r in responses)
+        if is_repeated and has_several_words(start):
             return [replace(r, text=r.text.lstrip()[len(start) :].lstrip()) for r in responses]
     return list(responses)
 

@@ -80,7 +80,8 @@ def shared_start(a: str, b: str) -> str:
 
 def has_several_words(text: str) -> bool:
     """Whether a text is more than a word."""
-    return len(_WORD.findall(text)) > 1
+    words = _WORD.finditer(text)
+    return next(words, None) is not None and next(words, None) is not None
 
 
 def shared_prompt(chosen: str, rejected: str) -> str:
