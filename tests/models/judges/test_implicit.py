@@ -117,3 +117,32 @@ def test_an_implicit_judge_from_options(tiny_dir: Path, reference_dir: Path, mod
     assert judge.log_odds(["write"], ["good"], ["bad"]) == pytest.approx(model.log_odds(["write"], ["good"], ["bad"]))
     with pytest.raises(GuerdonError, match=r"judge\.reference must be given"):
         build_judge(JudgeOptions(kind="implicit", model=str(tiny_dir)))
+
+
+def test_adapters_and_their_base_are_one_model_in_memory(
+    tiny_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    adapted = load_policy(PolicyOptions(base=str(tiny_dir), device="cpu", lora_rank=4), adapters=True)
+    with torch.no_grad():
+        for name, weight in adapted.model.named_parameters():
+            if "lora_B" in name:
+                weight.add_(0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    adapted.model.peft_config["default"].base_model_name_or_path = str(tiny_dir)
+    adapted.model.save_pretrained(tmp_path / "adapters")
+    loaded = []
+    load = AutoModelForCausalLM.from_pretrained
+
+    def counted(source: Any, *args: Any, **options: Any) -> Any:
+        loaded.append(source)
+        return load(source, *args, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", counted)
+    expected = ImplicitReward(adapted, beta=0.2).log_odds(["write"], ["good"], ["bad"])
+    assert abs(expected[0]) > 1e-4
+    for reference in ({}, {"reference": str(tiny_dir)}):
+        options = {"kind": "implicit", "model": str(tmp_path / "adapters"), "beta": 0.2, "device": "cpu", **reference}
+        judge = build_judge(JudgeOptions.model_validate(options))
+        assert judge.log_odds(["write"], ["good"], ["bad"]) == pytest.approx(expected, abs=1e-5)
+    assert loaded == [str(tiny_dir)] * 2

@@ -58,20 +58,23 @@ def save_policy(policy: LanguagePolicy, folder: Path) -> None:
     write_directory(folder, fill)
 
 
-def load_policy(options: PolicyOptions, *, adapters: bool = False, seed: int = 0) -> LanguagePolicy:
+def load_policy(
+    options: PolicyOptions, *, adapters: bool = False, seed: int = 0, keep_adapters: bool = False
+) -> LanguagePolicy:
     """A policy from a hub name, a directory, 'starter' or one of our runs; with new adapters if they are to be trained.
 
-    A directory that holds only peft adapters is loaded with the model that they name, and merged into its weights.
+    A directory that holds only peft adapters is loaded with the model that they name, and merged into its weights; with
+    keep_adapters they stay apart, so that `as_reference` gives the model without them.
     """
     source = resolve(options.base)
     run = Path(source)
     if (run / "run.json").is_file() and (run / "policy").is_dir() and not (run / "config.json").exists():
         source = str(run / "policy")
     with _policy_option_names():
-        return _load(source, options, adapters, seed)
+        return _load(source, options, adapters, seed, keep_adapters)
 
 
-def _load(source: str, options: PolicyOptions, adapters: bool, seed: int) -> LanguagePolicy:
+def _load(source: str, options: PolicyOptions, adapters: bool, seed: int, keep_adapters: bool) -> LanguagePolicy:
     adapter_folder = source if holds_only_adapters(source) else None
     if adapter_folder:
         source = base_of_adapters(source)
@@ -92,7 +95,8 @@ def _load(source: str, options: PolicyOptions, adapters: bool, seed: int) -> Lan
     device = pick_device(options.device)
     model = _load_causal_model(source, config, options, pick_dtype(options.dtype, device))
     if adapter_folder:
-        model = _merge_stored_adapters(model, adapter_folder)
+        model = _with_stored_adapters(model, adapter_folder)
+        model = model if keep_adapters else model.merge_and_unload()
     refuse_nan(model, source)
     disable_dropout(model)
     keep_freed_memory()
@@ -166,15 +170,15 @@ def base_of_adapters(folder: str) -> str:
     return str(base)
 
 
-def _merge_stored_adapters(model: Any, folder: str) -> Any:
-    """The model with the adapters of a directory merged into its weights."""
+def _with_stored_adapters(model: Any, folder: str) -> Any:
+    """The model with the adapters of a directory beside its weights."""
     from peft import PeftModel
 
     base = model.config.name_or_path
     refusal = f"{folder}: the adapters of adapter_config.json do not fit {base} ({{reason}}). Pass the adapters of that model."
     with quiet(), warnings.catch_warnings(), one_line(refusal):
         warnings.simplefilter("ignore")  # peft's remarks on names that transformers is about to drop
-        return PeftModel.from_pretrained(model, folder).merge_and_unload()
+        return PeftModel.from_pretrained(model, folder)
 
 
 @contextmanager

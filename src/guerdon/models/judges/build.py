@@ -88,12 +88,13 @@ def _prompted(options: JudgeOptions, log: CallLog, budget: Budget | None) -> Ver
     return RubricJudge(RubricModel(build_respondent(options, log, budget), rubric, options))
 
 
-def _policy(base: str, options: JudgeOptions) -> Any:
+def _policy(base: str, options: JudgeOptions, *, keep_adapters: bool = False) -> Any:
     """A language model to read with: without the limits that options of a policy put on prompts."""
     from guerdon.config import PolicyOptions
     from guerdon.models.directory.policies import load_policy
 
-    policy = load_policy(make(PolicyOptions, {"base": base, "device": options.device, "dtype": options.dtype}))
+    chosen = make(PolicyOptions, {"base": base, "device": options.device, "dtype": options.dtype})
+    policy = load_policy(chosen, keep_adapters=keep_adapters)
     policy.max_prompt = None
     return policy
 
@@ -103,11 +104,13 @@ def _implicit(options: JudgeOptions) -> Any:
     from guerdon.models.judges.implicit import ImplicitReward
 
     model, reference = str(options.model), options.reference
-    if reference is None:
-        if not holds_only_adapters(model):
-            claim = "given for a policy that is not a directory of adapters"
-            raise field_error("judge.reference", claim, reference, "Give the model that DPO started from.")
-        reference = base_of_adapters(model)
+    is_adapted = holds_only_adapters(model)
+    if reference is None and not is_adapted:
+        claim = "given for a policy that is not a directory of adapters"
+        raise field_error("judge.reference", claim, reference, "Give the model that DPO started from.")
+    if is_adapted and reference in (None, base_of_adapters(model)):  # one model, with its adapters and without them
+        return ImplicitReward(_policy(model, options, keep_adapters=True), beta=options.beta)
+    assert reference is not None
     return ImplicitReward(_policy(model, options), _policy(reference, options), options.beta)
 
 
