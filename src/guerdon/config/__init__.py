@@ -1,5 +1,6 @@
 """Every option of every stage, one sentence each: defaults, then a recipe, then a YAML file, then dotted overrides."""
 
+from guerdon.config.annotation import AnnotationOptions
 from guerdon.config.auditing import AuditOptions, BenchmarkOptions, ScoreOptions, TaxOptions
 from guerdon.config.base import Options
 from guerdon.config.build import Config, QuickstartOptions, build, known_keys, make
@@ -19,6 +20,7 @@ from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions
 
 __all__ = [
     "AggregateOptions",
+    "AnnotationOptions",
     "AuditOptions",
     "BenchmarkOptions",
     "BestOfNOptions",

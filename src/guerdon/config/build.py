@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
+from guerdon.config.annotation import AnnotationOptions
 from guerdon.config.auditing import AuditOptions, BenchmarkOptions, ScoreOptions, TaxOptions
 from guerdon.config.base import Options
 from guerdon.config.data import (
@@ -64,6 +65,9 @@ class Config(Options):
     aggregate: AggregateOptions = Field(default_factory=AggregateOptions, description="Many votes to one label.")
     select: SelectOptions = Field(default_factory=SelectOptions, description="Which comparisons to label next.")
     judge: JudgeOptions = Field(default_factory=JudgeOptions, description="A judge, as in judge.yaml.")
+    annotation: AnnotationOptions = Field(
+        default_factory=AnnotationOptions, description="People who compare, as in annotation.yaml."
+    )
     constitution: ConstitutionOptions = Field(
         default_factory=ConstitutionOptions, description="Critique, revision and comparison under a constitution."
     )

@@ -33,6 +33,7 @@ ID: Final = rf"[0-9A-Za-z-]{{1,{ID_LENGTH}}}"
 DETAILS: Final = {  # what a judgment holds beyond a Comparison, and what it is where nothing is stored
     "all_bad": False, "acceptable_upto": None, "axes": None, "flags": None, "active_ms": None, "wall_ms": None,
     "late": False, "submitted_at": None, "idem_key": None, "payload_hash": None,
+    "reasons": None,
 }  # fmt: skip
 FACTS: Final = {
     "project": "", "purpose": "task", "need": 1, "status": "open", "priority": 0, "ord": 0, "selection": None

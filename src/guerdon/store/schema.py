@@ -11,11 +11,11 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from guerdon.contracts import GuerdonError
+from guerdon.store.annotation_tables import metadata
 from guerdon.store.database import Database
-from guerdon.store.tables import metadata
 
 VERSION_TABLE: Final = "guerdon_schema"
-SCHEMA: Final = "2"  # the newest; migrations/versions has a file for each
+SCHEMA: Final = "3"  # the newest; migrations/versions has a file for each
 _INIT_LOCK: Final = 0x677565  # of PostgreSQL, so that two processes do not create the tables at once
 
 

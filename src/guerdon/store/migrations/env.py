@@ -2,8 +2,8 @@
 
 from alembic import context
 
+from guerdon.store.annotation_tables import metadata
 from guerdon.store.schema import VERSION_TABLE
-from guerdon.store.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

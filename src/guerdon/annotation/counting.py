@@ -1,0 +1,70 @@
+"""Counts that are kept in the transaction of what they count, so that no page has to scan a project.
+
+Keys of a project: `items:PURPOSE:STATUS`, `judgments` (of tasks, first revisions), `revisions`, `late`, `skips:REASON`, and
+`hour:N` (judgments in the N-th hour since 1970). On PostgreSQL, processes count in rows of their own (`shard`), so that they
+do not wait for each other; `project_counts` adds them up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from guerdon.store import annotation_tables
+from guerdon.store.database import Database
+from guerdon.store.direct import Statement, Transaction
+
+SHARDS: Final = 32
+_TABLE: Final = annotation_tables.project_counts
+_COLUMNS: Final = ("project", "key", "shard", "n")
+
+
+def _upsert(dialect: Any) -> Any:
+    statement = dialect.insert(_TABLE)
+    return statement.on_conflict_do_update(
+        index_elements=["project", "key", "shard"], set_={"n": _TABLE.c.n + statement.excluded.n}
+    )
+
+
+_COUNT: Final = {
+    "sqlite": Statement(_upsert(sqlite), _COLUMNS),
+    "postgresql": Statement(_upsert(postgresql), _COLUMNS),
+}
+
+
+def _shard(dialect_name: str) -> int:
+    return 0 if dialect_name == "sqlite" else os.getpid() % SHARDS
+
+
+def count(transaction: Transaction, project: str, changes: Mapping[str, int]) -> None:
+    """Add to counts, the last thing that a transaction does: in the order of keys, so that two never wait in a circle."""
+    name = transaction.dialect.name
+    for key in sorted(changes):
+        if changes[key]:
+            transaction.run(_COUNT[name], project=project, key=key, shard=_shard(name), n=changes[key])
+
+
+def count_in(connection: sa.Connection, project: str, changes: Mapping[str, int]) -> None:
+    """The same through SQLAlchemy's connection."""
+    name = connection.dialect.name
+    dialect = sqlite if name == "sqlite" else postgresql
+    for key in sorted(changes):
+        row = {"project": project, "key": key, "shard": _shard(name), "n": changes[key]}
+        connection.execute(_upsert(dialect), row)
+
+
+def project_counts(database: Database, project: str) -> dict[str, int]:
+    """All counts of a project by key."""
+    columns = _TABLE.c
+    query = (
+        sa.select(columns.key, sa.func.sum(columns.n))
+        .where(columns.project == project)
+        .group_by(columns.key)
+        .order_by(columns.key)
+    )
+    with database.reading() as connection:
+        return {key: int(number) for key, number in connection.execute(query)}

@@ -1,0 +1,102 @@
+"""What becomes of answers that come once, twice, late, or again with a change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from annotation.worlds import world
+
+from guerdon.annotation.claiming import NothingLeft, skip
+from guerdon.annotation.counting import project_counts
+from guerdon.annotation.errors import Conflict, NotYours
+from guerdon.annotation.progress import own_progress
+from guerdon.annotation.submitting import history, reopen
+from guerdon.api.store import verify_store
+from guerdon.store.reader import read_items
+
+NewStore = Callable[[], str]
+
+
+def test_the_same_key_with_the_same_answer_is_stored_once(new_store: NewStore):
+    with world(new_store(), 1) as w:
+        held = w.claim("a")
+        first = w.submit("a", held, "k", verdict=2, active_ms=1000.0)
+        again = w.submit("a", held, "k", verdict=2, active_ms=1200.0)
+        assert (again.judgment_id, again.repeated, again.revision) == (first.judgment_id, True, 1)
+        with pytest.raises(Conflict, match="Idempotency-Key") as error:
+            w.submit("a", held, "k", verdict=1)
+        assert error.value.status == 409
+        assert len(w.rows("SELECT * FROM judgments")) == 1
+
+
+def test_another_answer_is_a_new_revision_and_the_first_one_stays(new_store: NewStore):
+    store = new_store()
+    with world(store, 1) as w:
+        held = w.claim("a")
+        w.submit("a", held, verdict=-3)
+        assert w.submit("a", held, "k2", verdict=1, rationale="On second thought.").revision == 2
+        assert w.submit("a", held, verdict=1, rationale="On second thought.").repeated
+        ((_, item),) = read_items(w.project.database)
+        (judgment,) = item.judgments
+        assert (judgment.preference.groups, judgment.preference.strength) == (((1,), (0,)), 1.0)
+        assert judgment.earlier[0].preference.groups == ((0,), (1,))
+        assert project_counts(w.project.database, "p")["judgments"] == 1
+    assert not verify_store(store).findings
+
+
+def test_a_late_answer_is_kept_and_counted_even_where_the_item_is_complete(new_store: NewStore):
+    store = new_store()
+    with world(store, 1, lease_seconds=60) as w:
+        late = w.claim("a")
+        w.now += 100
+        w.judge("b")
+        assert w.submit("a", late, verdict=3).late
+        assert [row[0] for row in w.rows("SELECT taken FROM items")] == [2]
+        assert project_counts(w.project.database, "p") == {
+            "items:task:complete": 1, "items:task:open": 0, "judgments": 2, "late": 1, f"hour:{int(w.now // 3600)}": 2,
+        }  # fmt: skip
+    assert not verify_store(store).findings
+
+
+def test_a_late_answer_ends_the_lease_that_the_same_person_has_on_the_item_again(new_store: NewStore):
+    with world(new_store(), 1, lease_seconds=60, need=2) as w:
+        first = w.claim("a")
+        w.now += 100
+        w.judge("b")  # takes the slot of a's lease, which has expired
+        again = w.claim("a")
+        assert again.presentation_id != first.presentation_id
+        assert again.responses == first.responses[::-1], "an order belongs to a presentation for good"
+        assert w.submit("a", first).late
+        assert isinstance(w.claim("a"), NothingLeft)
+        with pytest.raises(Conflict, match="already"):
+            w.submit("a", again)
+
+
+def test_old_answers_and_skipped_items_cannot_be_changed(new_store: NewStore):
+    with world(new_store(), 5, edit_window=2) as w:
+        first = w.judge("a")
+        w.judge("a")
+        w.judge("a")
+        with pytest.raises(Conflict, match="newest 2"):
+            w.submit("a", first, verdict=3)
+        skipped = w.claim("a")
+        skip(w.project, w.person("a"), skipped.presentation_id, "unclear", w.now)
+        with pytest.raises(Conflict, match="skipped"):
+            w.submit("a", skipped)
+
+
+def test_history_gives_answers_back_and_reopens_the_newest(new_store: NewStore):
+    with world(new_store(), 4, edit_window=2) as w:
+        for verdict in (-3, 0, 2):
+            w.judge("a", verdict=verdict, flags=["spam"])
+        entries = history(w.project, w.person("a"), 10)
+        assert [(entry.answer["verdict"], entry.can_change) for entry in entries] == [(2, True), (0, True), (-3, False)]
+        assignment = reopen(w.project, w.person("a"), entries[0].judgment_id)
+        assert assignment.answer is not None
+        assert assignment.answer["flags"] == ["spam"]
+        assert w.submit("a", assignment, verdict=-1).revision == 2
+        with pytest.raises(NotYours):
+            reopen(w.project, w.person("b"), entries[0].judgment_id)
+        progress = own_progress(w.project, w.person("a"), 0.0)
+        assert (progress.done, progress.today, progress.remaining) == (3, 3, 1)
