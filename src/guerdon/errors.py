@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Final
 
 # Characters that steer a terminal or reorder a line: C0 and C1 controls except tab and line feed, line and paragraph
 # separators, and those that override or embed a direction. The first 32 become pictures of themselves.
@@ -16,6 +17,19 @@ _PICTURES |= dict.fromkeys(_STEERING, 0xFFFD)
 def visible(text: str) -> str:
     """The text, of the same length, without characters that steer a terminal or reorder what is read."""
     return text.translate(_PICTURES)
+
+
+# Controls but tab and line feed, characters of no width, directions, fillers, tags, and halves of characters. Joiners are
+# hidden next to Latin letters only: emoji and the scripts of Persia and India need them.
+HIDDEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
+    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e01ef]|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
+)
+
+
+def revealed(text: str) -> str:
+    """The text with each character that has no shape, or that reorders a line, written as ⟨U+202E⟩."""
+    return HIDDEN.sub(lambda character: f"⟨U+{ord(character[0]):04X}⟩", text.replace("\r\n", "\n"))
 
 
 class GuerdonError(ValueError):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from guerdon.errors import revealed
 from guerdon.reporting.browser import Sample, browser_view, script_policy
 from guerdon.reporting.charts import Strip, chart_svg, curve_rows, curve_title
 from guerdon.reporting.decision import decision_card, result_finding
@@ -23,7 +24,6 @@ from guerdon.reporting.words import (
     prompt_turns,
     quantity,
     rank,
-    revealed,
     tables,
 )
 

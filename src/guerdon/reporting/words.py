@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 
 from guerdon.contracts import Estimate, Example, Finding, Message, Quantity, Report, Response, Unit
@@ -148,19 +147,6 @@ def labeled_responses(example: Example) -> list[tuple[str, str, str]]:
         (label, f"{reward:+.2f}" if math.isfinite(reward) else "", response_text(response))
         for label, reward, response in rows
     ]
-
-
-def revealed(text: str) -> str:
-    """The text with each character that has no shape, or that reorders a line, written as ⟨U+202E⟩."""
-    return _HIDDEN.sub(lambda character: f"⟨U+{ord(character[0]):04X}⟩", text.replace("\r\n", "\n"))
-
-
-# Controls but tab and line feed, characters of no width, directions, fillers, tags, and halves of characters. Joiners are
-# hidden next to Latin letters only: emoji and the scripts of Persia and India need them.
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
-    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e01ef]|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
-)
 
 
 def response_text(response: Response) -> str:
