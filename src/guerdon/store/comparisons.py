@@ -16,13 +16,21 @@ from guerdon.store.reader import read_items
 from guerdon.store.schema import require_schema
 from guerdon.store.tables import labels
 
+CHECKS = (
+    "gold",
+    "attention",
+    "repeat",
+    "training",
+)  # purposes of items that check people, and say nothing new of responses
+
 
 def read_store(
     source: object, each: bool = False, say: Callable[[str], None] = lambda line: None
 ) -> Iterator[Comparison]:
     """The comparisons of a store in constant memory, by rising id of the item: its label where it has one, else its judgments.
 
-    each: one comparison per judgment, and no labels. `say` is called with a line about items that give none.
+    each: one comparison per judgment, and no labels. Items that only check people are left out. `say` is called with a line about
+    items that give none.
     """
     location = locate(source)
     unjudged = waiting = 0
@@ -30,6 +38,8 @@ def read_store(
         if location.labels is not None and not each:
             _require_labels(database, location.labels)
         for item_id, item in read_items(database):
+            if item.facts.get("purpose") in CHECKS:
+                continue
             is_empty = True
             try:
                 for comparison in comparisons_of(item, each, location.labels):

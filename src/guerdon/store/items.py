@@ -19,6 +19,7 @@ __all__ = ["Annotator", "Item", "Judgment", "Label", "comparisons_of", "item_of"
 KINDS: Final = ("human", "llm", "principle", "rule", "reward_model", "simulated", "unknown")
 ANONYMOUS: Final = "unknown"
 ACCEPTED: Final = "accepted"
+ADJUDICATED: Final = "adjudicated"  # the method of a label that a person set, which goes before all others
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +166,11 @@ def comparisons_of(item: Item, each: bool = False, method: str | None = None) ->
     """The item as comparisons: its accepted label, or else its judgments together, or each of them.
 
     Judgments of more than two responses are always given one by one. An item that holds only labels that are not accepted
-    gives nothing. method: whose labels are read; an error where it is None and several methods gave labels.
+    gives nothing. method: whose labels are read; an error where it is None and several methods gave labels. What an adjudicator
+    decided goes before them.
     """
-    labels = [label for label in item.labels if method in (None, label.method)]
+    decided = [label for label in item.labels if label.method == ADJUDICATED]
+    labels = decided or [label for label in item.labels if method in (None, label.method)]
     if labels and not each:
         yield from _labeled(item, labels)
     elif each or len(item.responses) > 2 or len(item.judgments) == 1:
