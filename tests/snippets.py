@@ -88,6 +88,9 @@ def make_desk(folder: Path, base: Path) -> Path:
     (folder / "critic.yaml").write_text(
         f"kind: local\nmodel: {base}\nmode: pair\nmin_mass: 0\nunresolved_max: 1\n", encoding="utf-8"
     )
+    (folder / "writer.yaml").write_text(
+        f"kind: local\nmodel: {base}\nname: writer\nunresolved_max: 1\n", encoding="utf-8"
+    )
     (folder / "principles.yaml").write_text(
         "id: mine\nlicense: CC0-1.0\nprinciples:\n- {id: kind, compare_question: Which is kinder, "
         "critique_request: Find what is rude., revision_request: Rewrite it kindly.}\n",

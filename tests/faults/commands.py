@@ -67,6 +67,10 @@ WRITERS = {
     "sample": Writer(
         "sample --policy tiny --prompts d.jsonl --out new/pool.jsonl --n 2 best_of_n.max_tokens=3", ("new/*",), points=4
     ),
+    "sample candidates": Writer(
+        "sample --policy tiny --policy local.yaml --prompts d.jsonl --out new/c.jsonl --n 1 best_of_n.max_tokens=3", ("new/c.jsonl",),
+        points=4,
+    ),
     "best-of-n": Writer(
         "optimize best-of-n --policy tiny --reward a --prompts d.jsonl --out new/pool.jsonl --n 2 best_of_n.max_tokens=3 "
         "best_of_n.prompts_at_once=8 best_of_n.draws=100",
@@ -109,7 +113,7 @@ def make_folder(folder: Path, tiny: Path) -> None:
     )
     shutil.copytree(tiny, folder / "tiny")
     (folder / "rubric.yaml").write_text("criteria: [The response is kind.]")
-    (folder / "local.yaml").write_text("kind: local\nmodel: tiny\nmin_mass: 0.0\n")
+    (folder / "local.yaml").write_text("kind: local\nname: local\nmodel: tiny\nmin_mass: 0.0\nunresolved_max: 1\n")
     for seed, name in enumerate("ab"):
         saved_models.save(create_reward_model(ModelOptions(base=str(folder / "tiny")), seed=seed), folder / name)
     for seed, name in enumerate("de"):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from difflib import SequenceMatcher
+from itertools import combinations
 
+import numpy as np
 import pytest
 
 from guerdon.contracts import GuerdonError, as_prompt
@@ -70,6 +73,34 @@ def test_lint_finds_what_was_planted() -> None:
         "side names a position",
         "long speaks of length",
     ]
+
+
+def test_duplicates_are_those_of_a_comparison_letter_by_letter() -> None:
+    """The pairs that difflib alone calls near, of texts of which some are edited copies of others."""
+    rng = np.random.default_rng(0)
+    words = (
+        "honest kind brief clear reader user claims source number harm asks refuses explains warns names states".split()
+    )
+    texts = [" ".join(rng.choice(words, 9)) for _ in range(60)]
+    for text in texts[:20]:
+        part = text.split()
+        part[int(rng.integers(9))] = str(rng.choice(words))
+        texts.append(" ".join(part))
+    near = {
+        (f"p{i}", f"p{j}")
+        for (i, a), (j, b) in combinations(enumerate(texts), 2)
+        if SequenceMatcher(None, a, b, autojunk=False).ratio() >= 0.85
+    }
+    rows = [{"id": f"p{i}", "compare_question": text} for i, text in enumerate(texts)]
+    titles = [f.title for f in lint_constitution(constitution(*rows)) if "say the same" in f.title]
+    assert len(near) >= 10
+    assert {tuple(title.split()[:3:2]) for title in titles} == near
+
+
+def test_many_copies_are_one_finding_each() -> None:
+    rows = [{"id": f"p{i}", "compare_question": f"Which response is kinder {i // 100}?"} for i in range(1500)]
+    titles = [f.title for f in lint_constitution(constitution(*rows)) if "say the same" in f.title]
+    assert len(titles) == 1499
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -114,3 +115,39 @@ def test_samples_are_judged_and_revised_from_the_command_line(
     for chain in chains:
         [step] = chain["steps"]
         assert (step["state"] == "failed") == bool(step["reason"])
+
+
+def test_a_rubric_a_card_and_candidates_from_the_command_line(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("judge.yaml").write_text(
+        f"url: {server}\nmodel: {MODEL_NAME}\nmin_mass: 0\nmode: pair\nunresolved_max: 1\n", "utf-8"
+    )
+    rows = [{"prompt": f"Write a tweet about {topic}.", "chosen": HAPPY, "rejected": SAD} for topic in ("tea", "rain")]
+    Path("people.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    card = guerdon("judge-card", "--judge", "judge.yaml", "--data", "people.jsonl", "--out", "card", "--once", "--json")
+    assert card.code == 0, card.err
+    estimates = json.loads(card.out)["estimates"]
+    assert (estimates["unresolved"]["value"], estimates["accuracy"]["n"]) == (0, 2)
+    Path("rubric.yaml").write_text("license: CC0-1.0\ncriteria: [{id: happy, text: The response is happy.}]\n", "utf-8")
+    words = ("rubric", "audit", "rubric.yaml", "--judge", "judge.yaml", "--data", "people.jsonl")
+    audited = guerdon(*words, "--once", "--out", "audit")
+    assert audited.code == 0, audited.err
+    calls = (
+        sqlite3.connect("audit/calls.db").execute("SELECT status FROM judge_calls WHERE purpose = 'score'").fetchall()
+    )
+    assert calls == [("ok",)] * 4, "the criterion, of each response"
+
+    assert guerdon("store", "init", "team.db").code == 0
+    sample = (
+        "sample", "--policy", "judge.yaml", "--prompts", "people.jsonl", "--n", 2, "--store", "team.db", "--out", "r.jsonl",
+        "best_of_n.max_tokens=12",
+    )  # fmt: skip
+    sampled = guerdon(*sample, "--json")
+    assert sampled.code == 0, sampled.err
+    facts = json.loads(sampled.out)
+    assert (facts["new items"], facts["policies"][MODEL_NAME]["replies"]) == (2, 4)
+    written = Path("r.jsonl").read_bytes()
+    again = json.loads(guerdon(*sample, "--json").out)
+    assert (again["policies"][MODEL_NAME]["calls"], Path("r.jsonl").read_bytes()) == ("0", written)

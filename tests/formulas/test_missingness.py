@@ -25,6 +25,33 @@ def test_p_values_are_uniform_where_failures_are_random() -> None:
     assert np.mean(p) == pytest.approx(0.5, abs=0.08)
 
 
+def clustered_failures(rng: np.random.Generator, depends: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Four pairs for each of 120 prompts, all of one category; a prompt's pairs fail together, more often in category 0."""
+    prompt = np.repeat(np.arange(120), 4)
+    category = np.repeat(rng.integers(0, 3, 120), 4)
+    rate = np.where(category[::4] == 0, 0.5, 0.05) if depends else np.full(120, 0.15)
+    return np.repeat(rng.random(120) < rate, 4), category, prompt
+
+
+def test_pairs_of_a_prompt_that_fail_together_are_not_taken_for_independent() -> None:
+    rng = np.random.default_rng(3)
+    naive, by_prompt = [], []
+    for i in range(60):
+        failed, category, prompt = clustered_failures(rng, depends=False)
+        naive.append(failure_rate_test(failed, category, draws=299, seed=i) < 0.05)
+        by_prompt.append(failure_rate_test(failed, category, prompt, draws=299, seed=i) < 0.05)
+    assert np.mean(naive) > 0.2, "which is why the unit matters"
+    assert np.mean(by_prompt) <= 0.05
+    failed, category, prompt = clustered_failures(rng, depends=True)
+    assert failure_rate_test(failed, category, prompt) < 0.001
+
+
+def test_one_item_per_unit_is_the_exact_test() -> None:
+    rng = np.random.default_rng(0)
+    failed, category = rng.random(50) < 0.3, rng.integers(0, 2, 50)
+    assert failure_rate_test(failed, category, rng.permutation(50)) == failure_rate_test(failed, category)
+
+
 def test_no_failures_and_one_category_prove_nothing() -> None:
     names = np.array(["a", "b"] * 10)
     assert failure_rate_test(np.zeros(20, dtype=bool), names) == 1.0

@@ -53,4 +53,13 @@ def test_a_headline_puts_the_summary_first_and_counts_warnings():
     assert headline(report) == "A is better than B. 1 warning below."
     assert headline(report, with_warnings=False) == "A is better than B."
     assert headline(Report("r")) == "No warnings."
-    assert headline(Report("r", findings=(costly("a", severity="error"),), summary="s")).startswith("Refused: 1 check")
+
+
+def test_an_error_refuses_numbers_and_is_counted_where_there_are_none():
+    errors = (costly("a", severity="error"), costly("b"))
+    measured = {"accuracy": Estimate(0.8, 0.7, 0.9, 100)}
+    assert headline(Report("r", findings=errors, estimates=measured, summary="s")).startswith("Refused: 1 check failed")
+    assert headline(Report("r", findings=errors)).startswith("Refused: 1 check failed")
+    assert (
+        headline(Report("lint", findings=errors, summary="3 principles read.")) == "3 principles read. 1 error below."
+    )

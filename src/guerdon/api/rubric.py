@@ -120,7 +120,7 @@ def lint_rubric(rubric: str | Path | Rubric) -> Report:
         f"Rubric {loaded.id}",
         about=about,
         findings=tuple(findings),
-        summary="Nothing to correct." if not findings else "",
+        summary="The rubric was read" if findings else "Nothing to correct",
     )
 
 

@@ -81,7 +81,7 @@ def merge_stores(store: str | Path, others: Sequence[str | Path], prefer: str | 
         for other in others:
             with open_database(locate(other)) as source:
                 merge(database, source, bar.advance, side)
-        return _new_rows(database, before, "merge", [str(locate(other)) for other in others])
+        return record_new_rows(database, before, "merge", [str(locate(other)) for other in others])
 
 
 def store_status(store: str | Path) -> dict[str, Any]:
@@ -112,10 +112,10 @@ def _add(store: str | Path, items: Iterable[Any], unit: str) -> dict[str, int]:
     with open_database(locate(store)) as database, ProgressBar(None, "import", unit) as bar:
         before = _counts(database)
         add_items(database, items, bar.advance)
-        return _new_rows(database, before, "import", [])
+        return record_new_rows(database, before, "import", [])
 
 
-def _new_rows(database: Any, before: dict[str, int], action: str, subjects: Sequence[str]) -> dict[str, int]:
+def record_new_rows(database: Any, before: dict[str, int], action: str, subjects: Sequence[str]) -> dict[str, int]:
     """How many rows each table has more than before; an event records it, unless nothing is new."""
     from guerdon.store.writer import record_event
 

@@ -131,6 +131,7 @@ def constitution_lint(
         f"Constitution {text.id}",
         about={"principles": str(len(text.principles)), "hash": text.fingerprint},
         findings=tuple(findings),
+        summary="The constitution was read" if findings else "Nothing to correct",
     )
     print_report(report, json)
     if any(finding.severity == "error" for finding in findings):

@@ -49,6 +49,7 @@ class Destination:
 FILE: Final = Destination("file")
 RESUMABLE_FILE: Final = Destination("file", resumes=True)
 POOL_FILE: Final = Destination("file", ("NAME.jsonl.made.json", "NAME.jsonl.replies.json"), resumes=True)
+CANDIDATES_FILE: Final = Destination("file", (*POOL_FILE.names, "NAME.calls.db"), resumes=True)
 REPORT_FILES: Final = ("report.html", "report.md", "report.json")
 REPORT_FOLDER: Final = Destination("folder", REPORT_FILES)
 RUN_FOLDER: Final = Destination(

@@ -306,7 +306,8 @@ def _findings(tally: JudgingTally, unresolved_max: float) -> Iterator[Finding]:
         )
     failed, authors = np.array(tally.columns["unresolved"]) > 0, np.array(list(tally.names), dtype=np.str_)
     if failed.any():
-        yield from missingness_findings(failed, authors[np.array(tally.authors)], np.array(tally.columns["length"]))
+        lengths, prompts = np.array(tally.columns["length"]), np.array(tally.groups)
+        yield from missingness_findings(failed, authors[np.array(tally.authors)], lengths, prompts)
     flips = np.array(tally.columns["flip"])
     flips = flips[~np.isnan(flips)]
     if len(flips) and flips.mean() > 0.25:

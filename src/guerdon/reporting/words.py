@@ -90,7 +90,10 @@ def headline(report: Report, *, with_warnings: bool = True, result: Finding | No
 
     result: the finding that states the summary and is shown elsewhere on the page: neither is repeated.
     """
-    if errors := sum(finding.severity == "error" for finding in report.findings):
+    errors = sum(finding.severity == "error" for finding in report.findings)
+    if errors and report.summary and not report.estimates:  # what was read is at fault, not a number
+        return f"{report.summary.removesuffix('.')}. {errors} error{'s' * (errors > 1)} below."
+    if errors:
         return f"Refused: {errors} check{'s' * (errors > 1)} failed; until this is fixed no number can be trusted."
     summary = [report.summary.removesuffix(".")] if report.summary and result is None else []
     clauses = [*summary, *_estimate_clauses(report)]

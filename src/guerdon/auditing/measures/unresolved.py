@@ -47,7 +47,7 @@ def measure_unresolved(pairs: ScoredPairs, comparisons: Sequence[Comparison], se
         )
     ]
     lengths = (pairs.first_length + pairs.second_length).astype(np.float64)
-    findings += missingness_findings(failed, _authors(pairs, comparisons), lengths, seed)
+    findings += missingness_findings(failed, _authors(pairs, comparisons), lengths, pairs.group, seed)
     return Report(TITLE, estimates=estimates, findings=tuple(findings), quantities=QUANTITIES)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import cache
 from importlib.resources import files
-from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
@@ -19,9 +18,11 @@ from guerdon.config.base import Options, first_problem
 from guerdon.config.yaml_text import parse_yaml
 from guerdon.contracts import Finding, GuerdonError, Prompt, digest, prompt_digest
 from guerdon.errors import show_value
+from guerdon.feedback.similar_texts import similar_texts
 
 SHIPPED = "guerdon"
 NEAR = 0.85  # similarity of two principles that say the same
+CANDIDATE = 0.6  # cosine of trigrams from which two principles are compared letter by letter
 
 
 def _as_pattern(text: str) -> str:
@@ -206,18 +207,30 @@ def _lint_forms(principles: Sequence[Principle]) -> Iterator[Finding]:
 
 
 def _lint_duplicates(principles: Sequence[Principle]) -> Iterator[Finding]:
+    """A finding for each principle and the first one before it that says the same."""
     for field in ("text", "critique_request", "revision_request", "compare_question"):
         texts = [(p.id, " ".join(getattr(p, field).lower().split())) for p in principles if getattr(p, field).strip()]
-        for (one, text), (other, other_text) in combinations(texts, 2):
-            matcher = SequenceMatcher(None, text, other_text, autojunk=False)
-            if matcher.quick_ratio() < NEAR or (ratio := matcher.ratio()) < NEAR:
+        copies: set[int] = set()
+        for i, j in similar_texts([text for _, text in texts], CANDIDATE):
+            (one, text), (other, other_text) = texts[i], texts[j]
+            if i in copies or j in copies or not (ratio := _near(text, other_text)):
                 continue
+            copies.add(j)
             yield Finding(
                 "warning",
                 f"{one} and {other} say the same",
                 f"Their {field} are {ratio:.0%} alike.",
                 "Join them, or say how they differ: both are drawn, so what they say counts twice.",
             )
+
+
+def _near(one: str, other: str) -> float:
+    """How alike two texts are, letter by letter; 0 below NEAR."""
+    if one == other:
+        return 1.0
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    ratio = matcher.ratio() if matcher.quick_ratio() >= NEAR else 0.0
+    return ratio if ratio >= NEAR else 0.0
 
 
 def _lint_texts(constitution: Constitution) -> Iterator[Finding]:

@@ -23,11 +23,15 @@ def missingness_findings(
     failed: Bool[np.ndarray, " n"],
     author: Shaped[np.ndarray, " n"],
     length: Float[np.ndarray, " n"],
+    prompt: Shaped[np.ndarray, " n"],
     seed: int = 0,
 ) -> Iterator[Finding]:
-    """A warning for each of author and length (characters of both responses) on which failures depend, p < 0.01."""
+    """A warning for each of author and length (characters of both responses) on which failures depend, p < 0.01.
+
+    prompt: of each pair; the pairs of one are not independent.
+    """
     for name, category in (("the model that wrote a response", author), ("length", quantile_groups(length))):
-        p = failure_rate_test(failed, category, seed=seed)
+        p = failure_rate_test(failed, category, prompt, seed=seed)
         if p < ALPHA:
             yield _not_at_random(name, p, failed, category)
 
