@@ -10,28 +10,31 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from guerdon.annotation.counting import project_counts
 from guerdon.annotation.project import Project
 from guerdon.annotation.sides import token
 from guerdon.io.schema import comparison_to_row
 from guerdon.store import annotation_tables, tables
+from guerdon.store.database import Database
 from guerdon.store.items import Item, comparisons_of
 from guerdon.store.reader import items_in
 
 ROWS_AT_ONCE: Final = 1000
 
 
+def project_names(database: Database) -> list[str]:
+    """The names of all projects, sorted."""
+    with database.reading() as connection:
+        return sorted(connection.scalars(sa.select(annotation_tables.projects.c.name)))
+
+
 def status(project: Project) -> dict[str, Any]:
     """How many items, judgments and skips there are, by kind, from counts that are kept as people work."""
-    counts = annotation_tables.project_counts
-    query = (
-        sa.select(counts.c.key, sa.func.sum(counts.c.n)).where(counts.c.project == project.name).group_by(counts.c.key)
-    )
-    with project.database.reading() as connection:
-        numbers = {key: int(number) for key, number in connection.execute(query)}
+    numbers = project_counts(project.database, project.name)
     grouped: dict[str, dict[str, int]] = defaultdict(dict)
-    for key in sorted(numbers):
+    for key, number in numbers.items():
         kind, _, name = key.partition(":")
-        grouped[kind][name or "all"] = numbers[key]
+        grouped[kind][name or "all"] = number
     return {"project": project.name, "state": project.state, "counts": grouped}
 
 
@@ -73,13 +76,6 @@ def export(project: Project, all_revisions: bool = False) -> Iterator[bytes]:
 def line_of(value: object) -> bytes:
     """A line of JSON, ASCII alone, so that any reader takes it."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-
-
-def as_json(value: Any) -> Any:
-    """A dataclass, or a list of them, as plain values."""
-    if isinstance(value, list | tuple):
-        return [as_json(each) for each in value]
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _item_lines(project: Project, item: Item, all_revisions: bool) -> Iterator[bytes]:

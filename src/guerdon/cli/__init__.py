@@ -13,6 +13,7 @@ from guerdon.cli import (  # noqa: F401, I001
     aggregate,
     selection,
     judging,
+    annotation,
     constitution,
     rubric,
     training,

@@ -231,6 +231,14 @@ def _hub_errors() -> tuple[type[Exception], ...]:
 # ---- Whole files -------------------------------------------------------------------------------------------------
 
 
+def read_text(path: str | Path) -> str:
+    """The text of a file, in UTF-8."""
+    try:
+        return _read_bytes(Path(path)).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise GuerdonError(f"{path}: must be text in UTF-8, got byte {error.start:,} that is not. Save it as UTF-8.") from None
+
+
 def read_json(path: str | Path) -> Any:
     """What a JSON file holds."""
     value = parse_json(_read_bytes(Path(path)), str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -20,10 +21,15 @@ from guerdon.annotation.web.responses import json_response
 
 router: Final = APIRouter(prefix="/api/v1/projects/{project}")
 
+LONGEST_PROMPT: Final = 500  # characters, in the history
 ID_PATTERN: Final = "^[0-9a-f]{32}$"
 Name = Annotated[str, Path(min_length=1, max_length=200, description="Name of the project.")]
 Id = Annotated[str, Path(pattern=ID_PATTERN, description="Id of a presentation or a judgment.")]
 AndNext = Annotated[bool, Query(description="Claim the next item in the same request.")]
+DayStart = Annotated[
+    float | None,
+    Query(ge=0, le=1e12, allow_inf_nan=False, description="When the person's day began, in seconds since 1970."),
+]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -72,9 +78,11 @@ def submit(
     account, work = _judge(request, project)
     now = application_of(request).clock()
     stored = submitting.submit(work, account.annotator_id, presentation, answer, idempotency_key, now)
-    judgment = {
+    judgment: dict[str, Any] = {
         "id": stored.judgment_id, "revision": stored.revision, "late": stored.late, "repeated": stored.repeated,
     }  # fmt: skip
+    if stored.feedback is not None:
+        judgment["feedback"] = asdict(stored.feedback)
     return json_response(_with_next(request, account, work, {"judgment": judgment}, next))
 
 
@@ -90,7 +98,7 @@ def skip(request: Request, project: Name, presentation: Id, body: Skip, next: An
 def release(request: Request, project: Name, presentation: Id) -> Response:
     """Give an item back unanswered; it may come again."""
     account, work = _judge(request, project)
-    claiming.release(work, account.annotator_id, presentation, application_of(request).clock())
+    claiming.release(work, account.annotator_id, presentation)
     return json_response({"released": presentation})
 
 
@@ -114,14 +122,17 @@ def reopen(request: Request, project: Name, judgment: Id) -> Response:
 def history(request: Request, project: Name, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Response:
     """Own judgments, the newest first."""
     account, work = _judge(request, project)
-    return json_response({"judgments": results.as_json(submitting.history(work, account.annotator_id, limit))})
+    entries = submitting.history(work, account.annotator_id, limit)
+    return json_response({"judgments": [_entry_json(entry) for entry in entries]})
 
 
 @router.get("/me/progress")
-def own_progress(request: Request, project: Name) -> Response:
+def own_progress(request: Request, project: Name, day_start: DayStart = None) -> Response:
     """How much this person has done, and how much is left."""
     account, work = _judge(request, project)
-    return json_response(results.as_json(progress.own_progress(work, account.annotator_id)))
+    now = application_of(request).clock()
+    since = day_start if day_start is not None else now - now % progress.DAY
+    return json_response(asdict(progress.own_progress(work, account.annotator_id, since)))
 
 
 @router.post("/me/guidelines")
@@ -182,6 +193,13 @@ def export(
     """All judgments as comparisons, one JSON object a line, with pseudonyms for people."""
     _, work = application_of(request).enter(request, project, READ, "read")
     return _lines(results.export(work, all_revisions))
+
+
+def _entry_json(entry: submitting.HistoryEntry) -> dict[str, Any]:
+    """A line of the history: the last turn of the prompt tells which it was."""
+    text = entry.prompt[-1].content if entry.prompt else ""
+    shown = {"prompt": text[:LONGEST_PROMPT], "judgment": entry.judgment_id}
+    return {**shown, **{name: getattr(entry, name) for name in ("revision", "submitted_at", "answer", "can_change")}}
 
 
 def _lines(rows: Any) -> StreamingResponse:

@@ -15,6 +15,7 @@ from guerdon.annotation.errors import RequestError
 from guerdon.annotation.invites import Invite, accept_invite, read_invite
 from guerdon.annotation.passwords import SHORTEST, is_same_secret
 from guerdon.annotation.rendering import guidelines_html
+from guerdon.annotation.results import project_names
 from guerdon.annotation.sessions import close_session, close_sessions_of
 from guerdon.annotation.web.identity import Application, NotAllowed, Person, application_of
 from guerdon.annotation.web.responses import page_response
@@ -78,6 +79,8 @@ class RevokeForm(OwnForm):
 @router.get("/login")
 def login_page(request: Request, next: Annotated[str, Query(max_length=2000)] = "/") -> Response:
     """The form to sign in."""
+    if application_of(request).local is not None:
+        return see_other("/")
     return _login_page(application_of(request), own_path(next))
 
 
@@ -214,7 +217,7 @@ def start(request: Request) -> Response:
     """The project, or the list of projects where there are several."""
     application = application_of(request)
     person = application.person(request)
-    names = application.project_names()
+    names = project_names(application.database)
     if len(names) == 1 and person.account.role in JUDGE:
         return see_other(project_path(names[0], "judge"))
     return page_response("projects.html.j2", **_shared(person), projects=[(name, project_path(name)) for name in names])

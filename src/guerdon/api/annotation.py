@@ -1,0 +1,352 @@
+"""People compare: create a project, fill it, invite people, and serve the pages in which they judge."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from guerdon.config import AnnotationOptions, ImportOptions
+from guerdon.contracts import GuerdonError
+from guerdon.progress import ProgressBar, note
+
+if TYPE_CHECKING:
+    from guerdon.annotation.accounts import Account
+    from guerdon.annotation.project import Project
+    from guerdon.data.files import Rejects
+    from guerdon.store.database import Database
+    from guerdon.store.items import Item
+
+SECRET_VARIABLE: Final = "GUERDON_OIDC_SECRET"  # of the identity provider: a command line is no place for secrets
+DEMO: Final = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Where a server listens and how it is reached.
+
+    public_url: as people type it, where a proxy stands before the server. trusted_proxies: addresses of proxies whose
+    X-Forwarded-For and X-Forwarded-Proto are believed. auth: whether people sign in; without, everybody is the owner.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8040
+    public_url: str | None = None
+    trusted_proxies: Sequence[str] = ()
+    auth: bool = True
+    oidc_issuer: str | None = None
+    oidc_client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """How many items a project got. rejected: rows that could not be used, and the first of them."""
+
+    read: int
+    new: int
+    rejected: int = 0
+    first_rejected: str = ""
+
+
+# ---- Projects ------------------------------------------------------------------------------------------------------
+
+
+def create_annotation_project(
+    store: str | Path, project: str, options: AnnotationOptions, owner: str | None = None
+) -> dict[str, Any]:
+    """Create the store if it is new, and a project in it, with an account for its owner; returns what there is now."""
+    with _open_store(store) as database:
+        from guerdon.annotation.project import create_project
+
+        account = _owner_of(database, owner)
+        made = create_project(database, project, options, _guidelines(options), time.time())
+    return {"store": str(store), "project": made.name, "owner": account.login}
+
+
+def add_to_project(
+    store: str | Path,
+    project: str,
+    sources: Sequence[str | Path],
+    imports: ImportOptions | None = None,
+    purpose: str = "task",
+) -> Added:
+    """Add the pairs of files in any known format. The same ones again add nothing.
+
+    purpose: task, or training, gold or attention, whose preferences become the known answers.
+    """
+    with _open_store(store, create=False) as database:
+        from guerdon.annotation.project import load_project
+
+        return _add(load_project(database, project), sources, imports or ImportOptions(), purpose)
+
+
+def invite_people(
+    store: str | Path,
+    project: str,
+    role: str = "annotator",
+    count: int = 1,
+    days: float = 7.0,
+    external_id: str | None = None,
+) -> list[str]:
+    """Tokens of new invitations, each for one account; a link is ADDRESS/invite/TOKEN."""
+    from guerdon.annotation.accounts import ROLES
+    from guerdon.errors import did_you_mean, field_error
+
+    if role not in ROLES:
+        raise field_error("role", f"one of {', '.join(ROLES)}", role, did_you_mean(role, ROLES))
+    if external_id is not None and count != 1:
+        raise field_error("--count", "1 with --external-id, which names one person", count, "Leave one of them out.")
+    with _open_store(store, create=False) as database:
+        from guerdon.annotation.invites import create_invite
+        from guerdon.annotation.project import load_project
+
+        load_project(database, project)
+        about = {"role": role, "now": time.time(), "project": project, "external_id": external_id, "days": days}
+        return [create_invite(database, **about) for _ in range(count)]
+
+
+# ---- Serving -------------------------------------------------------------------------------------------------------
+
+
+def annotate(
+    sources: Sequence[str | Path],
+    store: str | Path,
+    *,
+    project: str | None = None,
+    options: AnnotationOptions | None = None,
+    imports: ImportOptions | None = None,
+    server: ServerOptions | None = None,
+    ready: Callable[[str], None] = lambda link: None,
+) -> None:
+    """Create the store and the project where they are new, add the pairs, and serve until Ctrl-C.
+
+    sources: files in any known format, or "demo". ready: called with the link that signs the owner in.
+    """
+    server = server or ServerOptions()
+    with ExitStack() as stack:
+        listening = stack.enter_context(_listen(server))
+        database = stack.enter_context(_open_store(store))
+        owner = _owner_of(database, None)
+        work = _project(database, project or project_name(sources), options)
+        added = _add_demo(work) if list(sources) == [DEMO] else _add(work, sources, imports or ImportOptions(), "task")
+        note(f"{work.name}: {added.read:,} items, {added.new:,} new")
+        _serve(database, listening, server, owner, ready)
+
+
+def serve_annotation(
+    store: str | Path, server: ServerOptions | None = None, ready: Callable[[str], None] = lambda link: None
+) -> None:
+    """Serve all projects of a store until Ctrl-C. ready: called with the link that signs the owner in."""
+    server = server or ServerOptions()
+    with ExitStack() as stack:
+        listening = stack.enter_context(_listen(server))
+        database = stack.enter_context(_open_store(store, create=False))
+        _serve(database, listening, server, _owner_of(database, None), ready)
+
+
+def project_name(sources: Sequence[str | Path]) -> str:
+    """The name of a project for these files: that of the first one, without its ending."""
+    name = re.split(r"[/\\]", str(sources[0]).rstrip("/\\"))[-1]
+    return (name.split(".")[0] or name.strip("."))[:80] or "project"
+
+
+def _serve(
+    database: Database, listening: socket.socket, options: ServerOptions, owner: Account, ready: Callable[[str], None]
+) -> None:
+    from guerdon.annotation.passwords import new_secret
+    from guerdon.annotation.sessions import delete_expired
+    from guerdon.annotation.web.app import create_app
+    from guerdon.annotation.web.security import Site, hosts_of
+    from guerdon.annotation.web.server import address_of, run
+
+    delete_expired(database, time.time())
+    secret = new_secret()
+    app = create_app(
+        database,
+        site=Site(options.public_url, hosts_of([options.host])),
+        local=None if options.auth else owner,
+        owner=owner,
+        sign_in_secret=secret if options.auth else None,
+        single_sign_on=_provider(options),
+    )
+    base = (options.public_url or address_of(listening)).rstrip("/")
+    link = f"{base}/sign-in?token={secret}" if options.auth else f"{base}/"
+    run(app, listening, lambda: ready(link), options.trusted_proxies)
+
+
+def _listen(options: ServerOptions) -> socket.socket:
+    """The port, taken before any work, so that a port in use costs nothing."""
+    require_web()
+    from guerdon.annotation.web.security import is_loopback
+    from guerdon.annotation.web.server import open_port
+
+    if not options.auth and not is_loopback(options.host):
+        raise GuerdonError(
+            f"--no-auth must come with a host that only this machine reaches, got {options.host}. Leave --no-auth out."
+        )
+    if options.public_url is not None and not re.fullmatch(r"https?://[^/?#@\s]+/?", options.public_url):
+        raise GuerdonError(
+            f"--public-url must be http(s)://HOST without a path, got {options.public_url!r}. Serve it at the root of a host."
+        )
+    return open_port(options.host, options.port)
+
+
+def _provider(options: ServerOptions) -> Any:
+    """The identity provider, if one is named."""
+    if options.oidc_issuer is None and options.oidc_client_id is None:
+        return None
+    secret = os.environ.get(SECRET_VARIABLE)
+    if options.oidc_issuer is None or options.oidc_client_id is None or not secret:
+        raise GuerdonError(
+            "single sign-on must have --oidc-issuer, --oidc-client-id and the secret in the environment variable "
+            f"{SECRET_VARIABLE}, got only some of them. Give all three."
+        )
+    from guerdon.annotation.web.oidc import Provider
+
+    return Provider(options.oidc_issuer, options.oidc_client_id, secret)
+
+
+def require_web() -> None:
+    """Raise GuerdonError where the packages of the web application are missing."""
+    try:
+        import argon2
+        import fastapi
+        import markdown_it
+        import multipart
+        import nh3
+        import pygments
+        import uvicorn
+    except ModuleNotFoundError as error:
+        raise GuerdonError(
+            f"annotation needs the package {error.name}. Run pip install 'guerdon[annotation]'."
+        ) from None
+    del argon2, fastapi, markdown_it, multipart, nh3, pygments, uvicorn
+
+
+# ---- The store -----------------------------------------------------------------------------------------------------
+
+
+def _open_store(store: str | Path, create: bool = True) -> Any:
+    """The store, brought up to date."""
+    from contextlib import contextmanager
+
+    from guerdon.store.database import open_database
+    from guerdon.store.location import locate
+    from guerdon.store.schema import migrate
+
+    require_web()
+
+    @contextmanager
+    def opened() -> Iterator[Database]:
+        with open_database(locate(store), create=create) as database:
+            migrate(database)
+            yield database
+
+    return opened()
+
+
+def _owner_of(database: Database, login: str | None) -> Account:
+    """The first owner of the store, who gets an account where there is none. login: of a new one."""
+    from guerdon.annotation.accounts import create_account, list_accounts
+
+    owners = [each for each in list_accounts(database) if each.role == "owner" and each.state == "active"]
+    if owners:
+        return owners[0]
+    return create_account(database, login or _user_name(), role="owner", now=time.time())
+
+
+def _user_name() -> str:
+    """The name of whoever runs the command, as a login."""
+    try:
+        name = re.sub(r"[^a-z0-9._-]+", "-", getpass.getuser().lower()).strip("._-")
+    except (OSError, KeyError, ImportError):  # a user without a name, as in containers
+        name = ""
+    return name[:64] or "owner"
+
+
+def _project(database: Database, name: str, options: AnnotationOptions | None) -> Project:
+    """The project, created where it is new. options: for a new one, and in place of those of an old one if any was set."""
+    from guerdon.annotation.project import change_project, create_project, load_project
+    from guerdon.annotation.results import project_names
+
+    if name not in project_names(database):
+        chosen = options or AnnotationOptions()
+        return create_project(database, name, chosen, _guidelines(chosen), time.time())
+    project = load_project(database, name)
+    if options is None or not options.model_fields_set:
+        return project
+    return change_project(project, options, _guidelines(options) if options.guidelines else None)
+
+
+def _guidelines(options: AnnotationOptions) -> str:
+    """The text of the guidelines that the options name."""
+    if options.guidelines is None:
+        return ""
+    from guerdon.io.readers import read_text
+
+    return read_text(options.guidelines)
+
+
+# ---- Items ---------------------------------------------------------------------------------------------------------
+
+
+def _add(project: Project, sources: Sequence[str | Path], imports: ImportOptions, purpose: str) -> Added:
+    from guerdon.annotation.project import add_items
+    from guerdon.data.files import Rejects, require_usable
+
+    rejects, count = Rejects(), 0
+
+    def counted(items: Iterator[Item]) -> Iterator[Item]:
+        nonlocal count
+        for item in items:
+            count += 1
+            yield item
+
+    rows = require_usable(_items(project, sources, imports, purpose, rejects), rejects)
+    with ProgressBar(None, "import", "items") as bar:
+        new = add_items(project, counted(rows), bar.advance)
+    if rejects.count:
+        note(f"{rejects.number} left out; the first is {rejects.first_reason}")
+    return Added(count, new, rejects.count, rejects.first_reason)
+
+
+def _items(
+    project: Project, sources: Sequence[str | Path], imports: ImportOptions, purpose: str, rejects: Rejects
+) -> Iterator[Item]:
+    """The items of files; rows that this project cannot ask about are set aside."""
+    from dataclasses import replace
+
+    from guerdon.annotation.answers import check_responses
+    from guerdon.data.files import scorable_rows
+    from guerdon.io.schema import Rejected, conversation_from_row
+    from guerdon.store.items import unjudged_item
+
+    for location, row in scorable_rows(sources, imports, rejects, note):
+        prompt, responses, _ = conversation_from_row(location, row)
+        try:
+            item = unjudged_item(prompt, responses)[0]
+            check_responses(project.options, len(responses))
+            if len({content.id for content in item.contents}) <= len(responses):
+                raise GuerdonError("responses must differ, got the same one twice. Drop the row.")
+        except GuerdonError as error:
+            if imports.strict:
+                raise GuerdonError(f"{location}: {error}") from None
+            rejects.add(Rejected(location, str(error), row))
+            continue
+        yield replace(item, facts={"purpose": purpose})
+
+
+def _add_demo(project: Project) -> Added:
+    """The pairs of the demonstration, which are texts of ours."""
+    from guerdon.annotation.demo import demo_items
+    from guerdon.annotation.project import add_items
+
+    items = demo_items()
+    return Added(len(items), add_items(project, items))
