@@ -6,8 +6,10 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
+from guerdon.annotation.answers import check_responses
 from guerdon.annotation.errors import RequestError
 from guerdon.annotation.project import Project, add_items
+from guerdon.contracts import Prompt, Response
 from guerdon.errors import GuerdonError, cause_of
 from guerdon.io.schema import conversation_from_row
 from guerdon.store.items import Item, unjudged_item
@@ -50,23 +52,32 @@ async def batches(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[Line]]:
 
 def add_rows(project: Project, lines: Sequence[Line]) -> tuple[int, int]:
     """Add the items of these lines in one go; returns how many were read, and how many of them are new."""
-    items = [item_in(number, line) for number, line in lines]
+    items = [_item_in(project, number, line) for number, line in lines]
     return len(items), add_items(project, items)
 
 
-def item_in(number: int, line: bytes) -> Item:
-    """The item of a line."""
+def comparable_item(project: Project, prompt: Prompt, responses: Sequence[Response]) -> Item:
+    """The item of these texts; GuerdonError where the project cannot ask people about it."""
+    if len(responses) < 2:
+        raise GuerdonError(f"responses must be two or more, got {len(responses)}. People compare.")
+    check_responses(project.options, len(responses))
+    item = unjudged_item(prompt, responses)[0]
+    if len({content.id for content in item.contents}) <= len(responses):
+        raise GuerdonError("responses must differ, got the same one twice. Drop the row.")
+    return item
+
+
+def _item_in(project: Project, number: int, line: bytes) -> Item:
     try:
         row: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UploadError(f"line {number}: must be a JSON object, got {cause_of(error)}. Correct the line.") from None
+    location = f"line {number}"
     try:
-        prompt, responses, _ = conversation_from_row(f"line {number}", row)
+        prompt, responses, _ = conversation_from_row(location, row)
+        return comparable_item(project, prompt, responses)
     except GuerdonError as error:
-        raise UploadError(str(error)) from None
-    if len(responses) < 2:
-        raise UploadError(f"line {number}: responses must be two or more, got {len(responses)}. People compare.")
-    return unjudged_item(prompt, responses)[0]
+        raise UploadError(f"{location}: {str(error).removeprefix(f'{location}: ')}") from None
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

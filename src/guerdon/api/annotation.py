@@ -215,19 +215,11 @@ def _provider(options: ServerOptions) -> Any:
 
 def require_web() -> None:
     """Raise GuerdonError where the packages of the web application are missing."""
-    try:
-        import argon2
-        import fastapi
-        import markdown_it
-        import multipart
-        import nh3
-        import pygments
-        import uvicorn
-    except ModuleNotFoundError as error:
-        raise GuerdonError(
-            f"annotation needs the package {error.name}. Run pip install 'guerdon[annotation]'."
-        ) from None
-    del argon2, fastapi, markdown_it, multipart, nh3, pygments, uvicorn
+    from importlib.util import find_spec
+
+    for name in ("fastapi", "uvicorn", "argon2", "python_multipart", "markdown_it", "nh3", "pygments"):
+        if find_spec(name) is None:
+            raise GuerdonError(f"annotation needs the package {name}. Run pip install 'guerdon[annotation]'.")
 
 
 # ---- The store -----------------------------------------------------------------------------------------------------
@@ -323,18 +315,14 @@ def _items(
     """The items of files; rows that this project cannot ask about are set aside."""
     from dataclasses import replace
 
-    from guerdon.annotation.answers import check_responses
+    from guerdon.annotation.uploads import comparable_item
     from guerdon.data.files import scorable_rows
     from guerdon.io.schema import Rejected, conversation_from_row
-    from guerdon.store.items import unjudged_item
 
     for location, row in scorable_rows(sources, imports, rejects, note):
         prompt, responses, _ = conversation_from_row(location, row)
         try:
-            item = unjudged_item(prompt, responses)[0]
-            check_responses(project.options, len(responses))
-            if len({content.id for content in item.contents}) <= len(responses):
-                raise GuerdonError("responses must differ, got the same one twice. Drop the row.")
+            item = comparable_item(project, prompt, responses)
         except GuerdonError as error:
             if imports.strict:
                 raise GuerdonError(f"{location}: {error}") from None
