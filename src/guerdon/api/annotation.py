@@ -130,6 +130,7 @@ def annotate(
     sources: files in any known format, or "demo". ready: called with the link that signs the owner in.
     """
     server = server or ServerOptions()
+    _provider(server)  # an error of the options comes before any work
     with ExitStack() as stack:
         listening = stack.enter_context(_listen(server))
         database = stack.enter_context(_open_store(store))

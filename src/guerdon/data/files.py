@@ -14,6 +14,7 @@ from guerdon.data.importers import COLUMNS_READ, DETECTION_ROWS, IMPORTERS, Reje
 from guerdon.data.importers.layout import PAIRS, own_format
 from guerdon.data.importers.potato import RowsOfStates
 from guerdon.data.items import RowsWithItems
+from guerdon.data.unlabeled import Columns, unlabeled_columns, unlabeled_rows
 from guerdon.errors import counted
 from guerdon.io.readers import RowFile, read_rows
 from guerdon.io.saved_dataset import saved_splits
@@ -105,17 +106,34 @@ def scorable_rows(
             continue
         rows = read_rows(source, options)
         head = list(islice(rows, DETECTION_ROWS))
-        as_they_are = options.format in ("auto", "native") and _has_responses(head, options)
-        pairs = _renamed(chain(head, rows), options) if as_they_are else _imported(source, options, say)
-        for location, row in pairs:
-            try:
-                conversation_from_row(location, row)
-            except GuerdonError as error:
-                if options.strict:
-                    raise
-                rejects.add(Rejected(location, str(error).removeprefix(f"{location}: "), row))
-            else:
-                yield location, row
+        if (columns := _unlabeled(head, options)) is not None:
+            pairs = unlabeled_rows(chain(head, rows), columns)
+        elif options.format in ("auto", "native") and _has_responses(head, options):
+            pairs = _renamed(chain(head, rows), options)
+        else:
+            pairs = _imported(source, options, say)
+        yield from _readable(pairs, options, rejects)
+
+
+def _readable(
+    rows: Iterable[tuple[str, Any]], options: ImportOptions, rejects: Rejects
+) -> Iterator[tuple[str, Any]]:
+    """The rows that hold a prompt and responses; the others are counted, or with options.strict an error."""
+    for location, row in rows:
+        try:
+            conversation_from_row(location, row)
+        except GuerdonError as error:
+            if options.strict:
+                raise
+            rejects.add(Rejected(location, str(error).removeprefix(f"{location}: "), row))
+        else:
+            yield location, row
+
+
+def _unlabeled(head: Sequence[tuple[str, Any]], options: ImportOptions) -> Columns | None:
+    """The columns of a table of pairs without labels; None for any other file."""
+    first = next((row for _, row in head if isinstance(row, Mapping)), {})
+    return unlabeled_columns([*map(str, first)], options.columns) if options.format == "auto" else None
 
 
 def _renamed(rows: Iterable[tuple[str, Any]], options: ImportOptions) -> Iterator[tuple[str, Any]]:
