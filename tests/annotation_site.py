@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from guerdon.annotation.accounts import ROLES, Account, insert_account, list_accounts
+from guerdon.annotation.accounts import Account, insert_account, list_accounts
 from guerdon.annotation.project import add_items, create_project
 from guerdon.annotation.sessions import open_session, session_of
 from guerdon.annotation.tokens import create_token
@@ -20,6 +20,7 @@ from guerdon.annotation.web.app import create_app
 from guerdon.annotation.web.security import Site
 from guerdon.config import AnnotationOptions
 from guerdon.contracts import Message, Prompt, Response
+from guerdon.store.annotation_tables import ACCOUNT_ROLES as ROLES
 from guerdon.store.database import Database, open_database
 from guerdon.store.items import Item, unjudged_item
 from guerdon.store.location import locate

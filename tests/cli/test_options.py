@@ -119,6 +119,8 @@ READS = {  # what each command reads, and a command line without its inputs: opt
     "audit overoptimization": ("best_of_n", ("none",)),
     "judge": ("imports or judge", ("none.jsonl", "--judge", "none.yaml", "--out", "labels.jsonl")),
     "judge-card": ("imports or judge", ("--data", "none.jsonl", "--judge", "none.yaml", "--out", "card")),
+    "annotate": ("annotation or imports", ("none.jsonl", "--no-browser", "--port", "0")),
+    "annotation init": ("annotation", ("none.db", "--project", "replies")),
     "rubric audit": ("imports or judge", ("none.yaml", "--data", "none.jsonl", "--judge", "none.yaml")),
     "rubric draft": (
         "imports, judge or draft",

@@ -15,7 +15,13 @@ def read(path, **options):
 
 
 @pytest.mark.parametrize(
-    "names", ["prompt,response_a,response_b", "question,answer_a,answer_b", "instruction,output_1,output_2", "prompt,first,second"]
+    "names",
+    [
+        "prompt,response_a,response_b",
+        "question,answer_a,answer_b",
+        "instruction,output_1,output_2",
+        "prompt,first,second",
+    ],
 )
 def test_a_table_of_a_prompt_and_two_responses_needs_no_label(tmp_path, names):
     path = tmp_path / "pairs.csv"

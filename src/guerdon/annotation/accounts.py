@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from guerdon.annotation.passwords import hash_password
 from guerdon.errors import GuerdonError, did_you_mean, field_error
 from guerdon.store import annotation_tables as tables
-from guerdon.store.annotation_tables import ACCOUNT_ROLES as ROLES
+from guerdon.store.annotation_tables import ACCOUNT_ROLES
 from guerdon.store.database import Database
 from guerdon.store.items import Annotator
 from guerdon.store.tables import annotators
@@ -85,8 +85,8 @@ def insert_account(
 ) -> Account:
     """A new account, within a transaction that does more."""
     name = read_login(login)
-    if role not in ROLES:
-        raise field_error("role", f"one of {', '.join(ROLES)}", role, did_you_mean(role, ROLES))
+    if role not in ACCOUNT_ROLES:
+        raise field_error("role", f"one of {', '.join(ACCOUNT_ROLES)}", role, did_you_mean(role, ACCOUNT_ROLES))
     taken = connection.scalar(sa.select(tables.accounts.c.id).where(tables.accounts.c.login == name))
     if taken is not None:
         raise GuerdonError(f"login must be new, got {name}, which somebody has. Choose another.")

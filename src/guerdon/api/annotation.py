@@ -66,8 +66,8 @@ def create_annotation_project(
         from guerdon.annotation.project import create_project
 
         account = _owner_of(database, owner)
-        made = create_project(database, project, options, _guidelines(options), time.time())
-    return {"store": str(store), "project": made.name, "owner": account.login}
+        new = create_project(database, project, options, _guidelines(options), time.time())
+    return {"store": str(store), "project": new.name, "owner": account.login}
 
 
 def add_to_project(
@@ -96,11 +96,11 @@ def invite_people(
     external_id: str | None = None,
 ) -> list[str]:
     """Tokens of new invitations, each for one account; a link is ADDRESS/invite/TOKEN."""
-    from guerdon.annotation.accounts import ROLES
     from guerdon.errors import did_you_mean, field_error
+    from guerdon.store.annotation_tables import ACCOUNT_ROLES
 
-    if role not in ROLES:
-        raise field_error("role", f"one of {', '.join(ROLES)}", role, did_you_mean(role, ROLES))
+    if role not in ACCOUNT_ROLES:
+        raise field_error("role", f"one of {', '.join(ACCOUNT_ROLES)}", role, did_you_mean(role, ACCOUNT_ROLES))
     if external_id is not None and count != 1:
         raise field_error("--count", "1 with --external-id, which names one person", count, "Leave one of them out.")
     with _open_store(store, create=False) as database:
@@ -108,8 +108,11 @@ def invite_people(
         from guerdon.annotation.project import load_project
 
         load_project(database, project)
-        about = {"role": role, "now": time.time(), "project": project, "external_id": external_id, "days": days}
-        return [create_invite(database, **about) for _ in range(count)]
+        now = time.time()
+        return [
+            create_invite(database, role=role, now=now, project=project, external_id=external_id, days=days)
+            for _ in range(count)
+        ]
 
 
 # ---- Serving -------------------------------------------------------------------------------------------------------

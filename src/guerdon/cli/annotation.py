@@ -14,7 +14,6 @@ from guerdon.cli.options import (
     ANY_FORMAT,
     AsJson,
     RowOptions,
-    given_options,
     settings_from,
     split_words,
     with_option_groups,
@@ -240,14 +239,8 @@ def annotation_serve(store: Store, serving: ServingOptions) -> None:
 def _settings(config: Path | None, overrides: list[str], imports: dict[str, Any] | None = None) -> Config:
     """The options of annotation.yaml, with overrides over them."""
     presets = {"annotation": _file_options(config).model_dump(exclude_unset=True)} if config else {}
-    return settings_from(
-        None,
-        None,
-        overrides,
-        reads=["annotation", "imports"],
-        presets=presets,
-        imports=given_options(**(imports or {})),
-    )
+    reads = ["annotation"] if imports is None else ["annotation", "imports"]
+    return settings_from(None, None, overrides, reads=reads, presets=presets, imports=imports or {})
 
 
 def _file_options(config: Path) -> AnnotationOptions:

@@ -115,9 +115,7 @@ def scorable_rows(
         yield from _readable(pairs, options, rejects)
 
 
-def _readable(
-    rows: Iterable[tuple[str, Any]], options: ImportOptions, rejects: Rejects
-) -> Iterator[tuple[str, Any]]:
+def _readable(rows: Iterable[tuple[str, Any]], options: ImportOptions, rejects: Rejects) -> Iterator[tuple[str, Any]]:
     """The rows that hold a prompt and responses; the others are counted, or with options.strict an error."""
     for location, row in rows:
         try:

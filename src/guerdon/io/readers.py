@@ -236,7 +236,9 @@ def read_text(path: str | Path) -> str:
     try:
         return _read_bytes(Path(path)).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise GuerdonError(f"{path}: must be text in UTF-8, got byte {error.start:,} that is not. Save it as UTF-8.") from None
+        raise GuerdonError(
+            f"{path}: must be text in UTF-8, got byte {error.start:,} that is not. Save it as UTF-8."
+        ) from None
 
 
 def read_json(path: str | Path) -> Any:

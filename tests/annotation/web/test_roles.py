@@ -6,7 +6,7 @@ import pytest
 from annotation_site import ANSWER, API, Annotating
 from starlette.routing import Route
 
-from guerdon.annotation.accounts import ROLES
+from guerdon.store.annotation_tables import ACCOUNT_ROLES as ROLES
 
 JUDGES = {"owner", "manager", "adjudicator", "annotator"}
 READERS = {"owner", "manager", "adjudicator", "viewer", "service"}

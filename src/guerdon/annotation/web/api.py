@@ -167,14 +167,14 @@ async def add_items(request: Request, project: Name) -> Response:
 def status(request: Request, project: Name) -> Response:
     """How many items, judgments and skips there are, by kind."""
     _, work = application_of(request).enter(request, project, READ, "read")
-    return json_response(results.status(work))
+    return json_response(results.status(work, application_of(request).clock()))
 
 
 @router.get("/agreement")
 def agreement(request: Request, project: Name) -> Response:
     """How far people agree, as last computed, with the time of it."""
     _, work = application_of(request).enter(request, project, READ, "read")
-    return json_response(results.summary(work, "agreement"))
+    return json_response(results.agreement(work))
 
 
 @router.get("/labels")
