@@ -1,5 +1,5 @@
 .POSIX:
-.PHONY: help setup test lint docs site quickstart compat clean
+.PHONY: help setup test lint docs site quickstart compat chromium clean
 
 # A Python of 3.11 or newer: make setup PYTHON=python3.12
 PYTHON = python3
@@ -14,6 +14,7 @@ help:
 	@echo 'make site        build docs/ as a website into build/site; a dead link fails'
 	@echo 'make quickstart  train, calibrate and audit a reward model on this machine, offline after the first run'
 	@echo 'make compat      check that transformers 4.51 scores MODEL=DIR as stored in its self-test'
+	@echo 'make chromium    install the browser of the browser tests, as root on Debian; they are skipped without one'
 	@echo 'make clean       remove .venv and caches'
 
 setup: .venv/.installed-dev
@@ -46,6 +47,11 @@ compat: .venv-451/.installed
 	$(PYTHON) -m venv .venv-451
 	.venv-451/bin/python -m pip install --quiet torch==2.13.0 transformers==4.51.0 accelerate jinja2
 	@touch $@
+
+chromium:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	  && apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium >/dev/null; } \
+	  || echo 'There is no Chromium: the browser tests are skipped.' >&2
 
 clean:
 	rm -rf .venv .venv-451 .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

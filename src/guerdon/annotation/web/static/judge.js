@@ -473,7 +473,7 @@ function onKey(event) {
   const isButton = target.matches("button, summary, a[href], input[type=checkbox]");
   if (isButton && ["Enter", " "].includes(event.key)) return;
   if (event.repeat && !event.key.startsWith("Arrow")) return;
-  if (event.key.toLowerCase() === "u" && !byId("waiting").hidden) return undo();
+  if (event.key.toLowerCase() === "u" && byId("work").hidden) return undo();
   if (byId("work").hidden || !verdict) return;
   if (target.matches("input[type=radio]") && event.key.startsWith("Arrow")) return;
   if (verdict.press(event)) return event.preventDefault();

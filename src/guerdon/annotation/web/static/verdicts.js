@@ -89,7 +89,8 @@ function ranking(screen, handles, changed) {
   const name = (index) => nameOf(index, handles.length);
   const list = h("ol", { class: "ranks", "aria-label": "Your order, best first" });
   const status = h("p", { class: "note", role: "status" });
-  const element = h("section", { class: "ranking", "aria-labelledby": "ranking-title" }, h("h3", { id: "ranking-title" }, "Your order"), list, status);
+  const lineButton = h("button", { type: "button", class: "small", onclick: () => drawLine(selected) }, "Unacceptable from here on", key("L"));
+  const element = h("section", { class: "ranking", "aria-labelledby": "ranking-title" }, h("h3", { id: "ranking-title" }, "Your order"), list, status, lineButton);
 
   const groupOf = (index) => groups.findIndex((group) => group.includes(index));
   const tidy = () => {
@@ -189,7 +190,8 @@ function ranking(screen, handles, changed) {
     const left = handles.map((_, index) => index).filter((index) => groupOf(index) < 0);
     status.textContent = left.length
       ? `Press ${left.map(name).join(", ")}, or “Place next”, from best to worst.`
-      : line === null ? "L draws a line: unacceptable below here." : "";
+      : "";
+    lineButton.disabled = selected === null;
     for (const [index] of handles.entries()) {
       const badge = byId(`badge-${index}`);
       if (!badge) continue;
