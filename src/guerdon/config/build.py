@@ -37,7 +37,7 @@ class QuickstartOptions(Options):
         description="Whose judgments the model learns from: people's, or those of an AI judge on this machine (ai), which labels "
         "replies that are drawn first; the audit is on people's judgments either way.",
     )
-    ai_prompts: int = Field(120, ge=20, description="Prompts with feedback=ai.")
+    ai_prompts: int = Field(80, ge=20, description="Prompts with feedback=ai.")
     ai_replies: int = Field(3, ge=2, description="Replies to each prompt with feedback=ai; all their pairs are judged.")
     card_pairs: int = Field(
         200, ge=20, description="People's comparisons that the judge is measured on with feedback=ai."

@@ -95,7 +95,9 @@ def _gate_lines(gate: Gate) -> list[str]:
 def _finding_lines(finding: Finding) -> list[str]:
     remedy = f" Remedy: {inline(finding.remedy)}" if finding.remedy else ""
     cost = f" ({inline(cost_phrase(finding.cost))})" if finding.cost else ""
-    lines = [f"* **{finding.severity}: {inline(finding.title)}.**{cost} {inline(finding.evidence)}.{remedy}"]
+    lines = [
+        f"* **{finding.severity}: {inline(finding.title)}.**{cost} {inline(finding.evidence.removesuffix('.'))}.{remedy}"
+    ]
     for example in finding.examples:
         lines += _example_lines(example)
     return lines

@@ -35,12 +35,13 @@ def local_respondent(
     *,
     max_length: int | None = None,
     micro_tokens: int = 4096,
-    width: int = 1024,
+    width: int = 128,
 ) -> WaveRespondent:
     """Answers questions by a model on this machine.
 
     max_length: tokens of the longest question; the model's context by default. A longer one is a failure, never cut.
-    micro_tokens: tokens computed in one pass. width: conversations whose questions are answered together.
+    micro_tokens: tokens computed in one pass. width: conversations whose questions are answered
+    together, and kept together: what a kill loses, and how often progress shows.
     """
     model = LocalModel(policy, max_length=max_length, micro_tokens=micro_tokens)
     name = policy.name or type(policy.model).__name__
