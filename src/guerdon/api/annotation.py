@@ -6,15 +6,18 @@ import getpass
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from guerdon.config import AnnotationOptions, ImportOptions
 from guerdon.contracts import GuerdonError
+from guerdon.errors import counted
 from guerdon.progress import ProgressBar, note
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 SECRET_VARIABLE: Final = "GUERDON_OIDC_SECRET"  # of the identity provider: a command line is no place for secrets
 DEMO: Final = "demo"
+ADDED_FIRST: Final = 500  # items, before the page opens
+ADDED_AT_ONCE: Final = 500  # while people judge: an answer waits for as long as these take
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +144,10 @@ def annotate(
         database = stack.enter_context(_open_store(store))
         owner = _owner_of(database, None)
         work = _project(database, project or project_name(sources), options)
-        added = _add_demo(work) if list(sources) == [DEMO] else _add(work, sources, imports or ImportOptions(), "task")
-        note(f"{work.name}: {added.read:,} items, {added.new:,} new")
+        if list(sources) == [DEMO]:
+            _add_demo(work)
+        else:
+            stack.enter_context(_adding(work, sources, imports or ImportOptions()))
         _serve(database, listening, server, owner, ready)
 
 
@@ -231,8 +238,6 @@ def require_web() -> None:
 
 def _open_store(store: str | Path, create: bool = True) -> Any:
     """The store, brought up to date."""
-    from contextlib import contextmanager
-
     from guerdon.store.database import open_database
     from guerdon.store.location import locate
     from guerdon.store.schema import migrate
@@ -299,7 +304,7 @@ def _add(project: Project, sources: Sequence[str | Path], imports: ImportOptions
 
     rejects, count = Rejects(), 0
 
-    def counted(items: Iterator[Item]) -> Iterator[Item]:
+    def counting(items: Iterator[Item]) -> Iterator[Item]:
         nonlocal count
         for item in items:
             count += 1
@@ -307,10 +312,52 @@ def _add(project: Project, sources: Sequence[str | Path], imports: ImportOptions
 
     rows = require_usable(_items(project, sources, imports, purpose, rejects), rejects)
     with ProgressBar(None, "import", "items") as bar:
-        new = add_items(project, counted(rows), bar.advance)
-    if rejects.count:
-        note(f"{rejects.number} left out; the first is {rejects.first_reason}")
-    return Added(count, new, rejects.count, rejects.first_reason)
+        new = add_items(project, counting(rows), bar.advance)
+    return _noted(Added(count, new, rejects.count, rejects.first_reason))
+
+
+@contextmanager
+def _adding(project: Project, sources: Sequence[str | Path], imports: ImportOptions) -> Iterator[None]:
+    """The first items of files are added before the block, and the others while it runs, so that nobody waits for a long file.
+
+    Items come in an order that is drawn, but who begins at once is given some of the first ones.
+    """
+    from guerdon.annotation.project import add_items
+    from guerdon.data.files import Rejects, require_usable
+
+    rejects, is_over = Rejects(), threading.Event()
+    rows = require_usable(_items(project, sources, imports, "task", rejects), rejects)
+    first = list(islice(rows, ADDED_FIRST))
+    new = add_items(project, first)
+
+    def add_rest() -> None:
+        rest = takewhile(lambda item: not is_over.is_set(), rows)
+        try:
+            count, more = len(first), new
+            while some := list(islice(rest, ADDED_AT_ONCE)):
+                more += add_items(project, some)
+                count += len(some)
+        except GuerdonError as error:
+            note(f"error: {error}")
+        else:
+            if not is_over.is_set():
+                _noted(Added(count, more, rejects.count, rejects.first_reason))
+
+    worker = threading.Thread(target=add_rest, name="import")
+    worker.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        worker.join()
+
+
+def _noted(added: Added) -> Added:
+    """The same, told on stderr."""
+    note(f"{counted(added.read, 'item')}, {added.new:,} of them new")
+    if added.rejected:
+        note(f"{counted(added.rejected, 'row')} left out; the first is {added.first_rejected}")
+    return added
 
 
 def _items(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -38,6 +39,19 @@ def test_annotate_serves_pairs_of_a_file_with_one_command_and_goes_on_with_the_s
             assert "Traceback" not in server.errors
 
 
+def test_the_page_opens_before_a_long_file_is_read_and_all_of_it_is_added(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text(
+        "".join(f'{{"prompt": "p{i}", "responses": ["a", "b"]}}\n' for i in range(1700)) + '{"prompt": "alone"}\n'
+    )
+    words = ("annotate", "pairs.jsonl", "--no-browser", "--no-auth", "--port", 0)
+    with Server(tmp_path, words) as server, httpx2.Client(base_url=server.address, timeout=60) as client:
+        status = "/api/v1/projects/pairs/status"
+        _wait(lambda: client.get(status).json()["items"]["task"]["open"] == 1700)
+        _wait(lambda: client.get(status).status_code == 200)
+        server.stop()
+    assert "1,700 items, 1,700 of them new\n1 row left out; the first is pairs.jsonl:1701: " in server.errors
+
+
 def test_ctrl_c_stops_the_server_in_peace(tmp_path):
     with Server(tmp_path, ("annotate", "demo", "--no-browser", "--port", 0, "--no-auth")) as server:
         assert httpx2.get(f"{server.address}/p/demo/judge").status_code == 200
@@ -71,14 +85,14 @@ def test_a_server_that_cannot_be_is_one_line(tmp_path, words, line):
     assert len(ran.err.splitlines()) == 1
 
 
-KILLS = 3
+KILLS = int(os.environ.get("GUERDON_KILLS", "3"))
 
 
 def test_a_server_that_is_killed_loses_and_doubles_nothing(tmp_path):
-    """kill -9 while four people judge; the same command again. benchmarks/annotation_kills.py does it 50 times."""
+    """kill -9 while four people judge; the same command again. GUERDON_KILLS=50 does it 50 times."""
     store = tmp_path / "team.db"
     with open_database(locate(store), create=True) as database:
-        fill(database, 400)
+        fill(database, 400 + 60 * KILLS)
         with database.writing() as connection:
             people = [insert_account(connection, f"p{i}", role="annotator", now=1.0) for i in range(4)]
         tokens = [create_token(database, person.id, "test", ["judge"], time.time()) for person in people]
