@@ -154,6 +154,14 @@ def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_rep
     }
 
 
+def test_the_benchmark_of_annotation_runs_and_overlap_is_exact(tiny_dir, tmp_path):
+    cases = smoke("annotation.py", tiny_dir, tmp_path / "out.json")
+    assert set(cases) == {"sqlite", "thinking"}
+    for case in cases.values():
+        assert case["pairs"] > 0
+        assert case["over_need"] == case["wrong_counters"] == 0
+
+
 def test_the_data_benchmark_runs_each_step(tmp_path):
     out = tmp_path / "out.json"
     command = [sys.executable, str(BENCHMARKS / "data.py"), "--smoke", f"--out={out}", f"--scratch={tmp_path}"]

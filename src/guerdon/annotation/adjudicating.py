@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from guerdon.annotation.answers import Answer
-from guerdon.annotation.assignments import INSERT, PRESENTATIONS, Shown, contents, handles_of
-from guerdon.annotation.claiming import HOLD_AGAIN, OF_SLOT, set_status
+from guerdon.annotation.assignments import HOLD, PRESENTATIONS, Shown, contents, handles_of
+from guerdon.annotation.claiming import set_status
 from guerdon.annotation.counting import count
 from guerdon.annotation.errors import NotYours
 from guerdon.annotation.project import OPEN_TO_ALL, Project
@@ -256,11 +256,8 @@ def _presentation(project: Project, annotator_id: str, item_id: str, now: float)
         key = _presentation_id(project, annotator_id, item_id)
         content = contents(transaction, item_id)
         shown = list(range(len(content.responses)))
-        if transaction.first(OF_SLOT, key=key) is not None:  # a decision that stopped half way
-            transaction.run(HOLD_AGAIN, key=key, at=now, until=now + LEASE_SECONDS)
-            return key, shown
-        transaction.run(
-            INSERT,
+        transaction.run(  # held again, where a decision stopped half way
+            HOLD[transaction.dialect.name],
             id=key, item_id=item_id, annotator_id=annotator_id, shown=shown, origin="claimed", state="held", slot=None,
             handles=list(handles_of(project, key, shown)), issued=now, expires=now + LEASE_SECONDS,
             guidelines_version=project.guidelines_version or None, words=content.words,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
+from sqlalchemy.dialects import postgresql, sqlite
 
 from guerdon.annotation.project import Project
 from guerdon.annotation.sides import token
@@ -69,27 +70,39 @@ class Presented:
     expires: float
 
 
-_PROMPT: Final = Statement(
-    sa.select(tables.prompts.c.content)
-    .join(tables.items, tables.items.c.prompt_id == tables.prompts.c.id)
-    .where(tables.items.c.id == bindparam("item_id"))
-)
-_RESPONSES: Final = Statement(
-    sa.select(tables.responses.c.content)
-    .join(tables.item_responses, tables.item_responses.c.response_id == tables.responses.c.id)
+_CONTENTS: Final = Statement(
+    sa.select(tables.prompts.c.content.label("prompt"), tables.responses.c.content.label("response"))
+    .join_from(tables.item_responses, tables.responses, tables.responses.c.id == tables.item_responses.c.response_id)
+    .join(
+        tables.prompts,
+        sa.and_(tables.prompts.c.id == tables.responses.c.prompt_id, tables.item_responses.c.position == 0),
+        isouter=True,  # the prompt comes once, with the first response
+    )
     .where(tables.item_responses.c.item_id == bindparam("item_id"))
     .order_by(tables.item_responses.c.position)
 )
-INSERT: Final = Statement(sa.insert(tables.presentations), _COLUMNS)
+
+
+def _held_again(dialect: Any) -> Any:
+    """A new presentation, or one that was given back and is held again."""
+    statement = dialect.insert(tables.presentations)
+    again = {name: statement.excluded[name] for name in ("state", "issued", "expires")}
+    return statement.on_conflict_do_update(index_elements=["id"], set_=again)
+
+
+HOLD: Final = {
+    "sqlite": Statement(_held_again(sqlite), _COLUMNS),
+    "postgresql": Statement(_held_again(postgresql), _COLUMNS),
+}
 
 
 def contents(transaction: Transaction, item_id: str) -> Shown:
     """The prompt and the responses of an item."""
-    prompt = transaction.first(_PROMPT, item_id=item_id).content
-    rows = transaction.all(_RESPONSES, item_id=item_id)
+    rows = transaction.all(_CONTENTS, item_id=item_id)
+    prompt = rows[0].prompt
     return Shown(
         prompt_from_row(prompt["prompt"], prompt.get("tools")),
-        tuple(response_from_row(row.content, "response") for row in rows),
+        tuple(response_from_row(row.response, "response") for row in rows),
     )
 
 

@@ -20,10 +20,11 @@ from sqlalchemy import bindparam
 
 from guerdon.annotation import injecting
 from guerdon.annotation.assignments import (
-    INSERT,
+    HOLD,
     PRESENTATIONS,
     Assignment,
     Presented,
+    Shown,
     assignment,
     contents,
     handles_of,
@@ -34,6 +35,7 @@ from guerdon.annotation.project import Project
 from guerdon.annotation.sides import order_shown, token
 from guerdon.annotation.work import WORK, lock_work
 from guerdon.store import annotation_tables, tables
+from guerdon.store.columns import literal
 from guerdon.store.direct import Statement, Transaction
 
 __all__ = ["NothingLeft", "claim", "heartbeat", "release", "skip"]
@@ -41,6 +43,7 @@ __all__ = ["NothingLeft", "claim", "heartbeat", "release", "skip"]
 HINT_SECONDS: Final = 60.0
 TRIES: Final = 8  # of a claim that found nothing but items that other transactions have locked
 REAPED_AT_ONCE: Final = 50
+OWN_WORK: Final = "wrote a response"  # why a person is passed over
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +55,16 @@ class NothingLeft:
 
 
 _ITEMS: Final = tables.items.c
-_IS_HELD: Final = PRESENTATIONS.state == sa.literal_column("'held'")
+_IS_HELD: Final = PRESENTATIONS.state == literal("held")
 _IS_CLAIMABLE: Final = sa.and_(
     _ITEMS.project == bindparam("project"),
     _ITEMS.taken < _ITEMS.need,
-    _ITEMS.status == sa.literal_column("'open'"),
+    _ITEMS.status == literal("open"),
 )
 _WAS_SEEN: Final = sa.exists().where(
     PRESENTATIONS.item_id == _ITEMS.id,
     PRESENTATIONS.annotator_id == bindparam("annotator_id"),
-    sa.or_(*(PRESENTATIONS.state == word for word in ("held", "submitted", "skipped"))),
+    sa.or_(*(PRESENTATIONS.state == literal(word) for word in ("held", "submitted", "skipped"))),
 )
 _NEXT_ITEM: Final = (
     sa.select(_ITEMS.id, _ITEMS.purpose, _ITEMS.taken, _ITEMS.priority, _ITEMS.ord)
@@ -88,9 +91,9 @@ HELD_BY_OTHERS: Final = Statement(
     .where(_IS_HELD, _ITEMS.project == bindparam("project"), PRESENTATIONS.annotator_id != bindparam("annotator_id"))
 )
 EXPIRED: Final = Statement(
-    sa.select(PRESENTATIONS.id)
+    sa.select(PRESENTATIONS.id, PRESENTATIONS.item_id)
     .where(_IS_HELD, PRESENTATIONS.expires < bindparam("now"))
-    .order_by(PRESENTATIONS.item_id)
+    .order_by(PRESENTATIONS.expires)
     .limit(REAPED_AT_ONCE)
     .with_for_update(key_share=True, skip_locked=True)
 )
@@ -98,14 +101,8 @@ SLOTS: Final = Statement(
     sa.select(PRESENTATIONS.slot).where(
         PRESENTATIONS.item_id == bindparam("item_id"),
         PRESENTATIONS.slot.isnot(None),
-        sa.or_(_IS_HELD, PRESENTATIONS.state == sa.literal_column("'submitted'")),
+        sa.or_(_IS_HELD, PRESENTATIONS.state == literal("submitted")),
     )
-)
-OF_SLOT: Final = Statement(sa.select(PRESENTATIONS.id).where(PRESENTATIONS.id == bindparam("key")))
-HOLD_AGAIN: Final = Statement(
-    sa.update(tables.presentations)
-    .where(PRESENTATIONS.id == bindparam("key"))
-    .values(state="held", issued=bindparam("at"), expires=bindparam("until"))
 )
 EXTEND: Final = Statement(
     sa.update(tables.presentations).where(PRESENTATIONS.id == bindparam("key")).values(expires=bindparam("until"))
@@ -126,18 +123,11 @@ PRESENTED: Final = Statement(
     .join(tables.items, _ITEMS.id == PRESENTATIONS.item_id)
     .where(PRESENTATIONS.id == bindparam("key"), _ITEMS.project == bindparam("project"))
 )
-STATES: Final = Statement(
-    sa.select(
-        annotation_tables.projects.c.state.label("project_state"),
-        sa.select(annotation_tables.accounts.c.state)
-        .where(annotation_tables.accounts.c.annotator_id == bindparam("annotator_id"))
-        .scalar_subquery()
-        .label("account_state"),
-    ).where(annotation_tables.projects.c.name == bindparam("project"))
-)
 SKIPS: Final = Statement(
     sa.select(sa.func.count().label("number")).where(
-        PRESENTATIONS.item_id == bindparam("item_id"), PRESENTATIONS.state == sa.literal_column("'skipped'")
+        PRESENTATIONS.item_id == bindparam("item_id"),
+        PRESENTATIONS.state == literal("skipped"),
+        PRESENTATIONS.skip_reason != OWN_WORK,
     )
 )
 SET_STATUS: Final = Statement(
@@ -175,33 +165,49 @@ def claim(project: Project, annotator_id: str, now: float) -> Assignment | Nothi
 
 def _claim(transaction: Transaction, project: Project, annotator_id: str, now: float) -> Assignment | NothingLeft:
     work = lock_work(transaction, project.name, annotator_id)
-    _require_open(transaction, project, annotator_id)
+    _require_open(work)
     if (held := transaction.first(HELD, project=project.name, annotator_id=annotator_id)) is not None:
         until = now + project.pace.lease_seconds(project.options)
         if until > held.expires:
             transaction.run(EXTEND, key=held.id, until=until)
         held = held._replace(expires=max(until, held.expires))
         return assignment(held, held.purpose, contents(transaction, held.item_id))
-    _take_back_expired(transaction, now)
     if (due := injecting.due(transaction, project, annotator_id, work)) is not None:
-        return _present(transaction, project, annotator_id, due.item_id, due.purpose, now, due.shown)
-    if (item := _next_item(transaction, project, annotator_id, now)) is not None:
-        return _present(transaction, project, annotator_id, item.id, item.purpose, now)
+        content = contents(transaction, due.item_id)
+        return _present(transaction, project, annotator_id, due.item_id, due.purpose, content, now, due.shown)
+    _take_back_expired(transaction, now)
+    while (item := _next_item(transaction, project, annotator_id, now)) is not None:
+        content = contents(transaction, item.id)
+        if work.annotator_name is None or all(each.author != work.annotator_name for each in content.responses):
+            return _present(transaction, project, annotator_id, item.id, item.purpose, content, now, taken=item.taken)
+        _pass_over(transaction, project, annotator_id, item.id, now)
     others = transaction.first(HELD_BY_OTHERS, project=project.name, annotator_id=annotator_id)
     return NothingLeft(others.number, others.expiry)
 
 
-def _require_open(transaction: Transaction, project: Project, annotator_id: str) -> None:
-    states = transaction.first(STATES, project=project.name, annotator_id=annotator_id)
-    if states is None or states.project_state != "open":
-        state = "gone" if states is None else states.project_state
-        raise NotNow(f"the project must be open to give out items, got one that is {state}. Ask its manager.")
-    if states.account_state not in (None, "active"):
-        raise NotNow(f"the account must be active to get items, got one that is {states.account_state}. Ask a manager.")
+def _require_open(work: Any) -> None:
+    if work.project_state != "open":
+        raise NotNow(
+            f"the project must be open to give out items, got one that is {work.project_state}. Ask its manager."
+        )
+    if work.account_state not in (None, "active"):
+        raise NotNow(f"the account must be active to get items, got one that is {work.account_state}. Ask a manager.")
+
+
+def _pass_over(transaction: Transaction, project: Project, annotator_id: str, item_id: str, now: float) -> None:
+    """Leave an item with a response that this person wrote to others, for good."""
+    transaction.run(
+        HOLD[transaction.dialect.name],
+        id=token(project.secret, "author", item_id, annotator_id), item_id=item_id, annotator_id=annotator_id, shown=[],
+        origin="claimed", state="released", slot=None, handles=[], issued=now, expires=now, guidelines_version=None, words=None,
+    )  # fmt: skip
+    key = token(project.secret, "author", item_id, annotator_id)
+    transaction.run(END, key=key, new_state="skipped", reason=OWN_WORK)
 
 
 def _take_back_expired(transaction: Transaction, now: float) -> None:
-    for row in transaction.all(EXPIRED, now=now):
+    rows = transaction.all(EXPIRED, now=now)
+    for row in sorted(rows, key=lambda row: row.item_id):  # one order for all who lock several items
         transaction.run(END, key=row.id, new_state="expired", reason=None)
 
 
@@ -228,29 +234,30 @@ def _present(
     annotator_id: str,
     item_id: str,
     purpose: str,
+    content: Shown,
     now: float,
     shown: tuple[int, ...] | None = None,
+    taken: int = 1,
 ) -> Assignment:
-    """Hold the item for this person, in the first slot that is free. shown: an order that does not follow from the slot."""
-    content = contents(transaction, item_id)
+    """Hold the item for this person, in the first slot that is free.
+
+    shown: an order that does not follow from the slot. taken: how many have the item; with 0, no slot is looked up.
+    """
     slot = None
     if shown is None:
-        used = {row.slot for row in transaction.all(SLOTS, item_id=item_id)}
+        used = {row.slot for row in transaction.all(SLOTS, item_id=item_id)} if taken else set()
         slot = next(i for i in range(len(used) + 1) if i not in used)
         shown = order_shown(project.secret, item_id, slot, len(content.responses))
     key = token(project.secret, "presentation", item_id, annotator_id, slot)
     until = now + project.pace.lease_seconds(project.options)
     handles = handles_of(project, key, shown)
     row = Presented(key, item_id, shown, handles, now, until)
-    if transaction.first(OF_SLOT, key=key) is not None:
-        transaction.run(HOLD_AGAIN, key=key, at=now, until=until)
-    else:
-        transaction.run(
-            INSERT,
-            id=key, item_id=item_id, annotator_id=annotator_id, shown=list(shown), origin="claimed", state="held", slot=slot,
-            handles=list(handles), issued=now, expires=until, guidelines_version=project.guidelines_version or None,
-            words=content.words,
-        )  # fmt: skip
+    transaction.run(
+        HOLD[transaction.dialect.name],
+        id=key, item_id=item_id, annotator_id=annotator_id, shown=list(shown), origin="claimed", state="held", slot=slot,
+        handles=list(handles), issued=now, expires=until, guidelines_version=project.guidelines_version or None,
+        words=content.words,
+    )  # fmt: skip
     transaction.run(CLAIMED, in_project=project.name, by=annotator_id)
     return assignment(row, purpose, content)
 

@@ -1,8 +1,8 @@
 """Counts that are kept in the transaction of what they count, so that no page has to scan a project.
 
-Keys of a project: `items:PURPOSE:STATUS`, `judgments` (of tasks, first revisions), `revisions`, `late`, `skips:REASON`, and
-`hour:N` (judgments in the N-th hour since 1970). On PostgreSQL, processes count in rows of their own (`shard`), so that they
-do not wait for each other; `project_counts` adds them up.
+Keys of a project: `items:PURPOSE:STATUS`, `hour:N` (judgments of tasks in the N-th hour since 1970, first revisions),
+`judgments` (their sum), `revisions`, `late`, `adaptive` and `skips:REASON`. On PostgreSQL, processes count in rows of their own
+(`shard`), so that they do not wait for each other; `project_counts` adds them up.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def _shard(dialect_name: str) -> int:
 def count(transaction: Transaction, project: str, changes: Mapping[str, int]) -> None:
     """Add to counts, the last thing that a transaction does: in the order of keys, so that two never wait in a circle."""
     name = transaction.dialect.name
-    for key in sorted(changes):
-        if changes[key]:
-            transaction.run(_COUNT[name], project=project, key=key, shard=_shard(name), n=changes[key])
+    shared = {"project": project, "shard": _shard(name)}
+    if rows := [{**shared, "key": key, "n": number} for key, number in sorted(changes.items()) if number]:
+        transaction.run_each(_COUNT[name], rows)
 
 
 def count_in(connection: sa.Connection, project: str, changes: Mapping[str, int]) -> None:
@@ -67,4 +67,5 @@ def project_counts(database: Database, project: str) -> dict[str, int]:
         .order_by(columns.key)
     )
     with database.reading() as connection:
-        return {key: int(number) for key, number in connection.execute(query)}
+        counts = {key: int(number) for key, number in connection.execute(query)}
+    return {**counts, "judgments": sum(number for key, number in counts.items() if key.startswith("hour:"))}

@@ -19,6 +19,7 @@ from guerdon.annotation.project import Project
 from guerdon.annotation.sides import hashed
 from guerdon.store import tables
 from guerdon.store.canonical import content_id
+from guerdon.store.columns import literal
 from guerdon.store.direct import Statement, Transaction
 
 __all__ = ["Due", "due"]
@@ -41,9 +42,9 @@ _UNSEEN: Final = Statement(
     sa.select(_ITEMS.id)
     .where(
         _ITEMS.project == bindparam("project"),
-        _ITEMS.purpose != sa.literal_column("'task'"),
+        _ITEMS.purpose != literal("task"),
         _ITEMS.purpose == bindparam("purpose"),
-        _ITEMS.status == sa.literal_column("'open'"),
+        _ITEMS.status == literal("open"),
         ~sa.exists().where(PRESENTATIONS.item_id == _ITEMS.id, PRESENTATIONS.annotator_id == bindparam("annotator_id")),
     )
     .order_by(_ITEMS.ord)
@@ -55,9 +56,9 @@ _JUDGED: Final = Statement(
     .where(
         PRESENTATIONS.annotator_id == bindparam("annotator_id"),
         PRESENTATIONS.issued.isnot(None),
-        PRESENTATIONS.state == "submitted",
+        PRESENTATIONS.state == literal("submitted"),
         _ITEMS.project == bindparam("project"),
-        _ITEMS.purpose == "task",
+        _ITEMS.purpose == literal("task"),
     )
     .order_by(PRESENTATIONS.issued.desc())
     .limit(REPEATABLE)

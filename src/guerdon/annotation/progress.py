@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from guerdon.annotation.project import OPEN_TO_ALL, Project
 from guerdon.store import annotation_tables, tables
+from guerdon.store.columns import literal
 
 DAY: Final = 86_400.0
 NEWEST: Final = 101  # judgments whose median time is shown
@@ -31,7 +32,7 @@ def own_progress(project: Project, annotator_id: str, day_start: float) -> OwnPr
     own = (
         presentations.annotator_id == annotator_id,
         presentations.issued.isnot(None),
-        presentations.state == "submitted",
+        presentations.state == literal("submitted"),
         items.project == project.name,
     )
     submitted = sa.select(sa.func.count()).join_from(

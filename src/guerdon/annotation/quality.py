@@ -18,6 +18,8 @@ from guerdon.annotation.project import Project
 from guerdon.annotation.work import WORK
 from guerdon.contracts import Preference
 from guerdon.store import annotation_tables, tables
+from guerdon.store.canonical import content_id
+from guerdon.store.columns import literal
 from guerdon.store.direct import Statement, Transaction
 from guerdon.store.items import oriented
 from guerdon.store.rows import preference_of
@@ -63,28 +65,21 @@ _OWN_JUDGMENT: Final = Statement(
         *(tables.judgments.c[name] for name in ("groups", "q", "strength", "votes", "all_bad", "revision")),
     )
     .join_from(tables.presentations, tables.judgments, tables.judgments.c.presentation_id == PRESENTATIONS.id)
-    .join(tables.items, tables.items.c.id == PRESENTATIONS.item_id)
-    .where(
-        PRESENTATIONS.annotator_id == bindparam("annotator_id"),
-        PRESENTATIONS.item_id.in_(
-            sa.select(tables.item_responses.c.item_id).where(
-                tables.item_responses.c.position == 0,
-                tables.item_responses.c.response_id
-                == sa.select(tables.item_responses.c.response_id)
-                .where(tables.item_responses.c.item_id == bindparam("item_id"), tables.item_responses.c.position == 0)
-                .scalar_subquery(),
-            )
-        ),
-        tables.items.c.purpose == "task",
-    )
+    .where(PRESENTATIONS.annotator_id == bindparam("annotator_id"), PRESENTATIONS.item_id == bindparam("item_id"))
     .order_by(tables.judgments.c.revision.desc())
     .limit(1)
+)
+_PARTS: Final = Statement(
+    sa.select(tables.items.c.prompt_id, tables.item_responses.c.response_id)
+    .join(tables.item_responses, tables.item_responses.c.item_id == tables.items.c.id)
+    .where(tables.items.c.id == bindparam("item_id"))
+    .order_by(tables.item_responses.c.position)
 )
 _PAUSE: Final = Statement(
     sa.update(annotation_tables.accounts)
     .where(
         annotation_tables.accounts.c.annotator_id == bindparam("by"),
-        annotation_tables.accounts.c.state == sa.literal_column("'active'"),
+        annotation_tables.accounts.c.state == literal("active"),
     )
     .values(state="paused")
 )
@@ -130,7 +125,7 @@ def count_judgment(
         kind = "attention" if row.purpose == "attention" else "gold"
         more |= {f"{kind}_seen": 1, f"{kind}_passed": _passes(project, row, preference, gold)}
     elif row.purpose == "repeat":
-        more |= {"repeats_seen": 1, "repeats_agreed": _agrees(transaction, annotator_id, row, preference)}
+        more |= {"repeats_seen": 1, "repeats_agreed": _agrees(transaction, project, row, preference)}
     number = None if side is None else int(side)
     run = work.run_length + 1 if number == work.last_side and number is not None else 1
     transaction.run(
@@ -172,9 +167,12 @@ def _passes(project: Project, row: Any, preference: Preference, gold: Any) -> bo
     return bool(abs(gold.strength - preference.strength) <= project.options.gold_within)
 
 
-def _agrees(transaction: Transaction, annotator_id: str, row: Any, preference: Preference) -> bool:
+def _agrees(transaction: Transaction, project: Project, row: Any, preference: Preference) -> bool:
     """Whether a person gave the same winner as the first time, when the pair came in the opposite order."""
-    first = transaction.first(_OWN_JUDGMENT, annotator_id=annotator_id, item_id=row.item_id)
+    parts = transaction.all(_PARTS, item_id=row.item_id)
+    response_ids = [part.response_id for part in parts]
+    task_id = content_id("item", project.name, "task", parts[0].prompt_id, response_ids)  # the same pair the first time
+    first = transaction.first(_OWN_JUDGMENT, annotator_id=row.annotator_id, item_id=task_id)
     if first is None:
         return False
     before = oriented(preference_of(first._asdict()), first.shown)

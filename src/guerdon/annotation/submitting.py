@@ -25,6 +25,7 @@ from guerdon.annotation.quality import Feedback
 from guerdon.annotation.work import lock_work
 from guerdon.contracts import Preference, Prompt
 from guerdon.store import tables
+from guerdon.store.columns import literal
 from guerdon.store.direct import Statement, Transaction
 from guerdon.store.items import Annotator, Judgment, oriented
 from guerdon.store.rows import judgment_id_of, judgment_row, preference_of
@@ -79,7 +80,7 @@ VOTES: Final = Statement(
 )
 SUBMITTED: Final = Statement(
     sa.select(sa.func.count().label("number")).where(
-        PRESENTATIONS.item_id == bindparam("item_id"), PRESENTATIONS.state == sa.literal_column("'submitted'")
+        PRESENTATIONS.item_id == bindparam("item_id"), PRESENTATIONS.state == literal("submitted")
     )
 )
 SAME_ITEM: Final = Statement(
@@ -87,7 +88,7 @@ SAME_ITEM: Final = Statement(
         PRESENTATIONS.item_id == bindparam("item_id"),
         PRESENTATIONS.annotator_id == bindparam("annotator_id"),
         PRESENTATIONS.id != bindparam("key"),
-        sa.or_(*(PRESENTATIONS.state == word for word in ("held", "submitted"))),
+        sa.or_(*(PRESENTATIONS.state == literal(word) for word in ("held", "submitted"))),
     )
 )
 SET_NEED: Final = Statement(
@@ -99,7 +100,7 @@ NEWEST: Final = Statement(
     .where(
         PRESENTATIONS.annotator_id == bindparam("annotator_id"),
         PRESENTATIONS.issued.isnot(None),
-        PRESENTATIONS.state == "submitted",
+        PRESENTATIONS.state == literal("submitted"),
         _ITEMS.project == bindparam("project"),
     )
     .order_by(PRESENTATIONS.issued.desc(), PRESENTATIONS.id)
@@ -197,9 +198,8 @@ def _count_first(
     changes["late"] += late
     if row.purpose not in OPEN_TO_ALL:
         return
-    changes["judgments"] += 1
     changes[f"hour:{int(now // 3600)}"] += 1
-    number = transaction.first(SUBMITTED, item_id=row.item_id).number
+    number = 1 if row.need <= 1 else transaction.first(SUBMITTED, item_id=row.item_id).number
     if row.status != "open" or number < row.need:
         return
     options = project.options

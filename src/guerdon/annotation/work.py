@@ -8,14 +8,29 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 
-from guerdon.store import annotation_tables
+from guerdon.store import annotation_tables, tables
 from guerdon.store.direct import Statement, Transaction
 
 WORK: Final = annotation_tables.work_counts.c
+_ACCOUNTS: Final = annotation_tables.accounts.c
 _LOCK: Final = Statement(
-    sa.select(annotation_tables.work_counts)
+    sa.select(
+        annotation_tables.work_counts,
+        sa.select(annotation_tables.projects.c.state)
+        .where(annotation_tables.projects.c.name == bindparam("project"))
+        .scalar_subquery()
+        .label("project_state"),
+        sa.select(_ACCOUNTS.state)
+        .where(_ACCOUNTS.annotator_id == bindparam("annotator_id"))
+        .scalar_subquery()
+        .label("account_state"),
+        sa.select(tables.annotators.c.name)
+        .where(tables.annotators.c.id == bindparam("annotator_id"))
+        .scalar_subquery()
+        .label("annotator_name"),
+    )
     .where(WORK.project == bindparam("project"), WORK.annotator_id == bindparam("annotator_id"))
-    .with_for_update(key_share=True)
+    .with_for_update(key_share=True, of=annotation_tables.work_counts)
 )
 _START: Final = {
     name: Statement(
@@ -29,7 +44,7 @@ _START: Final = {
 
 
 def lock_work(transaction: Transaction, project: str, annotator_id: str) -> Any:
-    """The counts of this person, locked until the transaction ends."""
+    """The counts of this person, locked until the transaction ends, with the states of project and account and the name."""
     work = transaction.first(_LOCK, project=project, annotator_id=annotator_id)
     if work is None:
         transaction.run(_START[transaction.dialect.name], project=project, annotator_id=annotator_id)

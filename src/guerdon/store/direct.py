@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from guerdon.store.columns import EscapedText, JsonText
 from guerdon.store.database import Database
 
 _Processor = Callable[[Any], Any] | None
@@ -47,24 +48,31 @@ class _Compiled:
         self._names: tuple[str, ...] = tuple(compiled.positiontup or binds)
         self._is_positional: bool = compiled.positional
         self._constants = {name: value for name, value in compiled.params.items() if value is not None}
-        self._binds = [_processor(binds[name].type, dialect, "bind") for name in self._names]
+        self._binds = [(name, _processor(binds[name].type, dialect, "bind")) for name in self._names]
         results = [*getattr(construct, "exported_columns", ())]
         self._results = [_processor(column.type, dialect, "result") for column in results]
+        self._is_plain = not any(self._results)
         self._row = _row_type([str(column.name) for column in results])
 
     def parameters(self, values: dict[str, Any]) -> Any:
         """The values as the driver takes them."""
-        given = {**self._constants, **values}
-        row = [
-            given[name] if bind is None else bind(given[name])
-            for name, bind in zip(self._names, self._binds, strict=True)
-        ]
+        if self._constants:
+            values = {**self._constants, **values}
+        row: list[Any] = []
+        for name, bind in self._binds:
+            value = values[name]
+            row.append(value if bind is None or value is None else bind(value))
         return row if self._is_positional else dict(zip(self._names, row, strict=True))
 
     def row(self, columns: Sequence[Any]) -> Any:
         """The columns of a row as values, by name."""
+        if self._is_plain:
+            return self._row(columns)
         return self._row(
-            [value if read is None else read(value) for value, read in zip(columns, self._results, strict=True)]
+            [
+                value if read is None or value is None else read(value)
+                for value, read in zip(columns, self._results, strict=True)
+            ]
         )
 
 
@@ -77,6 +85,9 @@ def _row_type(names: list[str]) -> Any:
 def _processor(kind: Any, dialect: sa.Dialect, way: str) -> _Processor:
     if way == "result" and isinstance(kind, sa.Numeric | sa.Float):
         return None  # the drivers give floats
+    if isinstance(kind, JsonText | EscapedText):  # a call less than through SQLAlchemy
+        read_or_write = kind.process_bind_param if way == "bind" else kind.process_result_value
+        return lambda value: read_or_write(value, dialect)
     adapted = kind.dialect_impl(dialect)
     processor: _Processor = (
         adapted.bind_processor(dialect) if way == "bind" else adapted.result_processor(dialect, None)
@@ -100,6 +111,11 @@ class Transaction:
         """Run a statement; returns how many rows it changed."""
         self._execute(statement, values)
         return int(self._cursor.rowcount)
+
+    def run_each(self, statement: Statement, rows: Sequence[dict[str, Any]]) -> None:
+        """Run a statement once for each row of values."""
+        compiled = statement.on(self.dialect)
+        self._cursor.executemany(compiled.text, [compiled.parameters(values) for values in rows])
 
     def first(self, statement: Statement, **values: Any) -> Any:
         """The first row of the result, as a named tuple; None where there is none."""
@@ -131,7 +147,7 @@ class Writer:
         """A transaction that ends with the block, or leaves no trace where the block fails."""
         engine = self.database.engine
         failures: Any = engine.dialect.loaded_dbapi.Error
-        with self._lock, self.database.explained():
+        with self._lock:
             try:
                 connection = self._connection()
                 cursor = connection.cursor()
@@ -142,12 +158,14 @@ class Writer:
             except failures as error:
                 is_lost = engine.dialect.is_disconnect(error, self._pooled, None)
                 self._roll_back(is_lost)
-                raise exc.DBAPIError.instance(
-                    None, None, error, failures, connection_invalidated=is_lost, dialect=engine.dialect
-                ) from None
+                with self.database.explained():
+                    raise exc.DBAPIError.instance(
+                        None, None, error, failures, connection_invalidated=is_lost, dialect=engine.dialect
+                    ) from None
             except BaseException:
                 self._roll_back(False)
-                raise
+                with self.database.explained():
+                    raise
 
     def close(self) -> None:
         """Close the connection; the next transaction opens another. A store that is closed closes it too."""
@@ -156,6 +174,11 @@ class Writer:
                 self._pooled.detach()  # the pool that it is from may be gone
                 self._pooled.close()
                 self._pooled = None
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's connection; it is opened where it is not yet."""
+        return self._connection()
 
     def _connection(self) -> Any:
         if self._pooled is None:

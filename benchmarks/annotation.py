@@ -1,0 +1,209 @@
+"""How fast people's items are handed out and their answers stored, in one store and its transactions, without HTTP.
+
+    python benchmarks/annotation.py [--pairs 20000] [--seconds 30] [--postgres postgresql://HOST/postgres]
+
+`sqlite`: claim and submit in one process without a pause, pairs per second of wall time and of CPU time. `thinking`: 30 annotators
+in threads of one process, each with 0.2 s between the pair and the answer, over the same number of items; percentiles are of the
+time that the two requests take together. `postgresql`: 16 processes without
+a pause in a database that the script creates and drops; overlap is checked to be exact. Items have two short responses, and
+10 % of them are judged by three. Writes benchmarks/results/annotation.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from measure import add_options, keep, machine, print_table
+
+from guerdon import Comparison, Preference, Response
+from guerdon.annotation.answers import Answer
+from guerdon.annotation.assignments import Assignment
+from guerdon.annotation.claiming import claim
+from guerdon.annotation.project import Project, add_annotator, add_items, create_project, load_project
+from guerdon.annotation.submitting import submit
+from guerdon.api.store import create_store
+from guerdon.config import AnnotationOptions
+from guerdon.store.database import open_database
+from guerdon.store.location import locate
+
+THINKING, ANNOTATORS, PROCESSES = 0.2, 30, 16
+OPTIONS = AnnotationOptions(adaptive_max=1, repeat=0.0)
+
+
+def pairs(number: int) -> Iterator[Comparison]:
+    for i in range(number):
+        responses = Response(f"The first answer to question {i}."), Response(f"Another answer to question {i}.")
+        yield Comparison(f"Question {i}: which of these is right?", responses, Preference(q=1.0))
+
+
+def fill(store: str, number: int) -> float:
+    """Create a project with so many pairs; returns pairs per second."""
+    create_store(store)
+    with open_database(locate(store)) as database:
+        project = create_project(database, "p", OPTIONS, now=0.0, secret="benchmark")
+        start = time.perf_counter()
+        add_items(project, pairs(number))
+        return number / (time.perf_counter() - start)
+
+
+def judge(project: Project, who: str, number: int, thinking: float = 0.0) -> float | None:
+    """Claim and submit one pair; returns the seconds of both requests, None where nothing is left."""
+    start = time.perf_counter()
+    assignment = claim(project, who, time.time())
+    if not isinstance(assignment, Assignment):
+        return None
+    middle = time.perf_counter()
+    if thinking:
+        time.sleep(thinking)
+    again = time.perf_counter()
+    answer = Answer(verdict=-2 if number % 2 else 2, active_ms=1000.0 * thinking)
+    submit(project, who, assignment.presentation_id, answer, f"{who}{number}", time.time())
+    return middle - start + time.perf_counter() - again
+
+
+def without_pause(store: str, seconds: float) -> dict[str, Any]:
+    """One process, four annotators in turn."""
+    with open_database(locate(store)) as database:
+        project = load_project(database, "p")
+        people = [add_annotator(database, f"w{i}") for i in range(4)]
+        taken: list[float] = []
+        start, cpu = time.perf_counter(), time.process_time()
+        while time.perf_counter() - start < seconds:
+            needed = judge(project, people[len(taken) % 4], len(taken))
+            if needed is None:
+                break
+            taken.append(needed)
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return {"pairs_per_s": len(taken) / wall, "pairs_per_cpu_s": len(taken) / cpu, **percentiles(taken)}
+
+
+def with_thinking(store: str, seconds: float) -> dict[str, Any]:
+    """Thirty annotators who think."""
+    with open_database(locate(store)) as database:
+        project = load_project(database, "p")
+        people = [add_annotator(database, f"t{i}") for i in range(ANNOTATORS)]
+        taken: list[list[float]] = [[] for _ in people]
+        end = time.perf_counter() + seconds
+
+        def work(i: int) -> None:
+            while time.perf_counter() < end:
+                needed = judge(project, people[i], len(taken[i]), THINKING)
+                if needed is None:
+                    break
+                taken[i].append(needed)
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(people))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    every = [needed for mine in taken for needed in mine]
+    return {"annotators": ANNOTATORS, "pairs_per_s": len(every) / seconds, **percentiles(every)}
+
+
+def percentiles(taken: list[float]) -> dict[str, float]:
+    ordered = sorted(taken)
+    return {
+        "pairs": len(ordered),
+        "p50_ms": 1000 * statistics.median(ordered),
+        "p99_ms": 1000 * ordered[int(0.99 * (len(ordered) - 1))],
+    }
+
+
+def one_of_many(store: str, number: int, seconds: float, sender: Any, barrier: Any) -> None:
+    with open_database(locate(store)) as database:
+        project = load_project(database, "p")
+        who = add_annotator(database, f"process {number}")
+        barrier.wait()
+        taken: list[float] = []
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end and (needed := judge(project, who, len(taken))) is not None:
+            taken.append(needed)
+    sender.put(taken)
+
+
+def in_processes(store: str, processes: int, seconds: float) -> dict[str, Any]:
+    """Several processes at once, and whether every item has as many judgments as it may have."""
+    context = multiprocessing.get_context("spawn")
+    results, barrier = context.Queue(), context.Barrier(processes + 1)
+    workers = [
+        context.Process(target=one_of_many, args=(store, i, seconds, results, barrier), daemon=True)
+        for i in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    barrier.wait()
+    start = time.perf_counter()
+    taken = [results.get(timeout=600) for _ in workers]
+    wall = time.perf_counter() - start
+    for worker in workers:
+        worker.join()
+    every = [needed for mine in taken for needed in mine]
+    return {"processes": processes, "pairs_per_s": len(every) / wall, **percentiles(every), **overlap(store)}
+
+
+def overlap(store: str) -> dict[str, int]:
+    """Items with more judgments than they need, and counters that are wrong: none, or overlap is not exact."""
+    with open_database(locate(store)) as database, database.reading() as connection:
+        counted = "(SELECT count(*) FROM judgments WHERE judgments.item_id = items.id)"
+        return {
+            "over_need": int(connection.exec_driver_sql("SELECT count(*) FROM items WHERE taken > need").scalar() or 0),
+            "wrong_counters": int(
+                connection.exec_driver_sql(f"SELECT count(*) FROM items WHERE taken < {counted}").scalar() or 0
+            ),
+        }
+
+
+def on_postgres(url: str, number: int, processes: int, seconds: float) -> dict[str, Any]:
+    import psycopg
+
+    name = f"guerdon_benchmark_{os.getpid()}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    try:
+        head, _, query = url.partition("?")
+        store = f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
+        fill(store, number)
+        return in_processes(store, processes, seconds)
+    finally:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def main() -> None:
+    """Run the cases, save their numbers and print them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser, "annotation.json")
+    parser.add_argument("--pairs", type=int, default=20_000, help="items of a project")
+    parser.add_argument("--seconds", type=float, default=30.0, help="time that a case works")
+    parser.add_argument("--postgres", help="URL of a server on which a database may be created")
+    given = parser.parse_args()
+    number, seconds = (200, 1.0) if given.smoke else (given.pairs, given.seconds)
+    cases: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, run in (("sqlite", without_pause), ("thinking", with_thinking)):
+            store = str(Path(folder) / f"{name}.db")
+            filled = fill(store, number)
+            cases[name] = {"items": number, "items_added_per_s": filled, **run(store, seconds), **overlap(store)}
+            cases[name]["machine"] = machine(given.threads)
+    if given.postgres:
+        processes = 2 if given.smoke else PROCESSES
+        cases["postgresql"] = on_postgres(given.postgres, number, processes, seconds)
+        cases["postgresql"]["machine"] = machine(given.threads)
+    keep(given.out, "claim and submit of pairs, in the store", cases)
+    columns = ("pairs", "pairs_per_s", "p50_ms", "p99_ms", "over_need", "wrong_counters")
+    rows = [[name, *(f"{case[column]:,.1f}".removesuffix(".0") for column in columns)] for name, case in cases.items()]
+    print_table(["case", *columns], rows)
+
+
+if __name__ == "__main__":
+    main()
