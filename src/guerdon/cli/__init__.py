@@ -14,6 +14,7 @@ from guerdon.cli import (  # noqa: F401, I001
     selection,
     judging,
     annotation,
+    annotation_results,
     constitution,
     rubric,
     training,

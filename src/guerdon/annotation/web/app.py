@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from guerdon.annotation.accounts import Account
 from guerdon.annotation.errors import RequestError
-from guerdon.annotation.web import api, oidc, pages
+from guerdon.annotation.web import api, manage, oidc, pages
 from guerdon.annotation.web.identity import Application, NotSignedIn
 from guerdon.annotation.web.responses import FOLDER, error_response, json_response
 from guerdon.annotation.web.security import HEADERS, Guard, Site
@@ -53,6 +53,7 @@ def create_app(
     )
     app.include_router(api.router)
     app.include_router(pages.router)
+    app.include_router(manage.router)
     if single_sign_on is not None:
         app.include_router(oidc.router)
     app.add_api_route("/health", _health, include_in_schema=False)
