@@ -85,7 +85,6 @@ ELSEWHERE = {  # commands that write and have no line above, and why
     "store export": "tests/store/test_kills.py fills the disk and kills it",
     "constitution run": "writes its files as convert and audit do; the tests of judges kill calls",
     "annotation export": "writes its file as convert does",
-    "annotate": "writes a database as annotation serve does; tests/annotation/web/test_server.py kills it while people judge",
     "quickstart": "its steps are those of the commands above",
     "optimize ppo": "its checkpoints are those of train; tests/optimization kills it",
     "optimize rloo": "is optimize ppo",

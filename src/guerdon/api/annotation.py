@@ -176,6 +176,7 @@ def _serve(
     from guerdon.annotation.web.app import create_app
     from guerdon.annotation.web.security import Site, hosts_of
     from guerdon.annotation.web.server import address_of, run
+    from guerdon.api.annotation_background import background
 
     delete_expired(database, time.time())
     secret = new_secret()
@@ -189,7 +190,8 @@ def _serve(
     )
     base = (options.public_url or address_of(listening)).rstrip("/")
     link = f"{base}/sign-in?token={secret}" if options.auth else f"{base}/"
-    run(app, listening, lambda: ready(link), options.trusted_proxies)
+    with background(database):
+        run(app, listening, lambda: ready(link), options.trusted_proxies)
 
 
 def _listen(options: ServerOptions) -> socket.socket:
