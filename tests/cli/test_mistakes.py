@@ -581,3 +581,13 @@ def test_a_file_of_which_nothing_can_be_read_has_no_format(tmp_path):
     assert ran.code == 2
     assert "detected" not in ran.err + ran.out
     assert "it is a Python object" in ran.err
+
+
+@pytest.mark.parametrize("word", ["store", "annotation", "rubric"])
+def test_the_help_of_a_word_that_several_commands_start_with_lists_them_with_what_they_do(word):
+    ran = guerdon(word, "--help")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(f"Usage: guerdon {word} COMMAND ...")
+    lines = [line for line in ran.out.splitlines() if line.startswith(f"  {word} ")]
+    assert len(lines) >= 3
+    assert all(len(line.split("  ", 2)) == 3 or line.strip().count("  ") for line in lines)

@@ -9,8 +9,8 @@ import errno
 import io
 import logging
 import sys
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 import typer.core
@@ -48,8 +48,19 @@ class TwoWordCommands(typer.core.TyperGroup):
             return two_words, self.commands[two_words], args[2:]
         names = [name for name in self.commands if name.startswith(f"{args[0]} ")]
         if names and args[0] not in self.commands:
+            if set(args[1:2]) & set(ctx.help_option_names):
+                self._show_family(ctx, args[0], names)
             ctx.fail(f"choose one of: {', '.join(f'guerdon {name}' for name in names)}")
         return super().resolve_command(ctx, args)
+
+    def _show_family(self, ctx: Any, word: str, names: Sequence[str]) -> NoReturn:
+        """Print what each command that starts with this word does, and end."""
+        formatter = ctx.make_formatter()
+        formatter.write_usage(f"guerdon {word}", "COMMAND ...")
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.commands[name].get_short_help_str(120)) for name in names])
+        typer.echo(formatter.getvalue().rstrip())
+        ctx.exit()
 
 
 class Application(typer.Typer):
