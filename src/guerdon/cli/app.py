@@ -10,7 +10,7 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 import typer.core
@@ -53,7 +53,7 @@ class TwoWordCommands(typer.core.TyperGroup):
             ctx.fail(f"choose one of: {', '.join(f'guerdon {name}' for name in names)}")
         return super().resolve_command(ctx, args)
 
-    def _show_family(self, ctx: Any, word: str, names: Sequence[str]) -> NoReturn:
+    def _show_family(self, ctx: Any, word: str, names: Sequence[str]) -> None:
         """Print what each command that starts with this word does, and end."""
         formatter = ctx.make_formatter()
         formatter.write_usage(f"guerdon {word}", "COMMAND ...")
