@@ -172,7 +172,7 @@ def _opinions(transaction: Transaction, item_id: str) -> tuple[Opinion, ...]:
 def _task(transaction: Transaction, project: Project, item_id: str) -> Any:
     row = transaction.first(_CASE, item_id=item_id, project=project.name)
     if row is None or row.purpose not in OPEN_TO_ALL:
-        raise NotYours(f"item must be a task of this project, got {item_id[:40]!r}. Go back to the list.")
+        raise NotYours(f"item must be a task of this project, got {item_id[:40]!r}. Choose one that is listed.")
     return row
 
 

@@ -92,10 +92,16 @@ def export_annotation(
 
 
 def adjudication_queue(store: str | Path, project: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
-    """Items that need a decision, or on which people are split: responses in the order that an answer numbers from 1, and votes."""
+    """Items that need a decision, or on which people are split: responses in the order that an answer numbers from 1, and votes.
+
+    On which ones people are split is as last computed, and computed where it never was.
+    """
     from guerdon.annotation import adjudicating
+    from guerdon.annotation.summaries import read_summaries, summarize
 
     with _opened(store, project) as work:
+        if "disagreements" not in read_summaries(work.database, work.name):
+            summarize(work, time.time())
         return [_case_json(adjudicating.case(work, each.item_id), each) for each in adjudicating.queue(work, limit)]
 
 
@@ -116,11 +122,11 @@ def adjudicate(
     from guerdon.io.schema import preference_to_row
 
     with _opened(store, project) as work:
-        who = _adjudicator(work, by)
+        who, login = _adjudicator(work, by)
         k = len(case(work, item).shown.responses)
         given = _answer(work, answer, handles_for(work, who, item, k), rationale)
         label = decide(work, who, item, given, time.time())
-    return {"item": item, "project": work.name, "by": by or "owner", "label": preference_to_row(label)}
+    return {"item": item, "project": work.name, "by": login, "label": preference_to_row(label)}
 
 
 def _case_json(case: Any, waiting: Any) -> dict[str, Any]:
@@ -147,20 +153,20 @@ def _case_json(case: Any, waiting: Any) -> dict[str, Any]:
     }
 
 
-def _adjudicator(project: Project, login: str | None) -> str:
-    """The annotator id of who decides."""
+def _adjudicator(project: Project, login: str | None) -> tuple[str, str]:
+    """The annotator id and the login of who decides."""
     from guerdon.annotation.accounts import account_by_login, list_accounts
 
     if login is None:
         owners = [each for each in list_accounts(project.database) if each.role == "owner" and each.state == "active"]
         if not owners:
             raise GuerdonError("--by must name who decides where the store has no owner. Pass --by LOGIN.")
-        return owners[0].annotator_id
+        return owners[0].annotator_id, owners[0].login
     account = account_by_login(project.database, login)
     if account is None or account.role not in ADJUDICATORS or account.state != "active":
         claim = "the login of an owner, manager or adjudicator who is active"
         raise field_error("--by", claim, login, "Invite them with `guerdon annotation invite --role adjudicator`.")
-    return account.annotator_id
+    return account.annotator_id, account.login
 
 
 def _answer(project: Project, text: str, handles: tuple[str, ...], rationale: str | None) -> Answer:

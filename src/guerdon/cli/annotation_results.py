@@ -154,7 +154,7 @@ def annotation_adjudicate(
 ) -> None:
     """List the items on which people disagree, or decide one.
 
-    A decision is the item's label, whatever people voted.
+    A decision is the item's label, whatever people voted. On which items people are split is as `status --fresh` computed it last.
 
     Example: guerdon annotation adjudicate team.db 5d0c81b6b6a9b9a9a0f2a6f1d2c3b4a5 --answer 2
     """
@@ -163,10 +163,11 @@ def annotation_adjudicate(
 
     if (item is None) != (answer is None):
         raise GuerdonError(
-            "an item to decide must come with --answer, got one of them. Give both, or none to list the queue."
+            "an item to decide must come with --answer, got one of the two. Give both, or neither to list the queue."
         )
     if item is not None and answer is not None:
-        print_facts(adjudicate(store, item, answer, project, by, rationale), json)
+        decided = adjudicate(store, item, answer, project, by, rationale)
+        print_facts(decided if json else {**decided, "label": _verdict(decided["label"])}, json)
         return
     queue = adjudication_queue(store, project, limit)
     if json:
