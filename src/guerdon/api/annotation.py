@@ -31,6 +31,7 @@ SECRET_VARIABLE: Final = "GUERDON_OIDC_SECRET"  # of the identity provider: a co
 DEMO: Final = "demo"
 ADDED_FIRST: Final = 500  # items, before the page opens
 ADDED_AT_ONCE: Final = 500  # while people judge: an answer waits for as long as these take
+SECONDS_TO_FIRST_PAGE: Final = 2.0  # in which a server that starts has the processor for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,7 @@ def _serve(
     from guerdon.api.annotation_background import background
 
     delete_expired(database, time.time())
+    _repair_counters(database)
     secret = new_secret()
     app = create_app(
         database,
@@ -192,6 +194,19 @@ def _serve(
     link = f"{base}/sign-in?token={secret}" if options.auth else f"{base}/"
     with background(database):
         run(app, listening, lambda: ready(link), options.trusted_proxies)
+
+
+def _repair_counters(database: Database) -> None:
+    """Set right what imports, merges or a restored backup left wrong, and say so."""
+    from guerdon.annotation.project import load_project
+    from guerdon.annotation.repair import repair
+    from guerdon.annotation.results import project_names
+
+    for name in project_names(database):
+        if number := repair(load_project(database, name)):
+            note(
+                f"{name}: {counted(number, 'counter')} did not match the store and {'was' if number == 1 else 'were'} set right"
+            )
 
 
 def _listen(options: ServerOptions) -> socket.socket:
@@ -334,6 +349,7 @@ def _adding(project: Project, sources: Sequence[str | Path], imports: ImportOpti
 
     def add_rest() -> None:
         rest = takewhile(lambda item: not is_over.is_set(), rows)
+        is_over.wait(SECONDS_TO_FIRST_PAGE)
         try:
             count, more = len(first), new
             while some := list(islice(rest, ADDED_AT_ONCE)):

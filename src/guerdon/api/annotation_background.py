@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["background", "text_warnings", "work_once"]
 
+SECONDS_TO_START: Final = 5.0  # before the first look, so that the first page comes at once
 SECONDS: Final = 20.0  # between two looks
 REST: Final = 10.0  # times as long as a look took, at least, before the next one: people come first
 SAMPLE: Final = 2000  # items whose texts are looked at
@@ -33,7 +34,7 @@ def background(database: Database) -> Iterator[None]:
     seen: dict[str, Any] = {}
 
     def run() -> None:
-        pause = 1.0
+        pause = SECONDS_TO_START
         while not stopped.wait(pause):
             start = time.monotonic()
             try:

@@ -119,6 +119,19 @@ def test_a_server_that_is_killed_loses_and_doubles_nothing(tmp_path):
     assert not [finding for finding in verify_store(store).findings if finding.severity == "error"]
 
 
+def test_a_start_sets_counters_right_that_do_not_match_the_store_and_says_so(tmp_path):
+    store = tmp_path / "team.db"
+    with open_database(locate(store), create=True) as database:
+        fill(database, 5)
+        with database.writing() as connection:
+            connection.exec_driver_sql("UPDATE items SET taken = 7 WHERE id = (SELECT min(id) FROM items)")
+    with Server(tmp_path, ("annotation", "serve", store, "--no-browser", "--port", 0)) as server:
+        server.stop()
+    assert "replies: 1 counter did not match the store and was set right" in server.errors
+    with open_database(locate(store)) as database, database.reading() as connection:
+        assert connection.scalar(sa.select(sa.func.max(tables.items.c.taken))) == 0
+
+
 def _wait(is_done) -> None:
     event = threading.Event()
     for _ in range(600):
