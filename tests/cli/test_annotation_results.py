@@ -125,6 +125,8 @@ def test_a_decision_is_the_label_whatever_method_runs_later(here):
     assert [each["prompt"] for each in facts("adjudicate", "team.db")["items"]] == ["about a color"]
     assert facts("labels", "team.db", "--method", "majority")["adjudicated"] == 1
     assert shares() == pytest.approx({"spider": 1.0, "color": 2 / 3, "fish": 0.0, "tree": 1.0})
+    facts("export", "team.db", "--out", "trl.jsonl", "--to", "trl")
+    assert not any("margin" in row for row in rows_of(here / "trl.jsonl")), "votes together have no strength"
 
 
 def test_the_queue_is_listed_with_what_each_person_says(here):

@@ -75,12 +75,16 @@ def export_annotation(
     from guerdon.annotation.exporting import exported
     from guerdon.annotation.project import OPEN_TO_ALL
     from guerdon.api.conversion import convert_rows
+    from guerdon.data.exporters import EXPORTERS
     from guerdon.store.tables import PURPOSES
 
     for purpose in purposes:
         if purpose not in PURPOSES:
             raise field_error("--include", f"one of {', '.join(PURPOSES)}", purpose, did_you_mean(purpose, PURPOSES))
     chosen = make(ExportOptions, {"format": "native", **options})
+    if not each and chosen.format in EXPORTERS and EXPORTERS[chosen.format].has_margin and chosen.ties != "margin0":
+        # votes together have no strength, and a decision has: a column of margins needs all
+        chosen = make(ExportOptions, {"format": "native", "margin_scale": 0.0, **options})
     with _opened(store, project) as work:
         rows: Iterator[Comparison] = exported(
             work, each=each, all_revisions=all_revisions, names=names, purposes={*OPEN_TO_ALL, *purposes}
