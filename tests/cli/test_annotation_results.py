@@ -224,7 +224,7 @@ def test_mistakes_are_one_line(here):
         create_account(database, "vera", role="viewer", now=1.0)
         create_account(database, "zoe", role="adjudicator", now=1.0)
     mistakes = {
-        ("labels", "team.db", "--method", "abilty"): "Did you mean ability?",
+        ("labels", "team.db", "--method", "abilit"): "Did you mean ability?",
         ("status", "team.db", "--project", "reply"): "there is no project 'reply'. Choose from replies.",
         ("status", "other.db"): "other.db: no such store",
         ("export", "team.db", "--out", "x.jsonl", "--include", "golden"): "Did you mean gold?",

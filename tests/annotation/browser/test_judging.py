@@ -241,6 +241,14 @@ def test_a_required_rationale_is_asked_for(serve, open_page):
     assert site.judgments()[0]["rationale"] == "It is right."
 
 
+def test_half_a_character_in_a_rationale_is_replaced_and_the_answer_counts(serve, open_page):
+    site = serve(pairs(2))
+    page = open_page(site)
+    page.evaluate("document.querySelector('#rationale').value = 'half: \\ud83d'")
+    answer(page, "2")
+    assert site.judgments()[0]["rationale"] == "half: \ufffd"
+
+
 def test_keys_in_a_text_are_letters(serve, open_page):
     site = serve(pairs(2))
     page = open_page(site)

@@ -421,7 +421,7 @@ export function createDetails(screen, ratesAxes, count, changed) {
     },
     answer() {
       const given = Object.fromEntries(axes.map((axis) => [axis, checked(element, `axis.${axis}`)]).filter(([, value]) => value !== null).map(([axis, value]) => [axis, Number(value)]));
-      return { axes: given, reasons: ticked("reasons"), flags: ticked("flags"), rationale: rationale?.value.trim() ? rationale.value : null };
+      return { axes: given, reasons: ticked("reasons"), flags: ticked("flags"), rationale: rationale?.value.trim() ? rationale.value.toWellFormed() : null };
     },
     problem() {
       const length = rationale ? [...rationale.value.trim()].length : 0;
