@@ -25,7 +25,7 @@ from guerdon.store.database import Database
 
 __all__ = ["NAMES", "estimate_json", "read_summaries", "summarize", "write_summary"]
 
-NAMES: Final = ("agreement", "abilities", "disagreements", "remaining", "learning")
+NAMES: Final = ("agreement", "abilities", "disagreements", "remaining", "learning", "training")
 FEWEST_SHARED: Final = 10  # pairs that two annotators must share for a kappa
 MOST_PAIRS: Final = 200  # of annotators, those who share most
 MOST_DISAGREEMENTS: Final = 500  # items that are listed, those with most votes and the evenest split first

@@ -40,6 +40,7 @@ class ServerOptions:
 
     public_url: as people type it, where a proxy stands before the server. trusted_proxies: addresses of proxies whose
     X-Forwarded-For and X-Forwarded-Proto are believed. auth: whether people sign in; without, everybody is the owner.
+    train_every: new labels after which a reward model is trained on all so far; None: never. model: which one.
     """
 
     host: str = "127.0.0.1"
@@ -49,6 +50,8 @@ class ServerOptions:
     auth: bool = True
     oidc_issuer: str | None = None
     oidc_client_id: str | None = None
+    train_every: int | None = None
+    model: str = "starter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,7 @@ def _serve(
     from guerdon.annotation.web.security import Site, hosts_of
     from guerdon.annotation.web.server import address_of, run
     from guerdon.api.annotation_background import background
+    from guerdon.api.annotation_training import trainings
 
     delete_expired(database, time.time())
     _repair_counters(database)
@@ -192,7 +196,7 @@ def _serve(
     )
     base = (options.public_url or address_of(listening)).rstrip("/")
     link = f"{base}/sign-in?token={secret}" if options.auth else f"{base}/"
-    with background(database):
+    with background(database), trainings(database, options.train_every, options.model):
         run(app, listening, lambda: ready(link), options.trusted_proxies)
 
 

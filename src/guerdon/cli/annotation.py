@@ -72,6 +72,16 @@ class ServingOptions:
             show_default=False,
         ),
     ] = None
+    train_every: Annotated[
+        int | None,
+        typer.Option(
+            "--train-every",
+            min=1,
+            help="Train a reward model after each so many new labels; managers see its held-out accuracy.",
+            show_default=False,
+        ),
+    ] = None
+    model: Annotated[str, typer.Option("--model", help="The model that --train-every trains.")] = "starter"
 
     def server(self) -> ServerOptions:
         """Where the server listens and how it is reached."""
@@ -85,6 +95,8 @@ class ServingOptions:
             auth=not self.no_auth,
             oidc_issuer=self.oidc_issuer,
             oidc_client_id=self.oidc_client_id,
+            train_every=self.train_every,
+            model=self.model,
         )
 
     def ready(self, link: str) -> None:

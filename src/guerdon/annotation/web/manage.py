@@ -79,10 +79,11 @@ def overview_page(request: Request, project: str) -> Response:
     now = application_of(request).clock()
     summaries = read_summaries(work.database, work.name)
     learning = summaries.get("learning", {"content": []})["content"]
+    training = summaries.get("training", {"content": None})["content"]
     return _page(
         "manage_overview.html.j2", person, work, "",
         progress=overview(work, now), waiting=adjudicating.queue_size(work), now=now,
-        warnings=summaries.get("warnings"), learning=learning,
+        warnings=summaries.get("warnings"), learning=learning, training=training,
     )  # fmt: skip
 
 
