@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from guerdon.formulas.annotators import (
+    Ratings,
     VoteTable,
     dawid_skene,
     effective_votes,
     fit_abilities,
     majority,
+    most_shared,
+    one_vote_each,
     two_sided_p,
 )
 
@@ -221,3 +224,28 @@ def test_extremes_stay_finite() -> None:
             assert np.isfinite(values).all()
         assert np.isfinite(dawid_skene(table_of(votes), smoothing=0.0)).all()
     np.testing.assert_allclose(fit_abilities(table_of(ties)).q, 0.5)
+
+
+# ---- Ratings -------------------------------------------------------------------------------------------------------
+
+
+def test_several_votes_of_an_annotator_on_a_pair_are_one_and_a_tie_where_they_cancel():
+    """Annotator 1 says first, first, second of pair 0; annotator 0 says first and second of pair 1, and second of pair 0."""
+    pair, annotator = np.array([0, 1, 0, 0, 1, 0]), np.array([1, 0, 1, 1, 0, 0])
+    vote, weight = np.array([0, 0, 0, 2, 2, 2]), np.array([1.0, 0.5, 1.0, 1.0, 0.5, 1.0])
+    ratings, rating_of_vote = one_vote_each(pair, annotator, vote, weight, 2)
+    assert [*zip(*(column.tolist() for column in ratings), strict=True)] == [(0, 0, 2), (0, 1, 0), (1, 0, 1)]
+    assert rating_of_vote.tolist() == [1, 2, 1, 1, 2, 0]
+    assert ratings.counts(2).tolist() == [[1, 0, 1], [0, 1, 0]]
+    assert ratings.of(ratings.annotator == 0).pair.tolist() == [0, 1]
+
+
+def test_who_shares_most_pairs_comes_first_with_the_ratings_of_both():
+    """Annotators 0, 1 and 2 share pair 0; 0 and 2 also share pair 1."""
+    ratings = Ratings(np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 2]), np.array([0, 2, 1, 0, 0]))
+    shared = [(a, b, of_a.tolist(), of_b.tolist()) for a, b, of_a, of_b in most_shared(ratings, 1, 10)]
+    assert shared[0] == (0, 2, [3, 0], [4, 2])
+    assert sorted(shared[1:]) == [(0, 1, [0], [1]), (1, 2, [1], [2])]
+    assert [each[:2] for each in most_shared(ratings, 2, 10)] == [(0, 2)]
+    assert len([*most_shared(ratings, 1, 2)]) == 2
+    assert [*most_shared(ratings.of(np.zeros(5, bool)), 1, 10)] == []

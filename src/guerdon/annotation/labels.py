@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from jaxtyping import Float
 
 from guerdon.annotation.project import Project
-from guerdon.annotation.votes import Ratings, Votes, read_votes, restricted_to
+from guerdon.annotation.votes import Votes, read_votes, restricted_to
 from guerdon.contracts import Preference
 from guerdon.errors import GuerdonError, did_you_mean, field_error
-from guerdon.formulas.annotators import dawid_skene, effective_votes, fit_abilities, majority
+from guerdon.formulas.annotators import Ratings, dawid_skene, effective_votes, fit_abilities, majority
 from guerdon.store import tables
 from guerdon.store.items import ACCEPTED, ADJUDICATED, Label
 from guerdon.store.rows import label_row
@@ -62,15 +62,15 @@ def label_items(project: Project, now: float, method: str | None = None) -> Labe
     counts = ratings.counts(votes.table.num_pairs)
     soft = waiting = written = 0
     with project.database.writing() as connection:
-        states = _states(connection, project)
+        undecided = _undecided(connection, project)
         decided = _replace_labels(connection, project)
         rows = []
         for item, label in _labels(votes, counts, q, n_eff, chosen, params):
             item_id = votes.items[item]
             if item_id in decided:
                 continue
-            is_waiting = states.get(item_id) == "adjudicate"
-            key, row = label_row(item_id, label if not is_waiting else _waiting(label))
+            is_waiting = item_id in undecided
+            key, row = label_row(item_id, replace(label, status="adjudicate") if is_waiting else label)
             rows.append({"id": key, **row})
             written, waiting = written + 1, waiting + is_waiting
             soft += label.preference.q not in (None, 0.0, 0.5, 1.0)
@@ -85,8 +85,6 @@ def label_items(project: Project, now: float, method: str | None = None) -> Labe
 
 def people_only(votes: Votes) -> Votes:
     """The same pairs with the votes of people alone."""
-    from dataclasses import replace
-
     return replace(votes, table=restricted_to(votes.table, ~votes.is_judge[votes.table.annotator]))
 
 
@@ -153,20 +151,15 @@ def _entropy(q: float) -> float:
     return -sum(p * math.log(p) for p in (q, 1.0 - q) if p > 0.0) + 0.0
 
 
-def _waiting(label: Label) -> Label:
-    from dataclasses import replace
-
-    return replace(label, status="adjudicate")
-
-
 # ---- The store -----------------------------------------------------------------------------------------------------
 
 
-def _states(connection: sa.Connection, project: Project) -> dict[str, str]:
-    """The items that are not open or complete."""
+def _undecided(connection: sa.Connection, project: Project) -> set[str]:
+    """The items that wait for an adjudicator."""
     items = tables.items.c
-    query = sa.select(items.id, items.status).where(items.project == project.name, items.status == "adjudicate")
-    return {row.id: row.status for row in connection.execute(query)}
+    return set(
+        connection.scalars(sa.select(items.id).where(items.project == project.name, items.status == "adjudicate"))
+    )
 
 
 def _replace_labels(connection: sa.Connection, project: Project) -> set[str]:

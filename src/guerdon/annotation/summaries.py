@@ -11,17 +11,16 @@ from typing import Any, Final
 
 import numpy as np
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from guerdon.annotation.labels import people_only
 from guerdon.annotation.project import OPEN_TO_ALL, Project
-from guerdon.annotation.votes import Ratings, Votes, read_votes
+from guerdon.annotation.votes import Votes, read_votes
 from guerdon.formulas.agreement import cohen_kappa, leave_one_out, leave_one_out_votes, measure_reliability
-from guerdon.formulas.annotators import fit_abilities
+from guerdon.formulas.annotators import Ratings, fit_abilities, most_shared
 from guerdon.formulas.clustered import clustered_share
 from guerdon.formulas.estimation import Interval
 from guerdon.store import annotation_tables, tables
-from guerdon.store.database import Database
+from guerdon.store.database import Database, insert_of
 
 __all__ = ["NAMES", "estimate_json", "read_summaries", "summarize", "write_summary"]
 
@@ -52,8 +51,7 @@ def write_summary(project: Project, name: str, content: Any, now: float) -> None
     """Store a summary in place of the one before."""
     table = annotation_tables.summaries
     with project.database.writing() as connection:
-        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-        insert = dialect.insert(table).values(project=project.name, name=name, at=now, content=content)
+        insert = insert_of(connection.dialect)(table).values(project=project.name, name=name, at=now, content=content)
         changes = {"at": insert.excluded.at, "content": insert.excluded.content}
         connection.execute(insert.on_conflict_do_update(index_elements=["project", "name"], set_=changes))
 
@@ -100,7 +98,7 @@ def _remaining(project: Project) -> dict[str, int]:
 def _agreement(votes: Votes, ratings: Ratings) -> dict[str, Any]:
     """Agreement of people with each other, and of each judge with people, which do not mix."""
     is_judge = votes.is_judge[ratings.annotator]
-    people = Ratings(*(column[~is_judge] for column in ratings))
+    people = ratings.of(~is_judge)
     counts = people.counts(votes.table.num_pairs)
     draws = 200 if len(counts) > MANY_GROUPS else 1000
     content: dict[str, Any] = {
@@ -132,26 +130,14 @@ def _agreement(votes: Votes, ratings: Ratings) -> dict[str, Any]:
 
 def _kappas(votes: Votes, people: Ratings, draws: int) -> Iterator[tuple[int, int, Interval]]:
     """Cohen's kappa of the two people of each pair of people who share enough, those who share most first."""
-    rows = _meetings(people, people)
-    rows = [row[people.annotator[rows[0]] < people.annotator[rows[1]]] for row in rows]
-    num = len(votes.who)
-    code = people.annotator[rows[0]] * num + people.annotator[rows[1]]
-    codes, number = np.unique(code, return_counts=True)
-    for i in np.argsort(-number, kind="stable")[:MOST_PAIRS].tolist():
-        if number[i] < FEWEST_SHARED:
-            break
-        a, b = (row[code == codes[i]] for row in rows)
-        groups = votes.group[people.pair[a]]
-        yield (
-            int(codes[i] // num),
-            int(codes[i] % num),
-            cohen_kappa(people.vote[a], people.vote[b], groups, min(draws, 400)),
-        )
+    for a, b, of_a, of_b in most_shared(people, FEWEST_SHARED, MOST_PAIRS):
+        groups = votes.group[people.pair[of_a]]
+        yield a, b, cohen_kappa(people.vote[of_a], people.vote[of_b], groups, min(draws, 400))
 
 
 def _judge_and_people(votes: Votes, ratings: Ratings, people: Ratings, judge: int, draws: int) -> dict[str, Any] | None:
     """How often a judge gives the vote of one person, and beyond chance."""
-    own = Ratings(*(column[ratings.annotator == judge] for column in ratings))
+    own = ratings.of(ratings.annotator == judge)
     a, b = _meetings(own, people)
     if not len(a):
         return None
@@ -184,7 +170,7 @@ def _abilities(votes: Votes, ratings: Ratings) -> list[dict[str, Any]]:
     fit = fit_abilities(people.table)
     both = fit if not votes.is_judge.any() else fit_abilities(votes.table, has_left_bias=True)
     is_judge = votes.is_judge[ratings.annotator]
-    of_people = Ratings(*(column[~is_judge] for column in ratings))
+    of_people = ratings.of(~is_judge)
     counts = of_people.counts(votes.table.num_pairs)
     agrees = leave_one_out_votes(counts, of_people.pair, of_people.vote)
     number = np.bincount(ratings.annotator, minlength=len(votes.who))

@@ -20,10 +20,10 @@ import sqlalchemy as sa
 from jaxtyping import Bool, Int
 
 from guerdon.annotation.project import OPEN_TO_ALL, Project
-from guerdon.formulas.annotators import LEFT, RIGHT, TIE, VoteTable
+from guerdon.formulas.annotators import LEFT, RIGHT, TIE, Ratings, VoteTable, one_vote_each
 from guerdon.store import tables
 
-__all__ = ["JUDGE_KINDS", "Ratings", "Votes", "Who", "read_votes", "restricted_to"]
+__all__ = ["JUDGE_KINDS", "Votes", "Who", "read_votes", "restricted_to"]
 
 JUDGE_KINDS: Final = ("llm", "principle", "rule", "reward_model")
 ROWS_AT_ONCE: Final = 5000
@@ -40,19 +40,6 @@ class Who(NamedTuple):
     def is_judge(self) -> bool:
         """Whether it is no person."""
         return self.kind in JUDGE_KINDS
-
-
-class Ratings(NamedTuple):
-    """One vote per pair and annotator: 0 for the pair's first response, 1 tie, 2 second. Sorted by pair."""
-
-    pair: Int[np.ndarray, " r"]
-    annotator: Int[np.ndarray, " r"]
-    vote: Int[np.ndarray, " r"]
-
-    def counts(self, num_pairs: int) -> Int[np.ndarray, "n 3"]:
-        """How many annotators chose (first, tie, second) of each pair."""
-        counts = np.bincount(self.pair * 3 + self.vote, minlength=3 * num_pairs)
-        return counts.reshape(-1, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +66,9 @@ class Votes:
 
     def ratings(self) -> Ratings:
         """One vote per annotator and pair, a tie where several cancel."""
-        num = max(1, len(self.who))
-        code, code_of_vote = np.unique(
-            self.table.pair.astype(np.int64) * num + self.table.annotator, return_inverse=True
-        )
-        lead = np.bincount(code_of_vote, weights=self.table.weight * (1 - self.table.vote), minlength=len(code))
-        vote = 1 - np.sign(np.where(np.abs(lead) < 1e-9, 0.0, lead)).astype(np.int64)
-        return Ratings(code // num, code % num, vote)
+        table = self.table
+        pair = table.pair.astype(np.int64)
+        return one_vote_each(pair, table.annotator, table.vote, table.weight, len(self.who))[0]
 
 
 def read_votes(project: Project) -> Votes:

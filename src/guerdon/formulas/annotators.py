@@ -7,25 +7,30 @@ responses turns q into 1 - q and changes nothing else.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import expit, ndtr
 
 __all__ = [
     "Abilities",
+    "Ratings",
     "VoteTable",
     "dawid_skene",
     "effective_votes",
     "fit_abilities",
     "majority",
+    "most_shared",
+    "one_vote_each",
     "two_sided_p",
 ]
 
 LEFT, TIE, RIGHT = 0, 1, 2
 PRIOR_MEAN = np.array([1.0, 0.0])  # of ability and left bias; standard deviations of 1
 LOG_TIE_SPREAD = 1.0  # standard deviation of the log of an annotator's tie threshold around that of all
+ROUNDING = 1e-9  # a difference of weights below it is none
 MAX_STEP = 1.0  # of a parameter, per Newton step
 
 
@@ -51,6 +56,68 @@ class VoteTable(NamedTuple):
         cell = self.pair.astype(np.int64) * 3 + self.vote
         counts: np.ndarray = np.bincount(cell, weights=self.weight, minlength=3 * self.num_pairs)
         return counts.reshape(-1, 3)
+
+
+class Ratings(NamedTuple):
+    """One vote per pair and annotator: 0 for the pair's first response, 1 a tie, 2 its second. Sorted by pair, then annotator."""
+
+    pair: Int[np.ndarray, " r"]
+    annotator: Int[np.ndarray, " r"]
+    vote: Int[np.ndarray, " r"]
+
+    def of(self, is_meant: Bool[np.ndarray, " r"]) -> "Ratings":
+        """Some of the ratings; pairs and annotators keep their numbers."""
+        return Ratings(*(column[is_meant] for column in self))
+
+    def counts(self, num_pairs: int) -> Int[np.ndarray, "n 3"]:
+        """How many annotators chose (first, tie, second) of each pair."""
+        counts: np.ndarray = np.bincount(self.pair * 3 + self.vote, minlength=3 * num_pairs)
+        return counts.reshape(-1, 3)
+
+
+def one_vote_each(
+    pair: Int[np.ndarray, " v"],
+    annotator: Int[np.ndarray, " v"],
+    vote: Int[np.ndarray, " v"],
+    weight: Shaped[np.ndarray, " v"],
+    num_annotators: int,
+) -> tuple[Ratings, Int[np.ndarray, " v"]]:
+    """Several votes of an annotator on a pair as one, a tie where their weights cancel; and the rating that each vote is part of.
+
+    vote: 0 for the pair's first response, 1 a tie, 2 its second.
+    """
+    num = max(1, num_annotators)
+    code, rating_of_vote = np.unique(pair * num + annotator, return_inverse=True)
+    lead = np.bincount(rating_of_vote, weights=weight * (1 - vote), minlength=len(code))
+    lead = np.where(np.abs(lead) < ROUNDING, 0.0, lead)
+    return Ratings(code // num, code % num, (1 - np.sign(lead)).astype(np.int64)), rating_of_vote
+
+
+def most_shared(
+    ratings: Ratings, fewest: int, most: int
+) -> Iterator[tuple[int, int, Int[np.ndarray, " s"], Int[np.ndarray, " s"]]]:
+    """The two annotators who rated most pairs both, and so on: (a, b, the row of a's rating of each such pair, that of b's).
+
+    fewest: pairs that they share at least. most: couples of annotators that are given.
+    """
+    pair, annotator, _ = ratings
+    size = int(np.bincount(pair, minlength=1).max(initial=0))
+    num = int(annotator.max(initial=0)) + 1
+
+    def shared(step: int) -> tuple[Int[np.ndarray, " s"], Int[np.ndarray, " s"]]:
+        """Ratings of one pair that lie `step` apart, by row number, and a number for their two annotators."""
+        rows = np.flatnonzero(pair[:-step] == pair[step:])
+        return rows, annotator[rows] * num + annotator[rows + step]
+
+    totals: dict[int, int] = {}
+    for step in range(1, size):
+        for code, count in zip(*np.unique(shared(step)[1], return_counts=True), strict=True):
+            totals[int(code)] = totals.get(int(code), 0) + int(count)
+    codes = sorted((code for code in totals if totals[code] >= fewest), key=lambda code: -totals[code])
+    for code in codes[:most]:
+        rows = [(rows[codes_of == code], step) for step in range(1, size) for rows, codes_of in [shared(step)]]
+        of_a, of_b = (np.concatenate([each + step * side for each, step in rows]) for side in (0, 1))
+        yield code // num, code % num, of_a, of_b
 
 
 class Abilities(NamedTuple):

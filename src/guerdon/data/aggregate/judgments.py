@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from guerdon.contracts import Comparison, GuerdonError, prompt_digest, response_digest
-from guerdon.formulas.annotators import LEFT, RIGHT, TIE, VoteTable
+from guerdon.formulas.annotators import LEFT, RIGHT, TIE, Ratings, VoteTable, one_vote_each
 from guerdon.progress import ProgressBar
 
 SAME_ID, SAME_ROW, NO_COMMON_ID = 0, 1, 2
@@ -33,14 +33,6 @@ class ShownPair(NamedTuple):
     right: int
     key: bytes
     is_swapped: bool
-
-
-class Ratings(NamedTuple):
-    """One vote per pair and named annotator: 0 for the pair's first response, 1 tie, 2 second. Sorted by pair."""
-
-    pair: Int[np.ndarray, " v"]
-    annotator: Int[np.ndarray, " v"]
-    vote: Int[np.ndarray, " v"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +181,10 @@ class _Columns:
         annotator = np.where(annotator < 0, num_names, annotator)
         is_named = annotator < num_names
         canonical = np.where(is_swapped, 2 - vote, vote)
-        ratings, code_of_vote, votes_per_code = _ratings(
-            pair[is_named], annotator[is_named], canonical[is_named], people[is_named], max(1, num_names)
+        ratings, rating_of_vote = one_vote_each(
+            pair[is_named], annotator[is_named], canonical[is_named], people[is_named], num_names
         )
-        weight[is_named] /= votes_per_code[code_of_vote]
+        weight[is_named] /= np.bincount(rating_of_vote, weights=people[is_named])[rating_of_vote]
         counts = np.zeros((num_pairs, 3), np.int64)
         np.add.at(counts, (ratings.pair, ratings.vote), 1)
         np.add.at(counts, (pair[~is_named], canonical[~is_named]), people[~is_named])
@@ -217,21 +209,6 @@ class _Columns:
         kind, num = np.array(self.id_kind, np.int64), np.array(self.num_rows, np.int64)
         is_whole = (np.array(self.highest) == num) & (np.array(self.sum) == num * (num + 1) // 2)
         return np.where((kind == SAME_ROW) & ~is_whole, NO_COMMON_ID, kind)
-
-
-def _ratings(
-    pair: Int[np.ndarray, " v"],
-    annotator: Int[np.ndarray, " v"],
-    vote: Int[np.ndarray, " v"],
-    people: Int[np.ndarray, " v"],
-    num_names: int,
-) -> tuple[Ratings, Int[np.ndarray, " v"], Int[np.ndarray, " r"]]:
-    """One vote per pair and annotator, which of them each vote belongs to, and how many judgments it is made of."""
-    code, code_of_vote = np.unique(pair * num_names + annotator, return_inverse=True)
-    votes_per_code = np.bincount(code_of_vote, weights=people, minlength=len(code))
-    lead = np.bincount(code_of_vote, weights=people * (1 - vote), minlength=len(code))
-    ratings = Ratings(code // num_names, code % num_names, (1 - np.sign(lead)).astype(np.int64))
-    return ratings, code_of_vote, votes_per_code
 
 
 def _shares(q: float | None) -> list[tuple[int, float, int]]:

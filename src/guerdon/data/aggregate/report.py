@@ -13,7 +13,7 @@ from guerdon.data.aggregate.annotators import FEWEST_JUDGMENTS, FLAGS, SURE_OF_B
 from guerdon.data.aggregate.judgments import Judgments
 from guerdon.errors import counted, show_value
 from guerdon.formulas.agreement import cohen_kappa, leave_one_out, measure_reliability
-from guerdon.formulas.annotators import LEFT, RIGHT, Abilities
+from guerdon.formulas.annotators import LEFT, RIGHT, Abilities, most_shared
 from guerdon.formulas.majority import measure_majority
 from guerdon.models.estimates import estimate_share, points_by_name
 
@@ -163,26 +163,10 @@ def _curves(judgments: Judgments, annotators: Sequence[Annotator], options: Aggr
 
 def _kappas(judgments: Judgments, options: AggregateOptions) -> Iterator[tuple[str, Estimate]]:
     """Cohen's kappa of the annotators who share most pairs."""
-    pair, annotator, vote = judgments.ratings
-    size = np.bincount(pair, minlength=1).max(initial=0)
-    num = len(judgments.names)
-
-    def shared(step: int) -> tuple[Int[np.ndarray, " s"], Int[np.ndarray, " s"]]:
-        """Ratings of one pair that lie `step` apart, by row number, and a number for their two annotators."""
-        rows = np.flatnonzero(pair[:-step] == pair[step:])
-        return rows, annotator[rows] * num + annotator[rows + step]
-
-    totals: dict[int, int] = {}
-    for step in range(1, size):
-        for code, count in zip(*np.unique(shared(step)[1], return_counts=True), strict=True):
-            totals[int(code)] = totals.get(int(code), 0) + int(count)
-    codes = sorted((code for code in totals if totals[code] >= FEWEST_SHARED), key=lambda code: -totals[code])
-    for code in codes[:MOST_SHOWN]:
-        rows = [(rows[codes == code], step) for step in range(1, size) for rows, codes in [shared(step)]]
-        a, b = (np.concatenate([vote[each + step * side] for each, step in rows]) for side in (0, 1))
-        groups = judgments.group[np.concatenate([pair[each] for each, _ in rows])]
-        kappa = cohen_kappa(a, b, groups, options.draws, options.seed)
-        yield f"{judgments.names[code // num]} and {judgments.names[code % num]}", Estimate(*kappa)
+    pair, _, vote = judgments.ratings
+    for a, b, of_a, of_b in most_shared(judgments.ratings, FEWEST_SHARED, MOST_SHOWN):
+        kappa = cohen_kappa(vote[of_a], vote[of_b], judgments.group[pair[of_a]], options.draws, options.seed)
+        yield f"{judgments.names[a]} and {judgments.names[b]}", Estimate(*kappa)
 
 
 # ---- Findings ------------------------------------------------------------------------------------------------------
