@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from annotation.worlds import world
+from annotation.worlds import World, pairs, world
 
 from guerdon.annotation import adjudicating
 from guerdon.annotation.answers import Answer
 from guerdon.annotation.errors import NotYours
+from guerdon.annotation.exporting import exported
 from guerdon.annotation.labels import label_items
-from guerdon.annotation.project import add_items
+from guerdon.annotation.project import add_items, create_project
 from guerdon.annotation.status import hourly_rate, project_status, side_p_value
 from guerdon.annotation.summaries import read_summaries, summarize
 from guerdon.annotation.votes import read_votes
+from guerdon.config import AnnotationOptions
 from guerdon.contracts import Preference, Response, as_prompt
 from guerdon.errors import GuerdonError
 from guerdon.store.comparisons import read_store
@@ -196,13 +198,38 @@ def test_an_item_that_everybody_skips_is_decided_and_completed(new_store):
         assert (adjudicating.queue(site.project), status["skips"]) == ([], {"unclear": 2})
 
 
+def other_project(site):
+    """Another project in the store of this one."""
+    database = site.project.database
+    return World(create_project(database, "q", AnnotationOptions(training=0, overlap=0.0), now=1.0, secret="other"))
+
+
 def test_an_item_of_another_project_or_a_check_is_no_case(new_store):
-    store = new_store()
-    with world(store, 1) as site:
-        with pytest.raises(NotYours):
-            adjudicating.case(site.project, "0" * 32)
-        with pytest.raises(NotYours):
-            adjudicating.decide(site.project, site.person("judy"), "0" * 32, Answer(verdict=0), 1.0)
+    with world(new_store(), 1) as site:
+        other = other_project(site)
+        add_items(other.project, pairs(1, start=7))
+        gold = unjudged_item(as_prompt("known"), (Response("x"), Response("y")))[0]
+        add_items(site.project, [Item(gold.prompt, gold.responses, facts={"purpose": "gold"})])
+        items = site.rows("SELECT id FROM items WHERE project = 'q' OR purpose = 'gold'")
+        assert len(items) == 2
+        for (item_id,) in items:
+            with pytest.raises(NotYours):
+                adjudicating.case(site.project, item_id)
+            with pytest.raises(NotYours):
+                adjudicating.decide(site.project, site.person("judy"), item_id, Answer(verdict=0), 1.0)
+
+
+def test_an_export_holds_the_items_of_its_project_alone(new_store):
+    with world(new_store(), 4) as site:
+        other = other_project(site)
+        add_items(other.project, pairs(3, start=7))
+        for _ in range(4):
+            vote(site, "ann", better=0)
+        for _ in range(3):
+            vote(other, "ann", better=1)
+        own, others = ({each.prompt[-1].content for each in exported(w.project)} for w in (site, other))
+        assert (len(own), len(others)) == (4, 3)
+        assert not own & others
 
 
 # ---- Status --------------------------------------------------------------------------------------------------------

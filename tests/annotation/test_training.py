@@ -34,7 +34,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def judged(world: World, number: int) -> None:
-    """So many labels, which all prefer the good answer."""
+    """So many judgments, which all prefer the good answer."""
     rows = []
     for i in range(number):
         responses = Response("a good and kind answer"), Response("a bad and rude answer")
@@ -85,7 +85,7 @@ def test_too_few_labels_are_told_in_one_line(world, tmp_path, tiny_dir):
         train_once(str(tmp_path / "a.db"), "p", str(tiny_dir))
 
 
-def test_each_so_many_labels_give_one_point_and_a_new_server_goes_on_from_the_last(world):
+def test_each_so_many_judgments_give_one_point_and_a_new_server_goes_on_from_the_last(world):
     trainer = Trainer(world.project.database, 5, "starter", program(f"print('{RESULT}')"))
     judged(world, 4)
     trainer.step()
@@ -93,17 +93,17 @@ def test_each_so_many_labels_give_one_point_and_a_new_server_goes_on_from_the_la
     assert summary(world, "learning") is None
     judged_more(world, 4, 1)
     trainer.step()
-    assert summary(world, "training") == {"labels": 5}
+    assert summary(world, "training") == {"judgments": 5}
     until_idle(trainer, world)
     trainer.step()
     again = Trainer(world.project.database, 5, "starter", program(f"print('{RESULT}')"))
-    again.step()  # five labels were trained on by the server before
-    assert [point["labels"] for point in summary(world, "learning")] == [5]
+    again.step()  # five judgments were trained on by the server before
+    assert [point["judgments"] for point in summary(world, "learning")] == [5]
     judged_more(world, 5, 5)
     again.step()
     until_idle(again, world)
     points = summary(world, "learning")
-    assert [point["labels"] for point in points] == [5, 10]
+    assert [point["judgments"] for point in points] == [5, 10]
     assert points[-1]["accuracy"]["value"] == 0.75
 
 
@@ -123,7 +123,7 @@ def test_a_failure_is_shown_in_the_words_of_its_last_line_and_the_next_training_
     assert summary(world, "learning")[-1]["error"] == "disk is full"
     judged_more(world, 2, 2)
     trainer.step()
-    assert summary(world, "training") == {"labels": 4}
+    assert summary(world, "training") == {"judgments": 4}
     trainer.stop()
 
 
@@ -151,4 +151,4 @@ def test_a_training_ends_with_the_server_and_begins_again_with_the_next(world):
     again = Trainer(world.project.database, 2, "starter", program(f"print('{RESULT}')"))
     again.step()
     until_idle(again, world)
-    assert [point["labels"] for point in summary(world, "learning")] == [2]
+    assert [point["judgments"] for point in summary(world, "learning")] == [2]

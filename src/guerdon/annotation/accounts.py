@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from guerdon.annotation.errors import NotYours, RequestError
 from guerdon.annotation.passwords import hash_password
 from guerdon.errors import GuerdonError, did_you_mean, field_error
 from guerdon.store import annotation_tables as tables
@@ -26,7 +27,9 @@ from guerdon.store.writer import insert_rows
 JUDGE: Final = frozenset({"owner", "manager", "adjudicator", "annotator"})
 READ: Final = frozenset({"owner", "manager", "adjudicator", "viewer", "service"})
 ADD_ITEMS: Final = frozenset({"owner", "manager", "service"})
+ADJUDICATE: Final = frozenset({"owner", "manager", "adjudicator"})
 MANAGE: Final = frozenset({"owner", "manager"})
+GIVEN_ROLES: Final = ("manager", "adjudicator", "annotator", "viewer")  # by a manager; owners alone make owners
 
 _LOGIN: Final = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
 _LONGEST_NAME: Final = 100
@@ -140,6 +143,11 @@ def list_accounts(database: Database) -> Sequence[Account]:
         return [Account(*row) for row in rows]
 
 
+def first_owner(database: Database) -> Account | None:
+    """The owner whose login is first, None where the store has none who is active."""
+    return next((each for each in list_accounts(database) if (each.role, each.state) == ("owner", "active")), None)
+
+
 def password_hash_of(database: Database, login: str) -> tuple[Account, str | None] | None:
     """The account that may sign in with this login, and the hash of its password."""
     query = sa.select(*_COLUMNS, tables.accounts.c.password_hash)
@@ -160,6 +168,29 @@ def set_state(database: Database, account_id: str, state: str) -> None:
         _update(connection, account_id, state=state)
         if state == "removed":
             connection.execute(sa.delete(tables.sessions).where(tables.sessions.c.account_id == account_id))
+
+
+def change_person(
+    database: Database, by: Account, account_id: str, state: str | None = None, role: str | None = None
+) -> None:
+    """Pause or resume an account, or give it another role. Nobody changes oneself, and only owners change owners."""
+    account = next((each for each in list_accounts(database) if each.id == account_id), None)
+    if account is None:
+        raise NotYours("there is no such account. Reload the page.")
+    if account.id == by.id:
+        raise RequestError("your own account must be changed by somebody else. Ask another manager.")
+    if account.role == "owner" and by.role != "owner":
+        raise RequestError("an owner must be changed by an owner. Ask one.")
+    if state is not None:
+        if state not in ("active", "paused"):
+            raise RequestError("state must be active or paused. Choose one of these.")
+        set_state(database, account.id, state)
+    if role is not None:
+        allowed = (*GIVEN_ROLES, "owner") if by.role == "owner" else GIVEN_ROLES
+        if role not in allowed:
+            raise RequestError(f"role must be one of {', '.join(allowed)}. Choose one of these.")
+        with database.writing() as connection:
+            _update(connection, account.id, role=role)
 
 
 def guidelines_seen(database: Database, account_id: str, project: str) -> str | None:

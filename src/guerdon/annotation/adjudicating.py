@@ -118,7 +118,7 @@ def _prompts(connection: sa.Connection, ids: Sequence[str]) -> dict[str, str]:
 # ---- One item ------------------------------------------------------------------------------------------------------
 
 _CASE: Final = Statement(
-    sa.select(_ITEMS.id, _ITEMS.purpose, _ITEMS.status).where(
+    sa.select(_ITEMS.id.label("item_id"), _ITEMS.purpose, _ITEMS.status).where(
         _ITEMS.id == bindparam("item_id"), _ITEMS.project == bindparam("project")
     )
 )
@@ -234,17 +234,11 @@ def decide(project: Project, annotator_id: str, item_id: str, answer: Answer, no
         transaction.run(_INSERT, id=key, **columns)
         changes: Counter[str] = Counter()
         if row.status != "complete":
-            set_status(transaction, _with_item_id(row), "complete", changes)
+            set_status(transaction, row, "complete", changes)
         count(transaction, project.name, changes)
     with project.database.writing() as connection:
         record_event(connection, "adjudicate", item_id, {"by": annotator_id, "at": now}, now)
     return preference
-
-
-def _with_item_id(row: Any) -> Any:
-    from types import SimpleNamespace
-
-    return SimpleNamespace(item_id=row.id, purpose=row.purpose, status=row.status)
 
 
 def _presentation(project: Project, annotator_id: str, item_id: str, now: float) -> tuple[str, Sequence[int]]:
@@ -257,7 +251,7 @@ def _presentation(project: Project, annotator_id: str, item_id: str, now: float)
         content = contents(transaction, item_id)
         shown = list(range(len(content.responses)))
         transaction.run(  # held again, where a decision stopped half way
-            HOLD[transaction.dialect.name],
+            HOLD,
             id=key, item_id=item_id, annotator_id=annotator_id, shown=shown, origin="claimed", state="held", slot=None,
             handles=list(handles_of(project, key, shown)), issued=now, expires=now + LEASE_SECONDS,
             guidelines_version=project.guidelines_version or None, words=content.words,

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
-from sqlalchemy.dialects import postgresql, sqlite
 
 from guerdon.annotation.project import Project
 from guerdon.annotation.sides import token
@@ -83,17 +82,14 @@ _CONTENTS: Final = Statement(
 )
 
 
-def _held_again(dialect: Any) -> Any:
+def _held_again(insert: Any) -> Any:
     """A new presentation, or one that was given back and is held again."""
-    statement = dialect.insert(tables.presentations)
+    statement = insert(tables.presentations)
     again = {name: statement.excluded[name] for name in ("state", "issued", "expires")}
     return statement.on_conflict_do_update(index_elements=["id"], set_=again)
 
 
-HOLD: Final = {
-    "sqlite": Statement(_held_again(sqlite), _COLUMNS),
-    "postgresql": Statement(_held_again(postgresql), _COLUMNS),
-}
+HOLD: Final = Statement(_held_again, _COLUMNS)
 
 
 def contents(transaction: Transaction, item_id: str) -> Shown:

@@ -197,7 +197,7 @@ def _require_open(work: Any) -> None:
 def _pass_over(transaction: Transaction, project: Project, annotator_id: str, item_id: str, now: float) -> None:
     """Leave an item with a response that this person wrote to others, for good."""
     transaction.run(
-        HOLD[transaction.dialect.name],
+        HOLD,
         id=token(project.secret, "author", item_id, annotator_id), item_id=item_id, annotator_id=annotator_id, shown=[],
         origin="claimed", state="released", slot=None, handles=[], issued=now, expires=now, guidelines_version=None, words=None,
     )  # fmt: skip
@@ -253,7 +253,7 @@ def _present(
     handles = handles_of(project, key, shown)
     row = Presented(key, item_id, shown, handles, now, until)
     transaction.run(
-        HOLD[transaction.dialect.name],
+        HOLD,
         id=key, item_id=item_id, annotator_id=annotator_id, shown=list(shown), origin="claimed", state="held", slot=slot,
         handles=list(handles), issued=now, expires=until, guidelines_version=project.guidelines_version or None,
         words=content.words,

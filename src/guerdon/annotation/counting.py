@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from guerdon.store import annotation_tables
-from guerdon.store.database import Database
+from guerdon.store.database import Database, insert_of
 from guerdon.store.direct import Statement, Transaction
 
 SHARDS: Final = 32
@@ -23,17 +22,14 @@ _TABLE: Final = annotation_tables.project_counts
 _COLUMNS: Final = ("project", "key", "shard", "n")
 
 
-def _upsert(dialect: Any) -> Any:
-    statement = dialect.insert(_TABLE)
+def _added(insert: Any) -> Any:
+    statement = insert(_TABLE)
     return statement.on_conflict_do_update(
         index_elements=["project", "key", "shard"], set_={"n": _TABLE.c.n + statement.excluded.n}
     )
 
 
-_COUNT: Final = {
-    "sqlite": Statement(_upsert(sqlite), _COLUMNS),
-    "postgresql": Statement(_upsert(postgresql), _COLUMNS),
-}
+_COUNT: Final = Statement(_added, _COLUMNS)
 
 
 def _shard(dialect_name: str) -> int:
@@ -42,19 +38,17 @@ def _shard(dialect_name: str) -> int:
 
 def count(transaction: Transaction, project: str, changes: Mapping[str, int]) -> None:
     """Add to counts, the last thing that a transaction does: in the order of keys, so that two never wait in a circle."""
-    name = transaction.dialect.name
-    shared = {"project": project, "shard": _shard(name)}
+    shared = {"project": project, "shard": _shard(transaction.dialect.name)}
     if rows := [{**shared, "key": key, "n": number} for key, number in sorted(changes.items()) if number]:
-        transaction.run_each(_COUNT[name], rows)
+        transaction.run_each(_COUNT, rows)
 
 
 def count_in(connection: sa.Connection, project: str, changes: Mapping[str, int]) -> None:
     """The same through SQLAlchemy's connection."""
-    name = connection.dialect.name
-    dialect = sqlite if name == "sqlite" else postgresql
+    statement = _added(insert_of(connection.dialect))
     for key in sorted(changes):
-        row = {"project": project, "key": key, "shard": _shard(name), "n": changes[key]}
-        connection.execute(_upsert(dialect), row)
+        row = {"project": project, "key": key, "shard": _shard(connection.dialect.name), "n": changes[key]}
+        connection.execute(statement, row)
 
 
 def project_counts(database: Database, project: str) -> dict[str, int]:

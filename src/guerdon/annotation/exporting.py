@@ -32,9 +32,8 @@ def exported(
     of the items; gold, attention, training and repeated items are left out unless named.
     """
     with project.database.reading() as connection:
-        for item_id, item in items_in(connection):
-            is_of_project = item.facts.get("project", "") == project.name
-            if not is_of_project or item.facts.get("purpose", "task") not in purposes:
+        for item_id, item in items_in(connection, project.name):
+            if item.facts.get("purpose", "task") not in purposes:
                 continue
             item = item if names else _without_names(project, item)
             if all_revisions:

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
-from sqlalchemy.dialects import postgresql, sqlite
 
 from guerdon.annotation.assignments import PRESENTATIONS
 from guerdon.annotation.counting import count
@@ -76,13 +75,10 @@ _SEEN: Final = Statement(
 )
 
 
-def _added(table: sa.Table, columns: tuple[str, ...]) -> dict[str, Statement]:
-    """An INSERT of rows that may be there, for each kind of database."""
+def _added(table: sa.Table, columns: tuple[str, ...]) -> Statement:
+    """An INSERT of rows that may be there."""
     keys = [column.name for column in table.primary_key]
-    return {
-        name: Statement(dialect.insert(table).on_conflict_do_nothing(index_elements=keys), columns)
-        for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
-    }
+    return Statement(lambda insert: insert(table).on_conflict_do_nothing(index_elements=keys), columns)
 
 
 _ADD_ITEM: Final = _added(tables.items, ("id", "project", "prompt_id", "purpose", "need"))
@@ -124,12 +120,11 @@ def _repetition(transaction: Transaction, project: Project, annotator_id: str, n
         key = content_id("item", project.name, "repeat", row.prompt_id, response_ids)
         if transaction.first(_SEEN, item_id=key, annotator_id=annotator_id) is not None:
             continue
-        dialect = transaction.dialect.name
         is_new = transaction.run(
-            _ADD_ITEM[dialect], id=key, project=project.name, prompt_id=row.prompt_id, purpose="repeat", need=0
+            _ADD_ITEM, id=key, project=project.name, prompt_id=row.prompt_id, purpose="repeat", need=0
         )
         for link in links if is_new > 0 else ():
-            transaction.run(_ADD_LINK[dialect], item_id=key, position=link.position, response_id=link.response_id)
+            transaction.run(_ADD_LINK, item_id=key, position=link.position, response_id=link.response_id)
         if is_new > 0:
             count(transaction, project.name, Counter({"items:repeat:open": 1}))
         return Due(key, "repeat", tuple(reversed(row.shown)))

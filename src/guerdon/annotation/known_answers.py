@@ -21,7 +21,7 @@ from guerdon.io.schema import prompt_from_row, response_from_row
 from guerdon.store import annotation_tables, tables
 from guerdon.store.items import Item, contents_of, unjudged_item
 
-__all__ = ["add_attention_items", "set_gold"]
+__all__ = ["add_attention_items", "known_answers", "set_gold"]
 
 POOL: Final = 20  # items from which the reply to another prompt is drawn, for each attention item
 
@@ -91,6 +91,22 @@ def add_attention_items(project: Project, number: int, now: float = 0.0) -> int:
         set_gold(project, item_id, [[shown[0]], [shown[1]]], None, "guerdon", now)
         added += 1
     return added
+
+
+def known_answers(project: Project, limit: int = 100) -> Sequence[sa.RowMapping]:
+    """Items with a known answer, the newest first: item_id, purpose, groups, strength, set_by, at and the prompt's content."""
+    gold, items = annotation_tables.gold_answers.c, tables.items.c
+    query = (
+        sa.select(
+            gold.item_id, items.purpose, gold.groups, gold.strength, gold.set_by, gold.at, tables.prompts.c.content
+        )
+        .join_from(annotation_tables.gold_answers, tables.items, items.id == gold.item_id)
+        .join(tables.prompts, tables.prompts.c.id == items.prompt_id)
+        .order_by(gold.at.desc())
+    )
+    with project.database.reading() as connection:  # few: a condition on the project would scan its items
+        rows = connection.execute(query.add_columns(items.project)).mappings().all()
+    return [row for row in rows if row["project"] == project.name][:limit]
 
 
 def _add(project: Project, item: Item) -> str:

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
-from sqlalchemy.dialects import postgresql, sqlite
 
 from guerdon.store import annotation_tables, tables
 from guerdon.store.direct import Statement, Transaction
@@ -32,21 +31,16 @@ _LOCK: Final = Statement(
     .where(WORK.project == bindparam("project"), WORK.annotator_id == bindparam("annotator_id"))
     .with_for_update(key_share=True, of=annotation_tables.work_counts)
 )
-_START: Final = {
-    name: Statement(
-        dialect.insert(annotation_tables.work_counts).on_conflict_do_nothing(
-            index_elements=["project", "annotator_id"]
-        ),
-        ("project", "annotator_id"),
-    )
-    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
-}
+_KEYS: Final = ("project", "annotator_id")
+_START: Final = Statement(
+    lambda insert: insert(annotation_tables.work_counts).on_conflict_do_nothing(index_elements=[*_KEYS]), _KEYS
+)
 
 
 def lock_work(transaction: Transaction, project: str, annotator_id: str) -> Any:
     """The counts of this person, locked until the transaction ends, with the states of project and account and the name."""
     work = transaction.first(_LOCK, project=project, annotator_id=annotator_id)
     if work is None:
-        transaction.run(_START[transaction.dialect.name], project=project, annotator_id=annotator_id)
+        transaction.run(_START, project=project, annotator_id=annotator_id)
         work = transaction.first(_LOCK, project=project, annotator_id=annotator_id)
     return work

@@ -40,7 +40,7 @@ class ServerOptions:
 
     public_url: as people type it, where a proxy stands before the server. trusted_proxies: addresses of proxies whose
     X-Forwarded-For and X-Forwarded-Proto are believed. auth: whether people sign in; without, everybody is the owner.
-    train_every: new labels after which a reward model is trained on all so far; None: never. model: which one.
+    train_every: new judgments after which a reward model is trained on all so far; None: never. model: which one.
     """
 
     host: str = "127.0.0.1"
@@ -276,12 +276,9 @@ def _open_store(store: str | Path, create: bool = True) -> Any:
 
 def _owner_of(database: Database, login: str | None) -> Account:
     """The first owner of the store, who gets an account where there is none. login: of a new one."""
-    from guerdon.annotation.accounts import create_account, list_accounts
+    from guerdon.annotation.accounts import create_account, first_owner
 
-    owners = [each for each in list_accounts(database) if each.role == "owner" and each.state == "active"]
-    if owners:
-        return owners[0]
-    return create_account(database, login or _user_name(), role="owner", now=time.time())
+    return first_owner(database) or create_account(database, login or _user_name(), role="owner", now=time.time())
 
 
 def _user_name() -> str:

@@ -22,7 +22,6 @@ __all__ = [
     "adjudicate", "adjudication_queue", "annotation_status", "export_annotation", "label_annotation", "summarize_annotation",
 ]  # fmt: skip
 
-ADJUDICATORS: Final = ("owner", "manager", "adjudicator")
 USUAL_STRENGTH: Final = 2
 
 
@@ -159,15 +158,16 @@ def _case_json(case: Any, waiting: Any) -> dict[str, Any]:
 
 def _adjudicator(project: Project, login: str | None) -> tuple[str, str]:
     """The annotator id and the login of who decides."""
-    from guerdon.annotation.accounts import account_by_login, list_accounts
+    from guerdon.annotation.accounts import ADJUDICATE, account_by_login, first_owner
 
     if login is None:
-        owners = [each for each in list_accounts(project.database) if each.role == "owner" and each.state == "active"]
-        if not owners:
-            raise GuerdonError("--by must name who decides where the store has no owner. Pass --by LOGIN.")
-        return owners[0].annotator_id, owners[0].login
+        if (owner := first_owner(project.database)) is None:
+            raise field_error(
+                "--by", "the login of who decides, where the store has no owner", None, "Pass --by LOGIN."
+            )
+        return owner.annotator_id, owner.login
     account = account_by_login(project.database, login)
-    if account is None or account.role not in ADJUDICATORS or account.state != "active":
+    if account is None or account.role not in ADJUDICATE or account.state != "active":
         claim = "the login of an owner, manager or adjudicator who is active"
         raise field_error("--by", claim, login, "Invite them with `guerdon annotation invite --role adjudicator`.")
     return account.annotator_id, account.login
@@ -213,10 +213,8 @@ def _number(text: str, size: int) -> int:
 @contextmanager
 def _opened(store: str | Path, project: str | None) -> Iterator[Project]:
     """The project of a store; the only one where none is named."""
-    import sqlalchemy as sa
-
     from guerdon.annotation.project import load_project
-    from guerdon.store import annotation_tables
+    from guerdon.annotation.results import project_names
     from guerdon.store.database import open_database
     from guerdon.store.location import locate
     from guerdon.store.schema import require_schema
@@ -225,7 +223,7 @@ def _opened(store: str | Path, project: str | None) -> Iterator[Project]:
         if project is None:
             with database.reading() as connection:
                 require_schema(connection, database)
-                names = sorted(connection.scalars(sa.select(annotation_tables.projects.c.name)))
+            names = project_names(database)
             if len(names) != 1:
                 claim = "the name of a project" if names else "that of a project, and the store has none"
                 advice = (

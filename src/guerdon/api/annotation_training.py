@@ -1,4 +1,4 @@
-"""A small reward model on the labels so far, again and again while people judge: is more of this kind worth having?
+"""A small reward model on what people said so far, again and again while people judge: is more of this kind worth having?
 
 A training runs in a process of its own, one at a time. What comes of it, or why it failed, is added to the project's summary
 "learning". Prompts are held out by their hash, so that each training is measured on others of the same ones.
@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -41,11 +41,11 @@ _log = logging.getLogger("guerdon.annotation")
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A process that trains on so many labels of a project, and the files that it prints into."""
+    """A process that trains on so many judgments of a project, and the files that it prints into."""
 
     process: subprocess.Popen[bytes]
     project: str
-    labels: int
+    judgments: int
     output: IO[bytes]
     errors: IO[bytes]
 
@@ -60,7 +60,7 @@ Start = Callable[[str, str, str, IO[bytes], IO[bytes]], "subprocess.Popen[bytes]
 
 @contextmanager
 def trainings(database: Database, every: int | None, model: str) -> Iterator[None]:
-    """Train after each so many labels for as long as the block runs; None: never."""
+    """Train after each so many judgments for as long as the block runs; None: never."""
     if every is None:
         yield
         return
@@ -84,7 +84,7 @@ def trainings(database: Database, every: int | None, model: str) -> Iterator[Non
 
 
 class Trainer:
-    """Trains after each so many new labels of a project. Call `step` from time to time, and `stop` at the end."""
+    """Trains after each so many new judgments of a project. Call `step` from time to time, and `stop` at the end."""
 
     def __init__(self, database: Database, every: int, model: str, start: Start | None = None) -> None:
         if every < 1:
@@ -103,9 +103,9 @@ class Trainer:
                     return
                 ended, self._running = self._running, None
                 self._finish(ended)
-            for name, labels in self._due():
-                self._last[name] = labels
-                self._begin(name, labels)
+            for name, judgments in self._due():
+                self._last[name] = judgments
+                self._begin(name, judgments)
                 return
 
     def stop(self) -> None:
@@ -118,11 +118,11 @@ class Trainer:
             running.close()
             self._write(running.project, "training", {})
 
-    def _begin(self, name: str, labels: int) -> None:
+    def _begin(self, name: str, judgments: int) -> None:
         output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         process = self._start(_source(self._database), name, self._model, output, errors)
-        self._running = Training(process, name, labels, output, errors)
-        self._write(name, "training", {"labels": labels})
+        self._running = Training(process, name, judgments, output, errors)
+        self._write(name, "training", {"judgments": judgments})
 
     def _due(self) -> list[tuple[str, int]]:
         from guerdon.annotation.counting import project_counts
@@ -130,17 +130,17 @@ class Trainer:
 
         due = []
         for name in project_names(self._database):
-            labels = project_counts(self._database, name).get("judgments", 0)
+            judgments = project_counts(self._database, name).get("judgments", 0)
             if name not in self._last:  # the first look of this server, at what an earlier one left
-                self._last[name] = self._labels_of_last(name)
+                self._last[name] = self._judgments_of_last(name)
                 self._write(name, "training", {})
-            if labels - self._last[name] >= self._every:
-                due.append((name, labels))
+            if judgments - self._last[name] >= self._every:
+                due.append((name, judgments))
         return due
 
-    def _labels_of_last(self, name: str) -> int:
+    def _judgments_of_last(self, name: str) -> int:
         points = self._points(name)
-        return int(points[-1]["labels"]) if points else 0
+        return int(points[-1]["judgments"]) if points else 0
 
     def _points(self, name: str) -> list[dict[str, Any]]:
         from guerdon.annotation.summaries import read_summaries
@@ -148,7 +148,7 @@ class Trainer:
         return list(read_summaries(self._database, name).get("learning", {"content": []})["content"])
 
     def _finish(self, ended: Training) -> None:
-        point = {"labels": ended.labels, "at": time.time(), **_result(ended)}
+        point = {"judgments": ended.judgments, "at": time.time(), **_result(ended)}
         ended.close()
         self._write(ended.project, "learning", [*self._points(ended.project), point][-MOST_POINTS:])
         self._write(ended.project, "training", {})
@@ -180,16 +180,12 @@ def _start_process(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process with its group, kindly first."""
+    """End a process with its group, kindly first; what the process has left running too."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-        except ProcessLookupError:
-            process.wait()
-        except subprocess.TimeoutExpired:
-            continue
-        return
 
 
 def _result(ended: Training) -> dict[str, Any]:

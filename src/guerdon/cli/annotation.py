@@ -77,7 +77,7 @@ class ServingOptions:
         typer.Option(
             "--train-every",
             min=1,
-            help="Train a reward model after each so many new labels; managers see its held-out accuracy.",
+            help="Train a reward model after each so many new judgments; managers see its held-out accuracy.",
             show_default=False,
         ),
     ] = None

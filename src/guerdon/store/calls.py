@@ -15,12 +15,11 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from guerdon.models.judges.calls import CallRecord
 from guerdon.store import tables
 from guerdon.store.canonical import ID_LENGTH
-from guerdon.store.database import Database, open_database
+from guerdon.store.database import Database, insert_of, open_database
 from guerdon.store.location import locate
 from guerdon.store.rows import Row
 from guerdon.store.schema import has_schema, migrate, require_schema
@@ -146,13 +145,13 @@ def upsert_calls(connection: sa.Connection, rows: Sequence[Row]) -> None:
             row = {**(before if before["status"] == "ok" else row), "attempts": [*before["attempts"], *row["attempts"]]}
         latest[row["id"]] = row
     ordered = sorted(latest.values(), key=lambda row: str(row["id"]))
-    connection.execute(_upsert(connection.dialect.name), ordered)
+    connection.execute(_upsert(insert_of(connection.dialect)), ordered)
 
 
 @cache
-def _upsert(dialect: str) -> Any:
+def _upsert(insert: Any) -> Any:
     """An INSERT by which a call replaces one that failed."""
-    statement = (sqlite if dialect == "sqlite" else postgresql).insert(tables.judge_calls)
+    statement = insert(tables.judge_calls)
     given = statement.excluded
     changes: dict[str, Any] = {name: given[name] for name in given.keys() if name not in ("id", "cache_key", "run_id")}
     changes["attempts"] = _joined(tables.judge_calls.c.attempts, given.attempts)

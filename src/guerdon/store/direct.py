@@ -18,15 +18,18 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from guerdon.store.columns import EscapedText, JsonText
-from guerdon.store.database import Database
+from guerdon.store.database import Database, insert_of
 
 _Processor = Callable[[Any], Any] | None
 
 
 class Statement:
-    """A statement with named parameters, `sa.bindparam(...)`. columns: of an INSERT, whose names are its parameters."""
+    """A statement with named parameters, `sa.bindparam(...)`. columns: of an INSERT, whose names are its parameters.
 
-    def __init__(self, construct: sa.Executable, columns: Sequence[str] = ()) -> None:
+    construct: the statement, or a function that makes it with the `insert` of each kind of database.
+    """
+
+    def __init__(self, construct: sa.Executable | Callable[[Any], sa.Executable], columns: Sequence[str] = ()) -> None:
         self._construct = construct
         self._columns = columns
         self._compiled: dict[str, _Compiled] = {}
@@ -34,7 +37,10 @@ class Statement:
     def on(self, dialect: sa.Dialect) -> _Compiled:
         """The statement as this kind of database reads it."""
         if (compiled := self._compiled.get(dialect.name)) is None:
-            compiled = self._compiled[dialect.name] = _Compiled(self._construct, dialect, self._columns)
+            construct = self._construct
+            if not isinstance(construct, sa.Executable):
+                construct = construct(insert_of(dialect))
+            compiled = self._compiled[dialect.name] = _Compiled(construct, dialect, self._columns)
         return compiled
 
 

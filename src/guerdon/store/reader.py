@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from guerdon.store.rows import preference_of
 from guerdon.store.schema import require_schema
 
 ITEMS_AT_ONCE: Final = 1000
+_IsRead = Callable[[Any], Any]  # a condition on a column of item ids
 
 
 def read_items(database: Database) -> Iterator[tuple[str, Item]]:
@@ -27,18 +28,26 @@ def read_items(database: Database) -> Iterator[tuple[str, Item]]:
         yield from items_in(connection)
 
 
-def items_in(connection: sa.Connection) -> Iterator[tuple[str, Item]]:
-    """The same within a transaction."""
+def items_in(connection: sa.Connection, project: str | None = None) -> Iterator[tuple[str, Item]]:
+    """The same within a transaction. project: the items of this one alone."""
     items, prompts = tables.items, tables.prompts
     query = sa.select(items, prompts.c.content).join(prompts, prompts.c.id == items.c.prompt_id).order_by(items.c.id)
+    own = sa.select(items.c.id).where(items.c.project == project)
+    if project is not None:
+        query = query.where(items.c.project == project)
     result = connection.execute(
         query, execution_options={"yield_per": ITEMS_AT_ONCE}
     )  # PostgreSQL: a server-side cursor
     try:
         for rows in result.mappings().partitions():
-            span = rows[0]["id"], rows[-1]["id"]
-            responses, judgments = _responses(connection, *span), _judgments(connection, *span)
-            labels = _labels(connection, *span)
+            first, last = rows[0]["id"], rows[-1]["id"]
+
+            def is_read(item_id: Any, first: str = first, last: str = last) -> Any:
+                is_between = item_id.between(first, last)
+                return is_between if project is None else sa.and_(is_between, item_id.in_(own))
+
+            responses, judgments = _responses(connection, is_read), _judgments(connection, is_read)
+            labels = _labels(connection, is_read)
             for row in rows:
                 key = row["id"]
                 prompt = prompt_from_row(row["content"]["prompt"], row["content"].get("tools"))
@@ -62,13 +71,13 @@ def latest_event(database: Database, action: str, subject: str) -> dict[str, Any
     return dict(detail) if detail is not None else None
 
 
-def _responses(connection: sa.Connection, first: str, last: str) -> dict[str, list[Any]]:
-    """The responses of each item from `first` to `last`, by position."""
+def _responses(connection: sa.Connection, is_read: _IsRead) -> dict[str, list[Any]]:
+    """The responses of each item that is read, by position."""
     links, responses = tables.item_responses, tables.responses
     query = (
         sa.select(links.c.item_id, responses.c.content)
         .join(responses, responses.c.id == links.c.response_id)
-        .where(links.c.item_id.between(first, last))
+        .where(is_read(links.c.item_id))
         .order_by(links.c.item_id, links.c.position)
     )
     grouped = defaultdict(list)
@@ -77,7 +86,7 @@ def _responses(connection: sa.Connection, first: str, last: str) -> dict[str, li
     return grouped
 
 
-def _judgments(connection: sa.Connection, first: str, last: str) -> dict[str, list[Judgment]]:
+def _judgments(connection: sa.Connection, is_read: _IsRead) -> dict[str, list[Judgment]]:
     """The judgments of each item, the last revision of each with the earlier ones in it."""
     judgments, presentations, calls = tables.judgments, tables.presentations, tables.judge_calls
     annotators = tables.annotators
@@ -95,7 +104,7 @@ def _judgments(connection: sa.Connection, first: str, last: str) -> dict[str, li
         .join_from(judgments, presentations, presentations.c.id == judgments.c.presentation_id, isouter=True)
         .join(calls, calls.c.id == judgments.c.call_id, isouter=True)
         .join(annotators, annotators.c.id == shown_to)
-        .where(judgments.c.item_id.between(first, last))
+        .where(is_read(judgments.c.item_id))
         .order_by(
             *(judgments.c[name] for name in ("item_id", "presentation_id", "call_id", "annotator_id", "revision"))
         )
@@ -134,9 +143,9 @@ def _judgment(row: Any) -> Judgment:
     )
 
 
-def _labels(connection: sa.Connection, first: str, last: str) -> dict[str, list[Label]]:
+def _labels(connection: sa.Connection, is_read: _IsRead) -> dict[str, list[Label]]:
     labels = tables.labels
-    query = sa.select(labels).where(labels.c.item_id.between(first, last)).order_by(labels.c.item_id, labels.c.id)
+    query = sa.select(labels).where(is_read(labels.c.item_id)).order_by(labels.c.item_id, labels.c.id)
     grouped = defaultdict(list)
     for row in connection.execute(query).mappings():
         grouped[row["item_id"]].append(

@@ -12,12 +12,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.dialects import postgresql, sqlite
 
 from guerdon.contracts import GuerdonError
 from guerdon.store import tables
 from guerdon.store.canonical import content_id
-from guerdon.store.database import Database
+from guerdon.store.database import Database, insert_of
 from guerdon.store.items import Item
 from guerdon.store.revisions import Side
 from guerdon.store.rows import TABLES, Batch, Occurrences, Row
@@ -105,8 +104,7 @@ def metadata_table(name: str) -> sa.Table:
 
 def _insert(connection: sa.Connection, table: sa.Table, columns: Sequence[str], prefer: Side | None) -> Any:
     """An INSERT that leaves rows that are there as they are, but for columns that change while people work."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(table)
+    statement = insert_of(connection.dialect)(table)
     keys = [column.name for column in table.primary_key]
     if table is tables.labels:
         return statement.on_conflict_do_update(

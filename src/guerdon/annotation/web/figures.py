@@ -85,9 +85,9 @@ def bars(numbers: Sequence[int], label: str) -> Markup:
 
 
 def curve(points: Sequence[Mapping[str, Any]], label: str) -> Markup:
-    """Held-out accuracy with its interval over the number of labels. points: {"labels", "accuracy": estimate}."""
+    """Held-out accuracy with its interval over the number of judgments. points: {"judgments", "accuracy": estimate}."""
     known = [point for point in points if point.get("accuracy") and point["accuracy"]["value"] is not None]
-    most = max([point["labels"] for point in known], default=1)
+    most = max([point["judgments"] for point in known], default=1)
     pieces = [
         Markup('<line class="axis-line" x1="40" x2="{}" y1="{}" y2="{}"/><text x="0" y="{}">{}%</text>').format(
             WIDTH, _y(at), _y(at), _y(at) + 4, round(100 * at)
@@ -96,15 +96,15 @@ def curve(points: Sequence[Mapping[str, Any]], label: str) -> Markup:
     ]
     places = []
     for point in known:
-        x, value = 48 + (WIDTH - 60) * point["labels"] / most, point["accuracy"]
+        x, value = 48 + (WIDTH - 60) * point["judgments"] / most, point["accuracy"]
         low = value["low"] if value["low"] is not None else value["value"]
         high = value["high"] if value["high"] is not None else value["value"]
         places.append(f"{x:.1f},{_y(value['value']):.1f}")
         pieces.append(
             Markup(
                 '<line class="interval" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>'
-                '<circle class="point" cx="{0}" cy="{3}" r="4"><title>{4} labels: {5}</title></circle>'
-            ).format(round(x, 1), _y(low), _y(high), _y(value["value"]), point["labels"], share(value))
+                '<circle class="point" cx="{0}" cy="{3}" r="4"><title>{4} judgments: {5}</title></circle>'
+            ).format(round(x, 1), _y(low), _y(high), _y(value["value"]), point["judgments"], share(value))
         )
     if len(places) > 1:
         pieces.append(Markup('<polyline class="curve" points="{}"/>').format(" ".join(places)))

@@ -13,14 +13,15 @@ from fastapi import APIRouter, Form, Request
 from pydantic import ConfigDict, Field
 from starlette.responses import Response
 
-from guerdon.annotation.accounts import JUDGE, MANAGE, Account
+from guerdon.annotation.accounts import ADJUDICATE, GIVEN_ROLES, JUDGE, MANAGE, Account, change_person
 from guerdon.annotation.answers import Answer
 from guerdon.annotation.errors import AnswerError
+from guerdon.annotation.known_answers import known_answers, set_gold
 from guerdon.annotation.project import Project, change_project
 from guerdon.annotation.rendering import guidelines_html, screen_json, turn_json
 from guerdon.annotation.web import figures
 from guerdon.annotation.web.identity import NotAllowed, Person, application_of
-from guerdon.annotation.web.pages import OwnForm, project_path, see_other
+from guerdon.annotation.web.pages import OwnForm, api_path, project_path, see_other
 from guerdon.annotation.web.responses import page_response
 from guerdon.config.annotation import PAIR_VERDICTS
 from guerdon.contracts import Preference
@@ -28,7 +29,6 @@ from guerdon.contracts import Preference
 router: Final = APIRouter(prefix="/p/{project}/manage", include_in_schema=False)
 
 LOOK: Final = frozenset({"owner", "manager", "viewer"})
-ADJUDICATE: Final = frozenset({"owner", "manager", "adjudicator"})
 PAGES: Final = (  # of the navigation: path, title, who may open it
     ("", "Overview", LOOK),
     ("people", "People", LOOK),
@@ -90,14 +90,13 @@ def overview_page(request: Request, project: str) -> Response:
 @router.get("/people")
 def people_page(request: Request, project: str) -> Response:
     """Who works how."""
-    from guerdon.annotation import managing
     from guerdon.annotation.status import people
     from guerdon.annotation.summaries import read_summaries
 
     person, work = _enter(request, project, LOOK)
     at = read_summaries(work.database, work.name).get("abilities", {}).get("at")
     can_change = person.account.role in MANAGE
-    roles = (*managing.GIVEN_ROLES, "owner") if person.account.role == "owner" else managing.GIVEN_ROLES
+    roles = (*GIVEN_ROLES, "owner") if person.account.role == "owner" else GIVEN_ROLES
     return _page(
         "manage_people.html.j2", person, work, "people",
         people=people(work), at=at, now=application_of(request).clock(), can_change=can_change, roles=roles,
@@ -134,11 +133,8 @@ def case_page(request: Request, project: str, item: str) -> Response:
 @router.get("/gold")
 def gold_page(request: Request, project: str) -> Response:
     """Items with a known answer."""
-    from guerdon.annotation import managing
-
     person, work = _enter(request, project, MANAGE)
-    known = managing.known_answers(work)
-    return _page("manage_gold.html.j2", person, work, "gold", known=known, options=work.options)
+    return _page("manage_gold.html.j2", person, work, "gold", known=known_answers(work), options=work.options)
 
 
 @router.get("/settings")
@@ -161,12 +157,10 @@ def settings_page(request: Request, project: str) -> Response:
 
 
 @router.post("/people")
-def change_person(request: Request, project: str, form: Annotated[PersonForm, Form()]) -> Response:
+def change_access(request: Request, project: str, form: Annotated[PersonForm, Form()]) -> Response:
     """Pause or resume somebody, or give another role."""
-    from guerdon.annotation import managing
-
     person, work = _enter(request, project, MANAGE, form.csrf)
-    managing.change_person(work.database, person.account, form.account, form.state, form.role)
+    change_person(work.database, person.account, form.account, form.state, form.role)
     return see_other(project_path(work.name, "manage/people"))
 
 
@@ -181,15 +175,15 @@ def change_state(request: Request, project: str, form: Annotated[StateForm, Form
 @router.post("/disagreements/{item}")
 def decide(request: Request, project: str, item: str, form: Annotated[DecisionForm, Form()]) -> Response:
     """Decide an item, or keep its answer as a known one."""
-    from guerdon.annotation import adjudicating, managing
+    from guerdon.annotation import adjudicating
 
     person, work = _enter(request, project, ADJUDICATE, form.csrf)
     now = application_of(request).clock()
     try:
         if form.known:
             _require(person.account, MANAGE)
-            preference = _preference(work, item, form)
-            managing.set_known_answer(work, item, preference, person.account.login, now, form.known)
+            known = _preference(work, item, form)
+            set_gold(work, item, known.groups or (), known.strength, person.account.login, now, form.known)
             return see_other(project_path(work.name, "manage/gold"))
         answer = _answer(work, person.account, item, form)
         adjudicating.decide(work, person.account.annotator_id, item, answer, now)
@@ -230,7 +224,7 @@ def _page(
     return page_response(
         template, status_code,
         account=person.account, csrf=person.csrf or "", project=project.name, state=project.state, tabs=tabs,
-        base=project_path(project.name, "manage"), api=f"/api/v1/projects/{project_path(project.name).rpartition('/')[2]}",
+        base=project_path(project.name, "manage"), api=api_path(project.name),
         can_judge=role in JUDGE, figures=figures, **values,
     )  # fmt: skip
 

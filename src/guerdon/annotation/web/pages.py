@@ -251,9 +251,13 @@ def _work_page(request: Request, name: str, template: str) -> Response:
         "version": project.guidelines_version,
         "is_new": bool(project.guidelines) and seen != project.guidelines_version,
     }
-    api = f"/api/v1/projects/{project_path(project.name).rpartition('/')[2]}"
     return page_response(
-        template, **_shared(person), project=project.name, api=api, options=project.options, guidelines=guidelines
+        template,
+        **_shared(person),
+        project=project.name,
+        api=api_path(project.name),
+        options=project.options,
+        guidelines=guidelines,
     )
 
 
@@ -268,7 +272,16 @@ def own_path(path: str) -> str:
 
 def project_path(name: str, page: str = "") -> str:
     """The path of a page of a project."""
-    return f"/p/{quote(name, safe='', errors='replace')}" + (f"/{page}" if page else "")
+    return f"/p/{_quoted(name)}" + (f"/{page}" if page else "")
+
+
+def api_path(name: str) -> str:
+    """The path below which a project's API is."""
+    return f"/api/v1/projects/{_quoted(name)}"
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="", errors="replace")
 
 
 def see_other(path: str) -> Response:
