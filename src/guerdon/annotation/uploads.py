@@ -59,7 +59,7 @@ def add_rows(project: Project, lines: Sequence[Line]) -> tuple[int, int]:
 def comparable_item(project: Project, prompt: Prompt, responses: Sequence[Response]) -> Item:
     """The item of these texts; GuerdonError where the project cannot ask people about it."""
     if len(responses) < 2:
-        raise GuerdonError(f"responses must be two or more, got {len(responses)}. People compare.")
+        raise GuerdonError(f"responses must be two or more, got {len(responses)}. Add another, or leave the line out.")
     check_responses(project.options, len(responses))
     item = unjudged_item(prompt, responses)[0]
     if len({content.id for content in item.contents}) <= len(responses):

@@ -197,7 +197,8 @@ def _answer(project: Project, text: str, handles: tuple[str, ...], rationale: st
     if verdict == "best_worst" and len(groups) == 2 and len(groups[0]) == len(groups[1]) == 1:
         return Answer(best=groups[0][0], worst=groups[1][0], rationale=rationale)
     raise GuerdonError(
-        f"--answer must be BEST>WORST or the project one of pairs or orders, got {show_value(text)}. Use the page."
+        f"--answer must be BEST>WORST for best_worst, and cannot decide ratings, got {show_value(text)} for {verdict}. "
+        "Decide on the page of disagreements, or judge the item where people do."
     )
 
 
