@@ -96,6 +96,7 @@ def make_desk(folder: Path, base: Path) -> Path:
         "critique_request: Find what is rude., revision_request: Rewrite it kindly.}\n",
         encoding="utf-8",
     )
+    (folder / "annotation.yaml").write_text("verdict: strength7\nneed: 2\n", encoding="utf-8")
     (folder / "judge.yaml").write_text("kind: python\nfunction: rules.py:longer\n", encoding="utf-8")
     (folder / "rules.py").write_text(
         "def longer(prompt, first, second):\n    return float(len(first.text) > len(second.text))\n", encoding="utf-8"

@@ -28,6 +28,8 @@ WITH_COMMANDS = [n for n, page in zip(NAMES, PAGES, strict=True) if any(b.langua
 SMALL = "optimize.updates=2 optimize.max_tokens=4 optimize.check_every=1"
 SMALL_POOL = "--n 4 best_of_n.max_tokens=4"
 NEED_A_WRITER = ("rubric audit", "rubric draft")  # tests/feedback/rubric runs them with a model that answers in words
+SERVE = ("annotate", "annotation serve")  # until Ctrl-C; tests/annotation/web/test_server.py runs them
+NEED_PEOPLE = ("annotation labels", "annotation adjudicate")  # who have judged; tests/cli/test_annotation_results.py runs them
 ELSEWHERE = ("hub", "minutes")  # words of the comment behind a command that needs a network or patience
 
 
@@ -65,8 +67,8 @@ def test_the_commands_of_a_page_run_in_order(name, here, tiny_dir):
         for command, comment in commands(block):
             local = with_tiny_models(command, tiny_dir)
             starter = command.startswith("quickstart") and local == command
-            needs_writer = command.startswith(NEED_A_WRITER)
-            if starter or needs_writer or any(word in comment for word in ELSEWHERE):
+            is_run_elsewhere = command.startswith((*NEED_A_WRITER, *SERVE, *NEED_PEOPLE))
+            if starter or is_run_elsewhere or any(word in comment for word in ELSEWHERE):
                 continue
             is_pool = command.startswith("optimize best-of-n")
             small = SMALL_POOL if is_pool else SMALL if command.startswith("optimize") else ""
