@@ -124,6 +124,13 @@ def test_the_selection_benchmark_runs(tiny_dir, tmp_path):
     assert all(0 < cell["mean"] < 1 for cells in case["accuracy"].values() for cell in cells)
 
 
+def test_the_annotation_benchmark_runs(tiny_dir, tmp_path):
+    cases = smoke("annotation.py", tiny_dir, tmp_path / "out.json")
+    for name in ("sqlite", "thinking"):
+        assert cases[name]["pairs"] > 0
+        assert cases[name]["over_need"] == cases[name]["wrong_counters"] == 0
+
+
 def test_the_fuzzing_of_importers_runs(tmp_path):
     out = tmp_path / "out.json"
     command = [sys.executable, str(BENCHMARKS / "fuzz_importers.py"), "--inputs=50", f"--out={out}"]
@@ -136,6 +143,7 @@ def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_rep
     modules, takes_an_hour, needs_others = {"measure", "rows"}, {"hh_accuracy"}, {"contamination"}
     scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - takes_an_hour - needs_others
     assert scripts == {
+        "annotation",
         "rm_training",
         "scoring",
         "ensemble",

@@ -115,9 +115,9 @@ def store_export(
     ] = "prefs",
     json: AsJson = False,
 ) -> None:
-    """Write a store as one file: the whole of it, or its comparisons in the format of another tool.
+    """Write a store to one file, in its own or another format.
 
-    The whole is a header, then each item with its responses, judgments and labels; the same content gives the same bytes.
+    Its own format is a header, then each item with its responses, judgments and labels; the same content gives the same bytes.
     With --to, each item is one comparison, as every command reads it. For more options of the format, name the store as the
     source of convert: `guerdon convert store:preferences.db all.jsonl --ties soft`.
 
