@@ -9,10 +9,12 @@ from annotation.worlds import world
 
 from guerdon.annotation.claiming import NothingLeft, skip
 from guerdon.annotation.counting import project_counts
-from guerdon.annotation.errors import Conflict, NotYours
+from guerdon.annotation.errors import AnswerError, Conflict, NotYours
+from guerdon.annotation.exporting import exported
 from guerdon.annotation.progress import own_progress
 from guerdon.annotation.submitting import history, reopen
 from guerdon.api.store import verify_store
+from guerdon.contracts import Preference
 from guerdon.store.reader import read_items
 
 NewStore = Callable[[], str]
@@ -43,6 +45,37 @@ def test_another_answer_is_a_new_revision_and_the_first_one_stays(new_store: New
         assert judgment.earlier[0].preference.groups == ((0,), (1,))
         assert project_counts(w.project.database, "p")["judgments"] == 1
     assert not verify_store(store).findings
+
+
+def test_both_bad_is_a_tie_that_the_default_mode_stores_counts_exports_and_gives_back(new_store: NewStore):
+    store = new_store()
+    with world(store, 2) as w:
+        held = w.judge("a", both_bad=True)
+        w.judge("a", verdict=0)
+        newest, oldest = history(w.project, w.person("a"), 10)
+        assert oldest.answer["both_bad"]
+        assert "verdict" not in oldest.answer
+        assert not newest.answer["both_bad"]
+        counts = project_counts(w.project.database, "p")
+        assert (counts["all_bad"], counts["judgments"]) == (1, 2)
+        stored = {
+            i.judgments[0].details.get("all_bad", False): i.judgments[0] for _, i in read_items(w.project.database)
+        }
+        assert stored[True].preference == stored[False].preference == Preference(groups=((0, 1),), strength=0.0)
+        assert [each.preference.groups for each in exported(w.project, each=True)] == [((0, 1),)] * 2
+        w.submit("a", held, verdict=1)
+        assert project_counts(w.project.database, "p")["all_bad"] == 0
+    assert not verify_store(store).findings
+
+
+def test_both_bad_comes_without_a_verdict_and_where_the_project_has_it(new_store: NewStore):
+    with world(new_store(), 1) as w, pytest.raises(AnswerError, match="verdict must be left out"):
+        w.judge("a", both_bad=True, verdict=1)
+    with (
+        world(new_store(), 1, verdict="binary_tie") as w,
+        pytest.raises(AnswerError, match="both_bad must be left out"),
+    ):
+        w.judge("a", both_bad=True)
 
 
 def test_a_late_answer_is_kept_and_counted_even_where_the_item_is_complete(new_store: NewStore):

@@ -59,13 +59,14 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An item with all that people said of it, and the decision if there is one."""
+    """An item with all that people said of it, and the decision if there is one. decided_bad: it calls all responses bad."""
 
     item_id: str
     status: str
     shown: Shown
     opinions: tuple[Opinion, ...]
     decided: Preference | None
+    decided_bad: bool = False
 
 
 def _is_state(*words: str) -> Any:
@@ -137,7 +138,7 @@ _OPINIONS: Final = Statement(
     .order_by(PRESENTATIONS.issued, PRESENTATIONS.id, _JUDGMENTS.revision)
 )
 _DECISION: Final = Statement(
-    sa.select(*(tables.labels.c[name] for name in ("groups", "q", "strength", "votes"))).where(
+    sa.select(*(tables.labels.c[name] for name in ("groups", "q", "strength", "votes", "params"))).where(
         tables.labels.c.item_id == bindparam("item_id"), tables.labels.c.method == ADJUDICATED
     )
 )
@@ -150,7 +151,10 @@ def case(project: Project, item_id: str) -> Case:
         shown = contents(transaction, item_id)
         decision = transaction.first(_DECISION, item_id=item_id)
         opinions = _opinions(transaction, item_id)
-    return Case(item_id, row.status, shown, opinions, None if decision is None else preference_of(decision._asdict()))
+    if decision is None:
+        return Case(item_id, row.status, shown, opinions, None)
+    is_bad = bool((decision.params or {}).get("all_bad"))
+    return Case(item_id, row.status, shown, opinions, preference_of(decision._asdict()), is_bad)
 
 
 def _opinions(transaction: Transaction, item_id: str) -> tuple[Opinion, ...]:
@@ -190,7 +194,7 @@ _OWN: Final = Statement(
     .limit(1)
 )
 _LAST: Final = Statement(
-    sa.select(PRESENTATIONS.shown, *(_JUDGMENTS[name] for name in ("groups", "q", "strength", "votes")))
+    sa.select(PRESENTATIONS.shown, *(_JUDGMENTS[name] for name in ("groups", "q", "strength", "votes", "all_bad")))
     .join_from(tables.judgments, tables.presentations, PRESENTATIONS.id == _JUDGMENTS.presentation_id)
     .where(_JUDGMENTS.presentation_id == bindparam("presentation_id"))
     .order_by(_JUDGMENTS.revision.desc())
@@ -230,7 +234,7 @@ def decide(project: Project, annotator_id: str, item_id: str, answer: Answer, no
         last = transaction.first(_LAST, presentation_id=presentation_id)
         preference = oriented(preference_of(last._asdict()), last.shown)
         transaction.run(_DELETE, item_id=item_id)
-        key, columns = label_row(item_id, Label(ADJUDICATED, {}, preference, 1))
+        key, columns = label_row(item_id, Label(ADJUDICATED, {"all_bad": True} if last.all_bad else {}, preference, 1))
         transaction.run(_INSERT, id=key, **columns)
         changes: Counter[str] = Counter()
         if row.status != "complete":

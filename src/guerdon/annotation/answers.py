@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guerdon.annotation.errors import AnswerError
-from guerdon.config.annotation import MOST_RANKED, PAIR_VERDICTS, AnnotationOptions
+from guerdon.config.annotation import CAN_BE_BAD, MOST_RANKED, PAIR_VERDICTS, AnnotationOptions
 from guerdon.config.base import first_problem
 from guerdon.contracts import Preference, digest
 from guerdon.errors import show_value
@@ -120,8 +120,7 @@ def answer_of(row: Mapping[str, Any], options: AnnotationOptions, handles: Seque
 # ---- Verdicts ------------------------------------------------------------------------------------------------------
 
 _OF_VERDICT = {
-    **{verdict: {"verdict"} for verdict in PAIR_VERDICTS},
-    "binary_tie_bad": {"verdict", "both_bad"},
+    **{verdict: {"verdict", "both_bad"} if verdict in CAN_BE_BAD else {"verdict"} for verdict in PAIR_VERDICTS},
     "rank": {"ranking", "acceptable_upto"},
     "best_worst": {"best", "worst"},
     "rating": {"ratings"},
@@ -139,14 +138,19 @@ def _pair(answer: Answer, options: AnnotationOptions, handles: Sequence[str]) ->
     if answer.both_bad:
         if answer.verdict is not None:
             raise _wrong("verdict", "left out where both are bad", answer.verdict)
-        return Preference(groups=((0, 1),)), {"all_bad": True}
+        return _tie(options), {"all_bad": True}
     allowed = {"strength7": range(-3, 4), "binary": (-1, 1)}.get(options.verdict, (-1, 0, 1))
     verdict = answer.verdict
     if verdict is None or verdict not in allowed:
         raise _wrong("verdict", f"one of {', '.join(map(str, allowed))}", verdict)
-    groups = ((0, 1),) if verdict == 0 else ((0,), (1,)) if verdict < 0 else ((1,), (0,))
+    if verdict == 0:
+        return _tie(options), {}
     strength = float(abs(verdict)) if options.verdict == "strength7" else None
-    return Preference(groups=groups, strength=strength), {}
+    return Preference(groups=((0,), (1,)) if verdict < 0 else ((1,), (0,)), strength=strength), {}
+
+
+def _tie(options: AnnotationOptions) -> Preference:
+    return Preference(groups=((0, 1),), strength=0.0 if options.verdict == "strength7" else None)
 
 
 def _rank(answer: Answer, options: AnnotationOptions, handles: Sequence[str]) -> tuple[Preference, dict[str, Any]]:

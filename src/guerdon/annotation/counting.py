@@ -1,8 +1,9 @@
 """Counts that are kept in the transaction of what they count, so that no page has to scan a project.
 
 Keys of a project: `items:PURPOSE:STATUS`, `hour:N` (judgments of tasks in the N-th hour since 1970, first revisions),
-`judgments` (their sum), `revisions`, `late`, `adaptive` and `skips:REASON`. On PostgreSQL, processes count in rows of their own
-(`shard`), so that they do not wait for each other; `project_counts` adds them up.
+`judgments` (their sum), `all_bad` (how many of them call all responses bad, by their last revision), `revisions`, `late`, `adaptive`
+and `skips:REASON`. On PostgreSQL, processes count in rows of their own (`shard`), so that they do not wait for each other;
+`project_counts` adds them up.
 """
 
 from __future__ import annotations

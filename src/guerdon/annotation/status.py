@@ -58,6 +58,7 @@ def overview(project: Project, now: float) -> dict[str, Any]:
         "judgments": counts.get("judgments", 0),
         "revisions": counts.get("revisions", 0),
         "late": counts.get("late", 0),
+        "all_bad": counts.get("all_bad", 0),
         "skips": dict(sorted(skips.items(), key=lambda pair: -pair[1])),
         "held": _held(project, now),
         "remaining_judgments": remaining,

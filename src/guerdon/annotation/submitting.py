@@ -139,6 +139,9 @@ def submit(
             late = _take(transaction, row)
             if late:
                 details["late"] = True
+        if row.purpose in OPEN_TO_ALL:
+            was_bad = bool(revisions and revisions[-1].all_bad)
+            changes["all_bad"] += bool(details.get("all_bad")) - was_bad
         revision = len(revisions) + 1
         judgment_id = _insert(transaction, row, revision, preference, details)
         feedback = quality.feedback(transaction, project, row, preference)

@@ -129,7 +129,8 @@ def adjudicate(
         k = len(case(work, item).shown.responses)
         given = _answer(work, answer, handles_for(work, who, item, k), rationale)
         label = decide(work, who, item, given, time.time())
-    return {"item": item, "project": work.name, "by": login, "label": preference_to_row(label)}
+    is_bad = {"all_bad": True} if given.both_bad else {}
+    return {"item": item, "project": work.name, "by": login, "label": {**preference_to_row(label), **is_bad}}
 
 
 def _case_json(case: Any, waiting: Any) -> dict[str, Any]:
@@ -143,6 +144,7 @@ def _case_json(case: Any, waiting: Any) -> dict[str, Any]:
                 if opinion.preference is None
                 else preference_to_row(opinion.preference)
             ),
+            **({"all_bad": True} if opinion.all_bad else {}),
             **({"rationale": opinion.rationale} if opinion.rationale else {}),
         }
         for opinion in case.opinions

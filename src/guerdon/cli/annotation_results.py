@@ -186,6 +186,8 @@ def _overview(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("project", f"{status['project']}, {status['state']}")]
     rows += [(f"items, {state}", f"{number:,}") for state, number in sorted(status["tasks"].items())]
     rows.append(("judgments", f"{status['judgments']:,}"))
+    if status["all_bad"]:
+        rows.append(("no response is good", f"{status['all_bad']:,}"))
     rows.append(("judgments left", f"{status['remaining_judgments']:,}"))
     if status["judgments_per_hour"] is not None:
         rows.append(("judgments per hour", interval(status["judgments_per_hour"], 1)))
@@ -232,6 +234,8 @@ def _case(case: Mapping[str, Any]) -> str:
 def _verdict(opinion: Mapping[str, Any]) -> str:
     if "skipped" in opinion:
         return f"skipped, {opinion['skipped']}"
+    if opinion.get("all_bad"):
+        return "both bad" if len(opinion["groups"][0]) == 2 else "all bad"
     groups = opinion.get("groups")
     if groups is None:
         return f"q {opinion.get('q')}"

@@ -15,6 +15,7 @@ Share = Annotated[float, Field(ge=0, le=0.5)]
 Word = Annotated[str, Field(min_length=1, max_length=80)]
 
 PAIR_VERDICTS: tuple[Verdict, ...] = ("strength7", "binary", "binary_tie", "binary_tie_bad")
+CAN_BE_BAD: tuple[Verdict, ...] = ("strength7", "binary_tie_bad")  # those in which both responses can be called bad
 MOST_RANKED = 9  # responses that a person can put in order; more are compared as best and worst
 
 
@@ -27,9 +28,9 @@ class AnnotationOptions(Options):
     )
     verdict: Verdict = Field(
         "strength7",
-        description="What people give: one of seven steps from much better to much worse (strength7); the better one (binary), "
-        "with a tie (binary_tie), and with both bad (binary_tie_bad); an order of 3 to 9 responses (rank); the best and the "
-        "worst (best_worst); or a rating of each response (rating).",
+        description="What people give: one of seven steps from much better to much worse, or both bad (strength7); the "
+        "better one (binary), with a tie (binary_tie), and with both bad (binary_tie_bad); an order of 3 to 9 responses (rank); "
+        "the best and the worst (best_worst); or a rating of each response (rating).",
     )
     axes: list[Word] = Field(
         default_factory=list,

@@ -270,19 +270,27 @@ def test_single_keys_can_be_turned_off(serve, open_page):
 
 @pytest.mark.parametrize(
     ("verdict", "keys", "k"),
-    [("binary_tie_bad", "b", 2), ("binary", "2", 2), ("best_worst", "1 Shift+3", 3), ("rating", "4 3 2", 3)],
+    [
+        ("strength7", "b", 2),
+        ("binary_tie_bad", "b", 2),
+        ("binary", "2", 2),
+        ("best_worst", "1 Shift+3", 3),
+        ("rating", "4 3 2", 3),
+    ],
 )
 def test_every_mode_answers_by_keyboard(serve, open_page, verdict, keys, k):
     site = serve(pairs(2, k), verdict=verdict)
     answer(open_page(site), *keys.split())
     (row,) = site.judgments()
     groups = {
+        "strength7": [[0, 1]],
         "binary_tie_bad": [[0, 1]],
         "binary": [[1], [0]],
         "best_worst": [[0], [1], [2]],
         "rating": [[0], [1], [2]],
     }
     assert row["groups"] == groups[verdict]
+    assert row["all_bad"] == ("b" in keys)
 
 
 def test_hostile_texts_are_inert_and_ask_no_other_host(serve, open_page):

@@ -111,6 +111,22 @@ def test_a_decision_on_the_page_is_the_label(site):
     assert "verdict must be one of" in wrong.text
 
 
+def test_an_adjudicator_can_call_both_bad(site):
+    (item, *_) = item_ids(site)
+    browser = site.browser("adjudicator")
+    path = f"{MANAGE}/disagreements/{item}"
+    form = {"csrf": csrf_of(browser.get(path).text), "verdict": "bad"}
+    assert browser.post(path, data=form).status_code == 303
+    with site.database.reading() as connection:
+        row = connection.execute(labels.select()).mappings().one()
+    assert (row["groups"], row["params"]) == ([[0, 1]], {"all_bad": True})
+    page = browser.get(path).text
+    assert "Decided: both bad" in page
+    assert "<td>both bad</td>" in page
+    assert browser.post(path, data={**form, "verdict": "-1"}).status_code == 303
+    assert "Decided: 1 &gt; 2" in browser.get(path).text
+
+
 def test_a_known_answer_comes_in_between_and_its_result_is_on_the_page_of_people(site):
     change_project(project_of(site), AnnotationOptions(training=0, gold=0.5))
     (item, *_) = item_ids(site)

@@ -23,7 +23,7 @@ from guerdon.annotation.web import figures
 from guerdon.annotation.web.identity import NotAllowed, Person, application_of
 from guerdon.annotation.web.pages import OwnForm, api_path, project_path, see_other
 from guerdon.annotation.web.responses import page_response
-from guerdon.config.annotation import PAIR_VERDICTS
+from guerdon.config.annotation import CAN_BE_BAD, PAIR_VERDICTS
 from guerdon.contracts import Preference
 
 router: Final = APIRouter(prefix="/p/{project}/manage", include_in_schema=False)
@@ -58,8 +58,7 @@ class DecisionForm(OwnForm):
     """The answer of an adjudicator. rank: a place for each response, in the order of the item."""
 
     model_config = ConfigDict(extra="forbid")
-    verdict: Annotated[int, Field(ge=-3, le=3)] | None = None
-    both_bad: bool = False
+    verdict: Annotated[int, Field(ge=-3, le=3)] | Literal["bad"] | None = None
     rank: Annotated[list[Annotated[int, Field(ge=1, le=99)]], Field(default_factory=list, max_length=100)]
     rationale: Annotated[str, Field(max_length=100_000)] = ""
     known: Literal["", "gold", "training"] = ""
@@ -243,14 +242,14 @@ def _case_page(person: Person, project: Project, item: str, error: str = "") -> 
     )  # fmt: skip
 
 
-def _verdicts(verdict: str) -> list[tuple[int, str]]:
+def _verdicts(verdict: str) -> list[tuple[int | str, str]]:
     """The verdicts of a pair with their words, from the first response to the second."""
-    steps = ("slightly better", "better", "much better")
-    if verdict == "strength7":
-        first = [(-i, f"1 is {steps[i - 1]}") for i in (3, 2, 1)]
-        return [*first, (0, "equal"), *((i, f"2 is {steps[i - 1]}") for i in (1, 2, 3))]
+    steps = ("slightly better", "clearly better", "much better") if verdict == "strength7" else ("better",)
+    first: list[tuple[int | str, str]] = [(-i, f"1 is {steps[i - 1]}") for i in range(len(steps), 0, -1)]
+    second = [(i, f"2 is {word}") for i, word in enumerate(steps, start=1)]
     tie = [] if verdict == "binary" else [(0, "equal")]
-    return [(-1, "1 is better"), *tie, (1, "2 is better")]
+    bad = [("bad", "both are bad")] if verdict in CAN_BE_BAD else []
+    return [*first, *tie, *second, *bad]
 
 
 def _answer(project: Project, account: Account, item: str, form: DecisionForm) -> Answer:
@@ -259,7 +258,9 @@ def _answer(project: Project, account: Account, item: str, form: DecisionForm) -
 
     why = form.rationale or None
     if project.options.verdict in PAIR_VERDICTS:
-        return Answer(verdict=form.verdict, both_bad=form.both_bad, rationale=why)
+        if form.verdict == "bad":
+            return Answer(both_bad=True, rationale=why)
+        return Answer(verdict=form.verdict, rationale=why)
     k = len(adjudicating.case(project, item).shown.responses)
     handles = adjudicating.handles_for(project, account.annotator_id, item, k)
     groups = _groups(form.rank, k)
@@ -273,7 +274,7 @@ def _answer(project: Project, account: Account, item: str, form: DecisionForm) -
 
 
 def _preference(project: Project, item: str, form: DecisionForm) -> Preference:
-    """The form as a preference that numbers responses as the item does."""
+    """The form as a preference that numbers responses as the item does. Both bad is known as a tie."""
     from guerdon.annotation import adjudicating
 
     if project.options.verdict not in PAIR_VERDICTS:
@@ -281,8 +282,9 @@ def _preference(project: Project, item: str, form: DecisionForm) -> Preference:
         return Preference(groups=tuple(map(tuple, _groups(form.rank, k))))
     if form.verdict is None:
         raise AnswerError("a known answer must say which response is better. Choose one.")
-    groups = ((0, 1),) if form.verdict == 0 else ((0,), (1,)) if form.verdict < 0 else ((1,), (0,))
-    strength = float(abs(form.verdict)) if project.options.verdict == "strength7" else None
+    verdict = 0 if form.verdict == "bad" else form.verdict
+    groups = ((0, 1),) if verdict == 0 else ((0,), (1,)) if verdict < 0 else ((1,), (0,))
+    strength = float(abs(verdict)) if project.options.verdict == "strength7" else None
     return Preference(groups=groups, strength=strength)
 
 

@@ -22,7 +22,7 @@ const BOTH_BAD = "bad";
 function pair(screen, changed) {
   const most = screen.verdict === "strength7" ? 3 : 1;
   const canTie = screen.verdict !== "binary";
-  const canBeBad = screen.verdict === "binary_tie_bad";
+  const canBeBad = screen.verdict === "strength7" || screen.verdict === "binary_tie_bad";
   const steps = [];
   for (let value = -most; value <= most; value++) if (value || canTie) steps.push(value);
   const meaning = (value) => {
@@ -35,14 +35,16 @@ function pair(screen, changed) {
     if (value === 0) return "equal";
     return most === 1 ? `${value < 0 ? "A" : "B"} is better` : STRENGTHS[Math.abs(value) - 1];
   };
+  const bad = canBeBad ? choice("verdict", BOTH_BAD, "both bad", meaning(BOTH_BAD), "B", changed) : null;
   const scale = h(
     "div",
-    { class: `scale steps-${steps.length}`, role: "radiogroup", "aria-label": screen.question },
+    { class: `scale steps-${steps.length}` },
     steps.map((value, i) => choice("verdict", value, text(value), meaning(value), String(i + 1), changed)),
-    canBeBad ? choice("verdict", BOTH_BAD, "both bad", meaning(BOTH_BAD), "B", changed) : null,
+    most === 1 ? bad : null,
   );
-  const ends = most === 1 ? null : h("div", { class: "ends", "aria-hidden": "true" }, h("span", {}, "A is better"), h("span", {}, "B is better"));
-  const element = h("div", { class: "pair" }, ends, scale);
+  const end = (name) => h("span", { class: "end", "aria-hidden": "true" }, `${name} is better`);
+  const parts = most === 1 ? [scale] : [end("A"), end("B"), scale, bad]; // bad is drawn between the ends of the scale
+  const element = h("div", { class: `pair${most === 1 ? "" : " with-ends"}`, role: "radiogroup", "aria-label": screen.question }, parts);
   const value = () => {
     const chosen = checked(element, "verdict");
     return chosen === null || chosen === BOTH_BAD ? chosen : Number(chosen);
