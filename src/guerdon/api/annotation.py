@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SECRET_VARIABLE: Final = "GUERDON_OIDC_SECRET"  # of the identity provider: a command line is no place for secrets
 DEMO: Final = "demo"
+DEMO_PAIRS: Final = 200  # of the starter kit
 ADDED_FIRST: Final = 500  # items, before the page opens
 ADDED_AT_ONCE: Final = 500  # while people judge: an answer waits for as long as these take
 SECONDS_TO_FIRST_PAGE: Final = 2.0  # in which a server that starts has the processor for itself
@@ -401,10 +402,21 @@ def _items(
         yield replace(item, facts={"purpose": purpose})
 
 
-def _add_demo(project: Project) -> Added:
-    """The pairs of the demonstration, which are texts of ours."""
+def _add_demo(project: Project) -> None:
+    """The pairs of the demonstration: texts of the starter kit where it is on this machine, else a few of ours."""
     from guerdon.annotation.demo import demo_items
     from guerdon.annotation.project import add_items
+    from guerdon.data.ratings import rating_comparisons
+    from guerdon.models.directory.starter import has_starter_ratings, starter_ratings
+    from guerdon.store.items import unjudged_item
 
-    items = demo_items()
-    return Added(len(items), add_items(project, items))
+    if has_starter_ratings():
+        pairs = rating_comparisons(starter_ratings(), DEMO_PAIRS, seed=0)
+        items = [unjudged_item(pair.prompt, pair.responses)[0] for pair in pairs]
+        note(f"demo: {len(items)} pairs of texts from the starter kit")
+    else:
+        items = demo_items()
+        note(
+            f"demo: {len(items)} built-in pairs; texts of the starter kit come once `guerdon quickstart` has fetched it"
+        )
+    add_items(project, items)

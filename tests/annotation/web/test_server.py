@@ -18,6 +18,8 @@ from shell import guerdon
 from guerdon.annotation.accounts import insert_account
 from guerdon.annotation.tokens import create_token
 from guerdon.api.store import verify_store
+from guerdon.data.ratings import PROMPTS
+from guerdon.models.directory.starter import has_starter_ratings
 from guerdon.store import tables
 from guerdon.store.database import open_database
 from guerdon.store.location import locate
@@ -52,11 +54,22 @@ def test_the_page_opens_before_a_long_file_is_read_and_all_of_it_is_added(tmp_pa
     assert "1,700 items, 1,700 of them new\n1 row left out; the first is pairs.jsonl:1701: " in server.errors
 
 
-def test_ctrl_c_stops_the_server_in_peace(tmp_path):
+def test_ctrl_c_stops_the_server_in_peace(tmp_path, monkeypatch):
+    monkeypatch.setenv("GUERDON_HOME", str(tmp_path))  # without the starter kit
     with Server(tmp_path, ("annotate", "demo", "--no-browser", "--port", 0, "--no-auth")) as server:
         assert httpx2.get(f"{server.address}/p/demo/judge").status_code == 200
         assert server.stop(signal.SIGINT) == 0
         assert "Traceback" not in server.errors
+        assert "demo: 12 built-in pairs" in server.errors
+
+
+@pytest.mark.skipif(not has_starter_ratings(), reason="the ratings of the starter kit are not in GUERDON_HOME")
+def test_the_demonstration_is_of_the_starter_kit_where_it_is_here(tmp_path):
+    with Server(tmp_path, ("annotate", "demo", "--no-browser", "--port", 0, "--no-auth")) as server:
+        claimed = httpx2.post(f"{server.address}/api/v1/projects/demo/claim", headers={"Origin": server.address})
+        assert claimed.json()["assignment"]["prompt"][0]["raw"] in PROMPTS.values()
+        server.stop()
+        assert "demo: 200 pairs of texts from the starter kit" in server.errors
 
 
 def test_a_port_in_use_is_one_line(tmp_path):

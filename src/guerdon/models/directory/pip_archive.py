@@ -57,10 +57,15 @@ def guerdon_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "guerdon"
 
 
+def archive_path(archive: Archive, home: Path) -> Path:
+    """Where the archive is kept."""
+    return home / "kit" / archive.filename
+
+
 def fetch(archive: Archive, home: Path, scratch: Path, progress: Progress | None) -> Path:
     """The archive under home/kit, with the right hash; it is downloaded first if it is not there."""
-    kit = home / "kit"
-    path = kit / archive.filename
+    path = archive_path(archive, home)
+    kit = path.parent
     if not path.exists():
         kit.mkdir(parents=True, exist_ok=True)
         downloaded = _download(archive, kit, scratch, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import io
 import json
@@ -18,6 +17,7 @@ from guerdon.contracts import GuerdonError, digest
 from guerdon.models.directory.pip_archive import (
     Archive,
     Progress,
+    archive_path,
     explain_disk_errors,
     fetch,
     guerdon_home,
@@ -25,7 +25,7 @@ from guerdon.models.directory.pip_archive import (
     scratch_folder,
 )
 
-__all__ = ["RatedText", "starter_model", "starter_name", "starter_ratings"]
+__all__ = ["RatedText", "has_starter_ratings", "starter_model", "starter_name", "starter_ratings"]
 
 RatedText = tuple[str, str, tuple[int, ...]]
 """(domain, text, one rating per rater: -4 extremely negative ... 4 extremely positive)."""
@@ -95,6 +95,11 @@ def starter_model(progress: Progress | None = None) -> Path:
     return target
 
 
+def has_starter_ratings() -> bool:
+    """Whether the ratings are on this machine, so that reading them downloads nothing."""
+    return archive_path(RATINGS, guerdon_home()).exists()
+
+
 def starter_ratings(progress: Progress | None = None) -> Iterator[RatedText]:
     """About 23,700 English sentences of four domains, each with the ratings of 15 to 99 people.
 
@@ -113,7 +118,7 @@ def starter_ratings(progress: Progress | None = None) -> Iterator[RatedText]:
             ratings = _columns(read_member(inner, f"{RATINGS_FOLDER}/{stem}_anonDataRatings.txt"), 4)
             by_id = {key: numbers for key, _, _, numbers in ratings}
             for key, _, text in texts:
-                yield domain, text, tuple(ast.literal_eval(by_id[key].strip('"')))
+                yield domain, text, tuple(json.loads(by_id[key].strip('"')))
 
 
 def _convert(wheel: Path, scratch: Path, progress: Progress | None) -> None:
