@@ -66,6 +66,9 @@ class ScoreOptions(Options):
         description="Maximum computed tokens per forward pass; changes memory, and scores by rounding only.",
     )
     calibrated: bool = Field(True, description="Apply the temperature stored with the model.")
+    per_token: bool = Field(
+        False, description="Also give the reward after every token of a reply, where the model is not calibrated."
+    )
     workers: int = Field(
         1,
         ge=1,

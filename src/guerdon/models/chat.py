@@ -85,9 +85,10 @@ class ChatTokenizer:
 
     def render(self, prompt: Prompt, response: Response) -> str:
         """The conversation as the model reads it; see ChatTemplate for what is refused."""
-        return self._renderer().conversation(prompt, response)
+        return self.renderer().conversation(prompt, response)
 
-    def _renderer(self) -> ChatTemplate:
+    def renderer(self) -> ChatTemplate:
+        """The chat template, which remembers what it has rendered: one serves one batch."""
         return ChatTemplate(self.tokenizer, self.chat_template, self.system)
 
     def encode(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> list[Encoded]:
@@ -101,7 +102,7 @@ class ChatTokenizer:
                 f"score: each response must have its prompt, got {len(prompts)} prompts but {len(responses)} responses. "
                 "Give one prompt per response."
             )
-        template = self._renderer()
+        template = self.renderer()
         pairs = [(as_prompt(p), as_response(r)) for p, r in zip(prompts, responses, strict=True)]
         texts = [replace_surrogates(template.conversation(prompt, response)) for prompt, response in pairs]
         if not texts:

@@ -67,6 +67,10 @@ class ChatTemplate:
                 return finished
             return self._left_open(prompt, response, turns, finished)
 
+    def reply_start(self, prompt: Prompt, rendered: str) -> int:
+        """The character of a rendered conversation at which the reply begins: where it differs from the prompt's rendering."""
+        return _first_difference(self._start(prompt) or self.prompt(prompt), rendered)
+
     # ---- The prompt stays as it was --------------------------------------------------------------------------------
 
     def _refuse_changed_prompt(self, prompt: Prompt, finished: str) -> None:
@@ -76,7 +80,7 @@ class ChatTemplate:
         turns = with_system_message(prompt, self.system)
         if finished.startswith(self._render(turns, prompt.tools)):
             return
-        same = next((i for i, (a, b) in enumerate(zip(start, finished, strict=False)) if a != b), len(finished))
+        same = _first_difference(start, finished)
         if len(start) - same > len(self._closing(turns, prompt.tools, add_generation_prompt=True)):
             raise GuerdonError(
                 "the chat template must render a prompt the same with and without its reply, got "
@@ -228,6 +232,12 @@ def replace_surrogates(text: str) -> str:
 
 
 # ---- Helpers ---------------------------------------------------------------------------------------------------------
+
+
+def _first_difference(one: str, other: str) -> int:
+    """Characters that two texts share at their beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _marked(turns: Sequence[Message], tools: Sequence[str]) -> tuple[list[Message], list[str], dict[str, str]]:

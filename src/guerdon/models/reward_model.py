@@ -174,6 +174,18 @@ class ScalarRewardModel(ComparesByReward):
         spread = self.uncertainty.margin_std(wide[first] - wide[second])
         return dataclasses.replace(scores, std=std, shift_p=shift_p), spread
 
+    def score_prefixes(self, texts: Texts, since: Sequence[int]) -> list[Float[np.ndarray, " r"]]:
+        """The raw reward of text i read at each of its tokens from position since[i] on, as if it ended there."""
+        rewards: list[np.ndarray] = [np.zeros(0)] * len(texts)
+        self.network.eval()
+        with torch.inference_mode(), autocast(self.device, self.autocast), prepacked_weights(self.network):
+            for rows in self.network.backbone.split_into_batches(texts, self.batch_tokens) if len(texts) else ():
+                outputs = self.network.read_from([texts[i] for i in rows], [since[i] for i in rows]).cpu().double()
+                for i, own in zip(rows, outputs.split([len(texts[i]) - since[i] for i in rows]), strict=True):
+                    _refuse_not_finite(own.numpy())
+                    rewards[i] = self._combine(own.numpy())
+        return rewards
+
     @property
     def fingerprint(self) -> str:
         """Changes with whatever changes a raw score."""
@@ -201,13 +213,18 @@ class ScalarRewardModel(ComparesByReward):
         rewards = self._rewards(encoded, progress, on_states)
         truncated = np.array([e.truncated for e in encoded], dtype=bool)
         if self.heads > 1:
-            return Scores(rewards.mean(axis=1), truncated, std=member_spread(rewards.T), members=rewards.T)
-        weights = np.asarray(self.card.attribute_weights or [1.0])
+            return Scores(self._combine(rewards), truncated, std=member_spread(rewards.T), members=rewards.T)
         return Scores(
-            value=np.asarray(rewards @ weights),
+            value=self._combine(rewards),
             truncated=truncated,
             attributes={name: rewards[:, i] for i, name in enumerate(self.card.attributes)},
         )
+
+    def _combine(self, rewards: Float[np.ndarray, "n a"]) -> Float[np.ndarray, " n"]:
+        """One reward of those of the heads: the members' mean, or the weighted sum of the attributes."""
+        if self.heads > 1:
+            return np.asarray(rewards.mean(axis=1))
+        return np.asarray(rewards @ np.asarray(self.card.attribute_weights or [1.0]))
 
     def _rewards(
         self, encoded: Sequence[Encoded], progress: Callable[[int], None] | None, on_states: OnStates | None = None

@@ -12,14 +12,15 @@ import torch
 
 from guerdon.config import ModelOptions, ScoreOptions, make
 from guerdon.config.training import refuse_options_of_new_models
-from guerdon.contracts import PromptLike, ResponseLike, RewardModel, Scores
+from guerdon.contracts import Prompt, PromptLike, Response, ResponseLike, RewardModel, Scores
 from guerdon.io import schema
 from guerdon.io.directories import recover
 from guerdon.models.directory.formats import is_ensemble
 from guerdon.models.directory.layout import refuse_headless
 from guerdon.models.directory.loading import load
 from guerdon.models.engine.pretrained import read_config
-from guerdon.scoring.chunks import ADDED, added_columns, flatten, renamed
+from guerdon.models.token_rewards import TokenScorer
+from guerdon.scoring.chunks import ADDED, ChunkScores, added_columns, flatten, renamed, score_texts
 
 SMALL_FILE = 2**20  # bytes; a larger file of a model is identified by its size and time, a smaller one by its content
 
@@ -28,14 +29,14 @@ SMALL_FILE = 2**20  # bytes; a larger file of a model is identified by its size 
 class BulkScorer:
     """A saved reward model that is loaded on first use; until then, and when pickled, it is a folder and options.
 
-    A RewardModel. Called on a batch of columns, it is an actor of Ray Data. Keywords are ModelOptions, and batch_tokens
-    and calibrated of ScoreOptions. A text longer than the model's max_length is an error, whatever training did with such
+    A RewardModel. Called on a batch of columns, it is an actor of Ray Data. Keywords are ModelOptions, and batch_tokens,
+    calibrated and per_token of ScoreOptions. A text longer than the model's max_length is an error, whatever training did with such
     texts, unless `truncation` is given.
     """
 
     def __init__(self, folder: str | Path, **options: Any) -> None:
         scoring: dict[str, Any] = {
-            name: options.pop(name) for name in ("batch_tokens", "calibrated") if name in options
+            name: options.pop(name) for name in ("batch_tokens", "calibrated", "per_token") if name in options
         }
         refuse_options_of_new_models(options)
         self.folder = str(folder)
@@ -54,7 +55,7 @@ class BulkScorer:
             for row in zip(*columns.values(), strict=True)
         ]
         conversations = [schema.conversation_from_row(f"row {i} of the batch", row) for i, row in enumerate(rows)]
-        added = list(added_columns(self.score(*flatten(conversations)), conversations))
+        added = list(added_columns(self.score_texts(*flatten(conversations)), conversations))
         names = [name for name in ADDED if any(name in row for row in added)]
         # Arrays within an array have no Arrow type, so lists go back as lists
         nested = {name for name, values in columns.items() if any(isinstance(value, list) for value in values)}
@@ -63,9 +64,11 @@ class BulkScorer:
 
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
         """Rewards in nats, or raw ones if not calibrated."""
-        if self._model is None:
-            self._model = self._load(self.options)
-        return self._model.score(prompts, responses)
+        return self._loaded().score(prompts, responses)
+
+    def score_texts(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> ChunkScores:
+        """As `score`, with the reward after every token where per_token is set."""
+        return score_texts(self._loaded(), prompts, responses)
 
     def load_on_worker(self, index: int) -> RewardModel:
         """The model for one of several workers: they take the accelerators in turn, unless the options name one."""
@@ -89,11 +92,18 @@ class BulkScorer:
         else:
             model = [self.folder, getattr(read_config(self.folder, self.options), "_commit_hash", None)]
         options = self.options.model_dump(mode="json", exclude_unset=True)
-        return {"model": model, "set of options": {**options, "calibrated": self.scoring.calibrated}}
+        by_token = {"per_token": True} if self.scoring.per_token else {}
+        return {"model": model, "set of options": {**options, "calibrated": self.scoring.calibrated, **by_token}}
+
+    def _loaded(self) -> RewardModel:
+        if self._model is None:
+            self._model = self._load(self.options)
+        return self._model
 
     def _load(self, options: ModelOptions) -> RewardModel:
         model = load(self.folder, options, batch_tokens=self.scoring.batch_tokens)
-        return model if self.scoring.calibrated else model.model
+        chosen = model if self.scoring.calibrated else model.model
+        return TokenScorer(chosen) if self.scoring.per_token else chosen
 
 
 def _plain(value: Any) -> Any:

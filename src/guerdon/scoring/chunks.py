@@ -12,20 +12,37 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from guerdon.contracts import GuerdonError, Prompt, Response, Scores
+from guerdon.contracts import GuerdonError, Prompt, Response, RewardModel, Scores
 from guerdon.io import schema
+from guerdon.models.token_rewards import TokenRewards, TokenScorer
 
 Conversation = tuple[Prompt, list[Response], bool]  # of schema.conversation_from_row
 
-ADDED = ("reward", "rewards", "truncated")  # columns of a scored row; a row's own of that name is kept under another
+ADDED = (
+    "reward",
+    "rewards",
+    "truncated",
+    "token_rewards",
+)  # columns of a scored row; a row's own of that name is kept under another
 CHUNK = 256  # responses; small, so that workers share a short file; the last bits of a score depend on it
 
 
 class ChunkScores(NamedTuple):
-    """Rewards of a chunk's n responses, and whether the model saw each only in part."""
+    """Rewards of a chunk's n responses, whether the model saw each only in part, and those after every token, if measured."""
 
     value: Float[np.ndarray, " n"]
     truncated: Bool[np.ndarray, " n"]
+    tokens: tuple[TokenRewards, ...] | None = None
+
+
+def score_texts(model: RewardModel, prompts: Sequence[Prompt], responses: Sequence[Response]) -> ChunkScores:
+    """What the model says of each response: of every token too, if it is a TokenScorer."""
+    if isinstance(model, TokenScorer):
+        tokens = tuple(model.score_tokens(prompts, responses))
+        truncated = np.array([own.truncated for own in tokens], dtype=bool)
+        return ChunkScores(np.array([own.reward for own in tokens]), truncated, tokens)
+    scores = model.score(prompts, responses)
+    return ChunkScores(scores.value, scores.truncated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +98,18 @@ def flatten(conversations: Sequence[Conversation]) -> tuple[list[Prompt], list[R
 
 
 def added_columns(scores: ChunkScores | Scores, conversations: Sequence[Conversation]) -> Iterator[dict[str, Any]]:
-    """Per row: its `reward`, or the `rewards` of its responses, and whether any of them was `truncated`."""
+    """Per row: its `reward`, or the `rewards` of its responses, whether any was `truncated`, and `token_rewards` if measured."""
     values, truncated = iter(scores.value.tolist()), iter(np.asarray(scores.truncated, dtype=bool).tolist())
+    measured = scores.tokens if isinstance(scores, ChunkScores) else None
+    tokens = iter(measured or ())
     for _, responses, is_single in conversations:
         rewards = list(islice(values, len(responses)))
         was_truncated = any(list(islice(truncated, len(responses))))
-        yield {**({"reward": rewards[0]} if is_single else {"rewards": rewards}), "truncated": was_truncated}
+        row = {**({"reward": rewards[0]} if is_single else {"rewards": rewards}), "truncated": was_truncated}
+        if measured is not None:
+            by_token = [own.as_row() for own in islice(tokens, len(responses))]
+            row["token_rewards"] = by_token[0] if is_single else by_token
+        yield row
 
 
 def scored_line(row: Mapping[str, Any], added: Mapping[str, Any]) -> bytes:

@@ -19,7 +19,7 @@ from multiprocessing.context import SpawnProcess
 import torch
 
 from guerdon.contracts import GuerdonError, RewardModel
-from guerdon.scoring.chunks import Chunk, ChunkScores
+from guerdon.scoring.chunks import Chunk, ChunkScores, score_texts
 
 LoadModel = Callable[[int], RewardModel]  # the number of a worker -> the model on that worker's device
 CHUNKS_PER_WORKER = 2  # in memory at once
@@ -57,10 +57,10 @@ def _score_here(
         if isinstance(chunk, GuerdonError):
             raise chunk
         try:
-            scores = model.score(*chunk.texts())
+            scores = score_texts(model, *chunk.texts())
         except GuerdonError as error:
             raise chunk.failure(error) from None
-        yield chunk, ChunkScores(scores.value, scores.truncated)
+        yield chunk, scores
         chunk = next(stream, None)
 
 
@@ -202,8 +202,7 @@ def _work(pipe: Connection, load_model: LoadModel, index: int, num: int) -> None
         while True:
             prompts, responses = pipe.recv()
             try:
-                scores = model.score(prompts, responses)
-                pipe.send(ChunkScores(scores.value, scores.truncated))
+                pipe.send(score_texts(model, prompts, responses))
             except GuerdonError as error:
                 pipe.send(str(error))
 
