@@ -276,7 +276,7 @@ def test_a_quickstart_resumes_from_every_step(quick, tiny_dir, trl_file, tmp_pat
 
     config = build(recipe(), overrides=quick_options(tiny_dir))
     given = {"data": trl_file, "config": config, "log": lambda line: None}
-    run_step = quickstart.PipelineSteps.run
+    run_step = quickstart.RunSteps.run
     done: list[str] = []
 
     def once(steps, name, words, work):
@@ -285,7 +285,7 @@ def test_a_quickstart_resumes_from_every_step(quick, tiny_dir, trl_file, tmp_pat
             raise Stopped
         return run_step(steps, name, words, work)
 
-    monkeypatch.setattr(quickstart.PipelineSteps, "run", once)
+    monkeypatch.setattr(quickstart.RunSteps, "run", once)
     for _ in range(10):
         try:
             report = quickstart.quickstart(tmp_path / "run", **given)

@@ -83,6 +83,10 @@ _NAMES = {
     "guerdon.api.overoptimization": ("measure_overoptimization",),
     "guerdon.api.alignment_tax": ("measure_alignment_tax",),
     "guerdon.api.pipeline": ("quickstart",),
+    "guerdon.api.loop": (
+        "loop",
+        "pick_checkpoint",
+    ),
     "guerdon.config": ("Config",),
     "guerdon.contracts": (
         "Comparison",
@@ -119,6 +123,7 @@ if TYPE_CHECKING:
     from guerdon.api.data import ComparisonFiles, Fixed, aggregate, check, fix, inspect, read, split, write
     from guerdon.api.ensembles import ensemble, train_ensemble, warm
     from guerdon.api.judges import judge_rewards, load_judge
+    from guerdon.api.loop import loop, pick_checkpoint
     from guerdon.api.optimization import best_of_n, load_policy, optimize, sample
     from guerdon.api.overoptimization import measure_overoptimization
     from guerdon.api.pipeline import quickstart

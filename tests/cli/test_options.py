@@ -130,6 +130,10 @@ READS = {  # what each command reads, and a command line without its inputs: opt
         "imports, constitution, policy or best_of_n",
         ("none.jsonl", "--critic", "none.yaml", "--out", "revised"),
     ),
+    "loop": (
+        "policy, model, split, train, calibrate, audit, best_of_n, optimize or loop",
+        ("--prompts", "none.jsonl", "--judge", "none.yaml", "--out", "run"),
+    ),
     "quickstart": ("imports, check, split, model, train, calibrate, audit or quickstart", ("--out", "run")),
 }
 

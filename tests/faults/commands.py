@@ -86,6 +86,7 @@ ELSEWHERE = {  # commands that write and have no line above, and why
     "constitution run": "writes its files as convert and audit do; the tests of judges kill calls",
     "annotation export": "writes its file as convert does",
     "quickstart": "its steps are those of the commands above",
+    "loop": "its steps are those of the commands above; tests/api/test_loop.py stops it before each",
     "optimize ppo": "its checkpoints are those of train; tests/optimization kills it",
     "optimize rloo": "is optimize ppo",
     "optimize grpo": "is optimize ppo",

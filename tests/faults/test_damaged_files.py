@@ -16,7 +16,7 @@ from faults.harness import KILLED, kill_at, run
 from pydantic import TypeAdapter
 
 from guerdon import GuerdonError
-from guerdon.api.pipeline import PipelineSteps
+from guerdon.api.pipeline import quickstart_steps
 from guerdon.io.run_folder import RunFolder
 from guerdon.optimization.best_of_n.files import _read_waiting
 from guerdon.optimization.run_state import STATE as OPTIMIZATION_STATE
@@ -79,7 +79,7 @@ def test_a_damaged_state_of_a_quickstart_is_one_line(tmp_path):
         (tmp_path / "state.json").write_bytes(content)
         if content in (json.dumps({**values, "peak": number}).encode() for number in (-1, 2**70)):
             continue
-        assert one_line(lambda: PipelineSteps(tmp_path, print)).startswith(f"{tmp_path}/state.json")
+        assert one_line(lambda: quickstart_steps(tmp_path, print)).startswith(f"{tmp_path}/state.json")
 
 
 def test_metrics_that_are_no_numbers_are_named(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from guerdon import GuerdonError
-from guerdon.api.pipeline import PipelineSteps
+from guerdon.api.pipeline import quickstart_steps
 from guerdon.io.run_folder import (
     RunFolder,
     differences,
@@ -100,13 +100,13 @@ def test_every_run_refuses_the_files_of_another_in_one_sentence(tmp_path, kind, 
 
 def test_a_quickstart_refuses_in_the_same_sentence_once_something_is_trained(tmp_path):
     ours = {"data": "a", "data_hash": "1", "config": {"seed": 0}}
-    steps = PipelineSteps(tmp_path, lambda line: None)
+    steps = quickstart_steps(tmp_path, lambda line: None)
     steps.claim(ours)
     steps.claim(ours | {"config": {"seed": 1}})  # nothing is trained yet
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "state.json").write_text("{}")
     with pytest.raises(GuerdonError, match=rf"{tmp_path.name}: belongs to a run that differs in options\. Delete it"):
-        PipelineSteps(tmp_path, lambda line: None).claim(ours)
+        quickstart_steps(tmp_path, lambda line: None).claim(ours)
 
 
 def test_what_is_not_an_identity_differs_in_everything():

@@ -157,7 +157,7 @@ def optimize(
     train_prompts = [as_prompt(prompt) for prompt in prompts]
     held_out_prompts = [as_prompt(prompt) for prompt in held_out]
     if not held_out_prompts and chosen.check_every:
-        train_prompts, held_out_prompts = _hold_out(train_prompts)
+        train_prompts, held_out_prompts = hold_out(train_prompts)
     target, judge = _reward_and_gold(reward, gold)
     if both := set(train_prompts) & set(held_out_prompts):
         log.warning("held-out prompts among the training prompts, left out of training: %d", len(both))
@@ -290,7 +290,7 @@ def _settings_digest(policy: Any, judges: Sequence[Reward]) -> dict[str, Any] | 
     return {"and": digest(settings)}
 
 
-def _hold_out(prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
+def hold_out(prompts: list[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
     """Prompts to train on and prompts held out: those that `split` would put into its audit part, a tenth."""
     from guerdon.data.split import part_of
 

@@ -6,19 +6,11 @@ killed at any point resumes.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import dataclasses
-import gc
-import sys
-import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import AfterValidator, TypeAdapter
-from typing_extensions import TypedDict
 
 from guerdon.api import (
     ai_quickstart,
@@ -29,6 +21,7 @@ from guerdon.api import (
 )
 from guerdon.api.data import PARTS, check, split
 from guerdon.api.judge_cards import CARD_TITLE
+from guerdon.api.run_steps import Log, RunSteps, file_identity
 from guerdon.config import Config, PolicyOptions
 from guerdon.contracts import (
     Comparison,
@@ -36,19 +29,16 @@ from guerdon.contracts import (
     GuerdonError,
     Report,
     Rollouts,
-    digest,
     response_digest,
 )
-from guerdon.errors import OutputError, claim_and_advice, counted, field_error, verb
+from guerdon.errors import claim_and_advice, counted, field_error, verb
 from guerdon.io import readers, writers
-from guerdon.io.fields import as_number
-from guerdon.io.json_files import parse_object, read_object
+from guerdon.io.json_files import read_object
 from guerdon.io.reports import from_json, to_json
-from guerdon.io.run_folder import RunFolder, refuse_other_run
+from guerdon.io.run_folder import RunFolder
 from guerdon.reporting import to_html, to_markdown
 
 MIN_GROUPS = 20  # with fewer prompt groups, a split in three parts leaves nothing to audit
-Log = Callable[[str], None]
 STEP_FILES = (
     "train.jsonl", "calibrate.jsonl", "audit.jsonl", "rejected.jsonl", "samples.jsonl",
     "check.json", "audit.json", "calibrate.json", "best.json", *ai_quickstart.AI_FILES,
@@ -89,9 +79,9 @@ def quickstart(
 
 
 def _run_steps(out: Path, data: str | Path | None, config: Config, log: Log) -> Report:
-    steps = PipelineSteps(out, log)
+    steps = quickstart_steps(out, log)
     steps.claim(
-        {"data": str(data or "starter kit"), "data_hash": _file_hash(data), "config": config.model_dump(mode="json")}
+        {"data": str(data or "starter kit"), "data_hash": file_identity(data), "config": config.model_dump(mode="json")}
     )
     writers.write_config(out / "config.yaml", config)
 
@@ -114,7 +104,13 @@ def _run_steps(out: Path, data: str | Path | None, config: Config, log: Log) -> 
     return report
 
 
-def _judge(steps: PipelineSteps, out: Path, config: Config) -> None:
+def quickstart_steps(out: Path, log: Log) -> RunSteps:
+    """The steps of a quickstart's folder. Until the model is trained, the options may be corrected."""
+    files = (*STEP_FILES, "metrics.jsonl", "model")
+    return RunSteps(out, log, command="quickstart", files=files, fixed_by="model", counts={"comparisons": PARTS})
+
+
+def _judge(steps: RunSteps, out: Path, config: Config) -> None:
     """The steps before the comparisons where an AI judges: replies, labels, and the judge's card."""
     options = config.quickstart
     replies = f"draw {options.ai_replies} replies to each of {options.ai_prompts} prompts"
@@ -304,112 +300,3 @@ def _read_report(path: Path) -> Report:
     except GuerdonError as error:
         line = str(error) if str(path) in str(error) else f"{path}: {claim_and_advice(str(error))[0]}. {advice}"
         raise GuerdonError(line) from None
-
-
-def _file_hash(data: str | Path | None) -> str:
-    """A value that changes when the user's file does."""
-    if data is None or not Path(data).is_file():
-        return str(data)
-    stat = Path(data).stat()
-    return digest([str(stat.st_size), stat.st_mtime_ns])
-
-
-def _check_results(done: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The results of the finished steps, if each has its seconds and the first one its counts."""
-    for name, result in done.items():
-        for key in ("seconds", *(PARTS if name == "comparisons" else ())):
-            as_number(result.get(key), f"done.{name}.{key}", "a number >= 0", low=0.0)
-    return done
-
-
-class _StepState(TypedDict):
-    """What state.json holds: what the run was started with, what each finished step returned, and the peak of memory in GB."""
-
-    identity: dict[str, Any]
-    done: Annotated[dict[str, dict[str, Any]], AfterValidator(_check_results)]
-    peak: float
-
-
-STEP_STATE = TypeAdapter(_StepState)
-
-
-class PipelineSteps:
-    """Which steps of a run folder are done. state.json is rewritten after each one."""
-
-    def __init__(self, out: Path, log: Log) -> None:
-        self.out, self.log = out, log
-        self.path = out / "state.json"
-        self.state: dict[str, Any] = {"done": {}, "peak": 0.0}
-        if self.path.exists():
-            advice = f"Delete {out} to start over."
-            stored: _StepState = parse_object(read_object(self.path, advice), STEP_STATE, str(self.path), advice)
-            self.state = dict(stored)
-
-    def claim(self, identity: dict[str, Any]) -> None:
-        """Refuse the folder of another run, unless that run has trained nothing yet: its options may be corrected."""
-        if not self.path.exists():
-            self._refuse_taken()
-        known = self.state.get("identity", {})
-        if "model" in self.state["done"] or RunFolder(self.out).has_checkpoint():
-            refuse_other_run(self.out, _by_name(identity), _by_name(known))
-        elif known != identity:
-            self.state["done"] = {}
-        self.state["identity"] = identity
-        self._write()
-
-    def _refuse_taken(self) -> None:
-        """Raise GuerdonError for a folder that holds files which this run would write, and did not."""
-        for name in (*STEP_FILES, "metrics.jsonl", "model"):
-            if (self.out / name).exists():
-                raise OutputError(f"{self.out}: holds {name}, which no quickstart wrote. Pass another path.", self.out)
-
-    def run(self, name: str, description: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The step's result, from the folder if it is already done."""
-        done: dict[str, Any] = self.state["done"]
-        if name in done:
-            self.log(f"{name}: already done")
-            return dict(done[name])
-        self.log(f"{name}: {description}")
-        start = time.monotonic()
-        result = work()
-        _release_memory()
-        done[name] = {**result, "seconds": round(time.monotonic() - start, 2)}
-        self.state["peak"] = max(self.state["peak"], _peak_gb())
-        self._write()
-        return dict(done[name])
-
-    def seconds(self) -> float:
-        """Seconds that all steps took, over all runs of the command."""
-        return float(sum(step["seconds"] for step in self.state["done"].values()))
-
-    def peak_memory(self) -> float:
-        """The most memory that any run of the command held, in GB (10^9 bytes)."""
-        return float(self.state["peak"])
-
-    def _write(self) -> None:
-        writers.write_json(self.path, self.state)
-
-
-def _by_name(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity under the names that an error shows."""
-    return {"data": [identity.get("data"), identity.get("data_hash")], "options": identity.get("config")}
-
-
-def _release_memory() -> None:
-    """Return freed memory to the system, so that it does not add to the next step's."""
-    gc.collect()
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # not every libc has this function
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def _peak_gb() -> float:
-    """The most resident memory of this process so far, in GB (10^9 bytes)."""
-    if sys.platform == "win32":
-        import psutil
-
-        return float(psutil.Process().memory_info().peak_wset) / 1e9
-    import resource
-
-    scale = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * scale / 1e9

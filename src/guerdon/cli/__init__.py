@@ -26,6 +26,7 @@ from guerdon.cli import (  # noqa: F401, I001
     sampling,
     optimization,
     overoptimization,
+    loop,
     alignment_tax,
     saved_models,
 )

@@ -63,6 +63,7 @@ RUN_FOLDER: Final = Destination(
 
 OPTIONS_THAT_NAME_PATHS: Final = (
     ("model", "base"), ("policy", "base"), ("tax", "lm_eval"), ("tax", "lm_eval_include"), ("imports", "items"),
+    ("loop", "prompts"), ("loop", "held_out"), ("loop", "judge"), ("loop", "store"),
 )  # fmt: skip
 
 Refusal = Callable[[Mapping[str, list[Path]]], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from guerdon.api.rewards import combined_reward, is_judge_file
 from guerdon.cli.app import app
 from guerdon.cli.destinations import FILE, POOL_FILE, REPORT_FOLDER
 from guerdon.cli.judges import CallStore, judge_changes
@@ -30,7 +31,6 @@ from guerdon.errors import GuerdonError
 
 if TYPE_CHECKING:
     from guerdon.config import Config
-    from guerdon.models.judges.calls import CallLog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,42 +275,3 @@ def note_judges(*rewards: Any) -> None:
         for source in reward.sources.values() if reward is not None else ():
             if isinstance(source, JudgeAsReward):
                 note("; ".join(f"{key}: {fact}" for key, fact in source.metered.facts().items()))
-
-
-def is_judge_file(name: str) -> bool:
-    """Whether a reward of this name is a judge."""
-    return name.endswith((".yaml", ".yml"))
-
-
-def combined_reward(
-    names: list[str],
-    weights: list[float] | None = None,
-    rule: str = "sum",
-    changes: Mapping[str, Any] | None = None,
-    log: CallLog | None = None,
-) -> Any:
-    """One reward from directories of reward models, FILE.py:FUNCTION and judges, with their weights.
-
-    changes: options over those of each judge. log: where calls of judges are kept; in memory by default.
-    """
-    from guerdon.api import saved_models
-    from guerdon.api.judges import JudgeAsReward, MeteredJudge, judge_options
-    from guerdon.io.python_functions import function_from_file, split_function_name
-    from guerdon.optimization import combined
-
-    if weights and len(weights) != len(names):
-        raise GuerdonError(
-            f"--weight must be given once per --reward, got {len(weights)} for {len(names)}. "
-            "Give one for each --reward, or none."
-        )
-    if len(set(names)) < len(names):
-        twice = max(names, key=names.count)
-        raise GuerdonError(f"--reward must name each source once, got {twice} twice. Give it once, with --weight.")
-    sources: dict[str, Any] = {}
-    for name in names:
-        file, function = split_function_name(name)
-        if is_judge_file(name):
-            sources[name] = JudgeAsReward(MeteredJudge(judge_options(name, **(changes or {})), log))
-            continue
-        sources[name] = function_from_file(file, function) if function else saved_models.load(name, truncation="left")
-    return combined(sources, dict(zip(sources, weights, strict=True)) if weights else None, rule)

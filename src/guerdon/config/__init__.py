@@ -15,6 +15,7 @@ from guerdon.config.data import (
 )
 from guerdon.config.feedback import ConstitutionOptions, DraftOptions
 from guerdon.config.judging import JudgeOptions
+from guerdon.config.loop import LoopOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
 
@@ -33,6 +34,7 @@ __all__ = [
     "ImportOptions",
     "InspectOptions",
     "JudgeOptions",
+    "LoopOptions",
     "ModelOptions",
     "OptimizeOptions",
     "Options",

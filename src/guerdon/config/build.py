@@ -22,6 +22,7 @@ from guerdon.config.data import (
 )
 from guerdon.config.feedback import ConstitutionOptions, DraftOptions
 from guerdon.config.judging import JudgeOptions
+from guerdon.config.loop import LoopOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
 from guerdon.config.yaml_text import parse_yaml
@@ -83,6 +84,7 @@ class Config(Options):
     best_of_n: BestOfNOptions = Field(default_factory=BestOfNOptions, description="Best-of-N.")
     optimize: OptimizeOptions = Field(default_factory=OptimizeOptions, description="Reinforcement learning.")
     tax: TaxOptions = Field(default_factory=TaxOptions, description="The alignment tax.")
+    loop: LoopOptions = Field(default_factory=LoopOptions, description="The loop of labels, training and optimization.")
     quickstart: QuickstartOptions = Field(default_factory=QuickstartOptions, description="The quickstart.")
 
 

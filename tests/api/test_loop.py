@@ -1,0 +1,216 @@
+"""The loop: rounds on a tiny model, with a judge, with people, killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pytest
+from shell import guerdon as command
+
+import guerdon
+from guerdon.api import loop as loops
+from guerdon.api import loop_labels
+from guerdon.config import build
+from guerdon.contracts import Response, Rollouts, as_prompt
+from guerdon.io import readers
+
+WORDS = """
+def gold(prompts, responses):
+    return [float(len(set(response.text.split()))) for response in responses]
+
+def judge(prompt, first, second):
+    return 2.0 * (len(set(first.text.split())) - len(set(second.text.split())))
+"""
+THINGS = "tea coffee rain snow dogs cats trains books music bread".split()
+PROMPTS = [f"write a {kind} line on {thing}" for kind in ("good", "short", "new") for thing in THINGS]
+
+
+@pytest.fixture(scope="module")
+def files(tiny_dir, tmp_path_factory):
+    """Prompts, a judge and a gold function; and the options of a loop that takes seconds."""
+    folder = tmp_path_factory.mktemp("loop")
+    (folder / "words.py").write_text(WORDS)
+    (folder / "judge.yaml").write_text(f"kind: python\nfunction: {folder / 'words.py'}:judge\n")
+    (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
+    options = {
+        "policy": {"base": str(tiny_dir), "lora_rank": 2},
+        "model": {"base": str(tiny_dir)},
+        "train": {"lr": 3e-3, "batch_size": 16},
+        "split": {"train": 0.5, "calibrate": 0.25, "audit": 0.25},
+        "optimize": {"updates": 2, "prompts": 4, "max_tokens": 6, "lr": 3e-3, "check_every": 1, "epochs": 1},
+        "best_of_n": {"n": 4},
+        "loop": {
+            "prompts": str(folder / "prompts.jsonl"), "judge": str(folder / "judge.yaml"),
+            "gold": f"{folder / 'words.py'}:gold", "rounds": 2, "label_prompts": 20, "audit": False,
+        },
+    }  # fmt: skip
+    return folder, options
+
+
+def config_of(options, **changes):
+    return build(options, {"loop": changes})
+
+
+@pytest.fixture(scope="module")
+def finished(files, tmp_path_factory):
+    """A loop of two rounds that nothing stopped."""
+    out = tmp_path_factory.mktemp("finished") / "loop"
+    result = loops.loop(config_of(files[1]), out, log=lambda line: None)
+    return out, result
+
+
+def test_a_loop_says_over_rounds_what_gold_kl_and_accuracy_came_to(finished):
+    out, result = finished
+    assert result.waiting is None
+    estimates = result.report.estimates
+    assert {"gold_0", "gold_1", "gold_2", "gain_1", "gain_2", "kl_1", "kl_2", "fresh_accuracy_2"} == set(estimates)
+    outcome = json.loads((out / "rounds/2/outcome.json").read_text("utf-8"))
+    assert estimates["gold_2"].value == pytest.approx(sum(outcome["gold"]) / len(outcome["gold"]))
+    assert outcome["gold"] == [len(set(text.split())) for text in outcome["texts"]]
+    first = json.loads((out / "rounds/1/outcome.json").read_text("utf-8"))
+    assert outcome["gold_before"] == first["gold_before"]  # both start from the policy before optimization
+    assert estimates["gain_2"].value == pytest.approx(estimates["gold_2"].value - estimates["gold_1"].value)
+    assert result.report.about["round 1, labels"].endswith(" by judge, judge: judge")
+    assert (out / "report.html").exists()
+
+
+def test_the_second_round_labels_replies_of_the_first_rounds_policy_to_other_prompts(finished):
+    out, _ = finished
+    prompts = [{prompt for prompt in readers.read_prompts(out / f"rounds/{i}/pairs.jsonl")} for i in (1, 2)]
+    held_out = set(readers.read_prompts(out / "rounds/1/run/held_out.jsonl"))
+    assert not prompts[0] & held_out
+    assert not prompts[1] & held_out
+    assert len(prompts[0] & prompts[1]) < 20
+    trained = [len(list(readers.read_comparisons(out / f"rounds/{i}/audit.jsonl"))) for i in (1, 2)]
+    assert all(trained)
+
+
+def test_the_same_call_repeats_no_step_and_more_rounds_may_be_added(files, finished, tmp_path):
+    out, result = finished
+    copy = tmp_path / "loop"
+    shutil.copytree(out, copy)
+    lines: list[str] = []
+    again = loops.loop(config_of(files[1]), copy, log=lines.append)
+    assert again.report.estimates == result.report.estimates
+    assert all(line.endswith("already done") for line in lines)
+    with pytest.raises(guerdon.GuerdonError, match="belongs to a run that differs in options"):
+        loops.loop(config_of(files[1], replies=6), copy, log=lines.append)
+    one_more = loops.loop(config_of(files[1], rounds=3), copy, log=lambda line: None)
+    assert one_more.report.estimates["gold_2"] == result.report.estimates["gold_2"]
+    assert "gold_3" in one_more.report.estimates
+
+
+def test_a_loop_that_is_stopped_before_every_step_ends_with_the_same_numbers(files, finished, tmp_path, monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    run, done = loops.RunSteps.run, []
+
+    def once(steps, name, words, work):
+        if name not in done:
+            done.append(name)
+            raise Stopped
+        return run(steps, name, words, work)
+
+    monkeypatch.setattr(loops.RunSteps, "run", once)
+    for _ in range(20):
+        try:
+            result = loops.loop(config_of(files[1]), tmp_path / "loop", log=lambda line: None)
+            break
+        except Stopped:
+            continue
+    assert len(done) >= 9
+    assert result.report.estimates == finished[1].report.estimates
+    for name in ("rounds/2/run/policy/model.safetensors", "rounds/2/reward-model/model/model.safetensors"):
+        assert (tmp_path / "loop" / name).read_bytes() == (finished[0] / name).read_bytes()
+
+
+def test_checkpoints_are_compared_on_replies_of_the_newest_policy(finished):
+    report = loops.pick_checkpoint(finished[0])
+    assert (report.about["a"], report.about["b"]) == ("round 1", "round 2")
+    assert report.estimates["accuracy_a"].n == len(
+        {c.group for c in readers.read_comparisons(finished[0] / "rounds/2/audit.jsonl")}
+    )
+
+
+def test_best_of_n_with_an_ensemble_keeps_the_policy_and_moves_its_replies(files, tmp_path):
+    config = config_of(files[1], method="best_of_n", members=2, rule="min")
+    result = loops.loop(config, tmp_path / "loop", log=lambda line: None)
+    kl = result.report.estimates["kl_1"].value
+    assert kl == pytest.approx(0.6362943611198906)  # log 4 - 3/4
+    outcome = json.loads((tmp_path / "loop/rounds/2/outcome.json").read_text("utf-8"))
+    model = guerdon.load(tmp_path / "loop/rounds/2/reward-model/model", truncation="left")
+    assert len(model.model.models) == 2
+    pool = [row for _, row in readers.read_rows(tmp_path / "loop/rounds/2/pool.jsonl")]
+    best = [row["responses"][max(range(4), key=row["reward"].__getitem__)] for row in pool]
+    assert outcome["texts"] == [reply if isinstance(reply, str) else reply["text"] for reply in best]
+
+
+def test_people_label_in_a_store_while_the_command_waits(files, tmp_path):
+    """A loop without a judge puts the pairs before people and ends with 3; when they have answered, the same command goes on."""
+    from guerdon.annotation.project import create_project
+    from guerdon.api.store import create_store
+    from guerdon.config import AnnotationOptions
+    from guerdon.store.database import open_database
+    from guerdon.store.items import item_of
+    from guerdon.store.location import locate
+    from guerdon.store.writer import add_items
+
+    store = tmp_path / "preferences.db"
+    create_store(store)
+    with open_database(locate(store)) as database:
+        create_project(database, "loop", AnnotationOptions(), now=0.0, secret="x")
+    (tmp_path / "loop.yaml").write_text(
+        json.dumps(files[1] | {"loop": files[1]["loop"] | {"judge": None, "rounds": 1}})
+    )
+    words = ("loop", "--config", tmp_path / "loop.yaml", "--store", store, "--out", tmp_path / "run")
+    waits = command(*words)
+    assert waits.code == 3
+    assert "round 1 waits for people: label the project loop of" in waits.err
+    pairs = list(readers.read_rows(tmp_path / "run/rounds/1/pairs.jsonl"))
+    answers = [
+        guerdon.Comparison(
+            row["prompt"][0]["content"],
+            tuple(map(Response, row["responses"])),
+            guerdon.Preference(q=1.0),
+            annotator="ann",
+        )
+        for _, row in pairs
+    ]
+    assert command(*words).code == 3  # nothing has been labeled in between
+    with open_database(locate(store)) as database:
+        add_items(database, [item_of(answer) for answer in answers])
+    done = command(*words, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["about"]["round 1, labels"] == f"{len(pairs)} by people"
+
+
+def test_a_loop_says_in_one_line_what_it_lacks(files, tmp_path):
+    _, options = files
+    for change, line in (
+        ({"prompts": None}, "loop.prompts must be a file of prompts"),
+        ({"judge": None}, "loop.judge must be given where no loop.store is"),
+        ({"gold": None, "stop_when_flat": True}, "loop.gold must be given with loop.stop_when_flat=true"),
+        ({"replies": 3}, "loop.replies must be a multiple of 2"),
+    ):
+        with pytest.raises(guerdon.GuerdonError, match=line):
+            loops.loop(config_of(options, **change), tmp_path / "loop")
+    assert not (tmp_path / "loop").exists()
+    ran = command("loop", "--out", tmp_path / "none", "--pick-checkpoint")
+    assert ran.code == 2
+    assert "must have two reward models or more and labels of a round" in ran.err
+
+
+def test_pairs_are_of_different_replies_each_in_one_pair():
+    prompt = as_prompt("say")
+    rollouts = Rollouts((prompt,) * 6, tuple(map(Response, ("a", "b", "c", "c", "", "d"))), samples=6)
+    assert [row["responses"] for row in loop_labels.pairs_of(rollouts)] == [["a", "b"]]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_the_page_shows_replies_round_by_round(finished):
+    page = (finished[0] / "report.html").read_text("utf-8")
+    assert "round 2" in page
+    assert "gold over rounds" in page
