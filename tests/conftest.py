@@ -60,6 +60,11 @@ def here(desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     progress.set_quiet(was_quiet)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the tests are that may be longer."""
+    parser.addoption("--kills", type=int, default=2, help="how often the browser is killed while somebody judges")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs an accelerator where there is none."""
     if not torch.cuda.is_available():

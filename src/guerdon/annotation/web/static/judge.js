@@ -2,7 +2,7 @@
 // from a key press to the next pair there is one request. Nothing that was answered is forgotten before the server has it.
 
 import { byId, h, key } from "./page.js";
-import { Offline, Refused, alone, draft, drop, dropOldDrafts, get, isKept, keep, keepDraft, keepSetting, onAnsweredElsewhere, outbox, post, randomKey, setting, tellTabs } from "./server.js";
+import { Offline, Refused, alone, draft, drop, dropOldDrafts, get, isKept, keep, keepDraft, keepSetting, onAnsweredElsewhere, onDisk, outbox, post, randomKey, restore, setting, tellTabs } from "./server.js";
 import { createDetails, createVerdict, nameOf } from "./verdicts.js";
 import { countWords, differences, exact } from "./words.js";
 
@@ -283,7 +283,8 @@ async function next() {
 }
 
 // No connection: what is on the screen stays if it is not answered yet, and the answer is kept if it is.
-function wait() {
+async function wait() {
+  await onDisk();
   const kept = outbox().length;
   const isAnswered = assignment && outbox().some((entry) => entry.presentation === assignment.presentation);
   if (isAnswered || !assignment) showPanel("waiting");
@@ -526,6 +527,7 @@ async function acknowledge() {
 
 async function start() {
   wire();
+  await restore();
   dropOldDrafts();
   const reopened = new URLSearchParams(location.search).get("change");
   if (reopened && /^[\w-]+$/.test(reopened)) {

@@ -66,6 +66,7 @@ function read(name) {
 }
 
 function write(name, value) {
+  if (/^(draft|outbox)\./.test(name)) written = toDisk(name, value).catch(() => {}); // full or blocked: the other one has it
   try {
     if (value === null) localStorage.removeItem(PLACE + name);
     else localStorage.setItem(PLACE + name, JSON.stringify(value));
@@ -85,6 +86,56 @@ function names(prefix) {
   }
   const own = stored.filter((name) => name.startsWith(PLACE + prefix)).map((name) => name.slice(PLACE.length));
   return [...new Set([...own, ...[...memory.keys()].filter((name) => name.startsWith(prefix))])];
+}
+
+// A browser writes localStorage to the disk seconds later, so that what was stored last dies with it. IndexedDB has on the disk what
+// it says it has. What people chose and answered is in both: in the first for all tabs to see at once, in the second for good.
+
+let database = null; // a promise of it, or of null where the browser refuses
+let written = Promise.resolve();
+
+function disk() {
+  database ??= new Promise((resolve) => {
+    try {
+      const request = indexedDB.open("guerdon", 1);
+      request.onupgradeneeded = () => request.result.createObjectStore("kept");
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => resolve(null);
+      setTimeout(() => resolve(null), 2000); // better without than never
+    } catch {
+      resolve(null);
+    }
+  });
+  return database;
+}
+
+async function toDisk(name, value) {
+  const opened = await disk();
+  if (!opened) return;
+  const transaction = opened.transaction("kept", "readwrite", { durability: name.startsWith("outbox") ? "strict" : "relaxed" });
+  const kept = transaction.objectStore("kept");
+  if (value === null) kept.delete(PLACE + name);
+  else kept.put(value, PLACE + name);
+  await new Promise((resolve) => (transaction.oncomplete = transaction.onabort = resolve));
+}
+
+// Resolves when the disk has all that was to be kept.
+export const onDisk = () => written;
+
+// What the browser lost when it ended without warning, from the disk.
+export async function restore() {
+  const opened = await disk();
+  if (!opened) return;
+  const request = opened.transaction("kept").objectStore("kept").openCursor(IDBKeyRange.bound(PLACE, `${PLACE}\uffff`));
+  await new Promise((resolve) => {
+    request.onerror = resolve;
+    request.onsuccess = () => {
+      if (!request.result) return resolve();
+      const name = request.result.key.slice(PLACE.length);
+      if ((read(name)?.at ?? 0) < request.result.value.at) write(name, request.result.value);
+      request.result.continue();
+    };
+  });
 }
 
 export const setting = (name, fallback) => read(`setting.${name}`) ?? fallback;
