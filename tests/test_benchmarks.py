@@ -144,6 +144,7 @@ def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_rep
     scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - takes_an_hour - needs_others
     assert scripts == {
         "annotation",
+        "annotation_votes",
         "rm_training",
         "scoring",
         "ensemble",
@@ -168,6 +169,12 @@ def test_the_benchmark_of_annotation_runs_and_overlap_is_exact(tiny_dir, tmp_pat
     for case in cases.values():
         assert case["pairs"] > 0
         assert case["over_need"] == case["wrong_counters"] == 0
+
+
+def test_the_benchmark_of_votes_runs_and_no_vote_is_lost_or_bent(tiny_dir, tmp_path):
+    case = smoke("annotation_votes.py", tiny_dir, tmp_path / "out.json")["simulated"]
+    assert (case["votes_lost"], case["votes_too_many"]) == (0, 0)
+    assert case["answers"] == case["votes"] == 120
 
 
 def test_the_data_benchmark_runs_each_step(tmp_path):
