@@ -197,6 +197,13 @@ def test_a_loop_says_in_one_line_what_it_lacks(files, tmp_path):
     ):
         with pytest.raises(guerdon.GuerdonError, match=line):
             loops.loop(config_of(options, **change), tmp_path / "loop")
+    for change, line in (
+        ({"prompts": "none.jsonl"}, r"none\.jsonl: no such file"),
+        ({"judge": "none.yaml"}, r"none\.yaml: no such file"),
+        ({"gold": "none.py:gold"}, r"none\.py: must be a readable Python file"),
+    ):
+        with pytest.raises(guerdon.GuerdonError, match=line):
+            loops.loop(config_of(options, **change), tmp_path / "loop")
     assert not (tmp_path / "loop").exists()
     ran = command("loop", "--out", tmp_path / "none", "--pick-checkpoint")
     assert ran.code == 2

@@ -20,7 +20,7 @@ from guerdon.api.data import split
 from guerdon.api.ensembles import train_ensemble
 from guerdon.api.loop_report import OUTCOME, loop_report
 from guerdon.api.overoptimization import read_run_checks
-from guerdon.api.rewards import combined_reward
+from guerdon.api.rewards import combined_reward, is_judge_file
 from guerdon.api.run_steps import Log, RunSteps, file_identity
 from guerdon.config import Config
 from guerdon.contracts import Comparison, GuerdonError, Prompt, Report, Rollouts, prompt_digest
@@ -51,8 +51,10 @@ def loop(config: Config, out: str | Path, log: Log = print) -> LoopResult:
     """
     config.loop.refuse_conflicts()
     training.refuse_conflicts(config)
+    prompts = _prompts(config)
+    _refuse_unreadable(config)
     with RunFolder(Path(out)).lock():
-        return _Loop(config, Path(out), log).run()
+        return _Loop(config, Path(out), log, prompts).run()
 
 
 def pick_checkpoint(out: str | Path, others: Sequence[str | Path] = ()) -> Report:
@@ -83,14 +85,14 @@ def pick_checkpoint(out: str | Path, others: Sequence[str | Path] = ()) -> Repor
 class _Loop:
     """One loop in its folder."""
 
-    def __init__(self, config: Config, out: Path, log: Log) -> None:
+    def __init__(self, config: Config, out: Path, log: Log, prompts: tuple[list[Prompt], list[Prompt]]) -> None:
         self.config, self.options, self.out = config, config.loop, out
+        self.training_prompts, self.held_out = prompts
         self.steps = RunSteps(out, log, command="loop", files=("rounds", "report.json"))
         self.steps.claim(
             {"data": self.options.prompts, "data_hash": file_identity(self.options.prompts), "config": self._fixed()}
         )
         writers.write_config(out / "config.yaml", config)
-        self.training_prompts, self.held_out = self._prompts()
 
     def run(self) -> LoopResult:
         """All rounds, or those until people must label."""
@@ -272,22 +274,6 @@ class _Loop:
             del values["loop"][name]
         return values
 
-    def _prompts(self) -> tuple[list[Prompt], list[Prompt]]:
-        """Prompts to label and optimize on, in the order of rounds, and held-out ones."""
-        prompts = list(dict.fromkeys(readers.read_prompts(Path(self.options.prompts or ""))))
-        if self.options.held_out is None:
-            training_prompts, held_out = optimization.hold_out(prompts)
-        else:
-            held_out = list(dict.fromkeys(readers.read_prompts(Path(self.options.held_out))))
-            training_prompts = [prompt for prompt in prompts if prompt not in set(held_out)]
-        if not training_prompts or not held_out:
-            raise GuerdonError(
-                f"{self.options.prompts}: must leave prompts to learn from and to hold out, got {len(training_prompts)} and "
-                f"{len(held_out)}. Give more prompts, or loop.held_out."
-            )
-        random.Random(self.config.optimize.seed).shuffle(training_prompts)
-        return training_prompts, held_out
-
     def _prompts_of(self, number: int) -> list[Prompt]:
         """The prompts whose replies a round labels: the next ones, from the start again where all were used."""
         size = min(self.options.label_prompts, len(self.training_prompts))
@@ -326,6 +312,36 @@ class _Loop:
         report = loop_report(folders, self.steps.state["done"], self.options)
         auditing.write_report(report, self.out)
         return report
+
+
+def _prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts to label and optimize on, in the order of rounds, and held-out ones."""
+    options = config.loop
+    prompts = list(dict.fromkeys(readers.read_prompts(Path(options.prompts or ""))))
+    if options.held_out is None:
+        training_prompts, held_out = optimization.hold_out(prompts)
+    else:
+        held_out = list(dict.fromkeys(readers.read_prompts(Path(options.held_out))))
+        training_prompts = [prompt for prompt in prompts if prompt not in set(held_out)]
+    if not training_prompts or not held_out:
+        raise GuerdonError(
+            f"{options.prompts}: must leave prompts to learn from and to hold out, got {len(training_prompts)} and "
+            f"{len(held_out)}. Give more prompts, or loop.held_out."
+        )
+    random.Random(config.optimize.seed).shuffle(training_prompts)
+    return training_prompts, held_out
+
+
+def _refuse_unreadable(config: Config) -> None:
+    """Raise GuerdonError for a judge or a gold function that cannot be read, before anything is sampled."""
+    from guerdon.io.judge_file import read_judge
+    from guerdon.io.python_functions import split_function_name
+
+    judge, gold = config.loop.judge, config.loop.gold
+    if judge is not None:
+        read_judge(judge)
+    if gold is not None and (is_judge_file(gold) or split_function_name(gold)[1]):
+        combined_reward([gold])
 
 
 def _outcome_of_run(folder: Path, kept_update: int) -> dict[str, Any]:
