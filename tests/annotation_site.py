@@ -96,8 +96,17 @@ def annotating(
     path = folder / "annotations.db"
     if template is not None:
         shutil.copy(template, path)
-    with open_database(locate(path), create=True) as database:
-        people = fill(database, items) if template is None else people_of(database)
+    with annotating_at(str(path), items, site, is_filled=template is not None, **settings) as world:
+        yield world
+
+
+@contextmanager
+def annotating_at(
+    location: str, items: int = 20, site: Site | None = None, is_filled: bool = False, **settings: Any
+) -> Iterator[Annotating]:
+    """The application over the store at a path or URL."""
+    with open_database(locate(location), create=True) as database:
+        people = people_of(database) if is_filled else fill(database, items)
         world = Annotating(database, None, people)
         world.app = create_app(database, site=site, clock=lambda: world.now, **settings)
         yield world

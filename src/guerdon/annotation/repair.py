@@ -5,9 +5,12 @@ Transactions keep them right while Guerdon writes. An import or a merge, a resto
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from guerdon.annotation.counting import count_in
 from guerdon.annotation.project import Project
@@ -16,9 +19,40 @@ from guerdon.store.columns import literal
 
 __all__ = ["repair"]
 
+REPAIR_LOCK: Final = 0x677566  # of PostgreSQL
+TRIES: Final = 5
+CHANGED_MEANWHILE: Final = ("40001", "40P01")  # a serialization failure, a deadlock
+
 
 def repair(project: Project) -> int:
-    """Set counters right; returns how many were wrong: `taken` of items, and the project's counts of items and judgments."""
+    """Set counters right; returns how many were wrong: `taken` of items, and the project's counts of items and judgments.
+
+    On PostgreSQL, servers that start at once do it one after the other, and people may judge meanwhile: what they change between
+    the count and its correction makes it start again.
+    """
+    with _one_at_a_time(project):
+        for _ in range(TRIES):
+            try:
+                with project.database.writing(one_snapshot=True) as connection:
+                    return _repair_taken(connection, project) + _repair_counts(connection, project)
+            except OperationalError as error:
+                if getattr(error.orig, "sqlstate", None) not in CHANGED_MEANWHILE:
+                    raise
+    return 0  # so many people judge that the next server to start has to do it
+
+
+@contextmanager
+def _one_at_a_time(project: Project) -> Iterator[None]:
+    """Waits for other servers. The lock is taken before the count begins, in a transaction of its own: a snapshot is as old as it."""
+    if project.database.is_sqlite:  # has one writer at a time anyway
+        yield
+        return
+    with project.database.writing() as connection:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(REPAIR_LOCK)))
+        yield
+
+
+def _repair_taken(connection: sa.Connection, project: Project) -> int:
     items, presentations = tables.items.c, tables.presentations.c
     counted = (
         sa.select(sa.func.count())
@@ -29,26 +63,23 @@ def repair(project: Project) -> int:
         .scalar_subquery()
     )
     wrong = sa.update(tables.items).where(items.project == project.name, items.taken != counted).values(taken=counted)
-    with project.database.writing() as connection:
-        number = int(connection.execute(wrong).rowcount)
-    return number + _repair_counts(project)
+    return int(connection.execute(wrong).rowcount)
 
 
-def _repair_counts(project: Project) -> int:
+def _repair_counts(connection: sa.Connection, project: Project) -> int:
     items, counts = tables.items.c, annotation_tables.project_counts
     query = sa.select(items.purpose, items.status, sa.func.count()).where(items.project == project.name)
-    with project.database.writing() as connection:
-        grouped = connection.execute(query.group_by(items.purpose, items.status))
-        actual = {f"items:{purpose}:{status}": number for purpose, status, number in grouped}
-        stored: dict[str, int] = {
-            key: int(number)
-            for key, number in connection.execute(
-                sa.select(counts.c.key, sa.func.sum(counts.c.n))
-                .where(counts.c.project == project.name, counts.c.key.like("items:%"))
-                .group_by(counts.c.key)
-            )
-        }
-        changes: dict[str, Any] = {key: actual.get(key, 0) - stored.get(key, 0) for key in sorted({*actual, *stored})}
-        changes = {key: change for key, change in changes.items() if change}
-        count_in(connection, project.name, changes)
+    grouped = connection.execute(query.group_by(items.purpose, items.status))
+    actual = {f"items:{purpose}:{status}": number for purpose, status, number in grouped}
+    stored: dict[str, int] = {
+        key: int(number)
+        for key, number in connection.execute(
+            sa.select(counts.c.key, sa.func.sum(counts.c.n))
+            .where(counts.c.project == project.name, counts.c.key.like("items:%"))
+            .group_by(counts.c.key)
+        )
+    }
+    changes = {key: actual.get(key, 0) - stored.get(key, 0) for key in sorted({*actual, *stored})}
+    changes = {key: change for key, change in changes.items() if change}
+    count_in(connection, project.name, changes)
     return len(changes)

@@ -46,9 +46,13 @@ class Database:
                 yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
-        """A transaction that ends with the block, or leaves no trace where the block fails."""
-        with self.explained(), self.engine.connect().execution_options(is_writer=True) as connection:
+    def writing(self, one_snapshot: bool = False) -> Iterator[sa.Connection]:
+        """A transaction that ends with the block, or leaves no trace where the block fails.
+
+        one_snapshot: it sees the store as it is when it begins, and fails where another one changed what it writes.
+        """
+        level = {"isolation_level": "REPEATABLE READ"} if one_snapshot and not self.is_sqlite else {}
+        with self.explained(), self.engine.connect().execution_options(is_writer=True, **level) as connection:
             with connection.begin():
                 yield connection
 
