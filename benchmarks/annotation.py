@@ -1,12 +1,15 @@
-"""How fast people's items are handed out and their answers stored, in one store and its transactions, without HTTP.
+"""How fast people's items are handed out and their answers stored: in the store alone, and over HTTP beside other servers.
 
     python benchmarks/annotation.py [--pairs 20000] [--seconds 30] [--postgres postgresql://HOST/postgres]
+        [--label-studio-python PYTHON] [--potato-python PYTHON] [--only sqlite,http]
 
 `sqlite`: claim and submit in one process without a pause, pairs per second of wall time and of CPU time. `thinking`: 30 annotators
 in threads of one process, each with 0.2 s between the pair and the answer, over the same number of items; percentiles are of the
 time that the two requests take together. `postgresql`: 16 processes without
 a pause in a database that the script creates and drops; overlap is checked to be exact. Items have two short responses, and
-10 % of them are judged by three. Writes benchmarks/results/annotation.json.
+10 % of them are judged by three. `http`: one annotator without a pause, who claims and submits on Guerdon's server and on those
+of peers (peers/README.md says how to install them), in turn, round after round. `http thinking`: 30 annotators over HTTP, as the
+page asks: the receipt of an answer brings the next pair. Writes benchmarks/results/annotation.json.
 """
 
 from __future__ import annotations
@@ -15,14 +18,17 @@ import argparse
 import multiprocessing
 import os
 import statistics
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from measure import add_options, keep, machine, print_table
+from measure import add_options, interleave, keep, machine, names, print_table, ratio, shown, spread
+from peers.annotation_sites import Guerdon, GuerdonPage, Judge, LabelStudio, Potato, Site
 
 from guerdon import Comparison, Preference, Response
 from guerdon.annotation.answers import Answer
@@ -36,6 +42,8 @@ from guerdon.store.database import open_database
 from guerdon.store.location import locate
 
 THINKING, ANNOTATORS, PROCESSES = 0.2, 30, 16
+HTTP_PAIRS, HTTP_SECONDS, WARM_UP = 5_000, 10.0, 1.0
+CASES = ("sqlite", "thinking", "postgresql", "http", "http thinking")
 OPTIONS = AnnotationOptions(adaptive_max=1, repeat=0.0)
 
 
@@ -91,23 +99,34 @@ def with_thinking(store: str, seconds: float) -> dict[str, Any]:
     with open_database(locate(store)) as database:
         project = load_project(database, "p")
         people = [add_annotator(database, f"t{i}") for i in range(ANNOTATORS)]
-        taken: list[list[float]] = [[] for _ in people]
-        end = time.perf_counter() + seconds
 
-        def work(i: int) -> None:
-            while time.perf_counter() < end:
-                needed = judge(project, people[i], len(taken[i]), THINKING)
-                if needed is None:
-                    break
-                taken[i].append(needed)
+        def judging(i: int) -> Judge:
+            numbers = iter(range(10**9))
+            return lambda: judge(project, people[i], next(numbers), THINKING)
 
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(people))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        return all_at_once([judging(i) for i in range(ANNOTATORS)], seconds)
+
+
+def all_at_once(judges: Sequence[Judge], seconds: float, thinking: float = 0.0) -> dict[str, Any]:
+    """Each annotator in a thread; a pause of `thinking` seconds between pairs."""
+    taken: list[list[float]] = [[] for _ in judges]
+    end = time.perf_counter() + seconds
+
+    def work(i: int) -> None:
+        time.sleep(thinking * i / len(judges))  # people do not click at the same moment
+        while time.perf_counter() < end and (needed := judges[i]()) is not None:
+            taken[i].append(needed)
+            time.sleep(thinking)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(judges))]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     every = [needed for mine in taken for needed in mine]
-    return {"annotators": ANNOTATORS, "pairs_per_s": len(every) / seconds, **percentiles(every)}
+    wall = time.perf_counter() - start
+    return {"annotators": len(judges), "pairs_per_s": len(every) / wall, **percentiles(every)}
 
 
 def percentiles(taken: list[float]) -> dict[str, float]:
@@ -179,6 +198,47 @@ def on_postgres(url: str, number: int, processes: int, seconds: float) -> dict[s
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+# ---- Over HTTP -----------------------------------------------------------------------------------------------------
+
+
+def beside_peers(sites: dict[str, Site], seconds: float, rounds: int) -> dict[str, Any]:
+    """One annotator on each server in turn, and how many times the rate of each peer Guerdon's is."""
+
+    def run(site: Site) -> dict[str, Any]:
+        judge = site.judge(0)  # on a new connection: servers close one that waits for the others' rounds
+        all_at_once([judge], WARM_UP)
+        return all_at_once([judge], seconds)
+
+    with ExitStack() as stack:
+        contestants: dict[str, Callable[[], dict[str, Any]]] = {}
+        for name, site in sites.items():
+            stack.enter_context(site.running())
+            contestants[name] = lambda site=site: run(site)
+        runs = interleave(contestants, rounds)
+    rates = {name: spread([run["pairs_per_s"] for run in of_one]) for name, of_one in runs.items()}
+    ours = {name: rate for name, rate in rates.items() if name.startswith("guerdon")}
+    others = {name: rate for name, rate in rates.items() if name not in ours}
+    return {
+        "runs": runs,
+        "pairs_per_s": rates,
+        "times": {f"{mine} / {peer}": ratio(ours[mine], others[peer]) for mine in ours for peer in others},
+    }
+
+
+def thinking_over_http(folder: Path, number: int, seconds: float) -> dict[str, Any]:
+    """Thirty annotators on Guerdon's server, who think before they answer."""
+    site = GuerdonPage(folder, number, Path(sys.executable))
+    with site.running():
+        judges = [site.judge(i) for i in range(ANNOTATORS)]
+        for judge in judges:
+            judge()  # signs in, and holds the pair after the first
+        measured = all_at_once(judges, seconds, THINKING)
+    return {"items": number, **measured, **overlap(str(folder / "annotations.db"))}
+
+
+# ---- The script ----------------------------------------------------------------------------------------------------
+
+
 def main() -> None:
     """Run the cases, save their numbers and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -186,23 +246,54 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20_000, help="items of a project")
     parser.add_argument("--seconds", type=float, default=30.0, help="time that a case works")
     parser.add_argument("--postgres", help="URL of a server on which a database may be created")
+    parser.add_argument("--label-studio-python", type=Path, help="the Python that Label Studio is installed for")
+    parser.add_argument("--potato-python", type=Path, help="the Python that Potato is installed for")
+    parser.add_argument("--only", type=names, default=[*CASES], help=f"cases: {', '.join(CASES)}")
     given = parser.parse_args()
-    number, seconds = (200, 1.0) if given.smoke else (given.pairs, given.seconds)
-    cases: dict[str, Any] = {}
+    cases = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, run in (("sqlite", without_pause), ("thinking", with_thinking)):
-            store = str(Path(folder) / f"{name}.db")
-            filled = fill(store, number)
-            cases[name] = {"items": number, "items_added_per_s": filled, **run(store, seconds), **overlap(store)}
-            cases[name]["machine"] = machine(given.threads)
-    if given.postgres:
-        processes = 2 if given.smoke else PROCESSES
-        cases["postgresql"] = on_postgres(given.postgres, number, processes, seconds)
-        cases["postgresql"]["machine"] = machine(given.threads)
-    keep(given.out, "claim and submit of pairs, in the store", cases)
+        for name in given.only:
+            if (case := run_case(name, given, Path(folder))) is not None:
+                cases[name] = {**case, "machine": machine(given.threads)}
+                keep(given.out, "claim and submit of pairs, in the store and over HTTP", {name: cases[name]})
     columns = ("pairs", "pairs_per_s", "p50_ms", "p99_ms", "over_need", "wrong_counters")
-    rows = [[name, *(f"{case[column]:,.1f}".removesuffix(".0") for column in columns)] for name, case in cases.items()]
+    rows = [
+        [name, *(f"{case[column]:,.1f}".removesuffix(".0") for column in columns)]
+        for name, case in cases.items()
+        if name != "http"
+    ]
     print_table(["case", *columns], rows)
+    if "http" in cases:
+        print_table(
+            ["one annotator over HTTP", "pairs/s"], [[k, shown(v, 1)] for k, v in cases["http"]["pairs_per_s"].items()]
+        )
+        print_table(["ratio", "times"], [[k, shown(v, 1)] for k, v in cases["http"]["times"].items()])
+
+
+def run_case(name: str, given: argparse.Namespace, folder: Path) -> dict[str, Any] | None:
+    """The numbers of a case; None where it cannot run with these options."""
+    number, seconds = (200, 1.0) if given.smoke else (given.pairs, given.seconds)
+    if name in ("sqlite", "thinking"):
+        store = str(folder / f"{name}.db")
+        filled = fill(store, number)
+        run = without_pause if name == "sqlite" else with_thinking
+        return {"items": number, "items_added_per_s": filled, **run(store, seconds), **overlap(store)}
+    if name == "postgresql" and given.postgres:
+        return on_postgres(given.postgres, number, 2 if given.smoke else PROCESSES, seconds)
+    if name == "http" and not given.smoke:
+        python = Path(sys.executable)
+        sites: dict[str, Site] = {
+            "guerdon": Guerdon(folder / "guerdon", 4 * HTTP_PAIRS, python),
+            "guerdon, as its page": GuerdonPage(folder / "guerdon-page", 4 * HTTP_PAIRS, python),
+        }
+        if given.label_studio_python:
+            sites["label-studio"] = LabelStudio(folder / "label-studio", HTTP_PAIRS, given.label_studio_python)
+        if given.potato_python:
+            sites["potato"] = Potato(folder / "potato", HTTP_PAIRS, given.potato_python)
+        return beside_peers(sites, HTTP_SECONDS, given.repeats)
+    if name == "http thinking" and not given.smoke:
+        return thinking_over_http(folder / "thinking", number, seconds)
+    return None
 
 
 if __name__ == "__main__":

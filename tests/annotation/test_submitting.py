@@ -7,17 +7,20 @@ from collections.abc import Callable
 import pytest
 from annotation.worlds import world
 
+from guerdon.annotation.answers import Answer
 from guerdon.annotation.claiming import NothingLeft, skip
 from guerdon.annotation.counting import project_counts
-from guerdon.annotation.errors import AnswerError, Conflict, NotYours
+from guerdon.annotation.errors import AnswerError, Conflict, NotNow, NotYours
 from guerdon.annotation.exporting import exported
 from guerdon.annotation.progress import own_progress
-from guerdon.annotation.submitting import history, reopen
+from guerdon.annotation.project import change_project
+from guerdon.annotation.submitting import history, reopen, submit_and_claim
 from guerdon.api.store import verify_store
 from guerdon.contracts import Preference
 from guerdon.store.reader import read_items
 
 NewStore = Callable[[], str]
+ANSWER = Answer(verdict=2)
 
 
 def test_the_same_key_with_the_same_answer_is_stored_once(new_store: NewStore):
@@ -133,3 +136,28 @@ def test_history_gives_answers_back_and_reopens_the_newest(new_store: NewStore):
             reopen(w.project, w.person("b"), entries[0].judgment_id)
         progress = own_progress(w.project, w.person("a"), 0.0)
         assert (progress.done, progress.today, progress.remaining) == (3, 3, 1)
+
+
+def test_an_answer_is_stored_with_the_next_claim_or_although_there_is_none(new_store: NewStore):
+    with world(new_store(), number=2) as w:
+        first = w.claim("ann")
+        stored, following = submit_and_claim(w.project, w.person("ann"), first.presentation_id, ANSWER, "k", w.now)
+        assert stored.revision == 1
+        assert following.presentation_id == w.claim("ann").presentation_id, "what was given out is held"
+        again, same = submit_and_claim(w.project, w.person("ann"), first.presentation_id, ANSWER, "k", w.now)
+        assert again.repeated
+        assert same.presentation_id == following.presentation_id
+        change_project(w.project, state="paused")
+        _, refusal = submit_and_claim(w.project, w.person("ann"), following.presentation_id, ANSWER, "l", w.now)
+        assert isinstance(refusal, NotNow)
+        assert len(w.rows("SELECT id FROM judgments")) == 2
+        assert project_counts(w.project.database, "p")["items:task:complete"] == 2
+
+
+def test_after_the_last_answer_an_expired_item_of_somebody_else_is_given_out(new_store: NewStore):
+    with world(new_store(), number=2) as w:
+        held = w.claim("ben")
+        mine = w.claim("ann")
+        w.now += 1e6
+        _, following = submit_and_claim(w.project, w.person("ann"), mine.presentation_id, ANSWER, "k", w.now)
+        assert following.item_id == held.item_id

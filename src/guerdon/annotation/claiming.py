@@ -38,7 +38,7 @@ from guerdon.store import annotation_tables, tables
 from guerdon.store.columns import literal
 from guerdon.store.direct import Statement, Transaction
 
-__all__ = ["NothingLeft", "claim", "heartbeat", "release", "skip"]
+__all__ = ["NothingLeft", "claim", "claim_within", "heartbeat", "release", "skip"]
 
 HINT_SECONDS: Final = 60.0
 TRIES: Final = 8  # of a claim that found nothing but items that other transactions have locked
@@ -155,7 +155,9 @@ def claim(project: Project, annotator_id: str, now: float) -> Assignment | Nothi
     """
     for attempt in range(TRIES):
         with project.writer.transaction() as transaction:
-            claimed = _claim(transaction, project, annotator_id, now)
+            changes: Counter[str] = Counter()
+            claimed = claim_within(transaction, project, annotator_id, now, changes)
+            count(transaction, project.name, changes)
             who = {"project": project.name, "annotator_id": annotator_id}
             if isinstance(claimed, Assignment) or transaction.is_sqlite or not transaction.all(ANY_ITEM, **who):
                 return claimed
@@ -163,7 +165,19 @@ def claim(project: Project, annotator_id: str, now: float) -> Assignment | Nothi
     return claimed
 
 
-def _claim(transaction: Transaction, project: Project, annotator_id: str, now: float) -> Assignment | NothingLeft:
+def claim_within(
+    transaction: Transaction,
+    project: Project,
+    annotator_id: str,
+    now: float,
+    changes: Counter[str],
+    takes_back: bool = True,
+) -> Assignment | NothingLeft:
+    """A claim in a transaction that may do more. changes: the counts that it changes, for the end of the transaction.
+
+    takes_back: whether expired leases are taken back. That locks the items of others, which a transaction that has locked an
+    item already may not do, or two could wait for each other.
+    """
     work = lock_work(transaction, project.name, annotator_id)
     _require_open(work)
     if (held := transaction.first(HELD, project=project.name, annotator_id=annotator_id)) is not None:
@@ -172,10 +186,11 @@ def _claim(transaction: Transaction, project: Project, annotator_id: str, now: f
             transaction.run(EXTEND, key=held.id, until=until)
         held = held._replace(expires=max(until, held.expires))
         return assignment(held, held.purpose, contents(transaction, held.item_id))
-    if (due := injecting.due(transaction, project, annotator_id, work)) is not None:
+    if (due := injecting.due(transaction, project, annotator_id, work, changes)) is not None:
         content = contents(transaction, due.item_id)
         return _present(transaction, project, annotator_id, due.item_id, due.purpose, content, now, due.shown)
-    _take_back_expired(transaction, now)
+    if takes_back:
+        _take_back_expired(transaction, now)
     while (item := _next_item(transaction, project, annotator_id, now)) is not None:
         content = contents(transaction, item.id)
         if work.annotator_name is None or all(each.author != work.annotator_name for each in content.responses):

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from guerdon.annotation.assignments import PRESENTATIONS
-from guerdon.annotation.counting import count
 from guerdon.annotation.project import Project
 from guerdon.annotation.sides import hashed
 from guerdon.store import tables
@@ -85,8 +84,11 @@ _ADD_ITEM: Final = _added(tables.items, ("id", "project", "prompt_id", "purpose"
 _ADD_LINK: Final = _added(tables.item_responses, ("item_id", "position", "response_id"))
 
 
-def due(transaction: Transaction, project: Project, annotator_id: str, work: Any) -> Due | None:
-    """What this person gets instead of the next item: training first, then attention, gold and repeats. None if nothing is."""
+def due(transaction: Transaction, project: Project, annotator_id: str, work: Any, changes: Counter[str]) -> Due | None:
+    """What this person gets instead of the next item: training first, then attention, gold and repeats. None if nothing is.
+
+    changes: gets the counts of an item that is new.
+    """
     options, number = project.options, int(work.claimed)
     who = {"project": project.name, "annotator_id": annotator_id}
     purposes = ["training"] if number < options.training else []
@@ -98,7 +100,7 @@ def due(transaction: Transaction, project: Project, annotator_id: str, work: Any
             return Due(item.id, purpose)
     is_old_enough = work.submitted > options.repeat_after
     if is_old_enough and _is_turn(project, annotator_id, "repeat", options.repeat, number):
-        return _repetition(transaction, project, annotator_id, number)
+        return _repetition(transaction, project, annotator_id, number, changes)
     return None
 
 
@@ -109,7 +111,9 @@ def _is_turn(project: Project, annotator_id: str, purpose: str, share: float, nu
     return hashed(project.secret, purpose, annotator_id, number // run) % run == number % run
 
 
-def _repetition(transaction: Transaction, project: Project, annotator_id: str, number: int) -> Due | None:
+def _repetition(
+    transaction: Transaction, project: Project, annotator_id: str, number: int, changes: Counter[str]
+) -> Due | None:
     """One of the person's own pairs that has not been repeated, in the opposite order, as an item of its own."""
     who = {"project": project.name, "annotator_id": annotator_id}
     judged = transaction.all(_JUDGED, **who, newest=project.options.repeat_after)
@@ -126,6 +130,6 @@ def _repetition(transaction: Transaction, project: Project, annotator_id: str, n
         for link in links if is_new > 0 else ():
             transaction.run(_ADD_LINK, item_id=key, position=link.position, response_id=link.response_id)
         if is_new > 0:
-            count(transaction, project.name, Counter({"items:repeat:open": 1}))
+            changes["items:repeat:open"] += 1
         return Due(key, "repeat", tuple(reversed(row.shown)))
     return None

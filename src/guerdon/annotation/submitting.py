@@ -17,9 +17,9 @@ from sqlalchemy import bindparam
 from guerdon.annotation import quality
 from guerdon.annotation.answers import Answer, answer_of, payload_hash, read_answer
 from guerdon.annotation.assignments import PRESENTATIONS, Assignment, assignment, contents
-from guerdon.annotation.claiming import END, presented, set_status
+from guerdon.annotation.claiming import END, NothingLeft, claim, claim_within, presented, set_status
 from guerdon.annotation.counting import count
-from guerdon.annotation.errors import Conflict, NotYours
+from guerdon.annotation.errors import Conflict, NotNow, NotYours
 from guerdon.annotation.project import OPEN_TO_ALL, Project
 from guerdon.annotation.quality import Feedback
 from guerdon.annotation.work import lock_work
@@ -30,7 +30,7 @@ from guerdon.store.direct import Statement, Transaction
 from guerdon.store.items import Annotator, Judgment, oriented
 from guerdon.store.rows import judgment_id_of, judgment_row, preference_of
 
-__all__ = ["HistoryEntry", "Submission", "history", "reopen", "submit"]
+__all__ = ["HistoryEntry", "Submission", "history", "reopen", "submit", "submit_and_claim"]
 
 MOST_KEY_CHARACTERS: Final = 200
 ADDED_AT_ONCE: Final = 2  # judgments of an item on which people disagree
@@ -116,39 +116,71 @@ def submit(
 
     Conflict where the key came with another answer before, and where an answer that stands may no longer be changed.
     """
+    changes: Counter[str] = Counter()
     with project.writer.transaction() as transaction:
-        work = lock_work(transaction, project.name, annotator_id)
-        row = presented(transaction, project, annotator_id, presentation_id)
-        payload = payload_hash(answer)
-        revisions = transaction.all(REVISIONS, presentation_id=row.id) if row.state == "submitted" else []
-        if (stored := _repeated(revisions, idem_key, payload)) is not None:
-            feedback = quality.feedback(transaction, project, row, preference_of(stored._asdict()))
-            return Submission(stored.id, stored.revision, bool(stored.late), True, feedback)
-        preference, details = read_answer(answer, project.options, row.handles)
-        details |= {
-            "idem_key": idem_key and idem_key[:MOST_KEY_CHARACTERS],
-            "payload_hash": payload,
-            "submitted_at": now,
-        }
-        changes: Counter[str] = Counter()
-        if revisions:
-            _require_changeable(transaction, project, row, annotator_id)
-            late = False
-            changes["revisions"] += 1
-        else:
-            late = _take(transaction, row)
-            if late:
-                details["late"] = True
-        if row.purpose in OPEN_TO_ALL:
-            was_bad = bool(revisions and revisions[-1].all_bad)
-            changes["all_bad"] += bool(details.get("all_bad")) - was_bad
-        revision = len(revisions) + 1
-        judgment_id = _insert(transaction, row, revision, preference, details)
-        feedback = quality.feedback(transaction, project, row, preference)
-        if not revisions:
-            _count_first(transaction, project, row, changes, late, now)
-            quality.count_judgment(transaction, project, annotator_id, work, row, preference, answer, late, now)
+        submission = _submit(transaction, project, annotator_id, presentation_id, answer, idem_key, now, changes)
         count(transaction, project.name, changes)
+    return submission
+
+
+def submit_and_claim(
+    project: Project, annotator_id: str, presentation_id: str, answer: Answer, idem_key: str | None, now: float
+) -> tuple[Submission, Assignment | NothingLeft | NotNow]:
+    """Store an answer and give out the next item, in one transaction. NotNow in its place: why there is none for now."""
+    changes: Counter[str] = Counter()
+    following: Assignment | NothingLeft | NotNow
+    with project.writer.transaction() as transaction:
+        submission = _submit(transaction, project, annotator_id, presentation_id, answer, idem_key, now, changes)
+        try:
+            is_alone = transaction.is_sqlite  # nobody else writes, so nobody can wait for what this locks
+            following = claim_within(transaction, project, annotator_id, now, changes, takes_back=is_alone)
+        except NotNow as reason:
+            following = reason
+        count(transaction, project.name, changes)
+    if isinstance(following, NothingLeft):  # but for what others hold: a claim of its own waits for it and takes back
+        try:
+            following = claim(project, annotator_id, now)
+        except NotNow as reason:
+            following = reason
+    return submission, following
+
+
+def _submit(
+    transaction: Transaction,
+    project: Project,
+    annotator_id: str,
+    presentation_id: str,
+    answer: Answer,
+    idem_key: str | None,
+    now: float,
+    changes: Counter[str],
+) -> Submission:
+    work = lock_work(transaction, project.name, annotator_id)
+    row = presented(transaction, project, annotator_id, presentation_id)
+    payload = payload_hash(answer)
+    revisions = transaction.all(REVISIONS, presentation_id=row.id) if row.state == "submitted" else []
+    if (stored := _repeated(revisions, idem_key, payload)) is not None:
+        feedback = quality.feedback(transaction, project, row, preference_of(stored._asdict()))
+        return Submission(stored.id, stored.revision, bool(stored.late), True, feedback)
+    preference, details = read_answer(answer, project.options, row.handles)
+    details |= {"idem_key": idem_key and idem_key[:MOST_KEY_CHARACTERS], "payload_hash": payload, "submitted_at": now}
+    if revisions:
+        _require_changeable(transaction, project, row, annotator_id)
+        late = False
+        changes["revisions"] += 1
+    else:
+        late = _take(transaction, row)
+        if late:
+            details["late"] = True
+    if row.purpose in OPEN_TO_ALL:
+        was_bad = bool(revisions and revisions[-1].all_bad)
+        changes["all_bad"] += bool(details.get("all_bad")) - was_bad
+    revision = len(revisions) + 1
+    judgment_id = _insert(transaction, row, revision, preference, details)
+    feedback = quality.feedback(transaction, project, row, preference)
+    if not revisions:
+        _count_first(transaction, project, row, changes, late, now)
+        quality.count_judgment(transaction, project, annotator_id, work, row, preference, answer, late, now)
     if answer.active_ms is not None:
         project.pace.add(answer.active_ms / 1000)
     return Submission(judgment_id, revision, late, False, feedback)

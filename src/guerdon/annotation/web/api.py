@@ -13,7 +13,8 @@ from starlette.responses import Response, StreamingResponse
 from guerdon.annotation import claiming, progress, results, submitting, uploads
 from guerdon.annotation.accounts import ADD_ITEMS, JUDGE, READ, Account, mark_guidelines_seen
 from guerdon.annotation.answers import Answer
-from guerdon.annotation.errors import RequestError
+from guerdon.annotation.assignments import Assignment
+from guerdon.annotation.errors import NotNow, RequestError
 from guerdon.annotation.project import Project
 from guerdon.annotation.rendering import assignment_json
 from guerdon.annotation.web.identity import application_of
@@ -76,14 +77,11 @@ def submit(
 ) -> Response:
     """Store an answer. The same answer again, under the same Idempotency-Key, changes nothing."""
     account, work = _judge(request, project)
-    now = application_of(request).clock()
-    stored = submitting.submit(work, account.annotator_id, presentation, answer, idempotency_key, now)
-    judgment: dict[str, Any] = {
-        "id": stored.judgment_id, "revision": stored.revision, "late": stored.late, "repeated": stored.repeated,
-    }  # fmt: skip
-    if stored.feedback is not None:
-        judgment["feedback"] = asdict(stored.feedback)
-    return json_response(_with_next(request, account, work, {"judgment": judgment}, next))
+    call = work, account.annotator_id, presentation, answer, idempotency_key, application_of(request).clock()
+    if not next:
+        return json_response({"judgment": _submission_json(submitting.submit(*call))})
+    stored, following = submitting.submit_and_claim(*call)
+    return json_response({"judgment": _submission_json(stored), "next": _claim_json(work, following)})
 
 
 @router.post("/presentations/{presentation}/skip")
@@ -210,8 +208,20 @@ def _judge(request: Request, project: str) -> tuple[Account, Project]:
     return application_of(request).enter(request, project, JUDGE, "judge")
 
 
+def _submission_json(stored: submitting.Submission) -> dict[str, Any]:
+    judgment: dict[str, Any] = {
+        "id": stored.judgment_id, "revision": stored.revision, "late": stored.late, "repeated": stored.repeated,
+    }  # fmt: skip
+    return judgment if stored.feedback is None else {**judgment, "feedback": asdict(stored.feedback)}
+
+
 def _claimed(request: Request, account: Account, project: Project) -> dict[str, Any]:
-    claimed = claiming.claim(project, account.annotator_id, application_of(request).clock())
+    return _claim_json(project, claiming.claim(project, account.annotator_id, application_of(request).clock()))
+
+
+def _claim_json(project: Project, claimed: Assignment | claiming.NothingLeft | NotNow) -> dict[str, Any]:
+    if isinstance(claimed, NotNow):
+        return {"error": str(claimed)}
     if isinstance(claimed, claiming.NothingLeft):
         return {"done": True, "held_by_others": claimed.held_by_others, "next_expiry": claimed.next_expiry}
     return {"assignment": assignment_json(claimed, project.options)}
