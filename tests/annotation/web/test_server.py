@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from shell import guerdon
 
 from guerdon.annotation.accounts import insert_account
 from guerdon.annotation.tokens import create_token
+from guerdon.annotation.web.server import open_port
 from guerdon.api.store import verify_store
 from guerdon.data.ratings import PROMPTS
 from guerdon.models.directory.starter import has_starter_ratings
@@ -189,3 +191,22 @@ def test_the_commands_of_a_team(tmp_path):
         link = links.out.split()[0].replace("https://a.example", server.address)
         assert "Welcome" in httpx2.get(link).text
         assert httpx2.post(f"{server.address}{API}/claim").status_code == 401
+
+
+def test_responses_are_sent_at_once():
+    """Nagle's algorithm holds the body back until the client has acknowledged the headers, which takes it 40 ms."""
+
+    async def is_at_once() -> bool:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        listening = open_port("127.0.0.1", 0)
+        async with await asyncio.start_server(answer, sock=listening):
+            _, writer = await asyncio.open_connection(*listening.getsockname())
+            is_set = await accepted
+            writer.close()
+        return bool(is_set)
+
+    assert asyncio.run(is_at_once())
