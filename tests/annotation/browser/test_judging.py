@@ -445,11 +445,8 @@ WATCH = """() => {
 }"""
 
 
-def test_the_next_pair_is_on_the_screen_before_people_notice_a_wait(serve, open_page):
-    """From the key event to the end of the frame in which the new texts are drawn: the aim is 50 ms on a quiet machine.
-
-    The bound leaves room for other work on the machine; a request too many, or one that scans the project, does not fit.
-    """
+def test_the_next_pair_is_on_the_screen_within_50_ms_of_the_key(serve, open_page):
+    """From the key event to the end of the frame in which the new texts are drawn. Other work on the machine delays some."""
     page = open_page(serve(pairs(32)))
     page.evaluate(WATCH)
     for i in range(30):
@@ -457,7 +454,7 @@ def test_the_next_pair_is_on_the_screen_before_people_notice_a_wait(serve, open_
         page.wait_for_function("count => window.times.length > count", arg=i)
     times = sorted(page.evaluate("() => window.times"))
     print(f"key to next pair: median {statistics.median(times):.1f} ms, longest {times[-1]:.1f} ms of {len(times)}")
-    assert times[len(times) // 4] < 150
+    assert times[len(times) // 4] < 50
 
 
 def test_every_control_has_a_name(serve, open_page):

@@ -151,13 +151,13 @@ def test_texts_with_a_shared_prefix_stay_in_one_batch():
     assert sorted(map(sorted, batches)) == [[i, i + 4] for i in range(4)]
 
 
-def test_batching_twenty_thousand_texts_takes_seconds():
+def test_batching_twenty_thousand_texts_takes_less_than_two_seconds():
     shared, *texts = tokens(200, *[150] * 20_000)
     texts[::2] = branches(shared, *texts[::2])
     began = time.process_time()
     batches = prefix_tree.batch_by_unique_tokens(texts, 4096)
     count = prefix_tree.count_unique_tokens(texts)
-    assert time.process_time() - began < 5  # 1 on a quiet machine; comparing every two texts would take minutes
+    assert time.process_time() - began < 2
     assert sum(map(len, batches)) == 20_000
     assert count == pytest.approx(200 + 150 * 20_000, rel=0.02)  # a few letters after the prompt agree by chance
 
