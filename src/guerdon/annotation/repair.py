@@ -5,6 +5,7 @@ Transactions keep them right while Guerdon writes. An import or a merge, a resto
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -19,6 +20,8 @@ from guerdon.store.columns import literal
 
 __all__ = ["repair"]
 
+_log = logging.getLogger("guerdon.annotation")
+
 REPAIR_LOCK: Final = 0x677566  # of PostgreSQL
 TRIES: Final = 5
 CHANGED_MEANWHILE: Final = ("40001", "40P01")  # a serialization failure, a deadlock
@@ -28,7 +31,7 @@ def repair(project: Project) -> int:
     """Set counters right; returns how many were wrong: `taken` of items, and the project's counts of items and judgments.
 
     On PostgreSQL, servers that start at once do it one after the other, and people may judge meanwhile: what they change between
-    the count and its correction makes it start again.
+    the count and its correction makes it start again; after a few times, a warning says that nothing was corrected.
     """
     with _one_at_a_time(project):
         for _ in range(TRIES):
@@ -38,7 +41,11 @@ def repair(project: Project) -> int:
             except OperationalError as error:
                 if getattr(error.orig, "sqlstate", None) not in CHANGED_MEANWHILE:
                     raise
-    return 0  # so many people judge that the next server to start has to do it
+    _log.warning(
+        "%s: counters were not checked, because people judged meanwhile; the next server to start checks them",
+        project.name,
+    )
+    return 0
 
 
 @contextmanager

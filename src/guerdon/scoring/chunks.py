@@ -18,12 +18,8 @@ from guerdon.models.token_rewards import TokenRewards, TokenScorer
 
 Conversation = tuple[Prompt, list[Response], bool]  # of schema.conversation_from_row
 
-ADDED = (
-    "reward",
-    "rewards",
-    "truncated",
-    "token_rewards",
-)  # columns of a scored row; a row's own of that name is kept under another
+# Columns of a scored row; a row's own of that name is kept under another
+ADDED = ("reward", "rewards", "truncated", "token_rewards")
 CHUNK = 256  # responses; small, so that workers share a short file; the last bits of a score depend on it
 
 
