@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from shell import guerdon as command
+from stopped_steps import run_stopped_before_every_step
 from toys import liked
 
 import guerdon
@@ -270,29 +271,12 @@ def test_a_quickstart_that_trained_nothing_accepts_corrected_options(trl_file, t
 def test_a_quickstart_resumes_from_every_step(quick, tiny_dir, trl_file, tmp_path, monkeypatch):
     """Stopped before each step in turn, it ends with the report of a run that was never stopped."""
     quickstart = sys.modules["guerdon.api.pipeline"]
-
-    class Stopped(Exception):
-        pass
-
     config = build(recipe(), overrides=quick_options(tiny_dir))
     given = {"data": trl_file, "config": config, "log": lambda line: None}
-    run_step = quickstart.RunSteps.run
-    done: list[str] = []
-
-    def once(steps, name, words, work):
-        if name not in done:
-            done.append(name)
-            raise Stopped
-        return run_step(steps, name, words, work)
-
-    monkeypatch.setattr(quickstart.RunSteps, "run", once)
-    for _ in range(10):
-        try:
-            report = quickstart.quickstart(tmp_path / "run", **given)
-            break
-        except Stopped:
-            continue
-    assert len(done) >= 4
+    report, stopped = run_stopped_before_every_step(
+        lambda: quickstart.quickstart(tmp_path / "run", **given), monkeypatch
+    )
+    assert len(stopped) >= 4
     expected = json.loads(quick[2].out)["estimates"]
     assert json.loads((tmp_path / "run/report.json").read_text("utf-8"))["estimates"] == expected
     assert report.estimates["accuracy"].value == expected["accuracy"]["value"]

@@ -8,7 +8,7 @@ from annotation.worlds import World, pairs, world
 from guerdon.annotation import adjudicating
 from guerdon.annotation.answers import Answer
 from guerdon.annotation.errors import NotYours
-from guerdon.annotation.exporting import exported
+from guerdon.annotation.exporting import exported, pseudonym
 from guerdon.annotation.labels import label_items
 from guerdon.annotation.project import add_items, create_project
 from guerdon.annotation.status import hourly_rate, project_status, side_p_value
@@ -230,6 +230,18 @@ def test_an_export_holds_the_items_of_its_project_alone(new_store):
         own, others = ({each.prompt[-1].content for each in exported(w.project)} for w in (site, other))
         assert (len(own), len(others)) == (4, 3)
         assert not own & others
+
+
+def test_an_export_by_people_leaves_out_what_judges_say_of_the_same_items(new_store):
+    with world(new_store(), 1) as site:
+        assignment = vote(site, "ann", better=0)
+        item, shown = unjudged_item(assignment.prompt, assignment.responses)
+        against = Judgment(Annotator("llm", "judge"), shown, Preference(groups=((shown.index(1),), (shown.index(0),))))
+        judged = Item(item.prompt, item.responses, (against,), facts={"project": site.project.name})
+        add_to_store(site.project.database, [judged])
+        assert len(list(exported(site.project, each=True))) == 2
+        (by_people,) = exported(site.project, each=True, by_people=True)
+        assert by_people.annotator == pseudonym(site.project, site.person("ann"))
 
 
 # ---- Status --------------------------------------------------------------------------------------------------------

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 
 import pytest
 from shell import guerdon as command
+from stopped_steps import run_stopped_before_every_step
 
 import guerdon
 from guerdon.api import loop as loops
 from guerdon.api import loop_labels
-from guerdon.config import build
-from guerdon.contracts import Response, Rollouts, as_prompt
+from guerdon.api.loop_report import loop_report
+from guerdon.config import LoopOptions, build
+from guerdon.contracts import Response, Rollouts, as_prompt, prompt_digest
 from guerdon.io import readers
 
 WORDS = """
@@ -103,25 +104,10 @@ def test_the_same_call_repeats_no_step_and_more_rounds_may_be_added(files, finis
 
 
 def test_a_loop_that_is_stopped_before_every_step_ends_with_the_same_numbers(files, finished, tmp_path, monkeypatch):
-    class Stopped(Exception):
-        pass
-
-    run, done = loops.RunSteps.run, []
-
-    def once(steps, name, words, work):
-        if name not in done:
-            done.append(name)
-            raise Stopped
-        return run(steps, name, words, work)
-
-    monkeypatch.setattr(loops.RunSteps, "run", once)
-    for _ in range(20):
-        try:
-            result = loops.loop(config_of(files[1]), tmp_path / "loop", log=lambda line: None)
-            break
-        except Stopped:
-            continue
-    assert len(done) >= 9
+    result, stopped = run_stopped_before_every_step(
+        lambda: loops.loop(config_of(files[1]), tmp_path / "loop", log=lambda line: None), monkeypatch
+    )
+    assert len(stopped) >= 9
     assert result.report.estimates == finished[1].report.estimates
     for name in ("rounds/2/run/policy/model.safetensors", "rounds/2/reward-model/model/model.safetensors"):
         assert (tmp_path / "loop" / name).read_bytes() == (finished[0] / name).read_bytes()
@@ -150,7 +136,11 @@ def test_best_of_n_with_an_ensemble_keeps_the_policy_and_moves_its_replies(files
 
 def test_people_label_in_a_store_while_the_command_waits(files, tmp_path):
     """A loop without a judge puts the pairs before people and ends with 3; when they have answered, the same command goes on."""
-    from guerdon.annotation.project import create_project
+    from guerdon.annotation.answers import Answer
+    from guerdon.annotation.assignments import Assignment
+    from guerdon.annotation.claiming import claim
+    from guerdon.annotation.project import add_annotator, create_project, load_project
+    from guerdon.annotation.submitting import submit
     from guerdon.api.store import create_store
     from guerdon.config import AnnotationOptions
     from guerdon.store.database import open_database
@@ -161,30 +151,63 @@ def test_people_label_in_a_store_while_the_command_waits(files, tmp_path):
     store = tmp_path / "preferences.db"
     create_store(store)
     with open_database(locate(store)) as database:
-        create_project(database, "loop", AnnotationOptions(), now=0.0, secret="x")
-    (tmp_path / "loop.yaml").write_text(
-        json.dumps(files[1] | {"loop": files[1]["loop"] | {"judge": None, "rounds": 1}})
-    )
+        options = AnnotationOptions(overlap=0.0, repeat=0.0, adaptive_max=1)
+        create_project(database, "loop", options, now=0.0, secret="x")
+    own = files[1] | {"loop": files[1]["loop"] | {"judge": None, "rounds": 1}}
+    (tmp_path / "loop.yaml").write_text(json.dumps(own))
     words = ("loop", "--config", tmp_path / "loop.yaml", "--store", store, "--out", tmp_path / "run")
     waits = command(*words)
     assert waits.code == 3
     assert "round 1 waits for people: label the project loop of" in waits.err
-    pairs = list(readers.read_rows(tmp_path / "run/rounds/1/pairs.jsonl"))
-    answers = [
-        guerdon.Comparison(
-            row["prompt"][0]["content"],
-            tuple(map(Response, row["responses"])),
-            guerdon.Preference(q=1.0),
-            annotator="ann",
+    pairs = [row for _, row in readers.read_rows(tmp_path / "run/rounds/1/pairs.jsonl")]
+    with open_database(
+        locate(store)
+    ) as database:  # the same pairs, judged outside of the project, are not people's labels here
+        others = (
+            guerdon.Comparison(
+                row["prompt"][0]["content"], tuple(map(Response, row["responses"])), guerdon.Preference(q=1.0)
+            )
+            for row in pairs
         )
-        for _, row in pairs
-    ]
-    assert command(*words).code == 3  # nothing has been labeled in between
+        add_items(database, map(item_of, others))
+    assert command(*words).code == 3
+    answers = 0
     with open_database(locate(store)) as database:
-        add_items(database, [item_of(answer) for answer in answers])
+        project, who = load_project(database, "loop"), add_annotator(database, "ann")
+        while isinstance(assignment := claim(project, who, 1.0 + answers), Assignment):
+            submit(project, who, assignment.presentation_id, Answer(verdict=-2), f"key {answers}", 1.5 + answers)
+            answers += 1
+    assert answers == len(pairs)
     done = command(*words, "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["about"]["round 1, labels"] == f"{len(pairs)} by people"
+
+
+def test_no_reward_model_of_any_round_learns_from_a_prompt_of_the_audit_part(finished):
+    out, _ = finished
+    audited = {c.prompt for i in (1, 2) for c in readers.read_comparisons(out / f"rounds/{i}/audit.jsonl")}
+    labeled = {c.prompt for i in (1, 2) for c in readers.read_comparisons(out / f"rounds/{i}/labels.jsonl")}
+    config = build(readers.read_config(out / "config.yaml"))
+    part_of = loops._parts_of_prompts(loops._prompts(config)[0], config)
+    assert audited == {prompt for prompt in labeled if part_of[prompt_digest(prompt)] == "audit"}
+    assert {part_of[prompt_digest(prompt)] for prompt in labeled} == {"train", "calibrate", "audit"}
+
+
+def test_a_prompt_without_gold_is_left_out_of_both_sides_of_a_gain(tmp_path):
+    """By hand: gold 1, 2, none before and 3, none, 5 after: the gain is that of the first prompt alone, 2."""
+    (tmp_path / "1").mkdir()
+    outcome = {
+        "prompts": ["a", "b", "c"],
+        "texts_before": [""] * 3,
+        "texts": [""] * 3,
+        "proxy": [0.0] * 3,
+        "kl": [1.0, 2.0, 3.0],
+    }
+    outcome |= {"gold_before": [1.0, 2.0, None], "gold": [3.0, None, 5.0]}
+    (tmp_path / "1/outcome.json").write_text(json.dumps(outcome))
+    estimates = loop_report([tmp_path / "1"], {}, LoopOptions()).estimates
+    assert (estimates["gain_1"].value, estimates["gain_1"].n) == (2.0, 1)
+    assert (estimates["gold_0"].value, estimates["gold_1"].value, estimates["kl_1"].value) == (1.5, 4.0, 2.0)
 
 
 def test_a_loop_says_in_one_line_what_it_lacks(files, tmp_path):
@@ -197,7 +220,18 @@ def test_a_loop_says_in_one_line_what_it_lacks(files, tmp_path):
     ):
         with pytest.raises(guerdon.GuerdonError, match=line):
             loops.loop(config_of(options, **change), tmp_path / "loop")
+    for stage, line in (
+        ({"optimize": {"check_every": 0}}, r"optimize\.check_every must be above 0 in a loop, .* got 0\. Set it\."),
+        ({"optimize": {"baseline": "group"}}, r"optimize\.baseline must be value with loop\.method=ppo, got 'group'\."),
+        ({"loop": {"method": "rloo"}}, r"optimize\.samples"),
+    ):
+        with pytest.raises(guerdon.GuerdonError, match=line):
+            loops.loop(build(options, stage), tmp_path / "loop")
+    (tmp_path / "tools.jsonl").write_text(
+        '{"prompt": "p", "tools": [{"name": "f", "description": "d", "parameters": {}}]}\n' * 1
+    )
     for change, line in (
+        ({"prompts": str(tmp_path / "tools.jsonl")}, r"tools\.jsonl:1: tools must be left out in a loop, got 1\."),
         ({"prompts": "none.jsonl"}, r"none\.jsonl: no such file"),
         ({"judge": "none.yaml"}, r"none\.yaml: no such file"),
         ({"gold": "none.py:gold"}, r"none\.py: must be a readable Python file"),
@@ -208,6 +242,9 @@ def test_a_loop_says_in_one_line_what_it_lacks(files, tmp_path):
     ran = command("loop", "--out", tmp_path / "none", "--pick-checkpoint")
     assert ran.code == 2
     assert "must have two reward models or more and labels of a round" in ran.err
+    ran = command("loop", "--out", tmp_path / "none", "--pick-checkpoint", "--gold", "other")
+    assert (ran.code, "--pick-checkpoint must come without --gold, got both." in ran.err) == (2, True)
+    assert not (tmp_path / "none").exists()
 
 
 def test_pairs_are_of_different_replies_each_in_one_pair():
@@ -216,7 +253,6 @@ def test_pairs_are_of_different_replies_each_in_one_pair():
     assert [row["responses"] for row in loop_labels.pairs_of(rollouts)] == [["a", "b"]]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_the_page_shows_replies_round_by_round(finished):
     page = (finished[0] / "report.html").read_text("utf-8")
     assert "round 2" in page

@@ -23,18 +23,22 @@ def exported(
     each: bool = False,
     all_revisions: bool = False,
     names: bool = False,
+    by_people: bool = False,
     purposes: Collection[str] = OPEN_TO_ALL,
 ) -> Iterator[Comparison]:
     """One comparison per item that was judged: its label, or else its votes together. In constant memory.
 
     each: one per judgment instead, in the order shown, with who gave it. all_revisions: those that were replaced too, each with an
-    id ITEM/PERSON/REVISION. names: people's names in place of pseudonyms, which are the same in all exports of a project. purposes:
-    of the items; gold, attention, training and repeated items are left out unless named.
+    id ITEM/PERSON/REVISION. names: people's names in place of pseudonyms, which are the same in all exports of a project.
+    by_people: leave out what AI judges said of the items. purposes: of the items; gold, attention, training and repeated items are
+    left out unless named.
     """
     with project.database.reading() as connection:
         for item_id, item in items_in(connection, project.name):
             if item.facts.get("purpose", "task") not in purposes:
                 continue
+            if by_people:
+                item = replace(item, judgments=tuple(own for own in item.judgments if own.annotator.kind == "human"))
             item = item if names else _without_names(project, item)
             if all_revisions:
                 yield from _revisions(item_id, item)

@@ -16,15 +16,15 @@ from typing import Any, Final
 import numpy as np
 
 from guerdon.api import auditing, calibration, loop_labels, optimization, saved_models, training
-from guerdon.api.data import split
+from guerdon.api.data import PARTS, split
 from guerdon.api.ensembles import train_ensemble
 from guerdon.api.loop_report import OUTCOME, loop_report
 from guerdon.api.overoptimization import read_run_checks
 from guerdon.api.rewards import combined_reward, is_judge_file
 from guerdon.api.run_steps import Log, RunSteps, file_identity
-from guerdon.config import Config
-from guerdon.contracts import Comparison, GuerdonError, Prompt, Report, Rollouts, prompt_digest
-from guerdon.errors import counted
+from guerdon.config import Config, build
+from guerdon.contracts import Comparison, GuerdonError, Preference, Prompt, Report, Response, Rollouts, prompt_digest
+from guerdon.errors import counted, field_error
 from guerdon.io import readers, writers
 from guerdon.io.reports import to_json
 from guerdon.io.run_folder import RunFolder
@@ -32,6 +32,8 @@ from guerdon.io.run_folder import RunFolder
 __all__ = ["LoopResult", "loop", "pick_checkpoint"]
 
 BASELINES: Final = {"ppo": "value", "rloo": "leave_one_out", "grpo": "group"}
+FILES: Final = ("rounds", "report.json", "config.yaml", "metrics.jsonl", "run.json", "model", "policy")  # of any run
+AUDIT: Final = "audit.jsonl"  # of a round's labels, those that no reward model learns from or is calibrated with
 SALT: Final = "/loop"  # parts of comparisons must not follow the hash by which prompts are held out
 
 
@@ -49,8 +51,7 @@ def loop(config: Config, out: str | Path, log: Log = print) -> LoopResult:
     config: its stages are policy, model, train, calibrate, audit, optimize, best_of_n, split and loop. log: called with one line
     per step. Where people label, the call ends while it waits for them; the same call goes on.
     """
-    config.loop.refuse_conflicts()
-    training.refuse_conflicts(config)
+    config = _resolved(config)
     prompts = _prompts(config)
     _refuse_unreadable(config)
     with RunFolder(Path(out)).lock():
@@ -64,7 +65,7 @@ def pick_checkpoint(out: str | Path, others: Sequence[str | Path] = ()) -> Repor
     round trained on or calibrated with. Raises GuerdonError with fewer than two models.
     """
     folders = sorted((Path(out) / "rounds").glob("*"), key=lambda path: int(path.name))
-    labeled = [folder for folder in folders if (folder / "audit.jsonl").exists()]
+    labeled = [folder for folder in folders if (folder / AUDIT).exists()]
     models = [folder / "reward-model" / "model" for folder in folders] + [Path(other) for other in others]
     models = [model for model in models if model.exists()]
     if not labeled or len(models) < 2:
@@ -72,7 +73,7 @@ def pick_checkpoint(out: str | Path, others: Sequence[str | Path] = ()) -> Repor
             f"{out}: must have two reward models or more and labels of a round, got {counted(len(models), 'model')}. "
             "Finish a round, or name other models."
         )
-    comparisons = list(readers.read_comparisons(labeled[-1] / "audit.jsonl"))
+    comparisons = list(readers.read_comparisons(labeled[-1] / AUDIT))
     names = [
         f"round {model.parts[-3]}" if model.parts[-2:] == ("reward-model", "model") else str(model) for model in models
     ]
@@ -88,7 +89,10 @@ class _Loop:
     def __init__(self, config: Config, out: Path, log: Log, prompts: tuple[list[Prompt], list[Prompt]]) -> None:
         self.config, self.options, self.out = config, config.loop, out
         self.training_prompts, self.held_out = prompts
-        self.steps = RunSteps(out, log, command="loop", files=("rounds", "report.json"))
+        # Both have max_tokens, temperature and seed
+        self.sampling = config.best_of_n if self.options.method == "best_of_n" else config.optimize
+        self.part_of = _parts_of_prompts(self.training_prompts, config)
+        self.steps = RunSteps(out, log, command="loop", files=FILES)
         self.steps.claim(
             {"data": self.options.prompts, "data_hash": file_identity(self.options.prompts), "config": self._fixed()}
         )
@@ -106,9 +110,9 @@ class _Loop:
             self._reward_model(number)
             self._policy(number)
             report = self._report()
-            if self.options.stop_when_flat and report.estimates[f"gain_{number}"].low <= 0:
+            if self.options.stop_when_flat and not report.estimates[f"gain_{number}"].low > 0:
                 break
-        return LoopResult(self._report())
+        return LoopResult(report)
 
     # ---- The steps of a round ------------------------------------------------------------------------------------------
 
@@ -145,7 +149,7 @@ class _Loop:
 
     def _sample(self, number: int) -> dict[str, Any]:
         """Pairs of replies of the newest policy in pairs.jsonl; the replies themselves in samples.jsonl."""
-        folder, sampling = self._folder(number), self.config.optimize
+        folder, sampling = self._folder(number), self.sampling
         per_reply = self.config.best_of_n.n if self._keeps_the_best(number) else 1
         policy = optimization.load_policy(**self._policy_options(number - 1))
         seed = sampling.seed + number
@@ -183,7 +187,7 @@ class _Loop:
                 f"{folder}: the {empty[0]} part of the labels must have comparisons, got none of {sum(map(len, parts.values()))}. "
                 f"Raise loop.label_prompts or split.{empty[0]}."
             )
-        writers.write_comparisons(folder / "audit.jsonl", self._audit_part(number, parts["audit"]))
+        writers.write_comparisons(folder / AUDIT, self._in_parts(self._labeled(number))["audit"])
         learned, held_out, place = parts["train"], parts["calibrate"], folder / "reward-model"
         if self.options.members == 1:
             training.train(learned, held_out=held_out, out=place, config=self.config)
@@ -218,19 +222,15 @@ class _Loop:
         if self.options.method == "best_of_n":
             outcome = self._best_of_n(number, gold)
         else:
-            config = self.config.model_copy(
-                update={
-                    "optimize": self.config.optimize.model_copy(update={"baseline": BASELINES[self.options.method]})
-                }
-            )
+            seed = self.config.optimize.seed
             done = optimization.optimize(
-                optimization.load_policy(**self._policy_options(0), adapters=True, seed=config.optimize.seed),  # type: ignore[arg-type]
+                optimization.load_policy(**self._policy_options(0), adapters=True, seed=seed),  # type: ignore[arg-type]
                 self._reward(number),
                 self.training_prompts,
                 gold=gold,
                 held_out=self.held_out,
                 out=folder / "run",
-                config=config,
+                config=self.config,
             )
             outcome = _outcome_of_run(folder / "run", done.kept_update)
         writers.write_json(folder / OUTCOME, outcome)
@@ -239,11 +239,11 @@ class _Loop:
     def _best_of_n(self, number: int, gold: Any) -> dict[str, Any]:
         """The replies to held-out prompts that the round's reward model keeps, beside the first reply to each."""
         from guerdon.optimization import read_pool
+        from guerdon.optimization.attribute_columns import null_for_nan
 
         pool_file = self._folder(number) / "pool.jsonl"
         policy = optimization.load_policy(**self._policy_options(0))
-        shared = {"max_tokens": self.config.optimize.max_tokens, "temperature": self.config.optimize.temperature}
-        options = self.config.best_of_n.model_dump() | shared
+        options = self.config.best_of_n.model_dump()
         optimization.best_of_n(policy, self._reward(number), self.held_out, pool_file, gold=gold, **options)
         pool = read_pool(pool_file).rollouts
         first = np.arange(0, len(pool), pool.samples)
@@ -253,8 +253,8 @@ class _Loop:
             "prompts": [prompt_digest(prompt) for prompt in pool.prompts_once],
             "texts_before": [pool.responses[row].text for row in first],
             "texts": [pool.responses[row].text for row in best],
-            "gold_before": None if pool.gold is None else pool.gold[first].tolist(),
-            "gold": None if pool.gold is None else pool.gold[best].tolist(),
+            "gold_before": None if pool.gold is None else null_for_nan(pool.gold[first]),
+            "gold": None if pool.gold is None else null_for_nan(pool.gold[best]),
             "proxy": pool.reward_by_prompt.max(1).tolist(),
             "kl": [float(np.log(n) - (n - 1) / n)] * len(first),  # an upper bound
         }
@@ -297,15 +297,14 @@ class _Loop:
         return list(readers.read_comparisons(self._folder(number) / loop_labels.LABELS))
 
     def _parts(self, number: int) -> dict[str, list[Comparison]]:
-        """The labels of all rounds so far, by part: a prompt is in the same part in every round."""
-        labels = [comparison for i in range(1, number + 1) for comparison in self._labeled(i)]
-        options = self.config.split.model_dump()
-        return split(labels, **options | {"salt": f"{self.config.split.salt}{SALT}"})
+        """The labels of all rounds so far, by part."""
+        return self._in_parts([comparison for i in range(1, number + 1) for comparison in self._labeled(i)])
 
-    def _audit_part(self, number: int, audit: list[Comparison]) -> list[Comparison]:
-        """Those of the audit part that are about this round's replies."""
-        mine = {loop_labels.pair_key(comparison) for comparison in self._labeled(number)}
-        return [comparison for comparison in audit if loop_labels.pair_key(comparison) in mine]
+    def _in_parts(self, comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]:
+        parts: dict[str, list[Comparison]] = {name: [] for name in PARTS}
+        for comparison in comparisons:
+            parts[self.part_of[prompt_digest(comparison.prompt)]].append(comparison)
+        return parts
 
     def _report(self) -> Report:
         folders = [self._folder(number) for number in range(1, self.options.rounds + 1)]
@@ -323,6 +322,11 @@ def _prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
     else:
         held_out = list(dict.fromkeys(readers.read_prompts(Path(options.held_out))))
         training_prompts = [prompt for prompt in prompts if prompt not in set(held_out)]
+    for prompt in (*training_prompts, *held_out):
+        if prompt.tools:
+            raise GuerdonError(
+                f"{prompt.location}: tools must be left out in a loop, got {len(prompt.tools)}. Leave the prompt out."
+            )
     if not training_prompts or not held_out:
         raise GuerdonError(
             f"{options.prompts}: must leave prompts to learn from and to hold out, got {len(training_prompts)} and "
@@ -330,6 +334,37 @@ def _prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
         )
     random.Random(config.optimize.seed).shuffle(training_prompts)
     return training_prompts, held_out
+
+
+def _resolved(config: Config) -> Config:
+    """The config with the baseline of loop.method. Raises GuerdonError for options that no round could follow."""
+    config.loop.refuse_conflicts()
+    config.policy.refuse_conflicts()
+    training.refuse_conflicts(config)
+    if config.loop.method == "best_of_n":
+        return config
+    baseline = BASELINES[config.loop.method]
+    if "baseline" in config.optimize.model_fields_set and config.optimize.baseline != baseline:
+        advice = "Leave optimize.baseline out."
+        raise field_error(
+            "optimize.baseline", f"{baseline} with loop.method={config.loop.method}", config.optimize.baseline, advice
+        )
+    if not config.optimize.check_every:
+        raise field_error(
+            "optimize.check_every", "above 0 in a loop, which compares policies by their checks", 0, "Set it."
+        )
+    resolved = build(config.model_dump(exclude_unset=True), {"optimize": {"baseline": baseline}})
+    resolved.optimize.refuse_conflicts()
+    return resolved
+
+
+def _parts_of_prompts(prompts: Sequence[Prompt], config: Config) -> dict[str, str]:
+    """The part of each prompt's comparisons, by its digest: one for all rounds, so that no reward model of any round has learned
+    from a prompt of the audit part."""
+    responses, preference = (Response("a"), Response("b")), Preference(q=0.5)
+    one_each = [Comparison(prompt, responses, preference) for prompt in prompts]
+    parts = split(one_each, **config.split.model_dump() | {"salt": f"{config.split.salt}{SALT}"})
+    return {prompt_digest(comparison.prompt): name for name, part in parts.items() for comparison in part}
 
 
 def _refuse_unreadable(config: Config) -> None:
@@ -346,18 +381,16 @@ def _refuse_unreadable(config: Config) -> None:
 
 def _outcome_of_run(folder: Path, kept_update: int) -> dict[str, Any]:
     """What the checks of a run say of the policy that it kept, and of the policy before."""
+    from guerdon.optimization.attribute_columns import null_for_nan
+
     checks = read_run_checks(folder)
-    if not checks:
-        raise GuerdonError(
-            f"{folder}: optimize.check_every must be above 0 in a loop, got a run without checks. Set it."
-        )
-    kept = min(checks, key=lambda check: abs(check.update - kept_update))
+    kept = next(check for check in reversed(checks) if check.update <= kept_update)
     return {
         "prompts": list(kept.prompts),
         "texts_before": list(checks[0].texts),
         "texts": list(kept.texts),
-        "gold_before": None if checks[0].gold is None else checks[0].gold.tolist(),
-        "gold": None if kept.gold is None else kept.gold.tolist(),
-        "proxy": kept.proxy.tolist(),
-        "kl": kept.kl.tolist(),
+        "gold_before": None if checks[0].gold is None else null_for_nan(checks[0].gold),
+        "gold": None if kept.gold is None else null_for_nan(kept.gold),
+        "proxy": null_for_nan(kept.proxy),
+        "kl": null_for_nan(kept.kl),
     }

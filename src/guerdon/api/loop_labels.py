@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from guerdon.contracts import (
     Comparison,
     Estimate,
     GuerdonError,
-    Quantity,
+    Prompt,
     Report,
+    Response,
     Rollouts,
     digest,
     prompt_digest,
@@ -22,7 +23,7 @@ from guerdon.contracts import (
 from guerdon.conversation import message_dict
 from guerdon.io import readers, writers
 
-__all__ = ["LABELS", "ask_people", "label", "measure_accuracy", "pair_key", "pairs_of"]
+__all__ = ["LABELS", "ask_people", "by_key", "label", "measure_accuracy", "pair_key", "pairs_of"]
 
 PAIRS, LABELS, OF_JUDGE = "pairs.jsonl", "labels.jsonl", "judge.jsonl"
 
@@ -51,7 +52,8 @@ def label(options: LoopOptions, folder: Path) -> dict[str, Any]:
     people = {} if options.store is None else _by_people(options, pairs)
     left = {key: row for key, row in pairs.items() if key not in people}
     judged, facts = _by_judge(options, folder, left)
-    labels = [{**judged, **people}[key] for key in pairs if key in people or key in judged]
+    by_both = {**judged, **people}
+    labels = [by_both[key] for key in pairs if key in by_both]
     if not labels:
         raise GuerdonError(
             f"{folder / PAIRS}: at least one pair must get a label, got none of {len(pairs)}. Read the judge's failures."
@@ -60,9 +62,14 @@ def label(options: LoopOptions, folder: Path) -> dict[str, Any]:
     return {"by people": len(people), "by judge": len(judged), "without a label": len(pairs) - len(labels), **facts}
 
 
-def pair_key(comparison: Comparison) -> str:
+def pair_key(prompt: Prompt, responses: Sequence[Response]) -> str:
     """The same for the same responses to the same prompt, in any order."""
-    return digest([prompt_digest(comparison.prompt), *sorted(response_digest(r) for r in comparison.responses)])
+    return digest([prompt_digest(prompt), *sorted(response_digest(response) for response in responses)])
+
+
+def by_key(comparisons: Iterable[Comparison]) -> dict[str, Comparison]:
+    """Comparisons by the keys of their pairs."""
+    return {pair_key(comparison.prompt, comparison.responses): comparison for comparison in comparisons}
 
 
 def measure_accuracy(model: Any, comparisons: list[Comparison]) -> Report:
@@ -73,8 +80,7 @@ def measure_accuracy(model: Any, comparisons: list[Comparison]) -> Report:
 
     pairs = score_comparisons(model, comparisons)
     accuracy: Estimate = estimate_share(pair_accuracy(pairs.margin, pairs.q), pairs.group, pairs.weight)
-    quantities: dict[str, Quantity] = {"accuracy": SHARED_QUANTITIES["accuracy"]}
-    return Report("Fresh replies", estimates={"accuracy": accuracy}, quantities=quantities)
+    return Report("Fresh replies", estimates={"accuracy": accuracy}, quantities=SHARED_QUANTITIES)
 
 
 def _pairs(folder: Path) -> dict[str, dict[str, Any]]:
@@ -84,17 +90,20 @@ def _pairs(folder: Path) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for location, row in readers.read_rows(folder / PAIRS):
         prompt, responses, _ = conversation_from_row(location, row)
-        rows[digest([prompt_digest(prompt), *sorted(response_digest(r) for r in responses)])] = row
+        rows[pair_key(prompt, responses)] = row
     return rows
 
 
 def _by_people(options: LoopOptions, pairs: dict[str, dict[str, Any]]) -> dict[str, Comparison]:
-    """What people say of these pairs, by key."""
-    from guerdon.store.comparisons import read_store
-    from guerdon.store.location import as_source
+    """What people say of these pairs in the project, by key; what AI judges say there is left out."""
+    from guerdon.annotation.exporting import exported
+    from guerdon.annotation.project import load_project
+    from guerdon.store.database import open_database
+    from guerdon.store.location import locate
 
-    known = ((pair_key(comparison), comparison) for comparison in read_store(as_source(options.store or "")))
-    return {key: comparison for key, comparison in known if key in pairs}
+    with open_database(locate(options.store or "")) as database:
+        answered = by_key(exported(load_project(database, options.project), by_people=True))
+    return {key: comparison for key, comparison in answered.items() if key in pairs}
 
 
 def _by_judge(
@@ -108,5 +117,5 @@ def _by_judge(
         return {}, {}
     writers.write_jsonl(folder / "unjudged.jsonl", rows.values())
     about = judge_files([folder / "unjudged.jsonl"], read_judge(options.judge), out=folder / OF_JUDGE).report.about
-    labels = {pair_key(comparison): comparison for comparison in readers.read_comparisons(folder / OF_JUDGE)}
+    labels = by_key(readers.read_comparisons(folder / OF_JUDGE))
     return labels, {name: about[name] for name in ("judge", "calls", "failed calls", "cost") if name in about}

@@ -58,14 +58,14 @@ def loop_report(folders: Sequence[Path], done: Mapping[str, Mapping[str, Any]], 
     before: Float[np.ndarray, " p"] | None = None
     for number, outcome in outcomes.items():
         if outcome["gold"] is not None:
-            gold, groups = np.array(outcome["gold"], dtype=float), outcome["prompts"]
+            gold, prompts = np.array(outcome["gold"], dtype=float), outcome["prompts"]
             if before is None:
                 before = np.array(outcome["gold_before"], dtype=float)
-                add("gold", 0, estimate_mean(before, groups, None), GOLD)
-            add("gold", number, estimate_mean(gold, groups, None), GOLD)
-            add("gain", number, estimate_mean(gold - before, groups, None), GAIN)
+                add("gold", 0, _mean(before, prompts), GOLD)
+            add("gold", number, _mean(gold, prompts), GOLD)
+            add("gain", number, _mean(gold - before, prompts), GAIN)
             before = gold
-        add("kl", number, estimate_mean(np.array(outcome["kl"], dtype=float), outcome["prompts"], None), KL)
+        add("kl", number, _mean(np.array(outcome["kl"], dtype=float), outcome["prompts"]), KL)
     return Report(
         f"Loop of {len(rounds)} rounds" if len(rounds) != 1 else "Loop of one round",
         _facts(done, options),
@@ -76,6 +76,12 @@ def loop_report(folders: Sequence[Path], done: Mapping[str, Mapping[str, Any]], 
         summary=_summary(outcomes, estimates),
         quantities=quantities,
     )
+
+
+def _mean(values: Float[np.ndarray, " p"], prompts: Sequence[str]) -> Estimate:
+    """The mean over prompts [p], without those for which a judge gave no number."""
+    known = np.isfinite(values)
+    return estimate_mean(values[known], [name for name, is_known in zip(prompts, known, strict=True) if is_known], None)
 
 
 def _facts(done: Mapping[str, Mapping[str, Any]], options: LoopOptions) -> dict[str, str]:

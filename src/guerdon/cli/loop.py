@@ -83,6 +83,12 @@ def loop(
     from guerdon.contracts import GuerdonError
 
     if pick_checkpoint:
+        given = {
+            "--prompts": prompts, "--judge": judge, "--store": store, "--gold": gold, "--policy": policy, "--config": config,
+            "options": overrides,
+        }  # fmt: skip
+        if idle := [name for name, value in given.items() if value]:
+            raise GuerdonError(f"--pick-checkpoint must come without {idle[0]}, got both. Leave {idle[0]} out.")
         print_report(api.pick_checkpoint(out, reward or ()), json, is_full=full)
         return
     if reward:

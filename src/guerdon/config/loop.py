@@ -38,7 +38,8 @@ class LoopOptions(Options):
     )
     method: Literal["ppo", "rloo", "grpo", "best_of_n"] = Field(
         "ppo",
-        description="How a round optimizes: reinforcement learning from policy.base, or best-of-n with best_of_n.n.",
+        description="How a round optimizes: reinforcement learning from policy.base by the options of optimize, or best-of-n by those of "
+        "best_of_n; replies are sampled with max_tokens, temperature and seed of the same stage.",
     )
     label_prompts: int = Field(128, ge=1, description="Prompts of a round whose replies are labeled.")
     replies: int = Field(
