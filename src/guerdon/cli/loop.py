@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from guerdon.cli.app import app
 from guerdon.cli.destinations import REPORT_FILES, Destination
 from guerdon.cli.options import AsJson, ConfigFile, Full, Overrides, PolicyName, given_options, settings_from
 from guerdon.cli.output import note, print_report
+from guerdon.errors import GuerdonError
 
 STAGES = ["policy", "model", "split", "train", "calibrate", "audit", "best_of_n", "optimize", "loop"]
 LOOP_FOLDER = Destination("folder", ("config.yaml", "state.json", "rounds/", *REPORT_FILES), resumes=True)
@@ -80,15 +82,14 @@ def loop(
     Example: guerdon loop --prompts prompts.jsonl --judge judge.yaml --gold gold.py:score --out runs/loop loop.rounds=3
     """
     from guerdon.api import loop as api
-    from guerdon.contracts import GuerdonError
 
     if pick_checkpoint:
-        given = {
-            "--prompts": prompts, "--judge": judge, "--store": store, "--gold": gold, "--policy": policy, "--config": config,
-            "options": overrides,
-        }  # fmt: skip
-        if idle := [name for name, value in given.items() if value]:
-            raise GuerdonError(f"--pick-checkpoint must come without {idle[0]}, got both. Leave {idle[0]} out.")
+        _refuse_idle(
+            {
+                "--prompts": prompts, "--judge": judge, "--store": store, "--gold": gold, "--policy": policy, "--config": config,
+                "options": overrides,
+            }
+        )  # fmt: skip
         print_report(api.pick_checkpoint(out, reward or ()), json, is_full=full)
         return
     if reward:
@@ -108,3 +109,10 @@ def loop(
     if result.waiting is not None:
         note(result.waiting)
         raise typer.Exit(WAITS)
+
+
+def _refuse_idle(options: Mapping[str, object]) -> None:
+    """Raise GuerdonError for an option that --pick-checkpoint would ignore."""
+    for name, value in options.items():
+        if value:
+            raise GuerdonError(f"--pick-checkpoint must come without {name}, got both. Leave {name} out.")
