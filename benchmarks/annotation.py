@@ -280,17 +280,18 @@ def run_case(name: str, given: argparse.Namespace, folder: Path) -> dict[str, An
         return {"items": number, "items_added_per_s": filled, **run(store, seconds), **overlap(store)}
     if name == "postgresql" and given.postgres:
         return on_postgres(given.postgres, number, 2 if given.smoke else PROCESSES, seconds)
-    if name == "http" and not given.smoke:
+    if name == "http":
         python = Path(sys.executable)
+        over_http, seconds = (HTTP_PAIRS, 0.5) if given.smoke else (4 * HTTP_PAIRS, HTTP_SECONDS)
         sites: dict[str, Site] = {
-            "guerdon": Guerdon(folder / "guerdon", 4 * HTTP_PAIRS, python),
-            "guerdon, as its page": GuerdonPage(folder / "guerdon-page", 4 * HTTP_PAIRS, python),
+            "guerdon": Guerdon(folder / "guerdon", over_http, python),
+            "guerdon, as its page": GuerdonPage(folder / "guerdon-page", over_http, python),
         }
         if given.label_studio_python:
             sites["label-studio"] = LabelStudio(folder / "label-studio", HTTP_PAIRS, given.label_studio_python)
         if given.potato_python:
             sites["potato"] = Potato(folder / "potato", HTTP_PAIRS, given.potato_python)
-        return beside_peers(sites, HTTP_SECONDS, given.repeats)
+        return beside_peers(sites, seconds, given.repeats)
     if name == "http thinking" and not given.smoke:
         return thinking_over_http(folder / "thinking", number, seconds)
     return None

@@ -124,13 +124,6 @@ def test_the_selection_benchmark_runs(tiny_dir, tmp_path):
     assert all(0 < cell["mean"] < 1 for cells in case["accuracy"].values() for cell in cells)
 
 
-def test_the_annotation_benchmark_runs(tiny_dir, tmp_path):
-    cases = smoke("annotation.py", tiny_dir, tmp_path / "out.json")
-    for name in ("sqlite", "thinking"):
-        assert cases[name]["pairs"] > 0
-        assert cases[name]["over_need"] == cases[name]["wrong_counters"] == 0
-
-
 def test_the_fuzzing_of_importers_runs(tmp_path):
     out = tmp_path / "out.json"
     command = [sys.executable, str(BENCHMARKS / "fuzz_importers.py"), "--inputs=50", f"--out={out}"]
@@ -165,10 +158,12 @@ def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_rep
 
 def test_the_benchmark_of_annotation_runs_and_overlap_is_exact(tiny_dir, tmp_path):
     cases = smoke("annotation.py", tiny_dir, tmp_path / "out.json")
-    assert set(cases) == {"sqlite", "thinking"}
-    for case in cases.values():
-        assert case["pairs"] > 0
-        assert case["over_need"] == case["wrong_counters"] == 0
+    assert set(cases) == {"sqlite", "thinking", "http"}
+    for name in ("sqlite", "thinking"):
+        assert cases[name]["pairs"] > 0
+        assert cases[name]["over_need"] == cases[name]["wrong_counters"] == 0
+    assert set(cases["http"]["pairs_per_s"]) == {"guerdon", "guerdon, as its page"}
+    assert all(run["pairs"] > 0 for runs in cases["http"]["runs"].values() for run in runs)
 
 
 def test_the_benchmark_of_votes_runs_and_no_vote_is_lost_or_bent(tiny_dir, tmp_path):
