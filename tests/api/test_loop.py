@@ -233,6 +233,10 @@ def test_a_loop_says_in_one_line_what_it_lacks(files, tmp_path):
     for change, line in (
         ({"prompts": str(tmp_path / "tools.jsonl")}, r"tools\.jsonl:1: tools must be left out in a loop, got 1\."),
         ({"prompts": "none.jsonl"}, r"none\.jsonl: no such file"),
+        (
+            {"store": "none.db"},
+            r"none\.db: no such store\. Create it with `guerdon annotation init none\.db --project NAME`\.",
+        ),
         ({"judge": "none.yaml"}, r"none\.yaml: no such file"),
         ({"gold": "none.py:gold"}, r"none\.py: must be a readable Python file"),
     ):

@@ -120,5 +120,5 @@ def test_a_report_without_the_rewards_of_tokens_is_refused(model, tmp_path):
     source = write(tmp_path / "in.jsonl", rows(2))
     ran = command("score", model, "--data", source, "--out", tmp_path / "o.jsonl", "--report", tmp_path / "page")
     assert (ran.code, len(ran.err.splitlines())) == (2, 1)
-    assert "--report needs the reward after every token, got no --per-token." in ran.err
+    assert "--report must come with --per-token, got it without." in ran.err
     assert not (tmp_path / "o.jsonl").exists()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from guerdon.data.files import Rejects
     from guerdon.store.database import Database
     from guerdon.store.items import Item
+    from guerdon.store.location import StoreLocation
 
 SECRET_VARIABLE: Final = "GUERDON_OIDC_SECRET"  # of the identity provider: a command line is no place for secrets
 DEMO: Final = "demo"
@@ -258,6 +259,16 @@ def require_web() -> None:
 # ---- The store -----------------------------------------------------------------------------------------------------
 
 
+def existing_store(store: str | Path) -> StoreLocation:
+    """Where a store is. GuerdonError for a file that is not there, with the command that creates one for annotation."""
+    from guerdon.store.location import locate
+
+    location = locate(store)
+    if location.path is not None and not location.path.exists():
+        raise GuerdonError(f"{store}: no such store. Create it with `guerdon annotation init {store} --project NAME`.")
+    return location
+
+
 def _open_store(store: str | Path, create: bool = True) -> Any:
     """The store, brought up to date."""
     from guerdon.store.database import open_database
@@ -265,10 +276,11 @@ def _open_store(store: str | Path, create: bool = True) -> Any:
     from guerdon.store.schema import migrate
 
     require_web()
+    location = locate(store) if create else existing_store(store)
 
     @contextmanager
     def opened() -> Iterator[Database]:
-        with open_database(locate(store), create=create) as database:
+        with open_database(location, create=create) as database:
             migrate(database)
             yield database
 

@@ -218,11 +218,11 @@ def _opened(store: str | Path, project: str | None) -> Iterator[Project]:
     """The project of a store; the only one where none is named."""
     from guerdon.annotation.project import load_project
     from guerdon.annotation.results import project_names
+    from guerdon.api.annotation import existing_store
     from guerdon.store.database import open_database
-    from guerdon.store.location import locate
     from guerdon.store.schema import require_schema
 
-    with open_database(locate(store)) as database:
+    with open_database(existing_store(store)) as database:
         if project is None:
             with database.reading() as connection:
                 require_schema(connection, database)

@@ -368,11 +368,13 @@ def _parts_of_prompts(prompts: Sequence[Prompt], config: Config) -> dict[str, st
 
 
 def _refuse_unreadable(config: Config) -> None:
-    """Raise GuerdonError for a judge or a gold function that cannot be read, before anything is sampled."""
+    """Raise GuerdonError for a store, a judge or a gold function that cannot be read, before anything is sampled."""
     from guerdon.io.judge_file import read_judge
     from guerdon.io.python_functions import split_function_name
 
-    judge, gold = config.loop.judge, config.loop.gold
+    judge, gold, store = config.loop.judge, config.loop.gold, config.loop.store
+    if store is not None:
+        loop_labels.require_project(store, config.loop.project)
     if judge is not None:
         read_judge(judge)
     if gold is not None and (is_judge_file(gold) or split_function_name(gold)[1]):

@@ -23,7 +23,7 @@ from guerdon.contracts import (
 from guerdon.conversation import message_dict
 from guerdon.io import readers, writers
 
-__all__ = ["LABELS", "ask_people", "by_key", "label", "measure_accuracy", "pair_key", "pairs_of"]
+__all__ = ["LABELS", "ask_people", "by_key", "label", "measure_accuracy", "pair_key", "pairs_of", "require_project"]
 
 PAIRS, LABELS, OF_JUDGE = "pairs.jsonl", "labels.jsonl", "judge.jsonl"
 
@@ -35,6 +35,16 @@ def pairs_of(rollouts: Rollouts) -> Iterator[dict[str, Any]]:
         for first, second in list(pairwise(replies))[::2]:
             if first.text.strip() and second.text.strip() and first.text != second.text:
                 yield {"prompt": turns, "responses": [first.text, second.text]}
+
+
+def require_project(store: str, name: str) -> None:
+    """Raise GuerdonError unless the store has the project."""
+    from guerdon.annotation.project import load_project
+    from guerdon.api.annotation import existing_store
+    from guerdon.store.database import open_database
+
+    with open_database(existing_store(store)) as database:
+        load_project(database, name)
 
 
 def ask_people(options: LoopOptions, folder: Path) -> bool:

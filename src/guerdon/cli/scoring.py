@@ -105,7 +105,7 @@ def score(
     )
     if report and not settings.score.per_token:
         raise GuerdonError(
-            "--report needs the reward after every token, got no --per-token. Add it, or leave --report out."
+            "--report must come with --per-token, got it without. Add --per-token, or leave --report out."
         )
     scorer = BulkScorer(
         model, **saved_model_options(settings, overrides), **settings.score.model_dump(exclude={"workers"})

@@ -142,14 +142,35 @@ def test_a_known_answer_comes_in_between_and_its_result_is_on_the_page_of_people
 
 
 def test_names_prompts_and_errors_on_the_pages_are_text(site):
-    write_summary(project_of(site), "learning", [{"labels": 5, "at": 1.0, "error": "<img src=x>"}], 1.0)
+    write_summary(project_of(site), "learning", [{"judgments": 5, "at": 1.0, "error": "<img src=x>"}], 1.0)
     finding = {"title": "<script>", "evidence": "<b>", "advice": "<i>"}
     write_summary(project_of(site), "warnings", {"items": 1, "findings": [finding]}, 1.0)
     for page in ("", "/settings"):
-        text = site.browser("owner").get(MANAGE + page).text
+        response = site.browser("owner").get(MANAGE + page)
+        assert response.status_code == 200
+        text = response.text
         assert "<img" not in text
         assert "<script>" not in text
         assert "style=" not in text
+
+
+def test_what_trainings_came_to_and_that_no_text_is_suspicious_are_on_the_pages(site):
+    """With the points and warnings as the server writes them: a training that worked has no error, and texts may all be fine."""
+    accuracy = {"value": 0.75, "low": 0.6, "high": 0.86, "n": 40}
+    worked = {"judgments": 200, "at": 1.0, "accuracy": accuracy}
+    failed = {"judgments": 400, "at": 2.0, "error": "disk is full"}
+    write_summary(project_of(site), "warnings", {"items": 1200, "findings": []}, 1.0)
+    for points, line in (
+        ([worked], "200 judgments: held-out accuracy 75"),
+        ([worked, failed], "400 judgments, failed: disk is full"),
+    ):
+        write_summary(project_of(site), "learning", points, 1.0)
+        response = site.browser("owner").get(MANAGE)
+        assert response.status_code == 200
+        assert line in " ".join(response.text.split())
+    response = site.browser("owner").get(f"{MANAGE}/settings")
+    assert response.status_code == 200
+    assert "Of 1,200 items looked at" in response.text
 
 
 def test_a_paused_project_gives_out_nothing_and_says_so(site):
