@@ -31,6 +31,7 @@ NEED_A_WRITER = ("rubric audit", "rubric draft")  # tests/feedback/rubric runs t
 SERVE = ("annotate", "annotation serve")  # until Ctrl-C; tests/annotation/web/test_server.py runs them
 # These need people who have judged; tests/cli/test_annotation_results.py runs them.
 NEED_PEOPLE = ("annotation labels", "annotation adjudicate")
+LONG = ("loop",)  # three rounds of everything; tests/api/test_loop.py runs it
 ELSEWHERE = ("hub", "minutes")  # words of the comment behind a command that needs a network or patience
 
 
@@ -68,7 +69,7 @@ def test_the_commands_of_a_page_run_in_order(name, here, tiny_dir):
         for command, comment in commands(block):
             local = with_tiny_models(command, tiny_dir)
             starter = command.startswith("quickstart") and local == command
-            is_run_elsewhere = command.startswith((*NEED_A_WRITER, *SERVE, *NEED_PEOPLE))
+            is_run_elsewhere = command.startswith((*NEED_A_WRITER, *SERVE, *NEED_PEOPLE, *LONG))
             if starter or is_run_elsewhere or any(word in comment for word in ELSEWHERE):
                 continue
             is_pool = command.startswith("optimize best-of-n")

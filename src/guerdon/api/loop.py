@@ -338,6 +338,7 @@ def _prompts(config: Config) -> tuple[list[Prompt], list[Prompt]]:
 
 def _resolved(config: Config) -> Config:
     """The config with the baseline of loop.method. Raises GuerdonError for options that no round could follow."""
+    config.loop.refuse_missing()
     config.loop.refuse_conflicts()
     config.policy.refuse_conflicts()
     training.refuse_conflicts(config)

@@ -20,7 +20,7 @@ class LoopOptions(Options):
         description="File of the prompts on which policies are compared, never trained on; by default a tenth of the prompts, "
         "chosen by hash.",
     )
-    judge: str | None = Field(None, description="judge.yaml of the AI judge that labels.")
+    judge: str | None = Field(None, description="The judge.yaml of the AI judge that labels.")
     store: str | None = Field(
         None, description="Store in which people label; with a judge too, people's labels replace the judge's."
     )
@@ -55,10 +55,13 @@ class LoopOptions(Options):
     )
 
     def refuse_conflicts(self) -> None:
-        """Refuse a loop without prompts, without anybody who labels, or that could never know when to stop."""
+        """Refuse a loop that could never know when to stop."""
+        if self.stop_when_flat and self.gold is None:
+            raise field_error("loop.gold", "given with loop.stop_when_flat=true", None, "Give --gold.")
+
+    def refuse_missing(self) -> None:
+        """Refuse a loop without prompts, or without anybody who labels."""
         if self.prompts is None:
             raise field_error("loop.prompts", "a file of prompts", self.prompts, "Give --prompts.")
         if self.judge is None and self.store is None:
             raise field_error("loop.judge", "given where no loop.store is", None, "Give --judge, --store, or both.")
-        if self.stop_when_flat and self.gold is None:
-            raise field_error("loop.gold", "given with loop.stop_when_flat=true", None, "Give --gold.")

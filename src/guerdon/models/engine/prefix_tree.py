@@ -23,6 +23,7 @@ MIN_SHARED_TOKENS = 8  # a shorter shared prefix is not worth a block of its own
 MAX_BLOCK_QUERIES = 128  # longer segments are cut, so that little above the causal diagonal is computed
 
 Run = tuple[int, int]  # consecutive positions [start, stop) of the row
+Text = tuple[int, np.ndarray]  # a text's index and its tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +105,16 @@ def build_forest(
 
 def count_unique_tokens(texts: Sequence[Int[np.ndarray, " t"]]) -> int:
     """Tokens in the forest of these texts."""
-    builder = _RowBuilder()
-    builder.add_texts([(i, texts[i]) for i in prefix_order(texts)])
-    return builder.size
+    count = 0
+    pending: list[tuple[list[Text], int]] = [([(i, texts[i]) for i in prefix_order(texts)], 0)]
+    while pending:
+        siblings, depth = pending.pop()
+        for group in _split_by_prefix(siblings, depth):
+            stop, longer = _shared_by(group)
+            count += stop - depth
+            if longer:
+                pending.append((longer, stop))
+    return count
 
 
 def batch_by_unique_tokens(texts: Sequence[Int[np.ndarray, " t"]], max_tokens: int) -> list[list[int]]:
@@ -117,7 +125,8 @@ def batch_by_unique_tokens(texts: Sequence[Int[np.ndarray, " t"]], max_tokens: i
         if batches:
             shared = common_prefix_length(texts[batches[-1][-1]], texts[i]) - MIN_SHARED_TOKENS + 1
             used += len(texts[i]) - max(0, shared)
-            if used > max_tokens:
+            most_saved = (MIN_SHARED_TOKENS - 1) * len(batches[-1])
+            if max_tokens < used <= max_tokens + most_saved:
                 used = count_unique_tokens([texts[j] for j in (*batches[-1], i)])
             if used <= max_tokens:
                 batches[-1].append(i)
@@ -136,8 +145,11 @@ def prefix_order(texts: Sequence[Int[np.ndarray, " t"]]) -> list[int]:
 def common_prefix_length(one: np.ndarray, other: np.ndarray) -> int:
     """Number of leading tokens that two texts share."""
     size = min(len(one), len(other))
+    if size == 0:
+        return 0
     differs = one[:size] != other[:size]
-    return int(differs.argmax()) if differs.any() else size
+    first = int(differs.argmax())
+    return first if differs[first] else size
 
 
 class _RowBuilder:
@@ -150,17 +162,16 @@ class _RowBuilder:
         self.paths: list[tuple[int, tuple[Run, ...]]] = []
         self.size = 0
 
-    def add_texts(self, texts: list[tuple[int, np.ndarray]]) -> None:
+    def add_texts(self, texts: list[Text]) -> None:
         """Add sorted texts: the prefix of each subtree first, then what follows it in each of its texts."""
-        pending: list[tuple[list[tuple[int, np.ndarray]], int, tuple[Run, ...]]] = [(texts, 0, ())]
+        pending: list[tuple[list[Text], int, tuple[Run, ...]]] = [(texts, 0, ())]
         while pending:
             siblings, depth, prefix = pending.pop()
             for group in _split_by_prefix(siblings, depth):
-                # among sorted texts the first and the last diverge earliest
-                stop = common_prefix_length(group[0][1], group[-1][1])
+                stop, longer = _shared_by(group)
                 runs = self.add_segment(group[0][1], depth, stop, prefix)
                 self.paths += [(i, runs) for i, text in group if len(text) == stop]
-                if longer := [(i, text) for i, text in group if len(text) > stop]:
+                if longer:
                     pending.append((longer, stop, runs))
 
     def add_segment(self, text: np.ndarray, start: int, stop: int, prefix: tuple[Run, ...]) -> tuple[Run, ...]:
@@ -178,7 +189,7 @@ class _RowBuilder:
         return (*prefix, (offset, offset + size))
 
 
-def _split_by_prefix(texts: list[tuple[int, np.ndarray]], depth: int) -> Iterator[list[tuple[int, np.ndarray]]]:
+def _split_by_prefix(texts: list[Text], depth: int) -> Iterator[list[Text]]:
     """Cut sorted texts into groups that share at least MIN_SHARED_TOKENS tokens beyond depth. Identical texts stay together."""
     begin = 0
     for at in range(1, len(texts) + 1):
@@ -189,6 +200,14 @@ def _split_by_prefix(texts: list[tuple[int, np.ndarray]], depth: int) -> Iterato
                 continue
         yield texts[begin:at]
         begin = at
+
+
+def _shared_by(group: list[Text]) -> tuple[int, list[Text]]:
+    """The number of leading tokens that all sorted texts of a group share, and the texts that go on after them."""
+    stop = len(group[0][1])
+    if len(group) > 1:
+        stop = common_prefix_length(group[0][1], group[-1][1])  # the first and the last diverge earliest
+    return stop, [member for member in group if len(member[1]) > stop]
 
 
 def output_blocks(forest: Forest) -> tuple[Block, ...]:
