@@ -402,7 +402,7 @@ def _items(
     from guerdon.data.files import scorable_rows
     from guerdon.io.schema import Rejected, conversation_from_row
 
-    for location, row in scorable_rows(sources, imports, rejects, note):
+    for location, row in scorable_rows(sources, imports, rejects, note, two_responses=True):
         prompt, responses, _ = conversation_from_row(location, row)
         try:
             item = comparable_item(project, prompt, responses)

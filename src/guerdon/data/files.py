@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from guerdon.config import ImportOptions
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.data.importers import COLUMNS_READ, DETECTION_ROWS, IMPORTERS, Rejected, import_rows
-from guerdon.data.importers.layout import PAIRS, own_format
+from guerdon.data.importers.layout import PAIRS, own_format, refuse_wrong_columns
 from guerdon.data.importers.potato import RowsOfStates
 from guerdon.data.items import RowsWithItems
-from guerdon.data.unlabeled import Columns, unlabeled_columns, unlabeled_rows
+from guerdon.data.unlabeled import Columns, require_two_responses, unlabeled_columns, unlabeled_rows
 from guerdon.errors import counted
 from guerdon.io.readers import RowFile, read_rows
 from guerdon.io.saved_dataset import saved_splits
@@ -93,12 +93,18 @@ def count_rejects(rows: Iterable[Row | Rejected], rejects: Rejects) -> Iterator[
 
 
 def scorable_rows(
-    sources: Sequence[str | Path], options: ImportOptions, rejects: Rejects, say: Say = lambda line: None
+    sources: Sequence[str | Path],
+    options: ImportOptions,
+    rejects: Rejects,
+    say: Say = lambda line: None,
+    *,
+    two_responses: bool = False,
 ) -> Iterator[tuple[str, Any]]:
     """The (location, row) pairs that `score` can take, in order and in constant memory; the others are counted.
 
     Rows of prompt and response(s), or of messages, keep all their columns, under our names. Comparisons in another format
-    become Guerdon's own rows, so that what is scored is what `import` would give.
+    become Guerdon's own rows, so that what is scored is what `import` would give. two_responses: whether a file whose columns
+    hold only one response, or none that is known, is an error at once.
     """
     for source in matching_files(sources):
         if is_store(source):
@@ -106,6 +112,8 @@ def scorable_rows(
             continue
         rows = read_rows(source, options)
         head = list(islice(rows, DETECTION_ROWS))
+        if two_responses and options.format == "auto":
+            _require_two_responses(head, options)
         if (columns := _unlabeled(head, options)) is not None:
             pairs = unlabeled_rows(chain(head, rows), columns)
         elif options.format in ("auto", "native") and _has_responses(head, options):
@@ -132,6 +140,15 @@ def _unlabeled(head: Sequence[tuple[str, Any]], options: ImportOptions) -> Colum
     """The columns of a table of pairs without labels; None for any other file."""
     first = next((row for _, row in head if isinstance(row, Mapping)), {})
     return unlabeled_columns([*map(str, first)], options.columns) if options.format == "auto" else None
+
+
+def _require_two_responses(head: Sequence[tuple[str, Any]], options: ImportOptions) -> None:
+    """Raise GuerdonError where the columns fit no format with names of its own and hold no two responses."""
+    rows = [(location, row) for location, row in head if isinstance(row, Mapping)]
+    if rows and own_format(rows, IMPORTERS, options) is None:
+        names: dict[str, None] = dict.fromkeys(str(name) for _, row in rows for name in row)
+        refuse_wrong_columns(options.columns, names)
+        require_two_responses(rows[0][0], [*names], options.columns)
 
 
 def _renamed(rows: Iterable[tuple[str, Any]], options: ImportOptions) -> Iterator[tuple[str, Any]]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from guerdon.data.importers.layout import LABELS, PAIRS, PROMPTS
-from guerdon.errors import GuerdonError
+from guerdon.errors import GuerdonError, visible
 from guerdon.io.messages import messages_in
 from guerdon.io.schema import Rejected
 
+OURS: Final = ("prompt", "first", "second")
+MOST_NAMES: Final = 8  # column names in a message
 Columns = tuple[str, str, str]
 
 _PAIRS: Final = (("first", "second"), *PAIRS)
+_LISTED: Final = {"responses", "chosen", "rejected"}  # columns of other layouts, which have errors of their own
 _JUDGED: Final = {*LABELS, "chosen", "rejected", "votes", "scores"}
 
 
@@ -30,6 +34,20 @@ def unlabeled_columns(names: Sequence[str], columns: Mapping[str, str]) -> Colum
         return None
     first, second = (columns.get(name, name) for name in pair)
     return columns.get(prompt, prompt), first, second
+
+
+def require_two_responses(location: str, names: Sequence[str], columns: Mapping[str, str]) -> None:
+    """Raise GuerdonError for columns that hold no two responses, with the options that name them."""
+    present = {*names, *columns}
+    if present & _LISTED or any(present.issuperset(pair) for pair in _PAIRS):
+        return
+    theirs = names if len(names) == len(OURS) and not present & {*OURS} else ["NAME"] * len(OURS)
+    missing = [(ours, name) for ours, name in zip(OURS, theirs, strict=True) if ours not in present]
+    flags = " ".join(f"--column {shlex.quote(f'{ours}={name}')}" for ours, name in missing)
+    shown = ", ".join(visible(name[:30]) for name in names[:MOST_NAMES])
+    raise GuerdonError(
+        f"{location}: columns must hold a prompt and two responses, got {shown}. Say which columns they are: {flags}."
+    )
 
 
 def unlabeled_rows(rows: Iterator[tuple[str, Any]], columns: Columns) -> Iterator[tuple[str, Any]]:

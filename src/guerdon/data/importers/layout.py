@@ -18,7 +18,16 @@ from guerdon.errors import did_you_mean, show_value
 from guerdon.io.fields import is_nan
 from guerdon.io.messages import messages_in
 
-__all__ = ["KNOWN_COLUMNS", "Importer", "Join", "Layout", "Remarks", "find_layout", "own_format"]
+__all__ = [
+    "KNOWN_COLUMNS",
+    "Importer",
+    "Join",
+    "Layout",
+    "Remarks",
+    "find_layout",
+    "own_format",
+    "refuse_wrong_columns",
+]
 
 MOST_NAMES = 12  # column names in a message
 PROMPTS = ("instruction", "question", "query", "context", "conversations")
@@ -147,7 +156,7 @@ def find_layout(head: list[tuple[str, Any]], importers: Mapping[str, Importer], 
     names = {str(name): None for _, row in rows for name, value in row.items() if value is not None}
     own = own_format(rows, importers, options)
     unfold = importers[own].unfold if own else None
-    _refuse_wrong_columns(options.columns, _column_names([row for _, row in rows], unfold))
+    refuse_wrong_columns(options.columns, _column_names([row for _, row in rows], unfold))
     if own:
         return Layout(own, options.columns, options.columns, importers[own].scale, own_names=True, unfold=unfold)
     columns = dict(options.columns)
@@ -261,7 +270,8 @@ def _column_names(rows: Iterable[Row], unfold: Callable[[Row], dict[str, Any]] |
 # ---- Errors --------------------------------------------------------------------------------------------------------
 
 
-def _refuse_wrong_columns(given: Mapping[str, str], names: Mapping[str, None]) -> None:
+def refuse_wrong_columns(given: Mapping[str, str], names: Mapping[str, None]) -> None:
+    """Raise GuerdonError for a column that the user gave and that no row has, or that is none of ours. names: those of the file."""
     for ours, theirs in given.items():
         flag = f"--column {ours}={theirs}"
         if ours not in COLUMNS:
