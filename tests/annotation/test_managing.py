@@ -6,11 +6,15 @@ import pytest
 from annotation.worlds import World, pairs, world
 
 from guerdon.annotation import adjudicating
+from guerdon.annotation.adjudicating import decide
 from guerdon.annotation.answers import Answer
+from guerdon.annotation.claiming import skip
 from guerdon.annotation.errors import NotYours
 from guerdon.annotation.exporting import exported, pseudonym
+from guerdon.annotation.known_answers import set_gold
 from guerdon.annotation.labels import label_items
 from guerdon.annotation.project import add_items, create_project
+from guerdon.annotation.repair import repair
 from guerdon.annotation.status import hourly_rate, project_status, side_p_value
 from guerdon.annotation.summaries import read_summaries, summarize
 from guerdon.annotation.votes import read_votes
@@ -253,7 +257,6 @@ def test_status_counts_items_people_and_leases(new_store):
         for _ in range(4):
             vote(site, "ann", better=0)
         site.claim("bob")
-        summarize(site.project, site.now)
         status = project_status(site.project, site.now + 600)
         assert (status["tasks"], status["judgments"], status["remaining_judgments"]) == (
             {"open": 6, "complete": 4},
@@ -264,6 +267,43 @@ def test_status_counts_items_people_and_leases(new_store):
         ann = next(each for each in status["people"] if each["name"] == "ann")
         assert (ann["submitted"], ann["gold"]["value"], ann["flags"]) == (4, None, [])
         assert status["hours_left"]["low"] < status["hours_left"]["value"] < status["hours_left"]["high"]
+
+
+def test_judgments_left_are_those_that_open_items_need_at_each_moment(new_store):
+    """Whatever ends or prolongs the need of an item, and without any summary."""
+    with world(new_store(), 4, need=3, adaptive_max=5, max_skips=1, overlap=0.0) as site:
+
+        def left():
+            number = project_status(site.project, site.now)["remaining_judgments"]
+            assert repair(site.project) == 0
+            return number
+
+        assert left() == 12
+        item = vote(site, "ann", better=0).item_id
+        assert left() == 11
+        site.claim("bob")
+        assert left() == 11, "an item in progress is still needed"
+        assert {vote(site, "bob", better=1).item_id, vote(site, "cem", better=0).item_id} == {item}
+        assert left() == 11, "people disagree, so two more are needed"
+        second = site.claim("ann")
+        skip(site.project, site.person("ann"), second.presentation_id, "unclear", site.now)
+        assert left() == 8, "an adjudicator gets the skipped one"
+        third = site.judge("ann").item_id
+        decide(site.project, site.person("boss"), third, Answer(verdict=-1), site.now)
+        assert left() == 5, "a decision completes an item"
+        set_gold(site.project, site.judge("ann").item_id, [[0], [1]], None, "boss", site.now)
+        assert left() == 2, "an item with a known answer is no task any more"
+
+
+def test_a_store_that_has_not_kept_the_judgments_left_counts_them(new_store):
+    with world(new_store(), 3, need=2) as site:
+        vote(site, "ann", better=0)
+        with site.project.database.writing() as connection:
+            connection.exec_driver_sql("DELETE FROM project_counts WHERE key = 'needed'")
+        assert project_status(site.project, site.now)["remaining_judgments"] == 5
+        assert repair(site.project) == 0
+        vote(site, "bob", better=0)
+        assert project_status(site.project, site.now)["remaining_judgments"] == 4
 
 
 def test_a_rate_counts_hours_without_work_and_has_students_interval():

@@ -162,7 +162,7 @@ def test_the_same_items_again_change_nothing_and_an_import_is_counted_at_the_nex
             connection.exec_driver_sql(
                 "UPDATE items SET taken = 1, status = 'retired' WHERE id = (SELECT min(id) FROM items)"
             )
-        assert repair(w.project) == 3
+        assert repair(w.project) == 4
         assert repair(w.project) == 0
         assert {item["taken"] for item in w.items().values()} == {0}
         assert project_counts(w.project.database, "p")["items:task:open"] == 7

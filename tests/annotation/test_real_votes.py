@@ -12,6 +12,7 @@ from annotation.worlds import PLAIN, World
 
 from guerdon.annotation.assignments import Assignment
 from guerdon.annotation.project import add_items, create_project
+from guerdon.annotation.status import project_status
 from guerdon.annotation.summaries import summarize
 from guerdon.config import AnnotationOptions
 from guerdon.contracts import Response, as_prompt
@@ -71,4 +72,4 @@ def test_the_kappas_of_pandalms_annotators_are_the_published_ones(world):
         kappa = kappas.get((f"annotator{a}", f"annotator{b}")) or kappas[f"annotator{b}", f"annotator{a}"]
         assert kappa["value"] == pytest.approx(value, abs=0.02)
         assert kappa["low"] < value < kappa["high"]
-    assert content["remaining"]["judgments"] == 0
+    assert project_status(world.project, world.now)["remaining_judgments"] == 0

@@ -90,7 +90,7 @@ def test_a_late_answer_is_kept_and_counted_even_where_the_item_is_complete(new_s
         assert w.submit("a", late, verdict=3).late
         assert [row[0] for row in w.rows("SELECT taken FROM items")] == [2]
         assert project_counts(w.project.database, "p") == {
-            "items:task:complete": 1, "items:task:open": 0, "judgments": 2, "late": 1, f"hour:{int(w.now // 3600)}": 2,
+            "items:task:complete": 1, "items:task:open": 0, "judgments": 2, "late": 1, "needed": 0, f"hour:{int(w.now // 3600)}": 2,
         }  # fmt: skip
     assert not verify_store(store).findings
 

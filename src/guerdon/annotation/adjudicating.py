@@ -17,9 +17,9 @@ from sqlalchemy import bindparam
 from guerdon.annotation.answers import Answer
 from guerdon.annotation.assignments import HOLD, PRESENTATIONS, Shown, contents, handles_of
 from guerdon.annotation.claiming import set_status
-from guerdon.annotation.counting import count
+from guerdon.annotation.counting import OPEN_TO_ALL, count
 from guerdon.annotation.errors import NotYours
-from guerdon.annotation.project import OPEN_TO_ALL, Project
+from guerdon.annotation.project import Project
 from guerdon.annotation.sides import token
 from guerdon.annotation.submitting import submit
 from guerdon.annotation.summaries import read_summaries
@@ -119,7 +119,7 @@ def _prompts(connection: sa.Connection, ids: Sequence[str]) -> dict[str, str]:
 # ---- One item ------------------------------------------------------------------------------------------------------
 
 _CASE: Final = Statement(
-    sa.select(_ITEMS.id.label("item_id"), _ITEMS.purpose, _ITEMS.status).where(
+    sa.select(_ITEMS.id.label("item_id"), _ITEMS.purpose, _ITEMS.status, _ITEMS.need).where(
         _ITEMS.id == bindparam("item_id"), _ITEMS.project == bindparam("project")
     )
 )

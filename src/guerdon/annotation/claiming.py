@@ -130,6 +130,11 @@ SKIPS: Final = Statement(
         PRESENTATIONS.skip_reason != OWN_WORK,
     )
 )
+SUBMITTED: Final = Statement(
+    sa.select(sa.func.count().label("number")).where(
+        PRESENTATIONS.item_id == bindparam("item_id"), PRESENTATIONS.state == literal("submitted")
+    )
+)
 SET_STATUS: Final = Statement(
     sa.update(tables.items).where(_ITEMS.id == bindparam("key")).values(status=bindparam("new_status"))
 )
@@ -321,8 +326,17 @@ def skip(project: Project, annotator_id: str, presentation_id: str, reason: str,
         count(transaction, project.name, changes)
 
 
-def set_status(transaction: Transaction, row: Any, status: str, changes: Counter[str]) -> None:
-    """Change the status of an item, and what counts it. row: with item_id, purpose and status as they are."""
+def set_status(
+    transaction: Transaction, row: Any, status: str, changes: Counter[str], missing: int | None = None
+) -> None:
+    """Change the status of an item, and what counts it.
+
+    row: with item_id, purpose, status and need as they are. missing: judgments that it has too few; looked up unless given.
+    """
+    if row.status == "open":
+        if missing is None:
+            missing = max(0, row.need - transaction.first(SUBMITTED, item_id=row.item_id).number)
+        changes["needed"] -= missing
     transaction.run(SET_STATUS, key=row.item_id, new_status=status)
     changes[f"items:{row.purpose}:{row.status}"] -= 1
     changes[f"items:{row.purpose}:{status}"] += 1

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Final
 
-from guerdon.annotation.project import OPEN_TO_ALL, Project
+from guerdon.annotation.counting import OPEN_TO_ALL
+from guerdon.annotation.project import Project
 from guerdon.annotation.sides import token
 from guerdon.contracts import Comparison
 from guerdon.store.items import Item, Judgment, comparisons_of

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from guerdon.annotation.counting import count_in
-from guerdon.annotation.project import OPEN_TO_ALL, Project, add_items
+from guerdon.annotation.counting import OPEN_TO_ALL, count_in
+from guerdon.annotation.project import Project, add_items
 from guerdon.annotation.sides import hashed
 from guerdon.contracts import GuerdonError, Response
 from guerdon.errors import field_error
@@ -54,7 +54,7 @@ def set_gold(
             items = tables.items
             connection.execute(sa.update(items).where(items.c.id == row["id"]).values(status="retired"))
             changes = {f"items:{row['purpose']}:open": -1, f"items:{row['purpose']}:retired": 1}
-            count_in(connection, project.name, changes)
+            count_in(connection, project.name, {**changes, "needed": -_missing(connection, row)})
     return item_id
 
 
@@ -114,6 +114,14 @@ def _add(project: Project, item: Item) -> str:
     add_items(project, [item])
     facts = {**item.facts, "project": project.name}
     return replace(item, facts=facts).id(contents_of(item.prompt, item.responses))
+
+
+def _missing(connection: sa.Connection, row: Any) -> int:
+    """How many judgments an item still needs."""
+    presentations = tables.presentations.c
+    is_submitted = (presentations.item_id == row["id"], presentations.state == "submitted")
+    number = int(connection.scalar(sa.select(sa.func.count()).where(*is_submitted)) or 0)
+    return max(0, int(row["need"]) - number)
 
 
 def _item(project: Project, item_id: str) -> tuple[Any, Item]:

@@ -8,7 +8,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from guerdon.annotation.project import OPEN_TO_ALL, Project
+from guerdon.annotation.counting import OPEN_TO_ALL
+from guerdon.annotation.project import Project
 from guerdon.store import annotation_tables, tables
 from guerdon.store.columns import literal
 

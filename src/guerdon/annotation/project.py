@@ -11,7 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from guerdon.annotation.answers import check_responses
-from guerdon.annotation.counting import count_in
+from guerdon.annotation.counting import OPEN_TO_ALL, count_in
 from guerdon.annotation.leases import Pace
 from guerdon.annotation.sides import hashed
 from guerdon.config import AnnotationOptions, make
@@ -24,7 +24,6 @@ from guerdon.store.rows import TABLES, Batch, Occurrences
 from guerdon.store.schema import require_schema
 from guerdon.store.writer import CHARACTERS_AT_ONCE, ITEMS_AT_ONCE, insert_rows, metadata_table
 
-OPEN_TO_ALL: Final = ("task", "calibration")  # purposes whose items count toward `need`; the others come in between
 _ORDERS: Final = 2**31  # of items, in a column of 32 bits
 
 
@@ -198,5 +197,7 @@ def _write(project: Project, batch: Batch) -> int:
             if rows := [*batch.rows[name].values()]:
                 insert_rows(connection, metadata_table(name), rows)
         new = [row for key, row in batch.rows["items"].items() if key not in present]
-        count_in(connection, project.name, Counter(f"items:{row['purpose']}:{row['status']}" for row in new))
+        changes = Counter(f"items:{row['purpose']}:{row['status']}" for row in new)
+        changes["needed"] = sum(row["need"] for row in new if row["purpose"] in OPEN_TO_ALL and row["status"] == "open")
+        count_in(connection, project.name, changes)
     return len(new)

@@ -13,7 +13,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from guerdon.annotation.counting import count_in
+from guerdon.annotation.counting import count_in, count_needed
 from guerdon.annotation.project import Project
 from guerdon.store import annotation_tables, tables
 from guerdon.store.columns import literal
@@ -28,7 +28,7 @@ CHANGED_MEANWHILE: Final = ("40001", "40P01")  # a serialization failure, a dead
 
 
 def repair(project: Project) -> int:
-    """Set counters right; returns how many were wrong: `taken` of items, and the project's counts of items and judgments.
+    """Set counters right; returns how many were wrong: `taken` of items, and the project's counts of items and needed judgments.
 
     On PostgreSQL, servers that start at once do it one after the other, and people may judge meanwhile: what they change between
     the count and its correction makes it start again; after a few times, a warning says that nothing was corrected.
@@ -78,15 +78,18 @@ def _repair_counts(connection: sa.Connection, project: Project) -> int:
     query = sa.select(items.purpose, items.status, sa.func.count()).where(items.project == project.name)
     grouped = connection.execute(query.group_by(items.purpose, items.status))
     actual = {f"items:{purpose}:{status}": number for purpose, status, number in grouped}
+    actual["needed"] = count_needed(connection, project.name)
     stored: dict[str, int] = {
         key: int(number)
         for key, number in connection.execute(
             sa.select(counts.c.key, sa.func.sum(counts.c.n))
-            .where(counts.c.project == project.name, counts.c.key.like("items:%"))
+            .where(counts.c.project == project.name, sa.or_(counts.c.key.like("items:%"), counts.c.key == "needed"))
             .group_by(counts.c.key)
         )
     }
     changes = {key: actual.get(key, 0) - stored.get(key, 0) for key in sorted({*actual, *stored})}
+    if "needed" not in stored:  # in a store that has not kept it so far, it begins here and was not wrong
+        count_in(connection, project.name, {"needed": changes.pop("needed")})
     changes = {key: change for key, change in changes.items() if change}
     count_in(connection, project.name, changes)
     return len(changes)

@@ -11,8 +11,8 @@ import numpy as np
 import sqlalchemy as sa
 from scipy.stats import binomtest, chi2
 
-from guerdon.annotation.counting import project_counts
-from guerdon.annotation.project import OPEN_TO_ALL, Project
+from guerdon.annotation.counting import OPEN_TO_ALL, project_counts
+from guerdon.annotation.project import Project
 from guerdon.annotation.summaries import estimate_json, read_summaries
 from guerdon.config.annotation import PAIR_VERDICTS
 from guerdon.formulas.clustered import clustered_mean
@@ -37,7 +37,6 @@ def project_status(project: Project, now: float) -> dict[str, Any]:
 def overview(project: Project, now: float) -> dict[str, Any]:
     """Items by state, judgments, skips by reason, leases that are held, the rate, and when the rest will be done."""
     counts = project_counts(project.database, project.name)
-    summaries = read_summaries(project.database, project.name)
     items: dict[str, dict[str, int]] = defaultdict(dict)
     skips: dict[str, int] = {}
     hours: dict[int, int] = {}
@@ -50,7 +49,7 @@ def overview(project: Project, now: float) -> dict[str, Any]:
             skips[rest] = number
         elif kind == "hour":
             hours[int(rest)] = number
-    remaining = _remaining(project, items, summaries)
+    remaining = counts["needed"]
     rate = hourly_rate(hours, now)
     return {
         "items": dict(items),
@@ -75,17 +74,6 @@ def _added(items: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
         for status, number in items.get(purpose, {}).items():
             total[status] += number
     return dict(total)
-
-
-def _remaining(project: Project, items: Mapping[str, Mapping[str, int]], summaries: Mapping[str, Any]) -> int:
-    """Judgments that are still needed: as last counted, or from the options where nothing was counted yet."""
-    tasks, options = _added(items), project.options
-    if not tasks.get("open"):
-        return 0
-    if "remaining" in summaries:
-        return int(summaries["remaining"]["content"]["judgments"])
-    more = max(options.need, options.overlap_need) - options.need
-    return math.ceil(tasks["open"] * (options.need + options.overlap * more))
 
 
 # ---- Rate ----------------------------------------------------------------------------------------------------------

@@ -17,10 +17,10 @@ from sqlalchemy import bindparam
 from guerdon.annotation import quality
 from guerdon.annotation.answers import Answer, answer_of, payload_hash, read_answer
 from guerdon.annotation.assignments import PRESENTATIONS, Assignment, assignment, contents
-from guerdon.annotation.claiming import END, NothingLeft, claim, claim_within, presented, set_status
-from guerdon.annotation.counting import count
+from guerdon.annotation.claiming import END, SUBMITTED, NothingLeft, claim, claim_within, presented, set_status
+from guerdon.annotation.counting import OPEN_TO_ALL, count
 from guerdon.annotation.errors import Conflict, NotNow, NotYours
-from guerdon.annotation.project import OPEN_TO_ALL, Project
+from guerdon.annotation.project import Project
 from guerdon.annotation.quality import Feedback
 from guerdon.annotation.work import lock_work
 from guerdon.contracts import Preference, Prompt
@@ -77,11 +77,6 @@ VOTES: Final = Statement(
     .join_from(tables.judgments, tables.presentations, PRESENTATIONS.id == _JUDGMENTS.presentation_id)
     .where(_JUDGMENTS.item_id == bindparam("item_id"))
     .order_by(_JUDGMENTS.presentation_id, _JUDGMENTS.revision)
-)
-SUBMITTED: Final = Statement(
-    sa.select(sa.func.count().label("number")).where(
-        PRESENTATIONS.item_id == bindparam("item_id"), PRESENTATIONS.state == literal("submitted")
-    )
 )
 SAME_ITEM: Final = Statement(
     sa.select(PRESENTATIONS.id, PRESENTATIONS.state).where(
@@ -235,7 +230,10 @@ def _count_first(
         return
     changes[f"hour:{int(now // 3600)}"] += 1
     number = 1 if row.need <= 1 else transaction.first(SUBMITTED, item_id=row.item_id).number
-    if row.status != "open" or number < row.need:
+    if row.status != "open":
+        return
+    changes["needed"] -= number <= row.need
+    if number < row.need:
         return
     options = project.options
     if number >= 3 and len(row.shown) == 2 and _is_ambiguous(transaction, project, row.item_id):
@@ -243,11 +241,12 @@ def _count_first(
             more = min(options.adaptive_max, row.need + ADDED_AT_ONCE)
             transaction.run(SET_NEED, key=row.item_id, new_need=more)
             changes["adaptive"] += 1
+            changes["needed"] += more - number
             return
         if options.unresolved == "adjudicate":
-            set_status(transaction, row, "adjudicate", changes)
+            set_status(transaction, row, "adjudicate", changes, missing=0)
             return
-    set_status(transaction, row, "complete", changes)
+    set_status(transaction, row, "complete", changes, missing=0)
 
 
 def _is_ambiguous(transaction: Transaction, project: Project, item_id: str) -> bool:

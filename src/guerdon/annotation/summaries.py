@@ -13,18 +13,18 @@ import numpy as np
 import sqlalchemy as sa
 
 from guerdon.annotation.labels import people_only
-from guerdon.annotation.project import OPEN_TO_ALL, Project
+from guerdon.annotation.project import Project
 from guerdon.annotation.votes import Votes, read_votes
 from guerdon.formulas.agreement import cohen_kappa, leave_one_out, leave_one_out_votes, measure_reliability
 from guerdon.formulas.annotators import Ratings, fit_abilities, most_shared
 from guerdon.formulas.clustered import clustered_share
 from guerdon.formulas.estimation import Interval
-from guerdon.store import annotation_tables, tables
+from guerdon.store import annotation_tables
 from guerdon.store.database import Database, insert_of
 
 __all__ = ["NAMES", "estimate_json", "read_summaries", "summarize", "write_summary"]
 
-NAMES: Final = ("agreement", "abilities", "disagreements", "remaining", "learning", "training")
+NAMES: Final = ("agreement", "abilities", "disagreements", "learning", "training")
 FEWEST_SHARED: Final = 10  # pairs that two annotators must share for a kappa
 MOST_PAIRS: Final = 200  # of annotators, those who share most
 MOST_DISAGREEMENTS: Final = 500  # items that are listed, those with most votes and the evenest split first
@@ -34,7 +34,7 @@ MANY_GROUPS: Final = 20_000  # prompts from which fewer resamples are drawn
 def summarize(project: Project, now: float) -> dict[str, Any]:
     """Compute all summaries from the votes as they are, and store them; returns them by name."""
     votes = read_votes(project)
-    content: dict[str, Any] = {"remaining": _remaining(project)}
+    content: dict[str, Any] = {}
     if len(votes.table.pair):
         ratings = votes.ratings()
         content |= {
@@ -72,24 +72,6 @@ def estimate_json(interval: Interval) -> dict[str, Any]:
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-# ---- What is left --------------------------------------------------------------------------------------------------
-
-
-def _remaining(project: Project) -> dict[str, int]:
-    """Judgments that open items still need, those in progress included."""
-    items, presentations = tables.items.c, tables.presentations.c
-    is_open = sa.and_(items.project == project.name, items.status == "open", items.taken < items.need)
-    left = sa.select(sa.func.coalesce(sa.func.sum(items.need - items.taken), 0)).where(is_open)
-    held = (
-        sa.select(sa.func.count())
-        .select_from(tables.presentations)
-        .join(tables.items, items.id == presentations.item_id)
-        .where(presentations.state == "held", items.project == project.name, items.purpose.in_(OPEN_TO_ALL))
-    )
-    with project.database.reading() as connection:
-        return {"judgments": int(connection.scalar(left) or 0) + int(connection.scalar(held) or 0)}
 
 
 # ---- Agreement -----------------------------------------------------------------------------------------------------

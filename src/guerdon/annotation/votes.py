@@ -19,7 +19,8 @@ import numpy as np
 import sqlalchemy as sa
 from jaxtyping import Bool, Int
 
-from guerdon.annotation.project import OPEN_TO_ALL, Project
+from guerdon.annotation.counting import OPEN_TO_ALL
+from guerdon.annotation.project import Project
 from guerdon.formulas.annotators import LEFT, RIGHT, TIE, Ratings, VoteTable, one_vote_each
 from guerdon.store import tables
 

@@ -71,8 +71,8 @@ def export_annotation(
     all_revisions: judgments that were replaced too. names: people's names in place of pseudonyms. purposes: gold, attention,
     training or repeat, which are left out unless named. Keywords are ExportOptions; the format is native by default.
     """
+    from guerdon.annotation.counting import OPEN_TO_ALL
     from guerdon.annotation.exporting import exported
-    from guerdon.annotation.project import OPEN_TO_ALL
     from guerdon.api.conversion import convert_rows
     from guerdon.data.exporters import EXPORTERS
     from guerdon.store.tables import PURPOSES
