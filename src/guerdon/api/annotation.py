@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SECRET_VARIABLE: Final = "GUERDON_OIDC_SECRET"  # of the identity provider: a command line is no place for secrets
 DEMO: Final = "demo"
 DEMO_PAIRS: Final = 200  # of the starter kit
-ADDED_FIRST: Final = 500  # items, before the page opens
+ADDED_FIRST: Final = 200  # items, before the page opens
 ADDED_AT_ONCE: Final = 500  # while people judge: an answer waits for as long as these take
 SECONDS_TO_FIRST_PAGE: Final = 2.0  # in which a server that starts has the processor for itself
 

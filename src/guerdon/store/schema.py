@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 from guerdon.contracts import GuerdonError
 from guerdon.store.annotation_tables import metadata
 from guerdon.store.database import Database
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 VERSION_TABLE: Final = "guerdon_schema"
 SCHEMA: Final = "3"  # the newest; migrations/versions has a file for each
@@ -27,7 +27,10 @@ def migrate(database: Database) -> tuple[str | None, str]:
         before = _schema_of(connection, database)
         if before is None:
             _refuse_foreign_tables(connection, database)
-        command.upgrade(alembic_config(connection), "head")
+        if before != SCHEMA:
+            from alembic import command  # takes a fifth of a second to load, which a store of today need not wait for
+
+            command.upgrade(alembic_config(connection), "head")
     return before, SCHEMA
 
 
@@ -49,6 +52,8 @@ def has_schema(connection: sa.Connection, database: Database) -> bool:
 
 def alembic_config(connection: sa.Connection) -> Config:
     """Alembic's configuration, without a file."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
@@ -61,7 +66,7 @@ def _schema_of(connection: sa.Connection, database: Database) -> str | None:
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
     schema: Any = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar()
-    if schema is not None and schema not in _known_schemas(connection):
+    if schema not in (None, SCHEMA) and schema not in _known_schemas(connection):
         raise GuerdonError(
             f"{database.location}: was written by a newer Guerdon (schema {schema}, this one reads up to {SCHEMA}). "
             "Upgrade with `pip install -U guerdon`."
@@ -70,6 +75,8 @@ def _schema_of(connection: sa.Connection, database: Database) -> str | None:
 
 
 def _known_schemas(connection: sa.Connection) -> set[str]:
+    from alembic.script import ScriptDirectory
+
     scripts = ScriptDirectory.from_config(alembic_config(connection))
     return {script.revision for script in scripts.walk_revisions()}
 

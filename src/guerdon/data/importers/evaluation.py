@@ -9,7 +9,6 @@ from typing import Any
 
 from guerdon.contracts import GuerdonError
 from guerdon.data.importers.columns import Row
-from guerdon.formulas.benchmarks import WEIGHTS
 
 __all__ = ["BENCHMARKS", "refuse_benchmarks"]
 
@@ -31,6 +30,8 @@ def _are_texts(row: Row, size: int | None = None) -> bool:
 
 
 def _is_reward_bench(row: Row) -> bool:
+    from guerdon.formulas.benchmarks import WEIGHTS  # loads numpy, which most files do not need to be read
+
     return str(row["subset"]) in WEIGHTS or {"chosen_model", "rejected_model"} <= set(row)
 
 
