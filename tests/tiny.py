@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ CHAT_TEMPLATE = (
 )
 
 
-def save_tiny(path: Path, seed: int = 0) -> Path:
+def save_tiny(path: Path, seed: int = 0, words: Sequence[str] = WORDS) -> Path:
     """Write a two-layer Llama of width 64 and its tokenizer into path. `seed` determines the weights only."""
     import torch
     from transformers import LlamaForCausalLM
 
-    tokenizer = tiny_tokenizer()
+    tokenizer = tiny_tokenizer(words)
     config = tiny_config(tokenizer, initializer_range=0.2)  # wide, so that random rewards differ visibly
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -47,13 +48,13 @@ def tiny_config(tokenizer, **changes):
     return LlamaConfig(vocab_size=len(tokenizer), **(sizes | ends | changes))
 
 
-def tiny_tokenizer():
+def tiny_tokenizer(words: Sequence[str] = WORDS):
     """One token per word and punctuation mark, anything else is <unk>; white space is lost."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = list(dict.fromkeys([*SPECIAL, *WORDS]))
-    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    distinct = dict.fromkeys([*SPECIAL, *words])
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(distinct)}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,

@@ -15,6 +15,7 @@ from guerdon.formulas.advantage import (
     group_normalized,
     leave_one_out,
     moments,
+    potential_differences,
     token_rewards,
     whiten,
 )
@@ -49,6 +50,30 @@ def test_token_rewards_are_float32_at_least_and_refuse_a_sequence_without_tokens
     assert token_rewards(ratio, torch.tensor([[T, T]]), score, 0.1).dtype == torch.float32
     with pytest.raises(ValueError, match=r"rows \[0\]"):
         token_rewards(ratio, torch.tensor([[F, F]]), score, 0.1)
+
+
+def test_potential_differences_are_worked_by_hand() -> None:
+    """Before three tokens 5, 7, 4: relative to the first 0, 2, -1, and 0 at the end; gamma 1/2: 1, -2 1/2, 1. Gaps are skipped."""
+    potential = torch.tensor(
+        [[5.0, 7.0, 4.0, math.nan], [5.0, math.nan, 7.0, 4.0], [math.inf, 3.0, math.nan, math.nan]]
+    )
+    mask = torch.tensor([[T, T, T, F], [T, F, T, T], [F, T, F, F]])
+    half = potential_differences(potential, mask, gamma=0.5)
+    assert half.tolist() == [[1.0, -2.5, 1.0, 0.0], [1.0, 0.0, -2.5, 1.0], [0.0, 0.0, 0.0, 0.0]]
+    assert potential_differences(potential, mask, gamma=1.0)[0].tolist() == [2.0, -3.0, 1.0, 0.0]
+
+
+@laws
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30), st.floats(0.01, 1), st.floats(-1e3, 1e3))
+def test_potential_differences_have_a_discounted_sum_of_0_and_ignore_a_shift(
+    potential: list[float], gamma: float, shift: float
+) -> None:
+    before = torch.tensor([potential], dtype=torch.float64)
+    mask = torch.ones_like(before, dtype=torch.bool)
+    added = potential_differences(before, mask, gamma)
+    discount = gamma ** torch.arange(len(potential), dtype=torch.float64)
+    assert float((added * discount).sum()) == pytest.approx(0, abs=1e-9)
+    assert torch.allclose(potential_differences(before + shift, mask, gamma), added, atol=1e-9)
 
 
 def test_gae_is_worked_by_hand() -> None:

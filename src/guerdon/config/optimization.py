@@ -11,7 +11,7 @@ from guerdon.errors import field_error
 
 READ_WITH_A_SERVER = ("base", "system", "server")
 READ_BY_A_VALUE_MODEL = (
-    "value", "value_lr", "value_clip", "value_coef", "value_warmup", "gamma", "lam", "whiten_rewards",
+    "value", "value_lr", "value_clip", "value_coef", "value_warmup", "gamma", "lam", "whiten_rewards", "dense",
 )  # fmt: skip
 
 
@@ -161,6 +161,11 @@ class OptimizeOptions(Options):
         1.0, ge=0, description="Subtracted from the score of a reply that was cut at max_tokens, after scaling."
     )
     whiten_rewards: bool = Field(False, description="Divide a batch's token rewards by their spread; the mean stays.")
+    dense: bool = Field(
+        False,
+        description="Pay each token what it adds to the reward model's value of the reply so far; a reply's return stays, and "
+        "so does the optimum.",
+    )
     gradient_checkpointing: bool = Field(False, description="Recompute activations: less memory, more time.")
     max_kl: float | None = Field(
         None, gt=0, description="Stop when a batch's mean KL to the reference exceeds this, nats per reply."
@@ -196,6 +201,9 @@ class OptimizeOptions(Options):
 
     def _refuse_conflicts_with_the_baseline(self) -> None:
         if self.baseline == "value":
+            if self.dense and self.value == "reward":
+                claim = "head with optimize.dense=true, which pays what a value model that starts as the reward would predict"
+                raise field_error("optimize.value", claim, self.value, "Leave one of the two out.")
             return
         baseline = f"optimize.baseline={self.baseline}"
         if self.samples < 2:

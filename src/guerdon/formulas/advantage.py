@@ -20,6 +20,7 @@ __all__ = [
     "group_normalized",
     "leave_one_out",
     "moments",
+    "potential_differences",
     "token_rewards",
     "whiten",
 ]
@@ -41,6 +42,26 @@ def token_rewards(
     charge = torch.where(mask, -beta * at_least_float32(log_ratio), 0.0)
     last = last_real_token(mask)[:, None]
     return charge.scatter_add(1, last, score.to(charge.dtype)[:, None])
+
+
+def potential_differences(
+    potential: Float[Tensor, "b t"], mask: Bool[Tensor, "b t"], gamma: float
+) -> Float[Tensor, "b t"]:
+    """What a potential adds to the reward of each token: gamma Phi(after it) - Phi(before it), given Phi before each token.
+
+    Ng, Harada and Russell 1999 (eq. 2 and theorem 1): no such addition changes which policy is optimal. A sequence's
+    potentials are taken relative to the one before its first token, and the one after its last is 0 as well (Grzes 2017):
+    the discounted sum over a sequence is 0, so that its return stays what it was, in a batch of finite episodes too.
+    """
+    potential = torch.where(mask, at_least_float32(potential), 0.0)
+    first = mask.int().argmax(dim=1, keepdim=True)
+    potential = torch.where(mask, potential - potential.gather(1, first), 0.0)
+    following = torch.zeros_like(potential[:, 0])
+    backward: list[Tensor] = []
+    for t in range(mask.shape[1] - 1, -1, -1):
+        backward.append(torch.where(mask[:, t], gamma * following - potential[:, t], 0.0))
+        following = torch.where(mask[:, t], potential[:, t], following)
+    return torch.stack(backward[::-1], dim=1)
 
 
 def gae(

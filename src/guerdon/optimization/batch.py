@@ -21,6 +21,7 @@ from guerdon.formulas import advantage
 from guerdon.models.engine.backbone import Texts
 from guerdon.models.policy import LanguagePolicy
 from guerdon.optimization.learner import Learner
+from guerdon.optimization.prefix_rewards import prefix_rewards
 from guerdon.optimization.prompts import PromptSet
 from guerdon.optimization.reward_scale import RewardScale
 from guerdon.optimization.rewards import Reward
@@ -166,7 +167,8 @@ def build_batch(
     if not torch.isfinite(log_prob[mask]).all():
         raise GuerdonError("optimize: log-probabilities of the policy must be finite, got NaN. Lower optimize.lr.")
     log_ratio = (log_prob - reference_log_prob) * mask
-    adv, returns = _advantages(learner, score, log_ratio, values * mask, mask, beta)
+    potential = scale.scaled(prefix_rewards(reward, rollouts, options.max_tokens), options) if options.dense else None
+    adv, returns = _advantages(learner, score, log_ratio, values * mask, mask, beta, potential)
     return Batch(rollouts, score, mask, log_prob, reference_log_prob, entropy, values, adv, returns), scale
 
 
@@ -177,17 +179,24 @@ def _advantages(
     values: Float[Tensor, "b t"],
     mask: Bool[Tensor, "b t"],
     beta: float,
+    potential: Float[Tensor, "b t"] | None,
 ) -> tuple[Float[Tensor, "b t"], Float[Tensor, "b t"]]:
-    """Advantages [b, t] and returns [b, t]: GAE over token rewards (PPO), or one number per reply against its group."""
+    """Advantages [b, t] and returns [b, t]: GAE over token rewards (PPO), or one number per reply against its group.
+
+    potential: before each token, float64, in units of the score; its differences are added to the token rewards.
+    """
     options, accelerator = learner.options, learner.accelerator
     if options.baseline == "value":
         usable = mask.any(1)
         rewards = torch.zeros_like(log_ratio)
         rewards[usable] = advantage.token_rewards(log_ratio[usable], mask[usable], score[usable], beta)
-        if options.whiten_rewards:
-            rewards = advantage.whiten(rewards, mask, shift_mean=False, moments=_moments(rewards, mask, accelerator))
+        spread = _moments(rewards, mask, accelerator) if options.whiten_rewards else None
+        if potential is not None:
+            rewards = rewards.double() + advantage.potential_differences(potential, mask, options.gamma)
+        if spread is not None:  # that of the rewards alone: a potential must not change what a reply is worth
+            rewards = advantage.whiten(rewards, mask, shift_mean=False, moments=spread)
         raw, returns = advantage.gae(rewards, values, mask, options.gamma, options.lam)
-        return advantage.whiten(raw, mask, moments=_moments(raw, mask, accelerator)), returns
+        return advantage.whiten(raw, mask, moments=_moments(raw, mask, accelerator)).float(), returns.float()
     penalized = (score - beta * log_ratio.sum(1)).view(-1, options.samples)
     if options.baseline == "leave_one_out":
         per_reply = advantage.leave_one_out(penalized)

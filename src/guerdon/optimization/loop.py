@@ -19,6 +19,7 @@ from guerdon.optimization.checks import Check
 from guerdon.optimization.evaluation import evaluate, select_held_out
 from guerdon.optimization.learner import make_learner
 from guerdon.optimization.metrics import summarize_batch
+from guerdon.optimization.prefix_rewards import refuse_without_prefixes
 from guerdon.optimization.prompts import prompts_of_update, select_prompts
 from guerdon.optimization.rewards import Reward
 from guerdon.optimization.run_state import OptimizationRun, run_identity
@@ -71,6 +72,8 @@ def optimize(
     once the folder is known to be this run's.
     """
     _refuse_unusable(options, gold, value, reference_scale, held_out)
+    if options.dense:
+        refuse_without_prefixes(reward, policy, options.max_tokens)
 
     # 1. Prompts that fit, and what learns
     accelerator = distributed.make_accelerator(policy.device)

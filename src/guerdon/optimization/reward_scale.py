@@ -37,9 +37,14 @@ class RewardScale:
         self, raw: Float[np.ndarray, " b"], cut: Bool[np.ndarray, " b"], options: OptimizeOptions
     ) -> Float[Tensor, " b"]:
         """Scores; a reply that was cut pays `options.unfinished`."""
-        scores = torch.from_numpy((raw - self.mean) / self.spread)
+        scores = self.scaled(torch.from_numpy(raw), options)
+        return (scores - options.unfinished * torch.from_numpy(cut)).float()
+
+    def scaled(self, raw: Float[Tensor, "*s"], options: OptimizeOptions) -> Float[Tensor, "*s"]:
+        """Rewards on this scale, clipped, before any charge."""
+        scores = (raw - self.mean) / self.spread
         if self.running is not None:
             scores = self.running.apply(scores)
         if options.reward_clip:
             scores = scores.clamp(-options.reward_clip, options.reward_clip)
-        return (scores - options.unfinished * torch.from_numpy(cut)).float()
+        return scores

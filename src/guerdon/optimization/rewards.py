@@ -115,12 +115,17 @@ class Reward:
         """All models and functions in it: a model without its calibration, an ensemble as its members."""
         return tuple(part for source in self.sources.values() for part in _components(source))
 
+    @property
+    def weighted_names(self) -> list[str]:
+        """The sources that count: those whose weight is not 0."""
+        return [name for name in self.sources if self.weights[name] != 0]
+
     def in_common(self, other: Reward) -> str | None:
         """The name of a source here that has a component with weight in both rewards; None if there is none."""
-        theirs = [part for name, source in other.sources.items() if other.weights[name] for part in _components(source)]
+        theirs = [part for name in other.weighted_names for part in _components(other.sources[name])]
         fingerprints = {getattr(part, "fingerprint", None) for part in theirs} - {None}
-        for name, source in self.sources.items():
-            for part in _components(source) if self.weights[name] else ():
+        for name in self.weighted_names:
+            for part in _components(self.sources[name]):
                 if getattr(part, "fingerprint", None) in fingerprints or any(part == one for one in theirs):
                     return name
         return None
@@ -146,24 +151,20 @@ class Reward:
         if self.members is not None and not any(part.is_ensemble for part in parts.values()):
             raise GuerdonError("reward: members needs a source that is an ensemble, got none. Leave members out.")
 
-        weighted_names = [name for name in parts if self.weights[name] != 0]
-        weighted = np.stack([self.weights[name] * parts[name].value for name in weighted_names])
-        value = where_finite(self.rule or _sum, weighted)
+        value = self.combine({name: part.value for name, part in parts.items()})
         usable = np.isfinite(value)
         if strict and not usable.any():
             raise GuerdonError(
-                f"reward {', '.join(weighted_names)}: some of {len(inputs)} responses must get a finite number, got "
-                f"{parts[weighted_names[0]].value[0]} for the first. Check what it computes for {answers[0].text!r:.60}."
+                f"reward {', '.join(self.weighted_names)}: some of {len(inputs)} responses must get a finite number, got "
+                f"{parts[self.weighted_names[0]].value[0]} for the first. Check what it computes for {answers[0].text!r:.60}."
             )
-        if self.clip is not None:
-            value = np.clip(value, -self.clip, self.clip)
         shift_ps = [part.shift_p for part in parts.values() if part.shift_p is not None]
         return RewardScores(
-            value=np.where(usable, value, math.nan),
+            value=value,
             parts={name: part.value for name, part in parts.items()},
             usable=usable,
             truncated=np.any([part.truncated for part in parts.values()], axis=0),
-            std=self._std(weighted, parts),
+            std=self._std(parts),
             shift_p=most_suspect(np.stack(shift_ps)) if shift_ps else None,
             attributes={
                 f"{name}.{attribute}" if len(parts) > 1 else attribute: values
@@ -171,6 +172,12 @@ class Reward:
                 for attribute, values in part.attributes.items()
             },
         )
+
+    def combine(self, values: Mapping[str, Float[np.ndarray, " n"]]) -> Float[np.ndarray, " n"]:
+        """The reward from the value of each source that counts, by name; NaN where that is not finite."""
+        combined = where_finite(self.rule or _sum, self._weighted(values))
+        combined = np.where(np.isfinite(combined), combined, math.nan)
+        return combined if self.clip is None else np.clip(combined, -self.clip, self.clip)
 
     def score_rollouts(self, rollouts: Rollouts, *, strict: bool = True) -> Rollouts:
         """The rollouts with reward (NaN where there is none), std, shift_p, truncated and attributes. `strict` as for `score`."""
@@ -213,10 +220,13 @@ class Reward:
             value = value if self.members is None else where_finite(self.members, members)
         return _Part(value, scores.truncated, std, scores.shift_p, members is not None, scores.attributes)
 
-    def _std(self, weighted: Float[np.ndarray, "k n"], parts: Mapping[str, _Part]) -> Float[np.ndarray, " n"] | None:
+    def _weighted(self, values: Mapping[str, Float[np.ndarray, " n"]]) -> Float[np.ndarray, "k n"]:
+        return np.stack([self.weights[name] * values[name] for name in self.weighted_names])
+
+    def _std(self, parts: Mapping[str, _Part]) -> Float[np.ndarray, " n"] | None:
         """An ensemble's disagreement; else that of the sources that have one, as if their errors were independent."""
-        if self.rule is not None and len(weighted) > 1:
-            return where_finite(spread, weighted)
+        if self.rule is not None and len(self.weighted_names) > 1:
+            return where_finite(spread, self._weighted({name: part.value for name, part in parts.items()}))
         known = [self.weights[name] * part.std for name, part in parts.items() if part.std is not None]
         return np.sqrt(np.sum(np.square(known), axis=0)) if known else None
 
