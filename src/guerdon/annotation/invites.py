@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from guerdon.annotation.accounts import Account, insert_account
 from guerdon.annotation.errors import RequestError
-from guerdon.annotation.passwords import hash_password, hash_secret, new_secret
+from guerdon.annotation.passwords import hash_password
+from guerdon.runtime.web.secrets import hash_secret, new_secret
 from guerdon.store import annotation_tables as tables
 from guerdon.store.database import Database
 

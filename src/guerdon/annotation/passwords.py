@@ -1,9 +1,8 @@
-"""Passwords as argon2id hashes (RFC 9106, the parameters for limited memory), and secrets that are stored only as hashes."""
+"""Passwords as argon2id hashes (RFC 9106, the parameters for limited memory)."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import secrets
 import threading
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 from argon2 import PasswordHasher, exceptions
 
 from guerdon.errors import GuerdonError
+from guerdon.runtime.web.secrets import as_bytes
 
 SHORTEST: Final = 10  # characters, with no rule on which: length is what makes guessing costly
 LONGEST: Final = 1000
@@ -25,14 +25,14 @@ def hash_password(password: str) -> str:
             f"password must be {SHORTEST} to {LONGEST} characters, got {len(password)}. Choose another; a sentence works well."
         )
     with _AT_ONCE:
-        return _HASHER.hash(_as_bytes(password))
+        return _HASHER.hash(as_bytes(password))
 
 
 def is_password(password: str, password_hash: str | None) -> bool:
     """Whether the password is the one that was hashed. Takes as long where there is no hash, so that time tells no names."""
     try:
         with _AT_ONCE:
-            _HASHER.verify(password_hash or _unmatched_hash(), _as_bytes(password))
+            _HASHER.verify(password_hash or _unmatched_hash(), as_bytes(password))
     except (exceptions.VerificationError, exceptions.InvalidHashError):
         return False
     return password_hash is not None
@@ -43,26 +43,7 @@ def needs_new_hash(password_hash: str) -> bool:
     return _HASHER.check_needs_rehash(password_hash)
 
 
-def new_secret() -> str:
-    """A secret of 256 random bits for a cookie, a link or a token."""
-    return secrets.token_urlsafe(32)
-
-
-def hash_secret(secret: str) -> str:
-    """What is stored of a secret. One fast hash is enough: nobody guesses 256 random bits."""
-    return hashlib.sha256(_as_bytes(secret)).hexdigest()
-
-
-def is_same_secret(given: str, secret: str) -> bool:
-    """Whether both are the same, in a time that tells nothing about where they differ."""
-    return secrets.compare_digest(_as_bytes(given), _as_bytes(secret))
-
-
 @functools.cache
 def _unmatched_hash() -> str:
     """The hash of a password that nobody has."""
     return _HASHER.hash(secrets.token_bytes(32))
-
-
-def _as_bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")

@@ -8,7 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from guerdon.annotation.accounts import Account
-from guerdon.annotation.passwords import hash_secret, new_secret
+from guerdon.runtime.web.secrets import hash_secret, new_secret
 from guerdon.store import annotation_tables as tables
 from guerdon.store.database import Database
 

@@ -9,8 +9,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from guerdon.annotation.accounts import Account, read_name
-from guerdon.annotation.passwords import hash_secret, new_secret
 from guerdon.errors import did_you_mean, field_error
+from guerdon.runtime.web.secrets import hash_secret, new_secret
 from guerdon.store.annotation_tables import accounts, api_tokens
 from guerdon.store.database import Database
 

@@ -177,13 +177,14 @@ def project_name(sources: Sequence[str | Path]) -> str:
 def _serve(
     database: Database, listening: socket.socket, options: ServerOptions, owner: Account, ready: Callable[[str], None]
 ) -> None:
-    from guerdon.annotation.passwords import new_secret
     from guerdon.annotation.sessions import delete_expired
     from guerdon.annotation.web.app import create_app
-    from guerdon.annotation.web.security import Site, hosts_of
-    from guerdon.annotation.web.server import address_of, run
+    from guerdon.annotation.web.security import Site
     from guerdon.api.annotation_background import background
     from guerdon.api.annotation_training import trainings
+    from guerdon.runtime.web.guard import hosts_of
+    from guerdon.runtime.web.listening import address_of, run
+    from guerdon.runtime.web.secrets import new_secret
 
     delete_expired(database, time.time())
     _repair_counters(database)
@@ -218,8 +219,8 @@ def _repair_counters(database: Database) -> None:
 def _listen(options: ServerOptions) -> socket.socket:
     """The port, taken before any work, so that a port in use costs nothing."""
     require_web()
-    from guerdon.annotation.web.security import is_loopback
-    from guerdon.annotation.web.server import open_port
+    from guerdon.runtime.web.guard import is_loopback
+    from guerdon.runtime.web.listening import open_port
 
     if not options.auth and not is_loopback(options.host):
         raise GuerdonError(

@@ -29,6 +29,7 @@ from guerdon.cli import (  # noqa: F401, I001
     loop,
     alignment_tax,
     saved_models,
+    serving,
 )
 from guerdon.cli.app import main
 

@@ -17,6 +17,7 @@ from guerdon.config.feedback import ConstitutionOptions, DraftOptions
 from guerdon.config.judging import JudgeOptions
 from guerdon.config.loop import LoopOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
+from guerdon.config.serving import ServingOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "QuickstartOptions",
     "ScoreOptions",
     "SelectOptions",
+    "ServingOptions",
     "SplitOptions",
     "TaxOptions",
     "TrainOptions",

@@ -24,6 +24,7 @@ from guerdon.config.feedback import ConstitutionOptions, DraftOptions
 from guerdon.config.judging import JudgeOptions
 from guerdon.config.loop import LoopOptions
 from guerdon.config.optimization import BestOfNOptions, OptimizeOptions, PolicyOptions
+from guerdon.config.serving import ServingOptions
 from guerdon.config.training import CalibrateOptions, ModelOptions, TrainOptions, UncertaintyOptions
 from guerdon.config.yaml_text import parse_yaml
 from guerdon.errors import GuerdonError, field_error, show_value
@@ -80,6 +81,7 @@ class Config(Options):
     audit: AuditOptions = Field(default_factory=AuditOptions, description="The audit.")
     benchmark: BenchmarkOptions = Field(default_factory=BenchmarkOptions, description="Public benchmarks.")
     score: ScoreOptions = Field(default_factory=ScoreOptions, description="Scoring.")
+    serving: ServingOptions = Field(default_factory=ServingOptions, description="Serving rewards.")
     policy: PolicyOptions = Field(default_factory=PolicyOptions, description="The policy.")
     best_of_n: BestOfNOptions = Field(default_factory=BestOfNOptions, description="Best-of-N.")
     optimize: OptimizeOptions = Field(default_factory=OptimizeOptions, description="Reinforcement learning.")

@@ -38,7 +38,7 @@ class CalibratedModel(ComparesByReward):
 
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
         """Rewards in nats of preference log-odds."""
-        return self._in_nats(self.model.score(prompts, responses))
+        return self.in_nats(self.model.score(prompts, responses))
 
     def score_pairs(
         self,
@@ -51,7 +51,7 @@ class CalibratedModel(ComparesByReward):
         if not isinstance(self.model, PairScorer):
             return self.score(prompts, responses), None
         scores, spread = self.model.score_pairs(prompts, responses, first, second)
-        return self._in_nats(scores), None if spread is None else spread / self.calibration.temperature
+        return self.in_nats(scores), None if spread is None else spread / self.calibration.temperature
 
     def normalized(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Float[np.ndarray, " n"]:
         """Rewards [n] with mean 0 and variance 1 over the reference policy's samples (Ziegler 2019): the scale for RL."""
@@ -63,7 +63,8 @@ class CalibratedModel(ComparesByReward):
         raw = self.model.score(prompts, responses).value
         return zscore_global(raw, self.calibration.reference_mean, self.calibration.reference_spread)
 
-    def _in_nats(self, raw: Scores) -> Scores:
+    def in_nats(self, raw: Scores) -> Scores:
+        """Scores of the wrapped model, in nats."""
         shift, scale = self.calibration.reference_mean, self.calibration.temperature
         return replace(
             raw,

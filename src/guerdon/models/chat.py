@@ -107,18 +107,26 @@ class ChatTokenizer:
         texts = [replace_surrogates(template.conversation(prompt, response)) for prompt, response in pairs]
         if not texts:
             return []
-        rows = self.tokenizer(texts, add_special_tokens=self.encoder, verbose=False)["input_ids"]
-        self._refuse_unknown(rows, pairs)
+        return self.checked(self.token_ids(texts), [prompt for prompt, _ in pairs])
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of rendered texts, of any length."""
+        rows: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=self.encoder, verbose=False)["input_ids"]
+        return rows
+
+    def checked(self, rows: Sequence[Sequence[int]], prompts: Sequence[Prompt]) -> list[Encoded]:
+        """Rows of token ids as the model takes them; raises as `encode` does. prompts: those whose place an error names."""
+        self._refuse_unknown(rows, prompts)
         if self.truncation == "refuse":
-            self._refuse_long(rows, pairs)
+            self._refuse_long(rows, prompts)
         return [self.truncate(np.asarray(row, dtype=np.int32)) for row in rows]
 
-    def _refuse_unknown(self, rows: Sequence[Sequence[int]], pairs: Sequence[tuple[Prompt, Response]]) -> None:
+    def _refuse_unknown(self, rows: Sequence[Sequence[int]], prompts: Sequence[Prompt]) -> None:
         """Raise for a token that the tokenizer has and the model has not: a row made up for it would be a made-up score."""
         highest = [max(row, default=0) for row in rows]
         last = max(highest)
         if self.vocabulary is not None and last >= self.vocabulary:
-            token, (prompt, _) = self.tokenizer.convert_ids_to_tokens(last), pairs[highest.index(last)]
+            token, prompt = self.tokenizer.convert_ids_to_tokens(last), prompts[highest.index(last)]
             with prompt.named_in_errors():
                 raise GuerdonError(
                     f"{self.tokenizer.name_or_path or 'tokenizer'}: its token {token!r} has id {last}, but the model's embedding "
@@ -126,12 +134,12 @@ class ChatTokenizer:
                     "was trained."
                 )
 
-    def _refuse_long(self, rows: Sequence[Sequence[int]], pairs: Sequence[tuple[Prompt, Response]]) -> None:
+    def _refuse_long(self, rows: Sequence[Sequence[int]], prompts: Sequence[Prompt]) -> None:
         """Raise about the first text longer than max_length, with the count and the longest."""
         long = [i for i, row in enumerate(rows) if len(row) > self.max_length]
         if not long:
             return
-        longest, (prompt, _) = max(map(len, rows)), pairs[long[0]]
+        longest, prompt = max(map(len, rows)), prompts[long[0]]
         with prompt.named_in_errors():
             raise GuerdonError(
                 f"model.max_length={self.max_length}: {len(long)} of {counted(len(rows), 'text')} "

@@ -71,6 +71,10 @@ class ChatTemplate:
         """The character of a rendered conversation at which the reply begins: where it differs from the prompt's rendering."""
         return _first_difference(self._start(prompt) or self.prompt(prompt), rendered)
 
+    def ending(self) -> str:
+        """What the template writes after the last character of a finished reply."""
+        return self._closing((Message("user", "a"), Message("assistant", "b")), ())
+
     # ---- The prompt stays as it was --------------------------------------------------------------------------------
 
     def _refuse_changed_prompt(self, prompt: Prompt, finished: str) -> None:

@@ -90,7 +90,10 @@ class Ensemble(ComparesByReward):
 
     def score(self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike]) -> Scores:
         """The rule's reward of response i as an answer to prompt i, and every member's."""
-        scores = [model.score(prompts, responses) for model in self.models]
+        return self.combine([model.score(prompts, responses) for model in self.models])
+
+    def combine(self, scores: Sequence[Scores]) -> Scores:
+        """The rule's reward from the scores of the models, in their order."""
         members = np.concatenate([own.value[None] if own.members is None else own.members for own in scores])
         members = members if self.scale is None else self.scale(members)
         p_values = [own.shift_p for own in scores if own.shift_p is not None]

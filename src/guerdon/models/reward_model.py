@@ -120,7 +120,10 @@ class ScalarRewardModel(ComparesByReward):
         progress: Callable[[int], None] | None = None,
     ) -> Scores:
         """Reward of response i as an answer to prompt i. `progress` is called after each batch with its size."""
-        encoded = self.text.encode(prompts, responses)
+        return self.score_encoded(self.text.encode(prompts, responses), progress)
+
+    def score_encoded(self, encoded: Sequence[Encoded], progress: Callable[[int], None] | None = None) -> Scores:
+        """As `score`, of token ids."""
         uncertainty = self.uncertainty
         if uncertainty is None:
             return self._score(encoded, progress)

@@ -18,7 +18,7 @@ from guerdon.annotation.errors import NotNow, RequestError
 from guerdon.annotation.project import Project
 from guerdon.annotation.rendering import assignment_json
 from guerdon.annotation.web.identity import application_of
-from guerdon.annotation.web.responses import json_response
+from guerdon.runtime.web.json_response import json_response
 
 router: Final = APIRouter(prefix="/api/v1/projects/{project}")
 

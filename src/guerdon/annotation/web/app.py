@@ -17,9 +17,10 @@ from guerdon.annotation.accounts import Account
 from guerdon.annotation.errors import RequestError
 from guerdon.annotation.web import api, manage, oidc, pages
 from guerdon.annotation.web.identity import Application, NotSignedIn
-from guerdon.annotation.web.responses import FOLDER, error_response, json_response
+from guerdon.annotation.web.responses import FOLDER, error_response
 from guerdon.annotation.web.security import HEADERS, Guard, Site
 from guerdon.errors import GuerdonError, show_value
+from guerdon.runtime.web.json_response import json_response
 from guerdon.store.database import Database
 
 _log = logging.getLogger("guerdon.annotation")

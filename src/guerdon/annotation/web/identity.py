@@ -13,12 +13,12 @@ from starlette.responses import Response
 
 from guerdon.annotation.accounts import Account
 from guerdon.annotation.errors import NotYours, RequestError
-from guerdon.annotation.passwords import is_same_secret
 from guerdon.annotation.project import Project, load_project
 from guerdon.annotation.results import project_names
 from guerdon.annotation.sessions import SECONDS_VALID, Session, open_session, session_of
 from guerdon.annotation.tokens import account_of_token
 from guerdon.annotation.web.security import SAFE_METHODS, Site
+from guerdon.runtime.web.secrets import is_same_secret
 from guerdon.store.database import Database
 
 PROJECT_SECONDS = 1.0  # after which a project is read anew: somebody may have paused it

@@ -13,13 +13,14 @@ from guerdon.annotation import signing_in, tokens
 from guerdon.annotation.accounts import JUDGE, guidelines_seen
 from guerdon.annotation.errors import RequestError
 from guerdon.annotation.invites import Invite, accept_invite, read_invite
-from guerdon.annotation.passwords import SHORTEST, is_same_secret
+from guerdon.annotation.passwords import SHORTEST
 from guerdon.annotation.rendering import guidelines_html
 from guerdon.annotation.results import project_names
 from guerdon.annotation.sessions import close_session, close_sessions_of
 from guerdon.annotation.web.identity import Application, NotAllowed, Person, application_of
 from guerdon.annotation.web.responses import page_response
 from guerdon.errors import GuerdonError
+from guerdon.runtime.web.secrets import is_same_secret
 
 router: Final = APIRouter(include_in_schema=False)
 

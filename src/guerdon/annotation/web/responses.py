@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,8 +9,9 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
+from guerdon.runtime.web.json_response import json_response
+
 FOLDER: Final = Path(__file__).parent
-_DUMPED: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 _templates: Final = Environment(
     loader=FileSystemLoader(FOLDER / "templates"),
@@ -21,20 +21,6 @@ _templates: Final = Environment(
     lstrip_blocks=True,
     auto_reload=False,
 )
-
-
-def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """The value as JSON."""
-    return Response(json_bytes(value), status, dict(headers or {}), "application/json")
-
-
-def json_bytes(value: object) -> bytes:
-    """The value as JSON in UTF-8; half a character (a lone surrogate) is escaped, which JSON allows."""
-    text = _DUMPED(value)
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def page_response(template: str, status: int = 200, **values: Any) -> HTMLResponse:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from guerdon.annotation.web.responses import error_response
+from guerdon.runtime.web.guard import LimitedBody, hostname, is_address, refuse_length
 
 LARGEST_BODY: Final = 2**20  # bytes of an answer or a form
 LARGEST_UPLOAD: Final = 2**34  # of items, which are read line by line
@@ -52,8 +50,8 @@ class Site:
         A page of another site can let its own name point at this machine (DNS rebinding), but its name is then in the
         header. An IP address has no name that could be pointed elsewhere.
         """
-        name = _hostname(host)
-        return name is not None and (name in self.hosts or name == _hostname(self._public_host) or _is_address(name))
+        name = hostname(host)
+        return name is not None and (name in self.hosts or name == hostname(self._public_host) or is_address(name))
 
     def accepts_origin(self, origin: str, host: str, scheme: str) -> bool:
         """Whether a page of this origin may change something: the application's own pages alone."""
@@ -90,7 +88,7 @@ class Guard:
             status, line = refusal
             await error_response(status, line, is_page=not scope["path"].startswith("/api/"))(scope, receive, send)
             return
-        body = _LimitedBody(receive, limit)
+        body = LimitedBody(receive, limit)
         await self.app(scope, body.receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers, limit: int) -> tuple[int, str] | None:
@@ -103,12 +101,7 @@ class Guard:
             )
         if scope["method"] not in SAFE_METHODS and not self._is_own(scope, headers, host):
             return 403, "the request came from another site. Open the page again from its own address."
-        length = headers.get("content-length", "0")
-        if not length.isdecimal() or not length.isascii():
-            return 400, "Content-Length must be a number of bytes. Send the request again."
-        if len(length) > 15 or int(length) > limit:
-            return 413, f"the body must be at most {limit:,} bytes. Send less at once."
-        return None
+        return refuse_length(headers, limit)
 
     def _is_own(self, scope: Scope, headers: Headers, host: str) -> bool:
         """Whether a request comes from a page of the application, or from no page at all."""
@@ -116,20 +109,6 @@ class Guard:
         if origin is not None:
             return self.site.accepts_origin(origin, host, scope["scheme"])
         return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
-
-
-class _LimitedBody:
-    """Receives a body of at most so many bytes, whatever its headers said."""
-
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive, self._left = receive, limit
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            raise HTTPException(413, "the body is too long. Send less at once.")
-        return message
 
 
 def _with_headers(send: Send, site: Site, is_static: bool) -> Send:
@@ -144,31 +123,3 @@ def _with_headers(send: Send, site: Site, is_static: bool) -> Send:
         await send(message)
 
     return sending
-
-
-def _hostname(host: str) -> str | None:
-    """The name in a Host header, in lower case, without port; None where there is none."""
-    try:
-        return urlsplit(f"//{host}").hostname if host and "@" not in host and "/" not in host else None
-    except ValueError:
-        return None
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server that listens on this host is reached from this machine alone."""
-    if host == "localhost":
-        return True
-    return _is_address(host) and ipaddress.ip_address(host).is_loopback
-
-
-def hosts_of(names: Iterable[str]) -> frozenset[str]:
-    """This machine's names, and others."""
-    return frozenset({"localhost", socket.gethostname().lower(), *(name.lower() for name in names)})

@@ -11,7 +11,7 @@ Axes: n texts, t tokens, h hidden size, r hidden states returned, text after tex
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from transformers import AttentionInterface
 from guerdon.contracts import GuerdonError
 from guerdon.models.engine import prefix_tree, tree_attention
 from guerdon.models.engine.modules import attention_name, decoder_layers, unwrap_peft
+from guerdon.models.engine.prefix_cache import PrefixCache
 
 log = logging.getLogger("guerdon")
 
@@ -42,6 +43,7 @@ class Backbone:
     native_attention: the attention implementation that the model was loaded with.
     last_layer: the last decoder layer where it computes its queries at the output positions only, else None.
     allow_varlen: whether torch's variable-length kernel may be used; False where it was found to disagree.
+    prefix_cache: keys and values that are kept from pass to pass, for weights that do not change; None keeps none.
     longrope_threshold: tokens beyond which a text changes the rotary embedding of its whole pass; None where none does.
     """
 
@@ -52,6 +54,7 @@ class Backbone:
         self.last_layer: _OutputOnlyLayer | None = None
         self.allow_varlen = True
         self.seen_windows: set[int | None] = set()
+        self.prefix_cache: PrefixCache | None = None
         self.longrope_threshold = _longrope_threshold(self.base_model.config)
 
     @property
@@ -99,13 +102,32 @@ class Backbone:
         kv_by_layer: dict[int, tuple[Tensor, Tensor]] | None = None,
     ) -> Float[Tensor, "r h"]:
         """One row of unique tokens. `kv_by_layer`, where given, receives each layer's keys and values of the row."""
-        forest = prefix_tree.build_forest(texts, self.device, read_from=read_from)
-        attention = tree_attention.ForestAttention(forest, self.last_layer, self.allow_varlen, kv_by_layer)
+        cache = self.prefix_cache
+        if cache is not None and read_from is None and kv_by_layer is None and not torch.is_grad_enabled():
+            return self._run_with_earlier_keys(texts, cache)
+        return self._run_forest(prefix_tree.build_forest(texts, self.device, read_from=read_from), kv_by_layer)
+
+    def _run_forest(
+        self,
+        forest: prefix_tree.Forest,
+        kv_by_layer: dict[int, tuple[Tensor, Tensor]] | None = None,
+        earlier: Mapping[int, tuple[Tensor, Tensor]] | None = None,
+    ) -> Float[Tensor, "r h"]:
+        attention = tree_attention.ForestAttention(forest, self.last_layer, self.allow_varlen, kv_by_layer, earlier)
         hidden = self.base_model(
             input_ids=forest.input_ids, position_ids=forest.position_ids, use_cache=False, attention_layout=attention
         ).last_hidden_state[0]
         self.seen_windows = attention.windows
         return hidden[forest.output_index if self.last_layer else forest.read_positions]  # type: ignore[no-any-return]
+
+    def _run_with_earlier_keys(self, texts: Texts, cache: PrefixCache) -> Float[Tensor, "r h"]:
+        """As a prefix tree, of which the tokens that are in the cache are not computed again; the others go into it."""
+        reused = cache.find(texts)
+        forest = prefix_tree.build_forest(texts, self.device, known=reused.runs)
+        kv_by_layer: dict[int, tuple[Tensor, Tensor]] = {}
+        hidden = self._run_forest(forest, kv_by_layer, reused.kv_by_layer)
+        cache.add(texts, forest, kv_by_layer)
+        return hidden
 
     def run_cached(self, texts: Texts, read_from: Sequence[int] | None = None) -> Float[Tensor, "r h"]:
         """The prefix that all texts share once, then the rest as padded rows over its KV cache."""
@@ -167,6 +189,22 @@ class Backbone:
         self.mode = "padded"
         self._compute_last_layer_in_full()
         self.set_attention(self.native_attention)
+
+    def keep_prefixes(self, max_bytes: int) -> bool:
+        """Keep keys and values of up to so many bytes from pass to pass; returns whether this model can.
+
+        The weights must not change from then on. Where the guard finds that the states differ, nothing is kept.
+        """
+        self.prefix_cache = None
+        if self.choose_mode() != "prefix_tree" or self.longrope_threshold is not None or max_bytes <= 0:
+            return False
+        texts = _probe_texts(self.base_model.config)
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            expected = self.run_prefix_tree(texts)
+            self.prefix_cache = PrefixCache(max_bytes)
+            is_exact = all(self._agrees(self.run_prefix_tree, texts[i:], expected[i:]) for i in (1, 0))
+        self.prefix_cache = PrefixCache(max_bytes) if is_exact else None
+        return is_exact
 
     def compile(self) -> None:
         """Let torch.compile fuse the work between a layer's products, in prefix_tree mode only.

@@ -10,7 +10,7 @@ Axes: n texts, t tokens of the row, m positions whose hidden state is read, r hi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from guerdon.models.engine.device import copy_to_device
 MIN_SHARED_TOKENS = 8  # a shorter shared prefix is not worth a block of its own
 MAX_BLOCK_QUERIES = 128  # longer segments are cut, so that little above the causal diagonal is computed
 
-Run = tuple[int, int]  # consecutive positions [start, stop) of the row
+_BEYOND = 1 << 40  # no row is this long
+
+Run = tuple[int, int]  # consecutive positions [start, stop) of the row, or of earlier keys behind it
 Text = tuple[int, np.ndarray]  # a text's index and its tokens
 
 
@@ -52,6 +54,7 @@ class Forest:
     output_positions: the positions in the row whose hidden state is read, ascending and without duplicates.
     output_index: for each hidden state returned, text by text, its index in output_positions.
     host_output_positions: output_positions in host memory, where attention is planned.
+    paths: of each text, the runs of keys that hold its tokens. Runs at num_tokens and beyond are keys that were computed before.
     """
 
     input_ids: Int[Tensor, "1 t"]
@@ -60,6 +63,7 @@ class Forest:
     output_index: Int[Tensor, " r"]
     blocks: tuple[Block, ...]
     host_output_positions: Int[np.ndarray, " m"]
+    paths: tuple[tuple[Run, ...], ...]
 
     @property
     def num_tokens(self) -> int:
@@ -77,15 +81,23 @@ def build_forest(
     device: torch.device | str = "cpu",
     *,
     read_from: Sequence[int] | None = None,
+    known: Sequence[tuple[Run, ...]] | None = None,
 ) -> Forest:
     """Lay out texts of at least one token each. Shared prefixes come from comparing tokens.
 
-    The hidden states of text i are read from its token read_from[i] on; by default at its last token only.
+    The hidden states of text i are read from its token read_from[i] on; by default at its last token only. known: for each
+    text, the runs of earlier keys that hold its beginning, never all of it; the forest then has the rest of it alone. Texts
+    that go on in the same way must have the same runs. With them, only last tokens can be read.
     """
     builder = _RowBuilder()
-    builder.add_texts([(i, texts[i]) for i in prefix_order(texts)])
+    order = prefix_order(texts)
+    starts = {() if known is None else known[i] for i in order}
+    for start in sorted(starts):
+        members = [(i, texts[i]) for i in order if known is None or known[i] == start]
+        builder.add_texts(members, sum(stop - begin for begin, stop in start), tuple(map(_beyond_row, start)))
+    paths = [_in_keys(path, builder.size) for _, path in sorted(builder.paths)]
     read = [np.empty(0, dtype=np.int64)] * len(texts)
-    for i, path in builder.paths:
+    for i, path in enumerate(paths):
         runs = path[-1:] if read_from is None else path
         read[i] = np.concatenate([np.arange(*run) for run in runs])[-1 if read_from is None else read_from[i] :]
     positions, index = np.unique(np.concatenate(read), return_inverse=True)
@@ -98,9 +110,21 @@ def build_forest(
         position_ids=tensor(np.concatenate(builder.positions)[None]),
         output_positions=tensor(positions),
         output_index=tensor(index),
-        blocks=tuple(builder.blocks),
+        blocks=tuple(replace(block, keys=_in_keys(block.keys, builder.size)) for block in builder.blocks),
         host_output_positions=positions,
+        paths=tuple(paths),
     )
+
+
+def _beyond_row(run: Run) -> Run:
+    """A run of earlier keys, while the length of the row that they will follow is not known."""
+    return run[0] + _BEYOND, run[1] + _BEYOND
+
+
+def _in_keys(path: tuple[Run, ...], num_tokens: int) -> tuple[Run, ...]:
+    """The path with its runs of earlier keys right after the row."""
+    shift = num_tokens - _BEYOND
+    return tuple((start + shift, stop + shift) if start >= _BEYOND else (start, stop) for start, stop in path)
 
 
 def count_unique_tokens(texts: Sequence[Int[np.ndarray, " t"]]) -> int:
@@ -162,9 +186,12 @@ class _RowBuilder:
         self.paths: list[tuple[int, tuple[Run, ...]]] = []
         self.size = 0
 
-    def add_texts(self, texts: list[Text]) -> None:
-        """Add sorted texts: the prefix of each subtree first, then what follows it in each of its texts."""
-        pending: list[tuple[list[Text], int, tuple[Run, ...]]] = [(texts, 0, ())]
+    def add_texts(self, texts: list[Text], depth: int = 0, prefix: tuple[Run, ...] = ()) -> None:
+        """Add sorted texts: the prefix of each subtree first, then what follows it in each of its texts.
+
+        Their first `depth` tokens are in the runs of `prefix` already.
+        """
+        pending: list[tuple[list[Text], int, tuple[Run, ...]]] = [(texts, depth, prefix)]
         while pending:
             siblings, depth, prefix = pending.pop()
             for group in _split_by_prefix(siblings, depth):

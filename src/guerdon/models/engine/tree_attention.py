@@ -9,7 +9,7 @@ Axes: t tokens of the row, b blocks of a group, q queries and k keys of a block,
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Protocol
@@ -61,6 +61,7 @@ class ForestAttention:
     last_layer: the layer that computes its queries at the output positions only; None where every layer computes all.
     allow_varlen: whether torch's variable-length kernel may be used.
     kv_by_layer: where given, receives each layer's keys and values.
+    earlier: by layer, the keys and values that blocks find behind those of the row.
     plans: plans of this forest by window and kind of layer, filled on first use.
     """
 
@@ -68,6 +69,7 @@ class ForestAttention:
     last_layer: LastLayer | None = None
     allow_varlen: bool = True
     kv_by_layer: dict[int, tuple[Tensor, Tensor]] | None = None
+    earlier: Mapping[int, tuple[Tensor, Tensor]] | None = None
     plans: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -88,6 +90,11 @@ class ForestAttention:
         """One layer's attention. In the last layer, rows that are not output positions are 0.0 where it computes outputs only."""
         if self.kv_by_layer is not None and layer is not None:
             self.kv_by_layer[layer] = (k, v)
+        if self.earlier is not None:
+            if layer is None:
+                raise NotImplementedError("a layer without an index has no earlier keys")
+            earlier_k, earlier_v = self.earlier[layer]
+            k, v = torch.cat([k, earlier_k]), torch.cat([v, earlier_v])
         outputs_only = self.last_layer is not None and layer == self.last_layer.index
         if self.last_layer and outputs_only:
             self.last_layer.forest = self.forest

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from guerdon.errors import GuerdonError
 
 STOP_SECONDS: Final = 5  # that requests in progress have to finish
+MOST_CONNECTIONS: Final = 1000
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -35,10 +36,19 @@ def open_port(host: str, port: int) -> socket.socket:
     return listening
 
 
-def run(app: FastAPI, listening: socket.socket, ready: Callable[[], None], trusted_proxies: Sequence[str] = ()) -> None:
+def run(
+    app: FastAPI,
+    listening: socket.socket,
+    ready: Callable[[], None],
+    trusted_proxies: Sequence[str] = (),
+    *,
+    stop_seconds: int = STOP_SECONDS,
+    most_connections: int = MOST_CONNECTIONS,
+) -> None:
     """Answer requests on the socket until Ctrl-C or SIGTERM. ready: called once the first request can come.
 
-    trusted_proxies: addresses whose X-Forwarded-For and X-Forwarded-Proto are believed; those of others are not.
+    trusted_proxies: addresses whose X-Forwarded-For and X-Forwarded-Proto are believed; those of others are not. stop_seconds:
+    that requests in progress have to finish.
     """
     config = uvicorn.Config(
         app,
@@ -47,8 +57,8 @@ def run(app: FastAPI, listening: socket.socket, ready: Callable[[], None], trust
         server_header=False,
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=list(trusted_proxies),
-        timeout_graceful_shutdown=STOP_SECONDS,
-        limit_concurrency=1000,
+        timeout_graceful_shutdown=stop_seconds,
+        limit_concurrency=most_connections,
         lifespan="off",
     )
     try:

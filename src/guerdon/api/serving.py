@@ -1,0 +1,130 @@
+"""Serve rewards over HTTP to every trainer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from guerdon.config import ModelOptions, ServingOptions, make
+from guerdon.config.training import refuse_options_of_new_models
+from guerdon.contracts import GuerdonError
+
+if TYPE_CHECKING:
+    from guerdon.serving.models import ServedModel
+
+__all__ = ["TOKEN_VARIABLE", "Serving", "serve"]
+
+TOKEN_VARIABLE: Final = "GUERDON_REWARD_TOKEN"  # a command line is no place for secrets
+PACKAGES: Final = ("fastapi", "uvicorn", "prometheus_client")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a server that is ready says of itself. token: one that it drew, for a host that others reach; None otherwise."""
+
+    url: str
+    models: tuple[str, ...]
+    token: str | None
+
+
+def serve(
+    sources: Sequence[str | Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8050,
+    options: ServingOptions | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    ready: Callable[[Serving], None] = lambda serving: None,
+) -> None:
+    """Serve reward models, ensembles and judges until Ctrl-C or SIGTERM; requests in progress are finished.
+
+    sources: directories, hub names or judge.yaml, each also as NAME=SOURCE. On a host that only this machine reaches, nobody needs
+    a token unless the environment variable GUERDON_REWARD_TOKEN holds one; on any other host one is drawn if it holds none. Models are
+    loaded and warm before the first request is answered. model_options: ModelOptions of saved models, such as device. Raises
+    GuerdonError for a port that is in use, before anything is loaded.
+    """
+    chosen = options or ServingOptions()
+    _require_packages()
+    from guerdon.runtime.web.guard import hosts_of, is_loopback
+    from guerdon.runtime.web.listening import address_of, open_port, run
+    from guerdon.runtime.web.secrets import new_secret
+    from guerdon.serving.app import Access, create_app
+    from guerdon.serving.service import Service
+
+    named = _named(sources)
+    refuse_options_of_new_models(model_options or {})
+    given = os.environ.get(TOKEN_VARIABLE) or None
+    drawn = new_secret() if given is None and not is_loopback(host) else None
+    with ExitStack() as stack:
+        listening = stack.enter_context(open_port(host, port))
+        models = [_load(name, source, chosen, model_options or {}) for name, source in named.items()]
+        service = Service(models, chosen, chosen.batch_tokens)
+        service.start()
+        stack.callback(service.close, chosen.stop_seconds)
+        app = create_app(service, Access(given or drawn, hosts_of([host])))
+        said = Serving(address_of(listening), tuple(named), drawn)
+        run(
+            app,
+            listening,
+            lambda: ready(said),
+            stop_seconds=chosen.stop_seconds,
+            most_connections=chosen.max_connections,
+        )
+
+
+def _named(sources: Sequence[str | Path]) -> dict[str, str]:
+    """Sources by name: NAME=SOURCE, or else the last part of the path, which must then be of one source only."""
+    if not sources:
+        raise GuerdonError("serve: at least one model must be given, got none. Name a directory.")
+    named: dict[str, str] = {}
+    for given in map(str, sources):
+        name, equals, source = given.partition("=")
+        if not equals or Path(given).exists():
+            name, source = _name_of(given), given
+        if not name or not source:
+            raise GuerdonError(f"serve: a model must be SOURCE or NAME=SOURCE, got {given!r}. Write the name first.")
+        if name in named:
+            raise GuerdonError(
+                f"serve: models must have different names, got {name} of {named[name]} and of {source}. Write NAME=SOURCE."
+            )
+        named[name] = source
+    return named
+
+
+def _name_of(source: str) -> str:
+    """judge of judges/judge.yaml; mine of runs/mine/model, as every run calls its model "model"."""
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        return path.stem
+    is_of_run = path.name == "model" and path.parent.name not in ("", ".", "..")
+    return path.parent.name if is_of_run else path.name or str(path)
+
+
+def _load(name: str, source: str, options: ServingOptions, model_options: Mapping[str, Any]) -> ServedModel:
+    from guerdon.api.judges import MeteredJudge, judge_options
+    from guerdon.api.rewards import is_judge_file
+    from guerdon.models.directory.loading import load
+    from guerdon.serving.models import ServedJudge, ServedRewardModel, require_abstention
+
+    served: ServedModel
+    if is_judge_file(source):
+        served = ServedJudge(name, source, MeteredJudge(judge_options(source)).rewards)
+    else:
+        chosen = make(ModelOptions, {"truncation": "refuse", **model_options})
+        model = load(source, chosen, batch_tokens=options.batch_tokens)
+        served = ServedRewardModel(
+            name, source, model if options.calibrated else model.model, options.prefix_cache * 2**20
+        )
+    require_abstention(served, options.abstain_below, options.abstain_std)
+    return served
+
+
+def _require_packages() -> None:
+    for name in PACKAGES:
+        if find_spec(name) is None:
+            raise GuerdonError(f"serve needs the package {name}. Run pip install 'guerdon[serve]'.")

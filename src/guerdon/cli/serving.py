@@ -1,0 +1,83 @@
+"""guerdon serve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from guerdon.cli.app import app
+from guerdon.cli.options import ConfigFile, given_options, saved_model_options, settings_from, split_words
+from guerdon.cli.output import note
+
+if TYPE_CHECKING:
+    from guerdon.api.serving import Serving
+
+
+@app.command()
+def serve(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DIR...",
+            help="Directories of reward models or ensembles, hub names, or judge.yaml, each also as NAME=DIR; then any options "
+            "such as serving.deadline=60.",
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for other machines to reach it, with a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 for any that is free.")] = 8050,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            "--deadline", help="Seconds that a request may take; the same as serving.deadline=.", show_default=False
+        ),
+    ] = None,
+    prefix_cache: Annotated[
+        int | None,
+        typer.Option(
+            "--prefix-cache",
+            help="Megabytes for prompts that come again; the same as serving.prefix_cache=.",
+            show_default=False,
+        ),
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option("--max-tokens", help="Tokens that may wait; the same as serving.max_tokens=.", show_default=False),
+    ] = None,
+    allow_template: Annotated[
+        bool, typer.Option("--allow-template", help="Let requests bring chat templates of their own.")
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Serve rewards to trainers over HTTP.
+
+    One queue for all clients: texts that share a prompt are computed together, whoever sent them. It speaks its own /v1/reward and
+    the protocols of vLLM, SGLang, OpenRLHF, verl, text-embeddings-inference and NIM, all with the number that `guerdon score` gives.
+    On another host than this machine's, requests need the token in GUERDON_REWARD_TOKEN, or one that is drawn and printed.
+
+    Example: guerdon serve runs/mine/model --port 8050
+    """
+    from guerdon.api import serving
+
+    names, overrides = split_words(sources)
+    flags = given_options(
+        deadline=deadline, prefix_cache=prefix_cache, max_tokens=max_tokens, allow_template=allow_template or None
+    )
+    settings = settings_from(config, None, overrides, reads=["model", "serving"], serving=flags)
+    serving.serve(
+        names,
+        host=host,
+        port=port,
+        options=settings.serving,
+        model_options=saved_model_options(settings, overrides),
+        ready=_announce,
+    )
+
+
+def _announce(serving: Serving) -> None:
+    print(f"rewards of {', '.join(serving.models)} at  {serving.url}", flush=True)
+    if serving.token is not None:
+        note(f"token {serving.token}  (Authorization: Bearer TOKEN; set GUERDON_REWARD_TOKEN to choose it)")
+    note("Ctrl-C stops the server; requests in progress are finished.")

@@ -1,0 +1,1 @@
+"""Reward models in, numbers over HTTP out: one queue for the protocols of all trainers."""

@@ -1,0 +1,111 @@
+"""`guerdon serve` as a process of its own: it starts, stops, is killed and started again under clients that retry."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+
+import httpx2
+import pytest
+from annotation_server import Server
+from serving_site import PROMPT
+from shell import guerdon
+
+from guerdon.scoring.bulk_scorer import BulkScorer
+
+RESPONSES = ["yes , it is great", "no", "they love you", "a film of our time", "bad", "we will see"]
+
+
+def ask(address: str, response: str, give_up: float = 60.0) -> float:
+    """A reward, asked for again until the server gives it."""
+    body = {"items": [{"prompt": PROMPT, "response": response}]}
+    end = time.monotonic() + give_up
+    while time.monotonic() < end:
+        try:
+            answer = httpx2.post(f"{address}/v1/reward", json=body, timeout=20)
+        except httpx2.TransportError:
+            time.sleep(0.05)
+            continue
+        if answer.status_code == 200:
+            return float(answer.json()["results"][0]["score"])
+        assert answer.status_code == 503, answer.text
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def test_a_server_that_is_killed_and_started_again_answers_every_client_that_retries(saved, tmp_path):
+    scores = BulkScorer(saved).score([PROMPT] * len(RESPONSES), RESPONSES).value
+    server = Server(tmp_path, ("serve", f"mine={saved}", "--port", 0))
+    port, answers, stop = server.address.rsplit(":", 1)[1], [], threading.Event()
+
+    def client(i: int) -> None:
+        while not stop.is_set():
+            answers.append((i, ask(server.address, RESPONSES[i])))
+
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(len(RESPONSES))]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(answers) > 20)
+    server.stop(signal.SIGKILL)
+    with Server(tmp_path, ("serve", f"mine={saved}", "--port", port)) as server:
+        before = len(answers)
+        wait_until(lambda: len(answers) > before + 20)
+        assert httpx2.get(f"{server.address}/v1/models").json()["data"][0]["id"] == "mine"
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+        assert server.stop(signal.SIGTERM) == 0
+        assert "Traceback" not in server.errors
+        assert PROMPT not in server.errors
+    assert [score for _, score in answers] == pytest.approx([scores[i] for i, _ in answers], abs=2e-5), "0 wrong"
+    assert {i for i, _ in answers} == set(range(len(RESPONSES)))
+
+
+def test_sigterm_finishes_what_was_accepted(saved, tmp_path):
+    body = {"items": [{"prompt": f"{PROMPT} {i}", "response": "yes " * 400} for i in range(200)]}
+    with Server(tmp_path, ("serve", saved, "--port", 0, "--prefix-cache", 0)) as server:
+        answers = []
+        thread = threading.Thread(
+            target=lambda: answers.append(httpx2.post(f"{server.address}/v1/reward", json=body, timeout=60))
+        )
+        thread.start()
+        wait_until(
+            lambda: "guerdon_passes_total{" in httpx2.get(f"{server.address}/metrics").text and waiting(server.address)
+        )
+        assert server.stop(signal.SIGTERM) == 0
+        thread.join()
+    assert answers[0].status_code == 200
+    assert len(answers[0].json()["results"]) == 200
+
+
+def waiting(address: str) -> bool:
+    text = httpx2.get(f"{address}/metrics").text
+    return any(line.startswith("guerdon_queue_items{") and float(line.split()[-1]) > 0 for line in text.splitlines())
+
+
+def test_a_server_that_cannot_be_is_one_line(saved, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = guerdon("serve", saved, "--port", port)
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+    assert f"port {port} must be free" in ran.err
+    for words, line in (
+        ((saved, saved), "models must have different names"),
+        ((f"={saved}",), "a model must be SOURCE or NAME=SOURCE"),
+        ((tmp_path / "none",), "none"),
+        ((saved, "serving.abstain_below=0.05"), "serving.abstain_below must be 0 for a model that measures no shift_p"),
+        ((saved, "--deadline", "0"), "serving.deadline"),
+    ):
+        ran = guerdon("serve", *words, "--port", 0)
+        assert ran.code == 2, (words, ran)
+        assert line in ran.err
+        assert len(ran.err.splitlines()) == 1, ran.err
+
+
+def wait_until(condition):
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
