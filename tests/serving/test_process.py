@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import httpx2
 import pytest
@@ -18,66 +19,71 @@ from guerdon.scoring.bulk_scorer import BulkScorer
 RESPONSES = ["yes , it is great", "no", "they love you", "a film of our time", "bad", "we will see"]
 
 
-def ask(address: str, response: str, give_up: float = 60.0) -> float:
+def ask(client: httpx2.Client, response: str, give_up: float = 120.0) -> float:
     """A reward, asked for again until the server gives it."""
     body = {"items": [{"prompt": PROMPT, "response": response}]}
     end = time.monotonic() + give_up
     while time.monotonic() < end:
         try:
-            answer = httpx2.post(f"{address}/v1/reward", json=body, timeout=20)
+            answer = client.post("/v1/reward", json=body)
         except httpx2.TransportError:
-            time.sleep(0.05)
+            time.sleep(0.3)
             continue
         if answer.status_code == 200:
             return float(answer.json()["results"][0]["score"])
         assert answer.status_code == 503, answer.text
-        time.sleep(0.05)
+        time.sleep(0.3)
     raise TimeoutError
 
 
-def test_a_server_that_is_killed_and_started_again_answers_every_client_that_retries(saved, tmp_path):
+def test_a_server_that_is_killed_restarted_and_stopped_answers_every_client(saved, tmp_path):
+    """Clients that retry get every answer over a kill -9; a SIGTERM finishes what was accepted."""
     scores = BulkScorer(saved).score([PROMPT] * len(RESPONSES), RESPONSES).value
-    server = Server(tmp_path, ("serve", f"mine={saved}", "--port", 0))
-    port, answers, stop = server.address.rsplit(":", 1)[1], [], threading.Event()
+    words = ("serve", f"mine={saved}", "--prefix-cache", 0, "--port")
+    server = Server(tmp_path, (*words, 0))
+    address, answers, stop = server.address, [], threading.Event()
 
     def client(i: int) -> None:
-        while not stop.is_set():
-            answers.append((i, ask(server.address, RESPONSES[i])))
+        with httpx2.Client(base_url=address, timeout=20) as client:
+            while not stop.is_set():
+                answers.append((i, ask(client, RESPONSES[i])))
 
     threads = [threading.Thread(target=client, args=(i,)) for i in range(len(RESPONSES))]
     for thread in threads:
         thread.start()
     wait_until(lambda: len(answers) > 20)
     server.stop(signal.SIGKILL)
-    with Server(tmp_path, ("serve", f"mine={saved}", "--port", port)) as server:
+    with Server(tmp_path, (*words, address.rsplit(":", 1)[1])) as server:
         before = len(answers)
         wait_until(lambda: len(answers) > before + 20)
-        assert httpx2.get(f"{server.address}/v1/models").json()["data"][0]["id"] == "mine"
+        assert httpx2.get(f"{address}/v1/models").json()["data"][0]["id"] == "mine"
         stop.set()
         for thread in threads:
             thread.join(60)
+        large = send_large_request(address)
+        wait_until(lambda: waiting(address))
         assert server.stop(signal.SIGTERM) == 0
         assert "Traceback" not in server.errors
         assert PROMPT not in server.errors
     assert [score for _, score in answers] == pytest.approx([scores[i] for i, _ in answers], abs=2e-5), "0 wrong"
     assert {i for i, _ in answers} == set(range(len(RESPONSES)))
+    assert large() == 200
 
 
-def test_sigterm_finishes_what_was_accepted(saved, tmp_path):
+def send_large_request(address: str) -> Callable[[], int]:
+    """A request of 200 texts, sent by a thread; call what is returned to wait for the number of its rewards."""
     body = {"items": [{"prompt": f"{PROMPT} {i}", "response": "yes " * 400} for i in range(200)]}
-    with Server(tmp_path, ("serve", saved, "--port", 0, "--prefix-cache", 0)) as server:
-        answers = []
-        thread = threading.Thread(
-            target=lambda: answers.append(httpx2.post(f"{server.address}/v1/reward", json=body, timeout=60))
-        )
-        thread.start()
-        wait_until(
-            lambda: "guerdon_passes_total{" in httpx2.get(f"{server.address}/metrics").text and waiting(server.address)
-        )
-        assert server.stop(signal.SIGTERM) == 0
+    answers = []
+    thread = threading.Thread(
+        target=lambda: answers.append(httpx2.post(f"{address}/v1/reward", json=body, timeout=60).json()["results"])
+    )
+    thread.start()
+
+    def rewards() -> int:
         thread.join()
-    assert answers[0].status_code == 200
-    assert len(answers[0].json()["results"]) == 200
+        return sum(result["score"] is not None for result in answers[0])
+
+    return rewards
 
 
 def waiting(address: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,7 +62,8 @@ def serve(
     """
     from guerdon.api import serving
 
-    names, overrides = split_words(sources)
+    names = [word for word in sources if _is_named_source(word) or not split_words([word])[1]]
+    overrides = [word for word in sources if word not in names]
     flags = given_options(
         deadline=deadline, prefix_cache=prefix_cache, max_tokens=max_tokens, allow_template=allow_template or None
     )
@@ -74,6 +76,12 @@ def serve(
         model_options=saved_model_options(settings, overrides),
         ready=_announce,
     )
+
+
+def _is_named_source(word: str) -> bool:
+    """Whether a word is NAME=SOURCE, and not an option, whose name has a period."""
+    name, equals, source = word.partition("=")
+    return bool(equals) and ("." not in name or Path(source).exists())
 
 
 def _announce(serving: Serving) -> None:
