@@ -30,6 +30,7 @@ from guerdon.cli import (  # noqa: F401, I001
     alignment_tax,
     saved_models,
     serving,
+    handover,
 )
 from guerdon.cli.app import main
 

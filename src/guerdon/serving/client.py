@@ -1,0 +1,162 @@
+"""A client of `guerdon serve` in one file, which imports nothing but the standard library.
+
+Trainers pin versions of torch and transformers that Guerdon's environment may not share. `guerdon export` copies this file next to
+a trainer's reward function, so that the trainer needs no more than it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["RewardClient", "RewardError"]
+
+Messages = Sequence[dict[str, Any]]
+RETRIED = (408, 425, 429, 500, 502, 503, 504)
+LONGEST_PAUSE = 30.0  # seconds
+
+
+class RewardError(RuntimeError):
+    """There is no reward: the server refused, failed for too long, or said why a text has none."""
+
+
+class RewardClient:
+    """Rewards of replies, from a server.
+
+    It needs Python 3.10. url: of the server, without a path. model: a name that it serves; its first model by default. token: by
+    default what the environment variable GUERDON_REWARD_TOKEN holds. timeout: seconds for one answer. patience: seconds for which an
+    overloaded, failing or restarting server is asked again. batch: texts in one request.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        token: str | None = None,
+        timeout: float = 180.0,
+        patience: float = 600.0,
+        batch: int = 256,
+    ) -> None:
+        self.url, self.model = url.rstrip("/") + "/v1/reward", model
+        self.token = token if token is not None else os.environ.get("GUERDON_REWARD_TOKEN")
+        self.timeout, self.patience, self.batch = timeout, patience, batch
+
+    def score(
+        self,
+        prompts: Sequence[str | Messages],
+        responses: Sequence[str | Messages],
+        cut: Sequence[bool] | None = None,
+    ) -> list[float]:
+        """The reward of response i to prompt i, in nats. cut: which responses were cut at the length limit.
+
+        A prompt is text or chat messages, a response text or one assistant message. Raises RewardError if any has none.
+        """
+        if len(prompts) != len(responses):
+            raise ValueError(f"prompts and responses must be as many, got {len(prompts)} and {len(responses)}.")
+        limits = cut if cut is not None else [False] * len(responses)
+        items = [
+            {
+                "prompt": _prompt(prompt),
+                "response": {"text": _text(response), "finish": "length" if was_cut else "stop"},
+            }
+            for prompt, response, was_cut in zip(prompts, responses, limits, strict=True)
+        ]
+        return [float(result["score"]) for result in self.results(items)]
+
+    def score_texts(self, texts: Sequence[str]) -> list[float]:
+        """The rewards of conversations that a chat template has rendered already."""
+        return [float(result["score"]) for result in self.results([{"text": text} for text in texts])]
+
+    async def score_async(
+        self,
+        prompts: Sequence[str | Messages],
+        responses: Sequence[str | Messages],
+        cut: Sequence[bool] | None = None,
+    ) -> list[float]:
+        """As `score`, in a thread."""
+        return await asyncio.to_thread(self.score, prompts, responses, cut)
+
+    def results(self, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """All that the server says of items in the form of its /v1/reward: score, std, shift_p, abstain and the rest."""
+        results: list[dict[str, Any]] = []
+        for start in range(0, len(items), self.batch):
+            some = list(items[start : start + self.batch])
+            body: dict[str, Any] = {"items": some}
+            if self.model is not None:
+                body["model"] = self.model
+            answer = self._post(body).get("results")
+            if not isinstance(answer, list) or len(answer) != len(some):
+                raise RewardError(f"{self.url}: the answer must have {len(some)} results. Is this a guerdon server?")
+            for i, result in enumerate(answer):
+                if not isinstance(result.get("score"), int | float):
+                    raise RewardError(
+                        f"{self.url}: text {start + i} has no reward: {result.get('error') or 'no score'}"
+                    )
+            results += answer
+        return results
+
+    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a request, which is sent again while the server is overloaded, failing or away."""
+        headers = {"Content-Type": "application/json", "User-Agent": "guerdon-client"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        data = json.dumps(body).encode("utf-8")
+        end, pause = time.monotonic() + self.patience, 0.5
+        while True:
+            wait: float | None = None
+            try:
+                request = urllib.request.Request(self.url, data, headers, method="POST")
+                with urllib.request.urlopen(request, timeout=self.timeout) as response:
+                    answer = json.load(response)
+                if not isinstance(answer, dict):
+                    raise RewardError(f"{self.url}: the answer must be a JSON object. Is this a guerdon server?")
+                return answer
+            except urllib.error.HTTPError as error:
+                reason = f"{error.code}: {_reason(error)}"
+                if error.code not in RETRIED:
+                    raise RewardError(f"{self.url}: {reason}") from None
+                wait = _seconds(error.headers.get("Retry-After"))
+            except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
+                reason = str(error) or type(error).__name__
+            pause = min(2 * pause, LONGEST_PAUSE)
+            wait = min(wait if wait is not None else pause, LONGEST_PAUSE)
+            if time.monotonic() + wait > end:
+                raise RewardError(f"{self.url}: no answer for {self.patience:g} seconds, last {reason}")
+            time.sleep(wait)
+
+
+def _prompt(prompt: str | Messages) -> Any:
+    return prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
+
+
+def _text(response: str | Messages) -> str:
+    """The text of a response, which trainers give as a string or as a list with one assistant message."""
+    return response if isinstance(response, str) else "".join(str(message["content"]) for message in response)
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """What the server says is wrong, in at most 500 characters."""
+    try:
+        text = error.read(4096).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        return str(error.reason)
+    try:
+        told = json.loads(text)["error"]
+        text = told["message"] if isinstance(told, dict) else str(told)
+    except (ValueError, KeyError, TypeError):
+        pass
+    return text[:500] or str(error.reason)
+
+
+def _seconds(value: str | None) -> float | None:
+    try:
+        return max(0.0, float(value)) if value is not None else None
+    except ValueError:
+        return None

@@ -1,0 +1,123 @@
+"""A folder for each trainer: the client, a reward function that uses it, the trainer's options, and a README of a few lines."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Final
+
+from guerdon.contracts import GuerdonError
+from guerdon.io import writers
+
+__all__ = ["CLIENT_FILE", "HANDOVERS", "handover_files", "write_handover"]
+
+CLIENT_FILE: Final = "guerdon_rewards.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What a trainer gets. module: the file of this package that becomes reward.py. options: the text of its options, by file.
+    use: the lines of the README. $url, $folder and $directory stand for the server, the folder and the model."""
+
+    title: str
+    module: str
+    use: str
+    options: tuple[str, str] | None = None
+
+
+HANDOVERS: Final = {
+    "trl": Handover(
+        "TRL (GRPOTrainer, RLOOTrainer)",
+        "trl",
+        "from reward import guerdon_reward\n\n"
+        "trainer = GRPOTrainer(model=..., reward_funcs=guerdon_reward, train_dataset=..., args=...)",
+    ),
+    "openrlhf": Handover(
+        "OpenRLHF 0.11",
+        "openrlhf",
+        "python -m openrlhf.cli.train_ppo_ray --reward.remote_url $folder/reward.py ...\n\n"
+        "# or without this folder, straight to the server:\n"
+        "python -m openrlhf.cli.train_ppo_ray --reward.remote_url $url/get_reward ...",
+    ),
+    "verl": Handover(
+        "verl 0.9",
+        "verl",
+        "python -m verl.trainer.main_ppo --config-dir $folder --config-name verl ...",
+        (
+            "verl.yaml",
+            "# PPO with rewards of a guerdon server. Everything that is not here has verl's default; override it on the command line.\n"
+            "hydra:\n"
+            "  searchpath: [pkg://verl.trainer.config]\n"
+            "defaults: [ppo_trainer, _self_]\n"
+            "algorithm: {adv_estimator: gae, use_kl_in_reward: true, kl_ctrl: {type: fixed, kl_coef: 0.05}}\n"
+            "reward:\n"
+            "  num_workers: 8\n"
+            "  reward_manager:\n"
+            "    source: importlib\n"
+            "    name: GuerdonRewardManager\n"
+            "    module: {path: $folder/reward.py, name: guerdon}\n"
+            "  # Instead of the server, verl can start vLLM on the model's directory. It reads raw scores: no calibration, no ensemble.\n"
+            "  # reward_model: {enable: true, model_path: $directory, rollout: {name: vllm, dtype: float32}}\n",
+        ),
+    ),
+    "nemo-rl": Handover(
+        "NeMo-RL",
+        "nemo_rl",
+        "PYTHONPATH=$folder python examples/run_grpo.py --config nemo_rl.yaml",
+        (
+            "nemo_rl.yaml",
+            "# Rewards of a guerdon server: register reward:GuerdonEnvironment under the name of your task.\n"
+            "env:\n"
+            "  guerdon: {}\n"
+            "# Or in process, without a server: NeMo-RL's own environment reads the model's directory. Raw scores, no calibration.\n"
+            "#  reward_model: {enabled: true, model_name: $directory, tokenizer: {name: $directory}, precision: float32}\n",
+        ),
+    ),
+    "skyrl": Handover(
+        "SkyRL",
+        "skyrl",
+        "PYTHONPATH=$folder python -c 'import reward' && python -m skyrl.train.entrypoints.main_base --config skyrl.yaml",
+        ("skyrl.yaml", "environment: {env_class: guerdon}\n"),
+    ),
+}
+
+
+def handover_files(trainer: str, url: str, folder: Path, directory: str | None, model: str | None) -> dict[str, str]:
+    """The texts of the files by name. Raises GuerdonError for an unknown trainer."""
+    if trainer not in HANDOVERS:
+        raise GuerdonError(
+            f"TRAINER must be one of {', '.join(HANDOVERS)}, got {trainer!r}. Choose one; guerdon.serving.client is for any other."
+        )
+    chosen = HANDOVERS[trainer]
+    values = {"url": url.rstrip("/"), "folder": str(folder.resolve()), "directory": directory or "DIR"}
+    package = files("guerdon.serving")
+    source = Template((package / "handover" / f"{chosen.module}.py.txt").read_text("utf-8"))
+    served = f"guerdon serve {directory or 'DIR'}"
+    use = Template(chosen.use).substitute(values)
+    texts = {
+        CLIENT_FILE: (package / "client.py").read_text("utf-8"),
+        "reward.py": source.substitute(values, model=json.dumps(model) if model is not None else "None"),
+        "README.md": (
+            f"# Rewards of a guerdon server for {chosen.title}\n\n"
+            f"1. Start the server: `{served}`. It may need a token: set GUERDON_REWARD_TOKEN here too.\n"
+            f"2. The address is {values['url']}, or GUERDON_REWARD_URL where that is set.\n"
+            f"3. Train:\n\n```\n{use}\n```\n"
+        ),
+    }
+    if chosen.options is not None:
+        name, text = chosen.options
+        texts[name] = Template(text).substitute(values)
+    return texts
+
+
+def write_handover(
+    trainer: str, url: str, out: Path, directory: str | None = None, model: str | None = None
+) -> list[str]:
+    """Write the files into the folder; returns their names."""
+    texts = handover_files(trainer, url, out, directory, model)
+    for name, text in texts.items():
+        writers.write_text(out / name, text)
+    return list(texts)

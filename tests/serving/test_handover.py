@@ -1,0 +1,168 @@
+"""What `guerdon export` writes: each trainer's file is loaded as that trainer loads it, and asks a server."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import sys
+import types
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from shell import guerdon as command
+
+from guerdon.serving.handover.writing import HANDOVERS
+
+
+class Server:
+    """Stands in for the client: a reward is the length of the reply, and what was asked is kept."""
+
+    asked: ClassVar[list] = []
+
+    def __init__(self, url, model=None, **_):
+        self.url, self.model = url, model
+
+    def score(self, prompts, responses, cut=None):
+        Server.asked.append((prompts, responses, cut))
+        return [float(len(r if isinstance(r, str) else r[0]["content"])) for r in responses]
+
+    async def score_async(self, prompts, responses, cut=None):
+        return self.score(prompts, responses, cut)
+
+    def score_texts(self, texts):
+        return [float(len(text)) for text in texts]
+
+
+@pytest.fixture
+def exported(tmp_path, monkeypatch):
+    """Export for a trainer, then import reward.py with the modules of the trainer that it needs."""
+
+    def export(trainer, **modules):
+        out = tmp_path / trainer
+        ran = command("export", trainer, "my-model", "--out", out, "--url", "http://rewards:8050/", "--model", "mine")
+        assert ran.code == 0, ran.err
+        monkeypatch.syspath_prepend(str(out))
+        client = types.ModuleType("guerdon_rewards")
+        client.RewardClient = Server
+        for name, members in {"guerdon_rewards": vars(client), **modules}.items():
+            module = types.ModuleType(name)
+            vars(module).update({key: value for key, value in members.items() if not key.startswith("__")})
+            monkeypatch.setitem(sys.modules, name, module)
+        monkeypatch.delitem(sys.modules, "reward", raising=False)
+        Server.asked = []
+        try:
+            return out, importlib.import_module("reward")
+        finally:
+            sys.modules.pop("reward", None)
+
+    return export
+
+
+def test_trl_gets_a_function_and_a_cut_completion_counts_as_cut(exported, monkeypatch):
+    monkeypatch.setenv("GUERDON_MAX_COMPLETION_LENGTH", "3")
+    out, reward = exported("trl")
+    assert (reward.client.url, reward.client.model) == ("http://rewards:8050", "mine")
+    rewards = reward.guerdon_reward(
+        prompts=["p", "p"], completions=["ab", "abc"], completion_ids=[[1], [1, 2, 3]], answer=[0, 0]
+    )
+    assert rewards == [2.0, 3.0]
+    assert Server.asked[-1][2] == [False, True]
+    assert reward.guerdon_reward.__name__ == "guerdon_reward"  # the name of the metric
+    assert asyncio.run(reward.guerdon_reward_async(prompts=["p"], completions=["abcd"])) == [4.0]
+    assert {path.name for path in out.iterdir()} == {"guerdon_rewards.py", "reward.py", "README.md"}
+
+
+def test_openrlhf_gets_tensors_by_the_names_that_it_reads(exported):
+    _, reward = exported("openrlhf")
+    given = reward.reward_func(["<user>p<assistant>ab"], ["<user>p<assistant>"], [""])
+    assert set(given) == {"rewards", "scores", "extra_logs"}
+    assert torch.equal(given["rewards"], torch.tensor([20.0]))
+    assert torch.equal(given["extra_logs"]["guerdon_reward"], given["scores"])
+
+
+def test_verl_gets_a_reward_manager_that_sees_messages_and_knows_what_was_cut(exported):
+    class Base:
+        def __init__(self, config, tokenizer, compute_score):
+            self.config, self.tokenizer = config, tokenizer
+
+    out, reward = exported("verl", **{"verl.experimental.reward_loop.reward_manager.base": {"RewardManagerBase": Base}})
+    tokenizer = types.SimpleNamespace(eos_token_id=9, decode=lambda ids, skip_special_tokens: "x" * len(ids))
+    manager = reward.GuerdonRewardManager({}, tokenizer, None)
+    prompt = np.array([{"role": "user", "content": "p"}], dtype=object)
+
+    def item(replies, mask):
+        batch = {"responses": torch.tensor(replies), "attention_mask": torch.tensor([1, 1, *mask])}
+        return [types.SimpleNamespace(batch=batch, non_tensor_batch={"raw_prompt": prompt})]
+
+    for replies, mask, length, cut in (
+        ([5, 9, 0], [1, 1, 0], 2, False),
+        ([5, 6, 9], [1, 1, 1], 3, False),
+        ([5, 6, 7], [1, 1, 1], 3, True),
+    ):
+        given = asyncio.run(manager.run_single(item(replies, mask)))
+        assert given == {"reward_score": float(length), "reward_extra_info": {"guerdon_reward": float(length)}}
+        assert Server.asked[-1] == ([[{"role": "user", "content": "p"}]], ["x" * length], [cut])
+    options = yaml.safe_load((out / "verl.yaml").read_text("utf-8"))
+    assert options["reward"]["reward_manager"]["name"] == "GuerdonRewardManager"
+    assert options["reward"]["reward_manager"]["module"]["path"] == str(out / "reward.py")
+
+
+def test_nemo_rl_gets_an_environment(exported):
+    class Return(dict):
+        pass
+
+    class Interface:
+        pass
+
+    interfaces = {"EnvironmentInterface": Interface, "EnvironmentReturn": lambda **values: Return(values)}
+    _, reward = exported(
+        "nemo-rl", **{"ray": {"remote": lambda kind: kind}, "nemo_rl.environments.interfaces": interfaces}
+    )
+    log = [{"role": "user", "content": "p", "token_ids": [1]}, {"role": "assistant", "content": "abc"}]
+    given = reward.GuerdonEnvironment({}).step([log], [{}])
+    assert given["rewards"].tolist() == [3.0]
+    assert Server.asked[-1][0] == [[{"role": "user", "content": "p"}]]
+    assert given["terminateds"].tolist() == [1.0]
+
+
+def test_skyrl_gets_an_environment_under_a_name(exported):
+    registered = {}
+    _, reward = exported(
+        "skyrl",
+        **{
+            "skyrl_gym.envs.base_text_env": {"BaseTextEnv": object, "BaseTextEnvStepOutput": dict},
+            "skyrl_gym.envs.registration": {"register": lambda id, entry_point: registered.update({id: entry_point})},
+        },
+    )
+    environment = reward.GuerdonEnv()
+    environment.init([{"role": "user", "content": "p"}])
+    assert environment.step("abcde")["reward"] == 5.0
+    assert registered == {"guerdon": "reward:GuerdonEnv"}
+
+
+@pytest.mark.parametrize("trainer", list(HANDOVERS))
+def test_the_readme_of_a_folder_has_three_steps_and_no_token(trainer, tmp_path, monkeypatch):
+    monkeypatch.setenv("GUERDON_REWARD_TOKEN", "secret")
+    ran = command("export", trainer, "my-model", "--out", tmp_path / "out", "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["server"] == "http://127.0.0.1:8050"
+    texts = [path.read_text("utf-8") for path in (tmp_path / "out").iterdir()]
+    assert not any("secret" in text for text in texts)
+    readme = (tmp_path / "out/README.md").read_text("utf-8")
+    assert "guerdon serve my-model" in readme
+    assert [line[0] for line in readme.splitlines() if line[:2] in ("1.", "2.", "3.")] == ["1", "2", "3"]
+    for path in (tmp_path / "out").glob("*.py"):
+        compile(path.read_text("utf-8"), path, "exec")
+
+
+def test_an_unknown_trainer_or_an_address_with_a_path_is_one_line(tmp_path):
+    ran = command("export", "ppo", "my-model", "--out", tmp_path / "out")
+    assert (ran.code, "TRAINER must be one of trl, openrlhf, verl, nemo-rl, skyrl, got 'ppo'" in ran.err) == (2, True)
+    ran = command("export", "trl", "my-model", "--out", tmp_path / "out", "--url", "http://host/v1")
+    assert (ran.code, "--url must be http://HOST:PORT, got 'http://host/v1'" in ran.err) == (2, True)
+    assert not Path(tmp_path / "out").exists()
