@@ -130,6 +130,7 @@ READS = {  # what each command reads, and a command line without its inputs: opt
         "imports, constitution, policy or best_of_n",
         ("none.jsonl", "--critic", "none.yaml", "--out", "revised"),
     ),
+    "serve": ("model or serving", ("none",)),
     "loop": (
         "policy, model, split, train, calibrate, audit, best_of_n, optimize or loop",
         ("--prompts", "none.jsonl", "--judge", "none.yaml", "--out", "run"),

@@ -105,8 +105,8 @@ def test_a_wrong_override_is_one_line_with_advice(override, complaint):
 def test_a_wrong_layer_is_named_too():
     with pytest.raises(GuerdonError, match=r"train must be a mapping of options, got 3\. Write train\.NAME=VALUE\."):
         build({"train": 3})
-    with pytest.raises(GuerdonError, match=r"scoring is not an option\. Did you mean score\?"):
-        build({"scoring": {}})
+    with pytest.raises(GuerdonError, match=r"scores is not an option\. Did you mean score\?"):
+        build({"scores": {}})
 
 
 def test_the_file_a_run_writes_is_taken_back(tmp_path):

@@ -64,6 +64,7 @@ WRITERS = {
         "rubric audit rubric.yaml --judge local.yaml --data d.jsonl --out new --once", ("new/report.*",), points=3
     ),
     "train": Writer(f"train --data d.jsonl --out new {TRAIN}", ("new/config.yaml", "new/model/*"), points=4),
+    "export": Writer("export verl a --out new", ("new/*",), "export trl b --out new", points=4),
     "sample": Writer(
         "sample --policy tiny --prompts d.jsonl --out new/pool.jsonl --n 2 best_of_n.max_tokens=3", ("new/*",), points=4
     ),

@@ -67,11 +67,11 @@ def serve(
         service.start()
         stack.callback(service.close, chosen.stop_seconds)
         app = create_app(service, Access(given or drawn, hosts_of([host])))
-        said = Serving(address_of(listening), tuple(named), drawn)
+        running = Serving(address_of(listening), tuple(named), drawn)
         run(
             app,
             listening,
-            lambda: ready(said),
+            lambda: ready(running),
             stop_seconds=chosen.stop_seconds,
             most_connections=chosen.max_connections,
         )

@@ -148,8 +148,8 @@ def _reason(error: urllib.error.HTTPError) -> str:
     except (OSError, http.client.HTTPException):
         return str(error.reason)
     try:
-        told = json.loads(text)["error"]
-        text = told["message"] if isinstance(told, dict) else str(told)
+        detail = json.loads(text)["error"]
+        text = detail["message"] if isinstance(detail, dict) else str(detail)
     except (ValueError, KeyError, TypeError):
         pass
     return text[:500] or str(error.reason)
