@@ -28,7 +28,11 @@ WITH_COMMANDS = [n for n, page in zip(NAMES, PAGES, strict=True) if any(b.langua
 SMALL = "optimize.updates=2 optimize.max_tokens=4 optimize.check_every=1"
 SMALL_POOL = "--n 4 best_of_n.max_tokens=4"
 NEED_A_WRITER = ("rubric audit", "rubric draft")  # tests/feedback/rubric runs them with a model that answers in words
-SERVE = ("annotate", "annotation serve", "serve")  # until Ctrl-C; tests/annotation/web/test_server.py and tests/serving run them
+SERVE = (
+    "annotate",
+    "annotation serve",
+    "serve",
+)  # until Ctrl-C; tests/annotation/web/test_server.py and tests/serving run them
 # These need people who have judged; tests/cli/test_annotation_results.py runs them.
 NEED_PEOPLE = ("annotation labels", "annotation adjudicate")
 LONG = ("loop",)  # three rounds of everything; tests/api/test_loop.py runs it

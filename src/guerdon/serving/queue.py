@@ -179,7 +179,7 @@ class RewardQueue:
                 kept.append(entry)
                 continue
             self._tokens -= request.readings[i].num_tokens
-            if request.future.cancelled():
+            if request.future.cancelled():  # codespell:ignore
                 self.counts.canceled += 1
             elif not request.future.done():
                 self.counts.expired += 1

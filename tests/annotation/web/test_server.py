@@ -18,10 +18,10 @@ from shell import guerdon
 
 from guerdon.annotation.accounts import insert_account
 from guerdon.annotation.tokens import create_token
-from guerdon.annotation.web.server import open_port
 from guerdon.api.store import verify_store
 from guerdon.data.ratings import PROMPTS
 from guerdon.models.directory.starter import has_starter_ratings
+from guerdon.runtime.web.listening import open_port
 from guerdon.store import tables
 from guerdon.store.database import open_database
 from guerdon.store.location import locate
