@@ -137,6 +137,7 @@ def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_rep
     scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - takes_an_hour - needs_others
     assert scripts == {
         "annotation",
+        "annotation_load",
         "annotation_votes",
         "rm_training",
         "scoring",
@@ -164,6 +165,13 @@ def test_the_benchmark_of_annotation_runs_and_overlap_is_exact(tiny_dir, tmp_pat
         assert cases[name]["over_need"] == cases[name]["wrong_counters"] == 0
     assert set(cases["http"]["pairs_per_s"]) == {"guerdon", "guerdon, as its page"}
     assert all(run["pairs"] > 0 for runs in cases["http"]["runs"].values() for run in runs)
+
+
+def test_many_annotators_at_once_lose_and_double_nothing(tiny_dir, tmp_path):
+    (case,) = smoke("annotation_load.py", tiny_dir, tmp_path / "out.json").values()
+    assert case["judgments"] > 0
+    assert {case[name] for name in ("lost", "without_receipt", "doubled", "over_need", "wrong_counters")} == {0}
+    assert set(case["statuses"]) == {"200"}
 
 
 def test_the_benchmark_of_votes_runs_and_no_vote_is_lost_or_bent(tiny_dir, tmp_path):
