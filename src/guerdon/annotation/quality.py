@@ -145,9 +145,9 @@ def is_unreliable(passed: int, seen: int, limit: float) -> bool:
     """Whether an accuracy below the limit is more probable than SURE, after so many known answers of which so many were given."""
     if limit <= 0:
         return False
-    from scipy.stats import beta
+    from scipy.special import betainc
 
-    return bool(beta.cdf(limit, 2 + passed, 1 + seen - passed) > SURE)
+    return bool(betainc(2 + passed, 1 + seen - passed, limit) > SURE)
 
 
 def first_shown_wins(preference: Preference) -> bool | None:

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import numpy as np
 import sqlalchemy as sa
-from scipy.stats import binomtest, chi2
+from scipy.special import chdtri
 
 from guerdon.annotation.counting import OPEN_TO_ALL, project_counts
 from guerdon.annotation.project import Project
 from guerdon.annotation.summaries import estimate_json, read_summaries
 from guerdon.config.annotation import PAIR_VERDICTS
 from guerdon.formulas.clustered import clustered_mean
-from guerdon.formulas.estimation import Interval, wilson
+from guerdon.formulas.estimation import Interval, mcnemar, wilson
 from guerdon.store import annotation_tables, tables
 
 __all__ = ["hourly_rate", "overview", "people", "project_status", "side_p_value"]
@@ -95,8 +95,8 @@ def hourly_rate(hours: Mapping[int, int], now: float) -> Interval | None:
         return clustered_mean(whole, np.arange(len(whole)), within=(0.0, math.inf))
     number = sum(hours.get(hour, 0) for hour in range(start, current + 1))
     seconds = max(60.0, now - start * HOUR)
-    low = float(chi2.ppf(0.025, 2 * number)) / 2 if number else 0.0
-    high = float(chi2.ppf(0.975, 2 * number + 2)) / 2
+    low = float(chdtri(2 * number, 0.975)) / 2 if number else 0.0
+    high = float(chdtri(2 * number + 2, 0.025)) / 2
     per_hour = HOUR / seconds
     return Interval(number * per_hour, low * per_hour, high * per_hour, number)
 
@@ -208,7 +208,7 @@ def _flags(number: Mapping[str, int], ability: Mapping[str, Any], is_of_pairs: b
 
 def side_p_value(first: int, decided: int) -> float:
     """Two-sided p-value of choosing both sides equally often: sides are drawn evenly, so an attentive person does."""
-    return float(binomtest(first, decided).pvalue) if decided else 1.0
+    return mcnemar(first, decided - first)
 
 
 def _run_p_value(longest: int, decided: int) -> float:

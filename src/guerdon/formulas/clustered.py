@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from guerdon.formulas.estimation import Interval, clopper_pearson
 
@@ -228,7 +228,7 @@ def _uncertainty_of_variance(influence: Float[np.ndarray, " g"], per_unit: float
 
 def _quantile(inverse_df: float, level: float) -> float:
     """Half the width of a central interval in standard errors; never fewer than one degree of freedom."""
-    return float(student.ppf((1.0 + level) / 2.0, max(1.0, 1.0 / inverse_df)))
+    return float(stdtrit(max(1.0, 1.0 / inverse_df), (1.0 + level) / 2.0))
 
 
 def _error(mean: _GroupMean) -> float:

@@ -23,6 +23,9 @@ from guerdon.store.location import StoreLocation, without_password
 
 BUSY_SECONDS: Final = 30
 CACHE_KIB: Final = 65_536  # pages of SQLite in memory: ids are hashes, so a bulk import writes all over its indexes
+CHECKPOINT_PAGES: Final = (
+    8_000  # of the journal, 32 MB: whoever fills it waits while it moves into the file, one answer in 300
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: Any) -> None:
         f"busy_timeout={BUSY_SECONDS * 1000}",
         "journal_mode=WAL",
         "synchronous=NORMAL",
+        f"wal_autocheckpoint={CHECKPOINT_PAGES}",
         "foreign_keys=ON",
         f"cache_size=-{CACHE_KIB}",
         "temp_store=MEMORY",

@@ -11,6 +11,7 @@ import threading
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -19,8 +20,6 @@ from sqlalchemy import exc
 
 from guerdon.store.columns import EscapedText, JsonText
 from guerdon.store.database import Database, insert_of
-
-_Processor = Callable[[Any], Any] | None
 
 
 class Statement:
@@ -54,32 +53,28 @@ class _Compiled:
         self._names: tuple[str, ...] = tuple(compiled.positiontup or binds)
         self._is_positional: bool = compiled.positional
         self._constants = {name: value for name, value in compiled.params.items() if value is not None}
-        self._binds = [(name, _processor(binds[name].type, dialect, "bind")) for name in self._names]
+        self._writers = _processors([binds[name].type for name in self._names], dialect, "bind")
         results = [*getattr(construct, "exported_columns", ())]
-        self._results = [_processor(column.type, dialect, "result") for column in results]
-        self._is_plain = not any(self._results)
+        self._readers = _processors([column.type for column in results], dialect, "result")
         self._row = _row_type([str(column.name) for column in results])
 
     def parameters(self, values: dict[str, Any]) -> Any:
         """The values as the driver takes them."""
         if self._constants:
             values = {**self._constants, **values}
-        row: list[Any] = []
-        for name, bind in self._binds:
-            value = values[name]
-            row.append(value if bind is None or value is None else bind(value))
+        row = [values[name] for name in self._names]
+        for i, write in self._writers:
+            if row[i] is not None:
+                row[i] = write(row[i])
         return row if self._is_positional else dict(zip(self._names, row, strict=True))
 
     def row(self, columns: Sequence[Any]) -> Any:
         """The columns of a row as values, by name."""
-        if self._is_plain:
-            return self._row(columns)
-        return self._row(
-            [
-                value if read is None or value is None else read(value)
-                for value, read in zip(columns, self._results, strict=True)
-            ]
-        )
+        values = [*columns]
+        for i, read in self._readers:
+            if values[i] is not None:
+                values[i] = read(values[i])
+        return self._row(values)
 
 
 def _row_type(names: list[str]) -> Any:
@@ -88,14 +83,20 @@ def _row_type(names: list[str]) -> Any:
     return make_type("Row", names)._make
 
 
-def _processor(kind: Any, dialect: sa.Dialect, way: str) -> _Processor:
+def _processors(kinds: Sequence[Any], dialect: sa.Dialect, way: str) -> list[tuple[int, Callable[[Any], Any]]]:
+    """What converts values of these types, for the places that have something to convert: most have not."""
+    every = ((i, _processor(kind, dialect, way)) for i, kind in enumerate(kinds))
+    return [(i, processor) for i, processor in every if processor is not None]
+
+
+def _processor(kind: Any, dialect: sa.Dialect, way: str) -> Callable[[Any], Any] | None:
     if way == "result" and isinstance(kind, sa.Numeric | sa.Float):
         return None  # the drivers give floats
     if isinstance(kind, JsonText | EscapedText):  # a call less than through SQLAlchemy
         read_or_write = kind.process_bind_param if way == "bind" else kind.process_result_value
-        return lambda value: read_or_write(value, dialect)
+        return partial(read_or_write, dialect=dialect)
     adapted = kind.dialect_impl(dialect)
-    processor: _Processor = (
+    processor: Callable[[Any], Any] | None = (
         adapted.bind_processor(dialect) if way == "bind" else adapted.result_processor(dialect, None)
     )
     return processor
