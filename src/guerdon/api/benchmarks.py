@@ -23,13 +23,14 @@ def benchmark(
     """A model on a public benchmark, by the benchmark's own rule, with intervals and anchors. Keywords are BenchmarkOptions.
 
     `source`: the benchmark's published file or files, or its name on the hub. `name`: rewardbench, rewardbench2, rmbench,
-    judgebench, rmb, rewardmath, planrewardbench, ifbench, llmbar, evalbiasbench, hhh, xstest, pairs or bestofn; auto detects
-    it from the rows. `scores`: a file or files of scores from elsewhere, with None for the model.
+    judgebench, rmb, rewardmath, planrewardbench, ifbench, llmbar, evalbiasbench, hhh, xstest, pairs, bestofn, processbench
+    or prmbench; auto detects it from the rows. `scores`: a file or files of scores from elsewhere, with None for the model.
     """
-    from guerdon.benchmarks.readers import read_items
+    from guerdon.benchmarks.readers import STEP_READERS, read_items
     from guerdon.benchmarks.run import benchmark as run_benchmark
     from guerdon.benchmarks.score_files import match_scores
     from guerdon.benchmarks.scoring import hygiene_rows
+    from guerdon.benchmarks.steps import step_score_rows
     from guerdon.models.hygiene import hygiene_gate
 
     chosen = make(BenchmarkOptions, options)
@@ -43,7 +44,8 @@ def benchmark(
     about = {"data": ", ".join(map(str, sources))}
     if scores:
         files = _as_list(scores)
-        table = match_scores((row for path in files for row in _read_rows(path)), items)
+        score_rows = (row for path in files for row in _read_rows(path))
+        table = match_scores(step_score_rows(score_rows, items) if name in STEP_READERS else score_rows, items)
         return run_benchmark(table, items, name, chosen, about={**about, "scores": ", ".join(map(str, files))})
     hygiene = None
     if tokenization := tokenization_of(model):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from guerdon.benchmarks.rules import Benchmark, Points, Rule
 
-__all__ = ["PointTables", "official_scores"]
+__all__ = ["PartMeans", "PointTables", "group_codes", "official_scores"]
 
 
 class PointTables(NamedTuple):
@@ -34,9 +34,8 @@ class PointTables(NamedTuple):
 def official_scores(benchmark: Benchmark, points: PointTables, groups: Shaped[np.ndarray, " n"]) -> dict[str, Estimate]:
     """The benchmark's own numbers, the two anchors by the same rules, and score_above_longer."""
     parts = tuple(dict.fromkeys(part for own in points.model for part in own))
-    index: dict[str, int] = {}  # in order of first appearance, as for every other interval
-    code = np.array([index.setdefault(group, len(index)) for group in groups.tolist()], dtype=np.int64)
-    model, longer, constant = (_PartMeans(table, parts, code) for table in points)
+    code = group_codes(groups.tolist())
+    model, longer, constant = (PartMeans(table, parts, code) for table in points)
     scores: dict[str, Estimate] = {}
     for key, rule in benchmark.rules(parts).items():
         scores[key] = model.estimate(rule)
@@ -51,7 +50,13 @@ def official_scores(benchmark: Benchmark, points: PointTables, groups: Shaped[np
     return {key: scores[key] for key in (*first, *(key for key in scores if key not in first))}
 
 
-class _PartMeans:
+def group_codes(groups: Sequence[str]) -> Int[np.ndarray, " n"]:
+    """A number for each item's group, in order of first appearance, as for every other interval."""
+    index: dict[str, int] = {}
+    return np.array([index.setdefault(group, len(index)) for group in groups], dtype=np.int64)
+
+
+class PartMeans:
     """Sums and counts [g, r] of points by group and part, from which the mean over any weighting of groups follows."""
 
     def __init__(self, points: Sequence[Points], parts: Sequence[str], code: Int[np.ndarray, " n"]) -> None:
@@ -68,7 +73,7 @@ class _PartMeans:
         rows = self._rows(rule)
         return self._number(rule, rows)(np.ones(len(rows)))
 
-    def estimate(self, rule: Rule, minus: _PartMeans | None = None) -> Estimate:
+    def estimate(self, rule: Rule, minus: PartMeans | None = None) -> Estimate:
         """The rule's number, or its difference from that of `minus`. No interval where a part has a single group.
 
         The jackknife by group (Efron & Stein 1981) gives what each group adds to the error.

@@ -18,8 +18,11 @@ from guerdon.benchmarks.items import Item, ScoreTable
 from guerdon.benchmarks.official import PointTables, official_scores
 from guerdon.benchmarks.rules import BENCHMARKS, OFFICIAL, Benchmark, Points, slug
 from guerdon.benchmarks.scoring import drop_undecided, hygiene_rows, score_items
+from guerdon.benchmarks.step_rules import STEP_BENCHMARKS
+from guerdon.benchmarks.steps import measure_steps
 from guerdon.config import AuditOptions
 from guerdon.contracts import Curve, Estimate, Finding, GuerdonError, Quantity, Report, RewardModel, digest_all
+from guerdon.errors import field_error
 from guerdon.formulas.benchmarks import pair_shares
 from guerdon.models.estimates import (
     SHARED_QUANTITIES,
@@ -78,7 +81,8 @@ def benchmark(
     """
     if not items:
         raise GuerdonError("benchmark: items must be at least one, got none. Give the benchmark's rows.")
-    known = BENCHMARKS[name]
+    known = BENCHMARKS.get(name) or STEP_BENCHMARKS[name]
+    _refuse_unfit(model, name, options)
     resampling = AuditOptions(draws=options.draws, seed=options.seed, hygiene_rows=options.hygiene_rows)
     facts = {**(about or {}), "benchmark": known.title, "items": f"{len(items):,}"}
     if hygiene is None:
@@ -90,7 +94,12 @@ def benchmark(
     undecided: tuple[Finding, ...] = ()
     if not isinstance(model, ScoreTable | RewardModel):
         items, table, undecided = _decided(items, table)
-    report = _measure(known, items, table, resampling)
+    if name in STEP_BENCHMARKS:
+        default = 0.5 if isinstance(model, ScoreTable) else 0.0
+        threshold = default if options.step_threshold is None else options.step_threshold
+        report = measure_steps(known, items, table, threshold)
+    else:
+        report = _measure(known, items, table, resampling)
     facts |= {
         "prompts": f"{len({item.group for item in items}):,}",
         "items hash": digest_all(item.id for item in items),
@@ -103,6 +112,18 @@ def benchmark(
         findings=(*hygiene, *undecided, *table.notes, *report.findings),
         summary=_summary(known, report.estimates),
     )
+
+
+def _refuse_unfit(model: object, name: str, options: BenchmarkOptions) -> None:
+    """Raise GuerdonError for a judge of steps, and for a threshold of steps where there are none."""
+    if name in STEP_BENCHMARKS and not isinstance(model, ScoreTable | RewardModel):
+        raise GuerdonError(
+            f"benchmark: {STEP_BENCHMARKS[name].title} needs a score for each step, got a judge, which compares. Give a reward "
+            "model, or scores."
+        )
+    if name not in STEP_BENCHMARKS and options.step_threshold is not None:
+        claim = f"left out with {BENCHMARKS[name].title}, which has no steps"
+        raise field_error("benchmark.step_threshold", claim, options.step_threshold, "Leave it out.")
 
 
 def _decided(items: Sequence[Item], table: ScoreTable) -> tuple[Sequence[Item], ScoreTable, tuple[Finding, ...]]:
@@ -263,5 +284,9 @@ def _summary(known: Benchmark, estimates: Mapping[str, Estimate]) -> str:
     score = estimates["score"]
     if math.isnan(score.value):
         return f"{known.title} has no official score here, because parts of it are missing"
-    by_length = f"always the longer answer {100 * estimates['score_longer'].value:.1f} %"
-    return f"{known.title} gives {percent(score)} by its own rule, {by_length}"
+    anchor, key = (
+        ("always the longer answer", "score_longer")
+        if "score_longer" in estimates
+        else ("every step right", "score_all_right")
+    )
+    return f"{known.title} gives {percent(score)} by its own rule, {anchor} {100 * estimates[key].value:.1f} %"

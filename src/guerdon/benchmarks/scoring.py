@@ -53,9 +53,9 @@ def score_items(
 
 
 def hygiene_rows(items: Sequence[Item], options: BenchmarkOptions) -> tuple[list[Prompt], list[Response]]:
-    """Prompts and responses for the hygiene gate: a right and a wrong one of items spread evenly over the benchmark."""
+    """Prompts and responses for the hygiene gate: a right and a wrong one, where there are, of items spread evenly over the benchmark."""
     chosen = items[:: max(1, 2 * len(items) // options.hygiene_rows)]
-    rows = [(item.prompts[i], item.responses[i]) for item in chosen for i in (item.correct[0], item.wrong[0])]
+    rows = [(item.prompts[i], item.responses[i]) for item in chosen for i in (*item.correct[:1], *item.wrong[:1])]
     return [prompt for prompt, _ in rows], [response for _, response in rows]
 
 

@@ -63,8 +63,8 @@ def benchmark(
     """Score a reward model on a public benchmark.
 
     RewardBench 1 and 2, RM-Bench, JudgeBench, RMB, RewardMATH, Plan-RewardBench, IFBench, LLMBar, EvalBiasBench, HHH, XSTest,
-    pairs, and one against several, each by its own rule, with intervals and what preferring the longer answer would get. Exit 1
-    if a score depends on the rest of its batch.
+    pairs, and one against several, each by its own rule, with intervals and what preferring the longer answer would get; and
+    ProcessBench and PRMBench, which judge the steps of solutions. Exit 1 if a score depends on the rest of its batch.
 
     Example: guerdon benchmark my-model --data pairs.jsonl --out runs/bench
     """
@@ -110,11 +110,15 @@ def benchmark(
     exit_on_failed_judges([metered])
 
 
+ANCHORS = {
+    "score_longer": "longer wins", "score_constant": "a constant", "score_all_right": "all right",
+    "score_all_wrong": "all wrong",
+}  # fmt: skip
 SUBSETS = 16  # on one screen, the lowest scores first
 
 
 def print_subsets(report: Report, most: int | None = None) -> None:
-    """Print one line per subset: its score, and those of the two anchors, the longer answer and equal scores.
+    """Print one line per subset: its score, and those of the two anchors.
 
     most: of more subsets than this, only those with the lowest scores are printed.
     """
@@ -124,13 +128,14 @@ def print_subsets(report: Report, most: int | None = None) -> None:
     from guerdon.reporting.words import interval, number
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("subset", "score", "95 % interval", "longer wins", "a constant", "n"):
+    anchors = {key: label for key, label in ANCHORS.items() if report.sections and key in report.sections[0].estimates}
+    for heading in ("subset", "score", "95 % interval", *anchors.values(), "n"):
         table.add_column(heading, justify="left" if heading in ("subset", "95 % interval") else "right")
     is_cut = most is not None and len(report.sections) > most
     sections = sorted(report.sections, key=lambda s: s.estimates["score"].value)[:most] if is_cut else report.sections
     for section in sections:
-        score, *anchors = (section.estimates[key] for key in ("score", "score_longer", "score_constant"))
-        cells = (number(score.value, "share"), interval(score, "share"), *(number(a.value, "share") for a in anchors))
+        score, *others = (section.estimates[key] for key in ("score", *anchors))
+        cells = (number(score.value, "share"), interval(score, "share"), *(number(a.value, "share") for a in others))
         table.add_row(*map(Text, (section.title, *cells, str(score.n))))
     if report.sections:
         show("", table)

@@ -54,6 +54,11 @@ class BenchmarkOptions(Options):
     hub_split: str | None = Field(
         None, description="Split to read of a data set on the hub; the published one of a known benchmark unless given."
     )
+    step_threshold: float | None = Field(
+        None,
+        description="In benchmarks of steps, a step counts as right above this score; 0 for a reward model (even odds) and 0.5 for "
+        "a file of scores (probabilities) unless given.",
+    )
     seed: Seed = Field(0, description="Seeds the bootstrap.")
 
 

@@ -34,6 +34,13 @@ from guerdon.benchmarks.readers.several import (
     read_rmb,
     read_rmbench,
 )
+from guerdon.benchmarks.readers.steps import (
+    PRMBENCH,
+    PROCESSBENCH,
+    first_of_each_id,
+    read_prmbench,
+    read_processbench,
+)
 from guerdon.benchmarks.readers.trajectories import PLANREWARDBENCH, read_planrewardbench
 from guerdon.contracts import GuerdonError
 from guerdon.errors import did_you_mean, field_error, show_value
@@ -46,8 +53,11 @@ __all__ = [
     "IFBENCH",
     "LLMBAR",
     "PLANREWARDBENCH",
+    "PRMBENCH",
+    "PROCESSBENCH",
     "READERS",
     "REWARDBENCH2",
+    "STEP_READERS",
     "Row",
     "detect",
     "domain_of_file",
@@ -69,8 +79,9 @@ def read_items(rows: Iterable[tuple[str, Any]], name: str = "auto") -> tuple[str
 
     A bad row is a GuerdonError with its place, since a benchmark with rows left out is another benchmark.
     """
-    if name not in ("auto", *READERS):
-        raise GuerdonError(f"name must be a benchmark's, got {name}. {did_you_mean(name, READERS)}")
+    known = {**READERS, **STEP_READERS}
+    if name not in ("auto", *known):
+        raise GuerdonError(f"name must be a benchmark's, got {name}. {did_you_mean(name, known)}")
     items: list[Item] = []
     for place, row in join_solutions(rows):
         if isinstance(row, Rejected):
@@ -79,12 +90,12 @@ def read_items(rows: Iterable[tuple[str, Any]], name: str = "auto") -> tuple[str
             if not isinstance(row, Mapping):
                 raise field_error("row", "an object with named fields", row)
             name = detect(row, place) if name == "auto" else name
-            items.append(_at(place, READERS[name](row, place, len(items))))
+            items.append(_at(place, known[name](row, place, len(items))))
         except GuerdonError as error:
             raise GuerdonError(f"{place}: {error}") from None
     if not items:
         raise GuerdonError("benchmark: rows must be at least one, got none. Give the benchmark's file.")
-    return name, _with_unique_ids(items)
+    return name, _with_unique_ids(first_of_each_id(items) if name == "prmbench" else items)
 
 
 def _at(place: str, item: Item) -> Item:
@@ -127,7 +138,8 @@ def detect(row: Row, place: str = "") -> str:
         return _PAIR_SOURCES.get(str(row.get("source")), "pairs") if "source" in has else _detect_by_file(place)
     names = ", ".join(show_value(str(key), 30) for key in list(row)[:12])
     raise GuerdonError(
-        f"fields must fit a known benchmark, got {names}. Name the benchmark, one of {', '.join(READERS)}."
+        f"fields must fit a known benchmark, got {names}. Name the benchmark, one of "
+        f"{', '.join((*READERS, *STEP_READERS))}."
     )
 
 
@@ -140,6 +152,8 @@ def _detect_by_forms(row: Row, has: set[str]) -> str:
         "planrewardbench": {"chosen", "reject"},
         "llmbar": {"input", "output_1", "output_2"},
         "evalbiasbench": {"instruction", "response1", "response2"},
+        "processbench": {"problem", "steps", "label"},
+        "prmbench": {"modified_process", "error_steps"},
     }
     fits = [name for name, needed in forms.items() if needed <= has]
     if not fits and "input" in has and {"target_scores", "targets"} & has:
@@ -197,3 +211,9 @@ READERS: Mapping[str, Callable[[Row, str, int], Item]] = {
     "bestofn": read_bestofn,
 }
 """Name of a benchmark -> its reader, from a row, its place and its number to an item."""
+
+STEP_READERS: Mapping[str, Callable[[Row, str, int], Item]] = {
+    "processbench": read_processbench,
+    "prmbench": read_prmbench,
+}
+"""The same for benchmarks whose responses are a solution up to each of its steps."""
