@@ -138,6 +138,7 @@ def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_rep
     assert scripts == {
         "annotation",
         "annotation_load",
+        "annotation_scale",
         "annotation_votes",
         "rm_training",
         "scoring",
@@ -172,6 +173,12 @@ def test_many_annotators_at_once_lose_and_double_nothing(tiny_dir, tmp_path):
     assert case["judgments"] > 0
     assert {case[name] for name in ("lost", "without_receipt", "doubled", "over_need", "wrong_counters")} == {0}
     assert set(case["statuses"]) == {"200"}
+
+
+def test_the_benchmark_of_large_projects_runs(tiny_dir, tmp_path):
+    cases = smoke("annotation_scale.py", tiny_dir, tmp_path / "out.json")
+    assert set(cases) == {"start", "300 items"}
+    assert len(cases["300 items"]["pages_ms"]) == 6
 
 
 def test_the_benchmark_of_votes_runs_and_no_vote_is_lost_or_bent(tiny_dir, tmp_path):
