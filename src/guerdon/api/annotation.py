@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import getpass
 import os
 import re
@@ -146,6 +147,7 @@ def annotate(
     server = server or ServerOptions()
     _provider(server)  # an error of the options comes before any work
     with ExitStack() as stack:
+        ready = stack.enter_context(_starting(ready))
         listening = stack.enter_context(_listen(server))
         database = stack.enter_context(_open_store(store))
         owner = _owner_of(database, None)
@@ -163,9 +165,27 @@ def serve_annotation(
     """Serve all projects of a store until Ctrl-C. ready: called with the link that signs the owner in."""
     server = server or ServerOptions()
     with ExitStack() as stack:
+        ready = stack.enter_context(_starting(ready))
         listening = stack.enter_context(_listen(server))
         database = stack.enter_context(_open_store(store, create=False))
         _serve(database, listening, server, _owner_of(database, None), ready)
+
+
+@contextmanager
+def _starting(ready: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Nothing looks for garbage until the server is ready: there is none yet, and looking takes a seventh of the time to start."""
+
+    def started(link: str) -> None:
+        gc.freeze()  # nor is any of this looked at while people judge
+        gc.enable()
+        ready(link)
+
+    gc.disable()
+    try:
+        yield started
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 def project_name(sources: Sequence[str | Path]) -> str:

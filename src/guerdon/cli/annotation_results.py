@@ -192,7 +192,8 @@ def _overview(status: Mapping[str, Any]) -> list[tuple[str, str]]:
     if status["judgments_per_hour"] is not None:
         rows.append(("judgments per hour", interval(status["judgments_per_hour"], 1)))
     if status["hours_left"] is not None and status["remaining_judgments"]:
-        rows.append(("hours left", interval(status["hours_left"], 1)))
+        hours = status["hours_left"]
+        rows.append(("hours left", interval(hours, 1 if hours["value"] >= 0.1 else 2)))
     if status["held"]:
         rows.append(("held now", f"{len(status['held']):,}"))
     if status["skips"]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import exc, pool
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from guerdon.contracts import GuerdonError
 from guerdon.store.location import StoreLocation, without_password
@@ -89,7 +89,11 @@ def open_database(location: StoreLocation, create: bool = False) -> Iterator[Dat
 
 def insert_of(dialect: sa.Dialect) -> Any:
     """The `insert` of this kind of database, whose statements may say what happens to rows that are there already."""
-    return sqlite.insert if dialect.name == "sqlite" else postgresql.insert
+    if dialect.name == "sqlite":
+        return sqlite.insert
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert
 
 
 # ---- SQLite --------------------------------------------------------------------------------------------------------

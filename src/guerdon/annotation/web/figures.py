@@ -106,9 +106,14 @@ def curve(points: Sequence[Mapping[str, Any]], label: str) -> Markup:
                 '<circle class="point" cx="{0}" cy="{3}" r="4"><title>{4} judgments: {5}</title></circle>'
             ).format(round(x, 1), _y(low), _y(high), _y(value["value"]), point["judgments"], share(value))
         )
+    for number in sorted({point["judgments"] for point in (*known[:1], *known[-1:])}):
+        x = 48 + (WIDTH - 60) * number / most
+        if number < most and x > WIDTH - 80:
+            continue  # the last one's number is there
+        pieces.append(Markup('<text x="{}" y="168" text-anchor="end">{:,}</text>').format(round(x + 12, 1), number))
     if len(places) > 1:
         pieces.append(Markup('<polyline class="curve" points="{}"/>').format(" ".join(places)))
-    return _svg(170, label, pieces)
+    return _svg(174, label, pieces)
 
 
 def _y(value: float) -> float:

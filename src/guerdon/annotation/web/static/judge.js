@@ -287,7 +287,10 @@ async function wait() {
   await onDisk();
   const kept = outbox().length;
   const isAnswered = assignment && outbox().some((entry) => entry.presentation === assignment.presentation);
-  if (isAnswered || !assignment) showPanel("waiting");
+  if (isAnswered || !assignment) {
+    showPanel("waiting");
+    byId("toast").hidden = true; // of the answer before this one: it would read as if this one were stored
+  }
   byId("waiting-text").textContent = kept
     ? `${kept === 1 ? "Your last answer is" : `${kept} answers are`} kept on this device, and sent when the connection is back.`
     : "The page goes on when the connection is back.";
