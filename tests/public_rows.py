@@ -101,7 +101,40 @@ def _summary(choice: int, confidence: int | None, **info: str) -> dict[str, Any]
     }
 
 
+def _step(*rated: tuple[str, int | None], chosen: int | None = 0, human: str | None = None) -> dict[str, Any]:
+    completions = [{"text": text, "rating": rating, "flagged": None} for text, rating in rated]
+    return {"completions": completions, "human_completion": human, "chosen_completion": chosen}
+
+
+def _prm800k(problem: str, reason: str, *steps: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "labeler": "340d89bc",
+        "timestamp": "2023-01-22T04:34:27.052924",
+        "generation": 9,
+        "is_quality_control_question": False,
+        "is_initial_screening_question": False,
+        "question": {"problem": problem, "ground_truth_answer": "4", "pre_generated_steps": None},
+        "label": {"steps": list(steps), "total_time": 278270, "finish_reason": reason},
+    }
+
+
 PUBLIC_ROWS: dict[str, list[dict[str, Any]]] = {
+    "prm800k": [
+        _prm800k(
+            "What is 2 + 2?",
+            "found_error",
+            _step(("We add.", 1)),
+            _step(("2 + 2 = 5.", -1), ("Let us see.", 0), ("2 + 2 = 4.", 1), ("Two!", 0), ("Hm.", None), chosen=None),
+        ),
+        _prm800k(
+            "What is 1 + 1?",
+            "solution",
+            _step(("It is 3.", -1), ("It is 11.", -1), chosen=None, human="It is 2."),
+            _step(("So 2.", 1), ("So 3.", -1)),
+        ),
+        _prm800k("What is 0?", "bad_problem", _step(("It is 0.", 1), ("It is 1.", -1))),
+        _prm800k("What is 3?", "solution", _step(("It is 3.", 1), ("It is three.", 1))),
+    ],
     "ultrafeedback": [
         {
             "source": "evol_instruct",

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Self, SupportsIndex, overload
 from guerdon.errors import GuerdonError, field_error, show_value
 
 __all__ = [
+    "STEP_JOINT",
     "FinishReason",
     "Message",
     "Prompt",
@@ -40,6 +41,8 @@ __all__ = [
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length"]
+
+STEP_JOINT: Final = "\n\n"  # between the steps of a solution, where data and benchmarks have them apart
 
 _canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str).encode
 MAX_CHARACTERS = 4_000_000  # of one text: about a million tokens, more than any model reads

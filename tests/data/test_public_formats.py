@@ -445,3 +445,62 @@ def test_advice_about_missing_columns_names_no_format_whose_columns_cannot_be_ma
         GuerdonError, match=r"Say which is which, such as --column prompt=|For format (trl|labeled|votes|scores),"
     ):
         take({"prompt": "Name a metal.", "response": "Iron.", "label": 0, "meta": {}})
+
+
+# ---- PRM800K ---------------------------------------------------------------------------------------------------------
+
+
+def test_prm800k_compares_the_candidates_of_a_step_behind_the_steps_before_it():
+    """The labeler's own step goes before the next; a candidate without a rating is left out; steps are joined by a blank line."""
+    first, second = comparisons("prm800k")
+    assert shown(first) == [
+        "u:What is 2 + 2?",
+        *(f"We add.\n\n{t}" for t in ("2 + 2 = 5.", "Let us see.", "2 + 2 = 4.", "Two!")),
+    ]
+    assert (first.ranks, first.preference.strength, first.annotator) == ((2, 1, 0, 1), 2, "340d89bc")
+    assert first.responses[0].ratings == {"rating": -1}
+    assert shown(second) == ["u:What is 1 + 1?", "It is 2.\n\nSo 2.", "It is 2.\n\nSo 3."]
+    assert reasons("prm800k") == [
+        (
+            "a:3",
+            "label.finish_reason must be another than bad_problem, which the labeler found broken, got 'bad_problem'. Drop the row.",
+        ),
+        ("a:4", "label.steps must have a step with candidates of different ratings, got none. Drop the row."),
+    ]
+
+
+def test_each_step_of_prm800k_with_different_ratings_is_a_comparison_and_bad_ones_name_their_field():
+    row = PUBLIC_ROWS["prm800k"][1]
+    step = row["label"]["steps"][1]
+
+    def with_steps(*steps):
+        return [row | {"label": {"steps": list(steps), "finish_reason": "solution"}}]
+
+    both = comparisons("prm800k", with_steps(step, step))
+    assert [shown(each)[1] for each in both] == ["So 2.", "So 2.\n\nSo 2."]
+    assert both[0].group == both[1].group
+    bad = {
+        "label.steps[0].chosen_completion must be the index of one of 2 candidates": step | {"chosen_completion": 7},
+        "label.steps[0].completions[0].rating must be -1, 0 or 1": step | {"completions": [{"text": "a", "rating": 2}]},
+        "label.steps[0].completions[0] must be an object": step | {"completions": ["a"]},
+        "label.steps[0].completions must be a list of candidates": step | {"completions": 3},
+        "label.steps[0] must be an object": "a",
+    }
+    for reason, each in bad.items():
+        assert reasons("prm800k", with_steps(each))[0][1].startswith(reason)
+
+
+def test_benchmarks_of_steps_are_not_learned_from():
+    rows = [
+        {"id": "gsm8k-0", "problem": "p", "steps": ["a"], "final_answer_correct": True, "label": -1},
+        {
+            "modified_question": "p",
+            "modified_process": ["a"],
+            "error_steps": [1],
+            "classification": "circular",
+            "idx": "1",
+        },
+    ]
+    for row, name in zip(rows, ("ProcessBench", "PRMBench"), strict=True):
+        with pytest.raises(GuerdonError, match=f"got those of {name} .* for evaluation only"):
+            read("", [row])

@@ -11,12 +11,12 @@ from dataclasses import replace
 from guerdon.benchmarks.items import Item
 from guerdon.benchmarks.readers.fields import Row, field, file_name, has_value, row_id, text, texts
 from guerdon.contracts import as_prompt, as_response, prompt_digest
+from guerdon.conversation import STEP_JOINT
 from guerdon.errors import field_error
 from guerdon.io.fields import to_number
 
-__all__ = ["PRMBENCH", "PROCESSBENCH", "STEP_JOINT", "first_of_each_id", "read_prmbench", "read_processbench"]
+__all__ = ["PRMBENCH", "PROCESSBENCH", "first_of_each_id", "read_prmbench", "read_processbench"]
 
-STEP_JOINT = "\n\n"  # between two steps
 PROCESSBENCH = {"gsm8k": 400, "math": 1000, "olympiadbench": 1000, "omnimath": 1000}
 PRMBENCH = {
     "redundency": 758, "circular": 758, "counterfactual": 757, "step_contradiction": 758, "domain_inconsistency": 757,

@@ -35,6 +35,7 @@ from guerdon.data.importers.layout import KNOWN_COLUMNS, Importer, Join, Layout,
 from guerdon.data.importers.native import from_native, is_native
 from guerdon.data.importers.potato import from_potato, is_potato, unfold_potato
 from guerdon.data.importers.prefs import from_prefs, is_prefs
+from guerdon.data.importers.prm800k import from_prm800k, is_prm800k
 from guerdon.data.importers.prodigy import from_prodigy, from_prodigy_compare, is_compared, is_prodigy
 from guerdon.data.importers.ranked_lists import are_ranked, from_nectar, from_nemo_rl, have_ranks
 from guerdon.data.importers.reading import Reading
@@ -174,6 +175,12 @@ IMPORTERS: Mapping[str, Importer] = {
         labels=labels_of_summaries,
         label_name="extra.confidence",
         scale="negative",
+    ),
+    "prm800k": _own(
+        _unlabeled(from_prm800k),
+        ("question", "label"),
+        ("labeler", "timestamp", "generation", "is_quality_control_question", "is_initial_screening_question"),
+        matches=is_prm800k,
     ),
     "argilla": _of_tool(from_argilla, unfold_argilla, is_argilla, "fields and responses of users"),
     "label_studio": _of_tool(from_label_studio, unfold_label_studio, is_label_studio, "annotations of Label Studio"),

@@ -47,6 +47,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         ("text_chosen", "text_rejected", "domain"), lambda row: str(row["domain"]).startswith("level-")
     ),
     "EvalBiasBench": Benchmark(("bias", "instruction", "response1", "response2", "label")),
+    "ProcessBench": Benchmark(("problem", "steps", "final_answer_correct", "label")),
+    "PRMBench": Benchmark(("modified_question", "modified_process", "error_steps")),
     "HHH alignment": Benchmark(("input", "target_scores")),
 }
 
