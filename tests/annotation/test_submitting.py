@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 from annotation.worlds import world
@@ -15,7 +19,8 @@ from guerdon.annotation.exporting import exported
 from guerdon.annotation.progress import own_progress
 from guerdon.annotation.project import change_project
 from guerdon.annotation.submitting import history, reopen, submit_and_claim
-from guerdon.api.store import verify_store
+from guerdon.api import annotation_background
+from guerdon.api.store import create_store, verify_store
 from guerdon.contracts import Preference
 from guerdon.store.reader import read_items
 
@@ -79,6 +84,28 @@ def test_both_bad_comes_without_a_verdict_and_where_the_project_has_it(new_store
         pytest.raises(AnswerError, match="both_bad must be left out"),
     ):
         w.judge("a", both_bad=True)
+
+
+def test_answers_are_in_the_file_itself_within_seconds_and_outlive_a_power_failure(tmp_path, monkeypatch):
+    """What is in the file without its journal, as after a power failure that took what had not been written."""
+    monkeypatch.setattr(annotation_background, "SECONDS_TO_DISK", 0.02)
+    store, end = str(tmp_path / "a.db"), time.monotonic() + 20
+    create_store(store)
+
+    def in_the_file() -> int:
+        shutil.copy(store, tmp_path / "alone.db")
+        with closing(sqlite3.connect(tmp_path / "alone.db")) as connection:
+            try:
+                return int(connection.execute("SELECT count(*) FROM judgments").fetchone()[0])
+            except sqlite3.DatabaseError:  # copied while it was being written
+                return 0
+
+    with world(store, 3) as w, annotation_background.background(w.project.database):
+        w.judge("a")
+        w.judge("a")
+        while (number := in_the_file()) < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert number == 2
 
 
 def test_a_late_answer_is_kept_and_counted_even_where_the_item_is_complete(new_store: NewStore):

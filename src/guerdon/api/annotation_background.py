@@ -1,4 +1,4 @@
-"""What a server of annotation does beside answering: summaries, and warnings about texts.
+"""What a server of annotation does beside answering: summaries, warnings about texts, and keeping answers on the disk.
 
 One thread looks at each project from time to time, and does what has changed. A failure is noted and never ends the server.
 """
@@ -6,10 +6,11 @@ One thread looks at each project from time to time, and does what has changed. A
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = ["background", "text_warnings", "work_once"]
 
 SECONDS_TO_START: Final = 5.0  # before the first look, so that the first page comes at once
 SECONDS: Final = 20.0  # between two looks
+SECONDS_TO_DISK: Final = 5.0  # of answers, at most, that a power failure may take
 REST: Final = 10.0  # times as long as a look took, at least, before the next one: people come first
 SAMPLE: Final = 2000  # items whose texts are looked at
 MOST_EXAMPLES: Final = 3
@@ -43,13 +45,23 @@ def background(database: Database) -> Iterator[None]:
                 _log.exception("the summaries could not be computed")
             pause = max(SECONDS, REST * (time.monotonic() - start))
 
-    thread = threading.Thread(target=run, name="annotation summaries", daemon=True)
-    thread.start()
+    def keep_on_disk() -> None:
+        while not stopped.wait(SECONDS_TO_DISK):
+            with suppress(sqlite3.OperationalError):  # a full disk, say, which answers that come now tell of
+                database.sync()
+
+    threads = [
+        threading.Thread(target=run, name="annotation summaries", daemon=True),
+        threading.Thread(target=keep_on_disk, name="annotation on disk", daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         stopped.set()
-        thread.join(timeout=30)
+        for thread in threads:
+            thread.join(timeout=30)
 
 
 def work_once(database: Database, seen: dict[str, Any]) -> None:
