@@ -32,6 +32,7 @@ SERVE = (
     "annotate",
     "annotation serve",
     "serve",
+    "watch",
 )  # until Ctrl-C; tests/annotation/web/test_server.py and tests/serving run them
 # These need people who have judged; tests/cli/test_annotation_results.py runs them.
 NEED_PEOPLE = ("annotation labels", "annotation adjudicate")

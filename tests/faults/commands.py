@@ -91,6 +91,7 @@ ELSEWHERE = {  # commands that write and have no line above, and why
     "optimize ppo": "its checkpoints are those of train; tests/optimization kills it",
     "optimize rloo": "is optimize ppo",
     "optimize grpo": "is optimize ppo",
+    "watch": "writes a report as audit does",
     "rubric draft": "writes a report as rubric audit does, and its rubric whole as any text",
     "compare": "writes a report as audit does",
     "benchmark": "writes a report as audit does",

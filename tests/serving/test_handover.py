@@ -8,6 +8,7 @@ import json
 import sys
 import types
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -23,16 +24,18 @@ class Server:
     """Stands in for the client: a reward is the length of the reply, and what was asked is kept."""
 
     asked: ClassVar[list] = []
+    steps: ClassVar[list] = []
 
     def __init__(self, url, model=None, **_):
         self.url, self.model = url, model
 
-    def score(self, prompts, responses, cut=None):
+    def score(self, prompts, responses, cut=None, step=None):
         Server.asked.append((prompts, responses, cut))
+        Server.steps.append(step)
         return [float(len(r if isinstance(r, str) else r[0]["content"])) for r in responses]
 
-    async def score_async(self, prompts, responses, cut=None):
-        return self.score(prompts, responses, cut)
+    async def score_async(self, prompts, responses, cut=None, step=None):
+        return self.score(prompts, responses, cut, step)
 
     def score_texts(self, texts):
         return [float(len(text)) for text in texts]
@@ -67,10 +70,9 @@ def test_trl_gets_a_function_and_a_cut_completion_counts_as_cut(exported, monkey
     monkeypatch.setenv("GUERDON_MAX_COMPLETION_LENGTH", "3")
     out, reward = exported("trl")
     assert (reward.client.url, reward.client.model) == ("http://rewards:8050", "mine")
-    rewards = reward.guerdon_reward(
-        prompts=["p", "p"], completions=["ab", "abc"], completion_ids=[[1], [1, 2, 3]], answer=[0, 0]
-    )
-    assert rewards == [2.0, 3.0]
+    columns = {"completion_ids": [[1], [1, 2, 3]], "answer": [0, 0], "trainer_state": SimpleNamespace(global_step=7)}
+    rewards = reward.guerdon_reward(prompts=["p", "p"], completions=["ab", "abc"], **columns)
+    assert (rewards, Server.steps[-1]) == ([2.0, 3.0], 7)
     assert Server.asked[-1][2] == [False, True]
     assert reward.guerdon_reward.__name__ == "guerdon_reward"  # the name of the metric
     assert asyncio.run(reward.guerdon_reward_async(prompts=["p"], completions=["abcd"])) == [4.0]

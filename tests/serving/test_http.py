@@ -23,7 +23,7 @@ SCORED = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
 }
 ALIASES = ("/v1/score", "/v1/rerank", "/v2/rerank")
-READ = ("/metrics", "/v1/models", "/info", "/openapi.json")
+READ = ("/v1/watch", "/metrics", "/v1/models", "/info", "/openapi.json")
 
 
 @pytest.fixture(scope="module")

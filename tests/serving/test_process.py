@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -60,6 +61,7 @@ def test_a_server_that_is_killed_restarted_and_stopped_answers_every_client(save
         stop.set()
         for thread in threads:
             thread.join(60)
+        check_the_watch_command(address, tmp_path)
         large = send_large_request(address)
         wait_until(lambda: waiting(address))
         assert server.stop(signal.SIGTERM) == 0
@@ -86,6 +88,17 @@ def send_large_request(address: str) -> Callable[[], int]:
     return rewards
 
 
+def check_the_watch_command(address: str, folder: Path) -> None:
+    ran = guerdon("watch", address, "--out", folder / "watch")
+    assert (ran.code, "Too few texts to compare" in ran.out) == (0, True), ran
+    assert (folder / "watch/report.html").exists()
+    ran = guerdon("watch", address, "--model", "other")
+    assert (ran.code, ran.err) == (
+        2,
+        "error: --model must be one of mine, got 'other'. Choose one that the server has.\n",
+    )
+
+
 def waiting(address: str) -> bool:
     text = httpx2.get(f"{address}/metrics").text
     return any(line.startswith("guerdon_queue_items{") and float(line.split()[-1]) > 0 for line in text.splitlines())
@@ -97,6 +110,9 @@ def test_a_server_that_cannot_be_is_one_line(saved, tmp_path):
         ran = guerdon("serve", saved, "--port", port)
     assert (ran.code, len(ran.err.splitlines())) == (2, 1)
     assert f"port {port} must be free" in ran.err
+    ran = guerdon("watch", f"http://127.0.0.1:{port}")
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+    assert "the server must answer" in ran.err
     for words, line in (
         ((saved, saved), "models must have different names"),
         ((f"={saved}",), "a model must be SOURCE or NAME=SOURCE"),

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 from guerdon.config import ModelOptions, ServingOptions, make
 from guerdon.config.training import refuse_options_of_new_models
 from guerdon.contracts import GuerdonError
+from guerdon.errors import field_error
 
 if TYPE_CHECKING:
+    from guerdon.contracts import Report
     from guerdon.serving.models import ServedModel
 
-__all__ = ["TOKEN_VARIABLE", "Serving", "serve"]
+__all__ = ["TOKEN_VARIABLE", "Serving", "serve", "watch"]
 
 TOKEN_VARIABLE: Final = "GUERDON_REWARD_TOKEN"  # a command line is no place for secrets
+MOST_WATCHED: Final = 2**24  # bytes of what a server counts
 PACKAGES: Final = ("fastapi", "uvicorn", "prometheus_client")
 
 
@@ -75,6 +78,57 @@ def serve(
             stop_seconds=chosen.stop_seconds,
             most_connections=chosen.max_connections,
         )
+
+
+def watch(url: str, *, model: str | None = None, timeout: float = 30.0) -> Report:
+    """How the rewards of a server have changed since the first texts, and whether the policy has begun to exploit the model.
+
+    url: of the server, without a path. model: one that it serves; its first by default. timeout: seconds. The token is what the
+    environment variable GUERDON_REWARD_TOKEN holds. Raises GuerdonError for a server that does not answer, or is none of ours.
+    """
+    from guerdon.serving.watch import windows_of
+    from guerdon.serving.watch_report import watch_report
+
+    watches = _fetch_watches(url, timeout)
+    name = next(iter(watches), "") if model is None else model
+    if name not in watches:
+        raise field_error("--model", f"one of {', '.join(watches)}", name, "Choose one that the server has.")
+    try:
+        axis, windows = str(watches[name]["axis"]), windows_of(watches[name]["windows"])
+    except (KeyError, TypeError):
+        raise GuerdonError(
+            f"{url}: the watch must be that of this version of guerdon. Update one of the two."
+        ) from None
+    return watch_report(name, axis, windows)
+
+
+def _fetch_watches(url: str, timeout: float) -> dict[str, Any]:
+    """What the server counts, by model."""
+    import json
+
+    import httpx2
+
+    from guerdon.io.server_url import normalize_url
+    from guerdon.models.http_connection import AnswerTooLarge, Connection
+
+    address = normalize_url(url) + "/watch"
+    token = os.environ.get(TOKEN_VARIABLE)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with Connection(headers, timeout) as connection:
+            status, _, body = connection.fetch("GET", address, None, timeout, MOST_WATCHED)
+    except (httpx2.HTTPError, AnswerTooLarge) as error:
+        raise GuerdonError(
+            f"{address}: the server must answer, got {error or type(error).__name__}. Is it running?"
+        ) from None
+    if status == 401:
+        raise GuerdonError(f"{address}: a token is needed. Set {TOKEN_VARIABLE} to the one that the server printed.")
+    try:
+        return dict(json.loads(body)["models"])
+    except (ValueError, KeyError, TypeError):
+        raise GuerdonError(
+            f"{address}: must be a server of `guerdon serve`, got status {status}. Check the address."
+        ) from None
 
 
 def _named(sources: Sequence[str | Path]) -> dict[str, str]:

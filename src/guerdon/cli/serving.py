@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from guerdon.cli.app import app
-from guerdon.cli.options import ConfigFile, given_options, saved_model_options, settings_from, split_words
-from guerdon.cli.output import note
+from guerdon.cli.destinations import REPORT_FOLDER
+from guerdon.cli.options import AsJson, ConfigFile, given_options, saved_model_options, settings_from, split_words
+from guerdon.cli.output import note, print_report
 
 if TYPE_CHECKING:
     from guerdon.api.serving import Serving
+
+
+EXPLOITS: Final = 3
 
 
 @app.command()
@@ -76,6 +80,48 @@ def serve(
         model_options=saved_model_options(settings, overrides),
         ready=_announce,
     )
+
+
+@app.command()
+def watch(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Address of a running `guerdon serve`.")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="A model that it serves; the first by default.", show_default=False)
+    ] = None,
+    every: Annotated[
+        float | None,
+        typer.Option("--every", min=1.0, help="Look again every so many seconds, until Ctrl-C.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the report as a page with curves.", show_default=False),
+        REPORT_FOLDER,
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """See whether a policy exploits the rewards that it gets.
+
+    The first texts that the server scored are compared with the newest: reward, share out of distribution, correlation with
+    length, spread of an ensemble's members, and KL where the training sends it. Exit code 3: the reward rose while one of the
+    others says that the model cannot be trusted there.
+
+    Example: guerdon watch http://127.0.0.1:8050 --out runs/watch
+    """
+    import time
+
+    from guerdon.api import auditing, serving
+    from guerdon.serving.watch_report import is_exploiting
+
+    while True:
+        report = serving.watch(url, model=model)
+        if out is not None:
+            auditing.write_report(report, out)
+        print_report(report, json, None if json else out)
+        if every is None:
+            break
+        time.sleep(every)
+    if is_exploiting(report):
+        raise typer.Exit(EXPLOITS)
 
 
 def _is_named_source(word: str) -> bool:

@@ -26,7 +26,7 @@ from guerdon.serving.service import Service
 __all__ = ["Access", "create_app"]
 
 OPEN_PATHS: Final = frozenset({"/health"})  # that need no token
-PLAIN_ERRORS: Final = frozenset({PATH, "/get_reward", "/health", "/info", "/metrics"})
+PLAIN_ERRORS: Final = frozenset({PATH, "/get_reward", "/health", "/info", "/metrics", "/v1/watch"})
 MEGABYTE: Final = 2**20
 
 _log = logging.getLogger("guerdon.serving")
@@ -63,6 +63,7 @@ def create_app(service: Service, access: Access | None = None) -> FastAPI:
     app.add_api_route("/metrics", _metrics, methods=["GET"])
     app.add_api_route("/v1/models", _models, methods=["GET"])
     app.add_api_route("/info", _info, methods=["GET"])
+    app.add_api_route("/v1/watch", _watch, methods=["GET"])
     app.add_middleware(_Guard, access=access or Access(), limit=service.options.max_body * MEGABYTE)
     app.add_exception_handler(GuerdonError, _on_guerdon_error)
     app.add_exception_handler(RequestValidationError, _on_wrong_values)
@@ -92,6 +93,11 @@ def _models(request: Request) -> Response:
         for name, queue in queues.items()
     ]
     return json_response({"object": "list", "data": data})
+
+
+def _watch(request: Request) -> Response:
+    """Sums over the rewards that were given, by step of the training that used them."""
+    return json_response({"models": {name: watch.as_json() for name, watch in service_of(request).watches.items()}})
 
 
 def _info(request: Request) -> Response:

@@ -53,10 +53,12 @@ class RewardClient:
         prompts: Sequence[str | Messages],
         responses: Sequence[str | Messages],
         cut: Sequence[bool] | None = None,
+        step: int | None = None,
     ) -> list[float]:
         """The reward of response i to prompt i, in nats. cut: which responses were cut at the length limit.
 
-        A prompt is text or chat messages, a response text or one assistant message. Raises RewardError if any has none.
+        step: of the training, by which `guerdon watch` shows how rewards change. A prompt is text or chat messages, a response
+        text or one assistant message. Raises RewardError if any has none.
         """
         if len(prompts) != len(responses):
             raise ValueError(f"prompts and responses must be as many, got {len(prompts)} and {len(responses)}.")
@@ -68,7 +70,7 @@ class RewardClient:
             }
             for prompt, response, was_cut in zip(prompts, responses, limits, strict=True)
         ]
-        return [float(result["score"]) for result in self.results(items)]
+        return [float(result["score"]) for result in self.results(items, step)]
 
     def score_texts(self, texts: Sequence[str]) -> list[float]:
         """The rewards of conversations that a chat template has rendered already."""
@@ -79,11 +81,12 @@ class RewardClient:
         prompts: Sequence[str | Messages],
         responses: Sequence[str | Messages],
         cut: Sequence[bool] | None = None,
+        step: int | None = None,
     ) -> list[float]:
         """As `score`, in a thread."""
-        return await asyncio.to_thread(self.score, prompts, responses, cut)
+        return await asyncio.to_thread(self.score, prompts, responses, cut, step)
 
-    def results(self, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    def results(self, items: Sequence[dict[str, Any]], step: int | None = None) -> list[dict[str, Any]]:
         """All that the server says of items in the form of its /v1/reward: score, std, shift_p, abstain and the rest."""
         results: list[dict[str, Any]] = []
         for start in range(0, len(items), self.batch):
@@ -91,6 +94,8 @@ class RewardClient:
             body: dict[str, Any] = {"items": some}
             if self.model is not None:
                 body["model"] = self.model
+            if step is not None:
+                body["step"] = step
             answer = self._post(body).get("results")
             if not isinstance(answer, list) or len(answer) != len(some):
                 raise RewardError(f"{self.url}: the answer must have {len(some)} results. Is this a guerdon server?")

@@ -17,6 +17,7 @@ from guerdon.errors import counted, did_you_mean, show_value
 from guerdon.serving.errors import Overloaded, TooLarge, UnknownModel, Unscorable
 from guerdon.serving.metrics import Metrics
 from guerdon.serving.queue import QueueLimits, RewardQueue
+from guerdon.serving.watch import Watch
 
 if TYPE_CHECKING:
     from guerdon.serving.models import Item, Outcome, ServedModel
@@ -62,6 +63,7 @@ class Service:
         turn = threading.Lock()
         self.queues = {model.name: RewardQueue(model, limits, turn if model.needs_turn else None) for model in models}
         self.metrics = Metrics(self.queues)
+        self.watches = {name: Watch() for name in self.queues}
         self._names = _spellings(models)
         self._reader = ThreadPoolExecutor(1, "read")  # tokenizers are of one thread
 
@@ -90,9 +92,19 @@ class Service:
         return self.queues[known]
 
     async def score(
-        self, request: Request, items: Sequence[Item], model: str | None = None, deadline: float | None = None
+        self,
+        request: Request,
+        items: Sequence[Item],
+        model: str | None = None,
+        deadline: float | None = None,
+        *,
+        step: int | None = None,
+        kl: Sequence[float] | None = None,
     ) -> Answer:
-        """The outcomes of items. Work is dropped when the client goes; GuerdonError says why there is no answer."""
+        """The outcomes of items. Work is dropped when the client goes; GuerdonError says why there is no answer.
+
+        step, kl: of the training that asks, for the watch; kl is nats of each item's reply.
+        """
         queue = self.queue(model)
         if len(items) > self.options.max_items:
             raise TooLarge(
@@ -105,6 +117,7 @@ class Service:
             seconds = min(deadline or self.options.deadline, self.options.deadline)
             outcomes = await _unless_gone(request, waiting, seconds)
         self.metrics.observe(queue.model.name, outcomes)
+        self.watches[queue.model.name].observe(outcomes, step, kl)
         return Answer(queue.model, outcomes)
 
 

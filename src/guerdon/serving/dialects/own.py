@@ -25,7 +25,7 @@ async def reward(request: Request, body: RewardRequest) -> RewardResponse:
     items = [_item(f"items[{i}]", item, max_length) for i, item in enumerate(body.items)]
     if body.kl is not None and len(body.kl) != len(items):
         raise field_error("kl", f"one number for each of {len(items)} items", len(body.kl), "Send as many.")
-    answer = await service.score(request, items, body.model, body.deadline)
+    answer = await service.score(request, items, body.model, body.deadline, step=body.step, kl=body.kl)
     below, above = service.options.abstain_below, service.options.abstain_std
     return RewardResponse(
         id=f"reward-{uuid.uuid4().hex}",
