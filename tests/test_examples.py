@@ -82,56 +82,77 @@ def overoptimize(monkeypatch):
 
 def test_overoptimization_runs_from_gold_to_summary_and_does_nothing_twice(overoptimize, here, tiny_dir, capsys):
     words = ["--small", "--policy", str(tiny_dir), "--out", "runs/over"]
-    overoptimize.main(words)
+    names = ["round-1-seed-0", "round-2-seed-0", "ensemble"]
+    overoptimize.main([*words, "--only", *names])
     out = here / "runs/over"
-    said = (out / "summary.md").read_text("utf-8")
-    assert said.count("| proxy and KL coefficient |") == 1
-    rows = ("16 comparisons", "64 comparisons", "mean of 2 × 32", "32 comparisons, β = 0.2", "mean of 2 × 32, β = 0")
-    assert all(f"| {name} |" in said for name in rows)
-    for name in ("best-of-n.svg", "ppo.svg"):
+    summary = (out / "summary.md").read_text("utf-8")
+    titles = ("first round, seed 0", "second round, seed 0", "mean of 2 proxies")
+    assert all(f"| {title} |" in summary for title in titles)
+    for name in ("rounds.svg", "others.svg"):
         assert (out / name).stat().st_size < 100_000
         assert "<svg" in (out / name).read_text("utf-8")
+    second = json.loads((out / "proxy-round-2-seed-0/proxy.json").read_text("utf-8"))["comparisons"]
+    assert second == 12 + len(guerdon.read(out / "round-2-seed-0.jsonl"))
     capsys.readouterr()
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".jsonl", ".html")}
-    overoptimize.main(words)
+    overoptimize.main([*words, "--only", *names])
     steps = [line for line in capsys.readouterr().out.split("# What")[0].splitlines() if line]
-    assert steps
+    assert len(steps) == 11
     assert all(line.endswith("done before") for line in steps)
     assert before == {path: path.stat().st_mtime_ns for path in before}
     with pytest.raises(guerdon.GuerdonError, match="belongs to a run that differs in noise"):
         overoptimize.main([*words, "--noise", "0.1"])
 
 
-def test_gold_may_be_a_reward_model(overoptimize, here):
-    gold = sys.modules["gold"]
-    asked = [guerdon.contracts.as_prompt("Write a tweet.")] * 3
-    said = [guerdon.Response(text) for text in ("We love it.", "We hate it.", "It is.")]
-    settings = gold.measure_gold("my-model", guerdon.Rollouts(tuple(asked), tuple(said)))
-    value = gold.judge(settings)(asked, said)
-    assert abs(value.mean()) < 1e-9
-    assert value.std() == pytest.approx(1.0)
+def test_gold_likes_nice_replies_and_neither_repetition_nor_gibberish(overoptimize, tiny_dir):
+    import numpy as np
 
-
-def test_gold_likes_words_up_to_enough_and_no_more(overoptimize):
     gold = sys.modules["gold"]
-    (asked,) = {guerdon.contracts.as_prompt("Write one sentence about a stray cat.")}
-    tails = ("", " now", " now too", " now too soon")
-    worth = [gold.worth(gold.parts(asked, guerdon.Response(f"The cat is here{tail}.")), 5) for tail in tails]
-    assert worth == [6.0, 7.0, 5.0, 3.0]
-    seen = gold.parts(asked, guerdon.Response("Awful weather, awful weather."))
-    assert (seen.words, seen.on_topic, seen.repeated) == (4, False, 0.5)
+    scales = {"sentiment mean": 0.0, "sentiment std": 0.5, "nats mean": 3.0, "nats std": 0.5}
+    assert gold.sentiment(["It is.", "VADER is smart, handsome, and funny!"], scales) == pytest.approx([0, 2 * 0.8439])
+    texts = ["My friend and my friend.", "Great friend, great friend, great.", "The cat sat on the mat, the cat sat."]
+    assert [gold.repeated(text) for text in texts] == pytest.approx([0.5, 0.6, 0.0])  # short words may repeat
+    assert gold.repetition(texts) == pytest.approx([2.0, 2.5, 0.0])
+    assert gold.oddness(np.array([2.0, 3.5, 4.0]), scales) == pytest.approx([0.0, 0.0, 1.0])
+    policy = overoptimize.one_sentence_policy(str(tiny_dir))
+    asked, replies = [guerdon.contracts.as_prompt("Write.")] * 3, [guerdon.Response(text) for text in texts]
+    nats = gold.nats_per_token(policy, asked, replies)
+    value = gold.judge(policy, scales)(asked, replies)
+    expected = gold.sentiment(texts, scales) - gold.repetition(texts) - gold.oddness(nats, scales)
+    assert value == pytest.approx(expected)
 
 
 def test_comparisons_follow_gold_but_for_the_noise(overoptimize):
     import random
 
-    prompts = tuple(guerdon.contracts.as_prompt(f"Write about {i}.") for i in range(50) for _ in range(20))
-    replies = guerdon.Rollouts(prompts, tuple(guerdon.Response(str(i % 20 // 2)) for i in range(1000)))
-    from guerdon.optimization import combined
+    prompts = tuple(guerdon.contracts.as_prompt(f"Write about {i}.") for i in range(250) for _ in range(4))
+    replies = guerdon.Rollouts(prompts, tuple(guerdon.Response(str(i)) for i in range(1000)))
+    value = [random.Random(i).randrange(4) for i in range(1000)]
+    pairs = list(overoptimize.pairs(replies, value))
+    assert len(pairs) == sum(a != b for a, b in zip(value[::2], value[1::2], strict=True))
+    for pair in pairs:
+        better, worse = (value[int(pair.responses[pair.ranks.index(rank)].text)] for rank in (0, 1))
+        assert better > worse
+    noisy = overoptimize.with_noise(pairs, 0.25, random.Random(0))
+    assert 0.2 < sum(a.ranks != b.ranks for a, b in zip(pairs, noisy, strict=True)) / len(pairs) < 0.3
 
-    pairs = overoptimize.pairs(replies, combined(lambda p, r: [float(x.text) for x in r]), random.Random(0))
-    assert len(pairs) > 450  # equal replies are never compared, few are left over
-    assert all(float(c.responses[c.ranks.index(0)].text) > float(c.responses[c.ranks.index(1)].text) for c in pairs)
-    assert 0.3 < sum(c.ranks[0] == 0 for c in pairs) / len(pairs) < 0.7
-    turned = [overoptimize.noisy(c, 0.25, random.Random(i)) for i, c in enumerate(pairs)]
-    assert 0.17 < sum(a.ranks != b.ranks for a, b in zip(pairs, turned, strict=True)) / len(pairs) < 0.33
+
+def test_the_drop_of_gold_is_not_the_luck_of_the_best_check(overoptimize):
+    """Gold that never falls shows no drop, though its best check is above its last; gold that falls by 1 shows that."""
+    import numpy as np
+
+    page, rng = sys.modules["page"], np.random.default_rng(0)
+    flat = np.concatenate([np.zeros((1, 48)), np.ones((14, 48))])
+    falls = flat - np.linspace(0, 1, 15)[:, None] ** 8
+    naive, drops, covered = [], {"flat": [], "falls": []}, 0
+    for _ in range(200):
+        noise = rng.normal(size=(15, 48))
+        naive.append((flat + noise).mean(axis=1).max() - (flat + noise)[-1].mean())
+        for name, table in (("flat", flat), ("falls", falls)):
+            peak, last = page.peak_and_last(table + noise)
+            drops[name].append(page.mean_over_prompts([peak - last]))
+        covered += drops["flat"][-1].low <= 0
+    assert np.mean(naive) > 0.2
+    assert abs(np.mean([drop.value for drop in drops["flat"]])) < 0.05
+    assert np.mean([drop.value for drop in drops["falls"]]) == pytest.approx(1.0, abs=0.1)
+    assert covered >= 0.95 * 200
