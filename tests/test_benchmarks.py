@@ -140,6 +140,7 @@ def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_rep
         "annotation_load",
         "annotation_scale",
         "annotation_votes",
+        "serving",
         "rm_training",
         "scoring",
         "ensemble",
@@ -196,3 +197,9 @@ def test_the_data_benchmark_runs_each_step(tmp_path):
     assert set(steps) == {"import", "convert", "empty store", "store"}
     assert all("error" not in run and run["peak_bytes"] > 0 for run in steps.values())
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_the_serving_benchmark_runs_and_both_servers_give_the_same_rewards(tiny_dir, tmp_path):
+    case = smoke("serving.py", tiny_dir, tmp_path / "out.json")["smoke"]
+    assert set(case["to_plain"]) == {"pairs", "together", "one by one", "idle"}
+    assert all(case[name]["idle"]["median"] > 0 for name in ("guerdon", "plain", "offline"))
