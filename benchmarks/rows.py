@@ -33,14 +33,14 @@ def source_rows(a: argparse.Namespace, size: int, subset: str = "") -> list[dict
 
 
 def read_rows(paths: Sequence[Path], subset: str = "") -> list[dict[str, Any]]:
-    """Rows of JSONL files (gzip or not) as {prompt, replies}: pairs with chosen and rejected, or rows with responses."""
+    """Rows of JSONL files (gzip or not) as {prompt, replies}: pairs with chosen and rejected, rows with responses, or prompts alone."""
     rows = []
     for path in paths:
         with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
             for row in map(json.loads, file):
                 if subset and row.get("meta", {}).get("subset") != subset:
                     continue
-                replies = row["responses"] if "responses" in row else [row["chosen"], row["rejected"]]
+                replies = row.get("responses") or [row[name] for name in ("chosen", "rejected") if name in row]
                 rows.append({"prompt": row["prompt"], "replies": replies})
     return rows
 
@@ -63,6 +63,8 @@ def pairs(rows: Sequence[Mapping[str, Any]], text: Any, size: int, max_length: i
     kept: list[Pair] = []
     for i in np.random.default_rng(seed).permutation(len(rows)):
         row = rows[int(i)]
+        if len(row["replies"]) < 2:
+            continue
         prompt, replies = as_prompt(row["prompt"]), row["replies"][:2]
         first, second = (e.ids.tolist() for e in text.encode([prompt, prompt], replies))
         if max(len(first), len(second)) <= max_length and first != second:

@@ -203,3 +203,14 @@ def test_the_serving_benchmark_runs_and_both_servers_give_the_same_rewards(tiny_
     case = smoke("serving.py", tiny_dir, tmp_path / "out.json")["smoke"]
     assert set(case["to_plain"]) == {"pairs", "together", "one by one", "idle"}
     assert all(case[name]["idle"]["median"] > 0 for name in ("guerdon", "plain", "offline"))
+
+
+def test_prompts_without_replies_are_rows_to_generate_from(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import rows
+
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Hi"}\n{"prompt": "Ho", "chosen": "a", "rejected": "b"}\n')
+    read = rows.read_rows([tmp_path / "prompts.jsonl"])
+    assert read == [{"prompt": "Hi", "replies": []}, {"prompt": "Ho", "replies": ["a", "b"]}]
+    with pytest.raises(SystemExit, match="--data must hold 1 pairs"):
+        rows.pairs(read[:1], None, 1, 100, 0)
