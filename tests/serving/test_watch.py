@@ -54,9 +54,7 @@ def test_joining_windows_loses_no_text_whatever_the_order_of_steps(requests, mos
     assert sum(window.texts for window in windows) == len(scored)
     assert sum(window.without_reward for window in windows) == len(every) - len(scored)
     assert sum(window.score for window in windows) == pytest.approx(sum(outcome.score for outcome in scored))
-    assert sum(window.shifted for window in windows) == sum(
-        (o.shift_p or 1) < 0.05 and o.shift_p is not None for o in scored
-    )
+    assert sum(window.shifted for window in windows) == sum(o.shift_p is not None and o.shift_p < 0.05 for o in scored)
 
 
 def test_the_numbers_of_a_window_are_those_of_numpy():

@@ -29,15 +29,16 @@ def chromium_path() -> str:
     return executable
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Any]:
+    """Its event loop runs in this thread until the fixture ends, so it ends with the file: elsewhere asyncio.run would fail."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as engine:
         yield engine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(playwright: Any, chromium_path: str) -> Iterator[Any]:
     browser = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
     yield browser
