@@ -56,30 +56,29 @@ def main() -> None:
     lengths = (500, 65)
     if a.smoke:
         a.pairs, a.candidates, a.repeats, a.prompts, lengths, a.max_length = 2, 2, 1, 2, (40, 12), 256
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder:
         start = rows.start(a.model, Path(folder) / "start", max_length=a.max_length, truncation="left")
         source = rows.source_rows(a, 12)
         text = rows.text_of(start, a.max_length, "left")
         pairs = rows.pairs(source, text, a.pairs * a.repeats, a.max_length, 0)
         sets = candidate_sets(a, start, source, *lengths)
-        servers = {
-            name: stack.enter_context(Server(command(name, start, a.threads), a.threads))
-            for name in ("guerdon", "plain")
-        }
-        require_equal_rewards(servers, [rendered(text, pairs[0]["prompt"], reply) for reply in pairs[0]["replies"]])
-        values: dict[str, dict[str, list[float]]] = {name: {work: [] for work in UNITS} for name in servers}
-        for i in range(a.repeats):
-            work = workloads(text, pairs[i * a.pairs : (i + 1) * a.pairs], sets[2 * i], sets[2 * i + 1], i)
-            for name, server in servers.items():
-                for kind, run in work.items():
-                    values[name][kind].append(run(server))
-                print(
-                    f"round {i + 1}/{a.repeats}: {name} { ({k: round(v[-1], 2) for k, v in values[name].items()}) }",
-                    file=sys.stderr,
-                )
-    runner = measure.Runner(offline, Path(__file__).resolve(), a.threads, a.malloc, a.memory, a.smoke)
-    with tempfile.TemporaryDirectory() as folder:
-        start = rows.start(a.model, Path(folder) / "start", max_length=a.max_length, truncation="left")
+        with ExitStack() as stack:
+            servers = {
+                name: stack.enter_context(Server(command(name, start, a.threads), a.threads))
+                for name in ("guerdon", "plain")
+            }
+            require_equal_rewards(servers, [rendered(text, pairs[0]["prompt"], reply) for reply in pairs[0]["replies"]])
+            values: dict[str, dict[str, list[float]]] = {name: {work: [] for work in UNITS} for name in servers}
+            for i in range(a.repeats):
+                work = workloads(text, pairs[i * a.pairs : (i + 1) * a.pairs], sets[2 * i], sets[2 * i + 1], i)
+                for name, server in servers.items():
+                    for kind, run in work.items():
+                        values[name][kind].append(run(server))
+                    print(
+                        f"round {i + 1}/{a.repeats}: {name} { ({k: round(v[-1], 2) for k, v in values[name].items()}) }",
+                        file=sys.stderr,
+                    )
+        runner = measure.Runner(offline, Path(__file__).resolve(), a.threads, a.malloc, a.memory, a.smoke)
         alone = [runner.ours({"model": str(start), "pairs": pairs[: a.pairs]}) for _ in range(a.repeats)]
     case = summary(values, alone, a.threads)
     measure.keep(a.out, WHAT, {"smoke" if a.smoke else "float32": case})

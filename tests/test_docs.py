@@ -70,9 +70,10 @@ def test_the_commands_of_a_page_exist_with_their_options(name):
 
 @pytest.mark.parametrize("name", WITH_COMMANDS)
 def test_the_commands_of_a_page_run_in_order(name, here, tiny_dir):
+    (here / "tiny-model").symlink_to(tiny_dir)  # a policy's draws depend on its name, so it has the same in every run
     for block in (b for b in blocks(ROOT / name) if b.language == "bash"):
         for command, comment in commands(block):
-            local = with_tiny_models(command, tiny_dir)
+            local = with_tiny_models(command, Path("tiny-model"))
             starter = command.startswith("quickstart") and local == command
             is_run_elsewhere = command.startswith((*NEED_A_WRITER, *SERVE, *NEED_PEOPLE, *LONG))
             if starter or is_run_elsewhere or any(word in comment for word in ELSEWHERE):
@@ -81,9 +82,7 @@ def test_the_commands_of_a_page_run_in_order(name, here, tiny_dir):
             small = SMALL_POOL if is_pool else SMALL if command.startswith("optimize") else ""
             done = CliRunner().invoke(app, shlex.split(f"{local} {small}"))
             problem = done.exception if done.exit_code != 1 or done.exception else None
-            # the draws of a random model depend on its path, and an empty reply is a failed call
-            allowed = (0, 3) if command.startswith("sample") else (0,)
-            assert done.exit_code in allowed, f"{name}:{block.line}: guerdon {command}: {done.output} {problem!r}"
+            assert done.exit_code == 0, f"{name}:{block.line}: guerdon {command}: {done.output} {problem!r}"
 
 
 @pytest.mark.parametrize("name", NAMES)

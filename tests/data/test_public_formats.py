@@ -463,7 +463,7 @@ def test_prm800k_compares_the_candidates_of_a_step_behind_the_steps_before_it():
     assert reasons("prm800k") == [
         (
             "a:3",
-            "label.finish_reason must be another than bad_problem, which the labeler found broken, got 'bad_problem'. Drop the row.",
+            "label.finish_reason must be anything but bad_problem: the labeler found the problem broken, got 'bad_problem'. Drop the row.",
         ),
         ("a:4", "label.steps must have a step with candidates of different ratings, got none. Drop the row."),
     ]

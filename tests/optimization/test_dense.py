@@ -228,21 +228,21 @@ def test_a_reward_without_a_value_for_a_prefix_is_refused(tiny_dir, tmp_path, mo
     refused = [
         (
             combined(kindness),
-            r"needs reward models on this machine, .*, got kindness\. Choose another reward, or leave",
+            r"must have reward models on this machine, .*, got kindness\. Choose another reward, or leave",
         ),
         (combined([model, kindness]), "got kindness"),
         (combined(per_prompt_baseline(model, ["q"] * 2, ["a", "b"])), "got PromptNormalizedModel"),
         (combined(Ensemble([model, model]), members="min"), r"got another\. Leave members out"),
-        (combined(heads), "needs reward models with one head each, got 2 heads"),
+        (combined(heads), "must have reward models with one head each, got 2 heads"),
         (inside, "got 2 heads"),
-        (combined(reward_model(narrow)), "needs a policy and a reward model that share a tokenizer, got two"),
+        (combined(reward_model(narrow)), "must have a policy and a reward model that share a tokenizer, got two"),
         (combined(reward_model(tiny_dir, max_length=8)), "reads more than optimize.max_tokens=8 tokens, got 8"),
-        (combined(encoder), "needs causal reward models, .*, got an encoder"),
+        (combined(encoder), "must have causal reward models, .*, got an encoder"),
     ]
     for reward, message in refused:
-        with pytest.raises(GuerdonError, match=rf"^optimize\.dense: .*{message}"):
+        with pytest.raises(GuerdonError, match=rf"^optimize\.dense .*{message}"):
             refuse_without_prefixes(reward, policy, 8)
-    with pytest.raises(GuerdonError, match=r"optimize\.dense: needs reward models on this machine"):
+    with pytest.raises(GuerdonError, match=r"optimize\.dense must have reward models on this machine"):
         small_run(tiny_dir, kindness, dense=True)
 
 

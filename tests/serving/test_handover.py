@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import shlex
 import sys
 import types
 from pathlib import Path
@@ -167,4 +168,18 @@ def test_an_unknown_trainer_or_an_address_with_a_path_is_one_line(tmp_path):
     assert (ran.code, "TRAINER must be one of trl, openrlhf, verl, nemo-rl, skyrl, got 'ppo'" in ran.err) == (2, True)
     ran = command("export", "trl", "my-model", "--out", tmp_path / "out", "--url", "http://host/v1")
     assert (ran.code, "--url must be http://HOST:PORT, got 'http://host/v1'" in ran.err) == (2, True)
+    ran = command("export", "trl", "my-model", "--out", tmp_path / "out", "--url", 'http://host"+evil+"')
+    assert (ran.code, "--url must be http://HOST:PORT" in ran.err) == (2, True)
     assert not Path(tmp_path / "out").exists()
+
+
+def test_a_folder_with_any_name_is_named_rightly_in_yaml_and_in_a_shell(tmp_path):
+    out = tmp_path / "rewards, {mine}: #1 'new'"
+    for trainer in ("verl", "openrlhf"):
+        assert command("export", trainer, "my model", "--out", out).code == 0
+    options = yaml.safe_load((out / "verl.yaml").read_text("utf-8"))
+    assert options["reward"]["reward_manager"]["module"] == {"path": str(out / "reward.py"), "name": "guerdon"}
+    lines = (out / "README.md").read_text("utf-8").splitlines()
+    (line,) = (line for line in lines if "reward.py ..." in line.replace("'", ""))
+    assert str(out / "reward.py") in shlex.split(line)
+    assert any("`guerdon serve 'my model'`" in line for line in lines)

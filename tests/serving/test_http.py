@@ -68,6 +68,9 @@ def test_without_a_token_a_name_of_somebody_else_is_refused(client, host):
 @pytest.mark.parametrize(
     ("path", "body", "status", "line"),
     [
+        ("/classify", {}, 400, "a request must have input or messages, got neither. Send one of them."),
+        ("/classify", {"text": "a", "input_ids": [1]}, 400, "a request must have text or input_ids, got both."),
+        ("/rerank", {"query": "a"}, 400, "a request must have texts or documents, got neither."),
         ("/v1/reward", {"items": [{"prompt": "a"}]}, 400, "items[0]: row must be an object with prompt and response"),
         ("/v1/reward", {"items": [{"text": "a", "input_ids": [1]}]}, 400, "items[0] must be one text in one form"),
         ("/v1/reward", {"items": [{}]}, 400, "items[0] must be one text in one form"),

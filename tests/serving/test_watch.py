@@ -123,3 +123,11 @@ def test_requests_without_a_step_are_counted_in_parts(saved):
         client.post("/v1/reward", json={"items": [item, item], "step": 7, "kl": [1.0, 3.0]})
         (window,) = client.get("/v1/watch").json()["models"]["tiny"]["windows"]
     assert (window["first"], window["texts"], window["kl"], window["kl_count"]) == (7, 2, 4.0, 2)
+
+
+@pytest.mark.parametrize(
+    "row", [{"first": 0}, {"first": 0, "last": 0, "texts": "9"}, {"first": 0, "last": 0, "more": 1}]
+)
+def test_windows_of_another_program_are_refused(row):
+    with pytest.raises(TypeError):
+        windows_of([row])

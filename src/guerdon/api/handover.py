@@ -25,7 +25,7 @@ def export_for_trainer(
     """
     from guerdon.serving.handover.writing import write_handover
 
-    if not re.fullmatch(r"https?://[^\s/?#]+/?", url):
+    if not re.fullmatch(r"https?://[A-Za-z0-9._:\[\]-]+/?", url):
         raise GuerdonError(f"--url must be http://HOST:PORT, got {show_value(url)}. Leave the path out.")
     return write_handover(trainer, url, Path(out), str(directory), model)
 

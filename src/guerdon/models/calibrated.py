@@ -65,18 +65,27 @@ class CalibratedModel(ComparesByReward):
 
     def in_nats(self, raw: Scores) -> Scores:
         """Scores of the wrapped model, in nats."""
-        shift, scale = self.calibration.reference_mean, self.calibration.temperature
         return replace(
             raw,
-            value=(raw.value - shift) / scale,
-            std=None if raw.std is None else raw.std / scale,
-            members=None if raw.members is None else (raw.members - shift) / scale,
+            value=self.values_in_nats(raw.value),
+            std=None if raw.std is None else raw.std / self.calibration.temperature,
+            members=None if raw.members is None else self.values_in_nats(raw.members),
         )
+
+    def values_in_nats(self, raw: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
+        """Rewards of the wrapped model, of any shape, in nats."""
+        return (raw - self.calibration.reference_mean) / self.calibration.temperature
 
 
 def strip_calibration(model: Any) -> Any:
     """The model inside a CalibratedModel; any other model as it is."""
     return model.model if isinstance(model, CalibratedModel) else model
+
+
+def components(model: Any) -> list[Any]:
+    """What a model consists of, down to models without members: a model without its calibration, an ensemble's members."""
+    inner = strip_calibration(model)
+    return [part for member in getattr(inner, "models", ()) for part in components(member)] or [inner]
 
 
 def calibration_of(model: Any) -> Calibration:

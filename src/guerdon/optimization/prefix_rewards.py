@@ -14,7 +14,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from guerdon.contracts import GuerdonError, Rollouts
-from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.calibrated import CalibratedModel, components
 from guerdon.models.ensemble import Ensemble
 from guerdon.models.policy import LanguagePolicy
 from guerdon.models.reward_model import ScalarRewardModel
@@ -69,29 +69,18 @@ def refuse_without_prefixes(reward: Reward, policy: LanguagePolicy, max_tokens: 
 def _refusal(
     claim: str, value: str, advice: str = "Choose another reward, or leave optimize.dense out."
 ) -> GuerdonError:
-    return GuerdonError(f"optimize.dense: needs {claim}, got {value}. {advice}")
+    return GuerdonError(f"optimize.dense must have {claim}, got {value}. {advice}")
 
 
 def _models(reward: Reward) -> list[Any]:
     """The models that count in the reward, without calibration, an ensemble as its members."""
-    return [part for name in reward.weighted_names for part in _parts(reward.sources[name])]
-
-
-def _parts(source: Any) -> list[Any]:
-    if isinstance(source, CalibratedModel):
-        return _parts(source.model)
-    if isinstance(source, Ensemble):
-        return [part for model in source.models for part in _parts(model)]
-    return [source]
+    return [part for name in reward.weighted_names for part in components(reward.sources[name])]
 
 
 def _read(source: Any, texts: Texts, since: Sequence[int]) -> Float[np.ndarray, " r"]:
     """The values of one source: a calibration and an ensemble's rule and scale are applied to each prefix as to a reply."""
     if isinstance(source, CalibratedModel):
-        calibration = source.calibration
-        inner = _read(source.model, texts, since)
-        scaled: np.ndarray = (inner - calibration.reference_mean) / calibration.temperature
-        return scaled
+        return source.values_in_nats(_read(source.model, texts, since))
     if isinstance(source, Ensemble):
         members = np.stack([_read(model, texts, since) for model in source.models])
         return source.rule(members if source.scale is None else source.scale(members))

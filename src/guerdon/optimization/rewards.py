@@ -15,7 +15,7 @@ import numpy as np
 
 from guerdon.contracts import GuerdonError, Prompt, Response, RewardModel, as_prompt, as_response, digest
 from guerdon.formulas.ensemble import RULES, most_suspect, spread
-from guerdon.models.calibrated import strip_calibration
+from guerdon.models.calibrated import components
 from guerdon.models.ensemble_rules import Rule, ensemble_rule, where_finite
 from guerdon.optimization.reward_functions import RewardFunction, returned_numbers
 
@@ -113,7 +113,7 @@ class Reward:
     @property
     def models(self) -> tuple[Any, ...]:
         """All models and functions in it: a model without its calibration, an ensemble as its members."""
-        return tuple(part for source in self.sources.values() for part in _components(source))
+        return tuple(part for source in self.sources.values() for part in components(source))
 
     @property
     def weighted_names(self) -> list[str]:
@@ -122,10 +122,10 @@ class Reward:
 
     def in_common(self, other: Reward) -> str | None:
         """The name of a source here that has a component with weight in both rewards; None if there is none."""
-        theirs = [part for name in other.weighted_names for part in _components(other.sources[name])]
+        theirs = [part for name in other.weighted_names for part in components(other.sources[name])]
         fingerprints = {getattr(part, "fingerprint", None) for part in theirs} - {None}
         for name in self.weighted_names:
-            for part in _components(self.sources[name]):
+            for part in components(self.sources[name]):
                 if getattr(part, "fingerprint", None) in fingerprints or any(part == one for one in theirs):
                     return name
         return None
@@ -252,13 +252,6 @@ class _Part:
     shift_p: Float[np.ndarray, " n"] | None = None
     is_ensemble: bool = False
     attributes: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
-
-
-def _components(source: Any) -> list[Any]:
-    """What a source consists of, down to models without members: a model without its calibration, an ensemble's members."""
-    inner = strip_calibration(source)
-    members = getattr(inner, "models", ())
-    return [part for member in members for part in _components(member)] or [inner]
 
 
 def _as_rule(rule: str | Rule) -> Rule:

@@ -13,7 +13,7 @@ import numpy as np
 
 from guerdon.contracts import Prompt, Response, Scores, digest
 from guerdon.errors import field_error
-from guerdon.models.calibrated import CalibratedModel
+from guerdon.models.calibrated import CalibratedModel, components
 from guerdon.models.chat import ChatTokenizer, Encoded
 from guerdon.models.chat_template import ChatTemplate, replace_surrogates
 from guerdon.models.ensemble import Ensemble
@@ -120,7 +120,7 @@ class ServedRewardModel:
 
     def __init__(self, name: str, path: str, model: CalibratedModel | RewardModel, prefix_bytes: int = 0) -> None:
         self.name, self.path, self.model = name, path, model
-        self.members = list(_scalar_models(model))
+        self.members: list[ScalarRewardModel] = components(model)  # in the order in which _score_encoded needs them
         self._texts, self._text_of = _distinct_texts([member.text for member in self.members])
         self._rendered = [RenderedText(text) for text in self._texts]
         self.max_length: int | None = min(text.max_length for text in self._texts)
@@ -238,18 +238,6 @@ def _conversations(text: ChatTokenizer, items: Sequence[Item], template: str | N
     renderer = ChatTemplate(text.tokenizer, template, text.system)
     texts = [renderer.conversation(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
     return text.checked(text.token_ids([replace_surrogates(rendered) for rendered in texts]), prompts)
-
-
-def _scalar_models(model: Any) -> Iterator[ScalarRewardModel]:
-    """The models in it that read texts, in the order in which `_score_encoded` needs them."""
-    if isinstance(model, CalibratedModel):
-        yield from _scalar_models(model.model)
-    elif isinstance(model, Ensemble):
-        for member in model.models:
-            yield from _scalar_models(member)
-    else:
-        assert isinstance(model, ScalarRewardModel), type(model)
-        yield model
 
 
 def _score_encoded(model: Any, columns: Iterator[Sequence[Encoded]]) -> Scores:

@@ -156,5 +156,8 @@ class Watch:
 
 
 def windows_of(rows: Iterable[Mapping[str, Any]]) -> list[Window]:
-    """The windows that `as_json` gave. Raises TypeError for others."""
-    return [Window(**row) for row in rows]
+    """The windows that `as_json` gave. Raises TypeError for anything else."""
+    windows = [Window(**row) for row in rows]
+    if not all(isinstance(number, int | float) for window in windows for number in asdict(window).values()):
+        raise TypeError("sums must be numbers")
+    return windows

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
+from guerdon.formulas.estimation import wilson
 from guerdon.models.estimates import OPTIMIZATION
 from guerdon.serving.watch import UNLIKELY, Window
 
@@ -96,10 +97,7 @@ def _measured(window: Window) -> dict[str, Estimate]:
         "tokens": Estimate(window.mean_tokens, math.nan, math.nan, n),
     }
     if window.shift_count:
-        share, count = window.shifted_share, window.shift_count
-        center, spread = share + Z**2 / (2 * count), Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-        scale = 1 + Z**2 / count
-        measured["shifted"] = Estimate(share, (center - spread) / scale, (center + spread) / scale, count)
+        measured["shifted"] = Estimate(*wilson(window.shifted, window.shift_count))
     correlation = window.length_correlation
     if math.isfinite(correlation) and abs(correlation) < 1 and n > 3:
         at, reach = math.atanh(correlation), Z / math.sqrt(n - 3)

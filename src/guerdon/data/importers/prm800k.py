@@ -26,7 +26,7 @@ def from_prm800k(row: Row) -> list[Comparison]:
     if label.get("finish_reason") == BAD_PROBLEM:
         advice = "Drop the row."
         raise field_error(
-            "label.finish_reason", "another than bad_problem, which the labeler found broken", BAD_PROBLEM, advice
+            "label.finish_reason", "anything but bad_problem: the labeler found the problem broken", BAD_PROBLEM, advice
         )
     names: dict[str, Any] = {} if is_absent(row.get("labeler")) else {"annotator": as_name(row["labeler"], "labeler")}
     comparisons: list[Comparison] = []

@@ -28,6 +28,15 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
+def require_one(body: BaseModel, first: str, second: str) -> None:
+    """Raise ServingError unless a request has exactly one of two fields."""
+    has = [getattr(body, name) is not None for name in (first, second)]
+    if sum(has) != 1:
+        raise ServingError(
+            f"a request must have {first} or {second}, got {'both' if all(has) else 'neither'}. Send one of them."
+        )
+
+
 def service_of(request: Request) -> Service:
     """What the request came to."""
     service: Service = request.app.state.service

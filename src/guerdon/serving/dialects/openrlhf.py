@@ -37,8 +37,3 @@ async def get_reward(request: Request, body: RewardRequest) -> Response:
         if len(values) == len(scores):
             logs[f"reward_{name}"] = values
     return json_response({"rewards": scores, "scores": scores, "extra_logs": logs})
-
-
-def error(status: int, line: str) -> dict[str, Any]:
-    """Its client reads no error; people do."""
-    return {"error": line}

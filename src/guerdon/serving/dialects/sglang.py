@@ -10,8 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from guerdon.runtime.web.json_response import json_response
-from guerdon.serving.dialects.common import Body, TokenIds, rendered_items, service_of
-from guerdon.serving.errors import ServingError
+from guerdon.serving.dialects.common import Body, TokenIds, rendered_items, require_one, service_of
 from guerdon.serving.models import Outcome
 
 router = APIRouter()
@@ -35,8 +34,7 @@ class EmbeddingRequest(Body):
 
 async def classify(request: Request, body: ClassifyRequest) -> Response:
     """Rewards as embeddings of one number; a list for a list."""
-    if (body.text is None) == (body.input_ids is None):
-        raise ServingError("a request must have text or input_ids, got both or neither. Send one of them.")
+    require_one(body, "text", "input_ids")
     value = body.text if body.text is not None else body.input_ids
     assert value is not None
     answer = await service_of(request).score(request, rendered_items(value))

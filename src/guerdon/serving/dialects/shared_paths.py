@@ -7,7 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from guerdon.serving.dialects import sglang, tei, vllm
-from guerdon.serving.errors import ServingError
+from guerdon.serving.dialects.common import require_one
 
 router = APIRouter()
 
@@ -41,8 +41,7 @@ async def classify(request: Request, body: ClassifyRequest) -> Response:
 @router.post("/v2/rerank")
 async def rerank(request: Request, body: RerankRequest) -> Response:
     """Replies by their rewards, in the form of the server that the request is for."""
-    if (body.texts is None) == (body.documents is None):
-        raise ServingError("a request must have texts or documents, got both or neither. Send one of them.")
+    require_one(body, "texts", "documents")
     fields = body.model_dump(exclude_none=True)
     if body.texts is not None:
         request.state.error = tei.error

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from guerdon.errors import field_error
 from guerdon.runtime.web.json_response import json_response
-from guerdon.serving.dialects.common import Body, TokenIds, conversation, rendered_items, service_of
+from guerdon.serving.dialects.common import Body, TokenIds, conversation, rendered_items, require_one, service_of
 from guerdon.serving.errors import ServingError
 from guerdon.serving.models import Item
 from guerdon.serving.service import Answer, Service
@@ -141,8 +141,7 @@ def _items(service: Service, body: Inputs) -> list[Item]:
     max_length = _cut(service, body.model, body.truncate_prompt_tokens)
     if body.truncation_side == "right" and max_length is not None:
         raise field_error("truncation_side", "left, so that the reply is read", "right", "Leave it out.")
-    if (body.input is None) == (body.messages is None):
-        raise ServingError("a request must have input or messages, got both or neither. Send one of them.")
+    require_one(body, "input", "messages")
     if body.input is not None:
         return rendered_items(body.input, max_length)
     if body.add_generation_prompt or body.continue_final_message:

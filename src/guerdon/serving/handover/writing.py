@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,7 @@ from string import Template
 from typing import Final
 
 from guerdon.contracts import GuerdonError
+from guerdon.errors import visible
 from guerdon.io import writers
 
 __all__ = ["CLIENT_FILE", "HANDOVERS", "handover_files", "write_handover"]
@@ -20,7 +22,8 @@ CLIENT_FILE: Final = "guerdon_rewards.py"
 @dataclass(frozen=True, slots=True)
 class Handover:
     """What a trainer gets. module: the file of this package that becomes reward.py. options: the text of its options, by file.
-    use: the lines of the README. $url, $folder and $directory stand for the server, the folder and the model."""
+    use: the lines of the README. $url and $directory stand for the server and the model, $folder and $reward_file for
+    the folder and its reward.py, quoted for a shell, $yaml_reward_file for the latter in YAML."""
 
     title: str
     module: str
@@ -38,7 +41,7 @@ HANDOVERS: Final = {
     "openrlhf": Handover(
         "OpenRLHF 0.11",
         "openrlhf",
-        "python -m openrlhf.cli.train_ppo_ray --reward.remote_url $folder/reward.py ...\n\n"
+        "python -m openrlhf.cli.train_ppo_ray --reward.remote_url $reward_file ...\n\n"
         "# or without this folder, straight to the server:\n"
         "python -m openrlhf.cli.train_ppo_ray --reward.remote_url $url/get_reward ...",
     ),
@@ -58,7 +61,7 @@ HANDOVERS: Final = {
             "  reward_manager:\n"
             "    source: importlib\n"
             "    name: GuerdonRewardManager\n"
-            "    module: {path: $folder/reward.py, name: guerdon}\n"
+            "    module: {path: $yaml_reward_file, name: guerdon}\n"
             "  # Instead of the server, verl can start vLLM on the model's directory. It reads raw scores: no calibration, no ensemble.\n"
             "  # reward_model: {enable: true, model_path: $directory, rollout: {name: vllm, dtype: float32}}\n",
         ),
@@ -92,10 +95,17 @@ def handover_files(trainer: str, url: str, folder: Path, directory: str | None, 
             f"TRAINER must be one of {', '.join(HANDOVERS)}, got {trainer!r}. Choose one; guerdon.serving.client is for any other."
         )
     chosen = HANDOVERS[trainer]
-    values = {"url": url.rstrip("/"), "folder": str(folder.resolve()), "directory": directory or "DIR"}
+    where, shown = folder.resolve(), visible(directory or "DIR")
+    values = {
+        "url": url.rstrip("/"),
+        "folder": shlex.quote(str(where)),
+        "reward_file": shlex.quote(str(where / "reward.py")),
+        "yaml_reward_file": json.dumps(str(where / "reward.py")),  # a string of JSON is one of YAML
+        "directory": shown,
+    }
     package = files("guerdon.serving")
     source = Template((package / "handover" / f"{chosen.module}.py.txt").read_text("utf-8"))
-    served = f"guerdon serve {directory or 'DIR'}"
+    served = f"guerdon serve {shlex.quote(shown)}"
     use = Template(chosen.use).substitute(values)
     texts = {
         CLIENT_FILE: (package / "client.py").read_text("utf-8"),
