@@ -170,6 +170,8 @@ def test_an_unknown_trainer_or_an_address_with_a_path_is_one_line(tmp_path):
     assert (ran.code, "--url must be http://HOST:PORT, got 'http://host/v1'" in ran.err) == (2, True)
     ran = command("export", "trl", "my-model", "--out", tmp_path / "out", "--url", 'http://host"+evil+"')
     assert (ran.code, "--url must be http://HOST:PORT" in ran.err) == (2, True)
+    ran = command("export", "trl", " ", "--out", tmp_path / "out")
+    assert (ran.code, "DIR must be the reward model that is served, got nothing" in ran.err) == (2, True)
     assert not Path(tmp_path / "out").exists()
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import time
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from serving_site import Counted
 
 from guerdon.contracts import GuerdonError
 from guerdon.serving.errors import Overloaded, Stopping, TooLarge
-from guerdon.serving.models import Item
-from guerdon.serving.queue import QueueLimits, RewardQueue
+from guerdon.serving.models import Item, Reading
+from guerdon.serving.queue import QueueLimits, RewardQueue, _cheapest_together, _Request
 
 
 class Busy:
@@ -174,3 +177,22 @@ def test_what_is_not_finished_in_time_is_told_that_the_server_stops():
     with pytest.raises(Stopping):
         waiting.result(20)
     busy.go.set()
+
+
+@settings(max_examples=100)
+@given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=12), min_size=1, max_size=20), st.integers(1, 40))
+def test_a_pass_takes_in_order_what_still_fits_where_shared_beginnings_count_once(texts, budget):
+    def beginning(one, other):
+        return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+    rows = [np.array(text, dtype=np.int32) for text in texts]
+    readings = [Reading(Item("text"), (), len(ids), ids, ids.astype(">u4").tobytes()) for ids in rows]
+    request = _Request(readings, 0.0, [None] * len(texts), len(texts))
+    taken = [i for _, i in _cheapest_together([(request, i) for i in range(len(texts))], budget)]
+    expected, left = [], budget
+    for i, text in enumerate(texts):
+        added = max(1, len(text) - max((beginning(text, texts[j]) for j in expected), default=0))
+        if left > 0 and (not expected or added <= left):
+            expected.append(i)
+            left -= added
+    assert taken == expected

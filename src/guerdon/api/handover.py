@@ -27,6 +27,8 @@ def export_for_trainer(
 
     if not re.fullmatch(r"https?://[A-Za-z0-9._:\[\]-]+/?", url):
         raise GuerdonError(f"--url must be http://HOST:PORT, got {show_value(url)}. Leave the path out.")
+    if not str(directory).strip():
+        raise GuerdonError("DIR must be the reward model that is served, got nothing. Name its directory.")
     return write_handover(trainer, url, Path(out), str(directory), model)
 
 

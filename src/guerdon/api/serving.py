@@ -119,7 +119,7 @@ def _fetch_watches(url: str, timeout: float) -> dict[str, Any]:
             status, _, body = connection.fetch("GET", address, None, timeout, MOST_WATCHED)
     except (httpx2.HTTPError, AnswerTooLarge) as error:
         raise GuerdonError(
-            f"{address}: the server must answer, got {error or type(error).__name__}. Is it running?"
+            f"{address}: the server must answer, got {error or type(error).__name__}. Start it, or correct the address."
         ) from None
     if status == 401:
         raise GuerdonError(f"{address}: a token is needed. Set {TOKEN_VARIABLE} to the one that the server printed.")
