@@ -387,7 +387,7 @@ def test_a_usage_error_exits_with_two(desk, tmp_path):
 
 
 def test_ctrl_c_prints_no_traceback(desk, tmp_path, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(saved_models, "doctor", interrupt)

@@ -70,7 +70,7 @@ def test_ctrl_c_before_the_command_is_known_is_one_line_too(monkeypatch):
 
 
 def test_only_the_first_process_of_a_launcher_says_so(monkeypatch):
-    def stopped(folder: Path) -> None:
+    def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(saved_models, "doctor", stopped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +51,27 @@ def repair(folder: str | Path, out: str | Path, **options: Any) -> None:
     save(read(folder, chosen), out)
 
 
-def doctor(folder: str | Path) -> Report:
-    """Whether every reader gives a saved reward model the same scores, and how to fix what differs."""
-    from guerdon.models.directory.doctor import examine
+def doctor(
+    folder: str | Path, *, readers: bool = False, urls: Sequence[str] = (), pythons: Sequence[str | Path] = ()
+) -> Report:
+    """Whether every reader gives a saved reward model the same scores, and how to fix what differs.
 
-    return examine(folder)
+    readers: also score five conversations with every reader of this environment; they are a section of the report. urls: with servers
+    of the model too (vLLM, SGLang, `guerdon serve`). pythons: and with the readers of other environments, each under its own Python.
+    """
+    from dataclasses import replace
+
+    from guerdon.errors import GuerdonError
+    from guerdon.models.directory.doctor import examine, unscorable
+    from guerdon.models.directory.reader_scores import compare_readers, refuse_missing
+
+    refuse_missing(pythons)
+    report = examine(folder)
+    if not (readers or urls or pythons):
+        return report
+    try:
+        return replace(report, sections=(compare_readers(folder, urls, pythons),))
+    except GuerdonError as error:
+        if any(finding.severity == "error" for finding in report.findings):  # which say why
+            return report
+        return replace(report, findings=(*report.findings, unscorable(error)))

@@ -315,7 +315,7 @@ def check_self_test(saved: SavedFiles) -> Iterator[Finding]:
         dtype = stored_dtype(str(saved.folder), ModelOptions())
         worst = _self_test_error(saved.folder, rows, {"dtype": dtype})
     except GuerdonError as error:
-        yield Finding("error", "it cannot score texts", str(error), "fix what the evidence names")
+        yield unscorable(error)
         return
     if worst <= (1e-3 if dtype == "float32" else 5e-2):  # half precision rounds differently on every machine
         return
@@ -334,6 +334,11 @@ def check_self_test(saved: SavedFiles) -> Iterator[Finding]:
         f"the stored scores of the self-test differ by up to {worst:.3g} nats",
         "restore the files, or save the model again",
     )
+
+
+def unscorable(error: GuerdonError) -> Finding:
+    """That the model's own reader fails."""
+    return Finding("error", "it cannot score texts", str(error), "fix what the evidence names")
 
 
 def _self_test_error(folder: Path, rows: Sequence[Sequence[Any]], options: Mapping[str, Any]) -> float:
