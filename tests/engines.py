@@ -18,7 +18,7 @@ class Engine:
         self.kind, self.score, self.model = kind, score, model
         self.answer: tuple[int, Any] | None = None
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
-        self.url = ""
+        self.url, self.is_stopped = "", False
 
     def reply(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         """Status and JSON."""
@@ -54,6 +54,9 @@ def running(engine: Engine) -> Iterator[Engine]:
 
         def do_GET(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+            if engine.is_stopped:  # a kept connection outlives its server
+                self.close_connection = True
+                return
             engine.requests.append((self.path, dict(self.headers), body))
             status, value = engine.reply(self.path, body)
             content = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -75,5 +78,6 @@ def running(engine: Engine) -> Iterator[Engine]:
         try:
             yield engine
         finally:
+            engine.is_stopped = True
             server.shutdown()
             thread.join()

@@ -14,7 +14,8 @@ from guerdon.config import ModelOptions, ServingOptions
 from guerdon.contracts import Prompt, Response, as_prompt, as_response
 from guerdon.models.directory.loading import load
 from guerdon.serving.app import Access, create_app
-from guerdon.serving.models import Item, Outcome, Reading, ServedModel, ServedRewardModel
+from guerdon.serving.models import Outcome, ServedModel, ServedRewardModel
+from guerdon.serving.reading import Item, Reading
 from guerdon.serving.service import Service
 
 PROMPT, RESPONSE = "write a good film review", "yes , it is great and we love it very much ."

@@ -1,4 +1,4 @@
-"""Score the same conversations with vLLM's /classify on a CPU and with Guerdon, and compare.
+"""Score the same conversations with vLLM's /classify on a CPU, through `guerdon serve --backend` and with Guerdon, and compare.
 
     python tests/compat/classify_with_vllm.py --python /tmp/vllm/bin/python --model DIR --out vllm.json
 
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from guerdon.api.ai_quickstart import ai_prompts
 from guerdon.config import ModelOptions
 from guerdon.contracts import Prompt, as_response
 from guerdon.conversation import message_dict
+from guerdon.models.card import Calibration
 from guerdon.models.directory.loading import load_reward_model
 from guerdon.models.directory.reader_scores import ROUNDING
 
@@ -42,6 +45,20 @@ def classify(url: str, **body: Any) -> list[float]:
     """The raw scores that vLLM gives."""
     answer = ask(url, "/classify", {"model": "starter", "use_activation": False, **body})
     return [row["probs"][0] for row in answer["data"]]
+
+
+def behind_guerdon(url: str, model: Path, messages: Sequence[Turns], calibration: Calibration) -> list[float]:
+    """The raw scores behind the rewards that a guerdon server gives in front of vLLM."""
+    command = [sys.executable, "-m", "guerdon", "serve", str(model), "--backend", url, "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[-1]
+        answer = ask(address, "/v1/reward", {"items": [{"messages": turns} for turns in messages]})
+    finally:
+        server.terminate()
+        server.wait(60)
+    return [row["score"] * calibration.temperature + calibration.reference_mean for row in answer["results"]]
 
 
 def conversations(num: int) -> list[tuple[Prompt, str]]:
@@ -78,6 +95,7 @@ def main() -> None:
         ways = {
             "token ids": lambda: classify(url, input=ids),
             "text": lambda: classify(url, input=texts, add_special_tokens=False),
+            "guerdon serve --backend": lambda: behind_guerdon(url, options.model, messages, model.card.calibration),
             "messages": lambda: [classify(url, messages=turns)[0] for turns in messages],
         }
         for way, scores in ways.items():

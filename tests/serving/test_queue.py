@@ -13,8 +13,8 @@ from serving_site import Counted
 
 from guerdon.contracts import GuerdonError
 from guerdon.serving.errors import Overloaded, Stopping, TooLarge
-from guerdon.serving.models import Item, Reading
 from guerdon.serving.queue import QueueLimits, RewardQueue, _cheapest_together, _Request
+from guerdon.serving.reading import Item, Reading
 
 
 class Busy:

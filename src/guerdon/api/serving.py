@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["TOKEN_VARIABLE", "Serving", "serve", "watch"]
 
 TOKEN_VARIABLE: Final = "GUERDON_REWARD_TOKEN"  # a command line is no place for secrets
+BACKEND_TOKEN_VARIABLE: Final = "GUERDON_BACKEND_TOKEN"
 MOST_WATCHED: Final = 2**24  # bytes of what a server counts
 PACKAGES: Final = ("fastapi", "uvicorn", "prometheus_client")
 
@@ -42,16 +43,20 @@ def serve(
     port: int = 8050,
     options: ServingOptions | None = None,
     model_options: Mapping[str, Any] | None = None,
+    backends: Sequence[str] = (),
     ready: Callable[[Serving], None] = lambda serving: None,
 ) -> None:
     """Serve reward models, ensembles and judges until Ctrl-C or SIGTERM; requests in progress are finished.
 
     sources: directories, hub names or judge.yaml, each also as NAME=SOURCE. On a host that only this machine reaches, nobody needs
     a token unless the environment variable GUERDON_REWARD_TOKEN holds one; on any other host one is drawn if it holds none. Models are
-    loaded and warm before the first request is answered. model_options: ModelOptions of saved models, such as device. Raises
-    GuerdonError for a port that is in use, before anything is loaded.
+    loaded and warm before the first request is answered. model_options: ModelOptions of saved models, such as device. backends:
+    addresses of vLLM or SGLang servers that make the forward passes of the one source, one for each member of an ensemble, with
+    the token in GUERDON_BACKEND_TOKEN; no weights are loaded here then. Raises GuerdonError for a port that is in use, before
+    anything is loaded.
     """
     chosen = options or ServingOptions()
+    chosen.refuse_conflicts()
     _require_packages()
     from guerdon.runtime.web.guard import hosts_of, is_loopback
     from guerdon.runtime.web.listening import address_of, open_port, run
@@ -60,12 +65,14 @@ def serve(
     from guerdon.serving.service import Service
 
     named = _named(sources)
+    if backends:
+        _refuse_with_backends(named, chosen, model_options or {})
     refuse_options_of_new_models(model_options or {})
     given = os.environ.get(TOKEN_VARIABLE) or None
     drawn = new_secret() if given is None and not is_loopback(host) else None
     with ExitStack() as stack:
         listening = stack.enter_context(open_port(host, port))
-        models = [_load(name, source, chosen, model_options or {}) for name, source in named.items()]
+        models = [_load(name, source, chosen, model_options or {}, backends) for name, source in named.items()]
         service = Service(models, chosen, chosen.batch_tokens)
         service.start()
         stack.callback(service.close, chosen.stop_seconds)
@@ -159,18 +166,35 @@ def _name_of(source: str) -> str:
     return path.parent.name if is_of_run else path.name or str(path)
 
 
-def _load(name: str, source: str, options: ServingOptions, model_options: Mapping[str, Any]) -> ServedModel:
+def _refuse_with_backends(named: Mapping[str, str], options: ServingOptions, model_options: Mapping[str, Any]) -> None:
+    """Raise for what an engine makes meaningless."""
+    if len(named) > 1:
+        raise field_error("--backend", "left out for several models", len(named), "Start a server for each of them.")
+    given = [f"model.{name}" for name in ("device", "dtype", "autocast") if name in model_options]
+    given += ["serving.prefix_cache"] if "prefix_cache" in options.model_fields_set else []
+    if given:
+        raise GuerdonError(f"{given[0]} must be left out with --backend: the engine decides it. Set it there.")
+
+
+def _load(
+    name: str, source: str, options: ServingOptions, model_options: Mapping[str, Any], backends: Sequence[str]
+) -> ServedModel:
     from guerdon.api.judges import MeteredJudge, judge_options
     from guerdon.api.rewards import is_judge_file
     from guerdon.models.directory.loading import load
     from guerdon.serving.models import ServedJudge, ServedRewardModel, require_abstention
 
     served: ServedModel
-    if is_judge_file(source):
+    reading = make(ModelOptions, {"truncation": "refuse", **model_options})
+    if backends:
+        from guerdon.serving.backends import ServedBackend, connect
+
+        backend = connect(source, backends, reading, os.environ.get(BACKEND_TOKEN_VARIABLE), options.deadline)
+        served = ServedBackend(name, source, backend, calibrated=options.calibrated)
+    elif is_judge_file(source):
         served = ServedJudge(name, source, MeteredJudge(judge_options(source)).rewards)
     else:
-        chosen = make(ModelOptions, {"truncation": "refuse", **model_options})
-        model = load(source, chosen, batch_tokens=options.batch_tokens)
+        model = load(source, reading, batch_tokens=options.batch_tokens)
         served = ServedRewardModel(
             name, source, model if options.calibrated else model.model, options.prefix_cache * 2**20
         )

@@ -51,6 +51,14 @@ def serve(
         int | None,
         typer.Option("--max-tokens", help="Tokens that may wait; the same as serving.max_tokens=.", show_default=False),
     ] = None,
+    backends: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backend",
+            help="Address of a vLLM or SGLang server that makes the forward passes; repeat it for the members of an ensemble.",
+            show_default=False,
+        ),
+    ] = None,
     allow_template: Annotated[
         bool, typer.Option("--allow-template", help="Let requests bring chat templates of their own.")
     ] = False,
@@ -78,6 +86,7 @@ def serve(
         port=port,
         options=settings.serving,
         model_options=saved_model_options(settings, overrides),
+        backends=backends or (),
         ready=_announce,
     )
 

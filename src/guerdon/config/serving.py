@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from guerdon.config.base import Options
+from guerdon.errors import field_error
 
 
 class ServingOptions(Options):
@@ -34,6 +35,11 @@ class ServingOptions(Options):
     abstain_std: float | None = Field(
         None, gt=0, description="Advise to abstain where the standard deviation of a score is above, in nats."
     )
+    audit_log: str | None = Field(
+        None,
+        description="File to which a line is appended for each request: who asked, hashes of the texts, rewards, status.",
+    )
+    audit_texts: bool = Field(False, description="Put the texts themselves into the audit log.")
     allow_template: bool = Field(
         False, description="Let requests bring chat templates of their own, which are programs."
     )
@@ -47,3 +53,10 @@ class ServingOptions(Options):
     stop_seconds: int = Field(
         30, ge=0, le=3600, description="Seconds that requests in progress have to finish when the server is stopped."
     )
+
+    def refuse_conflicts(self) -> None:
+        """Refuse what would be ignored."""
+        if self.audit_texts and self.audit_log is None:
+            raise field_error(
+                "serving.audit_texts", "false without serving.audit_log", True, "Name a file, or leave it out."
+            )

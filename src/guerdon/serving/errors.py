@@ -41,6 +41,17 @@ class Overloaded(ServingError):
         self.retry_after = max(1, math.ceil(retry_after))
 
 
+class BackendAway(Overloaded):
+    """The engine behind this server does not answer, or fails; it may be starting again."""
+
+
+class AuditFailed(Overloaded):
+    """The audit log cannot be written, so that nothing is answered."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the audit log cannot be written ({reason}). Make room on the server, and send it again.", 5)
+
+
 class Stopping(Overloaded):
     """The server ends; another one may start in its place."""
 

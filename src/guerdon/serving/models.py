@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,53 +14,19 @@ import numpy as np
 from guerdon.contracts import Prompt, Response, Scores, digest
 from guerdon.errors import field_error
 from guerdon.models.calibrated import CalibratedModel, components
-from guerdon.models.chat import ChatTokenizer, Encoded
-from guerdon.models.chat_template import ChatTemplate, replace_surrogates
+from guerdon.models.chat import Encoded
 from guerdon.models.ensemble import Ensemble
-from guerdon.models.fingerprint import fingerprint_of, tokenizer_fingerprint
+from guerdon.models.fingerprint import fingerprint_of
 from guerdon.models.judges.rewards import JudgeReward
-from guerdon.models.rendered_text import RenderedText, cut_to
 from guerdon.models.reward_model import ScalarRewardModel
 from guerdon.serving.errors import ServingError
+from guerdon.serving.reading import Item, ItemReader, Reading
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
-
     from guerdon.contracts import RewardModel
 
 WARM_UP_TOKENS: Final = 64
 CHARACTERS_PER_TOKEN: Final = 4  # of a text that no tokenizer of ours reads
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A text to score: a conversation, or one that a trainer rendered, as text or as token ids.
-
-    place: where in the request it is, for errors. template: a chat template for this conversation instead of the model's.
-    max_length: tokens to which a longer text is cut at its beginning; None refuses it unless the model was loaded to cut.
-    """
-
-    place: str
-    prompt: Prompt | None = None
-    response: Response | None = None
-    text: str | None = None
-    ids: tuple[int, ...] | None = None
-    template: str | None = None
-    max_length: int | None = None
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Reading:
-    """An item as a model reads it: the token ids of each of its texts, one per tokenizer in it; none for a judge.
-
-    ids, key: of the first, as it is compared with others. num_tokens: what it adds to a pass at most, over all members.
-    """
-
-    item: Item
-    texts: tuple[Encoded, ...]
-    num_tokens: int
-    ids: Int[np.ndarray, " t"]
-    key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,28 +86,20 @@ class ServedRewardModel:
 
     def __init__(self, name: str, path: str, model: CalibratedModel | RewardModel, prefix_bytes: int = 0) -> None:
         self.name, self.path, self.model = name, path, model
-        self.members: list[ScalarRewardModel] = components(model)  # in the order in which _score_encoded needs them
-        self._texts, self._text_of = _distinct_texts([member.text for member in self.members])
-        self._rendered = [RenderedText(text) for text in self._texts]
-        self.max_length: int | None = min(text.max_length for text in self._texts)
+        self.members: list[ScalarRewardModel] = components(model)  # in the order in which score_encoded needs them
+        self._reader = ItemReader([member.text for member in self.members])
+        self.max_length: int | None = self._reader.max_length
         self._prepared = ExitStack()
         self._prepare(prefix_bytes // len(self.members))
 
     def read(self, items: Sequence[Item]) -> list[Reading]:
         """Token ids of each item, for each tokenizer of the model."""
-        columns = [self._encoded(rendered, items) for rendered in self._rendered]
-        readings = []
-        for item, *texts in zip(items, *columns, strict=True):
-            ids = texts[0].ids
-            num_tokens = sum(len(texts[at].ids) for at in self._text_of)
-            readings.append(Reading(item, tuple(texts), num_tokens, ids, ids.astype(">u4").tobytes()))
-        return readings
+        return self._reader.read(items)
 
     def score(self, readings: Sequence[Reading]) -> list[Outcome]:
         """The same numbers as `guerdon score`."""
-        columns = [[reading.texts[at] for reading in readings] for at in self._text_of]
-        scores = _score_encoded(self.model, iter(columns))
-        return _outcomes(scores, [len(reading.ids) for reading in readings])
+        scores = score_encoded(self.model, iter(self._reader.columns(readings)))
+        return outcomes_of(scores, [len(reading.ids) for reading in readings])
 
     def facts(self) -> dict[str, Any]:
         """Hashes of model, template and calibration, and what it reads and gives."""
@@ -210,67 +168,30 @@ class ServedRewardModel:
         ids = (0,) * min(WARM_UP_TOKENS, self.max_length or WARM_UP_TOKENS)
         self.score(self.read([Item("the warm-up", ids=ids)]))
 
-    def _encoded(self, rendered: RenderedText, items: Sequence[Item]) -> list[Encoded]:
-        """In the order of the items. Those of one form are read together, as a tokenizer is fastest."""
-        forms: dict[tuple[str, int | None, str | None], list[int]] = {}
-        for i, item in enumerate(items):
-            form = "text" if item.text is not None else "ids" if item.ids is not None else "conversation"
-            forms.setdefault((form, item.max_length, item.template), []).append(i)
-        encoded: dict[int, Encoded] = {}
-        for (form, max_length, template), rows in forms.items():
-            some = [items[i] for i in rows]
-            places = [item.place for item in some]
-            if form == "text":
-                read = rendered.encode([item.text or "" for item in some], places, max_length)
-            elif form == "ids":
-                read = rendered.encode_ids([item.ids or () for item in some], places, max_length)
-            else:
-                read = _conversations(cut_to(rendered.text, max_length), some, template)
-            encoded |= zip(rows, read, strict=True)
-        return [encoded[i] for i in range(len(items))]
 
-
-def _conversations(text: ChatTokenizer, items: Sequence[Item], template: str | None) -> list[Encoded]:
-    prompts = [(item.prompt or Prompt(())).at(item.place) for item in items]
-    responses = [item.response or Response("") for item in items]
-    if template is None:
-        return text.encode(prompts, responses)
-    renderer = ChatTemplate(text.tokenizer, template, text.system)
-    texts = [renderer.conversation(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
-    return text.checked(text.token_ids([replace_surrogates(rendered) for rendered in texts]), prompts)
-
-
-def _score_encoded(model: Any, columns: Iterator[Sequence[Encoded]]) -> Scores:
-    """What model.score gives, from the token ids for each of its scalar models."""
+def score_encoded(
+    model: Any,
+    columns: Iterator[Sequence[Encoded]],
+    score: Callable[[Any, Sequence[Encoded]], Scores] = lambda scalar, encoded: scalar.score_encoded(encoded),
+) -> Scores:
+    """What model.score gives, from the token ids for each of its scalar models. score: of one of these."""
     if isinstance(model, CalibratedModel):
-        return model.in_nats(_score_encoded(model.model, columns))
+        return model.in_nats(score_encoded(model.model, columns, score))
     if isinstance(model, Ensemble):
-        return model.combine([_score_encoded(member, columns) for member in model.models])
-    scalar: ScalarRewardModel = model
-    return scalar.score_encoded(next(columns))
+        return model.combine([score_encoded(member, columns, score) for member in model.models])
+    return score(model, next(columns))
 
 
-def _distinct_texts(texts: Sequence[ChatTokenizer]) -> tuple[list[ChatTokenizer], list[int]]:
-    """Those that read differently, and for each of the texts the one that reads as it does."""
-    keys: dict[object, int] = {}
-    distinct: list[ChatTokenizer] = []
-    index: list[int] = []
-    for text in texts:
-        key = (
-            tokenizer_fingerprint(text.tokenizer),
-            text.template_hash,
-            text.max_length,
-            text.truncation,
-            text.encoder,
-        )
-        if key not in keys:
-            keys[key] = len(distinct)
-            distinct.append(text)
-        index.append(keys[key])
-    return distinct, index
+def abstains(outcome: Outcome, below: float, above: float | None) -> bool:
+    """Whether a limit advises not to use a score: shift_p below the one, or std above the other; or there is none."""
+    is_shifted = outcome.shift_p is not None and outcome.shift_p < below
+    is_unsure = above is not None and outcome.std is not None and outcome.std > above
+    return outcome.score is None or is_shifted or is_unsure
 
 
-def _outcomes(scores: Scores, lengths: Sequence[int]) -> list[Outcome]:
+def outcomes_of(scores: Scores, lengths: Sequence[int]) -> list[Outcome]:
+    """One outcome for each text. lengths: their tokens."""
+
     def at(column: Any, i: int) -> float | None:
         return None if column is None else float(column[i])
 
@@ -324,7 +245,7 @@ class ServedJudge:
             else Outcome(
                 None, error=f"{reading.item.place}: {self.name} gave no verdict. Look at its server, or ask again."
             )
-            for reading, outcome in zip(readings, _outcomes(scores, [0] * len(readings)), strict=True)
+            for reading, outcome in zip(readings, outcomes_of(scores, [0] * len(readings)), strict=True)
         ]
 
     def facts(self) -> dict[str, Any]:
@@ -343,8 +264,8 @@ class ServedJudge:
 
 def require_abstention(model: ServedModel, below: float, std: float | None) -> None:
     """Raise GuerdonError for a limit on what the model does not measure."""
-    measures_shift = isinstance(model, ServedRewardModel) and model.gives_shift_p
-    measures_std = isinstance(model, ServedRewardModel) and model.gives_std
+    measures_shift = getattr(model, "gives_shift_p", False)
+    measures_std = getattr(model, "gives_std", False)
     advice = f"Measure it with `guerdon uncertainty`, or leave the option out; {model.name} has none."
     if below > 0 and not measures_shift:
         raise field_error("serving.abstain_below", "0 for a model that measures no shift_p", below, advice)

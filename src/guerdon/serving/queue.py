@@ -20,8 +20,9 @@ import numpy as np
 
 from guerdon.errors import GuerdonError, counted
 from guerdon.models.engine.prefix_tree import common_prefix_length
-from guerdon.serving.errors import Overloaded, Stopping, TooLarge
-from guerdon.serving.models import Outcome, Reading, ServedModel
+from guerdon.serving.errors import BackendAway, Overloaded, Stopping, TooLarge
+from guerdon.serving.models import Outcome, ServedModel
+from guerdon.serving.reading import Reading
 
 log = logging.getLogger("guerdon.serving")
 
@@ -209,6 +210,10 @@ class RewardQueue:
                 start = time.perf_counter()
                 outcomes = self.model.score(readings)
                 seconds = time.perf_counter() - start
+        except BackendAway as error:  # whatever is sent to it now: nothing in this pass is to blame
+            for request, _ in batch:
+                _fail(request, error)
+            self.counts.failed += len(batch)
         except GuerdonError as error:
             self._settle_apart(batch, error)
         except Exception:  # a fault of ours: these requests fail, the server goes on

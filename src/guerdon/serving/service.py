@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import Request
 
 from guerdon.config.serving import ServingOptions
-from guerdon.errors import counted, did_you_mean, show_value
-from guerdon.serving.errors import Overloaded, TooLarge, UnknownModel, Unscorable
+from guerdon.errors import GuerdonError, counted, did_you_mean, show_value
+from guerdon.serving.audit import AuditEntry, AuditLog
+from guerdon.serving.errors import Overloaded, ServingError, TooLarge, UnknownModel, Unscorable
 from guerdon.serving.metrics import Metrics
 from guerdon.serving.queue import QueueLimits, RewardQueue
 from guerdon.serving.watch import Watch
 
 if TYPE_CHECKING:
-    from guerdon.serving.models import Item, Outcome, ServedModel
+    from guerdon.serving.models import Outcome, ServedModel
+    from guerdon.serving.reading import Item
 
 CLIENT_GONE: Final = 499  # nobody reads it; it is what proxies log
 
@@ -59,12 +62,19 @@ class Service:
 
     def __init__(self, models: Sequence[ServedModel], options: ServingOptions, batch_tokens: int = 4096) -> None:
         self.options = options
-        limits = QueueLimits(options.max_tokens, options.max_items, options.deadline, batch_tokens)
         turn = threading.Lock()
-        self.queues = {model.name: RewardQueue(model, limits, turn if model.needs_turn else None) for model in models}
+        self.queues: dict[str, RewardQueue] = {}
+        for model in models:
+            tokens = batch_tokens * getattr(model, "passes_at_once", 1)
+            limits = QueueLimits(options.max_tokens, options.max_items, options.deadline, tokens)
+            self.queues[model.name] = RewardQueue(model, limits, turn if model.needs_turn else None)
         self.metrics = Metrics(self.queues)
         self.watches = {name: Watch() for name in self.queues}
         self._names = _spellings(models)
+        self._audit = None
+        if options.audit_log is not None:
+            fingerprints = {model.name: str(model.facts()["fingerprint"]) for model in models}
+            self._audit = AuditLog(options.audit_log, options, fingerprints)
         self._reader = ThreadPoolExecutor(1, "read")  # tokenizers are of one thread
 
     def start(self) -> None:
@@ -78,6 +88,8 @@ class Service:
             queue.close(seconds)
             queue.model.close()
         self._reader.shutdown(cancel_futures=True)
+        if self._audit is not None:
+            self._audit.close()
 
     def queue(self, name: str | None) -> RewardQueue:
         """The queue of a model: by its name, or by the path that it was served from; the first one by default."""
@@ -110,15 +122,34 @@ class Service:
             raise TooLarge(
                 f"one request may hold {counted(self.options.max_items, 'text')}, got {len(items):,}. Send fewer at once."
             )
-        loop = asyncio.get_running_loop()
-        with self.metrics.timing(queue.model.name, request.url.path):
-            readings = await loop.run_in_executor(self._reader, queue.model.read, items)
+        name, path = queue.model.name, request.url.path
+        client = None if request.client is None else request.client.host
+        entry = AuditEntry(path, client, name, items, step)
+        with self.metrics.timing(name, path), self._audited(entry):
+            loop = asyncio.get_running_loop()
+            entry.readings = readings = await loop.run_in_executor(self._reader, queue.model.read, items)
             waiting = asyncio.wrap_future(queue.submit(readings, deadline))
             seconds = min(deadline or self.options.deadline, self.options.deadline)
-            outcomes = await _unless_gone(request, waiting, seconds)
-        self.metrics.observe(queue.model.name, outcomes)
-        self.watches[queue.model.name].observe(outcomes, step, kl)
+            entry.outcomes = outcomes = await _unless_gone(request, waiting, seconds)
+        self.metrics.observe(name, outcomes)
+        self.watches[name].observe(outcomes, step, kl)
         return Answer(queue.model, outcomes)
+
+    @contextmanager
+    def _audited(self, entry: AuditEntry) -> Iterator[None]:
+        """Write what is inside into the audit log, however it ends."""
+        try:
+            yield
+            entry.status = 200
+        except ServingError as error:
+            entry.status = error.status
+            raise
+        except GuerdonError:
+            entry.status = 400
+            raise
+        finally:
+            if self._audit is not None:
+                self._audit.write(entry)
 
 
 async def _unless_gone(request: Request, waiting: asyncio.Future[list[Outcome]], seconds: float) -> list[Outcome]:

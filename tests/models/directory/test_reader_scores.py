@@ -120,7 +120,7 @@ def test_a_server_is_asked_in_its_own_protocol(saved, raw, kind):
     ("answer", "error"),
     [
         ((500, {"error": "no"}), "status must be 200, got 500"),
-        ((200, b"not JSON"), "unexpected answer"),
+        ((200, b"not JSON"), "the answer must be JSON"),
         ((200, {"data": []}), "unexpected answer"),
         ((200, {"data": [{"probs": [0.5, 0.5]}]}), "unexpected answer"),
     ],

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from guerdon.io.schema import conversation_from_row
 from guerdon.serving.errors import ServingError
-from guerdon.serving.models import Item
+from guerdon.serving.reading import Item
 from guerdon.serving.service import Service
 
 TokenIds = list[Annotated[int, Field(ge=0, lt=2**31)]]

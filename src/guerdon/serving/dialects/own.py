@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request
 
 from guerdon.errors import field_error
 from guerdon.serving.dialects.common import conversation, service_of
-from guerdon.serving.models import Item, Outcome
+from guerdon.serving.models import Outcome, abstains
+from guerdon.serving.reading import Item
 from guerdon.serving.schema import PATH, RewardItem, RewardRequest, RewardResponse, RewardResult, Usage
 
 router = APIRouter()
@@ -49,8 +50,6 @@ def _item(place: str, item: RewardItem, max_length: int | None) -> Item:
 
 
 def _result(index: int, outcome: Outcome, below: float, above: float | None) -> RewardResult:
-    is_shifted = outcome.shift_p is not None and outcome.shift_p < below
-    is_unsure = above is not None and outcome.std is not None and outcome.std > above
     return RewardResult(
         index=index,
         score=outcome.score,
@@ -60,7 +59,7 @@ def _result(index: int, outcome: Outcome, below: float, above: float | None) -> 
         shift_p=outcome.shift_p,
         attributes=dict(outcome.attributes) or None,
         truncated=outcome.truncated,
-        abstain=outcome.score is None or is_shifted or is_unsure,
+        abstain=abstains(outcome, below, above),
         tokens=outcome.tokens,
         error=outcome.error,
     )

@@ -13,7 +13,7 @@ from guerdon.runtime.web.json_response import json_response
 from guerdon.serving.dialects.common import Body, conversation, service_of
 from guerdon.serving.dialects.own import probability
 from guerdon.serving.errors import ServingError
-from guerdon.serving.models import Item
+from guerdon.serving.reading import Item
 from guerdon.serving.service import Service
 
 router = APIRouter()

@@ -20,7 +20,7 @@ from guerdon.errors import field_error
 from guerdon.runtime.web.json_response import json_response
 from guerdon.serving.dialects.common import Body, TokenIds, conversation, rendered_items, require_one, service_of
 from guerdon.serving.errors import ServingError
-from guerdon.serving.models import Item
+from guerdon.serving.reading import Item
 from guerdon.serving.service import Answer, Service
 
 router = APIRouter()
