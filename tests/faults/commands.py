@@ -59,6 +59,7 @@ WRITERS = {
     "uncertainty": Writer("uncertainty a --data d.jsonl --held-out e.jsonl --out new", ("new/*", "new/*/*"), points=3),
     "ensemble": Writer("ensemble a b --out new", ("new/*", "new/*/*"), "ensemble b a --out new", points=6),
     "repair": Writer("doctor a --repair new", ("new/*", "new/*/*"), points=3),
+    "bake": Writer("bake a --out new", ("new/*", "new/*/*"), "bake b --out new", points=3),
     "audit": Writer(f"audit a --data d.jsonl --out new {AUDIT}", ("new/*",), points=3),
     "rubric audit": Writer(
         "rubric audit rubric.yaml --judge local.yaml --data d.jsonl --out new --once", ("new/report.*",), points=3

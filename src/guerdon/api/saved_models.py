@@ -12,6 +12,7 @@ from guerdon.config.training import refuse_options_of_new_models
 if TYPE_CHECKING:
     from guerdon.contracts import Report
     from guerdon.models.calibrated import CalibratedModel
+    from guerdon.models.card import Calibration
     from guerdon.models.ensemble import Ensemble
     from guerdon.models.reward_model import ScalarRewardModel
 
@@ -49,6 +50,20 @@ def repair(folder: str | Path, out: str | Path, **options: Any) -> None:
     refuse_to_replace([folder], [out])
     read = load_reward_model if is_classifier(read_config(str(folder), chosen)) else load_foreign
     save(read(folder, chosen), out)
+
+
+def bake(folder: str | Path, out: str | Path) -> Calibration:
+    """Write a copy with its temperature, and the mean of heads on one backbone, in the weights of a single head.
+
+    Readers that know no calibration then give nats up to a constant, which is the reference mean of the calibration that is returned.
+    """
+    from guerdon.io.writers import refuse_to_replace
+    from guerdon.models.directory.baking import baked
+
+    refuse_to_replace([folder], [out])
+    model = baked(load(folder, with_uncertainty=False), str(folder))
+    save(model, out)
+    return model.calibration
 
 
 def doctor(

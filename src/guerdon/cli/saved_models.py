@@ -12,7 +12,7 @@ import typer
 from guerdon.cli.app import app
 from guerdon.cli.destinations import Destination
 from guerdon.cli.options import AsJson, ConfigFile, Overrides, saved_model_options, settings_from
-from guerdon.cli.output import exit_on_errors, print_report, show
+from guerdon.cli.output import exit_on_errors, print_facts, print_report, show
 from guerdon.errors import GuerdonError, visible
 
 if TYPE_CHECKING:
@@ -78,6 +78,28 @@ def doctor(
         print_report(replace(report, sections=()), json)
         _print_readers(report.sections)
     exit_on_errors(report)
+
+
+@app.command()
+def bake(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Directory of a reward model, or of heads on one backbone.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Directory for the copy."), Destination("directory")],
+    json: AsJson = False,
+) -> None:
+    """Put a model's calibration into its weights.
+
+    The temperature, and the mean of an ensemble whose members share one backbone, become part of a single head, so that readers
+    without calibration, such as TRL or vLLM, give nats as well. They miss the constant that is printed; vLLM takes it as an option.
+
+    Example: guerdon bake runs/mine/model --out baked
+    """
+    from guerdon.api import saved_models
+
+    mean = saved_models.bake(folder, out).reference_mean
+    option = f'--pooler-config \'{{"logit_mean": {mean!r}, "logit_sigma": 1.0}}\''
+    print_facts({"model": str(out), "subtract from its scores": f"{mean!r} nats", "in vLLM": option}, json)
 
 
 def _print_readers(sections: Sequence[Report]) -> None:
