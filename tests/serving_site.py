@@ -51,6 +51,14 @@ def rendered(prompt: str, response: str) -> str:
     return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>\n"
 
 
+def outcomes(rng, n, score=0.0, shifted=0.05, slope=0.0, std=0.5):
+    """Texts with this mean reward, share out of distribution, nats per standard deviation of length, and spread of members."""
+    lengths = rng.normal(100, 20, n)
+    p = np.where(rng.random(n) < shifted, 0.01, 0.5)
+    scores = score + slope * (lengths - 100) / 20 + rng.normal(0, 1, n)
+    return [Outcome(float(scores[i]), std=std, shift_p=float(p[i]), tokens=max(1, int(lengths[i]))) for i in range(n)]
+
+
 class Counted:
     """A served model whose reward is the number of words. It keeps what each pass held, and waits for `go` before it computes."""
 

@@ -8,19 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving_site import PROMPT, served, serving
+from serving_site import PROMPT, outcomes, served, serving
 
 from guerdon.serving.models import Outcome
 from guerdon.serving.watch import Watch, Window, windows_of
 from guerdon.serving.watch_report import is_exploiting, watch_report
-
-
-def outcomes(rng, n, score=0.0, shifted=0.05, slope=0.0, std=0.5):
-    """Texts with this mean reward, share out of distribution, nats per standard deviation of length, and spread of members."""
-    lengths = rng.normal(100, 20, n)
-    p = np.where(rng.random(n) < shifted, 0.01, 0.5)
-    scores = score + slope * (lengths - 100) / 20 + rng.normal(0, 1, n)
-    return [Outcome(float(scores[i]), std=std, shift_p=float(p[i]), tokens=max(1, int(lengths[i]))) for i in range(n)]
 
 
 def report_of(*steps, **options):

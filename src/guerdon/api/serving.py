@@ -58,6 +58,7 @@ def serve(
     chosen = options or ServingOptions()
     chosen.refuse_conflicts()
     _require_packages()
+    from guerdon.reporting.page import to_html
     from guerdon.runtime.web.guard import hosts_of, is_loopback
     from guerdon.runtime.web.listening import address_of, open_port, run
     from guerdon.runtime.web.secrets import new_secret
@@ -76,7 +77,7 @@ def serve(
         service = Service(models, chosen, chosen.batch_tokens)
         service.start()
         stack.callback(service.close, chosen.stop_seconds)
-        app = create_app(service, Access(given or drawn, hosts_of([host])))
+        app = create_app(service, Access(given or drawn, hosts_of([host])), to_html)
         running = Serving(address_of(listening), tuple(named), drawn)
         run(
             app,

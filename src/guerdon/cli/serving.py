@@ -143,4 +143,5 @@ def _announce(serving: Serving) -> None:
     print(f"rewards of {', '.join(serving.models)} at  {serving.url}", flush=True)
     if serving.token is not None:
         note(f"token {serving.token}  (Authorization: Bearer TOKEN; set GUERDON_REWARD_TOKEN to choose it)")
+    note(f"watch for a browser  {serving.url}/watch")
     note("Ctrl-C stops the server; requests in progress are finished.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,11 +24,25 @@ from guerdon.serving.dialects.common import openai_error, service_of
 from guerdon.serving.errors import Overloaded, ServingError
 from guerdon.serving.schema import PATH
 from guerdon.serving.service import Service
+from guerdon.serving.watch_report import server_report
+
+if TYPE_CHECKING:
+    from guerdon.contracts import Report
 
 __all__ = ["Access", "create_app"]
 
+PAGE: Final = "/watch"
+PAGE_SECONDS: Final = 30  # after which a browser looks again
+PAGE_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Refresh": str(PAGE_SECONDS),
+}
 OPEN_PATHS: Final = frozenset({"/health"})  # that need no token
-PLAIN_ERRORS: Final = frozenset({PATH, "/get_reward", "/health", "/info", "/metrics", "/v1/watch"})
+PLAIN_ERRORS: Final = frozenset({PATH, "/get_reward", "/health", "/info", "/metrics", "/v1/watch", PAGE})
 MEGABYTE: Final = 2**20
 
 _log = logging.getLogger("guerdon.serving")
@@ -48,13 +64,27 @@ class Access:
                 return 421, "this name is not known here. Use the address that the server printed."
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        if path in OPEN_PATHS or (scheme.lower() == "bearer" and is_same_secret(given.strip(), self.token)):
+        if path == PAGE and scheme.lower() == "basic":
+            given = _password(given)
+        elif scheme.lower() != "bearer":
+            given = ""
+        if path in OPEN_PATHS or is_same_secret(given.strip(), self.token):
             return None
+        if path == PAGE:
+            return 401, "a token is needed. Give it as the password, with any name."
         return 401, "a token is needed. Send Authorization: Bearer TOKEN."
 
 
-def create_app(service: Service, access: Access | None = None) -> FastAPI:
-    """The application over a started service."""
+def _password(given: str) -> str:
+    """Of HTTP's basic authentication, which a browser asks for; empty where there is none."""
+    try:
+        return base64.b64decode(given, validate=True).decode("utf-8").partition(":")[2]
+    except ValueError:
+        return ""
+
+
+def create_app(service: Service, access: Access | None = None, page: Callable[[Report], str] | None = None) -> FastAPI:
+    """The application over a started service. page: draws the watch for browsers."""
     app = FastAPI(title="Guerdon rewards", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.service = service
     for dialect in (own, shared_paths, vllm, sglang, openrlhf, tei, nim):
@@ -64,6 +94,9 @@ def create_app(service: Service, access: Access | None = None) -> FastAPI:
     app.add_api_route("/v1/models", _models, methods=["GET"])
     app.add_api_route("/info", _info, methods=["GET"])
     app.add_api_route("/v1/watch", _watch, methods=["GET"])
+    if page is not None:
+        app.state.page = page
+        app.add_api_route(PAGE, _page, methods=["GET"], include_in_schema=False)
     app.add_middleware(_Guard, access=access or Access(), limit=service.options.max_body * MEGABYTE)
     app.add_exception_handler(GuerdonError, _on_guerdon_error)
     app.add_exception_handler(RequestValidationError, _on_wrong_values)
@@ -100,6 +133,12 @@ def _watch(request: Request) -> Response:
     return json_response({"models": {name: watch.as_json() for name, watch in service_of(request).watches.items()}})
 
 
+def _page(request: Request) -> Response:
+    """The watch as a page that loads nothing, runs nothing, and is read again by itself."""
+    html = request.app.state.page(server_report(service_of(request).watches))
+    return Response(html, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+
+
 def _info(request: Request) -> Response:
     """What rewards depend on: hashes of each model, its template and its calibration, and the server's limits."""
     from guerdon import __version__
@@ -134,7 +173,8 @@ class _Guard:
 def _error(path: str, status: int, line: str, words: Any = None, retry_after: int | None = None) -> Response:
     """One line in the JSON of the dialect to which a path belongs. words: the dialect's, where the path has two."""
     line = " ".join(line.split())
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    challenge = 'Basic realm="guerdon", charset="UTF-8"' if path == PAGE else "Bearer"
+    headers = {"WWW-Authenticate": challenge} if status == 401 else {}
     headers |= {} if retry_after is None else {"Retry-After": str(retry_after)}
     if words is None:
         words = tei.error if path == "/predict" else _plain_error if path in PLAIN_ERRORS else openai_error

@@ -10,7 +10,7 @@ import math
 import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 PART: Final = 256  # texts of a window where requests name no step
 MOST_WINDOWS: Final = 512
+EDGES: Final = tuple(half / 2 for half in range(-16, 17))  # nats, between which rewards are counted
 UNLIKELY: Final = 0.05  # shift_p below it counts as out of distribution
 
 
 @dataclass(slots=True)
 class Window:
-    """Sums over the texts of the steps first to last. tokens: of whole conversations. Sums of what was not measured have count 0."""
+    """Sums over the texts of the steps first to last. tokens: of whole conversations. Sums of what was not measured have count 0.
+
+    histogram: texts below EDGES[0], between each edge and the next, and from EDGES[-1] on.
+    """
 
     first: int
     last: int
@@ -40,6 +44,7 @@ class Window:
     std: float = 0.0
     kl_count: int = 0
     kl: float = 0.0
+    histogram: list[int] = field(default_factory=lambda: [0] * (len(EDGES) + 1))
 
     def add(self, outcome: Outcome, kl: float | None) -> None:
         """Count one text."""
@@ -50,6 +55,7 @@ class Window:
             self.without_reward += 1
             return
         self.texts += 1
+        self.histogram[bisect_right(EDGES, outcome.score)] += 1
         self.score += outcome.score
         self.score_squared += outcome.score**2
         self.tokens += outcome.tokens
@@ -64,8 +70,9 @@ class Window:
 
     def joined(self, other: Window) -> Window:
         """Both as one window."""
-        sums = {each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(Window)[2:]}
-        return Window(min(self.first, other.first), max(self.last, other.last), **sums)
+        sums = {name: getattr(self, name) + getattr(other, name) for name in _SUMS}
+        histogram = [one + another for one, another in zip(self.histogram, other.histogram, strict=True)]
+        return Window(min(self.first, other.first), max(self.last, other.last), **sums, histogram=histogram)
 
     # ---- What the sums say -----------------------------------------------------------------------------------------
 
@@ -109,6 +116,9 @@ class Window:
         return self.kl / self.kl_count if self.kl_count else math.nan
 
 
+_SUMS: Final = tuple(each.name for each in fields(Window) if each.name not in ("first", "last", "histogram"))
+
+
 def _covariance(products: float, one: float, other: float, n: int) -> float:
     return (products - one * other / n) / (n - 1) if n > 1 else math.nan
 
@@ -134,14 +144,17 @@ class Watch:
                     windows, at = self._steps, step
                 self._window(windows, at).add(outcome, None if kl is None else kl[i])
 
-    def as_json(self) -> dict[str, Any]:
-        """By step if any request named one, else by part."""
+    def windows(self) -> tuple[str, list[Window]]:
+        """What a window is, and copies of all: by step if any request named one, else by part."""
         with self._lock:
             windows = self._steps or self._parts
-            return {
-                "axis": "step" if self._steps else f"part of {self._part} texts",
-                "windows": [*map(asdict, windows)],
-            }
+            axis = "step" if self._steps else f"part of {self._part} texts"
+            return axis, [replace(window, histogram=list(window.histogram)) for window in windows]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON."""
+        axis, windows = self.windows()
+        return {"axis": axis, "windows": [*map(asdict, windows)]}
 
     def _window(self, windows: list[Window], at: int) -> Window:
         i = bisect_right(windows, at, key=lambda window: window.first)
@@ -158,6 +171,8 @@ class Watch:
 def windows_of(rows: Iterable[Mapping[str, Any]]) -> list[Window]:
     """The windows that `as_json` gave. Raises TypeError for anything else."""
     windows = [Window(**row) for row in rows]
-    if not all(isinstance(number, int | float) for window in windows for number in asdict(window).values()):
-        raise TypeError("sums must be numbers")
+    for window in windows:
+        numbers = [getattr(window, name) for name in ("first", "last", *_SUMS)] + list(window.histogram)
+        if len(window.histogram) != len(EDGES) + 1 or not all(isinstance(number, int | float) for number in numbers):
+            raise TypeError("sums must be numbers")
     return windows

@@ -7,13 +7,13 @@ candidates of one prompt, so a difference counts only from 6 standard errors of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from guerdon.contracts import Curve, Estimate, Finding, Quantity, Report
 from guerdon.formulas.estimation import wilson
 from guerdon.models.estimates import OPTIMIZATION
-from guerdon.serving.watch import UNLIKELY, Window
+from guerdon.serving.watch import EDGES, UNLIKELY, Watch, Window
 
 ENOUGH: Final = 128  # texts on each side of a comparison
 BAR: Final = 6.0
@@ -52,10 +52,22 @@ def watch_report(model: str, axis: str, windows: Sequence[Window]) -> Report:
         },
         estimates,
         findings,
-        curves=_curves(known, axis),
+        curves={**_distributions(start, now), **_curves(known, axis)},
         quantities=quantities,
         summary=_summary(findings, bool(start and now)),
     )
+
+
+def server_report(watches: Mapping[str, Watch]) -> Report:
+    """The report of a server: that of its model, or one with a section for each of its models."""
+    reports = []
+    for name, watch in watches.items():
+        axis, windows = watch.windows()
+        reports.append(watch_report(name, axis, windows))
+    if len(reports) == 1:
+        return reports[0]
+    summary = next((report.summary for report in reports if is_exploiting(report)), _summary((), True))
+    return Report("Rewards while they are used", sections=tuple(reports), summary=summary)
 
 
 def is_exploiting(report: Report) -> bool:
@@ -153,6 +165,35 @@ def _standard_errors(start: Window, now: Window) -> float:
     """How many of them the mean reward has risen."""
     error = math.sqrt(start.variance / start.texts + now.variance / now.texts)
     return (now.mean - start.mean) / error if error > 0 else math.copysign(math.inf, now.mean - start.mean)
+
+
+def _distributions(start: Window | None, now: Window | None) -> dict[str, Curve]:
+    """How rewards were spread at the start and are now, over the same bins."""
+    windows = {"at the start": start, "now": now}
+    counts = [sum(pair) for pair in zip(*(w.histogram for w in windows.values() if w is not None), strict=True)]
+    filled = [i for i, count in enumerate(counts) if count]
+    if not filled:
+        return {}
+    bins = range(filled[0], filled[-1] + 1)
+    return {
+        f"rewards {when}": Curve(
+            tuple(float(i) for i in bins),
+            tuple(Estimate(*wilson(window.histogram[i], window.texts)) for i in bins),
+            "reward, nats",
+            "texts, share",
+            kind="bars",
+            x_names=tuple(map(_bin_name, bins)),
+            title=f"distribution of rewards {when}",
+        )
+        for when, window in windows.items()
+        if window is not None
+    }
+
+
+def _bin_name(i: int) -> str:
+    if i == 0:
+        return f"below {EDGES[0]:g}"
+    return f"{EDGES[i - 1]:g} to {EDGES[i]:g}" if i < len(EDGES) else f"from {EDGES[-1]:g}"
 
 
 def _curves(windows: Sequence[Window], axis: str) -> dict[str, Curve]:
