@@ -3,7 +3,8 @@
     python benchmarks/annotation.py [--pairs 20000] [--seconds 30] [--postgres postgresql://HOST/postgres]
         [--label-studio-python PYTHON] [--potato-python PYTHON] [--only sqlite,http]
 
-`sqlite`: claim and submit in one process without a pause, pairs per second of wall time and of CPU time. `thinking`: 30 annotators
+`sqlite`: claim and submit in one process without a pause, pairs per second of wall time and of CPU time. `sqlite as the page`: the
+same where the receipt of an answer brings the next pair, in one transaction, as the page asks. `thinking`: 30 annotators
 in threads of one process, each with 0.2 s between the pair and the answer, over the same number of items; percentiles are of the
 time that the two requests take together. `postgresql`: 16 processes without
 a pause in a database that the script creates and drops; overlap is checked to be exact. Items have two short responses, and
@@ -24,6 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from guerdon.annotation.answers import Answer
 from guerdon.annotation.assignments import Assignment
 from guerdon.annotation.claiming import claim
 from guerdon.annotation.project import Project, add_annotator, add_items, create_project, load_project
-from guerdon.annotation.submitting import submit
+from guerdon.annotation.submitting import submit, submit_and_claim
 from guerdon.api.store import create_store
 from guerdon.config import AnnotationOptions
 from guerdon.store.database import open_database
@@ -43,7 +45,7 @@ from guerdon.store.location import locate
 
 THINKING, ANNOTATORS, PROCESSES = 0.2, 30, 16
 HTTP_PAIRS, HTTP_SECONDS, WARM_UP = 5_000, 10.0, 1.0
-CASES = ("sqlite", "thinking", "postgresql", "http", "http thinking")
+CASES = ("sqlite", "sqlite as the page", "thinking", "postgresql", "http", "http thinking")
 OPTIONS = AnnotationOptions(adaptive_max=1, repeat=0.0)
 
 
@@ -78,7 +80,27 @@ def judge(project: Project, who: str, number: int, thinking: float = 0.0) -> flo
     return middle - start + time.perf_counter() - again
 
 
-def without_pause(store: str, seconds: float) -> dict[str, Any]:
+class NextWithAnswer:
+    """Judges as the page does: the receipt of an answer brings the next pair."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Any] = {}
+
+    def __call__(self, project: Project, who: str, number: int) -> float | None:
+        """The seconds of the request, None where nothing is left."""
+        start = time.perf_counter()
+        assignment = self.held.get(who) or claim(project, who, time.time())
+        if not isinstance(assignment, Assignment):
+            return None
+        answer = Answer(verdict=-2 if number % 2 else 2, active_ms=0.0)
+        call = project, who, assignment.presentation_id, answer, f"{who}{number}", time.time()
+        _, self.held[who] = submit_and_claim(*call)
+        return time.perf_counter() - start
+
+
+def without_pause(
+    store: str, seconds: float, one: Callable[[Project, str, int], float | None] = judge
+) -> dict[str, Any]:
     """One process, four annotators in turn."""
     with open_database(locate(store)) as database:
         project = load_project(database, "p")
@@ -86,7 +108,7 @@ def without_pause(store: str, seconds: float) -> dict[str, Any]:
         taken: list[float] = []
         start, cpu = time.perf_counter(), time.process_time()
         while time.perf_counter() - start < seconds:
-            needed = judge(project, people[len(taken) % 4], len(taken))
+            needed = one(project, people[len(taken) % 4], len(taken))
             if needed is None:
                 break
             taken.append(needed)
@@ -254,7 +276,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in given.only:
             if (case := run_case(name, given, Path(folder))) is not None:
-                cases[name] = {**case, "machine": machine(given.threads)}
+                cases[name] = {**case, "load": os.getloadavg()[0], "machine": machine(given.threads)}
                 keep(given.out, "claim and submit of pairs, in the store and over HTTP", {name: cases[name]})
     columns = ("pairs", "pairs_per_s", "p50_ms", "p99_ms", "over_need", "wrong_counters")
     rows = [
@@ -273,10 +295,14 @@ def main() -> None:
 def run_case(name: str, given: argparse.Namespace, folder: Path) -> dict[str, Any] | None:
     """The numbers of a case; None where it cannot run with these options."""
     number, seconds = (200, 1.0) if given.smoke else (given.pairs, given.seconds)
-    if name in ("sqlite", "thinking"):
+    in_the_store = {
+        "sqlite": without_pause,
+        "sqlite as the page": partial(without_pause, one=NextWithAnswer()),
+        "thinking": with_thinking,
+    }
+    if (run := in_the_store.get(name)) is not None:
         store = str(folder / f"{name}.db")
         filled = fill(store, number)
-        run = without_pause if name == "sqlite" else with_thinking
         return {"items": number, "items_added_per_s": filled, **run(store, seconds), **overlap(store)}
     if name == "postgresql" and given.postgres:
         return on_postgres(given.postgres, number, 2 if given.smoke else PROCESSES, seconds)

@@ -295,17 +295,6 @@ def test_judgments_left_are_those_that_open_items_need_at_each_moment(new_store)
         assert left() == 2, "an item with a known answer is no task any more"
 
 
-def test_a_store_that_has_not_kept_the_judgments_left_counts_them(new_store):
-    with world(new_store(), 3, need=2) as site:
-        vote(site, "ann", better=0)
-        with site.project.database.writing() as connection:
-            connection.exec_driver_sql("DELETE FROM project_counts WHERE key = 'needed'")
-        assert project_status(site.project, site.now)["remaining_judgments"] == 5
-        assert repair(site.project) == 0
-        vote(site, "bob", better=0)
-        assert project_status(site.project, site.now)["remaining_judgments"] == 4
-
-
 def test_a_rate_counts_hours_without_work_and_has_students_interval():
     """Ten hours of 0, 30, 0, 30, ...: mean 15, standard error 15.811 / sqrt(10) = 5, t(9, 0.975) = 2.262."""
     hours = {1000 + 2 * i + 1: 30 for i in range(5)} | {1000: 0}
@@ -326,6 +315,17 @@ def test_a_young_project_has_the_exact_interval_of_a_poisson_rate():
         pytest.approx(2 * 18.39, abs=0.01),
     )
     assert hourly_rate({}, 0.0) is None
+
+
+def test_the_rate_of_a_projects_first_hour_starts_with_its_first_claim(new_store):
+    """Two judgments within ten minutes, from forty minutes past the hour on: twelve per hour."""
+    with world(new_store(), 4) as site:
+        site.now += 2400 - site.now % 3600
+        for _ in range(2):
+            vote(site, "ann", better=0)
+        assert project_status(site.project, site.now + 600)["judgments_per_hour"]["value"] == pytest.approx(
+            12, rel=0.01
+        )
 
 
 def test_side_bias_is_the_two_sided_binomial_test():

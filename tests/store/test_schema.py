@@ -71,6 +71,18 @@ def test_every_released_schema_comes_up_to_date_with_its_content(tmp_path, scrip
     assert not verify_store(path).findings
 
 
+def test_a_store_of_schema_3_gets_the_right_number_of_judgments_that_are_left(tmp_path):
+    """Its item needs three judgments and has those of two people, whatever was counted before."""
+    path = tmp_path / "old.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript((RELEASED[0].parent / "schema_3.sql").read_text())
+        connection.execute("UPDATE items SET project = (SELECT name FROM projects)")
+        connection.execute("INSERT INTO project_counts SELECT name, 'needed', 5, -7 FROM projects")
+    create_store(path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT sum(n) FROM project_counts WHERE key = 'needed'").fetchone() == (1,)
+
+
 def refused(store: str, *statements: str) -> None:
     """The last statement is refused for what it would do; those before it are not."""
     *first, last = statements

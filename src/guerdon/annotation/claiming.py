@@ -183,9 +183,10 @@ def claim_within(
     takes_back: whether expired leases are taken back. That locks the items of others, which a transaction that has locked an
     item already may not do, or two could wait for each other.
     """
-    work = lock_work(transaction, project.name, annotator_id)
+    who = {"project": project.name, "annotator_id": annotator_id}
+    work, held = lock_work(transaction, project.name, annotator_id, HELD, who)
     _require_open(work)
-    if (held := transaction.first(HELD, project=project.name, annotator_id=annotator_id)) is not None:
+    if held is not None:
         until = now + project.pace.lease_seconds(project.options)
         if until > held.expires:
             transaction.run(EXTEND, key=held.id, until=until)
@@ -194,14 +195,14 @@ def claim_within(
     if (due := injecting.due(transaction, project, annotator_id, work, changes)) is not None:
         content = contents(transaction, due.item_id)
         return _present(transaction, project, annotator_id, due.item_id, due.purpose, content, now, due.shown)
-    if takes_back:
+    if takes_back and work.first_expiry is not None and work.first_expiry < now:
         _take_back_expired(transaction, now)
     while (item := _next_item(transaction, project, annotator_id, now)) is not None:
         content = contents(transaction, item.id)
         if work.annotator_name is None or all(each.author != work.annotator_name for each in content.responses):
             return _present(transaction, project, annotator_id, item.id, item.purpose, content, now, taken=item.taken)
         _pass_over(transaction, project, annotator_id, item.id, now)
-    others = transaction.first(HELD_BY_OTHERS, project=project.name, annotator_id=annotator_id)
+    others = transaction.first(HELD_BY_OTHERS, **who)
     return NothingLeft(others.number, others.expiry)
 
 
@@ -311,8 +312,7 @@ def skip(project: Project, annotator_id: str, presentation_id: str, reason: str,
         known = ", ".join(project.options.skip_reasons)
         raise AnswerError(f"reason must be one of {known}, got {reason[:80]!r}. Choose one of these.")
     with project.writer.transaction() as transaction:
-        lock_work(transaction, project.name, annotator_id)
-        row = presented(transaction, project, annotator_id, presentation_id)
+        _, row = lock_presented(transaction, project, annotator_id, presentation_id)
         if row.state == "skipped":
             return
         if row.state == "submitted":
@@ -344,7 +344,19 @@ def set_status(
 
 def presented(transaction: Transaction, project: Project, annotator_id: str, presentation_id: str) -> Any:
     """The presentation with its item; NotYours for another person's, and for one that is not there."""
-    row = transaction.first(PRESENTED, key=presentation_id, project=project.name)
+    return _own(transaction.first(PRESENTED, key=presentation_id, project=project.name), annotator_id, presentation_id)
+
+
+def lock_presented(
+    transaction: Transaction, project: Project, annotator_id: str, presentation_id: str
+) -> tuple[Any, Any]:
+    """The person's counts, locked, and the presentation as it is then."""
+    key = {"key": presentation_id, "project": project.name}
+    work, row = lock_work(transaction, project.name, annotator_id, PRESENTED, key)
+    return work, _own(row, annotator_id, presentation_id)
+
+
+def _own(row: Any, annotator_id: str, presentation_id: str) -> Any:
     if row is None or row.annotator_id != annotator_id:
         raise NotYours(f"presentation must be one of your own, got {presentation_id[:40]!r}. Load the page again.")
     return row

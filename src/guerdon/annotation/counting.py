@@ -42,8 +42,9 @@ def _shard(dialect_name: str) -> int:
 def count(transaction: Transaction, project: str, changes: Mapping[str, int]) -> None:
     """Add to counts, the last thing that a transaction does: in the order of keys, so that two never wait in a circle."""
     shared = {"project": project, "shard": _shard(transaction.dialect.name)}
-    if rows := [{**shared, "key": key, "n": number} for key, number in sorted(changes.items()) if number]:
-        transaction.run_each(_COUNT, rows)
+    for key, number in sorted(changes.items()):
+        if number:
+            transaction.run(_COUNT, **shared, key=key, n=number)
 
 
 def count_in(connection: sa.Connection, project: str, changes: Mapping[str, int]) -> None:
@@ -72,7 +73,7 @@ def count_needed(connection: sa.Connection, project: str) -> int:
 
 
 def project_counts(database: Database, project: str) -> dict[str, int]:
-    """All counts of a project by key; `needed` is counted anew in a store that has not kept it so far."""
+    """All counts of a project by key."""
     columns = _TABLE.c
     query = (
         sa.select(columns.key, sa.func.sum(columns.n))
@@ -82,6 +83,4 @@ def project_counts(database: Database, project: str) -> dict[str, int]:
     )
     with database.reading() as connection:
         counts = {key: int(number) for key, number in connection.execute(query)}
-        if "needed" not in counts:
-            counts["needed"] = count_needed(connection, project)
     return {**counts, "judgments": sum(number for key, number in counts.items() if key.startswith("hour:"))}

@@ -75,9 +75,13 @@ _SEEN: Final = Statement(
 
 
 def _added(table: sa.Table, columns: tuple[str, ...]) -> Statement:
-    """An INSERT of rows that may be there."""
-    keys = [column.name for column in table.primary_key]
-    return Statement(lambda insert: insert(table).on_conflict_do_nothing(index_elements=keys), columns)
+    """An INSERT of a row that may be there; its keys come back where it is new."""
+    keys = [*table.primary_key]
+
+    def added(insert: Any) -> Any:
+        return insert(table).on_conflict_do_nothing(index_elements=[key.name for key in keys]).returning(*keys)
+
+    return Statement(added, columns)
 
 
 _ADD_ITEM: Final = _added(tables.items, ("id", "project", "prompt_id", "purpose", "need"))
@@ -124,12 +128,10 @@ def _repetition(
         key = content_id("item", project.name, "repeat", row.prompt_id, response_ids)
         if transaction.first(_SEEN, item_id=key, annotator_id=annotator_id) is not None:
             continue
-        is_new = transaction.run(
-            _ADD_ITEM, id=key, project=project.name, prompt_id=row.prompt_id, purpose="repeat", need=0
-        )
-        for link in links if is_new > 0 else ():
-            transaction.run(_ADD_LINK, item_id=key, position=link.position, response_id=link.response_id)
-        if is_new > 0:
+        item = {"id": key, "project": project.name, "prompt_id": row.prompt_id, "purpose": "repeat", "need": 0}
+        if transaction.first(_ADD_ITEM, **item) is not None:
+            for link in links:
+                transaction.run(_ADD_LINK, item_id=key, position=link.position, response_id=link.response_id)
             changes["items:repeat:open"] += 1
         return Due(key, "repeat", tuple(reversed(row.shown)))
     return None

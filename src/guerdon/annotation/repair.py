@@ -88,8 +88,6 @@ def _repair_counts(connection: sa.Connection, project: Project) -> int:
         )
     }
     changes = {key: actual.get(key, 0) - stored.get(key, 0) for key in sorted({*actual, *stored})}
-    if "needed" not in stored:  # in a store that has not kept it so far, it begins here and was not wrong
-        count_in(connection, project.name, {"needed": changes.pop("needed")})
     changes = {key: change for key, change in changes.items() if change}
     count_in(connection, project.name, changes)
     return len(changes)

@@ -49,8 +49,8 @@ def overview(project: Project, now: float) -> dict[str, Any]:
             skips[rest] = number
         elif kind == "hour":
             hours[int(rest)] = number
-    remaining = counts["needed"]
-    rate = hourly_rate(hours, now)
+    remaining = counts.get("needed", 0)
+    rate = hourly_rate(hours, now, _began(project, hours, now))
     return {
         "items": dict(items),
         "tasks": _added(items),
@@ -79,11 +79,12 @@ def _added(items: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
 # ---- Rate ----------------------------------------------------------------------------------------------------------
 
 
-def hourly_rate(hours: Mapping[int, int], now: float) -> Interval | None:
+def hourly_rate(hours: Mapping[int, int], now: float, began: float = 0.0) -> Interval | None:
     """Judgments per hour, with an interval; nights and breaks count as hours without. None before the first judgment.
 
-    hours: how many in each hour since 1970. With six whole hours or more, Student's interval between hours, of the last week; with
-    fewer, the exact one of a Poisson rate (Garwood 1936), which is too narrow where the pace varies.
+    hours: how many in each hour since 1970. began: when the work of the first of these hours began. With six whole hours or more,
+    Student's interval between hours, of the last week; with fewer, the exact one of a Poisson rate (Garwood 1936), which is too
+    narrow where the pace varies.
     """
     worked = [hour for hour, number in hours.items() if number > 0]
     if not worked:
@@ -94,11 +95,27 @@ def hourly_rate(hours: Mapping[int, int], now: float) -> Interval | None:
     if len(whole) >= FEWEST_HOURS and whole.any():
         return clustered_mean(whole, np.arange(len(whole)), within=(0.0, math.inf))
     number = sum(hours.get(hour, 0) for hour in range(start, current + 1))
-    seconds = max(60.0, now - start * HOUR)
+    seconds = max(60.0, now - max(start * HOUR, began))
     low = float(chdtri(2 * number, 0.975)) / 2 if number else 0.0
     high = float(chdtri(2 * number + 2, 0.025)) / 2
     per_hour = HOUR / seconds
     return Interval(number * per_hour, low * per_hour, high * per_hour, number)
+
+
+def _began(project: Project, hours: Mapping[int, int], now: float) -> float:
+    """When the first item was claimed, of a project that has worked for a few hours: its first hour is not a whole one."""
+    first = HOUR * min((hour for hour, number in hours.items() if number), default=0)
+    if now - first > HOUR * (FEWEST_HOURS + 1):
+        return 0.0
+    presentations, items, work = tables.presentations.c, tables.items.c, annotation_tables.work_counts.c
+    query = (
+        sa.select(sa.func.min(presentations.issued))
+        .join_from(tables.items, tables.presentations, items.id == presentations.item_id)
+        .join(annotation_tables.work_counts, work.annotator_id == presentations.annotator_id)
+        .where(presentations.issued >= first, items.project == project.name, work.project == project.name)
+    )
+    with project.database.reading() as connection:
+        return float(connection.scalar(query) or 0.0)
 
 
 def _hours_left(remaining: int, rate: Interval | None) -> dict[str, Any] | None:

@@ -17,12 +17,20 @@ from sqlalchemy import bindparam
 from guerdon.annotation import quality
 from guerdon.annotation.answers import Answer, answer_of, payload_hash, read_answer
 from guerdon.annotation.assignments import PRESENTATIONS, Assignment, assignment, contents
-from guerdon.annotation.claiming import END, SUBMITTED, NothingLeft, claim, claim_within, presented, set_status
+from guerdon.annotation.claiming import (
+    END,
+    SUBMITTED,
+    NothingLeft,
+    claim,
+    claim_within,
+    lock_presented,
+    presented,
+    set_status,
+)
 from guerdon.annotation.counting import OPEN_TO_ALL, count
 from guerdon.annotation.errors import Conflict, NotNow, NotYours
 from guerdon.annotation.project import Project
 from guerdon.annotation.quality import Feedback
-from guerdon.annotation.work import lock_work
 from guerdon.contracts import Preference, Prompt
 from guerdon.store import tables
 from guerdon.store.columns import literal
@@ -150,8 +158,7 @@ def _submit(
     now: float,
     changes: Counter[str],
 ) -> Submission:
-    work = lock_work(transaction, project.name, annotator_id)
-    row = presented(transaction, project, annotator_id, presentation_id)
+    work, row = lock_presented(transaction, project, annotator_id, presentation_id)
     payload = payload_hash(answer)
     revisions = transaction.all(REVISIONS, presentation_id=row.id) if row.state == "submitted" else []
     if (stored := _repeated(revisions, idem_key, payload)) is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -103,10 +103,10 @@ def _processor(kind: Any, dialect: sa.Dialect, way: str) -> Callable[[Any], Any]
 
 
 class Transaction:
-    """A transaction in progress."""
+    """A transaction in progress. PostgreSQL gets the statements in a pipeline: only who reads a row waits for the server."""
 
-    def __init__(self, cursor: Any, dialect: sa.Dialect) -> None:
-        self._cursor = cursor
+    def __init__(self, connection: Any, dialect: sa.Dialect) -> None:
+        self._connection = connection
         self.dialect = dialect
 
     @property
@@ -114,31 +114,31 @@ class Transaction:
         """Whether the store is a file."""
         return self.dialect.name == "sqlite"
 
-    def run(self, statement: Statement, **values: Any) -> int:
-        """Run a statement; returns how many rows it changed."""
-        self._execute(statement, values)
-        return int(self._cursor.rowcount)
-
-    def run_each(self, statement: Statement, rows: Sequence[dict[str, Any]]) -> None:
-        """Run a statement once for each row of values."""
+    def run(self, statement: Statement, **values: Any) -> None:
+        """Run a statement whose rows nobody reads."""
         compiled = statement.on(self.dialect)
-        self._cursor.executemany(compiled.text, [compiled.parameters(values) for values in rows])
+        self._connection.execute(compiled.text, compiled.parameters(values))
+
+    def send(self, statement: Statement, **values: Any) -> Callable[[], Any]:
+        """Run a statement; what is returned gives the first row of its result, once, as `first` does."""
+        compiled = statement.on(self.dialect)
+        cursor = self._connection.execute(compiled.text, compiled.parameters(values))
+
+        def first() -> Any:
+            columns = cursor.fetchone()
+            return None if columns is None else compiled.row(columns)
+
+        return first
 
     def first(self, statement: Statement, **values: Any) -> Any:
         """The first row of the result, as a named tuple; None where there is none."""
-        compiled = self._execute(statement, values)
-        columns = self._cursor.fetchone()
-        return None if columns is None else compiled.row(columns)
+        return self.send(statement, **values)()
 
     def all(self, statement: Statement, **values: Any) -> list[Any]:
         """All rows of the result, as named tuples."""
-        compiled = self._execute(statement, values)
-        return [compiled.row(columns) for columns in self._cursor.fetchall()]
-
-    def _execute(self, statement: Statement, values: dict[str, Any]) -> _Compiled:
         compiled = statement.on(self.dialect)
-        self._cursor.execute(compiled.text, compiled.parameters(values))
-        return compiled
+        cursor = self._connection.execute(compiled.text, compiled.parameters(values))
+        return [compiled.row(columns) for columns in cursor.fetchall()]
 
 
 class Writer:
@@ -157,11 +157,11 @@ class Writer:
         with self._lock:
             try:
                 connection = self._connection()
-                cursor = connection.cursor()
                 if self.database.is_sqlite:
-                    cursor.execute("BEGIN IMMEDIATE")
-                yield Transaction(cursor, engine.dialect)
-                connection.commit()
+                    connection.execute("BEGIN IMMEDIATE")
+                with nullcontext() if self.database.is_sqlite else connection.pipeline():
+                    yield Transaction(connection, engine.dialect)
+                    connection.commit()
             except failures as error:
                 is_lost = engine.dialect.is_disconnect(error, self._pooled, None)
                 self._roll_back(is_lost)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 VERSION_TABLE: Final = "guerdon_schema"
-SCHEMA: Final = "3"  # the newest; migrations/versions has a file for each
+SCHEMA: Final = "4"  # the newest; migrations/versions has a file for each
 _INIT_LOCK: Final = 0x677565  # of PostgreSQL, so that two processes do not create the tables at once
 
 

@@ -1,4 +1,4 @@
-"""The tables of the store, schema 3. What may not be is refused by the database, not by the care of whoever writes.
+"""The tables of the store, schema 4. What may not be is refused by the database, not by the care of whoever writes.
 
 * A failed call has no judgment: a judgment names a presentation that was submitted, or a call that is ok, together with that
   state, and the foreign key holds the state in place.
@@ -147,12 +147,11 @@ presentations = Table(
 Index("ix_presentations_item_id_annotator_id", presentations.c.item_id, presentations.c.annotator_id)
 Index(
     "uq_presentations_held_once",
-    presentations.c.item_id,
     presentations.c.annotator_id,
+    presentations.c.item_id,
     unique=True,
     **only_where("state = 'held'"),
 )
-Index("ix_presentations_held", presentations.c.annotator_id, **only_where("state = 'held'"))
 Index("ix_presentations_expires", presentations.c.expires, **only_where("state = 'held'"))
 Index(
     "ix_presentations_claimed",
