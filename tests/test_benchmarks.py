@@ -161,8 +161,8 @@ def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_rep
 
 def test_the_benchmark_of_annotation_runs_and_overlap_is_exact(tiny_dir, tmp_path):
     cases = smoke("annotation.py", tiny_dir, tmp_path / "out.json")
-    assert set(cases) == {"sqlite", "thinking", "http"}
-    for name in ("sqlite", "thinking"):
+    assert set(cases) == {"sqlite", "sqlite as the page", "thinking", "http"}
+    for name in ("sqlite", "sqlite as the page", "thinking"):
         assert cases[name]["pairs"] > 0
         assert cases[name]["over_need"] == cases[name]["wrong_counters"] == 0
     assert set(cases["http"]["pairs_per_s"]) == {"guerdon", "guerdon, as its page"}
