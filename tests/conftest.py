@@ -14,6 +14,7 @@ from jaxtyping import install_import_hook
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes that tests start need not compile Guerdon again
 
 # Before the first import of a formula: from here on the shapes in their signatures are executed.
 install_import_hook("guerdon.formulas", "beartype.beartype")

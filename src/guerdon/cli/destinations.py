@@ -72,6 +72,7 @@ _refusal: ContextVar[Refusal] = ContextVar("refusal", default=lambda inputs: Non
 
 def protect_inputs(command: Callable[..., None]) -> Callable[..., None]:
     """The command, which first looks where it would write, and holds what it writes until it ends."""
+    command.__annotations__ = inspect.get_annotations(command, eval_str=True)  # once; typer would do it twice more
     destinations = destinations_of(command)
 
     @functools.wraps(command)
