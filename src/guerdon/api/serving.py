@@ -18,8 +18,9 @@ from guerdon.errors import field_error
 if TYPE_CHECKING:
     from guerdon.contracts import Report
     from guerdon.serving.models import ServedModel
+    from guerdon.serving.service import Service
 
-__all__ = ["TOKEN_VARIABLE", "Serving", "serve", "watch"]
+__all__ = ["TOKEN_VARIABLE", "Serving", "named_sources", "require_packages", "serve", "start_service", "watch"]
 
 TOKEN_VARIABLE: Final = "GUERDON_REWARD_TOKEN"  # a command line is no place for secrets
 BACKEND_TOKEN_VARIABLE: Final = "GUERDON_BACKEND_TOKEN"
@@ -57,15 +58,14 @@ def serve(
     """
     chosen = options or ServingOptions()
     chosen.refuse_conflicts()
-    _require_packages()
+    require_packages()
     from guerdon.reporting.page import to_html
     from guerdon.runtime.web.guard import hosts_of, is_loopback
     from guerdon.runtime.web.listening import address_of, open_port, run
     from guerdon.runtime.web.secrets import new_secret
     from guerdon.serving.app import Access, create_app
-    from guerdon.serving.service import Service
 
-    named = _named(sources)
+    named = named_sources(sources)
     if backends:
         _refuse_with_backends(named, chosen, model_options or {})
     refuse_options_of_new_models(model_options or {})
@@ -73,9 +73,7 @@ def serve(
     drawn = new_secret() if given is None and not is_loopback(host) else None
     with ExitStack() as stack:
         listening = stack.enter_context(open_port(host, port))
-        models = [_load(name, source, chosen, model_options or {}, backends) for name, source in named.items()]
-        service = Service(models, chosen, chosen.batch_tokens)
-        service.start()
+        service = start_service(named, chosen, model_options or {}, backends)
         stack.callback(service.close, chosen.stop_seconds)
         app = create_app(service, Access(given or drawn, hosts_of([host])), to_html)
         running = Serving(address_of(listening), tuple(named), drawn)
@@ -86,6 +84,18 @@ def serve(
             stop_seconds=chosen.stop_seconds,
             most_connections=chosen.max_connections,
         )
+
+
+def start_service(
+    named: Mapping[str, str], options: ServingOptions, model_options: Mapping[str, Any], backends: Sequence[str] = ()
+) -> Service:
+    """Models by name, loaded and ready to score."""
+    from guerdon.serving.service import Service
+
+    models = [_load(name, source, options, model_options, backends) for name, source in named.items()]
+    service = Service(models, options, options.batch_tokens)
+    service.start()
+    return service
 
 
 def watch(url: str, *, model: str | None = None, timeout: float = 30.0) -> Report:
@@ -139,7 +149,7 @@ def _fetch_watches(url: str, timeout: float) -> dict[str, Any]:
         ) from None
 
 
-def _named(sources: Sequence[str | Path]) -> dict[str, str]:
+def named_sources(sources: Sequence[str | Path]) -> dict[str, str]:
     """Sources by name: NAME=SOURCE, or else the last part of the path, which must then be of one source only."""
     if not sources:
         raise GuerdonError("serve: at least one model must be given, got none. Name a directory.")
@@ -203,7 +213,8 @@ def _load(
     return served
 
 
-def _require_packages() -> None:
+def require_packages() -> None:
+    """Raise GuerdonError where what a server needs is not installed."""
     for name in PACKAGES:
         if find_spec(name) is None:
             raise GuerdonError(f"serve needs the package {name}. Run pip install 'guerdon[serve]'.")

@@ -61,17 +61,20 @@ def build_respondent(options: JudgeOptions, log: CallLog, budget: Budget | None 
 
 def _through_files(options: JudgeOptions, log: CallLog, live: EndpointRespondent) -> Respondent:
     """Asks by files of requests, in the budget of `live`, which shows whether the model gives log-probabilities."""
+    from guerdon.io.call_shards import SHARD_SIZE
     from guerdon.models.judges.batch.provider import ProviderBatches
     from guerdon.models.judges.batch.respondent import RunShards, shard_respondent
-    from guerdon.models.judges.batch.workers import run_with_ray
+    from guerdon.models.judges.batch.workers import WORKER_SHARD_SIZE, run_with_ray
 
     run: RunShards
     if options.executor == "batch":
-        run = ProviderBatches(options, poll_seconds=options.poll_seconds).run
+        run, size = ProviderBatches(options, poll_seconds=options.poll_seconds).run, SHARD_SIZE
     else:
-        run = run_with_ray(options, options.workers)
-    folder = Path(str(options.folder))
-    return shard_respondent(options, log, folder, run, log_probs=live.gives_log_probs, budget=live.budget)
+        run, size = run_with_ray(options, options.workers), WORKER_SHARD_SIZE
+    return shard_respondent(
+        options, log, Path(str(options.folder)), run,
+        log_probs=live.gives_log_probs, budget=live.budget, shard_size=size, shards_at_once=max(10, 2 * options.workers),
+    )  # fmt: skip
 
 
 def _prompted(options: JudgeOptions, log: CallLog, budget: Budget | None) -> VerdictJudge:

@@ -34,6 +34,7 @@ def shard_respondent(
     log_probs: bool | Callable[[], bool],
     budget: Budget | None = None,
     shard_size: int = SHARD_SIZE,
+    shards_at_once: int = SHARDS_AT_ONCE,
 ) -> WaveRespondent:
     """A respondent whose questions `run` answers, in shards in the folder.
 
@@ -53,7 +54,7 @@ def shard_respondent(
         return [answers.get(call.key) or Failure("budget_stop") for call in calls]
 
     return WaveRespondent(
-        model, fingerprint, answer_all, log, log_probs=log_probs, width=SHARDS_AT_ONCE * shard_size, parse=parse,
+        model, fingerprint, answer_all, log, log_probs=log_probs, width=shards_at_once * shard_size, parse=parse,
         cost_of=prices.cost_of,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from guerdon.config.judging import JudgeOptions
 from guerdon.contracts import GuerdonError
@@ -21,6 +21,8 @@ from guerdon.models.judges.endpoint.pacing import Backoff
 from guerdon.models.judges.endpoint.respondent import EndpointRespondent
 from guerdon.models.judges.endpoint.session import Session
 from guerdon.models.judges.failures import JudgeStopped
+
+WORKER_SHARD_SIZE: Final = 200  # requests; as many are asked again when a worker dies
 
 
 def run_here(options: JudgeOptions, backoff: Backoff | None = None) -> RunShards:
@@ -53,7 +55,7 @@ def run_with_ray(options: JudgeOptions, workers: int = 2) -> RunShards:
         ]
         settings = options.model_dump(mode="json")
         answered = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _answer_row, fn_kwargs={"settings": settings}, concurrency=workers
+            _answer_row, fn_kwargs={"settings": settings}, compute=ray.data.TaskPoolStrategy(size=workers)
         )
         for row in answered.take_all():
             if row["stopped"]:
