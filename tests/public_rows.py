@@ -119,6 +119,21 @@ def _prm800k(problem: str, reason: str, *steps: dict[str, Any]) -> dict[str, Any
 
 
 PUBLIC_ROWS: dict[str, list[dict[str, Any]]] = {
+    "stepwise": [
+        {"prompt": "2 + 3?", "completions": ["We add.", "It is 6."], "labels": [True, False]},
+        {"prompt": "1 + 1?", "completions": ["We add.", "It is 2."], "labels": [True, True]},
+    ],
+    "math_shepherd": [
+        {
+            "input": "Ann has 2 hens, each lays 3 eggs. How many? Step 1: 2 * 3 = 6. ки\nStep 2: 6 + 1 = 7. The answer is: 7 ки",
+            "label": "Ann has 2 hens, each lays 3 eggs. How many? Step 1: 2 * 3 = 6. +\nStep 2: 6 + 1 = 7. The answer is: 7 -",
+            "task": "GSM8K",
+        },
+    ],
+    "first_error": [
+        {"id": "a-0", "problem": "2 + 3?", "steps": ["We add.", "It is 6.", "So 6."], "label": 1},
+        {"id": "a-1", "problem": "1 + 1?", "steps": ["We add.", "It is 2."], "label": -1},
+    ],
     "prm800k": [
         _prm800k(
             "What is 2 + 2?",

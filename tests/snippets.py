@@ -138,6 +138,12 @@ def _write_others(folder: Path, rows: list[dict[str, str]]) -> None:
         folder / "replies.jsonl",
         [{"prompt": r["prompt"], "responses": [r["chosen"], r["rejected"], "I do not know."]} for r in rows[:5]],
     )
+    steps = [
+        {"prompt": r["prompt"], "completions": [r["chosen"], r["rejected"]], "labels": [True, False]} for r in rows
+    ]
+    _write_jsonl(folder / "steps.jsonl", steps)
+    solutions = [{"prompt": r["prompt"], "response": f"{r['chosen']}\n\n{r['rejected']}"} for r in rows[:5]]
+    _write_jsonl(folder / "solutions.jsonl", solutions)
 
     pool = judged_pairs(150, seed=1)
     _write_jsonl(

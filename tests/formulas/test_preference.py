@@ -15,6 +15,7 @@ from torch import Tensor
 from guerdon.formulas.preference import (
     MAX_TIE,
     all_pairs,
+    attribute_cross_entropy,
     attribute_regression,
     bradley_terry,
     centering,
@@ -272,6 +273,20 @@ def test_ranking_gradients_match_finite_differences_and_padding_gets_none() -> N
         assert torch.autograd.gradcheck(lambda r, loss=loss: loss(r, ranks, mask), [rewards.clone().requires_grad_()])
         wanting = rewards.clone().requires_grad_()
         assert torch.autograd.grad(loss(wanting, ranks, mask).sum(), wanting)[0][2, 3] == 0
+
+
+def test_the_cross_entropy_of_ratings_is_that_of_its_definition_and_skips_missing_ones() -> None:
+    """-q log p - (1 - q) log (1 - p) with p = 3/4 and 1/2, worked from odds of 3 and 1."""
+    predicted = torch.tensor(
+        [[math.log(3), 0.0], [math.log(3), 5.0], [7.0, 7.0]], dtype=torch.float64, requires_grad=True
+    )
+    target = torch.tensor([[1.0, 0.0], [0.2, math.nan], [math.nan, math.nan]], dtype=torch.float64)
+    loss = attribute_cross_entropy(predicted, target)
+    by_hand = [(math.log(4 / 3) + math.log(2)) / 2, 0.2 * math.log(4 / 3) + 0.8 * math.log(4), 0.0]
+    assert loss.tolist() == pytest.approx(by_hand, abs=1e-12)
+    (gradient,) = torch.autograd.grad(loss.sum(), predicted)
+    assert gradient.tolist() == [pytest.approx(row, abs=1e-12) for row in ([-1 / 8, 1 / 4], [0.55, 0.0], [0.0, 0.0])]
+    assert torch.autograd.gradcheck(lambda p: attribute_cross_entropy(p, target), [predicted])
 
 
 def test_a_missing_rating_is_ignored_and_gets_no_gradient() -> None:

@@ -175,6 +175,7 @@ THREE_TIED = [Comparison(as_prompt("write"), tuple(map(Response, "abc")), Prefer
         (liked(4, k=3), {"loss": "rao_kupper"}, "train.loss=rao_kupper must have 2 responses, got 3"),
         ([pair("a", "b", q=0.7)], {"loss": "plackett_luce"}, "must have a ranking, got a soft label q=0.7. Use"),
         (liked(4), {"loss": "attributes"}, "must be rated for one of model.attributes=[], got no rating. Name"),
+        (liked(4), {"loss": "cross_entropy"}, "must be rated for one of model.attributes=[], got no rating. Name"),
         ([pair("a", "b", q=0.7)], {"loss": "all_pairs"}, "must have a ranking, got a soft label q=0.7. Use"),
         (liked(4), {"loss": "rao_kupper", "label_smoothing": 0.1}, "must be 0 with train.loss=rao_kupper, which does not use it, got 0.1"),
         (liked(4), {"loss": "all_pairs", "margin_scale": 1.0}, "must be 0 with train.loss=all_pairs, which does not use it, got 1.0"),

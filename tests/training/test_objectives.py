@@ -12,6 +12,7 @@ from training_runs import ANSWERS, FAST, PROMPTS, gradients, metrics, train
 
 from guerdon import Comparison, Preference, Response
 from guerdon.api import training
+from guerdon.config.training import LOSSES_OF_RATINGS
 from guerdon.models.directory.loading import load_reward_model
 from guerdon.training.objectives import OBJECTIVES
 
@@ -55,18 +56,31 @@ def rated(comparisons):
     return rows
 
 
+def probable(comparisons):
+    """The same ratings as probabilities: 1.0 where words are kind, 0.0 where they are not."""
+    rows = []
+    for comparison in rated(comparisons):
+        responses = [
+            dataclasses.replace(r, ratings={name: float(value > 0) for name, value in r.ratings.items()})
+            for r in comparison.responses
+        ]
+        rows.append(dataclasses.replace(comparison, responses=tuple(responses), id=""))
+    return rows
+
+
 DATA = {
     "bradley_terry": liked,
     "rao_kupper": lambda num, seed=0: with_ties(liked(num, seed)),
     "plackett_luce": rankings,
     "all_pairs": rankings,
     "attributes": lambda num, seed=0: rated(liked(num, seed)),
+    "cross_entropy": lambda num, seed=0: probable(liked(num, seed)),
 }
 
 
 @pytest.mark.parametrize("loss", OBJECTIVES)
 def test_every_loss_learns_from_its_data(tiny_dir, tmp_path, loss):
-    attributes = ["kind", "unkind"] if loss == "attributes" else []
+    attributes = ["kind", "unkind"] if loss in LOSSES_OF_RATINGS else []
     folder = tmp_path / "run"
     model = training.train(
         DATA[loss](200), held_out=DATA[loss](60, 7), out=folder, base=str(tiny_dir), loss=loss, attributes=attributes,

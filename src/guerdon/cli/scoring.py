@@ -66,6 +66,10 @@ def score(
             show_default=False,
         ),
     ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option("--steps", help="Reward of a solution from its steps: min, product, last.", show_default=False),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -96,7 +100,7 @@ def score(
         overrides,
         reads=["imports", "model", "score"],
         needs={"imports": ("--data", data)},
-        score=given_options(workers=workers, per_token=per_token),
+        score=given_options(workers=workers, per_token=per_token, steps=steps),
         imports=rows.given(),
     )
     _refuse_mixed(

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from guerdon.config.base import Options, Seed
+from guerdon.errors import field_error
 
 
 class AuditOptions(Options):
@@ -74,11 +75,21 @@ class ScoreOptions(Options):
     per_token: bool = Field(
         False, description="Also give the reward after every token of a reply, where the model is not calibrated."
     )
+    steps: Literal["min", "product", "last"] | None = Field(
+        None,
+        description="Score a response up to each of its steps, which blank lines part, and give the lowest score, the log-probability that "
+        "all are right, or the last; none scores the response as a whole.",
+    )
     workers: int = Field(
         1,
         ge=1,
         description="Processes that score a file, each with its own copy of the model; they share the cores or the accelerators.",
     )
+
+    def refuse_conflicts(self) -> None:
+        """Raise GuerdonError for rewards of tokens together with rewards of steps."""
+        if self.per_token and self.steps:
+            raise field_error("score.steps", "left out with score.per_token=true", self.steps, "Leave one of them out.")
 
 
 class TaxOptions(Options):

@@ -12,6 +12,7 @@ from guerdon.config.base import Beta, Device, Options, Seed, TemplateName, Trunc
 from guerdon.errors import GuerdonError, field_error
 
 Tracker = Literal["trackio", "tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab"]
+LOSSES_OF_RATINGS = ("attributes", "cross_entropy")  # one head per rated attribute
 LOSSES_THAT_READ = {"label_smoothing": ("bradley_terry", "all_pairs"), "margin_scale": ("bradley_terry",)}
 
 
@@ -56,7 +57,7 @@ class ModelOptions(Options):
     )
     attributes: list[str] = Field(
         default_factory=list,
-        description="Names of rated attributes, one head each, for loss 'attributes'; empty is one head.",
+        description="Names of rated attributes, one head each, for the losses attributes and cross_entropy; empty is one head.",
     )
     head_scale: float = Field(
         1.0,
@@ -105,7 +106,7 @@ def refuse_options_of_new_models(names: Iterable[str]) -> None:
 class TrainOptions(Options):
     """One training run over comparisons."""
 
-    loss: Literal["bradley_terry", "rao_kupper", "plackett_luce", "all_pairs", "attributes"] = Field(
+    loss: Literal["bradley_terry", "rao_kupper", "plackett_luce", "all_pairs", "attributes", "cross_entropy"] = Field(
         "bradley_terry", description="Likelihood of the preferences; docs/train.md says which data each one takes."
     )
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Probability that a preference is reversed.")
@@ -184,12 +185,12 @@ class TrainOptions(Options):
 
 def refuse_untrainable_heads(loss: str, heads: int, attributes: Sequence[str]) -> None:
     """Raise GuerdonError for a model of this many heads and these rated attributes that the loss does not train."""
-    if heads > 1 and loss == "attributes":
-        claim = "1 with train.loss=attributes, which has one head per attribute"
+    if heads > 1 and loss in LOSSES_OF_RATINGS:
+        claim = f"1 with train.loss={loss}, which has one head per attribute"
         raise field_error("model.heads", claim, heads, "Set model.heads=1, or use another loss.")
-    if attributes and loss != "attributes":
+    if attributes and loss not in LOSSES_OF_RATINGS:
         claim = f"empty with train.loss={loss}, which trains one head"
-        raise field_error("model.attributes", claim, list(attributes), "Use train.loss=attributes.")
+        raise field_error("model.attributes", claim, list(attributes), "Use train.loss=attributes or cross_entropy.")
 
 
 class CalibrateOptions(Options):

@@ -16,6 +16,7 @@ from guerdon.formulas.masks import at_least_float32, masked_mean
 __all__ = [
     "MAX_TIE",
     "all_pairs",
+    "attribute_cross_entropy",
     "attribute_regression",
     "bradley_terry",
     "centering",
@@ -177,6 +178,17 @@ def attribute_regression(predicted: Float[Tensor, "n a"], target: Float[Tensor, 
     rated = ~target.isnan()
     error = at_least_float32(predicted) - at_least_float32(target.nan_to_num(0.0))
     return masked_mean(error.square(), rated, dim=1)
+
+
+def attribute_cross_entropy(predicted: Float[Tensor, "n a"], target: Float[Tensor, "n a"]) -> Float[Tensor, " n"]:
+    """Log-odds and target probabilities in, mean cross-entropy over the rated attributes [n] out, in nats.
+
+    A target of NaN is a missing rating: it is ignored, and its prediction gets no gradient. 0.0 where a row has no
+    rating. With one attribute, right or wrong, this trains a process reward model (Lightman et al. 2023, arXiv 2305.20050).
+    """
+    rated = ~target.isnan()
+    odds, share = at_least_float32(predicted), at_least_float32(target.nan_to_num(0.5))
+    return masked_mean(F.binary_cross_entropy_with_logits(odds, share, reduction="none"), rated, dim=1)
 
 
 def _pairs(present: Bool[Tensor, "n k"]) -> Bool[Tensor, "n k k"]:

@@ -19,6 +19,7 @@ from guerdon.models.directory.formats import is_ensemble
 from guerdon.models.directory.layout import refuse_headless
 from guerdon.models.directory.loading import load
 from guerdon.models.engine.pretrained import read_config
+from guerdon.models.step_reward import StepReward
 from guerdon.models.token_rewards import TokenScorer
 from guerdon.scoring.chunks import ADDED, ChunkScores, added_columns, flatten, renamed, score_texts
 
@@ -30,13 +31,13 @@ class BulkScorer:
     """A saved reward model that is loaded on first use; until then, and when pickled, it is a folder and options.
 
     A RewardModel. Called on a batch of columns, it is an actor of Ray Data. Keywords are ModelOptions, and batch_tokens,
-    calibrated and per_token of ScoreOptions. A text longer than the model's max_length is an error, whatever training did with such
+    calibrated, per_token and steps of ScoreOptions. A text longer than the model's max_length is an error, whatever training did with such
     texts, unless `truncation` is given.
     """
 
     def __init__(self, folder: str | Path, **options: Any) -> None:
         scoring: dict[str, Any] = {
-            name: options.pop(name) for name in ("batch_tokens", "calibrated", "per_token") if name in options
+            name: options.pop(name) for name in ("batch_tokens", "calibrated", "per_token", "steps") if name in options
         }
         refuse_options_of_new_models(options)
         self.folder = str(folder)
@@ -93,7 +94,11 @@ class BulkScorer:
             model = [self.folder, getattr(read_config(self.folder, self.options), "_commit_hash", None)]
         options = self.options.model_dump(mode="json", exclude_unset=True)
         by_token = {"per_token": True} if self.scoring.per_token else {}
-        return {"model": model, "set of options": {**options, "calibrated": self.scoring.calibrated, **by_token}}
+        by_step = {"steps": self.scoring.steps} if self.scoring.steps else {}
+        return {
+            "model": model,
+            "set of options": {**options, "calibrated": self.scoring.calibrated, **by_token, **by_step},
+        }
 
     def _loaded(self) -> RewardModel:
         if self._model is None:
@@ -103,6 +108,8 @@ class BulkScorer:
     def _load(self, options: ModelOptions) -> RewardModel:
         model = load(self.folder, options, batch_tokens=self.scoring.batch_tokens)
         chosen = model if self.scoring.calibrated else model.model
+        if self.scoring.steps:
+            return StepReward(chosen, self.scoring.steps)
         return TokenScorer(chosen) if self.scoring.per_token else chosen
 
 

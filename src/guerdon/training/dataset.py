@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from scipy.stats import poisson
 
 from guerdon.config import TrainOptions
+from guerdon.config.training import LOSSES_OF_RATINGS
 from guerdon.contracts import Comparison, GuerdonError
 from guerdon.errors import counted, verb
 from guerdon.models.chat import ChatTokenizer
@@ -166,7 +167,7 @@ class _Builder:
                 self.num_dropped += 1
                 return
             rows = [self.text.truncate(row).ids for row in rows]
-        if self.options.loss != "attributes" and all(np.array_equal(rows[0], row) for row in rows[1:]):
+        if self.options.loss not in LOSSES_OF_RATINGS and all(np.array_equal(rows[0], row) for row in rows[1:]):
             self.identical.append(comparison.prompt.location or comparison.id)
             return
         self.ids += rows
@@ -216,7 +217,9 @@ class _Builder:
                 f"{verb(self.num_dropped, 'are')} too long. "
                 "Give more, or raise model.max_length."
             )
-        if self.options.loss not in ("attributes", "rao_kupper") and all(len(set(c.ranks)) == 1 for c in self.kept):
+        if self.options.loss not in (*LOSSES_OF_RATINGS, "rao_kupper") and all(
+            len(set(c.ranks)) == 1 for c in self.kept
+        ):
             raise GuerdonError(
                 f"comparisons must have a preferred response, got {len(self.kept)} that {verb(len(self.kept), 'are')} all ties. "
                 "Add some that have one, or use train.loss=rao_kupper."
@@ -256,10 +259,21 @@ def _check_preference(comparison: Comparison, options: TrainOptions, attributes:
             f"comparison {comparison.id}: train.loss={options.loss} must have a ranking, got a soft label q={q}. "
             "Use train.loss=bradley_terry."
         )
-    if options.loss == "attributes" and not any(name in r.ratings for r in comparison.responses for name in attributes):
+    if options.loss in LOSSES_OF_RATINGS:
+        _check_ratings(comparison, options.loss, attributes)
+
+
+def _check_ratings(comparison: Comparison, loss: str, attributes: Sequence[str]) -> None:
+    ratings = [r.ratings[name] for r in comparison.responses for name in attributes if name in r.ratings]
+    if not ratings:
         raise GuerdonError(
             f"comparison {comparison.id}: responses must be rated for one of model.attributes={list(attributes)}, "
             "got no rating. Name attributes that are rated."
+        )
+    if loss == "cross_entropy" and (beyond := [rating for rating in ratings if not 0 <= rating <= 1]):
+        raise GuerdonError(
+            f"comparison {comparison.id}: train.loss=cross_entropy must have ratings in [0, 1], got {beyond[0]:g}. "
+            "Use train.loss=attributes, or scale the ratings."
         )
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from guerdon.config import TrainOptions
+from guerdon.config.training import LOSSES_OF_RATINGS
 from guerdon.formulas import preference
 from guerdon.training.batches import Batch
 
@@ -44,9 +45,12 @@ def all_pairs(rewards: Tensor, batch: Batch, options: TrainOptions, tau: Tensor)
 
 def attributes(rewards: Tensor, batch: Batch, options: TrainOptions, tau: Tensor) -> Tensor:
     """Errors of each response's rated attributes, averaged over the responses of a comparison."""
-    errors = preference.attribute_regression(rewards, batch.ratings)[batch.rows] * batch.present
-    rated = (~batch.ratings.isnan()).any(1)[batch.rows] & batch.present
-    return errors.sum(1) / rated.sum(1).clamp(min=1)
+    return _mean_over_rated(preference.attribute_regression(rewards, batch.ratings), batch)
+
+
+def cross_entropy(rewards: Tensor, batch: Batch, options: TrainOptions, tau: Tensor) -> Tensor:
+    """Rated attributes as probabilities, each reward as log-odds; averaged over the responses of a comparison."""
+    return _mean_over_rated(preference.attribute_cross_entropy(rewards, batch.ratings), batch)
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -55,6 +59,7 @@ OBJECTIVES: dict[str, Objective] = {
     "plackett_luce": plackett_luce,
     "all_pairs": all_pairs,
     "attributes": attributes,
+    "cross_entropy": cross_entropy,
 }
 
 
@@ -66,8 +71,8 @@ def loss(
     With several heads, the mean of their losses, or weighted by the batch's head_share. So each head gets the gradient of its
     own loss, and the backbone the mean.
     """
-    if options.loss == "attributes":
-        return attributes(rewards, batch, options, tau)
+    if options.loss in LOSSES_OF_RATINGS:
+        return OBJECTIVES[options.loss](rewards, batch, options, tau)
     of_heads = torch.stack([_head_loss(head, batch, options, tau) for head in rewards.split(1, dim=1)], dim=1)
     return of_heads.mean(1) if batch.head_share is None else (batch.head_share * of_heads).sum(1)
 
@@ -90,6 +95,11 @@ def _head_loss(
     if options.centering:
         values = values + options.centering * preference.centering(_scalar(rewards)[batch.rows], batch.present)
     return values
+
+
+def _mean_over_rated(errors: Float[Tensor, " r"], batch: Batch) -> Float[Tensor, " c"]:
+    rated = (~batch.ratings.isnan()).any(1)[batch.rows] & batch.present
+    return (errors[batch.rows] * batch.present).sum(1) / rated.sum(1).clamp(min=1)
 
 
 def _scalar(rewards: Float[Tensor, "r a"]) -> Float[Tensor, " r"]:

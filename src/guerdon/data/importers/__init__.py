@@ -41,6 +41,14 @@ from guerdon.data.importers.ranked_lists import are_ranked, from_nectar, from_ne
 from guerdon.data.importers.reading import Reading
 from guerdon.data.importers.scores import from_scores
 from guerdon.data.importers.shp import from_shp, labels_of_shp
+from guerdon.data.importers.steps import (
+    from_first_error,
+    from_math_shepherd,
+    from_stepwise,
+    is_first_error,
+    is_math_shepherd,
+    is_stepwise,
+)
 from guerdon.data.importers.summaries import from_summaries, labels_of_summaries
 from guerdon.data.importers.swift import (
     SWIFT_COLUMNS,
@@ -182,6 +190,9 @@ IMPORTERS: Mapping[str, Importer] = {
         ("labeler", "timestamp", "generation", "is_quality_control_question", "is_initial_screening_question"),
         matches=is_prm800k,
     ),
+    "stepwise": _own(_unlabeled(from_stepwise), ("prompt", "completions", "labels"), matches=is_stepwise),
+    "math_shepherd": _own(_unlabeled(from_math_shepherd), ("input", "label"), ("task",), matches=is_math_shepherd),
+    "first_error": _own(_unlabeled(from_first_error), ("problem", "steps", "label"), matches=is_first_error),
     "argilla": _of_tool(from_argilla, unfold_argilla, is_argilla, "fields and responses of users"),
     "label_studio": _of_tool(from_label_studio, unfold_label_studio, is_label_studio, "annotations of Label Studio"),
     "potato": _of_tool(from_potato, unfold_potato, is_potato, "instance_id and labels of Potato"),
