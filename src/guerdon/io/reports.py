@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import types
 import typing
@@ -75,13 +76,18 @@ def _build(kind: Any, value: Any, path: str) -> Any:
     return value
 
 
-def _build_object(kind: type[Any], values: Mapping[str, Any], path: str) -> Any:
-    types_of_fields = typing.get_type_hints(kind)
+def _build_object(kind: Any, values: Mapping[str, Any], path: str) -> Any:
+    types_of_fields = _types_of_fields(kind)
     known = {field.name for field in fields(kind)}
     if odd := sorted(set(values) ^ known):
         problem = "unknown" if odd[0] in values else "missing"
         raise GuerdonError(f"{path}: {problem} key {odd[0]!r} of a {kind.__name__}. Write the report again.")
     return kind(**{name: _build(types_of_fields[name], values[name], f"{path}.{name}") for name in known})
+
+
+@functools.cache
+def _types_of_fields(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _as(kind: type[Any], value: Any, path: str) -> Any:
