@@ -48,22 +48,11 @@ HANDOVERS: Final = {
     "verl": Handover(
         "verl 0.9",
         "verl",
-        "python -m verl.trainer.main_ppo --config-dir $folder --config-name verl ...",
+        "python -m verl.trainer.main_ppo --config-dir $folder --config-name verl \\\n"
+        "  data.train_files=train.parquet data.val_files=val.parquet actor_rollout_ref.model.path=POLICY",
         (
             "verl.yaml",
-            "# PPO with rewards of a guerdon server. Everything that is not here has verl's default; override it on the command line.\n"
-            "hydra:\n"
-            "  searchpath: [pkg://verl.trainer.config]\n"
-            "defaults: [ppo_trainer, _self_]\n"
-            "algorithm: {adv_estimator: gae, use_kl_in_reward: true, kl_ctrl: {type: fixed, kl_coef: 0.05}}\n"
-            "reward:\n"
-            "  num_workers: 8\n"
-            "  reward_manager:\n"
-            "    source: importlib\n"
-            "    name: GuerdonRewardManager\n"
-            "    module: {path: $yaml_reward_file, name: guerdon}\n"
-            "  # Instead of the server, verl can start vLLM on the model's directory. It reads raw scores: no calibration, no ensemble.\n"
-            "  # reward_model: {enable: true, model_path: $directory, rollout: {name: vllm, dtype: float32}}\n",
+            (files("guerdon.serving") / "handover" / "verl.yaml.txt").read_text("utf-8"),
         ),
     ),
     "nemo-rl": Handover(
@@ -102,6 +91,7 @@ def handover_files(trainer: str, url: str, folder: Path, directory: str | None, 
         "reward_file": shlex.quote(str(where / "reward.py")),
         "yaml_reward_file": json.dumps(str(where / "reward.py")),  # a string of JSON is one of YAML
         "directory": shown,
+        "yaml_directory": json.dumps(str(Path(directory).resolve()) if directory else "DIR"),
     }
     package = files("guerdon.serving")
     source = Template((package / "handover" / f"{chosen.module}.py.txt").read_text("utf-8"))
