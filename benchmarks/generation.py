@@ -1,11 +1,11 @@
-"""Tokens per second of Guerdon's decoding and of transformers' generate: many prompts, and many samples of few prompts.
+"""Tokens per second of Guerdon's decoding, of transformers' generate and of vLLM: many prompts, and many samples of few prompts.
 
-    python benchmarks/generation.py --data hh_pairs.jsonl.gz
+    python benchmarks/generation.py --data hh_pairs.jsonl.gz --vllm-python PEER/bin/python
 
-Both sides load the same weights, take the most likely token, and run until every reply has --tokens tokens (no end token
-stops a reply, so that both do the same work); then the replies are compared token by token. `generate` gets left-padded rows
+All sides load the same weights, take the most likely token, and run until every reply has --tokens tokens (no end token
+stops a reply, so that all do the same work); then the replies are compared token by token. `generate` gets left-padded rows
 of all prompts at once, or `num_return_sequences`. Runs are fresh processes, interleaved; each warms up with one call.
-In bfloat16 the two round differently, so the share of equal replies is reported; in float32 all must be equal.
+In bfloat16 they round differently, so the share of equal replies is reported; in float32 all must be equal.
 
 Results go to benchmarks/results/generation.json by case.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ def main() -> None:
     parser.add_argument(
         "--temperature", type=float, default=0.0, help="0 takes the most likely token, so that replies compare"
     )
+    parser.add_argument(
+        "--vllm-python", type=Path, help="python of vLLM's environment (peers/README.md); without it, no vLLM"
+    )
     measure.add_options(parser, "generation.json")
     a = parser.parse_args()
     if a.job:
@@ -47,8 +51,7 @@ def main() -> None:
         for shape, (prompts, samples) in SHAPES.items():
             job: Job = {"model": a.model, "dtype": dtype, "samples": samples, "tokens": a.tokens}
             job |= {"prompts": sample_prompts(a, source, prompts), "temperature": a.temperature}
-            sides = ("ours", "generate")
-            answers = interleave({s: (lambda s=s, job=job: runner.ours(job | {"side": s})) for s in sides}, a.repeats)
+            answers = interleave(contestants(a, runner, job), a.repeats)
             case = summarize(answers, prompts * samples * a.tokens, dtype)
             case |= {
                 "machine": measure.machine(a.threads),
@@ -56,6 +59,22 @@ def main() -> None:
             }
             measure.keep(a.out, "drawing replies", {f"{dtype}/{shape}": case})
             show(f"{dtype}, {shape}", case)
+
+
+def contestants(a: argparse.Namespace, runner: measure.Runner, job: Job) -> dict[str, Callable[[], Answer]]:
+    """A run of each side."""
+    sides = {side: (lambda side=side: runner.ours(job | {"side": side})) for side in ("ours", "generate")}
+    if a.vllm_python:
+        theirs = job | {"folder": str(model_folder(a.model)), "memory": None}  # it reserves more than it uses
+        sides["vllm"] = lambda: runner.peer(a.vllm_python, "peers.vllm_generation", theirs)
+    return sides
+
+
+def model_folder(name: str) -> Path:
+    """Where the model's files are."""
+    from guerdon.models.directory.starter import starter_model
+
+    return starter_model() if name == "starter" else Path(name).resolve()
 
 
 def sample_prompts(a: argparse.Namespace, source: list[dict[str, Any]], num: int) -> list[list[int]]:
@@ -138,7 +157,7 @@ def summarize(answers: dict[str, list[Answer]], tokens: int, dtype: str) -> dict
     agree = [next((i for i, (x, y) in enumerate(zip(*p, strict=True)) if x != y), len(p[0])) for p in pairs]
     return {
         "tokens_a_second": rates,
-        "ours_over_generate": ratio(rates["ours"], rates["generate"]),
+        **{f"ours_over_{name}": ratio(rates["ours"], rate) for name, rate in rates.items() if name != "ours"},
         "equal_replies": equal,
         "mean_tokens_before_they_differ": sum(agree) / len(agree),
         "over_baseline_bytes": {n: spread([r["over_baseline_bytes"] for r in runs]) for n, runs in answers.items()},
@@ -153,7 +172,9 @@ def show(title: str, case: dict[str, Any]) -> None:
         for name, rate in case["tokens_a_second"].items()
     ]
     measure.print_table(["", "new tokens/s", "GiB over model"], lines)
-    print(f"ours / generate {shown(case['ours_over_generate'])}", flush=True)
+    for name in ("generate", "vllm"):
+        if f"ours_over_{name}" in case:
+            print(f"ours / {name} {shown(case[f'ours_over_{name}'])}", flush=True)
 
 
 if __name__ == "__main__":
