@@ -69,12 +69,12 @@ def test_a_server_that_is_killed_restarted_and_stopped_answers_every_client(save
         assert PROMPT not in server.errors
     assert [score for _, score in answers] == pytest.approx([scores[i] for i, _ in answers], abs=2e-5), "0 wrong"
     assert {i for i, _ in answers} == set(range(len(RESPONSES)))
-    assert large() == 100
+    assert large() == 200
 
 
 def send_large_request(address: str) -> Callable[[], int]:
-    """A request of 100 texts, sent by a thread; call what is returned to wait for the number of its rewards."""
-    body = {"items": [{"prompt": f"{PROMPT} {i}", "response": "yes " * 400} for i in range(100)]}
+    """A request of 200 texts, sent by a thread; call what is returned to wait for the number of its rewards."""
+    body = {"items": [{"prompt": f"{PROMPT} {i}", "response": "yes " * 400} for i in range(200)]}
     answers = []
     thread = threading.Thread(
         target=lambda: answers.append(httpx2.post(f"{address}/v1/reward", json=body, timeout=60).json()["results"])

@@ -446,24 +446,15 @@ WATCH = """() => {
 
 
 def test_the_next_pair_is_on_the_screen_within_50_ms_of_the_key(serve, open_page):
-    """From the key event to the end of the frame in which the new texts are drawn; of three tries, as other work delays some."""
-    page = open_page(serve(pairs(92)))
+    """From the key event to the end of the frame in which the new texts are drawn. Other work on the machine delays some."""
+    page = open_page(serve(pairs(32)))
     page.evaluate(WATCH)
-    for _ in range(3):
-        times = sorted(times_of_answers(page, 30))
-        print(f"key to next pair: median {statistics.median(times):.1f} ms, longest {times[-1]:.1f} ms of {len(times)}")
-        if times[len(times) // 4] < 50:
-            break
-    assert times[len(times) // 4] < 50
-
-
-def times_of_answers(page, count: int) -> list[float]:
-    """Milliseconds from the key to the next pair, for each of the next pairs."""
-    page.evaluate("() => { window.times = [] }")
-    for i in range(count):
+    for i in range(30):
         answer(page, "2")
         page.wait_for_function("count => window.times.length > count", arg=i)
-    return page.evaluate("() => window.times")
+    times = sorted(page.evaluate("() => window.times"))
+    print(f"key to next pair: median {statistics.median(times):.1f} ms, longest {times[-1]:.1f} ms of {len(times)}")
+    assert times[len(times) // 4] < 50
 
 
 def test_every_control_has_a_name(serve, open_page):
