@@ -22,7 +22,7 @@ from guerdon.cli.options import (
     with_option_groups,
 )
 from guerdon.cli.output import print_facts, print_page_path, print_rows
-from guerdon.contracts import GuerdonError, as_prompt, as_response
+from guerdon.errors import GuerdonError
 
 if TYPE_CHECKING:
     from guerdon.config import Config
@@ -148,6 +148,8 @@ def _score_file(
 
 
 def _print_scores(scorer: BulkScorer, prompt: str, answers: list[str], as_json: bool) -> None:
+    from guerdon.contracts import as_prompt, as_response
+
     scores = scorer.score_texts([as_prompt(prompt)] * len(answers), [as_response(answer) for answer in answers])
     values, truncated = scores.value.tolist(), scores.truncated.tolist()
     if as_json:
