@@ -163,9 +163,79 @@ def test_the_readme_of_a_folder_has_three_steps_and_no_token(trainer, tmp_path, 
         compile(path.read_text("utf-8"), path, "exec")
 
 
+class Body(SimpleNamespace):
+    def model_dump(self):
+        return {"kept": True}
+
+
+def gym_body(prompt, *outputs, status="completed", **request):
+    """What NeMo Gym posts to /verify."""
+    response = SimpleNamespace(output=list(outputs), status=status)
+    return Body(responses_create_params=SimpleNamespace(input=prompt, **request), response=response)
+
+
+def spoken(text):
+    part = SimpleNamespace(type="output_text", text=text)
+    return SimpleNamespace(type="message", role="assistant", content=[part])
+
+
+@pytest.fixture
+def verify(exported):
+    """The endpoint of the exported server."""
+    classes = {
+        name: type(name, (), {}) for name in ("BaseResourcesServerConfig", "BaseVerifyRequest", "SimpleResourcesServer")
+    }
+    error = type("RewardError", (RuntimeError,), {})
+    modules = {
+        "nemo_gym.base_resources_server": {**classes, "BaseVerifyResponse": SimpleNamespace},
+        "guerdon_rewards": {"RewardClient": Server, "RewardError": error},
+    }
+    out, reward = exported("nemo-gym", **modules)
+    options = yaml.safe_load((out / "nemo_gym.yaml").read_text("utf-8"))
+    assert options["guerdon"]["resources_servers"]["guerdon"]["entrypoint"] == "reward.py"
+    assert (out / "requirements.txt").read_text("utf-8") == "-e nemo-gym[dev] @ ../../\n"
+    return reward, lambda body: asyncio.run(reward.GuerdonResourcesServer().verify(body))
+
+
+def test_nemo_gym_gets_a_resources_server(verify):
+    _, ask = verify
+    turns = [
+        {"role": "developer", "content": "be brief"},
+        {"role": "user", "content": [{"type": "input_text", "text": "p"}]},
+    ]
+    reasoning = SimpleNamespace(type="reasoning", summary=[])
+    answer = ask(gym_body(turns, reasoning, spoken("abc"), instructions="rules"))
+    assert (answer.reward, answer.kept) == (3.0, True)
+    roles = [
+        {"role": "system", "content": "rules"},
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "p"},
+    ]
+    assert Server.asked[-1] == ([roles], ["abc"], [False])
+    ask(gym_body("p", spoken("ab"), status="incomplete"))
+    assert Server.asked[-1] == ([[{"role": "user", "content": "p"}]], ["ab"], [True])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        gym_body("p", SimpleNamespace(type="function_call", name="f")),
+        gym_body([{"type": "function_call_output", "output": "x"}], spoken("a")),
+        gym_body([{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}], spoken("a")),
+    ],
+)
+def test_what_is_no_text_is_an_error_in_nemo_gym_and_no_number(verify, body):
+    reward, ask = verify
+    with pytest.raises(reward.RewardError, match="has no reward"):
+        ask(body)
+
+
 def test_an_unknown_trainer_or_an_address_with_a_path_is_one_line(tmp_path):
     ran = command("export", "ppo", "my-model", "--out", tmp_path / "out")
-    assert (ran.code, "TRAINER must be one of trl, openrlhf, verl, nemo-rl, skyrl, got 'ppo'" in ran.err) == (2, True)
+    assert (ran.code, "TRAINER must be one of trl, openrlhf, verl, nemo-rl, skyrl, nemo-gym, got 'ppo'" in ran.err) == (
+        2,
+        True,
+    )
     ran = command("export", "trl", "my-model", "--out", tmp_path / "out", "--url", "http://host/v1")
     assert (ran.code, "--url must be http://HOST:PORT, got 'http://host/v1'" in ran.err) == (2, True)
     ran = command("export", "trl", "my-model", "--out", tmp_path / "out", "--url", 'http://host"+evil+"')

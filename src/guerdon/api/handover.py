@@ -20,7 +20,7 @@ def export_for_trainer(
 ) -> Sequence[str]:
     """Write a trainer's reward function and options, and the client that they use, into a folder; returns the files' names.
 
-    trainer: trl, openrlhf, verl, nemo-rl or skyrl. directory: of the reward model that the server serves. url: of the server.
+    trainer: trl, openrlhf, verl, nemo-rl, nemo-gym or skyrl. directory: of the reward model that the server serves. url: of the server.
     model: its name there, where it serves several.
     """
     from guerdon.serving.handover.writing import write_handover

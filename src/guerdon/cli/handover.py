@@ -14,13 +14,23 @@ from guerdon.cli.options import AsJson
 from guerdon.cli.output import print_facts
 
 HANDOVER_FOLDER = Destination(
-    "folder", ("guerdon_rewards.py", "reward.py", "README.md", "verl.yaml", "nemo_rl.yaml", "skyrl.yaml")
+    "folder",
+    (
+        "guerdon_rewards.py",
+        "reward.py",
+        "README.md",
+        "verl.yaml",
+        "nemo_rl.yaml",
+        "skyrl.yaml",
+        "nemo_gym.yaml",
+        "requirements.txt",
+    ),
 )
 
 
 @app.command()
 def export(
-    trainer: Annotated[str, typer.Argument(metavar="TRAINER", help="trl, openrlhf, verl, nemo-rl or skyrl.")],
+    trainer: Annotated[str, typer.Argument(metavar="TRAINER", help="trl, openrlhf, verl, nemo-rl, nemo-gym or skyrl.")],
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Directory of the reward model that is served.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the files."), HANDOVER_FOLDER],
     url: Annotated[str, typer.Option("--url", help="Address of `guerdon serve` as the trainer sees it.")] = DEFAULT_URL,

@@ -21,14 +21,19 @@ CLIENT_FILE: Final = "guerdon_rewards.py"
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """What a trainer gets. module: the file of this package that becomes reward.py. options: the text of its options, by file.
+    """What a trainer gets. module: the file of this package that becomes reward.py. options: files of its options, each with its text.
     use: the lines of the README. $url and $directory stand for the server and the model, $folder and $reward_file for
     the folder and its reward.py, quoted for a shell, $yaml_reward_file for the latter in YAML."""
 
     title: str
     module: str
     use: str
-    options: tuple[str, str] | None = None
+    options: tuple[tuple[str, str], ...] = ()
+
+
+def _text_of(name: str) -> str:
+    """A file of this package."""
+    return (files("guerdon.serving") / "handover" / f"{name}.txt").read_text("utf-8")
 
 
 HANDOVERS: Final = {
@@ -50,29 +55,26 @@ HANDOVERS: Final = {
         "verl",
         "python -m verl.trainer.main_ppo --config-dir $folder --config-name verl \\\n"
         "  data.train_files=train.parquet data.val_files=val.parquet actor_rollout_ref.model.path=POLICY",
-        (
-            "verl.yaml",
-            (files("guerdon.serving") / "handover" / "verl.yaml.txt").read_text("utf-8"),
-        ),
+        (("verl.yaml", _text_of("verl.yaml")),),
     ),
     "nemo-rl": Handover(
         "NeMo-RL",
         "nemo_rl",
         "PYTHONPATH=$folder python examples/run_grpo.py --config nemo_rl.yaml",
-        (
-            "nemo_rl.yaml",
-            "# Rewards of a guerdon server: register reward:GuerdonEnvironment under the name of your task.\n"
-            "env:\n"
-            "  guerdon: {}\n"
-            "# Or in process, without a server: NeMo-RL's own environment reads the model's directory. Raw scores, no calibration.\n"
-            "#  reward_model: {enabled: true, model_name: $directory, tokenizer: {name: $directory}, precision: float32}\n",
-        ),
+        (("nemo_rl.yaml", _text_of("nemo_rl.yaml")),),
     ),
     "skyrl": Handover(
         "SkyRL",
         "skyrl",
         "PYTHONPATH=$folder python -c 'import reward' && python -m skyrl.train.entrypoints.main_base --config skyrl.yaml",
-        ("skyrl.yaml", "environment: {env_class: guerdon}\n"),
+        (("skyrl.yaml", "environment: {env_class: guerdon}\n"),),
+    ),
+    "nemo-gym": Handover(
+        "NeMo Gym",
+        "nemo_gym",
+        "# This folder must be resources_servers/guerdon of NeMo Gym\n"
+        "gym env start --config resources_servers/guerdon/nemo_gym.yaml --model-type openai_model",
+        (("nemo_gym.yaml", _text_of("nemo_gym.yaml")), ("requirements.txt", "-e nemo-gym[dev] @ ../../\n")),
     ),
 }
 
@@ -94,7 +96,7 @@ def handover_files(trainer: str, url: str, folder: Path, directory: str | None, 
         "yaml_directory": json.dumps(str(Path(directory).resolve()) if directory else "DIR"),
     }
     package = files("guerdon.serving")
-    source = Template((package / "handover" / f"{chosen.module}.py.txt").read_text("utf-8"))
+    source = Template(_text_of(f"{chosen.module}.py"))
     served = f"guerdon serve {shlex.quote(shown)}"
     use = Template(chosen.use).substitute(values)
     texts = {
@@ -107,10 +109,7 @@ def handover_files(trainer: str, url: str, folder: Path, directory: str | None, 
             f"3. Train:\n\n```\n{use}\n```\n"
         ),
     }
-    if chosen.options is not None:
-        name, text = chosen.options
-        texts[name] = Template(text).substitute(values)
-    return texts
+    return texts | {name: Template(text).substitute(values) for name, text in chosen.options}
 
 
 def write_handover(
