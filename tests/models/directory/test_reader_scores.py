@@ -138,7 +138,7 @@ def test_a_server_that_fails_has_an_error_and_no_score(saved, answer, error):
 def test_another_kind_of_server_is_named(saved):
     with running(Engine("somebody", len)) as engine:
         report = compare_readers(saved, [engine.url])
-    assert "must be vLLM, SGLang or guerdon serve, got 'somebody'" in report.about[engine.url]
+    assert "must be one of vLLM, SGLang, guerdon serve, got 'somebody'" in report.about[engine.url]
 
 
 def test_the_command_prints_one_table(saved):
