@@ -14,8 +14,9 @@ from guerdon.api import loop as loops
 from guerdon.api import loop_labels
 from guerdon.api.loop_report import loop_report
 from guerdon.config import LoopOptions, build
-from guerdon.contracts import Response, Rollouts, as_prompt, prompt_digest
+from guerdon.contracts import Estimate, Report, Response, Rollouts, as_prompt, prompt_digest
 from guerdon.io import readers
+from guerdon.io.reports import to_json
 
 WORDS = """
 def gold(prompts, responses):
@@ -101,6 +102,20 @@ def test_the_same_call_repeats_no_step_and_more_rounds_may_be_added(files, finis
     one_more = loops.loop(config_of(files[1], rounds=3), copy, log=lambda line: None)
     assert one_more.report.estimates["gold_2"] == result.report.estimates["gold_2"]
     assert "gold_3" in one_more.report.estimates
+
+
+def test_a_newer_version_with_more_options_goes_on_with_the_folder(files, finished, tmp_path):
+    copy = tmp_path / "loop"
+    shutil.copytree(finished[0], copy)
+    state = json.loads((copy / "state.json").read_text("utf-8"))
+    del state["identity"]["config"]["train"]["patience"], state["identity"]["config"]["serving"]
+    (copy / "state.json").write_text(json.dumps(state))
+    again = loops.loop(config_of(files[1]), copy, log=lambda line: None)
+    assert again.report.estimates == finished[1].report.estimates
+    newer = {**files[1], "train": {**files[1]["train"], "patience": 7}}
+    (copy / "state.json").write_text(json.dumps(state))
+    with pytest.raises(guerdon.GuerdonError, match="differs in options"):
+        loops.loop(config_of(newer), copy, log=lambda line: None)
 
 
 def test_a_loop_that_is_stopped_before_every_step_ends_with_the_same_numbers(files, finished, tmp_path, monkeypatch):
@@ -261,3 +276,22 @@ def test_the_page_shows_replies_round_by_round(finished):
     page = (finished[0] / "report.html").read_text("utf-8")
     assert "round 2" in page
     assert "gold over rounds" in page
+
+
+def test_the_report_names_a_reward_model_like_a_coin_and_a_round_that_made_replies_worse(tmp_path):
+    """Gold falls by 1 on each of 20 prompts; 13 of 20 labels in order is within chance, 95 of 100 is not."""
+    for number, interval in ((1, (0.65, 0.43, 0.82, 20)), (2, (0.95, 0.89, 0.98, 100))):
+        folder = tmp_path / str(number)
+        (folder / "audit").mkdir(parents=True)
+        accuracy = Report("a", estimates={"accuracy": Estimate(*interval)})
+        (folder / "audit/report.json").write_text(json.dumps(to_json(accuracy)))
+        gold = {"gold_before": [2.0] * 20, "gold": [2.0 - number] * 20, "kl": [1.0] * 20, "proxy": [0.0] * 20}
+        rows = {"prompts": list(map(str, range(20))), "texts_before": [""] * 20, "texts": [""] * 20}
+        (folder / "outcome.json").write_text(json.dumps(gold | rows))
+    report = loop_report([tmp_path / "1", tmp_path / "2"], {"round 2: fresh": {"seconds": 3.0}}, LoopOptions())
+    coins = [finding.title for finding in report.findings if "coin" in finding.title]
+    assert coins == ["The reward model of round 1 is not shown to be better than a coin"]
+    assert report.summary == "Round 2 made replies worse: another one of the same kind does not pay"
+    assert report.examples[0].labels == ("before, gold", "round 1, gold", "round 2, gold")
+    assert report.about["seconds to measure on fresh replies"] == "3"
+    assert report.quantities["gold_0"].meaning == "of the policy before optimization, on the same prompts"

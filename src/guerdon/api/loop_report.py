@@ -22,6 +22,8 @@ __all__ = ["OUTCOME", "loop_report"]
 
 OUTCOME: Final = "outcome.json"
 NUM_EXAMPLES: Final = 3
+CHANCE: Final = 0.5  # accuracy of a coin
+VERBS: Final = {"fresh": "measure on fresh replies"}  # of steps whose names are none
 FRESH = Quantity(
     "accuracy on the moved policy", "share", CORRECTNESS,
     "of the reward model before this round, on labeled replies of the policy that was optimized against it",
@@ -30,6 +32,7 @@ HELD_OUT = Quantity(
     "accuracy on held-out labels", "share", CORRECTNESS, "of the round's reward model, over all rounds' replies"
 )
 GOLD = Quantity("gold", "number", OPTIMIZATION, "of the round's policy on held-out prompts; nothing is trained on it")
+GOLD_BEFORE = Quantity("gold", "number", OPTIMIZATION, "of the policy before optimization, on the same prompts")
 GAIN = Quantity("gain in gold", "number", OPTIMIZATION, "over the round before, on the same prompts")
 KL = Quantity("KL", "nats", OPTIMIZATION, "of the round's policy to the policy before optimization, per reply")
 
@@ -61,7 +64,7 @@ def loop_report(folders: Sequence[Path], done: Mapping[str, Mapping[str, Any]], 
             gold, prompts = np.array(outcome["gold"], dtype=float), outcome["prompts"]
             if before is None:
                 before = np.array(outcome["gold_before"], dtype=float)
-                add("gold", 0, _mean(before, prompts), GOLD)
+                add("gold", 0, _mean(before, prompts), GOLD_BEFORE)
             add("gold", number, _mean(gold, prompts), GOLD)
             add("gain", number, _mean(gold - before, prompts), GAIN)
             before = gold
@@ -93,7 +96,7 @@ def _facts(done: Mapping[str, Mapping[str, Any]], options: LoopOptions) -> dict[
         seconds[step] = seconds.get(step, 0.0) + result["seconds"]
         if step == "label":
             facts[f"{where}, labels"] = _counts(result)
-    return facts | {f"seconds to {step}": f"{total:.0f}" for step, total in seconds.items()}
+    return facts | {f"seconds to {VERBS.get(step, step)}": f"{total:.0f}" for step, total in seconds.items()}
 
 
 def _counts(result: Mapping[str, Any]) -> str:
@@ -105,6 +108,16 @@ def _counts(result: Mapping[str, Any]) -> str:
 def _findings(outcomes: Mapping[int, Any], estimates: Mapping[str, Estimate]) -> list[Finding]:
     findings = []
     for number in outcomes:
+        accuracy = estimates.get(f"accuracy_{number}")
+        if accuracy is not None and not accuracy.low > CHANCE:
+            findings.append(
+                Finding(
+                    "warning", f"The reward model of round {number} is not shown to be better than a coin",
+                    f"accuracy {accuracy} on held-out labels",
+                    "What a policy gains against it is chance. Raise loop.label_prompts, or read rounds/"
+                    f"{number}/audit/report.html before another round.",
+                )
+            )  # fmt: skip
         gain, fresh = estimates.get(f"gain_{number}"), estimates.get(f"fresh_accuracy_{number}")
         if gain is not None and gain.high < 0:
             findings.append(
@@ -117,7 +130,8 @@ def _findings(outcomes: Mapping[int, Any], estimates: Mapping[str, Estimate]) ->
             findings.append(
                 Finding(
                     "note", f"Round {number} brought no gain that can be shown", f"gold changed by {gain}",
-                    "Another round of the same kind is unlikely to pay. Label more prompts, or let the policy go further.",
+                    "Label more prompts, let the policy go further, or hold out more prompts (loop.held_out), which narrows the "
+                    "interval.",
                 )
             )  # fmt: skip
         learned = estimates.get(f"accuracy_{number - 1}")
@@ -142,7 +156,9 @@ def _summary(outcomes: Mapping[int, Any], estimates: Mapping[str, Estimate]) -> 
     last = max(gains)
     if last in paid:
         return f"Round {last} still brought a gain: another one may pay"
-    return f"Round {last} brought no gain that can be shown: another one is unlikely to pay"
+    if gains[last].high < 0:
+        return f"Round {last} made replies worse: another one of the same kind does not pay"
+    return f"Round {last} brought no gain that can be shown: nothing here says that another one pays"
 
 
 def _curves(estimates: Mapping[str, Estimate]) -> dict[str, Curve]:
@@ -174,7 +190,8 @@ def _examples(folders: Sequence[Path], outcomes: Mapping[int, Any]) -> list[Exam
         texts = [first["texts_before"][row], *(outcome["texts"][row] for outcome in outcomes.values())]
         golds = [first["gold_before"], *(outcome["gold"] for outcome in outcomes.values())]
         rewards = tuple(float("nan") if gold is None or gold[row] is None else float(gold[row]) for gold in golds)
-        labels = ("before", *(f"round {number}" for number in outcomes))
+        names = ("before", *(f"round {number}" for number in outcomes))
+        labels = tuple(name if gold is None else f"{name}, gold" for name, gold in zip(names, golds, strict=True))
         title = prompt[-1].content[:80]
         examples.append(Example(title, prompt, tuple(Response(text) for text in texts), labels, rewards))
     return examples

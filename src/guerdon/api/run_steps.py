@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
+from guerdon.config import build
 from guerdon.contracts import digest
 from guerdon.errors import OutputError
 from guerdon.io import writers
@@ -72,7 +73,7 @@ class RunSteps:
         known = self.state.get("identity", {})
         is_fixed = self.fixed_by in self.state["done"] if self.fixed_by else bool(self.state["done"])
         if is_fixed or RunFolder(self.out).has_checkpoint():
-            refuse_other_run(self.out, _by_name(identity), _by_name(known))
+            refuse_other_run(self.out, _by_name(_with_all_options(identity)), _by_name(_with_all_options(known)))
         elif known != identity:
             self.state["done"] = {}
         self.state["identity"] = identity
@@ -118,6 +119,19 @@ def file_identity(path: str | Path | None) -> str:
         return str(path)
     stat = Path(path).stat()
     return digest([str(stat.st_size), stat.st_mtime_ns])
+
+
+def _with_all_options(identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity with the defaults of options that it lacks: those that are newer than the version that wrote it."""
+    config = identity.get("config")
+    if not isinstance(config, dict):
+        return identity
+    defaults = build({}).model_dump(mode="json")
+    filled = {
+        stage: {**defaults.get(stage, {}), **values} if isinstance(values, dict) else values
+        for stage, values in {**defaults, **config}.items()
+    }
+    return {**identity, "config": filled}
 
 
 def _by_name(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,11 @@ def _number_chart(curve: Curve, name: str) -> str:
     values = [e.value for _, e in points] + ([0.0] if curve.kind == "bars" else _bounds([e for _, e in points]))
     values += [min(xs), max(xs)] if curve.diagonal and xs else []
     y_low, y_high, y_ticks = _axis(values, label_unit(curve.y_label), grounded=curve.kind == "bars")
-    x_low, x_high, x_ticks = _axis([x for v in xs for x in (v - gap / 2, v + gap / 2)], label_unit(curve.x_label))
+    x_low, x_high, x_ticks = _axis(
+        [x for v in xs for x in (v - gap / 2, v + gap / 2)],
+        label_unit(curve.x_label),
+        whole=all(x == round(x) for x in xs),
+    )
     left = 26.0 + LETTER * max(len(label) for _, label in y_ticks)
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
 
@@ -219,14 +223,16 @@ def _bounds(estimates: Sequence[Estimate]) -> list[float]:
 
 
 def _axis(
-    values: Sequence[float], unit: Unit, *, grounded: bool = False
+    values: Sequence[float], unit: Unit, *, grounded: bool = False, whole: bool = False
 ) -> tuple[float, float, list[tuple[float, str]]]:
-    """Low and high end of an axis that shows these values, and its ticks. `grounded`: no margin beyond 0, for bars."""
+    """Low and high end of an axis that shows these values, and its ticks. `grounded`: no margin beyond 0, for bars.
+    `whole`: no tick between whole numbers, for what is counted."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if low == high:
         low, high = low - 0.5, high + 0.5
     margin = 0.05 * (high - low)
     step = _step((high - low) / TICKS)
+    step = max(step, 1.0) if whole else step
     low, high = low - (0.0 if grounded and low == 0 else margin), high + (0.0 if grounded and high == 0 else margin)
     decimals = _decimals(step)
     first = math.ceil(low / step - 1e-9)
