@@ -59,3 +59,9 @@ def test_nothing_is_shown_where_progress_is_off(capsys):
     assert progress.set_quiet(False) is True
     progress.note("a note")
     assert capsys.readouterr().err == "a note\n"
+
+
+def test_a_line_before_anything_is_done_names_no_time_that_is_left(capsys):
+    with ProgressBar(3, "sample", interval=0) as bar:
+        bar.update(0, 3)
+    assert capsys.readouterr().err.startswith("sample: 0/3 it, 0/s\n")

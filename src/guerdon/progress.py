@@ -76,8 +76,8 @@ class ProgressBar:
         text = " ".join(f"{name}={_short(value)}" for name, value in values.items())
         if self.total is None:
             return f"{self.label}: {self.done} {self.unit}, {rate:.3g}/s {text}".rstrip()
-        left = (self.total - self.done) / rate if rate > 0 else float("nan")
-        return f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.3g}/s, {left:.0f} s left {text}".rstrip()
+        left = f", {(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
+        return f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.3g}/s{left} {text}".rstrip()
 
 
 def note(line: str) -> None:
