@@ -51,6 +51,7 @@ NAMES = (
     "source",
 )
 COMPOSED = ("summaries",)  # formats whose prompt is put together from several cells
+STEPPED = ("math_shepherd", "stepwise", "first_error")  # whose responses are steps of the row, joined by blank lines
 OPTIONS = ({}, {}, {"judgments": "each"}, {"label_means": "first"}, {"strict": True}, {"source": "s"})
 
 
@@ -96,7 +97,8 @@ def check_file(path: Path, options: ImportOptions) -> str:
         if isinstance(result, Comparison):
             own = everywhere if IMPORTERS[name].join else leaves[result.prompt.location]
             for text in _texts_of(result, with_prompt=name not in COMPOSED):
-                assert _occurs(text, own), f"{name}: a text that is not in the file: {text!r}"
+                parts = text.split("\n\n") if name in STEPPED else [text]
+                assert all(_occurs(part, own) for part in parts), f"{name}: a text that is not in the file: {text!r}"
         else:
             assert "\n" not in result.reason, f"one line: {result.reason!r}"
     return str(sum(isinstance(result, Comparison) for result in results))
