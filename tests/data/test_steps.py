@@ -63,8 +63,12 @@ def test_steps_after_the_first_wrong_one_have_no_label():
         ({"prompt": "q", "completions": ["a", "b"], "labels": [True]}, "labels must be a list of 2"),
         ({"prompt": "q", "completions": ["a", "b"], "labels": [True, 0.5]}, "labels[1] must be true or false"),
         ({"prompt": "q", "completions": ["a", "b"], "labels": [True, None]}, "labels[1] must be true or false"),
-        ({**SHEPHERD, "label": SHEPHERD["input"]}, f"label must be the input with + or - for its 1. {MARK}"),
-        ({**SHEPHERD, "label": SHEPHERD["label"] + "\nStep 4: 6. +"}, f"input must be a text that ends with {MARK}"),
+        ({**SHEPHERD, "label": SHEPHERD["input"]}, f"label must be the input with + or - in place of each {MARK}, got"),
+        (
+            {**SHEPHERD, "label": SHEPHERD["label"] + "\nStep 4: 6. +"},
+            f"label must be the input with + or - in place of each {MARK}, and",
+        ),
+        ({**SHEPHERD, "input": SHEPHERD["input"] + " So?"}, f"input must be a text that ends with {MARK}"),
         ({"input": f"{MARK}", "label": "+"}, 'input must be a question, then "Step 1:"'),
     ],
 )

@@ -41,11 +41,13 @@ def from_math_shepherd(row: Row) -> Comparison:
         at += len(part)
         sign = marked[at : at + 1]
         if marked[at - len(part) : at] != part or sign not in SIGNS:
-            raise field_error("label", f"the input with + or - for its {len(labels) + 1}. {END_OF_STEP}", marked)
+            raise field_error("label", f"the input with + or - in place of each {END_OF_STEP}", marked)
         labels.append(SIGNS[sign])
         at += 1
-    if marked[at:].strip() != rest.strip() or rest.strip():
+    if rest.strip():
         raise field_error("input", f"a text that ends with {END_OF_STEP}", text)
+    if marked[at:].strip():
+        raise field_error("label", f"the input with + or - in place of each {END_OF_STEP}, and nothing else", marked)
     first = _FIRST_STEP.search(ended[0]) if ended else None
     if first is None or not first.start():
         raise field_error("input", 'a question, then "Step 1:"', text)
@@ -76,7 +78,8 @@ def is_math_shepherd(row: Row) -> bool:
 
 def is_first_error(row: Row) -> bool:
     """Whether steps are a list and the label is one number."""
-    return isinstance(row.get("steps"), list | tuple) and isinstance(row.get("label"), int)
+    label = row.get("label")
+    return isinstance(row.get("steps"), list | tuple) and isinstance(label, int | float) and not isinstance(label, bool)
 
 
 def _texts(row: Row, name: str) -> list[str]:
