@@ -97,7 +97,9 @@ def test_the_same_call_repeats_no_step_and_more_rounds_may_be_added(files, finis
     again = loops.loop(config_of(files[1]), copy, log=lines.append)
     assert again.report.estimates == result.report.estimates
     assert all(line.endswith("already done") for line in lines)
-    with pytest.raises(guerdon.GuerdonError, match="belongs to a run that differs in options"):
+    with pytest.raises(
+        guerdon.GuerdonError, match=r"belongs to a run that differs in options \(loop\.replies\)\. Delete"
+    ):
         loops.loop(config_of(files[1], replies=6), copy, log=lines.append)
     one_more = loops.loop(config_of(files[1], rounds=3), copy, log=lambda line: None)
     assert one_more.report.estimates["gold_2"] == result.report.estimates["gold_2"]
@@ -114,7 +116,7 @@ def test_a_newer_version_with_more_options_goes_on_with_the_folder(files, finish
     assert again.report.estimates == finished[1].report.estimates
     newer = {**files[1], "train": {**files[1]["train"], "patience": 7}}
     (copy / "state.json").write_text(json.dumps(state))
-    with pytest.raises(guerdon.GuerdonError, match="differs in options"):
+    with pytest.raises(guerdon.GuerdonError, match=r"differs in options \(train\.patience\)"):
         loops.loop(config_of(newer), copy, log=lambda line: None)
 
 
@@ -253,6 +255,7 @@ def test_a_loop_says_in_one_line_what_it_lacks(files, tmp_path):
             r"none\.db: no such store\. Create it with `guerdon annotation init none\.db --project NAME`\.",
         ),
         ({"judge": "none.yaml"}, r"none\.yaml: no such file"),
+        ({"gold": "no-such-model"}, r"no-such-model: no such directory"),
         ({"gold": "none.py:gold"}, r"none\.py: must be a readable Python file"),
     ):
         with pytest.raises(guerdon.GuerdonError, match=line):

@@ -65,6 +65,7 @@ def test_an_override_is_read_as_yaml(override, stage, name, value):
     ("override", "complaint"),
     [
         ("train.bach_size=1", "train.bach_size is not an option. Did you mean train.batch_size?"),
+        ("loop.round=1", "loop.round is not an option. Did you mean loop.rounds?"),  # select.round is another stage's
         ("model.lora_rnk=1", "model.lora_rnk is not an option. Did you mean model.lora_rank?"),
         (
             "train.lr=[*a]",

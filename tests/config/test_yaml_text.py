@@ -32,6 +32,8 @@ def test_options_are_read_as_yaml_reads_them(text, value):
     [
         (DOUBLING, r"an alias \(\*name\), which is not supported in line 2"),
         ("[" * 3000, "more than 50 levels"),
+        ("loop: {rounds: 3}\nloop: {rounds: 2}", "the key loop twice in line 2"),
+        ("a: [{b: 1, c: 2,\n b: 3}]", "the key b twice in line 2"),
         ("[\n" * 3000, "more than 50 levels in line 51"),
         ("2024-13-45", "month must be in 1..12"),
         ("0x_", "invalid literal for int"),

@@ -369,17 +369,21 @@ def _parts_of_prompts(prompts: Sequence[Prompt], config: Config) -> dict[str, st
 
 
 def _refuse_unreadable(config: Config) -> None:
-    """Raise GuerdonError for a store, a judge or a gold function that cannot be read, before anything is sampled."""
+    """Raise GuerdonError for a store, a judge or a gold that cannot be read, before anything is sampled."""
     from guerdon.io.judge_file import read_judge
     from guerdon.io.python_functions import split_function_name
+    from guerdon.scoring.bulk_scorer import BulkScorer
 
     judge, gold, store = config.loop.judge, config.loop.gold, config.loop.store
     if store is not None:
         loop_labels.require_project(store, config.loop.project)
     if judge is not None:
         read_judge(judge)
-    if gold is not None and (is_judge_file(gold) or split_function_name(gold)[1]):
-        combined_reward([gold])
+    if gold is not None:
+        if is_judge_file(gold) or split_function_name(gold)[1]:
+            combined_reward([gold])
+        else:
+            BulkScorer(gold).identity()  # reads the files of a model without loading it
 
 
 def _outcome_of_run(folder: Path, kept_update: int) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class _StepState(TypedDict):
 
 
 STEP_STATE = TypeAdapter(_StepState)
+MOST_NAMED = 4  # options in an error
 
 
 class RunSteps:
@@ -73,7 +74,9 @@ class RunSteps:
         known = self.state.get("identity", {})
         is_fixed = self.fixed_by in self.state["done"] if self.fixed_by else bool(self.state["done"])
         if is_fixed or RunFolder(self.out).has_checkpoint():
-            refuse_other_run(self.out, _by_name(_with_all_options(identity)), _by_name(_with_all_options(known)))
+            mine, earlier = _with_all_options(identity), _with_all_options(known)
+            options = _differing_options(mine.get("config"), earlier.get("config"))
+            refuse_other_run(self.out, _by_name(mine, options), _by_name(earlier, options))
         elif known != identity:
             self.state["done"] = {}
         self.state["identity"] = identity
@@ -134,9 +137,24 @@ def _with_all_options(identity: dict[str, Any]) -> dict[str, Any]:
     return {**identity, "config": filled}
 
 
-def _by_name(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity under the names that an error shows."""
-    return {"data": [identity.get("data"), identity.get("data_hash")], "options": identity.get("config")}
+def _differing_options(mine: Any, earlier: Any) -> str:
+    """The word options, with the first few of those that differ."""
+    if not (isinstance(mine, Mapping) and isinstance(earlier, Mapping)):
+        return "options"
+    names = [
+        f"{stage}.{name}"
+        for stage, values in mine.items()
+        if isinstance(values, Mapping) and isinstance(earlier.get(stage), Mapping)
+        for name in values
+        if values[name] != earlier[stage].get(name)
+    ]
+    shown = ", ".join(names[:MOST_NAMED]) + ", ..." * (len(names) > MOST_NAMED)
+    return f"options ({shown})" if names else "options"
+
+
+def _by_name(identity: Mapping[str, Any], options: str) -> dict[str, Any]:
+    """The identity under the names that an error shows. options: the name of those."""
+    return {"data": [identity.get("data"), identity.get("data_hash")], options: identity.get("config")}
 
 
 def _release_memory() -> None:

@@ -207,7 +207,12 @@ NAMES_IN_OTHER_TRAINERS = {
 
 def _suggest(key: str, known: Sequence[str]) -> str:
     """A sentence with the same name in another stage, our name for another trainer's option, or the closest spelling."""
-    name = key.rsplit(".", 1)[-1]
+    stage, _, name = key.rpartition(".")
+    own = [k.removeprefix(f"{stage}.") for k in known if stage and k.startswith(f"{stage}.")]
+    if nearly := difflib.get_close_matches(
+        name, own, n=1, cutoff=0.8
+    ):  # a slip of the keys, before another stage's name
+        return f"Did you mean {stage}.{nearly[0]}?"
     by_name = {k.rsplit(".", 1)[-1]: k for k in known}
     exact = by_name.get(name) or NAMES_IN_OTHER_TRAINERS.get(name)
     if exact in known:

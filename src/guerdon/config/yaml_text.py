@@ -30,7 +30,7 @@ def parse_yaml(text: str | bytes) -> Any:
 
 
 def _refusal(text: str | bytes) -> str:
-    """Why the text is not built at all, read from its events: an alias, or too many levels; empty if it may be."""
+    """Why the text is not built at all: an alias, too many levels, or a key twice; empty if it may be."""
     import yaml
 
     depth = 0
@@ -40,6 +40,25 @@ def _refusal(text: str | bytes) -> str:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_NESTING:
             return f"more than {MAX_NESTING} levels{_place(event.start_mark)}"
+    return _repeated_key(yaml.compose(text, Loader=yaml.SafeLoader))
+
+
+def _repeated_key(node: Any) -> str:
+    """The first key that stands twice in one mapping, of which YAML would keep the last; empty if there is none."""
+    import yaml
+
+    if isinstance(node, yaml.SequenceNode):
+        return next(filter(None, map(_repeated_key, node.value)), "")
+    if not isinstance(node, yaml.MappingNode):
+        return ""
+    seen: set[tuple[str, str]] = set()
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in seen:
+                return f"the key {key.value} twice{_place(key.start_mark)}"
+            seen.add((key.tag, key.value))
+        if reason := _repeated_key(value):
+            return reason
     return ""
 
 
