@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -41,7 +40,7 @@ class CommonScale:
 
     center: tuple[float, ...]
     spread: tuple[float, ...]
-    provenance: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse values that are not a scale."""

@@ -51,7 +51,7 @@ def test_plain_transformers_gives_nats_up_to_the_constant(single, tmp_path):
 
 def test_heads_on_one_backbone_become_their_mean_on_the_common_scale(tiny_dir, tmp_path):
     heads = create_reward_model(ModelOptions(base=str(tiny_dir), heads=3), seed=5)
-    scale = CommonScale((0.5, -0.25, 0.0), (1.0, 2.0, 0.5), {})
+    scale = CommonScale((0.5, -0.25, 0.0), (1.0, 2.0, 0.5))
     member = CalibratedModel(heads, Calibration(temperature=2.0, reference_mean=0.125))
     save(CalibratedModel(Ensemble([member], scale=scale), CALIBRATION), tmp_path / "heads")
     wanted = load(tmp_path / "heads").score(PROMPTS, RESPONSES)
