@@ -67,6 +67,7 @@ class Counted:
     def __init__(self, *, can_merge: bool = True, go: Any = None, name: str = "counted") -> None:
         self.name = self.path = name
         self.can_merge, self.needs_turn, self.go = can_merge, True, go
+        self.passes_at_once, self.gives_std, self.gives_shift_p = 1, False, False
         self.passes: list[list[str]] = []
 
     def read(self, items: Sequence[Item]) -> list[Reading]:

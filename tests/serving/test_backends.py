@@ -202,7 +202,9 @@ def test_without_room_for_the_audit_log_nothing_is_answered(saved):
 
 def test_an_audit_log_that_cannot_be_opened_is_refused_at_the_start(saved):
     with (
-        pytest.raises(GuerdonError, match=r"serving\.audit_log: cannot write /proc/nowhere/a"),
+        pytest.raises(
+            GuerdonError, match=r"serving\.audit_log must be a file that can be written \(.*\), got '/proc/nowhere/a'"
+        ),
         serving(served(saved), audit_log="/proc/nowhere/a"),
     ):
         pass

@@ -7,7 +7,6 @@ import getpass
 import os
 import re
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +35,6 @@ DEMO_PAIRS: Final = 200  # of the starter kit
 ADDED_FIRST: Final = 200  # items, before the page opens
 ADDED_AT_ONCE: Final = 500  # while people judge: an answer waits for as long as these take
 SECONDS_TO_FIRST_PAGE: Final = 2.0  # in which a server that starts has the processor for itself
-SWITCH_SECONDS: Final = 0.0005  # that a thread of Python keeps others waiting: an answer comes before a summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,17 +176,14 @@ def _starting(ready: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
     """Nothing looks for garbage until the server is ready: there is none yet, and looking takes a seventh of the time to start."""
 
     def started(link: str) -> None:
-        sys.setswitchinterval(SWITCH_SECONDS)
         gc.freeze()  # nor is any of this looked at while people judge
         gc.enable()
         ready(link)
 
-    switch_seconds = sys.getswitchinterval()
     gc.disable()
     try:
         yield started
     finally:
-        sys.setswitchinterval(switch_seconds)
         gc.unfreeze()
         gc.enable()
 

@@ -8,8 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guerdon.api.serving import TOKEN_VARIABLE, named_sources, require_packages, start_service
+from guerdon.api.serving import named_sources, require_packages, start_service
 from guerdon.config import ServingOptions
+from guerdon.config.serving import TOKEN_VARIABLE
 from guerdon.config.training import refuse_options_of_new_models
 from guerdon.contracts import GuerdonError
 from guerdon.errors import field_error

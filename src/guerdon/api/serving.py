@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from guerdon.config import ModelOptions, ServingOptions, make
+from guerdon.config.serving import TOKEN_VARIABLE
 from guerdon.config.training import refuse_options_of_new_models
 from guerdon.contracts import GuerdonError
 from guerdon.errors import field_error
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
     from guerdon.serving.models import ServedModel
     from guerdon.serving.service import Service
 
-__all__ = ["TOKEN_VARIABLE", "Serving", "named_sources", "require_packages", "serve", "start_service", "watch"]
+__all__ = ["Serving", "named_sources", "require_packages", "serve", "start_service", "watch"]
 
-TOKEN_VARIABLE: Final = "GUERDON_REWARD_TOKEN"  # a command line is no place for secrets
 BACKEND_TOKEN_VARIABLE: Final = "GUERDON_BACKEND_TOKEN"
 MOST_WATCHED: Final = 2**24  # bytes of what a server counts
 PACKAGES: Final = ("fastapi", "uvicorn", "prometheus_client")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import Field
 
 from guerdon.config.base import Options
 from guerdon.errors import field_error
+
+TOKEN_VARIABLE: Final = "GUERDON_REWARD_TOKEN"  # of the environment; a command line is no place for secrets
 
 
 class ServingOptions(Options):

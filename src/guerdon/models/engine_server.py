@@ -10,6 +10,7 @@ from typing import Any, Final
 from guerdon.contracts import GuerdonError
 from guerdon.errors import counted
 from guerdon.io.server_url import normalize_url
+from guerdon.models.completions_api import error_message
 from guerdon.models.http_connection import AnswerTooLarge, Connection
 
 NAMES: Final = {"vllm": "vLLM", "sglang": "SGLang", "guerdon": "guerdon serve"}
@@ -100,21 +101,10 @@ class EngineServer:
                 f"{address}: the server must answer, got {reason}. Start it, or correct the address."
             ) from None
         if status != 200:
-            line = f"{address}: status must be 200, got {status}: {_reason(answer)}. Look at the server's log."
+            reason = " ".join(error_message(answer).split())[:200]
+            line = f"{address}: status must be 200, got {status}: {reason}. Look at the server's log."
             raise EngineAway(line) if status in AGAIN else EngineError(line)
         try:
             return json.loads(answer)
         except ValueError:
             raise EngineError(f"{address}: the answer must be JSON, got something else. Check the address.") from None
-
-
-def _reason(answer: bytes) -> str:
-    """What the server says, in at most 200 characters and one line."""
-    text = answer.decode("utf-8", "replace")
-    try:
-        error = json.loads(text)
-        error = error.get("error", error)
-        text = str(error["message"] if isinstance(error, dict) and "message" in error else error)
-    except (ValueError, AttributeError):
-        pass
-    return " ".join(text.split())[:200]

@@ -36,7 +36,7 @@ TOTAL_TEXT_BYTES = 350_000  # of all texts on a page, so that the page stays bel
 MAX_TEXT_LENGTH = 4000  # characters of one text
 MAX_NAME, MAX_EVIDENCE = 600, 3000  # characters of a name, a label or a title, and of what was seen
 MIN_TEXT_BYTES = 160  # less is of no use to a reader
-MAX_POINTS = 40  # of one figure; report.json has them all
+MAX_POINTS = 40  # of one figure; its data have them all
 MAX_FIGURES = 40  # drawings on a page; further figures are tables only
 EXPECTED = ("accuracy", "accuracy_majority", "best_accuracy", "longer_wins")  # under "What to expect"
 MAX_SMALL = 0.5  # shares below this get an axis of their own
@@ -124,7 +124,7 @@ class _Views:
         self.num_figures += 1
         drawn, caption = _thinned(curve), curve.caption
         if len(drawn.x) < len(curve.x):
-            caption = f"{caption} Shown: {len(drawn.x)} of {len(curve.x):,} points; report.json has them all."
+            caption = f"{caption} Shown: {len(drawn.x)} of {len(curve.x):,} points."
         title = curve_title(name, curve)
         spoken = f"{title} ({anchor.replace('part', 'report', 1).replace('-', ', part ')})"
         return {

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guerdon.contracts import GuerdonError
 from guerdon.conversation import message_dict
+from guerdon.errors import field_error
 from guerdon.serving.errors import AuditFailed
 from guerdon.serving.models import abstains
 
@@ -33,9 +33,8 @@ class AuditLog:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         except OSError as error:
-            raise GuerdonError(
-                f"serving.audit_log: cannot write {path} ({error.strerror}). Choose another file."
-            ) from None
+            claim = f"a file that can be written ({error.strerror})"
+            raise field_error("serving.audit_log", claim, path, "Choose another file.") from None
 
     def close(self) -> None:
         """Close the file."""
@@ -55,8 +54,10 @@ class AuditLog:
             "texts": [self._text(*one) for one in entry.texts()],
         }
         line = (json.dumps(row) + "\n").encode()
+        size = os.fstat(self._file).st_size
         try:
             if os.write(self._file, line) != len(line):
+                os.ftruncate(self._file, size)  # half a line would spoil the next one too
                 raise OSError(0, "the disk is full")
         except OSError as error:
             raise AuditFailed(error.strerror or str(error)) from None

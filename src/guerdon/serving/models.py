@@ -47,6 +47,7 @@ class ServedModel(Protocol):
     """What a queue needs of a model. can_merge: whether a reward is independent of what else is scored with it.
 
     path: what it was loaded from. needs_turn: whether it computes on this machine. max_length: tokens of a text; None for a judge.
+    passes_at_once: by how much more than one pass it takes at a time. gives_std, gives_shift_p: what it measures of a score.
     """
 
     name: str
@@ -54,6 +55,17 @@ class ServedModel(Protocol):
     can_merge: bool
     needs_turn: bool
     max_length: int | None
+    passes_at_once: int
+
+    @property
+    def gives_std(self) -> bool:
+        """Whether scores have a standard deviation."""
+        ...
+
+    @property
+    def gives_shift_p(self) -> bool:
+        """Whether scores have a probability of being out of distribution."""
+        ...
 
     def read(self, items: Sequence[Item]) -> list[Reading]:
         """The items as the model reads them; GuerdonError about the first that cannot be. Of one thread."""
@@ -83,6 +95,7 @@ class ServedRewardModel:
     """
 
     can_merge = needs_turn = True
+    passes_at_once = 1
 
     def __init__(self, name: str, path: str, model: CalibratedModel | RewardModel, prefix_bytes: int = 0) -> None:
         self.name, self.path, self.model = name, path, model
@@ -216,7 +229,8 @@ def outcomes_of(scores: Scores, lengths: Sequence[int]) -> list[Outcome]:
 class ServedJudge:
     """A judge or a rubric as a reward model. A response without a verdict has an error and never a number."""
 
-    needs_turn = False
+    needs_turn = gives_std = gives_shift_p = False
+    passes_at_once = 1
     max_length: int | None = None
 
     def __init__(self, name: str, path: str, model: RewardModel) -> None:
@@ -264,10 +278,8 @@ class ServedJudge:
 
 def require_abstention(model: ServedModel, below: float, std: float | None) -> None:
     """Raise GuerdonError for a limit on what the model does not measure."""
-    measures_shift = getattr(model, "gives_shift_p", False)
-    measures_std = getattr(model, "gives_std", False)
     advice = f"Measure it with `guerdon uncertainty`, or leave the option out; {model.name} has none."
-    if below > 0 and not measures_shift:
+    if below > 0 and not model.gives_shift_p:
         raise field_error("serving.abstain_below", "0 for a model that measures no shift_p", below, advice)
-    if std is not None and not measures_std:
+    if std is not None and not model.gives_std:
         raise field_error("serving.abstain_std", "left out for a model that measures no std", std, advice)

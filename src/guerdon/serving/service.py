@@ -65,7 +65,7 @@ class Service:
         turn = threading.Lock()
         self.queues: dict[str, RewardQueue] = {}
         for model in models:
-            tokens = batch_tokens * getattr(model, "passes_at_once", 1)
+            tokens = batch_tokens * model.passes_at_once
             limits = QueueLimits(options.max_tokens, options.max_items, options.deadline, tokens)
             self.queues[model.name] = RewardQueue(model, limits, turn if model.needs_turn else None)
         self.metrics = Metrics(self.queues)

@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from guerdon.config import ModelOptions
 from guerdon.contracts import Curve, Estimate, Finding, GuerdonError, Quantity, Report
 from guerdon.errors import field_error
+from guerdon.models.calibrated import CalibratedModel
 from guerdon.models.directory import reader_program
 from guerdon.models.directory.loading import load_reward_model
 from guerdon.models.directory.served_readers import served_scores
@@ -65,7 +68,6 @@ def compare_readers(folder: str | Path, urls: Sequence[str] = (), pythons: Seque
     urls: of servers of the model (vLLM, SGLang, `guerdon serve`). pythons: of environments with other readers. Raises GuerdonError
     for a model that Guerdon cannot score itself.
     """
-    refuse_missing(pythons)
     model = load_reward_model(folder, ModelOptions(device="cpu", dtype="float32"), with_uncertainty=False)
     if model.card.attributes:
         return Report(
@@ -76,8 +78,7 @@ def compare_readers(folder: str | Path, urls: Sequence[str] = (), pythons: Seque
     if not conversations:
         return Report(SECTION, summary="The chat template refuses every conversation: not compared")
     ours = ReaderScores(OURS, raw)
-    calibration = model.card.calibration
-    in_nats = tuple((score - calibration.reference_mean) / calibration.temperature for score in raw)
+    in_nats = CalibratedModel(model, model.card.calibration).values_in_nats(np.array(raw)).tolist()
     rows = _others(Path(folder), model, conversations, urls, pythons)
     differences = {
         row.reader: difference(row, in_nats if row.is_calibrated else raw) for row in rows if row.scores is not None
@@ -100,7 +101,7 @@ def difference(row: ReaderScores, wanted: Sequence[float]) -> float:
 
 
 def refuse_missing(pythons: Sequence[str | Path]) -> None:
-    """Raise for a path that is no program."""
+    """Raise GuerdonError for a path that is no program."""
     for path in pythons:
         if not os.access(path, os.X_OK) or Path(path).is_dir():
             raise field_error(

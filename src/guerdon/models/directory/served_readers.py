@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import closing
-from typing import Any, Final
+from typing import Any
 
+from guerdon.config.serving import TOKEN_VARIABLE
 from guerdon.contracts import GuerdonError
 from guerdon.models.engine_server import NAMES, EngineServer
-
-TOKEN_VARIABLE: Final = "GUERDON_REWARD_TOKEN"  # the name of a variable
 
 
 def served_scores(url: str, request: Mapping[str, Any]) -> dict[str, Any]:
