@@ -141,6 +141,13 @@ def test_a_file_is_scored_by_its_steps_and_another_rule_is_another_run(folder, t
     assert "score.steps must be left out with score.per_token=true" in both.err
 
 
+def test_attributes_that_are_not_rated_are_refused_with_those_that_are(tiny_dir, tmp_path):
+    with pytest.raises(GuerdonError, match=r"one of model.attributes=\['wrong'\], got ratings for \['right'\]\. Name"):
+        training.train(
+            [one(FIRST_ERROR)], out=tmp_path / "run", base=str(tiny_dir), loss="cross_entropy", attributes=["wrong"]
+        )
+
+
 def test_ratings_beyond_probabilities_are_refused(tiny_dir, tmp_path):
     (comparison,) = [one(FIRST_ERROR)]
     far = tuple(Response(r.text, ratings={"right": 2.0}) for r in comparison.responses)

@@ -77,10 +77,13 @@ def doctor(
     from dataclasses import replace
 
     from guerdon.errors import GuerdonError
+    from guerdon.io.server_url import normalize_url
     from guerdon.models.directory.doctor import examine, unscorable
     from guerdon.models.directory.reader_scores import compare_readers, refuse_missing
 
     refuse_missing(pythons)
+    for url in urls:
+        normalize_url(url)  # a mistake in an address is the caller's, and no finding about the model
     report = examine(folder)
     if not (readers or urls or pythons):
         return report

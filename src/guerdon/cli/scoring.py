@@ -157,7 +157,9 @@ def _print_scores(scorer: BulkScorer, prompt: str, answers: list[str], as_json: 
         print_facts({"rewards": values, "truncated": truncated, **by_token}, as_json)
         return
     scored = zip(answers, values, truncated, strict=True)
-    print_rows((answer[:60], f"{value:+.4f}" + "  (truncated)" * cut) for answer, value, cut in scored)
+    print_rows(
+        (" ".join(answer.split())[:60], f"{value:+.4f}" + "  (truncated)" * cut) for answer, value, cut in scored
+    )
     for own in scores.tokens or ():
         print()
         gains = zip(own.tokens, own.rewards.tolist(), own.gains.tolist(), strict=True)

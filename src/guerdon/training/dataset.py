@@ -18,7 +18,7 @@ from scipy.stats import poisson
 from guerdon.config import TrainOptions
 from guerdon.config.training import LOSSES_OF_RATINGS
 from guerdon.contracts import Comparison, GuerdonError
-from guerdon.errors import counted, verb
+from guerdon.errors import counted, verb, visible
 from guerdon.models.chat import ChatTokenizer
 from guerdon.progress import ProgressBar
 
@@ -266,9 +266,10 @@ def _check_preference(comparison: Comparison, options: TrainOptions, attributes:
 def _check_ratings(comparison: Comparison, loss: str, attributes: Sequence[str]) -> None:
     ratings = [r.ratings[name] for r in comparison.responses for name in attributes if name in r.ratings]
     if not ratings:
+        rated = sorted({name for response in comparison.responses for name in response.ratings})
         raise GuerdonError(
             f"comparison {comparison.id}: responses must be rated for one of model.attributes={list(attributes)}, "
-            "got no rating. Name attributes that are rated."
+            f"got {f'ratings for {visible(str(rated))}' if rated else 'no rating'}. Name attributes that are rated."
         )
     if loss == "cross_entropy" and (beyond := [rating for rating in ratings if not 0 <= rating <= 1]):
         raise GuerdonError(

@@ -99,6 +99,8 @@ def test_an_environment_that_crashes_keeps_the_results_before(saved, tmp_path):
 def test_a_python_that_does_not_exist_is_refused_before_anything_is_read():
     with pytest.raises(GuerdonError, match="--python must be the Python of an environment"):
         saved_models.doctor("nowhere", pythons=["/nowhere/python"])
+    with pytest.raises(GuerdonError, match="url must start with http:// or https://"):
+        saved_models.doctor("nowhere", urls=["ftp://host"])
 
 
 @pytest.mark.parametrize("kind", ["vllm", "sglang"])
