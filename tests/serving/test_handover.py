@@ -51,6 +51,7 @@ def exported(tmp_path, monkeypatch):
         ran = command("export", trainer, "my-model", "--out", out, "--url", "http://rewards:8050/", "--model", "mine")
         assert ran.code == 0, ran.err
         monkeypatch.syspath_prepend(str(out))
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the folder holds what the command wrote, and no more
         client = types.ModuleType("guerdon_rewards")
         client.RewardClient = Server
         for name, members in {"guerdon_rewards": vars(client), **modules}.items():
