@@ -248,7 +248,10 @@ def test_a_second_quickstart_repeats_no_step(quick):
 
 def test_a_quickstart_refuses_a_folder_of_other_options_or_data(quick, tmp_path):
     out, words, _ = quick
-    for change, named in ((["train.seed=5"], "options"), (["--data", tmp_path / "other.jsonl"], "data")):
+    for change, named in (
+        (["train.seed=5"], "options (train.seed)"),
+        (["--data", tmp_path / "other.jsonl"], "data"),
+    ):
         data.write(tmp_path / "other.jsonl", liked(30))
         before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
         ran = command(*words, *change)
