@@ -141,6 +141,7 @@ def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_rep
         "annotation_scale",
         "annotation_votes",
         "serving",
+        "serving_overload",
         "rm_training",
         "scoring",
         "ensemble",
@@ -203,6 +204,13 @@ def test_the_serving_benchmark_runs_and_both_servers_give_the_same_rewards(tiny_
     case = smoke("serving.py", tiny_dir, tmp_path / "out.json")["smoke"]
     assert set(case["to_plain"]) == {"pairs", "together", "one by one", "idle"}
     assert all(case[name]["idle"]["median"] > 0 for name in ("guerdon", "plain", "offline"))
+
+
+def test_the_benchmark_of_overload_runs_and_no_answer_is_wrong_or_late(tiny_dir, tmp_path):
+    case = smoke("serving_overload.py", tiny_dir, tmp_path / "out.json")["smoke"]
+    assert case["answered"] > 0
+    assert case["examples"] == []
+    assert [case[name] for name in ("wrong", "late", "failed")] == [0, 0, 0]
 
 
 def test_prompts_without_replies_are_rows_to_generate_from(tmp_path, monkeypatch):

@@ -196,3 +196,38 @@ def test_a_pass_takes_in_order_what_still_fits_where_shared_beginnings_count_onc
             expected.append(i)
             left -= added
     assert taken == expected
+
+
+class Slow(Counted):
+    """A model that takes half a millisecond per letter."""
+
+    def score(self, readings):
+        time.sleep(5e-4 * sum(reading.num_tokens for reading in readings))
+        return super().score(readings)
+
+
+def test_ten_times_overload_leaves_most_of_the_speed_to_answers_in_time():
+    deadline, seconds, letters = (
+        0.5,
+        3.0,
+        20,
+    )  # 100 texts a second can be computed, and a pass may hold a deadline's work
+    queue = RewardQueue(Slow(), QueueLimits(deadline=deadline))
+    queue.start()
+    in_time: list[float] = []
+    refused, start = 0, time.monotonic()
+    for i in range(int(1000 * seconds)):
+        time.sleep(max(0.0, start + i / 1000 - time.monotonic()))
+        sent = time.monotonic()
+        try:
+            future = queue.submit(queue.model.read([Item("items[0]", text=f"{i:0{letters}}")]))
+        except Overloaded:
+            refused += 1
+        else:
+            future.add_done_callback(
+                lambda done, sent=sent: in_time.append(time.monotonic() - sent) if done.exception() is None else None
+            )
+    queue.close(10)
+    assert refused > 2000
+    assert sum(taken <= deadline for taken in in_time) > 0.5 * 100 * seconds
+    assert sum(taken > deadline for taken in in_time) < 0.1 * len(in_time)

@@ -3,6 +3,9 @@
 A worker thread takes the text that has waited the longest, then those that add the fewest tokens to it, up to the budget of a
 pass. So an idle server runs a text at once, and a busy one fills its passes. A request is done when all its texts are; large
 requests share passes with small ones, and hold them up by one pass at most.
+
+Under overload, what would be late is refused at once. Otherwise the queue would be as long as the deadline, each text would be
+taken when its time is nearly over, and everything would be computed in vain.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from guerdon.serving.reading import Reading
 log = logging.getLogger("guerdon.serving")
 
 SMOOTHING: Final = 0.2  # weight of the last pass in the measured speed
+PASS_SHARE: Final = 0.25  # of the deadline that a pass may take
+ACCEPTED_SHARE: Final = 0.75  # of its deadline that a request may take, by the measured speed, to be accepted
 NEVER: Final = float("inf")
 
 
@@ -148,13 +153,24 @@ class RewardQueue:
     def _refuse_overload(self, items: int, tokens: int, seconds: float) -> None:
         work = self.seconds_of_work
         is_full = len(self._waiting) + items > self.limits.items or self._tokens + tokens > self.limits.tokens
-        if self._waiting and (is_full or work > seconds):
+        if self._waiting and (is_full or work + self._seconds_for(tokens) > ACCEPTED_SHARE * seconds):
             self.counts.refused += 1
             raise Overloaded(
                 f"{self.model.name}: {counted(len(self._waiting), 'text')} of {counted(self._tokens, 'token')} are waiting, which is "
                 f"{'all that may wait' if is_full else f'{work:.0f} s of work'}. Try again later, or send less at once.",
                 work / 2,
             )
+
+    @property
+    def _pass_tokens(self) -> int:
+        """Tokens of the next pass at most: so many that it takes a small part of the deadline."""
+        if self._speed is None:
+            return self.limits.batch_tokens
+        return max(1, min(self.limits.batch_tokens, int(PASS_SHARE * self.limits.deadline * self._speed)))
+
+    def _seconds_for(self, tokens: int) -> float:
+        """How long a request of so many tokens takes once its turn has come: later texts may fill its last pass."""
+        return max(tokens, self._pass_tokens) / self._speed if self._speed else 0.0
 
     # ---- The worker ------------------------------------------------------------------------------------------------
 
@@ -196,7 +212,7 @@ class RewardQueue:
             first = self._waiting[0][0]
             batch = [entry for entry in self._waiting if entry[0] is first]
         else:
-            batch = _cheapest_together(self._waiting, self.limits.batch_tokens)
+            batch = _cheapest_together(self._waiting, self._pass_tokens)
         taken = set(map(id, batch))
         self._waiting = [entry for entry in self._waiting if id(entry) not in taken]
         self._tokens -= _num_tokens(batch)
