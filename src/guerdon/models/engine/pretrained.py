@@ -14,6 +14,8 @@ from torch import nn
 from guerdon.contracts import GuerdonError
 from guerdon.models.engine.checkpoint_files import SMALL_TOKENIZER_FILES, one_line, refuse_damaged
 
+ALIGNMENT = 64  # bytes, to which torch aligns its own memory
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
@@ -141,3 +143,13 @@ def unreadable(source: str, what: str) -> str:
             "Pass a directory that holds config.json and safetensors files."
         )
     return f"{source}: not a directory, and no model from the hub: {{reason}}. Check the name and the network."
+
+
+def align_weights(model: nn.Module) -> None:
+    """Copy weights that do not begin at a multiple of ALIGNMENT bytes, as in a mapped file.
+
+    Products on CPUs round differently with them, so a model read from a file would not give the scores that it gave in memory.
+    """
+    for weight in model.parameters():
+        if weight.device.type == "cpu" and weight.data_ptr() % ALIGNMENT:
+            weight.data = weight.data.clone()
