@@ -11,6 +11,7 @@ texts that come again cost what new ones cost.
   refused     answers of 503; each must bring Retry-After
   late        answers after the deadline, by the client's clock, with --grace seconds for the way
   failed      anything else: another status, a broken connection
+  in vain     texts that the model scored and nobody got the reward of
 
 Writes benchmarks/results/serving_overload.json. One machine holds the clients too, so their work is part of the load.
 """
@@ -38,6 +39,7 @@ from serving import Server, command, rendered
 
 WHAT = "rewards over HTTP under overload; one client process"
 TOLERANCE = 1e-3
+KINDS = ("answered", "refused", "wrong", "late", "failed", "in vain")
 TOGETHER = 16  # texts of a request in quiet
 
 
@@ -80,7 +82,9 @@ def main() -> None:
         with Server([*command("guerdon", start, a.threads), *options], a.threads) as server:
             rewards = [server.rewards([one])[0] for one in texts]
             speed = measured_speed(server, texts)
+            before = num_scored(server)
             outcomes, memory = asyncio.run(overload(a, server, dict(zip(texts, rewards, strict=True)), speed))
+            outcomes.counts["in vain"] = num_scored(server) - before - outcomes.counts["answered"]
             again = [server.rewards([one])[0] for one in texts[:8]]
             if not np.allclose(again, rewards[:8], atol=TOLERANCE):
                 outcomes.fault("wrong", f"after the load {again}, before it {rewards[:8]}")
@@ -95,6 +99,12 @@ def measured_speed(server: Server, texts: list[str]) -> float:
     for at in range(0, len(texts), TOGETHER):
         server.rewards(texts[at : at + TOGETHER])
     return len(texts) / (time.perf_counter() - start)
+
+
+def num_scored(server: Server) -> int:
+    """Texts that the server's model has scored since its start."""
+    lines = server.client.get("/metrics").text.splitlines()
+    return sum(int(float(line.split()[-1])) for line in lines if line.startswith("guerdon_scored_items_total"))
 
 
 async def overload(
@@ -172,7 +182,7 @@ def summary(a: argparse.Namespace, outcomes: Outcomes, memory: list[float], spee
         "quiet_texts_per_second": speed,
         "asked_per_second": asked / a.seconds,
         "answered_per_second": outcomes.counts["answered"] / a.seconds,
-        **{name: outcomes.counts[name] for name in ("answered", "refused", "wrong", "late", "failed")},
+        **{name: outcomes.counts[name] for name in KINDS},
         "examples": outcomes.examples,
         "seconds": {f"p{q}": float(np.percentile(outcomes.seconds or [0.0], q)) for q in (50, 99, 100)},
         "memory_mib": {"start": memory[0], "first_third": max(memory[:third]), "last_third": max(memory[-third:])},
@@ -183,7 +193,7 @@ def show(case: dict[str, Any]) -> None:
     """Print a table, and what went wrong."""
     wanted = ("quiet_texts_per_second", "asked_per_second", "answered_per_second")
     lines = [[name.replace("_", " "), f"{case[name]:.1f}"] for name in wanted]
-    lines += [[name, f"{case[name]:,}"] for name in ("answered", "refused", "wrong", "late", "failed")]
+    lines += [[name, f"{case[name]:,}"] for name in KINDS]
     lines += [[f"{name} of accepted, s", f"{value:.2f}"] for name, value in case["seconds"].items()]
     lines += [[f"memory, MiB, {name.replace('_', ' ')}", f"{value:,.0f}"] for name, value in case["memory_mib"].items()]
     print_table(["", ""], lines)

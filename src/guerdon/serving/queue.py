@@ -155,21 +155,24 @@ class RewardQueue:
         is_full = len(self._waiting) + items > self.limits.items or self._tokens + tokens > self.limits.tokens
         if self._waiting and (is_full or work + self._seconds_for(tokens) > ACCEPTED_SHARE * seconds):
             self.counts.refused += 1
+            reason = (
+                "all that may wait" if is_full else f"{work:.0f} s of work, too much for a deadline of {seconds:g} s"
+            )
             raise Overloaded(
                 f"{self.model.name}: {counted(len(self._waiting), 'text')} of {counted(self._tokens, 'token')} are waiting, which is "
-                f"{'all that may wait' if is_full else f'{work:.0f} s of work'}. Try again later, or send less at once.",
+                f"{reason}. Try again later, or send less at once.",
                 work / 2,
             )
 
     @property
     def _pass_tokens(self) -> int:
-        """Tokens of the next pass at most: so many that it takes a small part of the deadline."""
+        """The most tokens of the next pass: as many as take PASS_SHARE of the server's deadline, at least one text."""
         if self._speed is None:
             return self.limits.batch_tokens
         return max(1, min(self.limits.batch_tokens, int(PASS_SHARE * self.limits.deadline * self._speed)))
 
     def _seconds_for(self, tokens: int) -> float:
-        """How long a request of so many tokens takes once its turn has come: later texts may fill its last pass."""
+        """How long a request of so many tokens takes once its turn has come; later texts may fill its last pass."""
         return max(tokens, self._pass_tokens) / self._speed if self._speed else 0.0
 
     # ---- The worker ------------------------------------------------------------------------------------------------

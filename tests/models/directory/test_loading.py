@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from guerdon import (
     GuerdonError,
 )
-from guerdon.config import ModelOptions
+from guerdon.config import ModelOptions, PolicyOptions
 from guerdon.models.directory.formats import card_as_json, card_from_json
 from guerdon.models.directory.loading import create_reward_model, load_reward_model
+from guerdon.models.directory.policies import load_policy
 from guerdon.models.directory.saving import save
 
 
@@ -47,6 +48,30 @@ def test_weights_that_are_not_finite_are_refused_by_name(saved, tmp_path):
         match=r"weight model.layers.1.mlp.up_proj.weight must be finite, it holds NaN or infinity\. Take an earlier checkpoint",
     ):
         load_reward_model(folder)
+
+
+def shifted(saved: Path, folder: Path, num_bytes: int) -> Path:
+    """A copy whose weights begin so many bytes later in their file."""
+    shutil.copytree(saved, folder)
+    file = folder / "model.safetensors"
+    content = file.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = content[8:end] + b" " * num_bytes
+    file.write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
+    return folder
+
+
+def test_scores_do_not_depend_on_where_weights_begin_in_their_file(saved, tiny_dir, tmp_path):
+    expected = None
+    for num_bytes in range(0, 64, 8):
+        model = load_reward_model(shifted(saved, tmp_path / f"reward-{num_bytes}", num_bytes))
+        policy = load_policy(PolicyOptions(base=str(shifted(tiny_dir, tmp_path / f"policy-{num_bytes}", num_bytes))))
+        for module in (model.network, policy.model):
+            assert {weight.data_ptr() % 64 for weight in module.parameters()} == {0}
+        ids = np.arange(40, 60, dtype=np.int32)
+        both = scores(model).tolist(), policy.token_log_probs([ids], [ids]).tolist()
+        expected = expected or both
+        assert both == expected
 
 
 def without(name: str):

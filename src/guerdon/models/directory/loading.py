@@ -27,6 +27,7 @@ from guerdon.models.engine.classifier import add_adapters, build_classifier, lin
 from guerdon.models.engine.device import keep_freed_memory, pick_device
 from guerdon.models.engine.loaded_weights import TESTED_FAMILIES, refuse_adapter
 from guerdon.models.engine.pretrained import (
+    align_weights,
     checkpoint_folder,
     context_length,
     is_encoder,
@@ -205,6 +206,7 @@ def _create(source: str, options: ModelOptions, seed: int, trained: bool) -> Sca
         text.encode(["a"], ["b"])  # refuses a template whose own tokens the model does not have
     keep_freed_memory()
     network = ScalarNetwork(classifier, encoder=encoder).to(pick_device(options.device))
+    align_weights(network)
     refuse_nan(network, source)
     return ScalarRewardModel(network, text, _card_for(text, options), autocast=options.autocast)
 

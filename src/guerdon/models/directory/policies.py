@@ -26,6 +26,7 @@ from guerdon.models.engine.loaded_weights import (
     refuse_unread,
 )
 from guerdon.models.engine.pretrained import (
+    align_weights,
     disable_dropout,
     is_classifier,
     is_encoder,
@@ -103,6 +104,7 @@ def _load(source: str, options: PolicyOptions, adapters: bool, seed: int, keep_a
     if adapters and options.lora_rank:
         model = add_adapters(model, model_options, seed, train_head=False)
     model.to(device).eval()
+    align_weights(model)
     return LanguagePolicy(
         model,
         tokenizer,

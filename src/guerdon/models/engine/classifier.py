@@ -19,7 +19,6 @@ from guerdon.models.engine.device import pick_device, pick_dtype
 from guerdon.models.engine.loaded_weights import fill_buffers, refuse_misfit, refuse_oversized, refuse_unread
 from guerdon.models.engine.modules import unwrap_peft
 from guerdon.models.engine.pretrained import (
-    align_weights,
     checkpoint_folder,
     disable_dropout,
     is_classifier,
@@ -79,7 +78,6 @@ def build_classifier(
     refuse_unread(source, info["unexpected_keys"], classifier, stored, known)
     _refuse_missing(source, info["missing_keys"], classifier, trained=trained)
     disable_dropout(classifier)
-    align_weights(classifier)
     if not is_encoder(config):
         reward_head(classifier).float()  # whatever the backbone's dtype
         if head:

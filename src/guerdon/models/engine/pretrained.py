@@ -14,12 +14,12 @@ from torch import nn
 from guerdon.contracts import GuerdonError
 from guerdon.models.engine.checkpoint_files import SMALL_TOKENIZER_FILES, one_line, refuse_damaged
 
-ALIGNMENT = 64  # bytes, to which torch aligns its own memory
-
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
     from guerdon.config import ModelOptions
+
+ALIGNMENT = 64  # bytes, to which torch aligns its own memory
 
 
 def read_config(source: str, options: ModelOptions) -> PretrainedConfig:
