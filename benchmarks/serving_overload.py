@@ -40,6 +40,7 @@ from serving import Server, command, rendered
 WHAT = "rewards over HTTP under overload; one client process"
 TOLERANCE = 1e-3
 KINDS = ("answered", "refused", "wrong", "late", "failed", "in vain")
+MODEL_COUNTS = ("scored_items", "passes", "compute_seconds")
 TOGETHER = 16  # texts of a request in quiet
 
 
@@ -82,13 +83,14 @@ def main() -> None:
         with Server([*command("guerdon", start, a.threads), *options], a.threads) as server:
             rewards = [server.rewards([one])[0] for one in texts]
             speed = measured_speed(server, texts)
-            before = num_scored(server)
+            before = Counter(model_counts(server))
             outcomes, memory = asyncio.run(overload(a, server, dict(zip(texts, rewards, strict=True)), speed))
-            outcomes.counts["in vain"] = num_scored(server) - before - outcomes.counts["answered"]
+            model = {name: count - before[name] for name, count in model_counts(server).items()}
+            outcomes.counts["in vain"] = round(model["scored_items"]) - outcomes.counts["answered"]
             again = [server.rewards([one])[0] for one in texts[:8]]
             if not np.allclose(again, rewards[:8], atol=TOLERANCE):
                 outcomes.fault("wrong", f"after the load {again}, before it {rewards[:8]}")
-    case = summary(a, outcomes, memory, speed)
+    case = summary(a, outcomes, memory, speed, model)
     measure.keep(a.out, WHAT, {"smoke" if a.smoke else "float32": case})
     show(case)
 
@@ -101,10 +103,14 @@ def measured_speed(server: Server, texts: list[str]) -> float:
     return len(texts) / (time.perf_counter() - start)
 
 
-def num_scored(server: Server) -> int:
-    """Texts that the server's model has scored since its start."""
-    lines = server.client.get("/metrics").text.splitlines()
-    return sum(int(float(line.split()[-1])) for line in lines if line.startswith("guerdon_scored_items_total"))
+def model_counts(server: Server) -> dict[str, float]:
+    """Texts that the server's model has scored since its start, its passes, and the seconds that they took."""
+    counts = {}
+    for line in server.client.get("/metrics").text.splitlines():
+        for name in MODEL_COUNTS:
+            if line.startswith(f"guerdon_{name}_total"):
+                counts[name] = float(line.split()[-1])
+    return counts
 
 
 async def overload(
@@ -172,7 +178,9 @@ def judge(response: Any, reward: float, seconds: float, most: float, outcomes: O
             outcomes.fault("late", f"{seconds:.2f} s")
 
 
-def summary(a: argparse.Namespace, outcomes: Outcomes, memory: list[float], speed: float) -> dict[str, Any]:
+def summary(
+    a: argparse.Namespace, outcomes: Outcomes, memory: list[float], speed: float, model: dict[str, float]
+) -> dict[str, Any]:
     """Counts, seconds of accepted requests, and the server's memory in thirds of the time."""
     third = max(1, len(memory) // 3)
     asked = outcomes.counts["answered"] + outcomes.counts["refused"] + outcomes.counts["failed"]
@@ -182,6 +190,9 @@ def summary(a: argparse.Namespace, outcomes: Outcomes, memory: list[float], spee
         "quiet_texts_per_second": speed,
         "asked_per_second": asked / a.seconds,
         "answered_per_second": outcomes.counts["answered"] / a.seconds,
+        "scored_per_second_of_model": model["scored_items"] / model["compute_seconds"],
+        "share_of_time_in_model": model["compute_seconds"] / a.seconds,
+        "passes": round(model["passes"]),
         **{name: outcomes.counts[name] for name in KINDS},
         "examples": outcomes.examples,
         "seconds": {f"p{q}": float(np.percentile(outcomes.seconds or [0.0], q)) for q in (50, 99, 100)},
@@ -191,9 +202,9 @@ def summary(a: argparse.Namespace, outcomes: Outcomes, memory: list[float], spee
 
 def show(case: dict[str, Any]) -> None:
     """Print a table, and what went wrong."""
-    wanted = ("quiet_texts_per_second", "asked_per_second", "answered_per_second")
-    lines = [[name.replace("_", " "), f"{case[name]:.1f}"] for name in wanted]
-    lines += [[name, f"{case[name]:,}"] for name in KINDS]
+    rates = [name for name in case if "_per_second" in name or name.startswith("share")]
+    lines = [[name.replace("_", " "), f"{case[name]:.2f}"] for name in rates]
+    lines += [[name, f"{case[name]:,}"] for name in ("passes", *KINDS)]
     lines += [[f"{name} of accepted, s", f"{value:.2f}"] for name, value in case["seconds"].items()]
     lines += [[f"memory, MiB, {name.replace('_', ' ')}", f"{value:,.0f}"] for name, value in case["memory_mib"].items()]
     print_table(["", ""], lines)
