@@ -191,6 +191,7 @@ class Rollouts:
     std: spread of the reward, nats. shift_p: conformal p-value of the response being in distribution.
     truncated: True where the reward model did not see the whole text.
     length: tokens, the end token included. prompt_ids, token_ids: the prompt and the response as the policy's token ids.
+    token_log_prob: nats of each of token_ids, as the server that drew them says; None where none did.
     attributes: what the reward says of each named attribute, such as a criterion of a rubric, by name; empty if it has none.
     """
 
@@ -206,6 +207,7 @@ class Rollouts:
     length: Int[np.ndarray, " n"] | None = None
     prompt_ids: tuple[Int[np.ndarray, " _"], ...] | None = None
     token_ids: tuple[Int[np.ndarray, " _"], ...] | None = None
+    token_log_prob: tuple[Float[np.ndarray, " _"], ...] | None = None
     samples: int = 1
     attributes: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
 

@@ -149,7 +149,8 @@ def optimize(
 
     if not isinstance(policy, LanguagePolicy):
         raise GuerdonError(
-            f"A policy to optimize must be a model on this machine, got {type(policy).__name__}. Set policy.server=null."
+            f"A policy to optimize must be a model on this machine, got {type(policy).__name__}. "
+            "Set policy.server=null, and optimize.rollouts=URL for servers to sample from it."
         )
     settings = build((config or Config()).model_dump(exclude_unset=True), {"optimize": options}, runs=["optimize"])
     chosen, folder = settings.optimize, Path(out) if out else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from guerdon.config.base import Beta, Device, Options, Seed, TemplateName, refuse_idle_adapters
 from guerdon.errors import field_error
@@ -13,6 +13,11 @@ READ_WITH_A_SERVER = ("base", "system", "server")
 READ_BY_A_VALUE_MODEL = (
     "value", "value_lr", "value_clip", "value_coef", "value_warmup", "gamma", "lam", "whiten_rewards", "dense",
 )  # fmt: skip
+
+
+def _split_urls(given: Any) -> Any:
+    """Addresses that are one text with commas, as a list."""
+    return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
 
 
 class PolicyOptions(Options):
@@ -193,11 +198,30 @@ class OptimizeOptions(Options):
         10.0, ge=0, description="Minutes after which a checkpoint is written in between; 0 counts updates only."
     )
     seed: Seed = Field(0, description="Seeds prompts, rollouts and the order of minibatches.")
+    rollouts: Annotated[list[str], BeforeValidator(_split_urls)] = Field(
+        default_factory=list,
+        description="URLs of vLLM servers that sample the replies instead, with commas between them; they must take LoRA adapters "
+        "while they run.",
+    )
+    rollout_folder: str | None = Field(
+        None, description="Folder for the adapters that these servers read; in the run's folder unless given."
+    )
+    rollout_workers: int = Field(16, ge=1, description="Concurrent requests to each of these servers.")
+    rollout_timeout: float = Field(
+        600.0, gt=0, description="Seconds to wait for one answer, and for a server to come back once all are gone."
+    )
+    rollout_key_from_env: bool = Field(
+        False, description="Send OPENAI_API_KEY from the environment to these servers; it is stored nowhere."
+    )
 
     def refuse_conflicts(self) -> None:
         """Raise GuerdonError for options that the baseline does not use, and for numbers that exclude each other."""
         self._refuse_conflicts_with_the_baseline()
         self._refuse_conflicts_of_numbers()
+        for name in _changed(self):
+            if name.startswith("rollout_") and not self.rollouts:
+                claim = "left out without optimize.rollouts"
+                raise field_error(f"optimize.{name}", claim, getattr(self, name), "Give optimize.rollouts=URL.")
 
     def _refuse_conflicts_with_the_baseline(self) -> None:
         if self.baseline == "value":

@@ -46,12 +46,17 @@ MAX_ANSWER_BYTES = 1 << 26  # whatever was requested: JSON takes 20 times its si
 class RequestFailed(Exception):
     """A request that was given up: what happened, what to do, and whether the server refused the request itself.
 
-    A server that refuses one request may well answer another.
+    A server that refuses one request may well answer another. status: that of the answer, 0 where none came.
     """
 
-    def __init__(self, problem: str, advice: str, *, is_refused_request: bool = False) -> None:
+    def __init__(self, problem: str, advice: str, *, status: int = 0) -> None:
         super().__init__(problem)
-        self.problem, self.advice, self.is_refused_request = problem, advice, is_refused_request
+        self.problem, self.advice, self.status = problem, advice, status
+
+    @property
+    def is_refused_request(self) -> bool:
+        """Whether the server says what is wrong with this request."""
+        return self.status in REQUEST_STATUSES
 
     @property
     def line(self) -> str:
@@ -110,7 +115,7 @@ class CompletionsClient:
         except (httpx2.RequestError, AnswerTooLarge) as error:
             raise RequestFailed(self._describe(error, seconds), advice_for(0)) from None
         if status != 200:
-            raise RequestFailed(self._describe_status(status, headers, content), advice_for(status))
+            raise RequestFailed(self._describe_status(status, headers, content), advice_for(status), status=status)
         try:
             return [str(model["id"]) for model in json.loads(content)["data"]]
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -121,6 +126,17 @@ class CompletionsClient:
         return Connection(
             {"Content-Type": "application/json", **self._key.headers}, self.timeout if timeout is None else timeout
         )
+
+    def post(self, connection: Connection, path: str, body: Mapping[str, Any], max_bytes: int = 1 << 20) -> bytes:
+        """The content of the answer to one request at a path below the address. Raises RequestFailed, after one try."""
+        content = json.dumps(body).encode()
+        try:
+            status, headers, answer = connection.fetch("POST", f"{self.url}/{path}", content, self.timeout, max_bytes)
+        except (httpx2.RequestError, AnswerTooLarge) as error:
+            raise RequestFailed(self._describe(error, self.timeout), advice_for(0)) from None
+        if status != 200:
+            raise RequestFailed(self._describe_status(status, headers, answer), advice_for(status), status=status)
+        return answer
 
     def complete(
         self, connection: Connection, body: Mapping[str, Any], count: int, pool: RequestPool
@@ -162,7 +178,7 @@ class CompletionsClient:
         if count > 1 and status in (400, 422, 500, 501) and COUNT_COMPLAINT.search(problem):
             raise TooManyReplies
         if status < 500 and status not in RETRIED_STATUSES:
-            raise RequestFailed(problem, advice_for(status), is_refused_request=status in REQUEST_STATUSES)
+            raise RequestFailed(problem, advice_for(status), status=status)
         wait = retry_after(headers)
         if wait > self.timeout:
             raise RequestFailed(f"{problem}; the server asks to wait {wait:.0f} s", "Run the command again later.")

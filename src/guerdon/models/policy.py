@@ -192,7 +192,17 @@ class LanguagePolicy:
         seeds: int | Sequence[int],
     ) -> Rollouts:
         """`sample_with_seeds` for prompts that are already encoded and known to fit."""
-        sampled = self.generate(prompt_ids, n, max_tokens, temperature, seeds)
+        return self.rollouts_of(prompts, prompt_ids, n, self.generate(prompt_ids, n, max_tokens, temperature, seeds))
+
+    def rollouts_of(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_ids: Texts,
+        n: int,
+        sampled: SampledTokens,
+        token_log_prob: tuple[Float[np.ndarray, " _"], ...] | None = None,
+    ) -> Rollouts:
+        """n sampled replies to each prompt, those of one prompt together, with their texts."""
         return Rollouts(
             tuple(prompt for prompt in prompts for _ in range(n)),
             tuple(self.response(ids, finish) for ids, finish in zip(sampled.replies, sampled.finish, strict=True)),
@@ -201,6 +211,7 @@ class LanguagePolicy:
             length=np.array([len(ids) for ids in sampled.replies], dtype=np.int64),
             prompt_ids=tuple(ids for ids in prompt_ids for _ in range(n)),
             token_ids=tuple(sampled.replies),
+            token_log_prob=token_log_prob,
         )
 
     def generate(

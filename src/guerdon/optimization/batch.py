@@ -79,6 +79,8 @@ def sample_rollouts(learner: Learner, prompts: PromptSet, update: int) -> Rollou
     local = prompts_of_process(len(prompts), learner.accelerator)
     seeds = [derive_seed(options.seed, update, i) for i in local]
     mine = prompts.select(local)
+    if learner.engine is not None:
+        return learner.engine.sample(mine, options.samples, seeds)
     return learner.policy.sample_encoded(
         mine.prompts, mine.ids, options.samples, options.max_tokens, options.temperature, seeds
     )

@@ -11,6 +11,7 @@ from torch import nn
 from guerdon.config import OptimizeOptions
 from guerdon.models.engine.pretrained import checkpoint_activations
 from guerdon.models.policy import LanguagePolicy
+from guerdon.optimization.remote_rollouts import RolloutEngine
 from guerdon.optimization.value_models import ValueHead, ValueNetwork
 from guerdon.runtime.optimizer import AdamWSettings, TrainableWeights
 
@@ -19,13 +20,17 @@ __all__ = ["Learner", "frozen_copy", "make_learner"]
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """The policy that learns, the policy that KL is measured to, and PPO's value model (None for RLOO and GRPO)."""
+    """The policy that learns, the policy that KL is measured to, and PPO's value model (None for RLOO and GRPO).
+
+    engine: the servers that sample; None where the policy itself does.
+    """
 
     policy: LanguagePolicy
     reference: LanguagePolicy
     value_model: ValueHead | ValueNetwork | None
     options: OptimizeOptions
     accelerator: Accelerator
+    engine: RolloutEngine | None = None
 
     def trainable_weights(self) -> TrainableWeights:
         """The weights of the policy and the value model, under AdamW."""
@@ -45,14 +50,18 @@ class Learner:
 
 
 def make_learner(
-    policy: LanguagePolicy, value: ValueNetwork | None, options: OptimizeOptions, accelerator: Accelerator
+    policy: LanguagePolicy,
+    value: ValueNetwork | None,
+    options: OptimizeOptions,
+    accelerator: Accelerator,
+    engine: RolloutEngine | None = None,
 ) -> Learner:
     """A learner with its policy in training mode. `value` is the network that a value model of its own starts as.
 
     With adapters the reference is the policy without them; otherwise a frozen copy.
     """
     reference = policy if hasattr(policy.model, "peft_config") else frozen_copy(policy)
-    learner = Learner(policy, reference, _value_model(policy, value, options), options, accelerator)
+    learner = Learner(policy, reference, _value_model(policy, value, options), options, accelerator, engine)
     policy.model.train()
     if options.gradient_checkpointing:
         checkpoint_activations(policy.model, "optimize.gradient_checkpointing")

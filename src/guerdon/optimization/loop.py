@@ -21,6 +21,7 @@ from guerdon.optimization.learner import make_learner
 from guerdon.optimization.metrics import summarize_batch
 from guerdon.optimization.prefix_rewards import refuse_without_prefixes
 from guerdon.optimization.prompts import prompts_of_update, select_prompts
+from guerdon.optimization.remote_rollouts import rollout_engine
 from guerdon.optimization.rewards import Reward
 from guerdon.optimization.run_state import OptimizationRun, run_identity
 from guerdon.optimization.update import train_on_batch
@@ -82,13 +83,16 @@ def optimize(
     training = select_prompts(policy, prompts, options.max_tokens)
     checked = select_held_out(policy, held_out, options, gold)
     excluded = {**training.excluded, **{f"held out, {reason}": num for reason, num in checked.excluded.items()}}
-    learner = make_learner(policy, value, options, accelerator)
+    engine = rollout_engine(policy, options, folder, accelerator)
+    learner = make_learner(policy, value, options, accelerator, engine)
     weights = learner.trainable_weights()
 
     # 2. Resume from the newest checkpoint
     run = OptimizationRun(folder, run_identity(learner, training, checked, reward, gold), learner, reference_scale)
     update = run.resume(weights)
     on_start()
+    if engine is not None and not run.has_ended(update):
+        engine.start()
     run.write_excluded(excluded)
     bar = ProgressBar(options.updates, "optimize", "updates", initial=update)
 
@@ -102,16 +106,21 @@ def optimize(
         if run.has_ended(update):
             break
         chosen = training.select(prompts_of_update(len(training), options.prompts, options.seed, update))
-        rollouts = sample_rollouts(learner, chosen, update)
+        with run.kept_if_servers_go(update, weights):
+            rollouts = sample_rollouts(learner, chosen, update)
         batch, run.scale = build_batch(learner, rollouts, reward, run.scale, run.kl_penalty.beta)
         steps = train_on_batch(learner, batch, weights, update)
         summary = summarize_batch(learner, batch) | {"kl_coef": run.kl_penalty.beta}
+        if engine is not None:
+            engine.warn_if_apart(summary)
         update += 1
         run.end_update(update, steps, summary)
         if run.is_checkpoint_due(update):
             run.save_checkpoint(update, weights)
         bar.advance(1, score=summary["score"], kl=summary["kl"], length=summary["length"])
     bar.close()
+    if engine is not None:
+        engine.close()
 
     # 4. The policy to keep
     kept_update = run.restore_best(weights) if options.keep == "best_gold" else update

@@ -40,6 +40,7 @@ def summarize_batch(learner: Learner, batch: Batch) -> dict[str, float]:
     row |= {name: total[name] / replies for name in ("length", "finished", "partly_read")}
     row |= {"truncated": 1 - row["finished"], "unusable": total["unusable"]}
     row |= _attribute_means(batch, learner.accelerator)
+    row |= _server_difference(learner, batch)
     row["unique"] = len(set(gather([response.text for response in rollouts.responses]))) / replies
     if learner.options.baseline == "value":
         value, returns = (torch.tensor(gather(x[mask].tolist())) for x in (batch.value, batch.returns))
@@ -56,6 +57,22 @@ def _attribute_means(batch: Batch, accelerator: Accelerator) -> dict[str, float]
     total = sums([number for pair in local for number in pair], accelerator)
     pairs = zip(names, total[::2], total[1::2], strict=True)
     return {f"attribute/{name}": value / count for name, value, count in pairs if count}
+
+
+def _server_difference(learner: Learner, batch: Batch) -> dict[str, float]:
+    """Mean |log-probability by the servers less that by the learner|, nats per token; nothing where the servers do not say.
+
+    At temperature 1 only: servers differ in what their log-probabilities mean at others.
+    """
+    given = batch.rollouts.token_log_prob
+    if learner.engine is None or learner.options.temperature != 1:
+        return {}
+    total = count = 0.0
+    for theirs, ours in zip(given, batch.log_prob, strict=True) if given is not None else ():
+        total += float((torch.from_numpy(theirs) - ours[: len(theirs)].double()).abs().sum())
+        count += len(theirs)
+    total, count = sums([total, count], learner.accelerator)
+    return {"server_difference": total / count} if count else {}
 
 
 def bound_passed(row: Mapping[str, float], options: OptimizeOptions) -> str | None:

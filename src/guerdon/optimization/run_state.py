@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from guerdon.formulas.advantage import RunningScale
 from guerdon.formulas.kl import AdaptiveKL
 from guerdon.io.run_folder import METRICS, RunFolder, differences
 from guerdon.io.writers import write_json
+from guerdon.models.rollout_servers import NoServerLeft
 from guerdon.optimization.checks import Check, read_checks, to_row
 from guerdon.optimization.learner import Learner
 from guerdon.optimization.metrics import bound_passed
@@ -44,6 +46,11 @@ RESULT_NEUTRAL = {
     "save_minutes",
     "micro_tokens",
     "gradient_checkpointing",
+    "rollouts",
+    "rollout_folder",
+    "rollout_workers",
+    "rollout_timeout",
+    "rollout_key_from_env",
 }  # options that change a result by rounding at most
 
 
@@ -175,6 +182,16 @@ class OptimizationRun:
         weights.save(self.folder, state, is_main=self.accelerator.is_main_process, moments=True)
         self.timer.restart()
 
+    @contextmanager
+    def kept_if_servers_go(self, update: int, weights: TrainableWeights) -> Iterator[None]:
+        """Write a checkpoint after this many updates if no server is left to sample in the block; one process only."""
+        try:
+            yield
+        except NoServerLeft:
+            if update and self.accelerator.num_processes == 1:
+                self.save_checkpoint(update, weights)
+            raise
+
     def is_checkpoint_due(self, update: int) -> bool:
         """Whether a checkpoint belongs after this update; every process must ask."""
         every = self.options.save_every
@@ -283,6 +300,8 @@ def run_identity(
         (a.r, a.lora_alpha, sorted(a.target_modules)) for a in getattr(policy.model, "peft_config", {}).values()
     ]
     own = {name: value for name, value in options.items() if name not in RESULT_NEUTRAL and name != "updates"}
+    if learner.options.rollouts:
+        own["rollouts"] = "servers"  # whichever these are, so that a run can resume with others
     return {
         "optimize options": digest(own),
         UPDATES: str(learner.options.updates),

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from guerdon.contracts import Finding
 
-__all__ = ["update_alerts"]
+__all__ = ["MAX_SERVER_DIFFERENCE", "update_alerts"]
 
 MAX_CLIPPED: Final = 0.3  # share of a step's tokens
 MAX_KL_STEP: Final = 0.05  # nats per token
 FEW, MOST = 0.25, 0.75  # shares of the updates
+MAX_SERVER_DIFFERENCE: Final = 0.1  # nats per token
 TENTH, HALF, TENFOLD = 0.1, 0.5, 10.0
 
 
@@ -87,6 +88,15 @@ RULES: Final[Sequence[UpdateRule]] = (
         "KL stays below 0: the replies are not samples of the policy",
         lambda values: f"KL below 0 in {sum(value < 0 for value in values)} of {len(values)} updates",
         "Check that sampling and log-probabilities use the same temperature and the same weights.",
+    ),
+    UpdateRule(
+        "server_difference",
+        lambda values: max(values) > MAX_SERVER_DIFFERENCE,
+        "The servers sample from other weights than those that learn",
+        _count_above(
+            MAX_SERVER_DIFFERENCE, f"log-probabilities more than {MAX_SERVER_DIFFERENCE} nats per token apart"
+        ),
+        "Serve the same base model as --policy, in the same dtype, and compare the adapters that the server has loaded.",
     ),
     UpdateRule(
         "kl_coef",
