@@ -66,7 +66,7 @@ def rollout_engine(
         key_from_env=options.rollout_key_from_env,
     )
     chosen = Path(options.rollout_folder) if options.rollout_folder else folder / FOLDER if folder else None
-    return RolloutEngine(policy, servers, chosen, accelerator)
+    return RolloutEngine(policy, servers, chosen, accelerator, run=str(folder.resolve()) if folder else "")
 
 
 @final
@@ -74,10 +74,17 @@ class RolloutEngine:
     """Samples from the policy as it is now, on servers.
 
     folder: where each version of the adapters gets a folder of its own, and the servers read it; None for a temporary one.
+    run: distinguishes runs that share a folder or servers; the same when a run resumes.
     """
 
     def __init__(
-        self, policy: LanguagePolicy, servers: RolloutServers, folder: Path | None, accelerator: Accelerator
+        self,
+        policy: LanguagePolicy,
+        servers: RolloutServers,
+        folder: Path | None,
+        accelerator: Accelerator,
+        *,
+        run: str = "",
     ) -> None:
         self.policy, self.servers, self.accelerator = policy, servers, accelerator
         if folder is None:
@@ -86,7 +93,7 @@ class RolloutEngine:
             if accelerator.is_main_process:
                 weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.folder = folder.resolve()
-        self._prefix = f"guerdon-{digest([str(self.folder)])[:8]}-"
+        self._prefix = f"guerdon-{digest([run or str(self.folder)])[:8]}-"
         self._adapter: Adapter | None = None
         self._has_warned = False
 
@@ -129,20 +136,21 @@ class RolloutEngine:
         from peft import get_peft_model_state_dict
 
         state: Mapping[str, torch.Tensor] = get_peft_model_state_dict(self.policy.model, save_embedding_layers=False)
-        name = self._prefix + _weights_digest(state)
+        (config,) = self.policy.model.peft_config.values()
+        name = self._prefix + _weights_digest(state, f"{config.r} {config.lora_alpha}")
         path = self.folder / name
-        if self._adapter is None or self._adapter.name != name or not path.exists():
-            if self.accelerator.is_main_process:
+        if self.accelerator.is_main_process:
+            if not path.exists():  # else it is whole: it was renamed into place, by this run before it was killed
                 write_directory(path, self._write, "Free space, or set optimize.rollout_folder.")
-                self._remove_others(name)
-            rank = max(config.r for config in self.policy.model.peft_config.values())
-            self._adapter = Adapter(name, str(path), self._prefix, rank)
+            self._remove_others(name)
+        self._adapter = Adapter(name, str(path), self._prefix, config.r)
         self.accelerator.wait_for_everyone()
         return self._adapter
 
     def _write(self, scratch: Path) -> None:
         with quiet():
             self.policy.model.save_pretrained(scratch, save_embedding_layers=False)
+        (scratch / "README.md").unlink(missing_ok=True)  # an empty model card
 
     def _remove_others(self, name: str | None) -> None:
         """Delete the run's other versions. Servers hold what they have loaded in memory."""
@@ -170,8 +178,8 @@ def token_log_probs(replies: Sequence[TokenReply]) -> tuple[np.ndarray, ...] | N
     return tuple(known) if len(known) == len(replies) else None
 
 
-def _weights_digest(state: Mapping[str, torch.Tensor]) -> str:
-    total = hashlib.sha256()
+def _weights_digest(state: Mapping[str, torch.Tensor], settings: str) -> str:
+    total = hashlib.sha256(settings.encode())
     for name in sorted(state):
         total.update(name.encode())
         total.update(state[name].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
