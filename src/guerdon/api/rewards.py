@@ -1,4 +1,4 @@
-"""Rewards by name: directories of reward models, functions in Python files, and judges."""
+"""Rewards by name: directories of reward models, functions in Python files, judges, and addresses of reward servers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ def combined_reward(
     changes: Mapping[str, Any] | None = None,
     log: CallLog | None = None,
 ) -> Any:
-    """One reward from directories of reward models, FILE.py:FUNCTION and judges, with their weights.
+    """One reward from directories of reward models, FILE.py:FUNCTION, judges and http://HOST:PORT, with their weights.
 
     changes: options over those of each judge. log: where calls of judges are kept; in memory by default.
     """
     from guerdon.api import saved_models
     from guerdon.api.judges import JudgeAsReward, MeteredJudge, judge_options
+    from guerdon.api.served_rewards import ServedReward, is_served_reward
     from guerdon.io.python_functions import function_from_file, split_function_name
     from guerdon.optimization import combined
 
@@ -44,6 +45,9 @@ def combined_reward(
         raise GuerdonError(f"--reward must name each source once, got {twice} twice. Give it once, with --weight.")
     sources: dict[str, Any] = {}
     for name in names:
+        if is_served_reward(name):
+            sources[name] = ServedReward(name)
+            continue
         file, function = split_function_name(name)
         if is_judge_file(name):
             sources[name] = JudgeAsReward(MeteredJudge(judge_options(name, **(changes or {})), log))

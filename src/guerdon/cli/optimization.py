@@ -41,7 +41,8 @@ class RewardedPolicy:
         list[str],
         typer.Option(
             "--reward",
-            help="Reward model's directory, FILE.py:FUNCTION(prompts, responses), or judge.yaml; repeatable.",
+            help="Reward model's directory, FILE.py:FUNCTION(prompts, responses), judge.yaml, or http://HOST:PORT of "
+            "`guerdon serve`; repeatable.",
         ),
     ]
     prompts: Annotated[

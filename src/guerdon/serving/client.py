@@ -32,7 +32,8 @@ class RewardClient:
 
     It needs Python 3.10. url: of the server, without a path. model: a name that it serves; its first model by default. token: by
     default what the environment variable GUERDON_REWARD_TOKEN holds. timeout: seconds for one answer. patience: seconds for which an
-    overloaded, failing or restarting server is asked again. batch: texts in one request.
+    overloaded, failing or restarting server is asked again. batch: texts in one request. truncate: cut the beginning of texts that
+    are too long, instead of an error.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class RewardClient:
         timeout: float = 180.0,
         patience: float = 600.0,
         batch: int = 256,
+        truncate: bool = False,
     ) -> None:
-        self.url, self.model = url.rstrip("/") + "/v1/reward", model
+        self.server = url.rstrip("/")
+        self.url, self.model, self.truncate = self.server + "/v1/reward", model, truncate
         self.token = token if token is not None else os.environ.get("GUERDON_REWARD_TOKEN")
         self.timeout, self.patience, self.batch = timeout, patience, batch
 
@@ -96,7 +99,9 @@ class RewardClient:
                 body["model"] = self.model
             if step is not None:
                 body["step"] = step
-            answer = self._post(body).get("results")
+            if self.truncate:
+                body["truncate"] = True
+            answer = self._ask(self.url, body, self.patience).get("results")
             if not isinstance(answer, list) or len(answer) != len(some):
                 raise RewardError(f"{self.url}: the answer must have {len(some)} results. Is this a guerdon server?")
             for i, result in enumerate(answer):
@@ -107,33 +112,37 @@ class RewardClient:
             results += answer
         return results
 
-    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+    def info(self, patience: float | None = None) -> dict[str, Any]:
+        """What the server says of its models: names, kinds and fingerprints. patience: in place of the client's."""
+        return self._ask(f"{self.server}/info", None, self.patience if patience is None else patience)
+
+    def _ask(self, url: str, body: dict[str, Any] | None, patience: float) -> dict[str, Any]:
         """The answer to a request, which is sent again while the server is overloaded, failing or away."""
         headers = {"Content-Type": "application/json", "User-Agent": "guerdon-client"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
-        data = json.dumps(body).encode("utf-8")
-        end, pause = time.monotonic() + self.patience, 0.5
+        data = None if body is None else json.dumps(body).encode("utf-8")
+        end, pause = time.monotonic() + patience, 0.5
         while True:
             wait: float | None = None
             try:
-                request = urllib.request.Request(self.url, data, headers, method="POST")
+                request = urllib.request.Request(url, data, headers, method="GET" if data is None else "POST")
                 with urllib.request.urlopen(request, timeout=self.timeout) as response:
                     answer = json.load(response)
                 if not isinstance(answer, dict):
-                    raise RewardError(f"{self.url}: the answer must be a JSON object. Is this a guerdon server?")
+                    raise RewardError(f"{url}: the answer must be a JSON object. Is this a guerdon server?")
                 return answer
             except urllib.error.HTTPError as error:
                 reason = f"{error.code}: {_reason(error)}"
                 if error.code not in RETRIED:
-                    raise RewardError(f"{self.url}: {reason}") from None
+                    raise RewardError(f"{url}: {reason}") from None
                 wait = _seconds(error.headers.get("Retry-After"))
             except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
                 reason = str(error) or type(error).__name__
             pause = min(2 * pause, LONGEST_PAUSE)
             wait = min(wait if wait is not None else pause, LONGEST_PAUSE)
             if time.monotonic() + wait > end:
-                raise RewardError(f"{self.url}: no answer for {self.patience:g} seconds, last {reason}")
+                raise RewardError(f"{url}: no answer for {patience:g} seconds, last {reason}")
             time.sleep(wait)
 
 
