@@ -26,6 +26,7 @@ SMALL = {
     "updates": 3, "prompts": 3, "samples": 2, "max_tokens": 5, "epochs": 2, "minibatches": 2, "check_every": 2, "save_every": 2,
     "lr": 0.02, "eps": 1.0, "kl_target": 0.1, "kl_horizon": 8.0,
 }  # fmt: skip
+ADDRESSES = "ROLLOUT_SERVERS"  # a variable of the environment
 CASES = {  # steps are linear in the gradient, so that a rounding error stays one
     "values": {},
     "values, a running scale": {"reward_scale": "running", "prompts": 5},
@@ -36,6 +37,7 @@ CASES = {  # steps are linear in the gradient, so that a rounding error stays on
     "more processes than prompts": {"prompts": 1, "samples": 2},
     "the best by gold": {"keep": "best_gold", "check_every": 1},
     "whole weights": {"lora_rank": 0},
+    "replies of servers": {"rollouts": ADDRESSES},
 }
 
 
@@ -53,6 +55,7 @@ def brevity(prompts, responses):
 def run_case(base, name, folder):
     given = {**SMALL, **CASES[name]}
     lora_rank = given.pop("lora_rank", 2)
+    given |= {"rollouts": os.environ[ADDRESSES]} if "rollouts" in given else {}
     policy = load_policy(PolicyOptions(base=str(base), lora_rank=lora_rank), adapters=lora_rank > 0)
     asked = PROMPTS[2:] if "without" not in name else PROMPTS
     return optimize(
@@ -77,7 +80,17 @@ def run_all(base, place):
 
 
 @pytest.fixture(scope="module")
-def launched(tiny_dir, tmp_path_factory):
+def servers(tiny_dir):
+    """Two that sample by the prompt and the seed alone."""
+    from rollout_servers import PolicyServer, running
+
+    with running(PolicyServer(tiny_dir), PolicyServer(tiny_dir)) as urls, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ADDRESSES, urls)
+        yield
+
+
+@pytest.fixture(scope="module")
+def launched(tiny_dir, tmp_path_factory, servers):
     """A folder with what two processes made of every case."""
     place = tmp_path_factory.mktemp("two")
     script = f"""
