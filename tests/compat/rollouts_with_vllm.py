@@ -29,6 +29,7 @@ from guerdon.models.calibrated import CalibratedModel
 from guerdon.models.card import Calibration
 from guerdon.models.directory.loading import create_reward_model
 from guerdon.models.directory.saving import save
+from guerdon.optimization.remote_rollouts import MAX_REPLIES
 from guerdon.optimization.update_alerts import MAX_SERVER_DIFFERENCE
 
 LORA = ("--enable-lora", "--max-lora-rank", "16")
@@ -50,6 +51,12 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     with suppress(FileNotFoundError):
         return [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     return []
+
+
+def completions(folder: Path) -> list[int]:
+    """How many requests each of the servers has answered."""
+    logs = [(folder / f"{i}.log").read_text("utf-8", "replace") for i in range(2)]
+    return [log.count('POST /v1/completions HTTP/1.1" 200') for log in logs]
 
 
 def optimize(
@@ -92,26 +99,25 @@ def main() -> None:
         reward = served_reward(folder, model, stack)
         result["seconds to start"] = time.monotonic() - start
         run = optimize(folder, "both", model, reward, urls, words)
-        result["exit"] = [run.wait()]
+        result["exit"], first = [run.wait()], completions(folder)
         run = optimize(folder, "stopped", model, reward, urls, words)
         while run.poll() is None and not metrics(folder / "stopped"):
             time.sleep(0.2)
         second.close()
         result["exit"].append(run.wait())
-        for part in ("both", "stopped"):
+        for part, before, after in (("both", [0, 0], first), ("stopped", first, completions(folder))):
             updates = metrics(folder / part)
             result[part] = {
-                key: [row.get(key) for row in updates] for key in ("server_difference", "ratio_far", "seconds")
+                key: [row.get(key) for row in updates] for key in ("server_difference", "ratio_far", "kl", "seconds")
             }
-            log = (folder / "0.log").read_text("utf-8", "replace")
-            result[part]["requests to the first server"] = log.count('POST /v1/completions HTTP/1.1" 200')
-        log = (folder / "1.log").read_text("utf-8", "replace")
-        result["requests to the second server"] = log.count('POST /v1/completions HTTP/1.1" 200')
+            result[part]["requests"] = [end - start for start, end in zip(before, after, strict=True)]
     print(json.dumps(result, indent=2))
     if options.out:
         options.out.write_text(json.dumps(result, indent=2) + "\n")
     differences = [value for part in ("both", "stopped") for value in result[part]["server_difference"]]
+    requests = options.updates * options.prompts * -(-options.samples // MAX_REPLIES)
     is_complete = result["exit"] == [0, 0] and len(differences) == 2 * options.updates
+    is_complete &= sum(result["both"]["requests"]) == requests <= sum(result["stopped"]["requests"])
     sys.exit(not is_complete or max(differences) > MAX_SERVER_DIFFERENCE)
 
 

@@ -155,8 +155,10 @@ def test_a_server_must_answer_and_take_adapters_at_the_start(adapter):
             clients(good).load(elsewhere)
         with pytest.raises(GuerdonError, match="name each server once"):
             clients(good, good)
-    with pytest.raises(GuerdonError, match=rf"{good.url}/v1: .*refused"):
+    with pytest.raises(GuerdonError, match=rf"{good.url}/v1: .*refused\. Start vLLM there"):
         clients(good).load(adapter)
+    with pytest.raises(GuerdonError, match=r"^optimize.rollouts: url must start with http"):
+        RolloutServers(["host:8000"], SAMPLING)
 
 
 # ---- What answers say ------------------------------------------------------------------------------------------------

@@ -129,7 +129,8 @@ def choose_key(api_key: str | None, from_env: bool) -> str | None:
     key = os.environ.get("OPENAI_API_KEY") if from_env else api_key
     if from_env and not key:
         raise GuerdonError(
-            "OPENAI_API_KEY must be set for key_from_env (policy.server_key_from_env). Export it, or leave the option out."
+            "OPENAI_API_KEY must be set for key_from_env (policy.server_key_from_env, optimize.rollout_key_from_env). "
+            "Export it, or leave the option out."
         )
     if key is not None and not re.fullmatch(r"[!-~]+", key):
         raise GuerdonError(

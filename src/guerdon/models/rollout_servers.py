@@ -103,14 +103,10 @@ class RolloutServers:
         key_from_env: bool = False,
     ) -> None:
         self.sampling, self.workers, self.timeout = sampling, workers, timeout
-        self._servers = [
-            _Server(
-                CompletionsClient(
-                    url, api_key=None, key_from_env=key_from_env, timeout=timeout, retries=0, log_probs=False
-                )
-            )
-            for url in urls
-        ]
+        try:
+            self._servers = [_Server(_client(url, timeout, key_from_env)) for url in urls]
+        except GuerdonError as error:
+            raise GuerdonError(f"optimize.rollouts: {error}") from None
         addresses = [server.client.url for server in self._servers]
         if twice := next((url for url in addresses if addresses.count(url) > 1), None):
             raise GuerdonError(f"optimize.rollouts must name each server once, got {twice} twice. Leave one out.")
@@ -141,6 +137,10 @@ class RolloutServers:
         """
         with _Call(self._servers, adapter, self.sampling, self.workers) as call:
             return _run(call, requests, self.timeout)
+
+
+def _client(url: str, timeout: float, key_from_env: bool) -> CompletionsClient:
+    return CompletionsClient(url, api_key=None, key_from_env=key_from_env, timeout=timeout, retries=0, log_probs=False)
 
 
 def _run(call: _Call, requests: Sequence[TokenRequest], patience: float) -> list[list[TokenReply]]:
@@ -295,9 +295,9 @@ class _Call:
 
     def all_gone(self, seconds: float) -> str:
         """The error when no server is left, with what each said last."""
-        said = "; ".join(f"{server.client.url}: {server.problem}" for server in self.servers)
+        problems = "; ".join(f"{server.client.url}: {server.problem}" for server in self.servers)
         return (
-            f"optimize.rollouts: a server must answer within {seconds:g} s, got none of {len(self.servers)} ({said}). "
+            f"optimize.rollouts: a server must answer within {seconds:g} s, got none of {len(self.servers)} ({problems}). "
             "Start one and repeat the command, which resumes from its last checkpoint."
         )
 
@@ -339,7 +339,10 @@ def _is_silent(error: Exception) -> bool:
 
 def load_adapter(client: CompletionsClient, connection: Connection, adapter: Adapter) -> None:
     """Load an adapter unless the server has it, and unload the run's older ones. Raises RequestFailed with what to do."""
-    names = client.list_models()
+    try:
+        names = client.list_models()
+    except RequestFailed as error:
+        raise RequestFailed(error.problem, _address_advice(error), status=error.status) from None
     if adapter.name not in names:
         try:
             client.post(connection, "load_lora_adapter", {"lora_name": adapter.name, "lora_path": adapter.path})
@@ -359,9 +362,15 @@ def _unload(client: CompletionsClient, connection: Connection, name: str) -> Non
         log.warning("%s: %s stays loaded: %s", client.url, name, error.problem)
 
 
+def _address_advice(error: RequestFailed) -> str:
+    if error.status in (401, 403):
+        return "Export its key as OPENAI_API_KEY and set optimize.rollout_key_from_env=true."
+    return "Start vLLM there, or correct the address."
+
+
 def _loading_advice(error: RequestFailed, adapter: Adapter) -> str:
-    if error.status == 0:
-        return error.advice
+    if error.status in (0, 401, 403):
+        return _address_advice(error)
     if adapter.name in error.problem or adapter.path in error.problem:
         return "The server must be able to read that path: set optimize.rollout_folder to a folder that it shares."
     return (
