@@ -9,7 +9,7 @@ import pytest
 from guerdon.optimization.update_alerts import RULES, update_alerts
 
 CALM = {
-    "clipped": 0.1, "kl_step": 0.01, "kl": 2.0, "kl_coef": 0.05, "entropy": 2.0, "unique": 1.0, "unusable": 0,
+    "clipped": 0.1, "kl_step": 0.01, "kl": 2.0, "server_difference": 0.02, "kl_coef": 0.05, "entropy": 2.0, "unique": 1.0, "unusable": 0,
     "partly_read": 0.0, "explained_variance": 0.4, "grad_norm": 0.5,
 }  # fmt: skip
 
@@ -33,6 +33,7 @@ WORRYING = {
     "clipped": 0.4,
     "kl_step": 0.08,
     "kl": -0.2,
+    "server_difference": [0.01] * 11 + [0.2],
     "kl_coef": [0.05 * 2**i for i in range(12)],
     "entropy": [2.0 * 0.7**i for i in range(12)],
     "unique": [1.0] * 6 + [0.4] * 6,
