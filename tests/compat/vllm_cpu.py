@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -59,7 +60,11 @@ def running_vllm(python: Path, model: Path, log: Path, seconds: float, options: 
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
-            server.wait(60)
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:  # a busy machine
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float) -> None:
