@@ -68,7 +68,7 @@ def measure_case(
             "train": rm_training.train_options(a.batch),
         }
         contestants[f"train {count}"] = lambda job=train_job: runner.ours(job)
-        score_job: Job = {"kind": "candidates", "start": str(start), "sets": sets, "precision": precision, "set": a.set}
+        score_job: Job = {"kind": "ours", "start": str(start), "sets": sets, "precision": precision, "set": a.set}
         contestants[f"score {count}"] = lambda job=score_job: runner.ours(job)
     answers = interleave(contestants, a.repeats)
     if failed := [f"{name}: {runs[0]['error']}" for name, runs in answers.items() if "error" in runs[0]]:

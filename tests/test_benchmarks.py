@@ -32,13 +32,20 @@ def test_the_training_benchmark_runs(tiny_dir, tmp_path):
 
 def test_the_scoring_benchmark_runs_and_its_peers_give_guerdons_scores(tiny_dir, tmp_path):
     cases = smoke("scoring.py", tiny_dir, tmp_path / "out.json")
-    candidates = cases["candidates/40/12/fp32"]
-    assert candidates["largest_score_difference_from_ours"]["plain, 2 rows, fp32"] < 1e-4
-    bulk = cases["bulk/fp32"]
-    sums = [run["score_sum"] for run in bulk["runs"].values()]
+    assert set(cases) == {"candidates/40/12/fp32", "together/2/fp32", "replies/4/fp32"}
+    for case in cases.values():
+        assert case["largest_score_difference_from_ours"]["plain, 2 rows, fp32"] < 1e-4
+    assert cases["together/2/fp32"]["settings"]["replies_a_set"] == 6
+    tokens = cases["together/2/fp32"]["settings"]["tokens"]
+    assert tokens["unshared"] >= 2 * tokens["unique"]  # three replies to each prompt
+
+
+def test_the_benchmark_of_a_long_file_runs_and_its_peers_give_guerdons_scores(tiny_dir, tmp_path):
+    case = smoke("scoring_file.py", tiny_dir, tmp_path / "out.json")["fp32"]
+    sums = [run["score_sum"] for run in case["runs"].values()]
     assert len(sums) == 3
     assert sums == pytest.approx([sums[0]] * 3, abs=1e-3)
-    assert bulk["long"]["replies"] == 24
+    assert case["long"]["replies"] == 24
 
 
 def test_the_benchmark_of_intervals_runs(tiny_dir, tmp_path):
@@ -144,6 +151,7 @@ def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_rep
         "serving_overload",
         "rm_training",
         "scoring",
+        "scoring_file",
         "ensemble",
         "generation",
         "processes",

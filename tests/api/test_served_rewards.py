@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import contextmanager
 
+import httpx2
 import numpy as np
 import pytest
 import uvicorn
@@ -98,5 +99,9 @@ def test_rollouts_rewards_and_the_learner_are_three_programs(model_dir, tiny_dir
             out=tmp_path,
             **SMALL | {"check_every": 3, "rollouts": urls},
         )
+        watched = httpx2.get(f"{url}/v1/watch").json()
     assert (tmp_path / "policy" / "model.safetensors").exists()
     assert (tmp_path / "report.json").exists()
+    (model,) = watched["models"].values()
+    assert model["axis"] == "step"
+    assert [(window["first"], window["texts"]) for window in model["windows"]] == [(0, 8), (1, 8), (2, 8)]

@@ -24,6 +24,10 @@ CONFLICTS = [
         "train.margin_scale must be 0 with train.loss=all_pairs, which does not use it, got 1.0.",
     ),
     (
+        {"train.loss": "attributes", "train.centering": 0.1},
+        "train.centering must be left out with train.loss=attributes, whose ratings say where 0 is, got 0.1. Leave it out",
+    ),
+    (
         {"model.heads": 2, "model.attributes": ["kind"]},
         "model.heads must be 1 with model.attributes, which have one head each, got 2. Set model.heads=1.",
     ),

@@ -33,8 +33,10 @@ class ServedReward:
 
     address: http://HOST:PORT, with #NAME for one of several models. A server that is busy or away is asked again for ten
     minutes; one that still fails, or that has no reward for a text, is an error and never a number. Texts that are too long are
-    cut at their beginning, as they are for a model on this machine.
+    cut at their beginning, as they are for a model on this machine. step: of the training, sent along for `guerdon watch`.
     """
+
+    step: int | None = None
 
     def __init__(self, address: str) -> None:
         url, _, name = address.partition("#")
@@ -54,7 +56,7 @@ class ServedReward:
             for prompt, response in zip(prompts, responses, strict=True)
         ]
         try:
-            results = self.client.results(rows)
+            results = self.client.results(rows, self.step)
         except RewardError as error:
             raise GuerdonError(f"reward {error}. Start the server again, or look at its log.") from None
         return Scores(

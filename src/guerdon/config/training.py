@@ -114,7 +114,9 @@ class TrainOptions(Options):
         0.0, ge=0, description="Nats of margin required per unit of preference strength; 0 requires none."
     )
     centering: float = Field(
-        0.01, ge=0, description="Weight of the penalty that keeps rewards centered on 0; never changes a margin."
+        0.01,
+        ge=0,
+        description="Weight of the penalty that keeps rewards centered on 0; never changes a margin. Losses of ratings have none.",
     )
     bootstrap: bool = Field(
         False,
@@ -176,6 +178,9 @@ class TrainOptions(Options):
                 raise field_error("train.report_to", "a list of installed trackers", tracker, advice)
         if self.compile and self.shard:
             raise field_error("train.compile", "false with train.shard=true", True, "Leave one of them out.")
+        if self.loss in LOSSES_OF_RATINGS and self.centering not in (0, type(self).model_fields["centering"].default):
+            claim = f"left out with train.loss={self.loss}, whose ratings say where 0 is"
+            raise field_error("train.centering", claim, self.centering, "Leave it out, or use a loss of preferences.")
         for name, losses in LOSSES_THAT_READ.items():
             if (value := getattr(self, name)) and self.loss not in losses:
                 claim = f"0 with train.loss={self.loss}, which does not use it"

@@ -108,7 +108,9 @@ def optimize(
         chosen = training.select(prompts_of_update(len(training), options.prompts, options.seed, update))
         with run.kept_if_servers_go(update, weights):
             rollouts = sample_rollouts(learner, chosen, update)
+        reward.set_step(update)
         batch, run.scale = build_batch(learner, rollouts, reward, run.scale, run.kl_penalty.beta)
+        reward.set_step(None)
         steps = train_on_batch(learner, batch, weights, update)
         summary = summarize_batch(learner, batch) | {"kl_coef": run.kl_penalty.beta}
         if engine is not None:

@@ -9,7 +9,7 @@ import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable
 
 import numpy as np
 
@@ -86,6 +86,13 @@ def combined(
     return Reward(named, weight, of_sources, None if members is None else _as_rule(members), clip)
 
 
+@runtime_checkable
+class PassesStepOn(Protocol):
+    """A source that sends the number of the update along with its texts."""
+
+    step: int | None
+
+
 @final
 class Reward:
     """Sources with a weight each, the rule that combines them (None adds), and the rule for their members. See `combined`."""
@@ -129,6 +136,12 @@ class Reward:
                 if getattr(part, "fingerprint", None) in fingerprints or any(part == one for one in theirs):
                     return name
         return None
+
+    def set_step(self, step: int | None) -> None:
+        """Tell the sources that pass it on which update the next texts are from; None for texts of no update."""
+        for part in self.models:
+            if isinstance(part, PassesStepOn):
+                part.step = step
 
     def score(
         self, prompts: Sequence[PromptLike], responses: Sequence[ResponseLike], *, strict: bool = True
