@@ -18,7 +18,7 @@ import torch
 import yaml
 from shell import guerdon as command
 
-from guerdon.serving.handover.writing import HANDOVERS
+from guerdon.serving.handover.files import HANDOVERS
 
 
 class Server:
