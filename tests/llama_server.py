@@ -1,4 +1,4 @@
-"""A real OpenAI-compatible server: llama.cpp's, with the starter model, in a process of its own."""
+"""A real server: llama.cpp's, with the starter model or another GGUF file, in a process of its own."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ params.model.path = sys.argv[1]
 params.model_alias = {sys.argv[2]}
 params.hostnames, params.port = ["127.0.0.1"], 0
 params.n_ctx, params.n_parallel, params.warmup = 16384, 4, False
+if "embedding" in sys.argv:  # as guerdon export gguf says; sys.argv[4] is its -c
+    params.n_ctx = int(sys.argv[4])
+    params.embedding = True
+    params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 server = xllamacpp.Server(params)
 print(server.listening_address, flush=True)
@@ -39,10 +44,11 @@ def starter_gguf(folder: Path) -> Path:
 
 
 @contextmanager
-def running_llama_server(folder: Path) -> Iterator[str]:
-    """The address of a llama.cpp server with the starter model; it ends with the block."""
+def running_llama_server(folder: Path, embeddings_of: Path | None = None, context: int = 4096) -> Iterator[str]:
+    """The address of a llama.cpp server with the starter model, or for embeddings of another file; it ends with the block."""
     log = folder / "llama.log"
-    command = [sys.executable, "-c", _SERVER, str(starter_gguf(folder)), MODEL_NAME]
+    file, mode = (starter_gguf(folder), "text") if embeddings_of is None else (embeddings_of, "embedding")
+    command = [sys.executable, "-c", _SERVER, str(file), MODEL_NAME, mode, str(context)]
     with log.open("wb") as errors:
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         try:

@@ -233,7 +233,10 @@ def test_what_is_no_text_is_an_error_in_nemo_gym_and_no_number(verify, body):
 
 def test_an_unknown_trainer_or_an_address_with_a_path_is_one_line(tmp_path):
     ran = command("export", "ppo", "my-model", "--out", tmp_path / "out")
-    assert (ran.code, "TRAINER must be one of trl, openrlhf, verl, nemo-rl, skyrl, nemo-gym, got 'ppo'" in ran.err) == (
+    assert (
+        ran.code,
+        "FORMAT must be one of trl, openrlhf, verl, nemo-rl, skyrl, nemo-gym, gguf, adapter, got 'ppo'" in ran.err,
+    ) == (
         2,
         True,
     )

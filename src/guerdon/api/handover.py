@@ -36,7 +36,7 @@ def export_for_trainer(
 def export_gguf(directory: str | Path, out: str | Path, *, dtype: str = "float32") -> str:
     """Write a reward model for llama.cpp into a folder, whole or not at all; returns the options with which llama-server reads it.
 
-    model.gguf holds the backbone, head.json the head with its calibration and the chat template, and reward.py asks llama-server.
+    backbone.gguf holds the backbone, head.json the head with its calibration and the chat template, and reward.py asks llama-server.
     dtype: float32 or float16. Raises GuerdonError for an ensemble, and for a family or a tokenizer that llama.cpp does not compute alike.
     """
     from guerdon.io.writers import refuse_to_replace

@@ -55,7 +55,7 @@ def export(
     _refuse_ignored(to, {"--url": url, "--model": model, "--dtype": dtype})
     if to == "gguf":
         options = handover.export_gguf(directory, out, dtype=dtype or "float32")
-        file, client = shlex.quote(str(out / "model.gguf")), str(out / "reward.py")
+        file, client = shlex.quote(str(out / "backbone.gguf")), str(out / "reward.py")
         return print_facts({"start": f"llama-server -m {file} {options}", "client": client}, json)
     if to == "adapter":
         adapter = handover.export_adapter(directory, out)

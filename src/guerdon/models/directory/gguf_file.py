@@ -185,7 +185,7 @@ def _values(tensor: _StoredTensor) -> Float[np.ndarray, "*s"]:
     return np.asarray(values.float(), dtype=tensor.dtype)
 
 
-def paired_rows(weight: Float[Tensor, "rows *s"], heads: int) -> Float[Tensor, "rows *s"]:
+def paired_rows(weight: Float[Tensor, "*s"], heads: int) -> Float[Tensor, "*s"]:
     """The rows of each head in the order 0, d/2, 1, d/2 + 1, ... of its d rows."""
     halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
     return halves.swapaxes(1, 2).reshape(weight.shape)

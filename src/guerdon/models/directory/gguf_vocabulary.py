@@ -55,14 +55,20 @@ def gguf_vocabulary(tokenizer: Any, rows: int, source: str) -> GgufVocabulary:
     """
     spec = json.loads(tokenizer.backend_tokenizer.to_str())
     model = spec["model"]
+    if (last := max(tokenizer.get_vocab().values())) >= rows:
+        token = tokenizer.convert_ids_to_tokens(last)
+        raise GuerdonError(
+            f"{source}: its token {token!r} has id {last}, but the model's embedding has {rows} rows. "
+            "Copy the tokenizer that the weights were saved with."
+        )
     tokens, kinds = [f"[PAD{i}]" for i in range(rows)], [UNUSED] * rows
-    for token, number in model["vocab"].items() if model["type"] == "BPE" else ():
+    rule = _rule(spec, source)
+    for token, number in model["vocab"].items():
         tokens[number], kinds[number] = token, NORMAL
     for added in spec["added_tokens"]:
         if added["lstrip"] or added["rstrip"] or added["single_word"]:
             raise _refusal(source, f"a token that takes its surroundings with it ({added['content']!r})")
         tokens[added["id"]], kinds[added["id"]] = added["content"], CONTROL if added["special"] else USER_DEFINED
-    rule = _rule(spec, source)
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     ids = {name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     special = {name: int(number) for name, number in ids.items() if number is not None}

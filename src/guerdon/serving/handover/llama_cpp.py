@@ -48,11 +48,12 @@ def write_llama_cpp(folder: Path, out: Path, dtype: GgufType) -> str:
     text = load_text(options)
     vocabulary = gguf_vocabulary(text.tokenizer, config.vocab_size, str(folder))
     head = _head_file(folder, text, read_head(folder, config)) | {"normalize": "NFC" if vocabulary.is_nfc else ""}
-    server = f"--embedding -np {PARALLEL} -c {PARALLEL * text.max_length} -fa off -ctk f32 -ctv f32"
+    context = PARALLEL * (text.max_length + 1)  # a text must be shorter than its slot
+    server = f"--embedding -np {PARALLEL} -c {context} -fa off -ctk f32 -ctv f32"
     client = template_of("llama_cpp.py").substitute(options=server)
 
     def fill(scratch: Path) -> None:
-        write_gguf(folder, config, vocabulary, scratch / "model.gguf", dtype, folder.resolve().name)
+        write_gguf(folder, config, vocabulary, scratch / "backbone.gguf", dtype, folder.resolve().name)
         writers.write_json(scratch / "head.json", head)
         writers.write_text(scratch / "reward.py", client)
 
