@@ -30,7 +30,7 @@ HARD = (
     "IT'S what they'Ll say: it's \u00e9t\u00e9, e\u0301t\u00e9, \u4e16\u754c, \U0001f680!!!...",
     "<|im_end|>\nspecial <|im_start|>user <think>words</think>",
     "   leading, trailing   ",
-    "\u0e01\u0e33 \u0915\u094d\u0937 \u00bd \u2163 caf\u00e9",
+    "\u0e01\u0e33 \u0915\u094d\u0937 \u00bd \u2163 \u00e9",
     "x",
 )  # fmt: skip
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<pad>"]
