@@ -42,6 +42,10 @@ def write_llama_cpp(folder: Path, out: Path, dtype: GgufType) -> str:
             f"{folder}: must be a single model to be written as GGUF, got an ensemble. "
             f"Make one head of it with `guerdon bake`, or export a member ({folder}/member-1)."
         )
+    if not folder.is_dir():
+        raise GuerdonError(
+            f"{folder}: must be the directory of a saved model, got none. Pass what `guerdon train` wrote."
+        )
     refuse_headless(str(folder), options)
     config = read_config(str(folder), options)
     refuse_unless_llama_cpp(config, str(folder))
