@@ -59,6 +59,7 @@ def raw_scores(folder):
     [
         {},
         {"dtype": "bfloat16"},
+        {"dtype": "bfloat16", "lora_targets": ["q_proj"]},
         {"lora_targets": ["q_proj", "v_proj"], "lora_alpha": 7},
         {"system": "be kind", "save_every": 3},
         {"loss": "rao_kupper"},

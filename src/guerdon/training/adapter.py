@@ -6,6 +6,7 @@ reward head is the model's, bit by bit: a run that kept its best weights has ano
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from guerdon.contracts import GuerdonError
 from guerdon.io import readers
 from guerdon.io.directories import write_directory
 from guerdon.models.directory.loading import resolve
-from guerdon.models.engine.checkpoint_files import one_line
+from guerdon.models.engine.checkpoint_files import one_line, shards_of
 from guerdon.models.engine.pretrained import read_config
 from guerdon.models.engine.stored_head import read_head
 from guerdon.runtime import checkpoint
@@ -39,11 +40,11 @@ COPIED: Final = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """What was written. base: the model that the adapter belongs to, and dtype the one that it was trained in. labels: of the head."""
+    """What was written. base: the model that the adapter belongs to. dtype: the one to which that must be rounded before it gives the
+    scores of the merged model. labels: of the head."""
 
     base: str
     dtype: str
-    rank: int
     labels: int
 
 
@@ -77,7 +78,7 @@ def write_adapter(folder: Path, out: Path) -> Adapter:
                 shutil.copyfile(model / name, scratch / name)
 
     write_directory(out, fill)
-    return Adapter(str(settings.base_model_name_or_path), options.dtype, options.lora_rank, len(tensors[HEAD]))
+    return Adapter(str(settings.base_model_name_or_path), _dtype_of_base(model, tensors), len(tensors[HEAD]))
 
 
 def _adapter_tensors(model: Path, run: Path) -> dict[str, Tensor]:
@@ -105,6 +106,22 @@ def _trained_weights(path: Path) -> dict[str, Float[Tensor, "*s"]]:
     with one_line(f"{file}: not readable ({{reason}}). Restore it."), safe_open(str(file), framework="pt") as stored:
         names = [name for name in stored.keys() if name.startswith(KEPT)]
         return {name.removeprefix(KEPT).replace(".default.", "."): stored.get_tensor(name) for name in names}
+
+
+def _dtype_of_base(model: Path, tensors: dict[str, Tensor]) -> str:
+    """bfloat16 if a weight that was not trained, the largest, holds nothing finer; else float32. The option may have been auto."""
+    trained = {name.removeprefix("base_model.model.").split(".lora_")[0].removesuffix(".weight") for name in tensors}
+    largest = torch.zeros(0)
+    for shard in shards_of(model):
+        with safe_open(str(shard), framework="pt") as stored:
+            for name in stored.keys():
+                if (
+                    name.rpartition(".")[0] in trained
+                    or math.prod(stored.get_slice(name).get_shape()) <= largest.numel()
+                ):
+                    continue
+                largest = stored.get_tensor(name)
+    return "bfloat16" if torch.equal(largest, largest.bfloat16().to(largest.dtype)) else "float32"
 
 
 def _peft_settings(options: ModelOptions, tensors: dict[str, Tensor]) -> LoraConfig:
