@@ -91,8 +91,8 @@ def _rule(spec: dict[str, Any], source: str) -> str:
     raise _refusal(source, f"another rule ({', '.join(step['type'] for step in steps)})")
 
 
-def _refusal(source: str, found: str) -> GuerdonError:
+def _refusal(source: str, actual: str) -> GuerdonError:
     return GuerdonError(
         f"{source}: the tokenizer must split texts by a rule that llama.cpp has under a name that we know ({', '.join(RULES)}), "
-        f"got {found}. Serve the model with `guerdon serve`."
+        f"got {actual}. Serve the model with `guerdon serve`."
     )
