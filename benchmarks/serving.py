@@ -1,8 +1,9 @@
-"""Rewards over HTTP: `guerdon serve` beside a plain server of FastAPI and transformers, and beside scoring without a server.
+"""Rewards over HTTP: `guerdon serve` beside vLLM, beside FastAPI with transformers, and beside scoring without a server.
 
-    python benchmarks/serving.py --data hh_pairs.jsonl.gz --data qa_feedback_kway.jsonl.gz
+    python benchmarks/serving.py --data hh_pairs.jsonl.gz --data qa_feedback_kway.jsonl.gz --vllm-python PEER/bin/python
 
-Both servers run all the time, and are asked in turn, through OpenRLHF's /get_reward with the same rendered texts, in float32:
+All servers run all the time, and are asked in turn for rewards of the same rendered texts, in float32 with the same number of
+threads: ours and the plain one through OpenRLHF's /get_reward, vLLM through its /classify. An idle vLLM takes under 2 % of a core.
 
   pairs       pairs of replies to one prompt, a pair in a request, from 8 clients at once: texts per second
   together    candidates of one prompt (500 + 65 tokens) in one request: candidates per second
@@ -10,15 +11,15 @@ Both servers run all the time, and are asked in turn, through OpenRLHF's /get_re
   idle        one short text while nothing else happens: milliseconds
 
 Prompts are new in each round, so that no round finds the cache of another. "offline" is `load(DIR).score` on the pairs' texts and on
-the short text, in a process of its own. Rewards of both servers must agree within 1e-3. Writes benchmarks/results/serving.json.
+the short text, in a process of its own in each round; it packs the weights before the short texts, as a server does, and keeps no
+prefixes. "of it in the model" is what our server spends in the model on the very requests of "idle", where the beginning that the
+template writes comes from its cache; the rest is all that serving adds, client and network included. Rewards of all servers must
+agree within 1e-3. Writes benchmarks/results/serving.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,17 +29,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import measure
 import numpy as np
 import rows
 from measure import Answer, Job, machine, print_table, ratio, shown, spread
 from scoring import candidate_sets
+from servers import Server, guerdon_server, plain_server, vllm_server
 
-WHAT = "rewards over HTTP; ours beside FastAPI with padded transformers, and beside scoring without a server"
-PEER = Path(__file__).parent / "peers" / "plain_reward_server.py"
+WHAT = (
+    "rewards over HTTP; ours beside vLLM, beside FastAPI with padded transformers, and beside scoring without a server"
+)
 CLIENTS, IDLE = 8, 20
 UNITS = {"pairs": "texts/s", "together": "candidates/s", "one by one": "candidates/s", "idle": "ms"}
+IN_MODEL = "of it in the model"
+Values = dict[str, dict[str, list[float]]]
 
 
 def main() -> None:
@@ -48,6 +52,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=32, help="pairs in a round")
     parser.add_argument("--candidates", type=int, default=16)
     parser.add_argument("--max-length", type=int, default=1024)
+    parser.add_argument(
+        "--vllm-python", type=Path, help="python of vLLM's environment (peers/README.md); without it, no vLLM"
+    )
     measure.add_options(parser, "serving.json")
     a = parser.parse_args()
     if a.job:
@@ -63,32 +70,36 @@ def main() -> None:
         pairs = rows.pairs(source, text, a.pairs * a.repeats, a.max_length, 0)
         sets = candidate_sets(a, start, source, *lengths)
         with ExitStack() as stack:
-            servers = {
-                name: stack.enter_context(Server(command(name, start, a.threads), a.threads))
-                for name in ("guerdon", "plain")
-            }
-            require_equal_rewards(servers, [rendered(text, pairs[0]["prompt"], reply) for reply in pairs[0]["replies"]])
-            values: dict[str, dict[str, list[float]]] = {name: {work: [] for work in UNITS} for name in servers}
+            servers = {name: stack.enter_context(server) for name, server in contestants(a, start).items()}
+            spare = sets[-1]  # which no round uses; the first texts are slower, and warm the servers up
+            require_equal_rewards(servers, [rendered(text, spare["prompt"], reply) for reply in spare["replies"][:4]])
+            runner = measure.Runner(offline, Path(__file__).resolve(), a.threads, a.malloc, a.memory, a.smoke)
+            values: Values = {name: {} for name in (*servers, "offline")}
             for i in range(a.repeats):
-                work = workloads(text, pairs[i * a.pairs : (i + 1) * a.pairs], sets[2 * i], sets[2 * i + 1], i)
+                some = pairs[i * a.pairs : (i + 1) * a.pairs]
+                work = workloads(text, some, sets[2 * i], sets[2 * i + 1])
                 for name, server in servers.items():
-                    for kind, run in work.items():
-                        values[name][kind].append(run(server))
-                    print(
-                        f"round {i + 1}/{a.repeats}: {name} { ({k: round(v[-1], 2) for k, v in values[name].items()}) }",
-                        file=sys.stderr,
-                    )
-        runner = measure.Runner(offline, Path(__file__).resolve(), a.threads, a.malloc, a.memory, a.smoke)
-        alone = [runner.ours({"model": str(start), "pairs": pairs[: a.pairs]}) for _ in range(a.repeats)]
-    case = summary(values, alone, a.threads)
+                    add(values[name], {kind: run(server) for kind, run in work.items()} | idle(server, text, i))
+                add(values["offline"], runner.ours({"model": str(start), "pairs": some}))
+                last = {name: {kind: round(v[-1], 2) for kind, v in of.items()} for name, of in values.items()}
+                print(f"round {i + 1}/{a.repeats}: {last}", file=sys.stderr)
+    case = summary(values, a.threads)
     measure.keep(a.out, WHAT, {"smoke" if a.smoke else "float32": case})
     show(case)
 
 
+def contestants(a: argparse.Namespace, start: Path) -> dict[str, Server]:
+    """The servers by name, not started yet."""
+    servers = {"guerdon": guerdon_server(start, a.threads), "plain": plain_server(start, a.threads)}
+    if a.vllm_python:
+        servers["vllm"] = vllm_server(a.vllm_python, start, a.threads)
+    return servers
+
+
 def workloads(
-    text: Any, pairs: Sequence[rows.Pair], together: dict[str, Any], apart: dict[str, Any], seed: int
+    text: Any, pairs: Sequence[rows.Pair], together: dict[str, Any], apart: dict[str, Any]
 ) -> dict[str, Callable[[Server], float]]:
-    """The workloads of a round: each takes a server and returns its number."""
+    """The workloads of a round that are rates: each takes a server and returns its number."""
     requests = [[rendered(text, pair["prompt"], reply) for reply in pair["replies"]] for pair in pairs]
     candidates, others = ([rendered(text, one["prompt"], r) for r in one["replies"]] for one in (together, apart))
 
@@ -109,22 +120,35 @@ def workloads(
         server.rewards(candidates)
         return len(candidates) / (time.perf_counter() - start)
 
-    def idle(server: Server) -> float:
-        times = []
-        for i in range(IDLE):
-            short = rendered(text, f"{seed} {i}: is it good?", "Yes, it is.")
-            start = time.perf_counter()
-            server.rewards([short])
-            times.append(time.perf_counter() - start)
-        return 1000 * float(np.median(times))
+    return {"pairs": all_pairs, "together": at_once, "one by one": one_by_one}
 
-    return {"pairs": all_pairs, "together": at_once, "one by one": one_by_one, "idle": idle}
+
+def idle(server: Server, text: Any, round_: int) -> dict[str, float]:
+    """Milliseconds of a short text, and for our server those of them that it spent in the model."""
+    seconds, in_model = [], []
+    for i in range(IDLE):
+        short = rendered(text, f"{round_} {i}: is it good?", "Yes, it is.")
+        before = seconds_in_model(server)
+        start = time.perf_counter()
+        server.rewards([short])
+        seconds.append(time.perf_counter() - start)
+        in_model.append(seconds_in_model(server) - before)
+    median, of_it = (1000 * float(np.median(values)) for values in (seconds, in_model))
+    return {"idle": median} | ({IN_MODEL: of_it} if of_it else {})
+
+
+def seconds_in_model(server: Server) -> float:
+    """What our server counts in its metrics; 0 for others."""
+    lines = server.client.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("guerdon_compute_seconds_total"))
 
 
 def offline(job: Job) -> Answer:
     """Scoring without a server: texts per second of the pairs, milliseconds of one short text."""
     import guerdon
     from guerdon.contracts import as_prompt
+    from guerdon.models.calibrated import components
+    from guerdon.models.engine.prepacked import prepacked_weights
 
     model = guerdon.load(job["model"], truncation="left", device="cpu", dtype="float32")
     prompts = [as_prompt(pair["prompt"]) for pair in job["pairs"] for _ in pair["replies"]]
@@ -133,60 +157,17 @@ def offline(job: Job) -> Answer:
     start = time.perf_counter()
     model.score(prompts, replies)
     per_second = len(replies) / (time.perf_counter() - start)
-    times = []
-    for i in range(IDLE):
-        start = time.perf_counter()
-        model.score([f"offline {i}: is it good?"], ["Yes, it is."])
-        times.append(time.perf_counter() - start)
-    return {"pairs": per_second, "idle": 1000 * float(np.median(times))}
+    (scalar,) = components(model)
+    seconds = []
+    with prepacked_weights(scalar.network):
+        for i in range(IDLE):
+            start = time.perf_counter()
+            model.score([f"offline {i}: is it good?"], ["Yes, it is."])
+            seconds.append(time.perf_counter() - start)
+    return {"pairs": per_second, "idle": 1000 * float(np.median(seconds))}
 
 
-# ---- Servers -------------------------------------------------------------------------------------------------------
-
-
-class Server:
-    """A server as a process of its own, ready when entered."""
-
-    def __init__(self, words: Sequence[str], threads: int) -> None:
-        self.environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.words = [word.replace("PORT", str(self.port)) for word in words]
-        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=600)
-
-    def __enter__(self) -> Server:
-        self.process = subprocess.Popen(
-            self.words, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        end = time.monotonic() + 180
-        while time.monotonic() < end:
-            try:
-                if self.client.get("/health").status_code == 200:
-                    return self
-            except httpx2.TransportError:
-                pass
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.2)
-        raise SystemExit(f"A server did not start: {' '.join(self.words)}")
-
-    def __exit__(self, *_: object) -> None:
-        self.client.close()
-        self.process.kill()
-        self.process.wait()
-
-    def rewards(self, texts: Sequence[str]) -> list[float]:
-        """The rewards of rendered texts."""
-        response = self.client.post("/get_reward", json={"query": list(texts)})
-        assert response.status_code == 200, response.text[:500]
-        return list(response.json()["rewards"])
-
-
-def command(name: str, folder: Path, threads: int) -> list[str]:
-    """What starts a server; PORT stands for its port."""
-    if name == "plain":
-        return [sys.executable, str(PEER), str(folder), "PORT", str(threads)]
-    return [sys.executable, "-m", "guerdon", "serve", str(folder), "--port", "PORT", "model.dtype=float32"]
+# ---- Texts ---------------------------------------------------------------------------------------------------------
 
 
 def rendered(text: Any, prompt: Any, reply: str) -> str:
@@ -197,37 +178,49 @@ def rendered(text: Any, prompt: Any, reply: str) -> str:
 
 
 def require_equal_rewards(servers: dict[str, Server], texts: Sequence[str]) -> None:
-    """Stop if the servers do not score the same."""
-    ours, theirs = (servers[name].rewards(texts) for name in ("guerdon", "plain"))
-    if max(abs(one - other) for one, other in zip(ours, theirs, strict=True)) > 1e-3:
-        raise SystemExit(f"Rewards must be the same on both sides, got {ours} and {theirs}.")
+    """Stop if a server does not score as ours does."""
+    rewards = {name: server.rewards(texts) for name, server in servers.items()}
+    if any(np.abs(np.subtract(theirs, rewards["guerdon"])).max() > 1e-3 for theirs in rewards.values()):
+        raise SystemExit(f"Rewards must be the same on all sides, got {rewards}.")
 
 
 # ---- Numbers -------------------------------------------------------------------------------------------------------
 
 
-def summary(values: dict[str, dict[str, list[float]]], alone: Sequence[Answer], threads: int) -> dict[str, Any]:
-    """Spreads of each server, and ratios of ours to the plain server's and to scoring without one."""
-    spreads: dict[str, Any] = {name: {kind: spread(v) for kind, v in of.items()} for name, of in values.items()}
-    spreads["offline"] = {kind: spread([answer[kind] for answer in alone]) for kind in ("pairs", "idle")}
+def add(values: dict[str, list[float]], more: dict[str, float]) -> None:
+    """Append each number to its list."""
+    for kind, value in more.items():
+        values.setdefault(kind, []).append(value)
+
+
+def summary(values: Values, threads: int) -> dict[str, Any]:
+    """Spreads of each server, and ratios of ours to the others and to scoring without one."""
+    spreads = {name: {kind: spread(v) for kind, v in of.items()} for name, of in values.items()}
+    ours, others = spreads["guerdon"], {name: of for name, of in spreads.items() if name != "guerdon"}
     return {
         "machine": machine(threads),
         **spreads,
-        "to_plain": {kind: ratio(spreads["guerdon"][kind], spreads["plain"][kind]) for kind in UNITS},
-        "to_offline": {kind: ratio(spreads["guerdon"][kind], spreads["offline"][kind]) for kind in ("pairs", "idle")},
+        **{
+            f"to_{name}": {kind: ratio(ours[kind], of[kind]) for kind in UNITS if kind in of}
+            for name, of in others.items()
+        },
+        "idle_outside_the_model_ms": spread(
+            np.subtract(values["guerdon"]["idle"], values["guerdon"][IN_MODEL]).tolist()
+        ),
     }
 
 
 def show(case: dict[str, Any]) -> None:
     """Print a table."""
+    others = [name for name in ("vllm", "plain", "offline") if name in case]
     print_table(
-        ["", "unit", "guerdon serve", "plain server", "offline", "to plain", "to offline"],
+        ["", "unit", "guerdon", *others, *(f"to {name}" for name in others)],
         [
             [
-                kind, unit, *(shown(case[name].get(kind)) for name in ("guerdon", "plain", "offline")),
-                shown(case["to_plain"][kind]), shown(case["to_offline"].get(kind)),
+                kind, unit, *(shown(case[name].get(kind)) for name in ("guerdon", *others)),
+                *(shown(case[f"to_{name}"].get(kind)) for name in others),
             ]
-            for kind, unit in UNITS.items()
+            for kind, unit in (UNITS | {IN_MODEL: "ms"}).items()
         ],
     )  # fmt: skip
 

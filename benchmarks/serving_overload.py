@@ -35,7 +35,8 @@ import numpy as np
 import psutil
 import rows
 from measure import machine, print_table
-from serving import Server, command, rendered
+from servers import Server, guerdon_server
+from serving import rendered
 
 WHAT = "rewards over HTTP under overload; one client process"
 TOLERANCE = 1e-3
@@ -80,7 +81,7 @@ def main() -> None:
         pairs = rows.pairs(rows.source_rows(a, a.texts), text, a.texts, max_length // 2, 0)
         texts = list({rendered(text, pair["prompt"], pair["replies"][0]): None for pair in pairs})
         options = [f"serving.deadline={a.deadline:g}", "serving.prefix_cache=0"]
-        with Server([*command("guerdon", start, a.threads), *options], a.threads) as server:
+        with guerdon_server(start, a.threads, *options) as server:
             rewards, speed = quiet_rewards(server, texts)
             before = Counter(model_counts(server))
             outcomes, memory = asyncio.run(overload(a, server, dict(zip(texts, rewards, strict=True)), speed))

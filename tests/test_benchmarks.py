@@ -140,7 +140,7 @@ def test_the_fuzzing_of_importers_runs(tmp_path):
 
 
 def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_repositories():
-    modules, takes_an_hour, needs_others = {"measure", "rows"}, {"hh_accuracy"}, {"contamination"}
+    modules, takes_an_hour, needs_others = {"measure", "rows", "servers"}, {"hh_accuracy"}, {"contamination"}
     scripts = {path.stem for path in BENCHMARKS.glob("*.py")} - modules - takes_an_hour - needs_others
     assert scripts == {
         "annotation",
@@ -212,6 +212,8 @@ def test_the_serving_benchmark_runs_and_both_servers_give_the_same_rewards(tiny_
     case = smoke("serving.py", tiny_dir, tmp_path / "out.json")["smoke"]
     assert set(case["to_plain"]) == {"pairs", "together", "one by one", "idle"}
     assert all(case[name]["idle"]["median"] > 0 for name in ("guerdon", "plain", "offline"))
+    ours = case["guerdon"]
+    assert 0 < ours["of it in the model"]["median"] < ours["idle"]["median"]
 
 
 def test_the_benchmark_of_overload_runs_and_no_answer_is_wrong_or_late(tiny_dir, tmp_path):

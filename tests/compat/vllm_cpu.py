@@ -15,14 +15,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -31,7 +27,9 @@ import numpy as np
 from guerdon.api.ai_quickstart import ai_prompts
 from guerdon.conversation import message_dict
 
-ENVIRONMENT = {"VLLM_CPU_OMP_THREADS_BIND": "0-1", "VLLM_CPU_KVCACHE_SPACE": "2", "HF_HUB_OFFLINE": "1"}
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from servers import vllm_server
+
 REPLIES = (
     ("I love this so much, it made my day!", "This is awful and I feel sick."),
     ("It was fine, I suppose.", "What a wonderful surprise, thank you all!"),
@@ -42,41 +40,10 @@ RUBRIC = "license: CC0-1.0\ncriteria:\n- {id: happy, text: The response has a po
 
 @contextlib.contextmanager
 def running_vllm(python: Path, model: Path, log: Path, seconds: float, options: Sequence[str] = ()) -> Iterator[str]:
-    """The address of a vLLM server with the model; it ends with the block. options: more of vLLM's."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # Not the command `vllm`, which looks for a package of that name, and this one is vllm-cpu
-    command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    command += ["--served-model-name", "starter", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
-    command += ["--max-model-len", "2048", "--max-num-seqs", "8", "--enforce-eager", *options]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment | ENVIRONMENT, start_new_session=True
-        )
-        try:
-            wait_for(f"http://127.0.0.1:{port}/health", server, log, seconds)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            try:
-                server.wait(60)
-            except subprocess.TimeoutExpired:  # a busy machine
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
-
-
-def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float) -> None:
-    """Wait until the server answers; exit with the end of its log if it ends first."""
-    start = time.monotonic()
-    while time.monotonic() - start < seconds:
-        if server.poll() is not None:
-            break
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
-            return
-        time.sleep(2)
-    sys.exit(f"vLLM did not start:\n{log.read_text('utf-8', 'replace')[-3000:]}")
+    """The address of a vLLM server with the model, made to start soon; it ends with the block. options: more of vLLM's."""
+    soon = ("--served-model-name", "starter", "--max-model-len", "2048", "--max-num-seqs", "8", "--enforce-eager")
+    with vllm_server(python, model, 2, *soon, *options, log=log, seconds=seconds) as server:
+        yield server.url
 
 
 def guerdon(*words: object) -> None:
