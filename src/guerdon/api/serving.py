@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -92,10 +94,30 @@ def start_service(
     """Models by name, loaded and ready to score."""
     from guerdon.serving.service import Service
 
-    models = [_load(name, source, options, model_options, backends) for name, source in named.items()]
+    models = _in_a_thread(
+        lambda: [_load(name, source, options, model_options, backends) for name, source in named.items()]
+    )
     service = Service(models, options, options.batch_tokens)
     service.start()
     return service
+
+
+def _in_a_thread(load: Callable[[], list[ServedModel]]) -> list[ServedModel]:
+    """What it returns or raises, in a thread of its own.
+
+    OpenMP keeps its threads for each thread that computes, until that one ends, and as soon as all together are more than the cores
+    they sleep at every barrier instead of spinning: a short text takes a third longer. So whoever loads must not stay.
+    """
+    loaded: Future[list[ServedModel]] = Future()
+
+    def run() -> None:
+        try:
+            loaded.set_result(load())
+        except BaseException as error:  # raised again where it is waited for
+            loaded.set_exception(error)
+
+    threading.Thread(target=run, name="load", daemon=True).start()  # a daemon, so that Ctrl-C need not wait for it
+    return loaded.result()
 
 
 def watch(url: str, *, model: str | None = None, timeout: float = 30.0) -> Report:
