@@ -79,10 +79,8 @@ def main() -> None:
                 some = pairs[i * a.pairs : (i + 1) * a.pairs]
                 work = workloads(text, some, sets[2 * i], sets[2 * i + 1])
                 for name, server in servers.items():
-                    add(values[name], {kind: run(server) for kind, run in work.items()} | idle(server, text, i))
-                add(values["offline"], runner.ours({"model": str(start), "pairs": some}))
-                last = {name: {kind: round(v[-1], 2) for kind, v in of.items()} for name, of in values.items()}
-                print(f"round {i + 1}/{a.repeats}: {last}", file=sys.stderr)
+                    add(values, name, {kind: run(server) for kind, run in work.items()} | idle(server, text, i))
+                add(values, "offline", runner.ours({"model": str(start), "pairs": some}))
     case = summary(values, a.threads)
     measure.keep(a.out, WHAT, {"smoke" if a.smoke else "float32": case})
     show(case)
@@ -188,10 +186,11 @@ def require_equal_rewards(servers: dict[str, Server], texts: Sequence[str]) -> N
 # ---- Numbers -------------------------------------------------------------------------------------------------------
 
 
-def add(values: dict[str, list[float]], more: dict[str, float]) -> None:
-    """Append each number to its list."""
-    for kind, value in more.items():
-        values.setdefault(kind, []).append(value)
+def add(values: Values, name: str, numbers: dict[str, float]) -> None:
+    """Append the numbers of one round of one contestant, and print them."""
+    print(f"{name}: { ({kind: round(value, 2) for kind, value in numbers.items()}) }", file=sys.stderr)
+    for kind, value in numbers.items():
+        values[name].setdefault(kind, []).append(value)
 
 
 def summary(values: Values, threads: int) -> dict[str, Any]:
