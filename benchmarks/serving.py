@@ -186,8 +186,10 @@ def require_equal_rewards(servers: dict[str, Server], texts: Sequence[str]) -> N
 # ---- Numbers -------------------------------------------------------------------------------------------------------
 
 
-def add(values: Values, name: str, numbers: dict[str, float]) -> None:
+def add(values: Values, name: str, numbers: dict[str, Any]) -> None:
     """Append the numbers of one round of one contestant, and print them."""
+    if "error" in numbers:
+        raise SystemExit(f"{name}: {numbers['error']}")
     print(f"{name}: { ({kind: round(value, 2) for kind, value in numbers.items()}) }", file=sys.stderr)
     for kind, value in numbers.items():
         values[name].setdefault(kind, []).append(value)
