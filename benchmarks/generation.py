@@ -21,6 +21,7 @@ from typing import Any
 import measure
 import numpy as np
 import rows
+import servers
 from measure import Answer, Job, interleave, ratio, shown, spread
 
 SHAPES = {"32 prompts": (32, 1), "2 prompts x 16": (2, 16)}
@@ -66,7 +67,8 @@ def contestants(a: argparse.Namespace, runner: measure.Runner, job: Job) -> dict
     sides = {side: (lambda side=side: runner.ours(job | {"side": side})) for side in ("ours", "generate")}
     if a.vllm_python:
         theirs = job | {"folder": str(model_folder(a.model)), "memory": None}  # it reserves more than it uses
-        sides["vllm"] = lambda: runner.peer(a.vllm_python, "peers.vllm_generation", theirs)
+        environment = servers.vllm_environment(a.vllm_python, a.threads)
+        sides["vllm"] = lambda: runner.peer(a.vllm_python, "peers.vllm_generation", theirs, environment)
     return sides
 
 

@@ -90,15 +90,15 @@ class Runner:
             return self.handler({"threads": 1, **job})
         return self.fresh([sys.executable, str(self.script)], job)
 
-    def peer(self, python: Path, module: str, job: Job) -> Answer:
+    def peer(self, python: Path, module: str, job: Job, environment: Mapping[str, str] | None = None) -> Answer:
         """Run a job with a module of this folder and another environment's Python."""
         # Not resolved: a virtual environment's python is a link, and resolving it would leave the environment
-        return self.fresh([str(python.absolute()), "-m", module], job)
+        return self.fresh([str(python.absolute()), "-m", module], job, environment)
 
-    def fresh(self, command: Sequence[str], job: Job) -> Answer:
+    def fresh(self, command: Sequence[str], job: Job, environment: Mapping[str, str] | None = None) -> Answer:
         """Run one job in its own process; a failure gives an answer with `error`."""
         env = os.environ | {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
-        env |= {"HF_HUB_OFFLINE": "1"} | (HEAP if self.malloc == "heap" else {})
+        env |= {"HF_HUB_OFFLINE": "1"} | (HEAP if self.malloc == "heap" else {}) | dict(environment or {})
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "job.json"
             path.write_text(json.dumps({"threads": self.threads, "memory": self.memory, **job}))

@@ -29,6 +29,7 @@ from typing import Any
 import measure
 import numpy as np
 import rows
+import servers
 from measure import Answer, Job, interleave, ratio, shown, spread
 
 WHAT = "scoring of replies; ours beside plain padded transformers and vLLM"
@@ -156,7 +157,7 @@ def scoring_case(
         if a.vllm_python and precision != "autocast":
             theirs = job | {"memory": None, "max_length": a.max_length}  # it reserves more than it uses
             contestants[f"vllm {precision}"] = lambda theirs=theirs: runner.peer(
-                a.vllm_python, "peers.vllm_scoring", theirs
+                a.vllm_python, "peers.vllm_scoring", theirs, servers.vllm_environment(a.vllm_python, a.threads)
             )
     answers = interleave(contestants, a.repeats)
     tokens = rows.count_tokens([group for one in sets[1:] for group in trees(one)])

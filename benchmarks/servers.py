@@ -97,16 +97,23 @@ def vllm_server(
     words += ["--host", "127.0.0.1", "--port", "PORT", "--dtype", "float32", *options]
     left_out = ("PYTHONPATH", "OMP_NUM_THREADS")  # vLLM sets the number of threads itself
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
-    environment |= {
-        "VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}",
-        "VLLM_CPU_KVCACHE_SPACE": "2",
-        "HF_HUB_OFFLINE": "1",
-    }
-    environment |= {"VLLM_USE_AOT_COMPILE": "0"}  # what it compiles so is kept, but cannot be loaded again on a CPU
-    libraries = [str(path) for name in VLLM_PRELOADED if (path := python.absolute().parents[1] / "lib" / name).exists()]
-    if libraries:
-        environment["LD_PRELOAD"] = ":".join(libraries)
+    environment |= vllm_environment(python, threads)
     return Server(words, environment, classify, log, seconds)
+
+
+def vllm_environment(python: Path, threads: int) -> dict[str, str]:
+    """What vLLM reads from the environment: cores, memory of its cache, no network, and libraries to load before all else."""
+    environment = {
+        "VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}",
+        "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
+        "VLLM_USE_AOT_COMPILE": "0",  # what it compiles so is kept, but cannot be loaded again on a CPU
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # without a server, in the process whose memory is measured
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    libraries = [str(path) for name in VLLM_PRELOADED if (path := python.absolute().parents[1] / "lib" / name).exists()]
+    return environment | ({"LD_PRELOAD": ":".join(libraries)} if libraries else {})
 
 
 def get_reward(client: httpx2.Client, texts: Sequence[str]) -> list[float]:

@@ -3,13 +3,12 @@
     cd benchmarks && PEER/bin/python -m peers.vllm_generation --job job.json
 
 The job holds the model's folder, token ids of the prompts, the samples and new tokens of each, the precision and the temperature.
-vLLM runs in this process, warms up with one call as the others do, and ignores end tokens.
+vLLM runs in this process with what ../servers.py sets in its environment, warms up with one call as the others do, and ignores end tokens.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -26,7 +25,6 @@ def main() -> None:
 def run(job: measure.Job) -> measure.Answer:
     """Load, warm up, generate once on the clock; `start_seconds` are those of loading, compilation included."""
     began = time.perf_counter()
-    prepare(job)
     from vllm import LLM, SamplingParams, TokensPrompt
 
     engine = LLM(job["folder"], dtype=job["dtype"], max_model_len=2048, disable_log_stats=True)
@@ -42,14 +40,6 @@ def run(job: measure.Job) -> measure.Answer:
     replies = sample(prompts, job["tokens"])
     seconds = time.perf_counter() - began
     return {"seconds": seconds, "start_seconds": start, "replies": replies, **memory.report()}
-
-
-def prepare(job: measure.Job) -> None:
-    """Set what vLLM reads from the environment when it is imported: this process, these threads, no network."""
-    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", VLLM_ENABLE_V1_MULTIPROCESSING="0")
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{job['threads'] - 1}")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import measure
-from peers.vllm_generation import prepare
 
 
 def main() -> None:
@@ -26,7 +25,6 @@ def main() -> None:
 def run(job: measure.Job) -> measure.Answer:
     """Load, warm up with the first set, time the others; `start_seconds` are those of loading, compilation included."""
     began = time.perf_counter()
-    prepare(job)
     from vllm import LLM, PoolingParams, TokensPrompt
 
     dtype = {"fp32": "float32", "bf16": "bfloat16"}[job["precision"]]
