@@ -18,6 +18,7 @@ from guerdon.io import readers, writers
 from guerdon.optimization.checks import Check, read_checks
 
 COLORS = ("#b91c1c", "#1d4ed8", "#0f766e", "#b7791f", "#6d28d9", "#475569")
+LINES = ("-", "--", ":")
 HEAD = ("run", "comparisons", "right on", "updates", "best KL", "gold there", "last KL", "gold there", "drop")
 
 
@@ -209,7 +210,7 @@ def short(estimate: Estimate) -> str:
 
 
 def plot(place: Path, checks: Mapping[Run, Sequence[Check]], colors: Mapping[Run, str]) -> None:
-    """Plot gold left and the proxy right, in its standard deviations at the start: a line per run, standard errors as bands."""
+    """Plot gold left and the proxy right, in its standard deviations at the start: a line per run, dashed by seed, with standard errors."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -225,7 +226,8 @@ def plot(place: Path, checks: Mapping[Run, Sequence[Check]], colors: Mapping[Run
                 mean, error = values.mean(axis=1) / unit, values.std(axis=1) / unit / np.sqrt(values.shape[1])
                 kl = [check.kl.mean() for check in of_run]
                 axes.fill_between(kl, mean - error, mean + error, color=colors[run], alpha=0.13, linewidth=0)
-                axes.plot(kl, mean, color=colors[run], linewidth=1.4, marker="o", markersize=2.5, label=run.title)
+                line = LINES[run.seed % len(LINES)]
+                axes.plot(kl, mean, line, color=colors[run], linewidth=1.4, marker="o", markersize=2.5, label=run.title)
             axes.axhline(0, color="#888888", linewidth=0.7)
             axes.set_xlabel("KL to the untouched policy, nats a reply")
             axes.set_title(
