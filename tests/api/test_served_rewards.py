@@ -88,6 +88,44 @@ def test_a_reward_that_fails_is_an_error_and_no_number(model_dir, monkeypatch):
         combined_reward([url])
 
 
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ([{"std": "wide"}, {}], "0.std must be as `guerdon serve` of this version gives it, got 'wide'"),
+        ([{}, {"attributes": [1.0]}], r"1.attributes must be as .* got \[1.0\]"),
+        ([{"members": "ab"}] * 2, "0.members must be as .* got 'ab'"),
+        ([{"members": [1.0, 2.0]}, {"members": [1.0]}], r"members of all results must be as .* got \[2, 1\]"),
+    ],
+)
+def test_an_answer_of_another_form_is_one_line(model_dir, changes, line):
+    with reward_server(served(model_dir)) as url:
+        reward = served_rewards.ServedReward(url)
+        reward.client.results = lambda rows, step: [
+            {"index": i, "score": 1.0, **change} for i, change in enumerate(changes)
+        ]
+        with pytest.raises(GuerdonError, match=line):
+            reward.score(PROMPTS[:2], ["a", "b"])
+
+
+def test_what_the_server_has_not_measured_is_no_number(model_dir):
+    with reward_server(served(model_dir)) as url:
+        reward = served_rewards.ServedReward(url)
+    rows = [{"index": 0, "score": 1.0, "std": float("nan"), "attributes": {"tone": 2.0}}]
+    rows += [{"index": 1, "score": 3.0, "std": 0.5, "shift_p": 0.2, "attributes": {"tone": None}}]
+    reward.client.results = lambda _, step: rows
+    scores = reward.score(PROMPTS[:2], ["a", "b"])
+    assert scores.value.tolist() == [1.0, 3.0]
+    assert (scores.std, scores.shift_p) == (None, None)
+    np.testing.assert_array_equal(scores.attributes["tone"], [2.0, np.nan])
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://a:b", "http://me:secret@host"])
+def test_an_address_that_cannot_be_asked_is_one_line_at_once(address):
+    with pytest.raises(GuerdonError, match="--reward: the server's address must be http://HOST:PORT") as error:
+        combined_reward([address])
+    assert "secret" not in str(error.value)
+
+
 def test_rollouts_rewards_and_the_learner_are_three_programs(model_dir, tiny_dir, tmp_path):
     """PPO with replies of one server and rewards of another."""
     with running(PolicyServer(tiny_dir), PolicyServer(tiny_dir)) as urls, reward_server(served(model_dir)) as url:

@@ -10,8 +10,10 @@ import asyncio
 import http.client
 import json
 import os
+import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +35,7 @@ class RewardClient:
     It needs Python 3.10. url: of the server, without a path. model: a name that it serves; its first model by default. token: by
     default what the environment variable GUERDON_REWARD_TOKEN holds. timeout: seconds for one answer. patience: seconds for which an
     overloaded, failing or restarting server is asked again. batch: texts in one request. truncate: cut the beginning of texts that
-    are too long, instead of an error.
+    are too long, instead of an error. Raises RewardError for an address or a token that cannot be sent.
     """
 
     def __init__(
@@ -46,9 +48,11 @@ class RewardClient:
         batch: int = 256,
         truncate: bool = False,
     ) -> None:
-        self.server = url.rstrip("/")
+        self.server = _address(url)
         self.url, self.model, self.truncate = self.server + "/v1/reward", model, truncate
         self.token = token if token is not None else os.environ.get("GUERDON_REWARD_TOKEN")
+        if self.token and not (self.token.isascii() and self.token.isprintable()):
+            raise RewardError("the token must be printable ASCII. Correct GUERDON_REWARD_TOKEN.")
         self.timeout, self.patience, self.batch = timeout, patience, batch
 
     def score(
@@ -105,10 +109,11 @@ class RewardClient:
             if not isinstance(answer, list) or len(answer) != len(some):
                 raise RewardError(f"{self.url}: the answer must have {len(some)} results. Is this a guerdon server?")
             for i, result in enumerate(answer):
-                if not isinstance(result.get("score"), int | float):
-                    raise RewardError(
-                        f"{self.url}: text {start + i} has no reward: {result.get('error') or 'no score'}"
-                    )
+                if not isinstance(result, dict) or result.get("index", i) != i:
+                    raise RewardError(f"{self.url}: result {i} must be that of text {i}. Is this a guerdon server?")
+                if not _is_number(result.get("score")):
+                    reason = result.get("error") or f"its score is {result.get('score')!r:.80}"
+                    raise RewardError(f"{self.url}: text {start + i} has no reward: {reason}")
             results += answer
         return results
 
@@ -134,16 +139,37 @@ class RewardClient:
                 return answer
             except urllib.error.HTTPError as error:
                 reason = f"{error.code}: {_reason(error)}"
+                if error.code == 401:
+                    reason += " The token is read from GUERDON_REWARD_TOKEN."
                 if error.code not in RETRIED:
                     raise RewardError(f"{url}: {reason}") from None
                 wait = _seconds(error.headers.get("Retry-After"))
-            except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
+            except (ValueError, RecursionError):
+                reason = "an answer that is not JSON"
+            except (OSError, http.client.HTTPException) as error:
                 reason = str(error) or type(error).__name__
             pause = min(2 * pause, LONGEST_PAUSE)
             wait = min(wait if wait is not None else pause, LONGEST_PAUSE)
             if time.monotonic() + wait > end:
                 raise RewardError(f"{url}: no answer for {patience:g} seconds, last {reason}")
             time.sleep(wait)
+
+
+def _address(url: str) -> str:
+    """The URL without a slash at its end. An error does not show it: it may hold a password."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port, or of an address in brackets
+        is_known = False
+    if not is_known or "@" in parts.netloc or parts.query or parts.fragment or not url.isprintable() or " " in url:
+        raise RewardError("the server's address must be http://HOST:PORT, with no user, query or fragment. Correct it.")
+    return url.rstrip("/")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number. JSON as Python reads it has NaN, infinities, and integers that no float holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _prompt(prompt: str | Messages) -> Any:

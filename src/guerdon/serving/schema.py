@@ -63,7 +63,9 @@ class RewardResult(BaseModel):
     shift_p: float | None = Field(
         None, description="p-value of the text being like the model's data; small is out of distribution."
     )
-    attributes: dict[str, float] | None = Field(None, description="The reward of each rated attribute or criterion.")
+    attributes: dict[str, float | None] | None = Field(
+        None, description="The reward of each rated attribute or criterion; null where one has none."
+    )
     truncated: bool = Field(False, description="Whether the model did not see the whole text.")
     abstain: bool = Field(False, description="Whether the server's limits advise not to use the score.")
     tokens: int = Field(0, description="Tokens that the model read; 0 for a judge.")
