@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from engines import Engine, running
 from serving_site import PROMPT, RESPONSE, messages, rendered, served, serving
+from shell import guerdon as command
 
 from guerdon import GuerdonError
 from guerdon.api import serving as api
@@ -208,3 +209,30 @@ def test_an_audit_log_that_cannot_be_opened_is_refused_at_the_start(saved):
         serving(served(saved), audit_log="/proc/nowhere/a"),
     ):
         pass
+
+
+def test_a_second_start_goes_on_with_the_audit_log(saved, tmp_path):
+    log = tmp_path / "audit.jsonl"
+    for _ in range(2):
+        with serving(served(saved), audit_log=str(log)) as client:
+            assert rewards(client)[0] == 200
+    assert len(log.read_text("utf-8").splitlines()) == 2
+
+
+@pytest.mark.parametrize("content", ['{"bos_token": "x"}\n', "notes\n", "[1]\n"])
+def test_nothing_is_appended_to_a_file_that_is_no_audit_log(saved, tmp_path, content):
+    """On the command line too, where the word names a file that exists, as a model does."""
+    (file := tmp_path / "mine.txt").write_text(content)
+    ran = command("serve", saved, f"serving.audit_log={file}", "--port", 0)
+    assert (ran.code, "serving.audit_log must be a new file or an audit log" in ran.err) == (2, True), ran.err
+    assert file.read_text() == content
+
+
+@pytest.mark.parametrize("variable", ["GUERDON_REWARD_TOKEN", "GUERDON_BACKEND_TOKEN"])
+def test_a_token_that_no_header_holds_is_refused(saved, monkeypatch, variable):
+    monkeypatch.setenv(variable, "\u043a\u043b\u044e\u0447")
+    with pytest.raises(GuerdonError, match=f"{variable} must be printable ASCII without spaces"):
+        api.serve([saved], port=0, backends=["http://127.0.0.1:9"])
+    monkeypatch.setenv(variable, "  \n")  # as a file that holds a line end gives it
+    with pytest.raises(GuerdonError, match="the server must answer"):
+        api.serve([saved], port=0, backends=["http://127.0.0.1:9"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ from guerdon.config.serving import TOKEN_VARIABLE
 from guerdon.config.training import refuse_options_of_new_models
 from guerdon.contracts import GuerdonError
 from guerdon.errors import field_error
+from guerdon.models.server_key import key_from_env
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -55,7 +55,7 @@ def ray_application(
         from guerdon.reporting.page import to_html
         from guerdon.serving.app import Access, create_app
 
-        access = Access(os.environ.get(TOKEN_VARIABLE) or None)
+        access = Access(key_from_env(TOKEN_VARIABLE))
         return create_app(start_service(named, chosen, settings), access, to_html)
 
     deployment = serve.deployment(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -17,6 +16,7 @@ from guerdon.config.serving import TOKEN_VARIABLE
 from guerdon.config.training import refuse_options_of_new_models
 from guerdon.contracts import GuerdonError
 from guerdon.errors import field_error
+from guerdon.models.server_key import key_from_env
 
 if TYPE_CHECKING:
     from guerdon.contracts import Report
@@ -71,7 +71,7 @@ def serve(
     if backends:
         _refuse_with_backends(named, chosen, model_options or {})
     refuse_options_of_new_models(model_options or {})
-    given = os.environ.get(TOKEN_VARIABLE) or None
+    given = key_from_env(TOKEN_VARIABLE)
     drawn = new_secret() if given is None and not is_loopback(host) else None
     with ExitStack() as stack:
         listening = stack.enter_context(open_port(host, port))
@@ -152,7 +152,7 @@ def _fetch_watches(url: str, timeout: float) -> dict[str, Any]:
     from guerdon.models.http_connection import AnswerTooLarge, Connection
 
     address = normalize_url(url) + "/watch"
-    token = os.environ.get(TOKEN_VARIABLE)
+    token = key_from_env(TOKEN_VARIABLE)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with Connection(headers, timeout) as connection:
@@ -222,7 +222,7 @@ def _load(
     if backends:
         from guerdon.serving.backends import ServedBackend, connect
 
-        backend = connect(source, backends, reading, os.environ.get(BACKEND_TOKEN_VARIABLE), options.deadline)
+        backend = connect(source, backends, reading, key_from_env(BACKEND_TOKEN_VARIABLE), options.deadline)
         served = ServedBackend(name, source, backend, calibrated=options.calibrated)
     elif is_judge_file(source):
         served = ServedJudge(name, source, MeteredJudge(judge_options(source)).rewards)

@@ -135,8 +135,11 @@ def watch(
 
 def _is_named_source(word: str) -> bool:
     """Whether a word is NAME=SOURCE, and not an option, whose name has a period."""
+    from guerdon.config import Config
+
     name, equals, source = word.partition("=")
-    return bool(equals) and ("." not in name or Path(source).exists())
+    is_option = name.partition(".")[0] in Config.model_fields or not Path(source).exists()
+    return bool(equals) and ("." not in name or not is_option)
 
 
 def _announce(serving: Serving) -> None:

@@ -29,13 +29,11 @@ class ServerKey:
         """The key in an environment variable; none where no variable is named. `field` is the option that names it."""
         if variable is None:
             return cls(None)
-        key = os.environ.get(variable, "").strip()
-        if not key:
+        key = key_from_env(variable)
+        if key is None:
             raise field_error(
                 field, "an environment variable that is set", variable, "Export it, or remove the option."
             )
-        if not re.fullmatch(r"[!-~]+", key):
-            raise GuerdonError(f"{variable} must be printable ASCII without spaces. Correct the key.")
         return cls(key)
 
     @property
@@ -54,6 +52,14 @@ class ServerKey:
         if self._pattern is None or len(self._key or "") < MIN_SECRET:
             return text
         return self._pattern.sub("***", text)
+
+
+def key_from_env(variable: str) -> str | None:
+    """The key in an environment variable, without spaces around it; None where it is not set. Raises for one that no header holds."""
+    key = os.environ.get(variable, "").strip()
+    if key and not re.fullmatch(r"[!-~]+", key):
+        raise GuerdonError(f"{variable} must be printable ASCII without spaces. Correct the key.")
+    return key or None
 
 
 def is_readable_by_others(url: str) -> bool:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from guerdon.conversation import message_dict
 from guerdon.errors import field_error
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from guerdon.serving.reading import Item, Reading
 
 
+MOST_LINE: Final = 2**27  # characters of a line; more than a request may hold
+
+
 class AuditLog:
     """Lines of JSON that are appended to a file, each in one write, before the request is answered.
 
@@ -29,6 +32,7 @@ class AuditLog:
 
     def __init__(self, path: str, options: ServingOptions, fingerprints: Mapping[str, str]) -> None:
         self._options, self._fingerprints = options, fingerprints
+        _refuse_other_file(path)
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -76,6 +80,22 @@ class AuditLog:
                 "abstain": abstains(outcome, self._options.abstain_below, self._options.abstain_std),
             }
         return row | (_given(item) if self._options.audit_texts else {})
+
+
+def _refuse_other_file(path: str) -> None:
+    """Raise GuerdonError for a file that holds something else than an audit log, to which nothing may be appended."""
+    if not os.path.isfile(path) or not os.path.getsize(path):
+        return
+    try:
+        with open(path, encoding="utf-8") as file:
+            row = json.loads(file.readline(MOST_LINE))
+        is_log = isinstance(row, dict) and row.keys() >= {"time", "fingerprint", "texts"}
+    except OSError:
+        return  # the error of opening it for writing says more
+    except (ValueError, RecursionError):
+        is_log = False
+    if not is_log:
+        raise field_error("serving.audit_log", "a new file or an audit log", path, "Choose another file.")
 
 
 class AuditEntry:

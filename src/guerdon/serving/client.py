@@ -50,7 +50,7 @@ class RewardClient:
     ) -> None:
         self.server = _address(url)
         self.url, self.model, self.truncate = self.server + "/v1/reward", model, truncate
-        self.token = token if token is not None else os.environ.get("GUERDON_REWARD_TOKEN")
+        self.token = (token if token is not None else os.environ.get("GUERDON_REWARD_TOKEN", "")).strip()
         if self.token and not (self.token.isascii() and self.token.isprintable()):
             raise RewardError("the token must be printable ASCII. Correct GUERDON_REWARD_TOKEN.")
         self.timeout, self.patience, self.batch = timeout, patience, batch

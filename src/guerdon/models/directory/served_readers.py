@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 from guerdon.config.serving import TOKEN_VARIABLE
 from guerdon.contracts import GuerdonError
 from guerdon.models.engine_server import NAMES, EngineServer
+from guerdon.models.server_key import key_from_env
 
 
 def served_scores(url: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """A result as `reader_program.results` gives them: what the server makes of the conversations, or its error."""
     name = url
     try:
-        with closing(EngineServer(url, os.environ.get(TOKEN_VARIABLE))) as server:
+        with closing(EngineServer(url, key_from_env(TOKEN_VARIABLE))) as server:
             name = f"{NAMES[server.kind]} at {server.url}"
             scores = [
                 _score(server, turns, text)
