@@ -231,6 +231,20 @@ def test_what_is_no_text_is_an_error_in_nemo_gym_and_no_number(verify, body):
         ask(body)
 
 
+@pytest.mark.parametrize("trainer", HANDOVERS)
+def test_an_export_replaces_an_older_one_and_no_file_of_somebody_else(trainer, tmp_path):
+    for older in ("trl", trainer, trainer):
+        assert command("export", older, "my-model", "--out", tmp_path / "out").code == 0
+    for file in sorted((tmp_path / "out").iterdir()):
+        mine = tmp_path / f"mine-{file.name}"
+        mine.mkdir()
+        (mine / file.name).write_text("# Mine, with guerdon\n")
+        ran = command("export", trainer, "my-model", "--out", mine)
+        assert (ran.code, f"{file.name}: was not written by `guerdon export`" in ran.err) == (2, True), ran.err
+        assert [path.name for path in mine.iterdir()] == [file.name]
+        assert (mine / file.name).read_text() == "# Mine, with guerdon\n"
+
+
 def test_an_unknown_trainer_or_an_address_with_a_path_is_one_line(tmp_path):
     ran = command("export", "ppo", "my-model", "--out", tmp_path / "out")
     assert (

@@ -18,6 +18,7 @@ import pytest
 import torch
 from gguf_models import HARD, PAIRS, byte_model, raw_model
 from llama_server import running_llama_server
+from safetensors.torch import load_file, save_file
 from shell import guerdon as command
 
 import guerdon
@@ -204,6 +205,60 @@ def test_an_ensemble_is_refused_and_its_member_is_not(tmp_path):
     assert "or export a member" in ran.err
     assert not (tmp_path / "out").exists()
     assert command("export", "gguf", tmp_path / "e/member-1", "--out", tmp_path / "out").code == 0
+
+
+UP = "model.layers.1.mlp.up_proj.weight"
+QUERY = "model.layers.1.self_attn.q_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda t: t[UP].fill_(torch.nan), f"{UP} must be finite numbers"),
+        (lambda t: t[UP].fill_(torch.inf), f"{UP} must be finite numbers"),
+        (lambda t: t.update({UP: t[UP].to(torch.int8)}), "got NaN, infinity or torch.int8"),
+        (lambda t: t["score.weight"].fill_(torch.nan), "its head must be finite"),
+        (lambda t: t.pop(UP), f"must hold {UP} 1 times, as config.json says, got it 0 times"),
+        (lambda t: t.update({f"{QUERY[:-6]}bias": torch.zeros(32)}), "0 times, as config.json says, got it 1 times"),
+        (lambda t: t.update({QUERY: torch.zeros(3, 4)}), f"{QUERY} must have the shape that config.json gives"),
+    ],
+)
+def test_weights_that_guerdon_would_not_load_are_not_exported(tmp_path, change, line):
+    byte_model(tmp_path / "m")
+    tensors = load_file(tmp_path / "m/model.safetensors")
+    change(tensors)
+    save_file(tensors, tmp_path / "m/model.safetensors", metadata={"format": "pt"})
+    ran = command("export", "gguf", tmp_path / "m", "--out", tmp_path / "out")
+    assert (ran.code, line in ran.err, ran.err.count("\n")) == (2, True, 1), ran.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: [float("nan")] * len(state),
+        lambda state: [None] * len(state),
+        lambda state: [state],
+        lambda state: {"a": 1},
+    ],
+)
+def test_states_that_are_no_numbers_are_an_error_and_no_reward(exported, spoil):
+    """Also at the start, where a reward of NaN differs from a known one by no number."""
+    model, out = exported
+    answer, has_started = states_of(model), []
+
+    def spoiled_later(text):
+        state, tokens = answer(text)
+        return (spoil(state) if has_started else state), tokens
+
+    with stand_in(spoiled_later) as url:
+        client = client_of(out)
+        rewards = client.LlamaCppReward(url)
+        has_started.append(True)
+        with pytest.raises(client.RewardError, match=r"must give"):
+            rewards.score_texts(["The film."])
+        with pytest.raises(client.RewardError, match=r"must give"):
+            client.LlamaCppReward(url)
 
 
 def test_options_that_an_export_ignores_are_refused(tmp_path):

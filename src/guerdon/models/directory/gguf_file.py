@@ -7,8 +7,10 @@ softmax, so that one label is always 1 (src/llama-graph.cpp, build_pooling). Wha
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from torch import Tensor
 from guerdon.contracts import GuerdonError
 from guerdon.models.directory.gguf_vocabulary import GgufVocabulary
 from guerdon.models.engine.checkpoint_files import shards_of
+from guerdon.models.engine.loaded_weights import RESTORE, refuse_misfit, shapes_in
+from guerdon.models.engine.pretrained import quiet
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -135,30 +139,38 @@ def _add_facts(
 
 def _tensors(folder: Path, config: PretrainedConfig, dtype: GgufType, gguf: Any) -> Iterator[_StoredTensor]:
     """The backbone's tensors, under their names in GGUF. Input and output embeddings of llama.cpp are one where no other is stored."""
-    from safetensors import safe_open
-
     architecture = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[config.model_type]
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
-    for shard in shards_of(folder):
-        with safe_open(str(shard), framework="pt") as stored:
-            for key in sorted(stored.keys()):
-                if not key.startswith("model."):  # the head, which llama.cpp does not evaluate
-                    continue
-                name = names.get_name(key, try_suffixes=(".weight", ".bias"))
-                if name is None:
-                    raise GuerdonError(
-                        f"{shard}: {key} must be a tensor that llama.cpp knows, got another. Serve the model with `guerdon serve`."
-                    )
-                shape = tuple(stored.get_slice(key).get_shape())
-                is_half = dtype == "float16" and len(shape) > 1
-                yield _StoredTensor(
-                    name,
-                    key,
-                    shard,
-                    shape,
-                    np.dtype(np.float16 if is_half else np.float32),
-                    _permuted_heads(key, config),
-                )
+    stored = [(key, shard, shape) for shard in shards_of(folder) for key, shape in sorted(shapes_in(shard).items())]
+    backbone = [row for row in stored if row[0].startswith("model.")]  # llama.cpp does not evaluate the head
+    _refuse_other_weights(folder, config, backbone)
+    for key, shard, shape in backbone:
+        name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+        assert name is not None, f"{config.model_type} has {key}, and llama.cpp has no name for it"
+        is_half = dtype == "float16" and len(shape) > 1
+        kind = np.dtype(np.float16 if is_half else np.float32)
+        yield _StoredTensor(name, key, shard, tuple(shape), kind, _permuted_heads(key, config))
+
+
+def _refuse_other_weights(
+    folder: Path, config: PretrainedConfig, stored: Sequence[tuple[str, Path, Sequence[int]]]
+) -> None:
+    """Raise unless the files hold each weight of the backbone that config.json describes once, and no other."""
+    from transformers import AutoModel
+
+    with quiet(), torch.device("meta"):
+        backbone = AutoModel.from_config(copy.deepcopy(config))
+    described = {f"model.{name}": list(weight.shape) for name, weight in backbone.named_parameters()}
+    count = Counter(key for key, _, _ in stored)
+    times = {key: int(key in described) for key in count | described.keys()}
+    for key in sorted(times):
+        if count[key] != times[key]:
+            raise GuerdonError(
+                f"{folder}: its files must hold {key} {times[key]} times, as config.json says, got it {count[key]} times. {RESTORE}"
+            )
+    refuse_misfit(
+        str(folder), [(key, shape, described[key]) for key, _, shape in stored if list(shape) != described[key]]
+    )
 
 
 def _permuted_heads(key: str, config: PretrainedConfig) -> int:
@@ -175,6 +187,11 @@ def _values(tensor: _StoredTensor) -> Float[np.ndarray, "*s"]:
 
     with safe_open(str(tensor.shard), framework="pt") as stored:
         values = stored.get_tensor(tensor.key)
+    if not (values.is_floating_point() and bool(values.isfinite().all())):
+        raise GuerdonError(
+            f"{tensor.shard}: {tensor.key} must be finite numbers of a float type, got NaN, infinity or {values.dtype}. "
+            "Take an earlier checkpoint."
+        )
     if tensor.heads:
         values = paired_rows(values, tensor.heads)
     if tensor.dtype == np.float16 and float(values.abs().max()) > MOST:

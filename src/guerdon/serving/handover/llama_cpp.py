@@ -74,6 +74,8 @@ def _head_file(folder: Path, text: ChatTokenizer, head: StoredHead | None) -> di
             f"{folder}: must hold a linear head with {len(shares)} row(s), got {'none' if head is None else len(head.weight)}. "
             "Look at it with `guerdon doctor`."
         )
+    if not bool(head.weight.isfinite().all()):
+        raise GuerdonError(f"{folder}: its head must be finite, got NaN or infinity. Take an earlier checkpoint.")
     calibration = card.calibration if card else bias_as_calibration(head)
     weight = shares @ head.weight.double().numpy() / calibration.temperature
     return {

@@ -7,11 +7,14 @@ import shlex
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Final
 
 from guerdon.contracts import GuerdonError
-from guerdon.errors import visible
+from guerdon.errors import OutputError, visible
 from guerdon.io import writers
 from guerdon.serving.handover.files import CLIENT_FILE, HANDOVERS, MODEL_FORMATS, template_of
+
+MARK: Final = 20  # characters with which a file of the same name begins for every trainer
 
 
 def handover_files(trainer: str, url: str, folder: Path, directory: str | None, model: str | None) -> dict[str, str]:
@@ -51,8 +54,23 @@ def handover_files(trainer: str, url: str, folder: Path, directory: str | None, 
 def write_handover(
     trainer: str, url: str, out: Path, directory: str | None = None, model: str | None = None
 ) -> list[str]:
-    """Write the files into the folder; returns their names."""
+    """Write the files into the folder; returns their names. Raises GuerdonError before a file of somebody else is replaced."""
     texts = handover_files(trainer, url, out, directory, model)
+    for name, text in texts.items():
+        _refuse_other_file(out / name, text)
     for name, text in texts.items():
         writers.write_text(out / name, text)
     return list(texts)
+
+
+def _refuse_other_file(path: Path, text: str) -> None:
+    """Raise GuerdonError if the file exists and does not begin as the text does, whichever trainer it was for."""
+    if not path.is_file():
+        return
+    start = text[:MARK].encode()
+    with path.open("rb") as file:
+        is_ours = file.read(len(start)) == start
+    if not is_ours:
+        raise OutputError(
+            f"{path}: was not written by `guerdon export`, so it is not replaced. Pass another --out.", path
+        )
