@@ -198,8 +198,11 @@ def test_log_probabilities_are_those_of_every_token_or_none():
         return reply.log_prob
 
     assert log_prob([-1, -2.0, 0.0]).tolist() == [-1, -2, 0]
-    for values in (None, [-1, -2], [-1, None, 0], [-1, float("nan"), 0]):
+    for values in (None, "none", [-1, -2], [-1, None, 0]):
         assert log_prob(values) is None
+    for value in (float("nan"), float("-inf"), -(10**400)):
+        with pytest.raises(OtherSampling, match="must have a finite log-probability"):
+            log_prob([-1, value, 0])
 
 
 def test_requests_leave_nothing_to_the_servers_defaults():

@@ -19,7 +19,7 @@ from optimization_runs import (
     small_run,
     weights_of,
 )
-from rollout_servers import PolicyServer, RolloutServer, running
+from rollout_servers import PolicyServer, RolloutServer, running, sampled
 
 from guerdon import GuerdonError
 from guerdon.config import OptimizeOptions
@@ -90,6 +90,17 @@ def test_a_server_with_other_adapters_is_noticed(tiny_dir, tmp_path, caplog):
         assert ("The servers sample from other weights than those that learn" in titles) == is_stale
         assert ("differ by" in caplog.text) == is_stale
         assert differences[0] < 1e-4
+
+
+def test_a_server_without_log_probabilities_is_named(tiny_dir, tmp_path, caplog):
+    def silent(server, body):
+        return [{**choice, "logprobs": None} for choice in sampled(server, body)]
+
+    server = PolicyServer(tiny_dir)
+    server.choices = silent
+    with running(server) as url, caplog.at_level(logging.WARNING, "guerdon"):
+        small_run(tiny_dir, folder=tmp_path, rollouts=url)
+    assert caplog.text.count("the servers give no log-probabilities") == 1
 
 
 def test_a_server_killed_in_the_middle_changes_nothing_where_servers_draw_alike(tiny_dir, tmp_path):

@@ -6,7 +6,7 @@ vLLM gives them on /v1/completions with `return_token_ids`. Whatever a server se
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -120,6 +120,8 @@ def _log_prob(given: Any, num: int) -> Float[np.ndarray, " t"] | None:
     values = given.get("token_logprobs") if isinstance(given, Mapping) else None
     if not isinstance(values, list) or len(values) != num:
         return None
-    if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
+    if not all(type(value) in (int, float) for value in values):
         return None
+    if not all(abs(value) <= sys.float_info.max for value in values):  # NaN is at most nothing
+        raise OtherSampling("a token that was drawn must have a finite log-probability, got NaN or infinity")
     return np.asarray(values, np.float64)

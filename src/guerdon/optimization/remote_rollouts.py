@@ -115,9 +115,16 @@ class RolloutEngine:
         )
 
     def warn_if_apart(self, summary: Mapping[str, float]) -> None:
-        """Log once that the servers' log-probabilities are far from the learner's. summary: metrics of an update."""
+        """Log once that the servers' log-probabilities are far from the learner's, or absent. summary: metrics of an update."""
+        if self._has_warned or not self.accelerator.is_main_process:
+            return
         difference = summary.get("server_difference", 0.0)
-        if difference > MAX_SERVER_DIFFERENCE and not self._has_warned and self.accelerator.is_main_process:
+        if "server_difference" not in summary and self.servers.sampling.temperature == 1:
+            self._has_warned = True
+            log.warning(
+                "optimize.rollouts: the servers give no log-probabilities, so nothing shows whether they sample from these weights"
+            )
+        if difference > MAX_SERVER_DIFFERENCE:
             self._has_warned = True
             log.warning(
                 "optimize.rollouts: log-probabilities of the servers and the policy differ by %.2f nats per token: the servers "
