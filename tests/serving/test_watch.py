@@ -101,6 +101,8 @@ def test_chance_alone_is_no_sign():
 
 
 def test_too_few_texts_are_said_to_be_too_few():
+    about = [watch_report("mine", axis, []).about for axis in ("step", "part of 256 texts")]
+    assert [list(rows)[-1] for rows in about] == ["steps", "parts of 256 texts"]
     assert watch_report("mine", "step", []).summary.startswith("Too few texts to compare: 128 at the start")
     assert report_of({}).summary.startswith("Too few texts")
 

@@ -127,3 +127,36 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path):
     with pytest.raises(GuerdonError, match=r"tensors\.safetensors: not readable") as caught:
         write_adapter(run, tmp_path / "adapter")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("tokenizer.json", "no usable tokenizer"), ("reward.json", r"reward\.json: not valid JSON")]
+)
+def test_a_damaged_file_is_not_copied(tiny_dir, tmp_path, name, line):
+    guerdon.train(liked(16), out=tmp_path / "run", base=str(tiny_dir), **RUN)
+    (tmp_path / "run/model" / name).write_text("{")
+    with pytest.raises(GuerdonError, match=line):
+        write_adapter(tmp_path / "run/model", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_weights_is_said_to_have_none(tiny_dir, tmp_path):
+    guerdon.train(liked(16), out=tmp_path / "run", base=str(tiny_dir), **RUN)
+    (tmp_path / "run/model/model.safetensors").unlink()
+    with pytest.raises(GuerdonError, match="must hold a linear head in safetensors, got none"):
+        write_adapter(tmp_path / "run/model", tmp_path / "out")
+
+
+def test_an_export_replaces_no_checkpoint_and_no_model(tiny_dir, tmp_path):
+    """They are Guerdon's, so that only what they hold tells them from an older export."""
+    run, other = tmp_path / "run", tmp_path / "other/model"
+    guerdon.train(liked(16), out=run, base=str(tiny_dir), **RUN)
+    shutil.copytree(run / "model", other)
+    for to, out in (("adapter", run / "checkpoint"), ("adapter", other), ("gguf", run / "checkpoint"), ("gguf", other)):
+        before = sorted(path.name for path in out.iterdir())
+        ran = command("export", to, run / "model", "--out", out)
+        assert (ran.code, "must be a new folder or an older export" in ran.err) == (2, True), ran.err
+        assert sorted(path.name for path in out.iterdir()) == before
+    for _ in range(2):
+        ran = command("export", "adapter", run / "model", "--out", tmp_path / "adapter")
+        assert ran.code == 0, ran.err

@@ -39,6 +39,7 @@ def export_gguf(directory: str | Path, out: str | Path, *, dtype: str = "float32
     backbone.gguf holds the backbone, head.json the head with its calibration and the chat template, and reward.py asks llama-server.
     dtype: float32 or float16. Raises GuerdonError for an ensemble, and for a family or a tokenizer that llama.cpp does not compute alike.
     """
+    from guerdon.io.directories import refuse_other_kind
     from guerdon.io.writers import refuse_to_replace
     from guerdon.models.directory.gguf_file import GgufType
     from guerdon.serving.handover.llama_cpp import write_llama_cpp
@@ -48,6 +49,7 @@ def export_gguf(directory: str | Path, out: str | Path, *, dtype: str = "float32
             f"--dtype must be float32 or float16, got {show_value(dtype)}. llama-quantize makes smaller files."
         )
     refuse_to_replace([directory], [out])
+    refuse_other_kind(Path(out), "head.json")
     return write_llama_cpp(Path(directory), Path(out), cast(GgufType, dtype))
 
 
@@ -56,10 +58,12 @@ def export_adapter(directory: str | Path, out: str | Path) -> Adapter:
 
     directory: the model, inside the folder of its run, whose checkpoint still has the adapters. Raises GuerdonError where they are gone.
     """
+    from guerdon.io.directories import refuse_other_kind
     from guerdon.io.writers import refuse_to_replace
     from guerdon.training.adapter import write_adapter
 
     refuse_to_replace([directory], [out])
+    refuse_other_kind(Path(out), "adapter_config.json")
     return write_adapter(Path(directory), Path(out))
 
 

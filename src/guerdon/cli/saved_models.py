@@ -98,6 +98,7 @@ def bake(
     from guerdon.api import saved_models
 
     mean = saved_models.bake(folder, out).reference_mean
+    mean += 0.0  # no -0.0
     option = f'--pooler-config \'{{"logit_mean": {mean!r}, "logit_sigma": 1.0}}\''
     print_facts({"model": str(out), "subtract from its scores": f"{mean!r} nats", "in vLLM": option}, json)
 

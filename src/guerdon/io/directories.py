@@ -115,6 +115,15 @@ def refuse_foreign_folder(folder: Path) -> None:
         raise GuerdonError(f"{folder}: {reason}, so it is not replaced. Write elsewhere, or move it away.")
 
 
+def refuse_other_kind(folder: Path, sign: str) -> None:
+    """Raise GuerdonError unless the folder may be replaced by what holds a file `sign`: a model or a checkpoint may not."""
+    refuse_foreign_folder(folder)
+    if folder.is_dir() and next(folder.iterdir(), None) is not None and not (folder / sign).is_file():
+        raise GuerdonError(
+            f"{folder}: must be a new folder or an older export, got another without {sign}, which is not replaced. Write elsewhere."
+        )
+
+
 def refuse_parts_of(inputs: Iterable[Path], folder: Path) -> None:
     """Raise GuerdonError if the folder exists and is a part of a directory that is read."""
     target = Path(os.path.realpath(folder))

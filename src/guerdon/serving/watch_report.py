@@ -48,7 +48,9 @@ def watch_report(model: str, axis: str, windows: Sequence[Window]) -> Report:
         {
             "texts": f"{sum(window.texts for window in windows):,}",
             "without a reward": f"{sum(window.without_reward for window in windows):,}",
-            f"{axis}s": f"{known[0].first} to {known[-1].last}" if known else "none",
+            axis.replace("step", "steps").replace("part", "parts"): f"{known[0].first} to {known[-1].last}"
+            if known
+            else "none",
         },
         estimates,
         findings,

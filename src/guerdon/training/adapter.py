@@ -23,7 +23,7 @@ from guerdon.config import ModelOptions, build
 from guerdon.contracts import GuerdonError
 from guerdon.io import readers
 from guerdon.io.directories import write_directory
-from guerdon.models.directory.loading import resolve
+from guerdon.models.directory.loading import load_text, resolve
 from guerdon.models.engine.checkpoint_files import one_line, shards_of
 from guerdon.models.engine.pretrained import read_config
 from guerdon.models.engine.stored_head import read_head
@@ -67,6 +67,9 @@ def write_adapter(folder: Path, out: Path) -> Adapter:
             f"{folder}: model.lora_rank must be above 0 for a model to have adapters, got 0: every weight was trained. "
             "Export the model itself, which every reader loads."
         )
+    load_text(
+        ModelOptions(base=str(model))
+    )  # what is copied must be readable: the tokenizer, its template and the card
     tensors = _adapter_tensors(model, run)
     settings = _peft_settings(options, tensors)
 
@@ -84,6 +87,10 @@ def write_adapter(folder: Path, out: Path) -> Adapter:
 def _adapter_tensors(model: Path, run: Path) -> dict[str, Tensor]:
     """The adapters and the head of the checkpoint that the model was saved from, under PEFT's names."""
     head = read_head(model, read_config(str(model), ModelOptions()))
+    if head is None:
+        raise GuerdonError(
+            f"{model}: must hold a linear head in safetensors, got none. Restore it from where it was saved."
+        )
     for path in filter(None, (checkpoint.find(run, "best"), checkpoint.find(run))):
         tensors = _trained_weights(path)
         others = [name for name in tensors if ".lora_" not in name and name != HEAD]
@@ -92,7 +99,7 @@ def _adapter_tensors(model: Path, run: Path) -> dict[str, Tensor]:
                 f"{model}: besides adapters only a linear head must have been trained, got {(others or ['no head'])[0]}. "
                 "Export the model itself."
             )
-        if head is not None and torch.equal(tensors[HEAD].float(), head.weight):
+        if torch.equal(tensors[HEAD].float(), head.weight):
             return tensors
     raise GuerdonError(
         f"{run}: must hold the checkpoint that the model was saved from, got none: its adapters are merged and cannot be taken out. "
