@@ -82,3 +82,9 @@ def test_the_command_prints_the_constant_and_vllms_option(single, tmp_path):
     ran = guerdon("bake", single, "--out", tmp_path / "baked", "--json")
     assert ran.code == 0
     assert '--pooler-config \'{\\"logit_mean\\": -3.75, \\"logit_sigma\\": 1.0}\'' in ran.out
+
+
+def test_a_constant_of_zero_has_no_sign(tiny_dir, tmp_path):
+    save(create_reward_model(ModelOptions(base=str(tiny_dir), heads=2), seed=5), tmp_path / "heads")
+    ran = guerdon("bake", tmp_path / "heads", "--out", tmp_path / "baked", "--json")
+    assert (ran.code, "-0.0" in ran.out) == (0, False)
