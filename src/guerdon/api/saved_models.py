@@ -57,10 +57,13 @@ def bake(folder: str | Path, out: str | Path) -> Calibration:
 
     Readers that know no calibration then give nats up to a constant, which is the reference mean of the calibration that is returned.
     """
+    from guerdon.io.directories import refuse_other_kind
     from guerdon.io.writers import refuse_to_replace
     from guerdon.models.directory.baking import baked
+    from guerdon.models.directory.formats import CARD_FILE
 
     refuse_to_replace([folder], [out])
+    refuse_other_kind(Path(out), CARD_FILE)
     model = baked(load(folder, with_uncertainty=False), str(folder))
     save(model, out)
     return model.calibration

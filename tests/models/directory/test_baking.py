@@ -88,3 +88,17 @@ def test_a_constant_of_zero_has_no_sign(tiny_dir, tmp_path):
     save(create_reward_model(ModelOptions(base=str(tiny_dir), heads=2), seed=5), tmp_path / "heads")
     ran = guerdon("bake", tmp_path / "heads", "--out", tmp_path / "baked", "--json")
     assert (ran.code, "-0.0" in ran.out) == (0, False)
+
+
+def test_a_baked_model_replaces_models_and_nothing_else_that_guerdon_wrote(single, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "state.json").write_text('{"step": 3}')
+    (checkpoint / "tensors.safetensors").write_bytes(b"moments")
+    with pytest.raises(
+        GuerdonError, match=r"must be a new folder or an older export, got another without reward\.json"
+    ):
+        saved_models.bake(single, checkpoint)
+    assert (checkpoint / "tensors.safetensors").read_bytes() == b"moments"
+    saved_models.bake(single, tmp_path / "baked")
+    saved_models.bake(single, tmp_path / "baked")
