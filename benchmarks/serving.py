@@ -63,6 +63,7 @@ def main() -> None:
     lengths = (500, 65)
     if a.smoke:
         a.pairs, a.candidates, a.repeats, a.prompts, lengths, a.max_length = 2, 2, 1, 2, (40, 12), 256
+        a.threads = 1
     with tempfile.TemporaryDirectory() as folder:
         start = rows.start(a.model, Path(folder) / "start", max_length=a.max_length, truncation="left")
         source = rows.source_rows(a, 12)

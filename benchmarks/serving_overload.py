@@ -74,7 +74,7 @@ def main() -> None:
     a = parser.parse_args()
     max_length = 1024
     if a.smoke:
-        a.texts, a.clients, a.seconds, a.deadline, max_length = 8, 20, 3, 2, 256
+        a.texts, a.clients, a.seconds, a.deadline, max_length, a.threads = 8, 20, 3, 2, 256, 1
     with tempfile.TemporaryDirectory() as folder:
         start = rows.start(a.model, Path(folder) / "start", max_length=max_length, truncation="left")
         text = rows.text_of(start, max_length, "left")

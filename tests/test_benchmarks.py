@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run_script
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def smoke(script: str, model: Path, out: Path) -> dict:
     """The cases that `SCRIPT --smoke` writes."""
-    command = [sys.executable, str(BENCHMARKS / script), "--smoke", f"--model={model}", f"--out={out}"]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert process.returncode == 0, process.stderr[-2000:]
-    return json.loads(out.read_text("utf-8"))["cases"]
+    return run(script, "--smoke", f"--model={model}", f"--out={out}")["cases"]
+
+
+def run(script: str, *words: str) -> dict:
+    """What `SCRIPT WORDS`, in a process of its own, writes to its --out."""
+    ended = run_script(BENCHMARKS / script, *words)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    (out,) = (word.removeprefix("--out=") for word in words if word.startswith("--out="))
+    return json.loads(Path(out).read_text("utf-8"))
 
 
 def test_the_training_benchmark_runs(tiny_dir, tmp_path):
@@ -69,10 +73,7 @@ def test_the_benchmark_of_judge_calls_runs(tiny_dir, tmp_path):
 def test_the_benchmark_of_the_local_judge_runs_and_both_sides_agree(tiny_dir, tmp_path):
     out = tmp_path / "out.json"
     sizes = ["--prompts=1", "--candidates=2", "--words=8", "--turns=10", "--repeats=1"]
-    command = [sys.executable, str(BENCHMARKS / "local_judge.py"), f"--model={tiny_dir}", f"--out={out}", *sizes]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert process.returncode == 0, process.stderr[-2000:]
-    results = json.loads(out.read_text("utf-8"))
+    results = run("local_judge.py", f"--model={tiny_dir}", f"--out={out}", *sizes)
     assert all(results[mode]["largest difference, nats"] < 1e-3 for mode in ("score", "pair"))
 
 
@@ -132,11 +133,7 @@ def test_the_selection_benchmark_runs(tiny_dir, tmp_path):
 
 
 def test_the_fuzzing_of_importers_runs(tmp_path):
-    out = tmp_path / "out.json"
-    command = [sys.executable, str(BENCHMARKS / "fuzz_importers.py"), "--inputs=50", f"--out={out}"]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert process.returncode == 0, process.stderr[-2000:]
-    assert out.exists()
+    assert run("fuzz_importers.py", "--inputs=50", f"--out={tmp_path / 'out.json'}")
 
 
 def test_every_benchmark_runs_here_but_those_that_take_an_hour_or_need_other_repositories():
@@ -199,10 +196,8 @@ def test_the_benchmark_of_votes_runs_and_no_vote_is_lost_or_bent(tiny_dir, tmp_p
 
 def test_the_data_benchmark_runs_each_step(tmp_path):
     out = tmp_path / "out.json"
-    command = [sys.executable, str(BENCHMARKS / "data.py"), "--smoke", f"--out={out}", f"--scratch={tmp_path}"]
-    process = subprocess.run([*command, "--only=convert,store"], capture_output=True, text=True, timeout=300)
-    assert process.returncode == 0, process.stderr[-2000:]
-    steps = json.loads(out.read_text("utf-8"))["cases"]["200"]["steps"]
+    words = ("--smoke", f"--out={out}", f"--scratch={tmp_path}", "--only=convert,store")
+    steps = run("data.py", *words)["cases"]["200"]["steps"]
     assert set(steps) == {"import", "convert", "empty store", "store"}
     assert all("error" not in run and run["peak_bytes"] > 0 for run in steps.values())
     assert list(tmp_path.iterdir()) == [out]

@@ -14,7 +14,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 
 import torch
 
@@ -23,6 +24,7 @@ from guerdon.scoring.chunks import Chunk, ChunkScores, score_texts
 
 LoadModel = Callable[[int], RewardModel]  # the number of a worker -> the model on that worker's device
 CHUNKS_PER_WORKER = 2  # in memory at once
+PRELOADED = [__name__, "guerdon.models.directory.loading"]  # in the server that forks workers
 
 
 def score_chunks(
@@ -71,7 +73,7 @@ def _score_here(
 class Worker:
     """A process, our end of its pipe, whether it waits for work, and the number of the chunk that it scores."""
 
-    process: SpawnProcess
+    process: BaseProcess
     pipe: Connection
     is_idle: bool = False
     chunk: int | None = None
@@ -177,12 +179,24 @@ def _describe_death(worker: Worker) -> str:
 
 
 def _start_worker(load_model: LoadModel, index: int, num: int) -> Worker:
-    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    context = _process_context()
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, load_model, index, num), daemon=True)
     process.start()
     theirs.close()  # so that either process sees the end of the pipe when the other ends
     return Worker(process, ours)
+
+
+def _process_context() -> ForkServerContext | SpawnContext:
+    """Forks of a server that has imported what takes seconds, or new processes where an accelerator or a system forbids it.
+
+    CUDA does not survive a fork, and an import may have started it; nor do macOS's own libraries.
+    """
+    if sys.platform != "linux" or torch.cuda.is_available():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
 
 
 def _work(pipe: Connection, load_model: LoadModel, index: int, num: int) -> None:
