@@ -19,6 +19,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
+NEEDED = 4 * 2**30  # bytes: room for the 168 databases of tests/store
+
 
 class NoServer(Exception):
     """Why no server can run here."""
@@ -43,7 +47,7 @@ def server() -> Iterator[str]:
     if sys.platform == "win32":
         raise NoServer("the tests start PostgreSQL on a Unix socket")
     bin_folder, user = binaries(), _other_user()
-    folder = Path(tempfile.mkdtemp(prefix="guerdon-pg-", dir="/tmp"))  # short: the path of a socket has 107 bytes
+    folder = Path(tempfile.mkdtemp(prefix="guerdon-pg-", dir=_parent_folder()))
     try:
         if user:
             shutil.chown(folder, user)
@@ -76,6 +80,18 @@ def server() -> Iterator[str]:
             watch.wait(timeout=120)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parent_folder() -> str:
+    """In memory where there is room: a database is 300 files, and a disk took minutes to remove those of all tests.
+
+    Short either way, for the path of a socket has 107 bytes.
+    """
+    memory = Path("/dev/shm")
+    has_room = memory.is_dir() and os.access(memory, os.W_OK)
+    if has_room and min(shutil.disk_usage(memory).free, psutil.virtual_memory().available) > NEEDED:
+        return str(memory)
+    return "/tmp"
 
 
 def _other_user() -> str | None:

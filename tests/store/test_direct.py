@@ -19,6 +19,7 @@ NEWEST = Statement(sa.select(tables.prompts.c.id).limit(1))
 def test_a_row_that_was_read_leaves_no_cursor_behind(tmp_path):
     """A cursor that outlives its transaction resets its statement while another thread runs it: SQLite calls that misuse."""
     create_store(tmp_path / "store.db")
+    gc.collect()  # what other tests left
     with open_database(locate(tmp_path / "store.db")) as database, writer_of(database).transaction() as transaction:
         transaction.first(NEWEST)
         transaction.all(NEWEST)

@@ -104,6 +104,8 @@ def test_a_full_disk_is_one_line_and_leaves_a_whole_store(store: Path):
 @pytest.fixture
 def read_only_folder() -> Iterator[Path]:
     """A folder in which this process cannot write; for root, until the end of the test it is nobody."""
+    import guerdon.data.files  # noqa: F401 - while this is root, who can read every module
+
     folder = Path(tempfile.mkdtemp(dir="/tmp"))  # whose parents everybody can enter
     create_store(folder / "a.db")
     add_to_store(folder / "a.db", some_comparisons(3))  # as root, who can read the modules that this loads
