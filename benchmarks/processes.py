@@ -11,14 +11,18 @@ benchmarks/results/processes.json.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import measure
 import rows
@@ -100,9 +104,8 @@ def run_scoring(a: argparse.Namespace, folder: Path, start: Path, processes: int
                 f"{out}/scores.jsonl",
             ]
             start_time = time.perf_counter()
-            process = run_python(
-                [*command, "--workers", str(processes), f"model.max_length={a.max_length}"], threads * processes
-            )
+            command += ["--workers", str(processes), f"model.max_length={a.max_length}"]
+            process = run_here(command) if a.smoke else run_python(command, threads * processes)
             seconds.append(time.perf_counter() - start_time)
             if process.returncode:
                 return {"error": (process.stderr.strip().splitlines() or ["?"])[-1][:300]}
@@ -118,6 +121,17 @@ def run_python(command: list[str], threads: int) -> subprocess.CompletedProcess[
     """Run a Python command with that many threads."""
     env = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
     return subprocess.run([sys.executable, *command], env=env, capture_output=True, text=True, check=False)
+
+
+def run_here(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """`-m guerdon WORDS` in this process."""
+    code, err = 0, io.StringIO()
+    with patch.object(sys, "argv", command[1:]), contextlib.redirect_stderr(err):
+        try:
+            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess(command, code, "", err.getvalue())
 
 
 if __name__ == "__main__":

@@ -19,6 +19,17 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes that tests start ne
 # Before the first import of a formula: from here on the shapes in their signatures are executed.
 install_import_hook("guerdon.formulas", "beartype.beartype")
 
+TESTS = Path(__file__).parent
+# The files that take longest. They start first, so that no process is left alone with one of them when the others have finished.
+SLOW = (
+    "test_docs.py", "faults/test_writers.py", "test_benchmarks.py", "training/test_processes.py", "store/test_kills.py",
+    "annotation/browser/test_judging.py", "optimization/test_processes.py", "optimization/test_run_state.py",
+    "optimization/test_remote_rollouts.py", "feedback/test_real_server.py", "cli/test_mistakes.py",
+    "optimization/test_known_optimum.py", "training/test_run.py", "annotation/web/test_server.py",
+    "annotation/test_invariants.py", "models/directory/test_corrupted_files.py", "models/engine/test_backbone.py",
+    "models/judges/test_endpoint.py", "models/engine/test_tree_attention.py", "store/test_merge.py", "test_tiny.py",
+)  # fmt: skip
+
 settings.register_profile("guerdon", derandomize=True, deadline=None, database=None)
 settings.load_profile("guerdon")
 torch.set_num_threads(1)  # models this small wait longer for a second thread than they work
@@ -67,7 +78,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs an accelerator where there is none."""
+    """Run slow files first, and skip what needs an accelerator where there is none."""
+    turn = {TESTS / name: number for number, name in enumerate(SLOW)}
+    items.sort(key=lambda item: turn.get(item.path, len(turn)))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

@@ -10,6 +10,7 @@ import os
 import runpy
 import sys
 import tempfile
+import textwrap
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,6 +48,14 @@ def run_script(script: Path, *words: object, env: Mapping[str, str] | None = Non
         process.close()
         assert code is not None
         return Ended(code, *(Path(name).read_text("utf-8") if Path(name).exists() else "" for name in (out, err)))
+
+
+def run_code(code: str) -> Ended:
+    """`python -c CODE`."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "code.py"
+        script.write_text(textwrap.dedent(code), "utf-8")
+        return run_script(script)
 
 
 def _run(script: str, words: list[str], env: dict[str, str], out: str, err: str) -> None:

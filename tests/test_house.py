@@ -6,6 +6,7 @@ Layers and cycles are import-linter's, spelling is codespell's; both run in `mak
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +32,9 @@ NOT_THE_TERM = {
 }
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
-    for name, path in zip(NAMES, SOURCES, strict=True):
-        yield name, ast.parse(path.read_text("utf-8"))
+@functools.cache
+def trees() -> list[tuple[str, ast.Module]]:
+    return [(name, ast.parse(path.read_text("utf-8"))) for name, path in zip(NAMES, SOURCES, strict=True)]
 
 
 def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -118,7 +119,7 @@ def test_names_say_what_they_hold():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_file_says_first_what_it_is_for(name):
-    docstring = ast.get_docstring(ast.parse((ROOT / "src" / name).read_text("utf-8")))
+    docstring = ast.get_docstring(dict(trees())[name])
     assert docstring
     assert docstring.splitlines()[0].endswith((".", ":", "?"))
 

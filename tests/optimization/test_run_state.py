@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
+from forked import run_code
 from optimization_runs import (
     HELD_OUT,
     brevity,
@@ -97,7 +95,7 @@ def test_a_run_killed_by_a_signal_resumes_to_the_same_bits(tiny_dir, tmp_path):
         deadly.__name__, deadly.fingerprint = "kindness", rewards.source_fingerprint(kindness)  # the same reward to the run
         killable_run({str(tiny_dir)!r}, Path({str(tmp_path / "killed")!r}), deadly)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, capture_output=True, text=True)
+    done = run_code(script)
     assert done.returncode == -9, done.stderr
     rows = read_metrics(tmp_path / "killed")
     assert 2 < len(rows) < 6

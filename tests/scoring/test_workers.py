@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from scoring_files import rows, write
 from toys import slow_worker
 
 from guerdon.scoring.chunks import split_into_chunks
-from guerdon.scoring.workers import CHUNKS_PER_WORKER, score_chunks
+from guerdon.scoring.workers import CHUNKS_PER_WORKER, PRELOADED, score_chunks
 
 
 def test_chunks_in_memory_are_bounded_and_returned_in_order():
@@ -65,3 +66,8 @@ def test_workers_end_with_the_main_process_even_in_the_middle_of_a_chunk(tmp_pat
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert psutil.wait_procs(workers, timeout=30)[1] == []
+
+
+def test_what_the_server_of_workers_loads_exists():
+    """It goes on without a module that it cannot import, and each worker would take seconds again."""
+    assert all(importlib.import_module(name).__name__ == name for name in PRELOADED)

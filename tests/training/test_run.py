@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import run_code
 from safetensors.torch import load_file, save_file
 from toys import liked
 from training_runs import farthest, metrics, train, turned, weights
@@ -78,7 +77,7 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(tiny_dir, tmp_path
         train({str(tiny_dir)!r}, liked(32), held_out=turned(liked(16, 1)), folder=pathlib.Path({str(tmp_path)!r}), **STOPPING)
     """)
     )
-    ran = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=False)
+    ran = run_code(child)
     assert ran.returncode == -9, ran.stderr
     result, folder = uninterrupted
     again = train(tiny_dir, liked(32), held_out=turned(liked(16, 1)), folder=tmp_path, **STOPPING)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
+from forked import run_code
 from reward_models import scores
 
 from guerdon import (
@@ -49,7 +47,7 @@ def test_a_killed_save_leaves_a_model(saved, tmp_path):
     for at in ("weights", "renames"):
         folder = tmp_path / at
         shutil.copytree(saved, folder)
-        child = textwrap.dedent(f"""
+        done = run_code(f"""
             import os, pathlib, signal
             from guerdon.models.directory import layout, loading, saving
             from guerdon.models.engine.classifier import reward_head
@@ -63,7 +61,6 @@ def test_a_killed_save_leaves_a_model(saved, tmp_path):
                 pathlib.Path.rename = lambda old, new: die() if new == pathlib.Path({str(folder)!r}) else rename(old, new)
             saving.save(model, {str(folder)!r})
         """)
-        done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=False)
         assert done.returncode == -9, done.stderr
         np.testing.assert_allclose(scores(load_reward_model(folder)), scores(load_reward_model(saved)), atol=1e-6)
         save(load_reward_model(folder), folder)
