@@ -113,12 +113,13 @@ def test_gold_likes_nice_replies_and_neither_repetition_nor_gibberish(overoptimi
     texts = ["My friend and my friend.", "Great friend, great friend, great.", "The cat sat on the mat, the cat sat."]
     assert [gold.repeated(text) for text in texts] == pytest.approx([0.5, 0.6, 0.0])  # short words may repeat
     assert gold.repetition(texts) == pytest.approx([2.0, 2.5, 0.0])
+    assert gold.length(["word " * count for count in (0, 30, 40, 45)]) == pytest.approx([4.0, 1.0, 0.0, 0.5])
     assert gold.oddness(np.array([2.0, 3.5, 4.0]), scales) == pytest.approx([0.0, 0.0, 1.0])
     policy = overoptimize.one_sentence_policy(str(tiny_dir))
     asked, replies = [guerdon.contracts.as_prompt("Write.")] * 3, [guerdon.Response(text) for text in texts]
     nats = gold.nats_per_token(policy, asked, replies)
     value = gold.judge(policy, scales)(asked, replies)
-    expected = gold.sentiment(texts, scales) - gold.repetition(texts) - gold.oddness(nats, scales)
+    expected = gold.sentiment(texts, scales) - gold.length(texts) - gold.repetition(texts) - gold.oddness(nats, scales)
     assert value == pytest.approx(expected)
 
 

@@ -1,8 +1,9 @@
 """The gold judge of this experiment, a known rule for what a reply is worth, and the prompts.
 
-A reply is worth its sentiment (VADER; Hutto & Gilbert 2014), less what no comparison of ordinary replies shows: words that it
-repeats, and language that the untouched policy would hardly write. This is what a person might say: be nice, do not
-babble, write English. Among the untouched policy's own replies sentiment decides; only optimization goes where the rest counts.
+A reply is worth its sentiment (VADER; Hutto & Gilbert 2014), less what it is too short or too long, the words that it repeats,
+and language that the untouched policy would hardly write. This is what a person might say: be nice, say enough and no more, do
+not babble, write English. The untouched policy's replies are shorter than enough, so every comparison of them says that longer
+is better; only optimization goes where that stops being true.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 import guerdon
 from guerdon.contracts import Prompt
 
+ENOUGH, WORD = 40, 0.1  # the best number of words; lost by a reply for every word more or fewer
 REPEATED, ALLOWED = 5.0, 0.1  # lost by a reply whose words are all repeated; the share that is free
 
 REQUESTS = """
@@ -77,7 +79,7 @@ def judge(policy: Any, scales: Mapping[str, float]) -> Judge:
     def gold(prompts: Sequence[Prompt], replies: Sequence[guerdon.Response]) -> np.ndarray:
         texts = [reply.text for reply in replies]
         odd = oddness(nats_per_token(policy, prompts, replies), scales)
-        return sentiment(texts, scales) - repetition(texts) - odd
+        return sentiment(texts, scales) - length(texts) - repetition(texts) - odd
 
     return gold
 
@@ -85,6 +87,11 @@ def judge(policy: Any, scales: Mapping[str, float]) -> Judge:
 def sentiment(texts: Sequence[str], scales: Mapping[str, float]) -> np.ndarray:
     """VADER's compound, in standard deviations of the untouched policy's replies."""
     return (compound(texts) - scales["sentiment mean"]) / scales["sentiment std"]
+
+
+def length(texts: Sequence[str]) -> np.ndarray:
+    """The penalty for words too few or too many."""
+    return WORD * np.abs(words(texts) - ENOUGH)
 
 
 def repetition(texts: Sequence[str]) -> np.ndarray:
@@ -101,6 +108,11 @@ def compound(texts: Sequence[str]) -> np.ndarray:
     """VADER's sentiment, -1 to 1."""
     analyzer = SentimentIntensityAnalyzer()
     return np.array([analyzer.polarity_scores(text)["compound"] for text in texts], dtype=float)
+
+
+def words(texts: Sequence[str]) -> np.ndarray:
+    """The number of words of each text."""
+    return np.array([len(text.split()) for text in texts], dtype=float)
 
 
 def repeated(text: str) -> float:

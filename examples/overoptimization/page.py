@@ -90,8 +90,9 @@ def write(out: Path, args: argparse.Namespace) -> None:
 
 def conditions(args: argparse.Namespace) -> str:
     return (
-        f"Policy {args.policy}, one-sentence replies of up to {args.tokens} tokens; {args.noise:.0%} of the preferences are "
-        f"reversed; PPO of {args.updates} updates × {args.batch} replies at learning rate {args.lr:g}, without a price of KL "
+        f"Policy {args.policy}, one-sentence replies of up to {args.label_tokens} tokens for the first comparisons and "
+        f"{args.tokens} under optimization; {args.noise:.0%} of the preferences are reversed; PPO of {args.updates} updates × "
+        f"{args.batch} replies at learning rate {args.lr:g}, without a price of KL "
         f"where none is named; checks on {args.check_prompts} other prompts."
     )
 
@@ -174,12 +175,13 @@ def parts_table(checks: Mapping[Run, Sequence[Check]], scales: Mapping[str, floa
     rows = []
     for run, of_run in checks.items():
         for name, check in (("start", of_run[0]), ("best", of_run[best_check(of_run)]), ("end", of_run[-1])):
-            sentiment, repeated = gold.sentiment(check.texts, scales), gold.repetition(check.texts)
-            odd = sentiment - repeated - check.gold
-            columns = (sentiment, -repeated, -odd, check.gold, check.length)
+            sentiment, length = gold.sentiment(check.texts, scales), gold.length(check.texts)
+            repeated = gold.repetition(check.texts)
+            odd = sentiment - length - repeated - check.gold
+            columns = (sentiment, -length, -repeated, -odd, check.gold, gold.words(check.texts))
             cells = [f"{column.mean():.2f}" for column in columns]
             rows.append([f"{run.title}, {name}", *cells])
-    return table(("check", "sentiment", "repeated words", "odd language", "gold", "tokens"), rows)
+    return table(("check", "sentiment", "length", "repeated words", "odd language", "gold", "words"), rows)
 
 
 def examples(checks: Mapping[Run, Sequence[Check]], prompts: int = 2) -> str:

@@ -4,8 +4,8 @@
 
 A known judge (gold) compares replies of the starter model, and a quarter of its preferences are reversed. A reward model
 (proxy) learns from 200 of them, and PPO optimizes the policy against it, while gold is measured: it rises, then falls. Then
-the same with a second round of comparisons, of the replies that the optimized policy gives; with a price of KL; with an
-ensemble; and with fewer and more comparisons. `summary.md` has the figures.
+the same with a second round of comparisons, which show the replies that the optimized policy gives; with a price of KL; with
+an ensemble; and with fewer and more comparisons. `summary.md` has the figures.
 
 Every step writes a file and is skipped if the file exists: the same command resumes a killed run.
 """
@@ -36,7 +36,7 @@ from guerdon.recipes import quickstart
 
 SMALL: dict[str, Any] = {
     "seeds": [0, 1], "sizes": [8], "size": 12, "second": 12, "calibrate": 12, "steps": 4, "prompts": 32, "replies": 4,
-    "tokens": 8, "updates": 2, "batch": 4, "epochs": 1, "minibatches": 1, "check_every": 1, "check_prompts": 8,
+    "label_tokens": 6, "tokens": 8, "updates": 2, "batch": 4, "epochs": 1, "minibatches": 1, "check_every": 1, "check_prompts": 8,
 }  # fmt: skip
 ENDS = (".", "!", "?", '."', '!"', '?"', ".'", ".)", "Ċ", "ĊĊ")  # tokens that end a sentence; a reply stops after one
 
@@ -83,7 +83,7 @@ def step(result: Path, description: str, work: Callable[[Path], object]) -> None
 
 def sample_replies(path: Path, args: argparse.Namespace) -> None:
     policy = one_sentence_policy(args.policy)
-    writers.write_rollouts(path, policy.sample(train_prompts(args), args.replies, args.tokens, 1.0, 0))
+    writers.write_rollouts(path, policy.sample(train_prompts(args), args.replies, args.label_tokens, 1.0, 0))
 
 
 def scale_gold(path: Path, args: argparse.Namespace) -> None:
@@ -94,28 +94,26 @@ def scale_gold(path: Path, args: argparse.Namespace) -> None:
 
 
 def first_round(path: Path, args: argparse.Namespace) -> None:
-    """Write all comparisons of the untouched policy's replies, without noise.
-
-    By sentiment alone, which is faster: gold orders all but 4 % of them the same way, because these replies neither repeat
-    themselves nor are odd.
-    """
+    """Write all comparisons of the untouched policy's replies, without noise."""
     replies = readers.read_rollouts(args.out / "replies.jsonl")
-    comparisons = list(pairs(replies, gold.compound([reply.text for reply in replies.responses])))
+    comparisons = list(pairs(replies, judge_of(args)(replies.prompts, replies.responses)))
     needed = max(args.size, *args.sizes) + args.calibrate
     if len(comparisons) < needed:
         raise guerdon.GuerdonError(
-            f"The comparisons of replies with unequal sentiment must be at least {needed}, the most of --size and --sizes "
-            f"and --calibrate, got {len(comparisons)}. Set more --prompts."
+            f"The comparisons of unequal replies must be at least {needed}, the most of --size and --sizes and --calibrate, "
+            f"got {len(comparisons)}. Set more --prompts."
         )
     guerdon.write(path, comparisons)
 
 
 def second_round(path: Path, args: argparse.Namespace, run: page.Run) -> None:
-    """Write noisy comparisons of the optimized policy's replies."""
-    policy = one_sentence_policy(str(args.out / run.after / "policy"))
-    prompts = train_prompts(args)[: args.second]
-    per_prompt = 2 * -(-args.second // len(prompts))
-    replies = policy.sample(prompts, per_prompt, args.tokens, 1.0, run.seed)
+    """Write noisy comparisons of the optimized policy's replies: per prompt one of two, and one of a third with an untouched one."""
+    prompts = train_prompts(args)[: -(-args.second // 2)]
+    optimized = one_sentence_policy(str(args.out / run.after / "policy")).sample(prompts, 3, args.tokens, 1.0, run.seed)
+    untouched = one_sentence_policy(args.policy).sample(prompts, 1, args.tokens, 1.0, run.seed)
+    four = [(*optimized.responses[3 * i : 3 * i + 3], last) for i, last in enumerate(untouched.responses)]
+    asked = tuple(prompt for prompt in untouched.prompts for _ in range(4))
+    replies = Rollouts(asked, tuple(reply for group in four for reply in group))
     comparisons = pairs(replies, judge_of(args)(replies.prompts, replies.responses))
     guerdon.write(path, with_noise(comparisons, args.noise, random.Random(run.seed)))
 
@@ -255,13 +253,16 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--price", type=float, default=0.05, help="the KL coefficient of the run that has one")
     parser.add_argument("--prompts", type=int, default=300, help="prompts for comparisons and for PPO")
     parser.add_argument("--replies", type=int, default=8, help="the untouched policy's, to each of them")
-    parser.add_argument("--tokens", type=int, default=40, help="most tokens of a reply")
-    parser.add_argument("--updates", type=int, default=80)
+    parser.add_argument(
+        "--label-tokens", type=int, default=40, help="most tokens of a reply that the first round compares"
+    )
+    parser.add_argument("--tokens", type=int, default=80, help="most tokens of a reply under optimization")
+    parser.add_argument("--updates", type=int, default=30)
     parser.add_argument("--batch", type=int, default=32, help="prompts an update")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--minibatches", type=int, default=1)
     parser.add_argument("--lr", type=float, default=5e-4, help="learning rate of PPO")
-    parser.add_argument("--check-every", type=int, default=4)
+    parser.add_argument("--check-every", type=int, default=2)
     parser.add_argument("--check-prompts", type=int, default=48, help="other prompts, on which gold is measured")
     parser.add_argument("--small", action="store_true", help="everything tiny: seconds with a tiny model, no findings")
     if parser.parse_args(argv).small:
