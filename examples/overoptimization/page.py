@@ -230,7 +230,6 @@ def plot(place: Path, checks: Mapping[Run, Sequence[Check]], colors: Mapping[Run
                 axes.fill_between(kl, mean - error, mean + error, color=colors[run], alpha=0.13, linewidth=0)
                 line = LINES[run.seed % len(LINES)]
                 axes.plot(kl, mean, line, color=colors[run], linewidth=1.4, marker="o", markersize=2.5, label=run.title)
-            axes.axhline(0, color="#888888", linewidth=0.7)
             axes.set_xlabel("KL to the untouched policy, nats a reply")
             axes.set_title(
                 {"gold": "gold: what people would say", "proxy": "proxy: what is optimized"}[kind], fontsize=9
