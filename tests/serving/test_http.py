@@ -107,6 +107,30 @@ def test_a_wrong_request_is_one_line_that_says_what_is_wrong(client, path, body,
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "line"),
+    [
+        (
+            b'{"prompt": "a",}',
+            "application/json",
+            "the body must be JSON, got an error at character 15: Expecting property",
+        ),
+        (b"\xff", "application/json", "the body must be JSON in UTF-8"),
+        (
+            b"",
+            "application/json",
+            "the body must be a JSON object under Content-Type: application/json, got nothing under",
+        ),
+        (b"[]", "application/json", "the body must be a JSON object"),
+        (b'{"prompt": "a", "response": "b"}', "text/plain", "under text/plain"),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_one_line_that_says_so(client, body, kind, line):
+    response = client.post("/v1/reward", content=body, headers={"Content-Type": kind})
+    assert response.status_code == 400, response.text
+    assert line in response.json()["error"]
+
+
 def test_errors_have_the_form_of_the_dialect(client):
     vllm = client.post("/classify", json={"input": []}).json()
     assert vllm["error"].keys() == {"message", "type", "param", "code"}
@@ -115,7 +139,6 @@ def test_errors_have_the_form_of_the_dialect(client):
     assert tei.keys() == {"error", "error_type"}
     assert tei["error_type"] == "Validation"
     assert client.post("/rerank", json={"query": "a", "texts": ["b " * 900]}).json()["error_type"] == "Validation"
-    assert client.post("/v1/reward", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
     assert client.get("/nowhere").status_code == 404
     assert client.get("/classify").status_code == 405
 

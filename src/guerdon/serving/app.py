@@ -195,13 +195,23 @@ def _on_guerdon_error(request: Request, error: Any) -> Response:
 def _on_wrong_values(request: Request, error: Any) -> Response:
     """Values of the wrong kind: the first of them, in one line."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    line = f"{where}: {first['msg']}, got {show_value(first.get('input'))}. Correct the request."
+    if first["type"] == "json_invalid":
+        line = f"the body must be JSON, got an error at character {first['loc'][-1]}: {first['ctx']['error']}."
+    elif first["loc"] == ("body",):
+        sent = request.headers.get("content-type", "none")
+        line = f"the body must be a JSON object under Content-Type: application/json, got {show_value(first.get('input'))} under {sent}."
+    else:
+        where = ".".join(str(part) for part in first["loc"][1:])
+        line = f"{where}: {first['msg']}, got {show_value(first.get('input'))}. Correct the request."
     return _error(request.url.path, 422 if request.url.path == "/predict" else 400, line)
 
 
 def _on_http_error(request: Request, error: Any) -> Response:
-    lines = {404: "there is nothing at this address.", 405: "this address does not take this method."}
+    lines = {
+        400: "the body must be JSON in UTF-8.",  # the only one that FastAPI raises by itself
+        404: "there is nothing at this address.",
+        405: "this address does not take this method.",
+    }
     return _error(request.url.path, error.status_code, lines.get(error.status_code, str(error.detail)))
 
 
